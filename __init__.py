@@ -1,0 +1,10 @@
+"""Modular Safety LoRA for ComfyUI."""
+
+WEB_DIRECTORY = "./web"
+
+
+async def comfy_entrypoint():
+    """What ComfyUI calls to get the nodes; imports happen here, so that the package imports without ComfyUI."""
+    from .nodes import ModularSafetyExtension
+
+    return ModularSafetyExtension()

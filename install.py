@@ -1,0 +1,47 @@
+"""Adds the audit's detector to ComfyUI's Python without touching what is there. ComfyUI-Manager runs this once.
+
+NudeNet asks for `onnxruntime` and `opencv-python-headless` by name. Installed plainly it would put the CPU build of
+onnxruntime beside a GPU build (which disables the GPU), or a second OpenCV over the first. So NudeNet goes in without
+its requirements, and each of those only when no build of it can be imported, under constraints that keep every
+installed package at its version.
+"""
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import distributions
+from pathlib import Path
+
+NEEDED = {"cv2": "opencv-python-headless", "onnxruntime": "onnxruntime"}
+
+
+def missing() -> list[list[str]]:
+    """The pip arguments for what can't be imported yet."""
+    wanted = [[package] for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
+    if importlib.util.find_spec("nudenet") is None:
+        wanted.append(["--no-deps", "nudenet"])
+    return wanted
+
+
+def installed_versions() -> str:
+    """A pip constraints file that holds every installed package where it is."""
+    found = {dist.metadata["Name"]: dist.version for dist in distributions() if dist.metadata["Name"]}
+    return "".join(f"{name}=={version}\n" for name, version in sorted(found.items()))
+
+
+def main() -> int:
+    for arguments in missing():
+        with tempfile.TemporaryDirectory() as folder:
+            constraints = Path(folder, "constraints.txt")
+            constraints.write_text(installed_versions(), encoding="utf-8")
+            command = [sys.executable, "-m", "pip", "install", "--constraint", str(constraints), *arguments]
+            print("modular-safety-lora: installing", arguments[-1], flush=True)
+            if subprocess.run(command).returncode:
+                print(f"modular-safety-lora: could not install {arguments[-1]}; the Nudity Audit will say so.", flush=True)
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""W0: the weights a model was loaded with, whatever sits on it now."""
+
+import comfy.lora
+import torch
+from comfy.model_management import cast_to_device
+from comfy.model_patcher import ModelPatcher, get_key_weight
+
+from .changes import Change, LowRank, low_rank
+
+
+def base_name(model: ModelPatcher) -> str:
+    """The architecture as ComfyUI detects it: `SD15`, `SDXL`, `Flux`, ..."""
+    return type(model.model.model_config).__name__
+
+
+def check_patcher(patcher: ModelPatcher) -> None:
+    """Raise ValueError for patchers of other packs (GGUF, Nunchaku): how they apply changes is not known here."""
+    if type(patcher).__module__ != ModelPatcher.__module__:
+        raise ValueError(
+            f"This model is held by {type(patcher).__module__}.{type(patcher).__name__}, which applies LoRAs in its own "
+            "way; whether a safety module survives that can't be checked. Load the model with a stock loader."
+        )
+
+
+def loaded_weight(patcher: ModelPatcher, key: str) -> torch.Tensor:
+    """W0 of one weight as a float32 copy on the load device, as the host computes with it."""
+    weight, _, convert = get_key_weight(patcher.model, key)
+    if key in patcher.backup:
+        weight = patcher.backup[key].weight
+    if key in patcher.hook_backup:
+        weight = patcher.hook_backup[key][0]
+    w0 = cast_to_device(weight, patcher.load_device, torch.float32, copy=True)
+    return w0 if convert is None else convert(w0, inplace=True)
+
+
+def existing_change(patcher: ModelPatcher, key: str, w0: torch.Tensor) -> LowRank | torch.Tensor:
+    """What already sits on a weight, against W0: low-rank when it is one plain LoRA, dense otherwise."""
+    chain = patcher.patches[key]
+    strength, value, strength_model, offset, function = chain[0]
+    if len(chain) == 1 and strength_model == 1.0 and not isinstance(value, list | tuple):
+        size = low_rank(Change(strength, value, offset, function), w0.device)
+        if size is not None:
+            return size
+    return comfy.lora.calculate_weight(chain, w0.clone(), key) - w0
+
+
+def summed(parts: list[LowRank | torch.Tensor], w0: torch.Tensor) -> torch.Tensor:
+    """Several changes of one weight as one dense tensor of W0's shape."""
+    total = torch.zeros_like(w0)
+    for part in parts:
+        total += (part.up @ part.down).reshape(w0.shape) if isinstance(part, LowRank) else part
+    return total

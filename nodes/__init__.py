@@ -1,0 +1,14 @@
+"""The ComfyUI half: schemas, and a few lines each."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .load import LoadSafetyLora, LoadTaskLora
+from .merge import ModularMerge
+from .nudity_audit import NudityAudit
+
+
+class ModularSafetyExtension(ComfyExtension):
+    """All nodes of the pack."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [LoadSafetyLora, LoadTaskLora, ModularMerge, NudityAudit]

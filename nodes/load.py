@@ -1,0 +1,96 @@
+"""Load Safety LoRA (locked) and Load Task LoRA."""
+
+import folder_paths
+from comfy_api.latest import io, ui
+
+from ..modular.entries import Task
+from ..modular.files import ModuleFileError, content_sha256, find, load_safety, load_task
+from .sockets import CATEGORY, SafetyLora, TaskLora
+
+
+def lora_names() -> list[str]:
+    """The .safetensors files below the loras folders."""
+    return [name for name in folder_paths.get_filename_list("loras") if name.endswith(".safetensors")]
+
+
+def lora_path(name: str):
+    return find(name, folder_paths.get_folder_paths("loras"))
+
+
+def fingerprint(lora_name: str) -> str:
+    """A LoRA replaced on disk runs the node again; a name that can't be found is left for execute to refuse."""
+    try:
+        return content_sha256(lora_path(lora_name))
+    except (ModuleFileError, OSError) as error:
+        return str(error)
+
+
+class LoadSafetyLora(io.ComfyNode):
+    """Reads a sealed safety module; its strength is what it was sealed with."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MSL_LoadSafetyLora",
+            display_name="Load Safety LoRA (locked)",
+            category=CATEGORY,
+            description="Load a sealed safety module. It must be intact, and its strength is the one it was sealed with.",
+            search_aliases=["safety lora", "concept erasure", "load lora", "modular safety"],
+            inputs=[
+                io.Combo.Input("lora_name", options=lora_names(), tooltip="A sealed safety module in the loras folder."),
+                io.String.Input(
+                    "sha256",
+                    default="",
+                    tooltip="The seal that this workflow expects. Empty accepts any intact seal; copy the sha256 output "
+                    "here, and the workflow runs with exactly this file.",
+                ),
+                SafetyLora.Input("safety", optional=True, tooltip="Other safety modules, to hold several at once."),
+            ],
+            outputs=[
+                SafetyLora.Output(display_name="safety", tooltip="The safety modules, for Modular Merge."),
+                io.String.Output(display_name="sha256", tooltip="The seal of the file that was loaded."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name: str, **kwargs) -> str:
+        return fingerprint(lora_name)
+
+    @classmethod
+    def execute(cls, lora_name: str, sha256: str = "", safety: list | None = None) -> io.NodeOutput:
+        module = load_safety(lora_path(lora_name), lora_name, sha256)
+        return io.NodeOutput([*(safety or []), module], module.sha256, ui=ui.PreviewText(module.sha256))
+
+
+class LoadTaskLora(io.ComfyNode):
+    """Reads any LoRA that ComfyUI can read, with its weights in the merge."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        strength = {"default": 1.0, "min": -10.0, "max": 10.0, "step": 0.01}
+        return io.Schema(
+            node_id="MSL_LoadTaskLora",
+            display_name="Load Task LoRA",
+            category=CATEGORY,
+            description="Load a task LoRA (a style, a subject) to be merged beside the safety module. "
+            "Every format that ComfyUI reads works.",
+            search_aliases=["task lora", "load lora", "style lora", "lora stack"],
+            inputs=[
+                io.Combo.Input("lora_name", options=lora_names(), tooltip="A LoRA in the loras folder."),
+                io.Float.Input("strength_model", tooltip="Its weight on the diffusion model.", **strength),
+                io.Float.Input("strength_clip", tooltip="Its weight on the text encoder.", **strength),
+                TaskLora.Input("tasks", optional=True, tooltip="Other task LoRAs; their order does not matter."),
+            ],
+            outputs=[TaskLora.Output(display_name="tasks", tooltip="The task LoRAs, for Modular Merge.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name: str, **kwargs) -> str:
+        return fingerprint(lora_name)
+
+    @classmethod
+    def execute(
+        cls, lora_name: str, strength_model: float = 1.0, strength_clip: float = 1.0, tasks: list | None = None
+    ) -> io.NodeOutput:
+        task = Task(load_task(lora_path(lora_name), lora_name), strength_model, strength_clip)
+        return io.NodeOutput([*(tasks or []), task])

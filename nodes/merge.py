@@ -1,0 +1,55 @@
+"""Modular Merge."""
+
+import json
+
+import comfy.model_management
+import comfy.utils
+from comfy_api.latest import io, ui
+
+from ..modular.merge import merge
+from .sockets import CATEGORY, SafetyLora, TaskLora
+
+
+class ModularMerge(io.ComfyNode):
+    """W* = W0 + dW_safety + sum of w_i dW_task_i, every change taken against the loaded weights."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MSL_ModularMerge",
+            display_name="Modular Merge",
+            category=CATEGORY,
+            description="Add a safety module and task LoRAs to a model, each against the loaded weights, in any order. "
+            "Every safety tensor must land, or the run stops.",
+            search_aliases=["safety merge", "apply lora", "lora merge", "modular lora"],
+            inputs=[
+                io.Model.Input("model", tooltip="The base model, best straight from its loader."),
+                SafetyLora.Input("safety", tooltip="From Load Safety LoRA (locked)."),
+                io.Clip.Input("clip", optional=True, tooltip="The text encoder, for LoRAs that change it too."),
+                TaskLora.Input("tasks", optional=True, tooltip="From Load Task LoRA. Without it you get the safe base."),
+                io.Combo.Input(
+                    "foreign_changes",
+                    options=["refuse", "report"],
+                    default="refuse",
+                    tooltip="What may be on the model besides these modules: refuse stops when a hook, a bypass LoRA or "
+                    "a later LoRA loader changes it too; report lets it run and says so.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The merged model, locked."),
+                io.Clip.Output(display_name="clip", tooltip="The merged text encoder, if one came in."),
+                io.String.Output(display_name="report", tooltip="What landed, and how much safety is left."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, safety, clip=None, tasks=None, foreign_changes: str = "refuse") -> io.NodeOutput:
+        bar = comfy.utils.ProgressBar(1)
+
+        def progress(done: int, total: int) -> None:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            bar.update_absolute(done, total)
+
+        merged = merge(model, safety, tasks or [], clip, foreign_changes, progress)
+        report = json.dumps(merged.report, indent=1)
+        return io.NodeOutput(merged.model, merged.clip, report, ui=ui.PreviewText(report))

@@ -1,0 +1,87 @@
+"""Nudity Audit."""
+
+import json
+
+import comfy.model_management
+import comfy.utils
+from comfy_api.latest import io, ui
+
+from ..audit import censor
+from ..audit.presets import PRESETS, choose
+from ..audit.report import audit
+from .sockets import CATEGORY
+
+
+class AuditStopped(RuntimeError):
+    """A picture was flagged and the action is `stop`; the message carries the report."""
+
+
+class NudityAudit(io.ComfyNode):
+    """NudeNet on every picture of a batch, counted under a published rule."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MSL_NudityAudit",
+            display_name="Nudity Audit",
+            category=CATEGORY,
+            description="Look at every picture of a batch with NudeNet, offline, and count under the rules of a preset. "
+            "No hit means nothing was detected at these thresholds, not that a picture is safe.",
+            search_aliases=["nsfw", "nudenet", "safety checker", "content filter", "censor"],
+            inputs=[
+                io.Image.Input("images", tooltip="The pictures; every one of a batch is looked at."),
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRESETS),
+                    default="strict",
+                    tooltip="Which classes count, and from which score. The help page has the table.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="One score for every counted class. 0 keeps the preset's own.",
+                ),
+                io.Combo.Input(
+                    "action",
+                    options=["none", "annotate", "blur", "black", "stop"],
+                    default="none",
+                    tooltip="What happens to flagged pictures: nothing, boxes drawn, boxes blurred or blackened, or the "
+                    "whole prompt stops with the report in the error.",
+                ),
+                io.String.Input(
+                    "classes",
+                    default="",
+                    optional=True,
+                    tooltip="Count these classes instead of the preset's, separated by commas. "
+                    "FACE_FEMALE=0.4 gives a class its own score.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The pictures, changed as the action says."),
+                io.Boolean.Output(display_name="passed", tooltip="True when no picture was flagged."),
+                io.String.Output(display_name="report", tooltip="Every detection and the summary, as JSON."),
+                io.Mask.Output(display_name="flagged", tooltip="White where a counted detection lies."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def execute(cls, images, preset: str, threshold: float, action: str, classes: str = "") -> io.NodeOutput:
+        rules = choose(preset, threshold, classes)
+        bar = comfy.utils.ProgressBar(len(images))
+
+        def progress(done: int) -> None:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            bar.update_absolute(done)
+
+        result = audit((image.numpy(force=True) for image in images), rules, progress)
+        summary, report = result["summary"], json.dumps(result, indent=1)
+        passed = summary["flagged"] == 0
+        if action == "stop" and not passed:
+            raise AuditStopped(f"The Nudity Audit stopped this prompt: {summary['verdict']} ({preset}). Report: {report}")
+        out = censor.apply(images, result, action)
+        shown = {**ui.PreviewImage(out, cls=cls).as_dict(), **ui.PreviewText(summary["verdict"]).as_dict()}
+        return io.NodeOutput(out, passed, report, censor.flagged_mask(images, result), ui=shown)

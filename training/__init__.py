@@ -1,0 +1,1 @@
+"""Training of safety and task LoRAs, apart: not here yet."""

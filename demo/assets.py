@@ -1,5 +1,7 @@
 """Seeded models of the real shapes: an SD1.5-shaped checkpoint of 340 MB, a sealed safety module, task modules."""
 
+import hashlib
+import shutil
 from pathlib import Path
 
 import torch
@@ -60,7 +62,11 @@ def checkpoint_weights(seed: int = 1) -> dict[str, torch.Tensor]:
     shapes |= {f"cond_stage_model.transformer.{_text_name(name)}": value.shape for name, value in text.items()}
     shapes |= {f"first_stage_model.{name}": value.shape for name, value in vae.items() if value.ndim}
     weights = seeded({name: shape for name, shape in shapes.items() if "position_ids" not in name}, seed)
-    return weights | {f"first_stage_model.{name}": value for name, value in vae.items() if not value.ndim}
+    weights |= {f"first_stage_model.{name}": value for name, value in vae.items() if not value.ndim}
+    last = max((name for name in weights if "taesd_decoder" in name), key=lambda name: int(name.split(".")[2]))
+    weights[last.replace(".bias", ".weight")] *= 0.1  # soft colours around grey, not a saturated picture
+    weights[last.replace(".weight", ".bias")] += 0.5
+    return weights
 
 
 def _text_name(name: str) -> str:
@@ -116,23 +122,28 @@ def text_lora(seed: int, rank: int = 4, blocks: int = 12) -> dict[str, torch.Ten
     return tensors
 
 
+def models_folder() -> Path:
+    """Where the seeded models are kept between runs; the name follows this file, so that a change makes them anew."""
+    version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+    return Path(__file__).resolve().parents[1] / ".host" / f"models-{version}"
+
+
 def make_models(models: Path) -> None:
-    """Write the checkpoint and the modules below a ComfyUI models folder, unless they are there already."""
-    (models / "checkpoints").mkdir(parents=True, exist_ok=True)
-    (models / "loras").mkdir(parents=True, exist_ok=True)
-    checkpoint = models / "checkpoints" / CHECKPOINT
-    loras = models / "loras"
-    if checkpoint.exists() and all((loras / name).exists() for name in (SAFETY, STYLE, SUBJECT)):
-        return
+    """Write the checkpoint and the modules as a ComfyUI models folder, whole or not at all."""
+    unfinished = models.with_suffix(".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    loras = unfinished / "loras"
+    loras.mkdir(parents=True)
+    (unfinished / "checkpoints").mkdir()
     weights = checkpoint_weights()
     base = {"msl.base": "SD15"}
     concept = {"msl.concept": "a seeded stand-in, trained on nothing", "msl.method": "imported", "msl.strength": "1.0"}
-    attn2 = layers(weights, "attn2.to_")
-    save_module(loras / SAFETY, lora(attn2, 11), base | concept, "safety", overwrite=True)
+    save_module(loras / SAFETY, lora(layers(weights, "attn2.to_"), 11), base | concept, "safety")
     style = lora(layers(weights, "attn1.to_", "attn2.to_", "ff.net"), 12) | text_lora(13)
-    save_module(loras / STYLE, style, base, "task", overwrite=True)
-    save_module(loras / SUBJECT, loha(layers(weights, "attn1.to_"), 14), base, "task", overwrite=True)
-    save_file(weights, checkpoint)
+    save_module(loras / STYLE, style, base, "task")
+    save_module(loras / SUBJECT, loha(layers(weights, "attn1.to_"), 14), base, "task")
+    save_file(weights, unfinished / "checkpoints" / CHECKPOINT)
+    unfinished.rename(models)
 
 
 def astronaut(path: Path) -> None:

@@ -1,13 +1,11 @@
 """Modular Merge."""
 
-import json
-
 import comfy.model_management
 import comfy.utils
 from comfy_api.latest import io, ui
 
 from ..modular.merge import merge
-from .sockets import CATEGORY, SafetyLora, TaskLora
+from .sockets import CATEGORY, SafetyLora, TaskLora, as_text
 
 
 class ModularMerge(io.ComfyNode):
@@ -51,5 +49,5 @@ class ModularMerge(io.ComfyNode):
             bar.update_absolute(done, total)
 
         merged = merge(model, safety, tasks or [], clip, foreign_changes, progress)
-        report = json.dumps(merged.report, indent=1)
+        report = as_text(merged.report)
         return io.NodeOutput(merged.model, merged.clip, report, ui=ui.PreviewText(report))

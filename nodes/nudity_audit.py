@@ -1,7 +1,5 @@
 """Nudity Audit."""
 
-import json
-
 import comfy.model_management
 import comfy.utils
 from comfy_api.latest import io, ui
@@ -9,7 +7,7 @@ from comfy_api.latest import io, ui
 from ..audit import censor
 from ..audit.presets import PRESETS, choose
 from ..audit.report import audit
-from .sockets import CATEGORY
+from .sockets import CATEGORY, as_text
 
 
 class AuditStopped(RuntimeError):
@@ -78,7 +76,7 @@ class NudityAudit(io.ComfyNode):
             bar.update_absolute(done)
 
         result = audit((image.numpy(force=True) for image in images), rules, progress)
-        summary, report = result["summary"], json.dumps(result, indent=1)
+        summary, report = result["summary"], as_text(result)
         passed = summary["flagged"] == 0
         if action == "stop" and not passed:
             raise AuditStopped(f"The Nudity Audit stopped this prompt: {summary['verdict']} ({preset}). Report: {report}")

@@ -1,0 +1,73 @@
+"""Fixtures of all tiers: pure (no ComfyUI), host (ComfyUI in this process), server (a live one), browser (its frontend)."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from modular_safety_lora.demo import assets, host
+from modular_safety_lora.demo.server import PACK, Server, place_models
+
+# The repository's `nodes` folder must not stand before ComfyUI's nodes.py.
+sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != PACK]
+
+SHIPPED = PACK / "workflows"
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> None:
+    """ComfyUI, importable in this process, on the CPU."""
+    host.enter_comfyui()
+
+
+@pytest.fixture(scope="session")
+def models(comfyui) -> Path:
+    """The seeded checkpoint and modules, made on first use and kept between runs."""
+    folder = assets.models_folder()
+    if not folder.exists():
+        assets.make_models(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(models):
+    """(MODEL, CLIP) of the small SD1.5-shaped checkpoint, by the stock loader."""
+    import comfy.sd
+
+    return comfy.sd.load_checkpoint_guess_config(str(models / "checkpoints" / assets.CHECKPOINT))[:2]
+
+
+@pytest.fixture(scope="session")
+def server(models, tmp_path_factory):
+    """A live ComfyUI with the pack installed, the seeded models, and a photograph among its inputs."""
+    folder = tmp_path_factory.mktemp("comfyui")
+    place_models(models, folder)
+    (folder / "input").mkdir()
+    assets.astronaut(folder / "input" / "astronaut.png")
+    with Server(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def shipped_prompt() -> dict:
+    """The shipped workflow in the API's form."""
+    return json.loads((SHIPPED / "api" / "Modular merge and audit.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The Chromium or Chrome of this machine. Without one the browser tier is skipped aloud, or fails under .ci/run."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+    places = [
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+        r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+    ]
+    found = [path for path in map(shutil.which, names) if path] + [path for path in places if Path(path).exists()]
+    if not found:
+        reason = "NO BROWSER: no Chromium or Chrome found, so the browser tier DID NOT RUN"
+        if os.environ.get("MSL_REQUIRE_BROWSER"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found[0]

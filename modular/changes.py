@@ -101,7 +101,7 @@ def dense_change(change: Change, w0: torch.Tensor, key: str) -> torch.Tensor:
         raise ShapeMismatch(f"{error} (a weight of {tuple(part.shape)})") from error
     is_set = isinstance(change.value, tuple) and change.value[0] == "set"
     if not (applied or is_set) or after.shape != part.shape:
-        raise ShapeMismatch(f"the host could not apply it to a weight of {tuple(part.shape)}")
+        raise ShapeMismatch(f"ComfyUI could not apply it to a weight of {tuple(part.shape)}; its log says why")
     whole = torch.zeros_like(w0)
     change.narrow(whole).copy_(after.sub_(part)).mul_(change.strength)
     return whole

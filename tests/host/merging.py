@@ -1,0 +1,39 @@
+"""What the merge tests share: layers of the small checkpoint, modules from tensors, and effective weights."""
+
+import comfy.lora
+import torch
+from modular_safety_lora.modular.files import Module
+from modular_safety_lora.modular.weights import loaded_weight
+
+BLOCK = "input_blocks.1.1.transformer_blocks.0"
+LINEAR = (f"{BLOCK}.attn1.to_q", f"{BLOCK}.attn2.to_k", f"{BLOCK}.attn2.to_out.0", f"{BLOCK}.ff.net.2")
+CONVOLUTION = ("input_blocks.1.0.in_layers.2", "input_blocks.1.1.proj_in")
+
+
+def shapes(model, *names: str) -> dict[str, torch.Size]:
+    weights = model.model.state_dict()
+    return {name: weights[f"diffusion_model.{name}.weight"].shape for name in names}
+
+
+def safety(tensors, strength: str = "1.0", name: str = "safety.safetensors") -> Module:
+    digest = f"{name}-{id(tensors)}"
+    return Module(name, "safety", digest, {"msl.role": "safety", "msl.strength": strength, "msl.base": "SD15"}, tensors)
+
+
+def task(tensors, name: str = "task.safetensors", **metadata: str) -> Module:
+    return Module(name, "task", f"{name}-{id(tensors)}", metadata, tensors)
+
+
+def effective(patcher, name: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """The weight that samples, by ComfyUI's own arithmetic: W0 with every patch on it."""
+    key = name if name in patcher.model.state_dict() else f"diffusion_model.{name}.weight"
+    w0 = loaded_weight(patcher, key).to(dtype)
+    return comfy.lora.calculate_weight(patcher.patches.get(key, []), w0, key)
+
+
+def base(patcher, name: str) -> torch.Tensor:
+    return loaded_weight(patcher, f"diffusion_model.{name}.weight")
+
+
+def relative_error(value: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((value.double() - expected.double()).norm() / expected.double().norm()).item()

@@ -30,6 +30,7 @@ class Coverage:
     patches: dict[Target, object] = field(default_factory=dict)
     keys: dict[Target, set[str]] = field(default_factory=dict)
     unused: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)  # of layers that the host can't put together
 
     @property
     def matched(self) -> set[str]:
@@ -60,10 +61,7 @@ def key_map(model, clip=None) -> dict[str, Target]:
 
 
 def cover(module: Module, names: Mapping[str, Target], parameters: set[str], has_clip: bool) -> Coverage:
-    """Parse a module with `comfy.lora.load_lora`, one layer at a time, so that nothing is dropped unseen.
-
-    Raises ValueError, naming file and layer, when a layer's tensors are incomplete.
-    """
+    """Parse a module with `comfy.lora.load_lora`, one layer at a time, so that nothing is dropped unseen."""
     entries = comfy.lora_convert.convert_lora(dict(module.tensors))
     coverage = Coverage(unused=dict.fromkeys(entries, NO_LAYER))
     prefixes = {prefix for key in entries for prefix in _prefixes(key)}
@@ -73,7 +71,9 @@ def cover(module: Module, names: Mapping[str, Target], parameters: set[str], has
         try:
             found = comfy.lora.load_lora(reads, {name: names[name]}, log_missing=False)
         except (KeyError, RuntimeError) as error:
-            raise ValueError(f"{module.name}: the host can't read the layer {name} ({error!r}).") from error
+            why = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+            coverage.broken |= {key: why for key in sorted(entries) if name in _prefixes(key)}
+            continue
         for target, value in found.items():
             used = _keys_of(value, entries, reads.taken, name)
             if target_key(target) not in parameters:

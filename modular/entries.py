@@ -122,7 +122,7 @@ def misfit(module: Module, wrong: Mapping[str, str], base: Base) -> str:
 
 def _covered(module: Module, base: Base) -> Coverage:
     coverage = cover(module, base.names, base.shapes.keys(), base.has_clip)
-    wrong: dict[str, str] = {}
+    wrong = dict(coverage.broken)
     for target, value in coverage.patches.items():
         try:
             check_shape(change_of(target, value, 1.0), base.shapes[target_key(target)])

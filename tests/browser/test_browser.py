@@ -1,0 +1,140 @@
+"""The real frontend in a real browser: the shipped workflow loads, runs, exports what is shipped, and can be read."""
+
+import json
+
+import pytest
+from modular_safety_lora.demo.server import PACK, PACK_NAME
+
+SCREENSHOTS = PACK / "test-output"
+NODES = ("MSL_LoadSafetyLora", "MSL_LoadTaskLora", "MSL_ModularMerge", "MSL_NudityAudit")
+NAME = "Modular merge and audit"
+READY = "!!(window.app?.vueAppReady && LiteGraph.registered_node_types['MSL_ModularMerge'])"
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser, server):
+    """ComfyUI's frontend with the shipped workflow opened from the Templates' address."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page = browser.new_page(viewport={"width": 1700, "height": 1000})
+    page.goto(server.url)
+    page.wait_for_function(READY, timeout=90_000)
+    page.wait_for_timeout(1500)
+    page.keyboard.press("Escape")  # the first-run dialog
+    page.wait_for_timeout(500)
+    page.console = []
+    page.on("console", lambda line: page.console.append((line.type, line.text)))
+    address = f"/api/workflow_templates/{PACK_NAME}/{NAME}.json"
+    page.evaluate("async (address) => app.loadGraphData(await (await fetch(address)).json())", address)
+    page.wait_for_timeout(1500)
+    return page
+
+
+def look_at(page, node_id: int, file: str, scale: float = 1.4) -> None:
+    """Bring one node to the middle of the screen and take its picture."""
+    page.evaluate(
+        """([id, scale]) => {
+            const node = app.graph.getNodeById(id), view = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect()
+            view.scale = scale
+            view.offset = [box.width / scale / 2 - node.pos[0] - node.size[0] / 2,
+                           box.height / scale / 2 - node.pos[1] - node.size[1] / 2]
+            app.canvas.setDirty(true, true)
+        }""",
+        [node_id, scale],
+    )
+    page.wait_for_timeout(600)
+    page.screenshot(path=SCREENSHOTS / file)
+
+
+def node_of(page, node_type: str) -> int:
+    return page.evaluate("(type) => app.graph._nodes.find((node) => node.type === type).id", node_type)
+
+
+def test_the_workflow_loads_with_no_missing_node_and_no_warning(page):
+    state = page.evaluate(
+        """() => ({
+            types: app.graph._nodes.map((node) => node.type),
+            unknown: app.graph._nodes.filter((node) => !LiteGraph.registered_node_types[node.type]).map((node) => node.type),
+            broken: app.graph._nodes.filter((node) => node.has_errors).map((node) => node.type),
+            dialogs: [...document.querySelectorAll('.p-dialog, .p-toast-message')].map((box) => box.innerText),
+        })"""
+    )
+    assert set(NODES) <= set(state["types"]) and len(state["types"]) == 15
+    assert state["unknown"] == [] and state["broken"] == [] and state["dialogs"] == []
+    assert [line for line in page.console if line[0] in ("warning", "error") and "Failed to load resource" not in line[1]] == []
+
+
+def test_every_chosen_file_is_one_of_the_nodes_choices(page):
+    wrong = page.evaluate(
+        """() => app.graph._nodes.flatMap((node) => (node.widgets || [])
+            .filter((widget) => widget.type === 'combo' && !widget.options.values.includes(widget.value))
+            .map((widget) => `${node.type} ${widget.name} ${widget.value}`))"""
+    )
+    assert wrong == []
+
+
+def test_the_exported_api_form_is_the_shipped_one(page, shipped_prompt):
+    exported = page.evaluate("async () => (await app.graphToPrompt()).output")
+    assert json.loads(json.dumps(exported)) == shipped_prompt
+
+
+def test_the_shipped_file_is_version_0_4_with_numbers_for_ids():
+    workflow = json.loads((PACK / "workflows" / f"{NAME}.json").read_text(encoding="utf-8"))
+    assert workflow["version"] == 0.4 and all(isinstance(node["id"], int) for node in workflow["nodes"])
+    assert [path.name for path in (PACK / "workflows").glob("*.json")] == [f"{NAME}.json"]
+
+
+def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
+    page.evaluate("async () => app.queuePrompt(0)")
+    page.wait_for_function("app.graph._nodes.find((node) => node.type === 'PreviewImage').imgs?.length === 2", timeout=120_000)
+    page.wait_for_function("app.graph._nodes.find((node) => node.type === 'MSL_NudityAudit').imgs?.length === 2", timeout=20_000)
+    page.wait_for_timeout(1000)
+    texts = page.evaluate(
+        """() => app.graph._nodes.filter((node) => node.type === 'PreviewAny')
+            .map((node) => node.widgets.map((widget) => String(widget.value)).join(' '))"""
+    )
+    assert any("retained_safety" in text for text in texts) and any("flagged_rate" in text for text in texts)
+    page.evaluate(
+        """() => { app.canvas.ds.scale = 0.62; app.canvas.ds.offset = [110, 470]; app.canvas.setDirty(true, true) }"""
+    )
+    page.wait_for_timeout(800)
+    page.screenshot(path=SCREENSHOTS / "workflow.png")
+
+
+@pytest.mark.parametrize("node_type", NODES)
+def test_nodes_are_drawn_whole_with_tooltips(page, node_type):
+    node_id = node_of(page, node_type)
+    look_at(page, node_id, f"{node_type}.png")
+    state = page.evaluate(
+        """(id) => { const node = app.graph.getNodeById(id), least = node.computeSize()
+            return { size: [...node.size], least: [...least], title: node.constructor.title,
+                     bare: node.constructor.nodeData ? Object.values(node.constructor.nodeData.inputs).filter((i) => !i.tooltip).length : -1 } }""",
+        node_id,
+    )
+    assert state["size"][0] >= state["least"][0] and state["size"][1] >= state["least"][1]
+    assert state["bare"] == 0
+
+
+@pytest.mark.parametrize("node_type", NODES)
+def test_the_help_page_opens_in_the_node_info(page, node_type):
+    title = page.evaluate("(type) => LiteGraph.registered_node_types[type].title", node_type)
+    node_id = node_of(page, node_type)
+    page.evaluate(
+        "(id) => { app.canvas.deselectAll(); app.canvas.selectNode(app.graph.getNodeById(id)) }",
+        node_id,
+    )
+    look_at(page, node_id, f"{node_type}-selected.png", scale=1.0)
+    page.get_by_test_id("info-button").first.click(timeout=10_000)
+    page.get_by_role("heading", name=title, exact=True).last.wait_for(timeout=10_000)
+    page.wait_for_timeout(800)
+    page.screenshot(path=SCREENSHOTS / f"{node_type}-help.png")

@@ -1,0 +1,76 @@
+"""Installing the detector beside builds that other packs brought: nothing of theirs may change (real wheels, new venv)."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+from modular_safety_lora.demo.server import PACK
+
+# What other packs bring: the GPU build of onnxruntime (where there is one), another OpenCV, a numpy that is not the newest.
+GPU = "onnxruntime" if sys.platform == "darwin" else "onnxruntime-gpu"
+THEIRS = [GPU, "opencv-contrib-python", "numpy<2.4"]
+VERSIONS = "import json, importlib.metadata as m; print(json.dumps({d.metadata['Name'].lower(): d.version for d in m.distributions()}))"
+DETECT = """
+import sys, numpy
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from audit.detector import detect
+print(detect(numpy.load(sys.argv[2]))[0]["class"])
+"""
+
+
+def python(folder: Path, *arguments: str) -> str:
+    binary = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    done = subprocess.run([str(binary), *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def install(folder: Path, *packages: str) -> None:
+    python(folder, "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages)
+
+
+def versions(folder: Path) -> dict[str, str]:
+    return json.loads(python(folder, "-c", VERSIONS))
+
+
+def detects(folder: Path, tmp_path: Path) -> str:
+    import numpy
+    from skimage.data import astronaut
+
+    numpy.save(tmp_path / "face.npy", astronaut())
+    return python(folder, "-c", DETECT, str(PACK), str(tmp_path / "face.npy")).strip()
+
+
+@pytest.fixture
+def environment(tmp_path):
+    folder = tmp_path / "venv"
+    venv.create(folder, with_pip=True)
+    return folder
+
+
+def test_other_builds_of_onnxruntime_and_opencv_stay_and_are_used(environment, tmp_path):
+    install(environment, *THEIRS)
+    before = versions(environment)
+    python(environment, str(PACK / "install.py"))
+    after = versions(environment)
+    assert {name: after.get(name) for name in before} == before
+    assert set(after) - set(before) == {"nudenet"}
+    assert detects(environment, tmp_path) == "FACE_FEMALE"
+    assert python(environment, str(PACK / "install.py")) == "", "the second time there is nothing to do"
+
+
+def test_a_bare_environment_gets_what_is_missing_and_keeps_its_numpy(environment, tmp_path):
+    install(environment, "numpy<2.4")
+    before = versions(environment)
+    with pytest.raises(AssertionError, match=r"DetectorMissing: The Nudity Audit needs NudeNet.*nudenet is not installed"):
+        detects(environment, tmp_path)
+    python(environment, str(PACK / "install.py"))
+    after = versions(environment)
+    assert after["numpy"] == before["numpy"]
+    assert {"nudenet", "onnxruntime", "opencv-python-headless"} <= set(after)
+    assert detects(environment, tmp_path) == "FACE_FEMALE"

@@ -1,0 +1,134 @@
+"""The nodes as ComfyUI sees them: ids, sockets, words, and files that change on disk."""
+
+import asyncio
+import json
+import os
+import re
+
+import pytest
+from modular_safety_lora.demo.server import PACK
+
+pytestmark = pytest.mark.usefixtures("comfyui")
+CONTRACT = {
+    "MSL_LoadSafetyLora": (
+        "Load Safety LoRA (locked)",
+        {"lora_name": "COMBO", "sha256": "STRING", "safety": "MSL_SAFETY_LORA"},
+        [("safety", "MSL_SAFETY_LORA"), ("sha256", "STRING")],
+    ),
+    "MSL_LoadTaskLora": (
+        "Load Task LoRA",
+        {"lora_name": "COMBO", "strength_model": "FLOAT", "strength_clip": "FLOAT", "tasks": "MSL_TASK_LORA"},
+        [("tasks", "MSL_TASK_LORA")],
+    ),
+    "MSL_ModularMerge": (
+        "Modular Merge",
+        {"model": "MODEL", "safety": "MSL_SAFETY_LORA", "clip": "CLIP", "tasks": "MSL_TASK_LORA", "foreign_changes": "COMBO"},
+        [("model", "MODEL"), ("clip", "CLIP"), ("report", "STRING")],
+    ),
+    "MSL_NudityAudit": (
+        "Nudity Audit",
+        {"images": "IMAGE", "preset": "COMBO", "threshold": "FLOAT", "action": "COMBO", "classes": "STRING"},
+        [("images", "IMAGE"), ("passed", "BOOLEAN"), ("report", "STRING"), ("flagged", "MASK")],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def schemas(comfyui) -> dict:
+    import modular_safety_lora
+
+    async def nodes():
+        return await (await modular_safety_lora.comfy_entrypoint()).get_node_list()
+
+    found = [node.GET_SCHEMA() for node in asyncio.run(nodes())]  # the host's own validation
+    return {schema.node_id: schema for schema in found}
+
+
+@pytest.fixture
+def loras(comfyui, models, tmp_path):
+    """A loras folder of the test's own, known to ComfyUI."""
+    import folder_paths
+
+    before = folder_paths.folder_names_and_paths["loras"]
+    folder_paths.folder_names_and_paths["loras"] = ([str(tmp_path)], before[1])
+    yield tmp_path
+    folder_paths.folder_names_and_paths["loras"] = before
+
+
+def test_ids_names_sockets_and_defaults_are_the_contract(schemas):
+    assert schemas.keys() == CONTRACT.keys()
+    for node_id, (title, inputs, outputs) in CONTRACT.items():
+        schema = schemas[node_id]
+        assert schema.display_name == title and schema.category == "safety/modular LoRA"
+        assert {each.id: each.get_io_type() for each in schema.inputs} == inputs
+        assert [(each.display_name, each.get_io_type()) for each in schema.outputs] == outputs
+    defaults = {(schema.node_id, each.id): getattr(each, "default", None) for schema in schemas.values() for each in schema.inputs}
+    assert defaults[("MSL_ModularMerge", "foreign_changes")] == "refuse"
+    assert defaults[("MSL_LoadSafetyLora", "sha256")] == ""
+    assert defaults[("MSL_LoadTaskLora", "strength_model")] == defaults[("MSL_LoadTaskLora", "strength_clip")] == 1.0
+    assert not any("strength" in each.id for each in schemas["MSL_LoadSafetyLora"].inputs)
+
+
+def test_everything_has_words(schemas):
+    for schema in schemas.values():
+        assert schema.description and schema.search_aliases
+        for each in [*schema.inputs, *schema.outputs]:
+            assert each.tooltip and each.tooltip[0].isupper() and each.tooltip.endswith("."), (schema.node_id, each.tooltip)
+        page = (PACK / "web" / "docs" / f"{schema.node_id}.md").read_text(encoding="utf-8")
+        assert page.startswith(f"# {schema.display_name}\n")
+        for each in schema.inputs:
+            assert re.search(rf"^\| `{each.id}` \|", page, re.M), f"{schema.node_id}: the help page lacks {each.id}"
+
+
+def words(schemas) -> dict:
+    """The words of all nodes in the form of locales/<language>/nodeDefs.json."""
+    return {
+        node_id: {
+            "display_name": schema.display_name,
+            "description": schema.description,
+            "inputs": {each.id: {"name": each.id, "tooltip": each.tooltip} for each in schema.inputs},
+            "outputs": {
+                str(place): {"name": each.display_name, "tooltip": each.tooltip} for place, each in enumerate(schema.outputs)
+            },
+        }
+        for node_id, schema in schemas.items()
+    }
+
+
+def test_the_english_words_for_translators_are_those_of_the_nodes(schemas):
+    """MSL_WRITE_WORDS=1 writes the file anew."""
+    path = PACK / "locales" / "en" / "nodeDefs.json"
+    if os.environ.get("MSL_WRITE_WORDS"):
+        path.write_text(json.dumps(words(schemas), indent=2) + "\n", encoding="utf-8")
+    assert json.loads(path.read_text(encoding="utf-8")) == words(schemas)
+
+
+def test_loaders_append_and_refuse_each_others_files(loras, models):
+    from modular_safety_lora.demo import assets
+    from modular_safety_lora.modular.files import ModuleFileError
+    from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora
+
+    for file in (models / "loras").iterdir():
+        (loras / file.name).write_bytes(file.read_bytes())
+    safety, digest = LoadSafetyLora.execute(assets.SAFETY).args
+    assert LoadSafetyLora.execute(assets.SAFETY, digest, safety).args[0][1].sha256 == digest and len(safety) == 1
+    tasks = LoadTaskLora.execute(assets.STYLE, 0.5, 0.25).args[0]
+    both = LoadTaskLora.execute(assets.SUBJECT, tasks=tasks).args[0]
+    assert [(task.module.name, task.strength_model) for task in both] == [(assets.STYLE, 0.5), (assets.SUBJECT, 1.0)]
+    for load, wrong in ((LoadSafetyLora, assets.STYLE), (LoadTaskLora, assets.SAFETY), (LoadTaskLora, "../x.safetensors")):
+        with pytest.raises(ModuleFileError, match=re.escape(wrong)):
+            load.execute(wrong)
+
+
+def test_a_lora_replaced_on_disk_runs_the_node_again(loras, models):
+    from modular_safety_lora.demo import assets
+    from modular_safety_lora.nodes.load import LoadTaskLora
+
+    path = loras / "x.safetensors"
+    path.write_bytes((models / "loras" / assets.STYLE).read_bytes())
+    first = LoadTaskLora.fingerprint_inputs(lora_name="x.safetensors", strength_model=1.0)
+    assert first == LoadTaskLora.fingerprint_inputs(lora_name="x.safetensors", strength_model=1.0)
+    path.write_bytes((models / "loras" / assets.SUBJECT).read_bytes())
+    assert LoadTaskLora.fingerprint_inputs(lora_name="x.safetensors", strength_model=1.0) != first
+    path.unlink()
+    assert "no such file" in LoadTaskLora.fingerprint_inputs(lora_name="x.safetensors", strength_model=1.0)

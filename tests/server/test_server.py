@@ -1,0 +1,186 @@
+"""The shipped workflow and bad inputs, posted to a live ComfyUI that has the pack installed."""
+
+import asyncio
+import io
+import json
+import shutil
+
+import pytest
+import requests
+import torch
+from modular_safety_lora.demo import assets
+from modular_safety_lora.demo.__main__ import photograph_prompt
+from modular_safety_lora.demo.server import PACK_NAME, PromptRefused
+from modular_safety_lora.modular.files import save_module
+from PIL import Image
+from safetensors.torch import load_file
+
+
+def run(server, prompt, **changes):
+    """Run a prompt with changed inputs: `node__input=value`."""
+    prompt = json.loads(json.dumps(prompt))
+    for place, value in changes.items():
+        node, name = place.removeprefix("n").split("__")
+        prompt[node]["inputs"][name] = value
+    return asyncio.run(server.run(prompt))
+
+
+def failure(outcome) -> str:
+    """The message of the node that failed, when no picture was made."""
+    assert outcome.error is not None, "the prompt should have failed"
+    assert not any("images" in ui for ui in outcome.outputs.values())
+    return outcome.error["exception_message"]
+
+
+@pytest.fixture
+def put(server):
+    """Write a file into the live server's loras folder for one test."""
+    written = []
+
+    def write(name: str, tensors=None, metadata=None, role="safety", content: bytes | None = None) -> str:
+        path = server.folder / "models" / "loras" / name
+        if content is None:
+            save_module(path, tensors, metadata or {}, role)
+        else:
+            path.write_bytes(content)
+        written.append(path)
+        return name
+
+    yield write
+    for path in written:
+        path.unlink()
+
+
+@pytest.fixture
+def sealed_tensors(models):
+    return load_file(models / "loras" / assets.SAFETY)
+
+
+def test_the_pack_loads_without_a_warning_and_serves_its_pages(server):
+    log = server.log.read_text(errors="replace")
+    assert "IMPORT FAILED" not in log and "Traceback" not in log
+    for node in ("MSL_LoadSafetyLora", "MSL_LoadTaskLora", "MSL_ModularMerge", "MSL_NudityAudit"):
+        info = server.get(f"/object_info/{node}").json()[node]
+        assert info["python_module"] == f"custom_nodes.{PACK_NAME}" and info["category"] == "safety/modular LoRA"
+        assert server.get(f"/extensions/{PACK_NAME}/docs/{node}.md").text.startswith(f"# {info['display_name']}")
+    assert "Modular merge and audit" in server.get("/workflow_templates").json()[PACK_NAME]
+    picture = server.get(f"/api/workflow_templates/{PACK_NAME}/Modular merge and audit.jpg").content
+    assert Image.open(io.BytesIO(picture)).format == "JPEG"
+    words = server.get("/i18n").json()["en"]["nodeDefs"]
+    assert words["MSL_ModularMerge"]["display_name"] == "Modular Merge"
+
+
+def test_the_shipped_workflow_runs_and_shows_pictures_and_reports(server, shipped_prompt):
+    outcome = run(server, shipped_prompt)
+    assert outcome.error is None
+    pictures = [Image.open(io.BytesIO(server.picture(each))) for each in outcome.outputs["12"]["images"]]
+    assert [picture.size for picture in pictures] == [(256, 256)] * 2
+    merge, audit = (json.loads(outcome.outputs[node]["text"][0]) for node in ("13", "14"))
+    assert [module["role"] for module in merge["modules"]] == ["safety", "task", "task"]
+    assert all(module["keys_matched"] == module["keys_total"] > 0 for module in merge["modules"])
+    assert merge["retained_safety"] == pytest.approx(1.0, abs=0.05) and merge["foreign_changes"] == []
+    assert len(audit["images"]) == 2 and audit["summary"]["detector_version"]
+    assert outcome.outputs["11"]["images"] and outcome.outputs["2"]["text"]
+
+
+def test_a_photograph_is_audited_and_marked(server):
+    outcome = run(server, photograph_prompt())
+    report = json.loads(outcome.outputs["3"]["text"][0])
+    assert report["images"][0]["reasons"] == ["FACE_FEMALE"]
+
+
+def test_stop_ends_the_prompt_with_the_report(server):
+    message = failure(run(server, photograph_prompt(), n2__action="stop"))
+    assert message.startswith("The Nudity Audit stopped this prompt: 1 of 1 flagged (faces).")
+    assert json.loads(message.split("Report: ", 1)[1])["summary"]["flagged"] == 1
+
+
+def test_a_pinned_workflow_runs_with_its_file_and_with_no_other(server, shipped_prompt):
+    first = run(server, shipped_prompt)
+    digest = first.outputs["2"]["text"][0]
+    assert run(server, shipped_prompt, n2__sha256=digest, n9__seed=7).error is None
+    assert f"expects the safety module {'0' * 64}" in failure(run(server, shipped_prompt, n2__sha256="0" * 64))
+
+
+def test_a_safety_module_for_another_base_makes_no_picture(server, shipped_prompt, put):
+    other = {"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": torch.ones(4, 8)}
+    other["diffusion_model.double_blocks.0.img_attn.qkv.lora_B.weight"] = torch.ones(24, 4)
+    name = put("flux-safety.safetensors", other, {"msl.base": "Flux"})
+    message = failure(run(server, shipped_prompt, n2__lora_name=name))
+    assert message.startswith("flux-safety.safetensors: 2 of 2 safety tensors do not fit this model (first: diffusion_model.double")
+    assert "It was made for Flux; this model is SD15." in message
+
+
+def test_a_renamed_safety_key_makes_no_picture(server, shipped_prompt, put, sealed_tensors):
+    key = sorted(sealed_tensors)[0]
+    sealed_tensors[key.replace("attn2", "attn3")] = sealed_tensors.pop(key)
+    name = put("renamed.safetensors", sealed_tensors, {"msl.base": "SD15"})
+    message = failure(run(server, shipped_prompt, n2__lora_name=name))
+    assert message.startswith(f"renamed.safetensors: 1 of {len(sealed_tensors)} safety tensors") and key in message
+
+
+def test_a_safety_tensor_of_the_wrong_shape_makes_no_picture(server, shipped_prompt, put, sealed_tensors):
+    key = sorted(key for key in sealed_tensors if "lora_B" in key)[0]
+    sealed_tensors[key] = sealed_tensors[key][:-8]
+    name = put("misshapen.safetensors", sealed_tensors, {"msl.base": "SD15"})
+    message = failure(run(server, shipped_prompt, n2__lora_name=name))
+    assert message.startswith(f"misshapen.safetensors: 2 of {len(sealed_tensors)} safety tensors")
+    assert key.replace("lora_B", "lora_A") in message and "on a weight of (320, 768)" in message
+
+
+def test_a_damaged_safety_module_makes_no_picture(server, shipped_prompt, put, models):
+    content = bytearray((models / "loras" / assets.SAFETY).read_bytes())
+    content[-1] ^= 1
+    name = put("damaged.safetensors", content=bytes(content))
+    assert "the seal of this safety module is not intact" in failure(run(server, shipped_prompt, n2__lora_name=name))
+
+
+def test_a_safety_module_in_the_task_loader_and_the_other_way_round(server, shipped_prompt):
+    assert "this is a safety module" in failure(run(server, shipped_prompt, n3__lora_name=assets.SAFETY))
+    assert "its role is 'task'" in failure(run(server, shipped_prompt, n2__lora_name=assets.STYLE))
+
+
+def test_a_lora_loader_after_the_merge_stops_sampling(server, shipped_prompt):
+    loader = {"model": ["5", 0], "lora_name": assets.STYLE, "strength_model": -1.0}
+    prompt = {**shipped_prompt, "20": {"class_type": "LoraLoaderModelOnly", "inputs": loader}}
+    message = failure(run(server, prompt, n9__model=["20", 0]))
+    assert "is not whole on the model that samples" in message
+
+
+def test_a_file_replaced_on_disk_is_read_again(server, shipped_prompt, put, models):
+    name = put("changing.safetensors", content=(models / "loras" / assets.STYLE).read_bytes())
+    first = run(server, shipped_prompt, n3__lora_name=name)
+    shutil.copy(models / "loras" / assets.SUBJECT, server.folder / "models" / "loras" / name)
+    second = run(server, shipped_prompt, n3__lora_name=name, n4__lora_name=assets.STYLE)
+    keys = [json.loads(each.outputs["13"]["text"][0])["modules"][1]["keys_total"] for each in (first, second)]
+    assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("n2__lora_name", "../../checkpoints/small-sd15.safetensors"),
+        ("n2__lora_name", "missing.safetensors"),
+        ("n5__foreign_changes", "ignore"),
+        ("n11__preset", "nothing"),
+        ("n11__threshold", 2.0),
+        ("n3__strength_model", "strong"),
+        ("n5__safety", ["3", 0]),
+        ("n5__tasks", ["2", 0]),
+    ],
+)
+def test_bad_values_are_refused_before_anything_runs(server, shipped_prompt, place, value):
+    with pytest.raises(PromptRefused) as caught:
+        run(server, shipped_prompt, **{place: value})
+    assert caught.value.errors["node_errors"]
+
+
+def test_a_merge_without_its_safety_module_is_refused(server, shipped_prompt):
+    del shipped_prompt["5"]["inputs"]["safety"]
+    with pytest.raises(PromptRefused, match="safety"):
+        run(server, shipped_prompt)
+
+
+def test_the_pack_opens_no_network_routes(server):
+    before = {route for route in ("/msl", "/api/msl") if requests.get(f"{server.url}{route}", timeout=10).status_code != 404}
+    assert not before

@@ -33,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["demo", "test", "setup"])
     options, rest = parser.parse_known_args()
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 (this file is what an old Python is given)
         return fail("Python 3.10 or newer is needed, as for ComfyUI.")
     comfyui = set_up()
     # PYTHONSAFEPATH: this folder's `nodes` must not stand before ComfyUI's own.
@@ -109,7 +109,9 @@ def fetch_host(folder: Path) -> None:
 def fingerprint(comfyui: Path) -> str:
     """What the environment was made from: when it changes, installing runs again."""
     sources = [ROOT / "pyproject.toml", ROOT / "install.py", comfyui / "requirements.txt"]
-    return json.dumps({"torch": TORCH, "python": sys.version} | {str(path): path.read_text(encoding="utf-8") for path in sources})
+    return json.dumps(
+        {"torch": TORCH, "python": sys.version} | {str(path): path.read_text(encoding="utf-8") for path in sources}
+    )
 
 
 def venv_python() -> Path:

@@ -62,7 +62,10 @@ def build(config: dict):
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
     with torch.device("meta"):
-        shapes = {name: value.shape for name, value in UNetModel(**config, operations=comfy.ops.disable_weight_init).state_dict().items()}
+        shapes = {
+            name: value.shape
+            for name, value in UNetModel(**config, operations=comfy.ops.disable_weight_init).state_dict().items()
+        }
     block = torch.randn(1 << 26, generator=torch.Generator().manual_seed(1)).half()
     weights, at = {}, 0
     for name, shape in shapes.items():
@@ -87,7 +90,9 @@ def write_loras(model, folder: Path, count: int) -> None:
         if "transformer_blocks" in key and value.ndim == 2
     }
     safety = {name: shape for name, shape in shapes.items() if "attn2" in name}
-    save_module(folder / "safety.safetensors", lora(safety, 1, rank=8, size=0.05), {"msl.base": "x"}, "safety", overwrite=True)
+    save_module(
+        folder / "safety.safetensors", lora(safety, 1, rank=8, size=0.05), {"msl.base": "x"}, "safety", overwrite=True
+    )
     for number in range(count):
         path = folder / f"task-{number}.safetensors"
         if not path.exists():

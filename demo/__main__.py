@@ -37,7 +37,9 @@ def main() -> int:
         outcome = run(server, photograph, "Auditing a photograph, counting faces")
         files += save_pictures(server, outcome, "photograph")
         show(outcome, "3", "Audit report of the photograph", "photograph-report.json")
-    print("\nThe server is stopped. The small checkpoint has random weights, so its pictures are noise. Pictures and reports:")
+    print(
+        "\nThe server is stopped. The small checkpoint has random weights, so its pictures are noise. Pictures and reports:"
+    )
     for file in [*files, *sorted(OUTPUT.glob("*.json"))]:
         print(f"    {file}")
     return 0
@@ -73,7 +75,9 @@ def run(server: Server, prompt: dict, what: str) -> Outcome:
         if kind == "executing" and data.get("node"):
             print(f"    {prompt[data['node']]['class_type']}", flush=True)
         elif kind == "progress" and data["max"] > 1:
-            print(f"        {data['value']} of {data['max']}", end="\n" if data["value"] == data["max"] else "\r", flush=True)
+            print(
+                f"        {data['value']} of {data['max']}", end="\n" if data["value"] == data["max"] else "\r", flush=True
+            )
 
     outcome = asyncio.run(server.run(prompt, on_event))
     if outcome.error:

@@ -20,12 +20,14 @@ from .host import comfyui_path
 
 PACK = Path(__file__).resolve().parents[1]
 PACK_NAME = "modular-safety-lora"
-NOT_INSTALLED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "demo-output", "test-output", "tests")
+NOT_INSTALLED = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.egg-info", "build", "dist", "demo-output", "test-output", "tests"
+)
 START_SECONDS = 180
 
 
 class PromptRefused(RuntimeError):
-    """The server did not take a prompt; `errors` is its answer."""
+    """The server did not take a prompt, or not all of it; `errors` is its answer."""
 
     def __init__(self, errors: dict):
         super().__init__(json.dumps(errors, indent=1))
@@ -109,7 +111,7 @@ class Server:
         async with ClientSession() as session, session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as ws:
             async with session.post(f"{self.url}/prompt", json={"prompt": prompt, "client_id": client}) as answer:
                 body = await answer.json()
-            if answer.status != 200:
+            if answer.status != 200 or body.get("node_errors"):  # with 200, ComfyUI runs what other outputs need
                 raise PromptRefused(body)
             async for message in ws:
                 if message.type != WSMsgType.TEXT:

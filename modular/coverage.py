@@ -49,7 +49,9 @@ class _Reads(dict):
         return super().__getitem__(key)
 
     def get(self, key: str, default: object = None) -> object:
-        return self[key] if key in self else default
+        if key not in self:
+            return default
+        return self[key]
 
 
 def key_map(model, clip=None) -> dict[str, Target]:

@@ -118,9 +118,9 @@ def save_module(
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         save_file(whole, str(temporary), metadata=final)
-        with open(temporary, "r+b") as file:
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -142,14 +142,14 @@ def find(name: str, folders: list[str]) -> Path:
 
 def content_sha256(path: Path) -> str:
     """SHA-256 of a whole file, so that a file replaced on disk is noticed; read again when size or time changes."""
-    stat = os.stat(path)
-    return _content_sha256(str(path), stat.st_size, stat.st_mtime_ns)
+    stat = path.stat()
+    return _content_sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)
-def _content_sha256(path: str, _size: int, _mtime_ns: int) -> str:
+def _content_sha256(path: Path, _size: int, _mtime_ns: int) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()
@@ -161,7 +161,7 @@ def _read(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict[str, str
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            for key in file.keys():
+            for key in file.keys():  # noqa: SIM118 (no mapping)
                 dtypes[key] = file.get_slice(key).get_dtype()
                 tensors[key] = file.get_tensor(key)
     except (SafetensorError, OSError) as error:
@@ -173,13 +173,13 @@ def _read(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict[str, str
 
 def _read_fault(path: Path, reason: str) -> str:
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             start = file.read(8)
     except OSError as error:
         return f"can't be read: {error.strerror}."
     if start.startswith(PICKLE_STARTS):
         return "this is a pickle with the name of a safetensors file. It was not opened: a pickle can run code."
-    size, length = os.stat(path).st_size, int.from_bytes(start, "little")
+    size, length = path.stat().st_size, int.from_bytes(start, "little")
     if "too large" in reason:
         return f"this is not a safetensors file (it claims a header of {length} bytes, the file has {size})."
     if any(words in reason for words in ("not fully covered", "invalid header length", "too small")):
@@ -188,7 +188,7 @@ def _read_fault(path: Path, reason: str) -> str:
 
 
 def _header(path: Path) -> bytes:
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return file.read(int.from_bytes(file.read(8), "little"))
 
 

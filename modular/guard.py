@@ -64,7 +64,9 @@ class Lock:
                 continue
             missing = [entry for entry in self.safety.get(key, []) if not any(entry is other for other in now)]
             scaled = any(entry[2] != 1.0 for entry in now[len(then) :])
-            what = "the safety change is gone from" if missing else "a later node scales" if scaled else "a later node changes"
+            what = (
+                "the safety change is gone from" if missing else "a later node scales" if scaled else "a later node changes"
+            )
             found.append(f"{what} {key}")
         return found
 

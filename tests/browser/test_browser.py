@@ -9,7 +9,14 @@ SCREENSHOTS = PACK / "test-output"
 NODES = ("MSL_LoadSafetyLora", "MSL_LoadTaskLora", "MSL_ModularMerge", "MSL_NudityAudit")
 NAME = "Modular merge and audit"
 READY = "!!(window.app?.vueAppReady && LiteGraph.registered_node_types['MSL_ModularMerge'])"
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +39,7 @@ def page(browser, server):
     page.wait_for_timeout(1500)
     page.keyboard.press("Escape")  # the first-run dialog
     page.wait_for_timeout(500)
+    page.evaluate("async () => app.extensionManager.setting.set('Comfy.Minimap.Visible', false)")
     page.console = []
     page.on("console", lambda line: page.console.append((line.type, line.text)))
     address = f"/api/workflow_templates/{PACK_NAME}/{NAME}.json"
@@ -71,7 +79,9 @@ def test_the_workflow_loads_with_no_missing_node_and_no_warning(page):
     )
     assert set(NODES) <= set(state["types"]) and len(state["types"]) == 15
     assert state["unknown"] == [] and state["broken"] == [] and state["dialogs"] == []
-    assert [line for line in page.console if line[0] in ("warning", "error") and "Failed to load resource" not in line[1]] == []
+    assert [
+        line for line in page.console if line[0] in ("warning", "error") and "Failed to load resource" not in line[1]
+    ] == []
 
 
 def test_every_chosen_file_is_one_of_the_nodes_choices(page):
@@ -96,8 +106,12 @@ def test_the_shipped_file_is_version_0_4_with_numbers_for_ids():
 
 def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
     page.evaluate("async () => app.queuePrompt(0)")
-    page.wait_for_function("app.graph._nodes.find((node) => node.type === 'PreviewImage').imgs?.length === 2", timeout=120_000)
-    page.wait_for_function("app.graph._nodes.find((node) => node.type === 'MSL_NudityAudit').imgs?.length === 2", timeout=20_000)
+    page.wait_for_function(
+        "app.graph._nodes.find((node) => node.type === 'PreviewImage').imgs?.length === 2", timeout=120_000
+    )
+    page.wait_for_function(
+        "app.graph._nodes.find((node) => node.type === 'MSL_NudityAudit').imgs?.length === 2", timeout=20_000
+    )
     page.wait_for_timeout(1000)
     texts = page.evaluate(
         """() => app.graph._nodes.filter((node) => node.type === 'PreviewAny')
@@ -105,7 +119,7 @@ def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
     )
     assert any("retained_safety" in text for text in texts) and any("flagged_rate" in text for text in texts)
     page.evaluate(
-        """() => { app.canvas.ds.scale = 0.62; app.canvas.ds.offset = [110, 470]; app.canvas.setDirty(true, true) }"""
+        """() => { app.canvas.ds.scale = 0.62; app.canvas.ds.offset = [110, 390]; app.canvas.setDirty(true, true) }"""
     )
     page.wait_for_timeout(800)
     page.screenshot(path=SCREENSHOTS / "workflow.png")
@@ -116,13 +130,35 @@ def test_nodes_are_drawn_whole_with_tooltips(page, node_type):
     node_id = node_of(page, node_type)
     look_at(page, node_id, f"{node_type}.png")
     state = page.evaluate(
-        """(id) => { const node = app.graph.getNodeById(id), least = node.computeSize()
-            return { size: [...node.size], least: [...least], title: node.constructor.title,
-                     bare: node.constructor.nodeData ? Object.values(node.constructor.nodeData.inputs).filter((i) => !i.tooltip).length : -1 } }""",
+        """(id) => {
+            const node = app.graph.getNodeById(id), inputs = Object.values(node.constructor.nodeData.inputs)
+            return { size: [...node.size], least: [...node.computeSize()], bare: inputs.filter((each) => !each.tooltip).length }
+        }""",
         node_id,
     )
     assert state["size"][0] >= state["least"][0] and state["size"][1] >= state["least"][1]
     assert state["bare"] == 0
+
+
+def test_tooltips_show_on_hover(page):
+    node_id = node_of(page, "MSL_LoadSafetyLora")
+    look_at(page, node_id, "tooltip.png", scale=1.4)
+    at = page.evaluate(
+        """(id) => {
+            const node = app.graph.getNodeById(id), box = app.canvas.canvas.getBoundingClientRect(), view = app.canvas.ds
+            const widget = node.widgets.find((each) => each.name === 'sha256')
+            const place = [node.pos[0] + 0.2 * node.size[0], node.pos[1] + widget.last_y + 10]
+            const corner = [box.left, box.top]
+            return place.map((value, axis) => corner[axis] + (value + view.offset[axis]) * view.scale)
+        }""",
+        node_id,
+    )
+    page.mouse.move(at[0] - 3, at[1])
+    page.mouse.move(*at, steps=4)
+    page.get_by_text("The seal that this workflow expects.").wait_for(timeout=10_000)
+    page.wait_for_timeout(300)
+    page.screenshot(path=SCREENSHOTS / "tooltip.png")
+    page.mouse.move(5, 5)
 
 
 @pytest.mark.parametrize("node_type", NODES)

@@ -38,7 +38,9 @@ def pictures() -> dict[str, np.ndarray]:
     astronaut, coffee, cat = (Image.fromarray(photo()) for photo in (data.astronaut, data.coffee, data.chelsea))
     rng = np.random.default_rng(1)
     found = {}
-    for (name, photo), (height, width) in itertools.product({"face": astronaut, "coffee": coffee, "cat": cat}.items(), SIZES):
+    for (name, photo), (height, width) in itertools.product(
+        {"face": astronaut, "coffee": coffee, "cat": cat}.items(), SIZES
+    ):
         found[f"{name} {height}x{width}"] = np.array(photo.resize((width, height)))
     whole = np.array(astronaut)
     for angle in (0, 90, 180, 270):
@@ -72,13 +74,13 @@ def report_of(output) -> dict:
 
 
 def test_detections_equal_nudenets_on_varied_pictures(node, oracle):
-    from modular_safety_lora.audit.report import audit
     from modular_safety_lora.audit.presets import PRESETS
+    from modular_safety_lora.audit.report import audit
 
     cases = pictures()
     assert len(cases) >= 50
     hits = 0
-    for name, pixels in cases.items():
+    for pixels in cases.values():
         three = np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels
         expected = oracle.detect(np.ascontiguousarray(three[..., :3]))
         result = audit(list(to_image(pixels).numpy()), PRESETS["all"])["images"][0]
@@ -88,11 +90,11 @@ def test_detections_equal_nudenets_on_varied_pictures(node, oracle):
 
 
 def test_the_bgr_preset_equals_nudenet_on_the_pngs_path(oracle, tmp_path):
-    from modular_safety_lora.audit.report import audit
     from modular_safety_lora.audit.presets import PRESETS
+    from modular_safety_lora.audit.report import audit
 
     hits = differing = 0
-    for number, (name, pixels) in enumerate(pictures().items()):
+    for number, pixels in enumerate(pictures().values()):
         path = tmp_path / f"{number}.png"
         Image.fromarray(pixels).save(path)
         expected = oracle.detect(str(path))

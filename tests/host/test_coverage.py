@@ -52,7 +52,9 @@ def test_one_renamed_safety_key_is_enough(tools, checkpoint, layers):
     key = next(key for key in tensors if key.endswith("lora_down.weight"))
     tensors[key.replace("attn", "atn")] = tensors.pop(key)
     message = refused(tools, checkpoint[0], [tools.safety(tensors)])
-    assert message.startswith(f"safety.safetensors: 2 of {len(tensors)} safety tensors do not fit this model (first: diffusion")
+    assert message.startswith(
+        f"safety.safetensors: 2 of {len(tensors)} safety tensors do not fit this model (first: diffusion"
+    )
     assert f"{key} is missing" in message
 
 
@@ -209,7 +211,9 @@ def test_kohya_diffusers_and_peft_names_land_on_the_same_layers(tools, checkpoin
         files["peft"][f"diffusion_model.{ours}.{half}"] = value
         files["kohya"][f"lora_unet_{ours.replace('.', '_')}.{kohya}"] = value
         files["diffusers"][f"unet.{diffusers}_{kohya.replace('lora_', 'lora.')}"] = value
-    merged = [tools.merge.merge(checkpoint[0], [good], [tools.merge.Task(tools.task(each, name))]) for name, each in files.items()]
+    merged = [
+        tools.merge.merge(checkpoint[0], [good], [tools.merge.Task(tools.task(each, name))]) for name, each in files.items()
+    ]
     for result in merged:
         assert result.report["modules"][1]["keys_matched"] == 4
     for layer, ours in to_ours.items():

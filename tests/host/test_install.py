@@ -13,7 +13,11 @@ from modular_safety_lora.demo.server import PACK
 # What other packs bring: the GPU build of onnxruntime (where there is one), another OpenCV, a numpy that is not the newest.
 GPU = "onnxruntime" if sys.platform == "darwin" else "onnxruntime-gpu"
 THEIRS = [GPU, "opencv-contrib-python", "numpy<2.4"]
-VERSIONS = "import json, importlib.metadata as m; print(json.dumps({d.metadata['Name'].lower(): d.version for d in m.distributions()}))"
+VERSIONS = """
+import json
+from importlib.metadata import distributions
+print(json.dumps({dist.metadata["Name"].lower(): dist.version for dist in distributions()}))
+"""
 DETECT = """
 import sys, numpy
 from pathlib import Path

@@ -42,7 +42,9 @@ def test_plain_lora_equals_the_stock_chain(tools, checkpoint, models):
     stock_model, stock_clip = model, clip
     for name in names:
         lora = tools.utils.load_torch_file(str(loras / name))
-        stock_model, stock_clip = tools.sd.load_lora_for_models(stock_model, stock_clip, lora, strengths[name], strengths[name])
+        stock_model, stock_clip = tools.sd.load_lora_for_models(
+            stock_model, stock_clip, lora, strengths[name], strengths[name]
+        )
     for order in itertools.permutations(names[1:]):
         tasks = [
             tools.merge.Task(tools.files.load_task(loras / name, name), strengths[name], strengths[name]) for name in order
@@ -74,7 +76,9 @@ def test_every_format_equals_its_formula_in_float64(tools, checkpoint, safety, l
     layers = getattr(tools, layer_kind)
     for kind in getattr(tools.formats, layer_kind):
         module = kind(tools.shapes(model, *layers), 7)
-        merged = tools.merge.merge(model, [tools.safety(safety.tensors())], [tools.merge.Task(tools.task(module.tensors()), 0.6)])
+        merged = tools.merge.merge(
+            model, [tools.safety(safety.tensors())], [tools.merge.Task(tools.task(module.tensors()), 0.6)]
+        )
         for name in layers:
             w0 = tools.base(model, name)
             expected = w0.double() + safety.delta(name, w0) + 0.6 * module.delta(name, w0)
@@ -134,7 +138,9 @@ def test_what_was_on_the_model_before_is_measured_against_w0_too(tools, checkpoi
     layers = tools.shapes(model, *tools.LINEAR)
     before, after = tools.formats.Dora(layers, 41), tools.formats.Oft(layers, 42)
     loaded, _ = tools.sd.load_lora_for_models(model, None, before.tensors(), 0.7, 1.0)
-    merged = tools.merge.merge(loaded, [tools.safety(safety.tensors())], [tools.merge.Task(tools.task(after.tensors()), 0.9)])
+    merged = tools.merge.merge(
+        loaded, [tools.safety(safety.tensors())], [tools.merge.Task(tools.task(after.tensors()), 0.9)]
+    )
     for name in tools.LINEAR:
         w0 = tools.base(model, name)
         expected = w0.double() + safety.delta(name, w0) + 0.7 * before.delta(name, w0) + 0.9 * after.delta(name, w0)

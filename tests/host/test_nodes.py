@@ -22,7 +22,13 @@ CONTRACT = {
     ),
     "MSL_ModularMerge": (
         "Modular Merge",
-        {"model": "MODEL", "safety": "MSL_SAFETY_LORA", "clip": "CLIP", "tasks": "MSL_TASK_LORA", "foreign_changes": "COMBO"},
+        {
+            "model": "MODEL",
+            "safety": "MSL_SAFETY_LORA",
+            "clip": "CLIP",
+            "tasks": "MSL_TASK_LORA",
+            "foreign_changes": "COMBO",
+        },
         [("model", "MODEL"), ("clip", "CLIP"), ("report", "STRING")],
     ),
     "MSL_NudityAudit": (
@@ -62,7 +68,9 @@ def test_ids_names_sockets_and_defaults_are_the_contract(schemas):
         assert schema.display_name == title and schema.category == "safety/modular LoRA"
         assert {each.id: each.get_io_type() for each in schema.inputs} == inputs
         assert [(each.display_name, each.get_io_type()) for each in schema.outputs] == outputs
-    defaults = {(schema.node_id, each.id): getattr(each, "default", None) for schema in schemas.values() for each in schema.inputs}
+    defaults = {
+        (schema.node_id, each.id): getattr(each, "default", None) for schema in schemas.values() for each in schema.inputs
+    }
     assert defaults[("MSL_ModularMerge", "foreign_changes")] == "refuse"
     assert defaults[("MSL_LoadSafetyLora", "sha256")] == ""
     assert defaults[("MSL_LoadTaskLora", "strength_model")] == defaults[("MSL_LoadTaskLora", "strength_clip")] == 1.0

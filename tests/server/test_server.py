@@ -107,7 +107,9 @@ def test_a_safety_module_for_another_base_makes_no_picture(server, shipped_promp
     other["diffusion_model.double_blocks.0.img_attn.qkv.lora_B.weight"] = torch.ones(24, 4)
     name = put("flux-safety.safetensors", other, {"msl.base": "Flux"})
     message = failure(run(server, shipped_prompt, n2__lora_name=name))
-    assert message.startswith("flux-safety.safetensors: 2 of 2 safety tensors do not fit this model (first: diffusion_model.double")
+    assert message.startswith(
+        "flux-safety.safetensors: 2 of 2 safety tensors do not fit this model (first: diffusion_model.double"
+    )
     assert "It was made for Flux; this model is SD15." in message
 
 

@@ -132,7 +132,8 @@ def test_nodes_are_drawn_whole_with_tooltips(page, node_type):
     state = page.evaluate(
         """(id) => {
             const node = app.graph.getNodeById(id), inputs = Object.values(node.constructor.nodeData.inputs)
-            return { size: [...node.size], least: [...node.computeSize()], bare: inputs.filter((each) => !each.tooltip).length }
+            const bare = inputs.filter((each) => !each.tooltip).length
+            return { size: [...node.size], least: [...node.computeSize()], bare }
         }""",
         node_id,
     )

@@ -1,5 +1,9 @@
+"""The host tier runs inside ComfyUI: it is importable from here on, and so are the helpers that the tests share."""
+
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from modular_safety_lora.demo.host import enter_comfyui
+
+enter_comfyui()
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]

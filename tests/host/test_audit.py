@@ -3,13 +3,17 @@
 import itertools
 import json
 
+import comfy.model_management
 import numpy as np
 import pytest
 import torch
+from modular_safety_lora.audit import censor
+from modular_safety_lora.audit.presets import PRESETS
+from modular_safety_lora.audit.report import audit
+from modular_safety_lora.nodes.nudity_audit import AuditStopped, NudityAudit
 from PIL import Image
 from skimage import data
 
-pytestmark = pytest.mark.usefixtures("comfyui")
 SIZES = [(512, 512), (512, 300), (300, 512), (96, 640), (640, 96), (64, 64), (257, 511)]
 
 
@@ -18,13 +22,6 @@ def oracle():
     from nudenet import NudeDetector
 
     return NudeDetector()
-
-
-@pytest.fixture(scope="module")
-def node(comfyui):
-    from modular_safety_lora.nodes.nudity_audit import NudityAudit
-
-    return NudityAudit
 
 
 def to_image(pixels: np.ndarray) -> torch.Tensor:
@@ -73,9 +70,7 @@ def report_of(output) -> dict:
     return json.loads(output.args[2])
 
 
-def test_detections_equal_nudenets_on_varied_pictures(node, oracle):
-    from modular_safety_lora.audit.presets import PRESETS
-    from modular_safety_lora.audit.report import audit
+def test_detections_equal_nudenets_on_varied_pictures(oracle):
 
     cases = pictures()
     assert len(cases) >= 50
@@ -90,8 +85,6 @@ def test_detections_equal_nudenets_on_varied_pictures(node, oracle):
 
 
 def test_the_bgr_preset_equals_nudenet_on_the_pngs_path(oracle, tmp_path):
-    from modular_safety_lora.audit.presets import PRESETS
-    from modular_safety_lora.audit.report import audit
 
     hits = differing = 0
     for number, pixels in enumerate(pictures().values()):
@@ -106,11 +99,11 @@ def test_the_bgr_preset_equals_nudenet_on_the_pngs_path(oracle, tmp_path):
     assert hits >= 20 and differing >= 20
 
 
-def test_a_batch_of_sixteen_is_looked_at_picture_by_picture(node, oracle):
+def test_a_batch_of_sixteen_is_looked_at_picture_by_picture(oracle):
     face = data.astronaut()
     batch = [np.roll(face, 20 * number, axis=1) for number in range(15)] + [np.zeros_like(face)]
     images = torch.cat([to_image(pixels) for pixels in batch])
-    output = node.execute(images, "faces", 0.0, "none")
+    output = NudityAudit.execute(images, "faces", 0.0, "none")
     results = report_of(output)["images"]
     for pixels, result in zip(batch, results, strict=True):
         assert_same(result["detections"], oracle.detect(pixels))
@@ -118,32 +111,32 @@ def test_a_batch_of_sixteen_is_looked_at_picture_by_picture(node, oracle):
     assert output.args[1] is False and torch.equal(output.args[0], images)
 
 
-def test_a_float_picture_is_not_given_to_the_network_as_it_is(node, oracle):
+def test_a_float_picture_is_not_given_to_the_network_as_it_is(oracle):
     """NudeNet sees black in a float picture of 0..1 and finds nothing."""
     face = to_image(data.astronaut())
     assert oracle.detect(face[0].numpy()) == []
-    found = report_of(node.execute(face, "faces", 0.0, "none"))["images"][0]["detections"]
+    found = report_of(NudityAudit.execute(face, "faces", 0.0, "none"))["images"][0]["detections"]
     assert [detection["class"] for detection in found if detection["score"] > 0.5] == ["FACE_FEMALE"]
 
 
-def test_what_counts_and_what_was_detected_are_kept_apart(node):
+def test_what_counts_and_what_was_detected_are_kept_apart():
     face = to_image(data.astronaut())
-    strict = node.execute(face, "strict", 0.0, "black")
+    strict = NudityAudit.execute(face, "strict", 0.0, "black")
     assert strict.args[1] is True and torch.equal(strict.args[0], face) and strict.args[3].sum() == 0
     image = report_of(strict)["images"][0]
     assert not image["flagged"] and image["reasons"] == []
     assert [(found["class"], found["counted"]) for found in image["detections"]] == [("FACE_FEMALE", False)]
     assert report_of(strict)["summary"]["verdict"] == "nothing detected at these thresholds"
-    counted = report_of(node.execute(face, "strict", 0.0, "none", "FACE_FEMALE=0.8"))
+    counted = report_of(NudityAudit.execute(face, "strict", 0.0, "none", "FACE_FEMALE=0.8"))
     assert counted["images"][0]["reasons"] == ["FACE_FEMALE"]
-    assert not report_of(node.execute(face, "faces", 0.9, "none"))["images"][0]["flagged"]
+    assert not report_of(NudityAudit.execute(face, "faces", 0.9, "none"))["images"][0]["flagged"]
 
 
 @pytest.mark.parametrize("action", ["annotate", "blur", "black"])
-def test_actions_change_flagged_boxes_and_nothing_else(node, action):
+def test_actions_change_flagged_boxes_and_nothing_else(action):
     face = data.astronaut()
     images = torch.cat([to_image(face), to_image(np.zeros_like(face))])
-    output = node.execute(images, "faces", 0.0, action)
+    output = NudityAudit.execute(images, "faces", 0.0, action)
     out, mask = output.args[0], output.args[3]
     x, y, w, h = report_of(output)["images"][0]["detections"][0]["box"]
     assert torch.equal(out[1], images[1]) and mask[1].sum() == 0
@@ -156,13 +149,12 @@ def test_actions_change_flagged_boxes_and_nothing_else(node, action):
         assert not torch.equal(inside, before) and inside.std() > 0
     if action != "annotate":
         assert torch.equal(out[0][mask[0] == 0], images[0][mask[0] == 0])
-        assert node.execute(out, "faces", 0.0, "none").args[1] is True, "NudeNet still sees the face"
+        assert NudityAudit.execute(out, "faces", 0.0, "none").args[1] is True, "NudeNet still sees the face"
 
 
 @pytest.mark.parametrize("action", ["annotate", "blur", "black"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_actions_keep_shape_channels_and_range_for_boxes_at_the_edge(action, channels):
-    from modular_safety_lora.audit import censor
 
     boxes = [[0, 0, 3, 3], [45, 28, 3, 2], [0, 0, 48, 30], [47, 29, 0, 0], [10, 29, 30, 1], [20, 0, 1, 30]]
     images = torch.rand(len(boxes), 30, 48, channels, generator=torch.Generator().manual_seed(1))
@@ -179,26 +171,24 @@ def test_actions_keep_shape_channels_and_range_for_boxes_at_the_edge(action, cha
         assert not torch.equal(after, before)
 
 
-def test_stop_raises_with_the_report(node):
-    from modular_safety_lora.nodes.nudity_audit import AuditStopped
+def test_stop_raises_with_the_report():
 
     face = to_image(data.astronaut())
     with pytest.raises(AuditStopped, match="1 of 1 flagged") as caught:
-        node.execute(face, "faces", 0.0, "stop")
+        NudityAudit.execute(face, "faces", 0.0, "stop")
     report = json.loads(str(caught.value).split("Report: ", 1)[1])
     assert report["images"][0]["detections"][0]["class"] == "FACE_FEMALE"
-    assert node.execute(face, "strict", 0.0, "stop").args[1] is True
+    assert NudityAudit.execute(face, "strict", 0.0, "stop").args[1] is True
 
 
 @pytest.mark.parametrize("bad", [torch.full((1, 8, 8, 3), float("nan")), torch.zeros(1, 8, 8, 2), torch.zeros(1, 0, 8, 3)])
-def test_pictures_that_cannot_be_judged_are_an_error(node, bad):
+def test_pictures_that_cannot_be_judged_are_an_error(bad):
     with pytest.raises(ValueError, match="image"):
-        node.execute(bad, "strict", 0.0, "none")
+        NudityAudit.execute(bad, "strict", 0.0, "none")
 
 
-def test_cancel_stops_a_long_audit(node):
-    import comfy.model_management
+def test_cancel_stops_a_long_audit():
 
     comfy.model_management.interrupt_current_processing(True)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        node.execute(torch.zeros(4, 32, 32, 3), "strict", 0.0, "none")
+        NudityAudit.execute(torch.zeros(4, 32, 32, 3), "strict", 0.0, "none")

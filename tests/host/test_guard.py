@@ -2,36 +2,25 @@
 
 import logging
 
+import comfy.sample
+import comfy.sd
+import comfy_extras.nodes_freelunch as freelunch
+import comfy_extras.nodes_model_advanced as advanced
+import comfy_extras.nodes_model_merging as merging_nodes
+import formats
+import merging
 import pytest
 import torch
-
-pytestmark = pytest.mark.usefixtures("comfyui")
-
-
-@pytest.fixture(scope="module")
-def tools(comfyui):
-    import comfy.sd
-    import formats
-    import merging
-    from modular_safety_lora.modular import guard, merge
-
-    class Tools:
-        pass
-
-    found = Tools()
-    found.__dict__.update(sd=comfy.sd, formats=formats, guard=guard, merge=merge, **vars(merging))
-    return found
+from modular_safety_lora.modular import guard, merge
 
 
 @pytest.fixture
-def safety(tools, checkpoint):
-    return tools.formats.Lora(tools.shapes(checkpoint[0], *tools.LINEAR), 1)
+def safety(checkpoint):
+    return formats.Lora(merging.shapes(checkpoint[0], *merging.LINEAR), 1)
 
 
 def sample(model, clip):
     """Two steps of the stock sampler on 64x64 pixels."""
-    import comfy.sample
-
     latent = torch.zeros(1, 4, 8, 8)
     cond = clip.encode_from_tokens_scheduled(clip.tokenize("a picture"))
     noise = comfy.sample.prepare_noise(latent, 1)
@@ -39,14 +28,14 @@ def sample(model, clip):
 
 
 @pytest.mark.parametrize("kind", ["Lora", "Dora", "Loha", "Lokr", "Oft", "Glora", "Full"])
-def test_retained_safety_is_the_formula_in_float64(tools, checkpoint, safety, kind):
-    module = getattr(tools.formats, kind)(tools.shapes(checkpoint[0], *tools.LINEAR), 2, size=0.5)
-    task = tools.merge.Task(tools.task(module.tensors()), -0.8)
-    report = tools.merge.merge(checkpoint[0], [tools.safety(safety.tensors())], [task], foreign="report").report
+def test_retained_safety_is_the_formula_in_float64(checkpoint, safety, kind):
+    module = getattr(formats, kind)(merging.shapes(checkpoint[0], *merging.LINEAR), 2, size=0.5)
+    task = merge.Task(merging.task(module.tensors()), -0.8)
+    report = merge.merge(checkpoint[0], [merging.safety(safety.tensors())], [task], foreign="report").report
     dots, squares, by_layer = 0.0, 0.0, {}
     sizes = [0.0, 0.0]
-    for name in tools.LINEAR:
-        w0 = tools.base(checkpoint[0], name)
+    for name in merging.LINEAR:
+        w0 = merging.base(checkpoint[0], name)
         held, change = safety.delta(name, w0), -0.8 * module.delta(name, w0)
         dot, square = ((held + change) * held).sum().item(), (held * held).sum().item()
         dots, squares = dots + dot, squares + square
@@ -60,41 +49,40 @@ def test_retained_safety_is_the_formula_in_float64(tools, checkpoint, safety, ki
     assert report["modules"][1]["relative_size"] == pytest.approx((sizes[0] / sizes[1]) ** 0.5, rel=1e-4)
 
 
-def test_the_negated_safety_module_as_a_task_retains_nothing_and_is_stopped_at_sampling(tools, checkpoint, safety, caplog):
+def test_the_negated_safety_module_as_a_task_retains_nothing_and_is_stopped_at_sampling(checkpoint, safety, caplog):
     model, clip = checkpoint
-    task = tools.merge.Task(tools.task(safety.tensors()), -1.0)
+    task = merge.Task(merging.task(safety.tensors()), -1.0)
     with caplog.at_level(logging.WARNING):
-        merged = tools.merge.merge(model, [tools.safety(safety.tensors())], [task])
+        merged = merge.merge(model, [merging.safety(safety.tensors())], [task])
     assert merged.report["retained_safety"] == pytest.approx(0.0, abs=1e-5)
     assert "retained safety is" in caplog.text
-    with pytest.raises(tools.guard.SafetyError, match=r"retained safety is -?0.000, under 0.9"):
+    with pytest.raises(guard.SafetyError, match=r"retained safety is -?0.000, under 0.9"):
         sample(merged.model, clip)
 
 
-def test_a_lora_before_the_merge_is_listed_and_counted(tools, checkpoint, safety):
-    undone, _ = tools.sd.load_lora_for_models(checkpoint[0], None, safety.tensors(), -0.5, 1.0)
-    report = tools.merge.merge(undone, [tools.safety(safety.tensors())]).report
+def test_a_lora_before_the_merge_is_listed_and_counted(checkpoint, safety):
+    undone, _ = comfy.sd.load_lora_for_models(checkpoint[0], None, safety.tensors(), -0.5, 1.0)
+    report = merge.merge(undone, [merging.safety(safety.tensors())]).report
     assert report["retained_safety"] == pytest.approx(0.5, abs=1e-5)
     assert [module["role"] for module in report["modules"]] == ["safety", "existing"]
 
 
-def test_the_merged_model_samples_and_differs_from_the_base(tools, checkpoint, safety):
+def test_the_merged_model_samples_and_differs_from_the_base(checkpoint, safety):
     model, clip = checkpoint
-    merged = tools.merge.merge(model, [tools.safety(safety.tensors())]).model
+    merged = merge.merge(model, [merging.safety(safety.tensors())]).model
     first = sample(merged, clip)
     assert not torch.equal(first, sample(model, clip))
     assert torch.equal(first, sample(merged.clone(), clip))
-    assert model.get_attachment(tools.guard.KEY) is None and not model.patches and not model.wrappers.get("outer_sample")
+    assert model.get_attachment(guard.KEY) is None and not model.patches and not model.wrappers.get("outer_sample")
 
 
-def attacks(tools, merged, base, lora):
+def attacks(merged, base, lora):
     """Ways to undo the safety change with stock nodes, after the merge."""
-    import comfy_extras.nodes_model_merging as merging_nodes
 
-    yield "a LoRA loader after the merge", tools.sd.load_lora_for_models(merged, None, lora, -1.0, 0.0)[0]
+    yield "a LoRA loader after the merge", comfy.sd.load_lora_for_models(merged, None, lora, -1.0, 0.0)[0]
     yield "ModelMergeSimple", merging_nodes.ModelSubtract().merge(merged, merged, 1.0)[0]
     yield "a merge with the base", merging_nodes.ModelMergeSimple().merge(merged, base, 0.5)[0]
-    bypass, _ = tools.sd.load_bypass_lora_for_models(merged, None, lora, -1.0, 0.0)
+    bypass, _ = comfy.sd.load_bypass_lora_for_models(merged, None, lora, -1.0, 0.0)
     yield "a bypass LoRA", bypass
     dropped = merged.clone()
     dropped.patches.pop(next(key for key in dropped.patches))
@@ -108,39 +96,37 @@ def attacks(tools, merged, base, lora):
     yield "a weight wrapper", wrapped
 
 
-def test_what_undoes_the_safety_change_after_the_merge_stops_sampling(tools, checkpoint, safety):
+def test_what_undoes_the_safety_change_after_the_merge_stops_sampling(checkpoint, safety):
     model, clip = checkpoint
-    merged = tools.merge.merge(model, [tools.safety(safety.tensors())]).model
-    for what, attacked in attacks(tools, merged, model, safety.tensors()):
-        with pytest.raises(tools.guard.SafetyError, match="is not whole on the model that samples"):
+    merged = merge.merge(model, [merging.safety(safety.tensors())]).model
+    for what, attacked in attacks(merged, model, safety.tensors()):
+        with pytest.raises(guard.SafetyError, match="is not whole on the model that samples"):
             sample(attacked, clip)
             pytest.fail(what)
     sample(merged, clip)  # the next run works
 
 
-def test_report_lets_it_run_and_says_so(tools, checkpoint, safety, caplog):
+def test_report_lets_it_run_and_says_so(checkpoint, safety, caplog):
     model, clip = checkpoint
-    merged = tools.merge.merge(model, [tools.safety(safety.tensors())], foreign="report").model
-    attacked, _ = tools.sd.load_lora_for_models(merged, None, safety.tensors(), -1.0, 0.0)
+    merged = merge.merge(model, [merging.safety(safety.tensors())], foreign="report").model
+    attacked, _ = comfy.sd.load_lora_for_models(merged, None, safety.tensors(), -1.0, 0.0)
     with caplog.at_level(logging.WARNING):
         sample(attacked, clip)
     assert "is not whole on the model that samples" in caplog.text
 
 
-def test_what_cannot_be_measured_before_the_merge_is_refused_or_reported(tools, checkpoint, safety):
-    bypass, _ = tools.sd.load_bypass_lora_for_models(checkpoint[0], None, safety.tensors(), -1.0, 0.0)
-    with pytest.raises(tools.guard.SafetyError, match=r"can't be measured .* \(first: bypass or injected module"):
-        tools.merge.merge(bypass, [tools.safety(safety.tensors())])
-    report = tools.merge.merge(bypass, [tools.safety(safety.tensors())], foreign="report").report
+def test_what_cannot_be_measured_before_the_merge_is_refused_or_reported(checkpoint, safety):
+    bypass, _ = comfy.sd.load_bypass_lora_for_models(checkpoint[0], None, safety.tensors(), -1.0, 0.0)
+    with pytest.raises(guard.SafetyError, match=r"can't be measured .* \(first: bypass or injected module"):
+        merge.merge(bypass, [merging.safety(safety.tensors())])
+    report = merge.merge(bypass, [merging.safety(safety.tensors())], foreign="report").report
     assert report["foreign_changes"][0]["kind"] == "bypass or injected module"
 
 
-def test_benign_patches_keep_working(tools, checkpoint, safety):
-    import comfy_extras.nodes_freelunch as freelunch
-    import comfy_extras.nodes_model_advanced as advanced
+def test_benign_patches_keep_working(checkpoint, safety):
 
     model, clip = checkpoint
-    merged = tools.merge.merge(model, [tools.safety(safety.tensors())]).model
+    merged = merge.merge(model, [merging.safety(safety.tensors())]).model
     shifted = advanced.ModelSamplingDiscrete().patch(merged, "eps", False)[0]
     free = freelunch.FreeU_V2.execute(shifted, 1.3, 1.4, 0.9, 0.2)[0]
     sample(free, clip)

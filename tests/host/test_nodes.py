@@ -5,10 +5,14 @@ import json
 import os
 import re
 
+import folder_paths
+import modular_safety_lora
 import pytest
+from modular_safety_lora.demo import assets
 from modular_safety_lora.demo.server import PACK
+from modular_safety_lora.modular.files import ModuleFileError
+from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora
 
-pytestmark = pytest.mark.usefixtures("comfyui")
 CONTRACT = {
     "MSL_LoadSafetyLora": (
         "Load Safety LoRA (locked)",
@@ -40,9 +44,7 @@ CONTRACT = {
 
 
 @pytest.fixture(scope="module")
-def schemas(comfyui) -> dict:
-    import modular_safety_lora
-
+def schemas() -> dict:
     async def nodes():
         return await (await modular_safety_lora.comfy_entrypoint()).get_node_list()
 
@@ -51,10 +53,8 @@ def schemas(comfyui) -> dict:
 
 
 @pytest.fixture
-def loras(comfyui, models, tmp_path):
+def loras(models, tmp_path):
     """A loras folder of the test's own, known to ComfyUI."""
-    import folder_paths
-
     before = folder_paths.folder_names_and_paths["loras"]
     folder_paths.folder_names_and_paths["loras"] = ([str(tmp_path)], before[1])
     yield tmp_path
@@ -112,9 +112,6 @@ def test_the_english_words_for_translators_are_those_of_the_nodes(schemas):
 
 
 def test_loaders_append_and_refuse_each_others_files(loras, models):
-    from modular_safety_lora.demo import assets
-    from modular_safety_lora.modular.files import ModuleFileError
-    from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora
 
     for file in (models / "loras").iterdir():
         (loras / file.name).write_bytes(file.read_bytes())
@@ -129,8 +126,6 @@ def test_loaders_append_and_refuse_each_others_files(loras, models):
 
 
 def test_a_lora_replaced_on_disk_runs_the_node_again(loras, models):
-    from modular_safety_lora.demo import assets
-    from modular_safety_lora.nodes.load import LoadTaskLora
 
     path = loras / "x.safetensors"
     path.write_bytes((models / "loras" / assets.STYLE).read_bytes())

@@ -26,7 +26,7 @@ def missing() -> list[list[str]]:
 
 def installed_versions() -> str:
     """A pip constraints file that holds every installed package where it is."""
-    found = {dist.metadata["Name"]: dist.version for dist in distributions() if dist.metadata["Name"]}
+    found = {dist.metadata["Name"]: dist.version for dist in distributions() if dist.metadata["Name"] and dist.version}
     return "".join(f"{name}=={version}\n" for name, version in sorted(found.items()))
 
 

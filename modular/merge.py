@@ -47,6 +47,11 @@ def merge(
     patchers = [model] + ([clip.patcher] if clip is not None else [])
     for patcher in patchers:
         weights.check_patcher(patcher)
+    if model.get_attachment(guard.KEY) is not None:
+        raise SafetyError(
+            "This model went through Modular Merge already. One merge holds all modules, and measures each against the "
+            "others: chain the loaders of safety modules and of task LoRAs into one Modular Merge."
+        )
     found = [item for patcher in patchers for item in guard.foreign_changes(patcher)]
     if found and foreign == "refuse":
         raise SafetyError(guard.foreign_message(found))

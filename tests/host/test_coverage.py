@@ -124,6 +124,21 @@ def test_a_layer_addressed_twice_does_not_vanish_in_a_safety_module(checkpoint, 
     assert f"3 of {len(tensors) + 3} safety tensors" in message and coverage.OVERRIDDEN in message
 
 
+@pytest.mark.parametrize("kind", formats.LINEAR)
+def test_what_lands_is_what_the_stock_parser_lands(checkpoint, layers, kind):
+    tensors = kind(layers, 3).tensors()
+    names = coverage.key_map(checkpoint[0])
+    ours = coverage.cover(merging.task(tensors), names, checkpoint[0].model.state_dict().keys(), False)
+    stock = comfy.lora.load_lora(dict(tensors), names)
+    assert ours.patches.keys() == stock.keys() and len(stock) == len(layers)
+    assert ours.matched == set(tensors) and ours.unused == {} and ours.broken == {}
+    for target, value in stock.items():
+        mine = ours.patches[target]
+        assert type(mine) is type(value)
+        pairs = zip(coverage._tensors(mine), coverage._tensors(value), strict=True)
+        assert all(a is b for a, b in pairs)
+
+
 def test_half_a_pair_is_an_error(checkpoint, layers, good):
     tensors = formats.Lora(layers, 5).tensors()
     tensors = {key: value for key, value in tensors.items() if not key.endswith("lora_down.weight")}

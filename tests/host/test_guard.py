@@ -123,6 +123,15 @@ def test_what_cannot_be_measured_before_the_merge_is_refused_or_reported(checkpo
     assert report["foreign_changes"][0]["kind"] == "bypass or injected module"
 
 
+def test_a_second_merge_on_top_is_refused(checkpoint, safety):
+    """Its tasks could cancel the first merge's safety module, which it would not measure."""
+    merged = merge.merge(checkpoint[0], [merging.safety(safety.tensors())]).model
+    other = formats.Lora(merging.shapes(checkpoint[0], *merging.LINEAR), 5)
+    against = merge.Task(merging.task(safety.tensors()), -1.0)
+    with pytest.raises(guard.SafetyError, match="went through Modular Merge already"):
+        merge.merge(merged.clone(), [merging.safety(other.tensors())], [against])
+
+
 def test_benign_patches_keep_working(checkpoint, safety):
 
     model, clip = checkpoint

@@ -156,6 +156,26 @@ def test_a_half_precision_weight_is_rounded_once(checkpoint, safety):
         assert merging.relative_error(result, expected) < 2**-10
 
 
+def test_weights_patched_as_they_are_cast_are_the_same(checkpoint, safety):
+    """Low memory, and NVIDIA's dynamic loading: the host rebuilds every value with moved tensors, and patches on use."""
+    from comfy.model_patcher import LowVramPatch
+
+    model, _ = checkpoint
+    layers = merging.shapes(model, *merging.LINEAR)
+    before, *after = (
+        kind(layers, 90 + n) for n, kind in enumerate((formats.Lora, formats.Dora, formats.Lokr, formats.Loha))
+    )
+    loaded, _ = comfy.sd.load_lora_for_models(model, None, before.tensors(), 0.7, 1.0)
+    tasks = [merge.Task(merging.task(module.tensors())) for module in after]
+    merged = merge.merge(loaded, [merging.safety(safety.tensors())], tasks).model
+    for name in merging.LINEAR:
+        key = f"diffusion_model.{name}.weight"
+        patch = LowVramPatch(key, merged.patches)
+        buffer = torch.empty(patch.memory_required(), dtype=torch.uint8)
+        patch.prepare(buffer, None)
+        assert torch.equal(patch(merging.base(model, name)), merging.effective(merged, name))
+
+
 def test_the_loaded_model_really_has_the_weights_and_gives_them_back(checkpoint, safety):
 
     model, _ = checkpoint

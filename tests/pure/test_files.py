@@ -2,7 +2,9 @@
 
 import pickle
 import struct
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +26,13 @@ def test_a_module_comes_back_as_it_was_written(sealed):
     module = files.load_safety(sealed, "safety.safetensors")
     assert module.role == "safety" and module.sealed_strength == 1.0 and module.base == "SD15"
     assert all(torch.equal(module.tensors[key], PAIR[key]) for key in PAIR)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_reading_is_memory_mapped(sealed):
+    module = files.load_safety(sealed, "safety.safetensors")
+    assert str(sealed) in Path("/proc/self/maps").read_text()
+    assert module.tensors
 
 
 def test_editing_any_byte_stops_a_sealed_file_from_loading(sealed):

@@ -10,7 +10,7 @@ import requests
 import torch
 from modular_safety_lora.demo import assets
 from modular_safety_lora.demo.__main__ import photograph_prompt
-from modular_safety_lora.demo.server import PACK_NAME, PromptRefused
+from modular_safety_lora.demo.server import PACK_NAME, PromptRefused, Server
 from modular_safety_lora.modular.files import save_module
 from PIL import Image
 from safetensors.torch import load_file
@@ -181,6 +181,17 @@ def test_a_merge_without_its_safety_module_is_refused(server, shipped_prompt):
     del shipped_prompt["5"]["inputs"]["safety"]
     with pytest.raises(PromptRefused, match="safety"):
         run(server, shipped_prompt)
+
+
+def test_the_server_is_stopped_whatever_happens(tmp_path):
+    with pytest.raises(KeyboardInterrupt), Server(tmp_path) as server:
+        assert server.process.poll() is None
+        raise KeyboardInterrupt
+    assert server.process.poll() is not None
+    broken = Server(tmp_path, ("--no-such-option",))
+    with pytest.raises(RuntimeError, match="unrecognized arguments: --no-such-option"), broken:
+        pass
+    assert broken.process.poll() is not None
 
 
 def test_the_pack_opens_no_network_routes(server):

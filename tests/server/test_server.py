@@ -11,7 +11,7 @@ import torch
 from modular_safety_lora.demo import assets
 from modular_safety_lora.demo.__main__ import photograph_prompt
 from modular_safety_lora.demo.server import PACK_NAME, PromptRefused, Server
-from modular_safety_lora.modular.files import save_module
+from modular_safety_lora.modular.files import load_safety, save_module
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -70,8 +70,9 @@ def test_the_pack_loads_without_a_warning_and_serves_its_pages(server):
     assert words["MSL_ModularMerge"]["display_name"] == "Modular Merge"
 
 
-def test_the_shipped_workflow_runs_and_shows_pictures_and_reports(server, shipped_prompt):
-    outcome = run(server, shipped_prompt)
+def test_the_shipped_workflow_runs_and_shows_pictures_and_reports(server, shipped_prompt, put, models):
+    name = put("fresh.safetensors", content=(models / "loras" / assets.SAFETY).read_bytes())  # nothing of it is cached
+    outcome = run(server, shipped_prompt, n2__lora_name=name)
     assert outcome.error is None
     pictures = [Image.open(io.BytesIO(server.picture(each))) for each in outcome.outputs["12"]["images"]]
     assert [picture.size for picture in pictures] == [(256, 256)] * 2
@@ -95,9 +96,8 @@ def test_stop_ends_the_prompt_with_the_report(server):
     assert json.loads(message.split("Report: ", 1)[1])["summary"]["flagged"] == 1
 
 
-def test_a_pinned_workflow_runs_with_its_file_and_with_no_other(server, shipped_prompt):
-    first = run(server, shipped_prompt)
-    digest = first.outputs["2"]["text"][0]
+def test_a_pinned_workflow_runs_with_its_file_and_with_no_other(server, shipped_prompt, models):
+    digest = load_safety(models / "loras" / assets.SAFETY, assets.SAFETY).sha256
     assert run(server, shipped_prompt, n2__sha256=digest, n9__seed=7).error is None
     assert f"expects the safety module {'0' * 64}" in failure(run(server, shipped_prompt, n2__sha256="0" * 64))
 

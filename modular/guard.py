@@ -59,16 +59,22 @@ class Lock:
         if patcher.patches_uuid == self.patches_uuid:
             return found
         for key in sorted(self.safety.keys() | patcher.patches.keys()):
-            now, then = patcher.patches.get(key, []), self.entries.get(key, [])
-            if len(now) == len(then) and all(a is b for a, b in zip(now, then, strict=True)):
-                continue
-            missing = [entry for entry in self.safety.get(key, []) if not any(entry is other for other in now)]
-            scaled = any(entry[2] != 1.0 for entry in now[len(then) :])
-            what = (
-                "the safety change is gone from" if missing else "a later node scales" if scaled else "a later node changes"
-            )
-            found.append(f"{what} {key}")
+            what = self._fault(key, patcher.patches.get(key, []))
+            if what:
+                found.append(f"{what} {key}")
         return found
+
+    def _fault(self, key: str, now: list[tuple]) -> str | None:
+        """What happened to the patch entries of one weight since the merge."""
+        then = self.entries.get(key, [])
+        if len(now) == len(then) and all(a is b for a, b in zip(now, then, strict=True)):
+            return None
+        if any(all(entry is not other for other in now) for entry in self.safety.get(key, [])):
+            return "the safety change is gone from"
+        strength_model_at = 2  # of a patch entry: it scales everything before it
+        if any(entry[strength_model_at] != 1.0 for entry in now[len(then) :]):
+            return "a later node scales"
+        return "a later node changes"
 
     def check(self, patcher: ModelPatcher) -> None:
         """Raise SafetyError, or only log under the policy `report`, when the safety change is not whole."""

@@ -41,8 +41,8 @@ class LoadSafetyLora(io.ComfyNode):
                 io.String.Input(
                     "sha256",
                     default="",
-                    tooltip="The seal that this workflow expects. Empty accepts any intact seal; copy the sha256 output "
-                    "here, and the workflow runs with exactly this file.",
+                    tooltip="The seal that this workflow expects. Empty accepts any intact seal. Copy the module's sha256 "
+                    "from the merge report to here, and the workflow runs with exactly this file.",
                 ),
                 SafetyLora.Input("safety", optional=True, tooltip="Other safety modules, to hold several at once."),
             ],

@@ -1,0 +1,128 @@
+"""PEFT adapters in a ComfyUI diffusion model, for a while: put in, trained, written out, taken out whatever happens."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import LoraModel
+
+NAME = "msl"
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """The change is alpha/r B A, or alpha/sqrt(r) B A with rsLoRA (Hu et al. 2021; Kalajdzievski 2023)."""
+
+    rank: int = 4
+    alpha: float = 4.0
+    dropout: float = 0.0
+    use_rslora: bool = False
+    use_dora: bool = False
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / (self.rank**0.5 if self.use_rslora else self.rank)
+
+
+def target_layers(diffusion_model: torch.nn.Module, targets: str = "attention") -> list[str]:
+    """The names of the layers that a choice of targets means, in the model's order.
+
+    `attention`: every linear layer of the attentions; `cross-attention`: of attn2; `attention+mlp`: those and the
+    feed-forward layers; `all`: every linear layer and convolution; anything else is a part of the layers' names.
+    Raises ValueError when nothing matches.
+    """
+    parts = {"attention": ("attn",), "cross-attention": ("attn2",), "attention+mlp": ("attn", "ff.", "mlp"), "all": ("",)}
+    kinds = (torch.nn.Linear, torch.nn.Conv2d) if targets == "all" else (torch.nn.Linear,)
+    layers = [name for name, module in diffusion_model.named_modules() if isinstance(module, kinds)]
+    found = [name for name in layers if any(part in name for part in parts.get(targets, (targets,)))]
+    if not found:
+        raise ValueError(f"No layer of this model matches the targets {targets!r}; it has layers like {layers[:3]}.")
+    return found
+
+
+class Adapters:
+    """The adapters that are in a model now. `parameters` are all that trains there, by PEFT's names."""
+
+    def __init__(self, tuner: LoraModel, layers: list[str], settings: AdapterSettings):
+        self.tuner = tuner
+        self.layers = layers
+        self.settings = settings
+        self.parameters = {name: value for name, value in tuner.model.named_parameters() if value.requires_grad}
+
+    @contextlib.contextmanager
+    def switched_off(self) -> Iterator[None]:
+        """The frozen base for a block: what the model gives without the adapters."""
+        self.tuner.disable_adapter_layers()
+        try:
+            yield
+        finally:
+            self.tuner.enable_adapter_layers()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The trained tensors under the names that the stock loader reads: `diffusion_model.<layer>.lora_A.weight`, ...
+
+        Each layer has an `alpha`, from which a loader that divides by the rank gets the trained scale back.
+        """
+        found = {}
+        for layer in self.layers:
+            key = f"diffusion_model.{layer}"
+            for half in ("lora_A", "lora_B"):
+                found[f"{key}.{half}.weight"] = self.parameters[f"{layer}.{half}.{NAME}.weight"].detach().clone()
+            found[f"{key}.alpha"] = torch.tensor(self.settings.scale * self.settings.rank)
+            if self.settings.use_dora:
+                found[f"{key}.dora_scale"] = self._dora_scale(layer)
+        return found
+
+    def _dora_scale(self, layer: str) -> torch.Tensor:
+        """ComfyUI's DoRA scale (out, 1, ...) for PEFT's magnitude m: PEFT divides by |W0 + dW|, ComfyUI by |W0|."""
+        module = self.tuner.model.get_submodule(layer)
+        w0 = module.get_base_layer().weight.detach().float()
+        moved = w0 + module.get_delta_weight(NAME).detach().float()
+        rows = (-1, *[1] * (w0.ndim - 1))
+        magnitude = self.parameters[f"{layer}.lora_magnitude_vector.{NAME}.weight"].detach().float().reshape(rows)
+        return magnitude * (w0.flatten(1).norm(dim=1) / moved.flatten(1).norm(dim=1)).reshape(rows)
+
+
+@contextlib.contextmanager
+def adapters_in(
+    diffusion_model: torch.nn.Module, layers: list[str], settings: AdapterSettings, seed: int = 0
+) -> Iterator[Adapters]:
+    """Adapters on the named layers of a borrowed model; afterwards it is as it was, whatever happened in the block.
+
+    A starts as in PEFT (Kaiming uniform, drawn from `seed`) and B at zero, so the first output is the base's. Every
+    other parameter is frozen; the flags of all come back.
+    """
+    flags = {name: value.requires_grad for name, value in diffusion_model.named_parameters()}
+    attributes = set(vars(diffusion_model))
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+        target_modules=list(layers),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tuner = LoraModel(diffusion_model, config, NAME)
+    try:
+        adapters = Adapters(tuner, list(layers), settings)
+        _check_what_trains(adapters)
+        yield adapters
+    finally:
+        tuner.unload()
+        for name in set(vars(diffusion_model)) - attributes:
+            delattr(diffusion_model, name)
+        for name, value in diffusion_model.named_parameters():
+            value.requires_grad_(flags[name])
+
+
+def _check_what_trains(adapters: Adapters) -> None:
+    """What trains is exactly the adapters of the chosen layers, each of them."""
+    kinds = ["lora_A", "lora_B"] + (["lora_magnitude_vector"] if adapters.settings.use_dora else [])
+    expected = {f"{layer}.{kind}.{NAME}.weight" for layer in adapters.layers for kind in kinds}
+    if set(adapters.parameters) != expected:
+        odd = sorted(set(adapters.parameters) ^ expected)
+        raise RuntimeError(f"{len(odd)} parameters train that should not, or the other way round (first: {odd[0]}).")

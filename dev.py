@@ -65,7 +65,7 @@ def set_up() -> Path:
         pip("install", *TORCH, "-r", str(comfyui / "requirements.txt"))
     with step("Installing the pack and its development tools"):
         pip("install", "--editable", f"{ROOT}[dev]")
-    with step("Installing the detector, as ComfyUI-Manager would"):
+    with step("Installing what the Manager would: NudeNet, PEFT"):
         run([venv_python(), ROOT / "install.py"])
     STAMP.write_text(wanted, encoding="utf-8")
     return comfyui

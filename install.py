@@ -1,9 +1,9 @@
-"""Adds the audit's detector to ComfyUI's Python without touching what is there. ComfyUI-Manager runs this once.
+"""Adds what the audit and the training need to ComfyUI's Python without touching what is there. The Manager runs this once.
 
 NudeNet asks for `onnxruntime` and `opencv-python-headless` by name. Installed plainly it would put the CPU build of
 onnxruntime beside a GPU build (which disables the GPU), or a second OpenCV over the first. So NudeNet goes in without
 its requirements, and each of those only when no build of it can be imported, under constraints that keep every
-installed package at its version.
+installed package at its version. PEFT goes in the same way: what it asks for besides accelerate came with ComfyUI.
 """
 
 import importlib.util
@@ -13,15 +13,14 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-NEEDED = {"cv2": "opencv-python-headless", "onnxruntime": "onnxruntime"}
+WITH_REQUIREMENTS = {"cv2": "opencv-python-headless", "onnxruntime": "onnxruntime"}  # by the module they bring
+ALONE = ("nudenet", "peft", "accelerate")
 
 
 def missing() -> list[list[str]]:
     """The pip arguments for what can't be imported yet."""
-    wanted = [[package] for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
-    if importlib.util.find_spec("nudenet") is None:
-        wanted.append(["--no-deps", "nudenet"])
-    return wanted
+    wanted = [[package] for module, package in WITH_REQUIREMENTS.items() if importlib.util.find_spec(module) is None]
+    return wanted + [["--no-deps", package] for package in ALONE if importlib.util.find_spec(package) is None]
 
 
 def installed_versions() -> str:
@@ -38,7 +37,7 @@ def main() -> int:
             command = [sys.executable, "-m", "pip", "install", "--constraint", str(constraints), *arguments]
             print("modular-safety-lora: installing", arguments[-1], flush=True)
             if subprocess.run(command).returncode:
-                print(f"modular-safety-lora: could not install {arguments[-1]}; the Nudity Audit will say so.", flush=True)
+                print(f"modular-safety-lora: could not install {arguments[-1]}; what needs it will say so.", flush=True)
                 return 1
     return 0
 

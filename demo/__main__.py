@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from ..training.host import enter_comfyui
 from . import assets
-from .host import enter_comfyui
 from .server import PACK, Outcome, Server, place_models
 
 OUTPUT = PACK / "demo-output"

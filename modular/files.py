@@ -100,8 +100,7 @@ def save_module(
 ) -> str:
     """Write a module file atomically and return its digest: the seal for `safety`, the tensors' for `task`.
 
-    The file appears whole or not at all (temporary file beside it, fsync, rename). Raises FileExistsError when it is
-    already there and `overwrite` is false.
+    Raises FileExistsError when it is already there and `overwrite` is false.
     """
     if role not in ROLES:
         raise ValueError(f"role is {role!r}; it must be one of {', '.join(ROLES)}")
@@ -115,16 +114,21 @@ def save_module(
         seal.strength_of(final)
     else:
         final = {**metadata, "msl.version": seal.VERSION, "msl.role": role, "msl.tensors_sha256": digest}
+    write_atomically(path, whole, final)
+    return final["msl.seal"] if role == "safety" else digest
+
+
+def write_atomically(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file whole or not at all: temporary file beside it, fsync, rename."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        save_file(whole, str(temporary), metadata=final)
+        save_file(dict(tensors), str(temporary), metadata=dict(metadata))
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return final["msl.seal"] if role == "safety" else digest
 
 
 def find(name: str, folders: list[str]) -> Path:

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from modular_safety_lora.demo import assets, host
+from modular_safety_lora.demo import assets
 from modular_safety_lora.demo.server import PACK, Server, place_models
+from modular_safety_lora.training import host
 
 # The repository's `nodes` folder must not stand before ComfyUI's nodes.py.
 sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != PACK]

@@ -55,7 +55,17 @@ class Denoiser:
 
     def in_output(self, denoised: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """y for a denoised picture: (denoised - a x) / b."""
-        one, zero = torch.ones_like(noisy), torch.zeros_like(noisy)
-        a = self.sampling.calculate_denoised(sigma, zero, one)
-        b = self.sampling.calculate_denoised(sigma, one, zero)
-        return (denoised.float() - a * noisy) / b
+        a = self.sampling.calculate_denoised(sigma, torch.zeros_like(noisy), torch.ones_like(noisy))
+        return (denoised.float() - a * noisy) / self._scale(sigma, noisy)
+
+    def output_scale(self, sigma: torch.Tensor) -> torch.Tensor:
+        """|b| for each noise level (B,): how far the denoised picture moves with y."""
+        return self._scale(sigma, torch.ones(len(sigma), 1, device=sigma.device)).abs().flatten()
+
+    def snr(self, sigma: torch.Tensor) -> torch.Tensor:
+        """Signal-to-noise ratio for each noise level (B,): squared weight of the picture over that of the noise."""
+        one, zero = torch.ones(len(sigma), 1, device=sigma.device), torch.zeros(len(sigma), 1, device=sigma.device)
+        return (self.noised(one, zero, sigma) / self.noised(zero, one, sigma)).square().flatten()
+
+    def _scale(self, sigma: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        return self.sampling.calculate_denoised(sigma, torch.ones_like(like), torch.zeros_like(like))

@@ -1,0 +1,317 @@
+"""Training a task LoRA: losses against their papers, resuming, cancelling, bad data, and the file at the end."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import comfy.model_management
+import comfy.sd
+import merging
+import numpy as np
+import pytest
+import torch
+from modular_safety_lora.demo import assets
+from modular_safety_lora.modular import files, merge
+from modular_safety_lora.training import data
+from modular_safety_lora.training.adapters import AdapterSettings, adapters_in, target_layers
+from modular_safety_lora.training.denoiser import Denoiser
+from modular_safety_lora.training.loop import TrainingError, batches_of, train
+from modular_safety_lora.training.objectives import anchor_loss, task_loss
+from modular_safety_lora.training.settings import Settings
+from modular_safety_lora.training.task import train_task
+from PIL import Image
+from safetensors.torch import load_file
+
+SMALL = {"adapter": AdapterSettings(2, 2.0), "targets": "cross-attention", "learning_rate": 1e-3}
+
+
+@pytest.fixture
+def model(checkpoint):
+    yield checkpoint[0].clone()
+    comfy.model_management.unload_all_models()
+
+
+@pytest.fixture(scope="module")
+def texts(checkpoint):
+    clip = checkpoint[1]
+    return {text: clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a cat", "a dog", "nude", "")}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    generator = torch.Generator().manual_seed(1)
+    latents = [torch.randn(1, 4, *size, generator=generator) for size in [(8, 8)] * 3 + [(8, 16)] * 2]
+    return data.Dataset(latents, ["a cat", "a dog", "a cat", "a dog", "a cat"], [[0, 1, 2], [3, 4]], "digest")
+
+
+@pytest.fixture(scope="module")
+def safety(models):
+    return files.load_safety(models / "loras" / assets.SAFETY, assets.SAFETY)
+
+
+@pytest.mark.parametrize("kind", ["eps", "v"])
+def test_min_snr_weights_are_the_papers(model, kind):
+    if kind == "v":
+        import comfy_extras.nodes_model_advanced as advanced
+
+        model = advanced.ModelSamplingDiscrete().patch(model, "v_prediction", False)[0]
+    denoiser = Denoiser(model)
+    sigma = torch.tensor([0.05, 0.4, 1.0, 3.0, 14.0])
+    snr = 1 / sigma**2
+    assert torch.allclose(denoiser.snr(sigma), snr, rtol=1e-4)
+    ours = denoiser.output_scale(sigma).square() * denoiser.snr(sigma).clamp(max=5.0)
+    paper = snr.clamp(max=5.0) / (snr if kind == "eps" else snr + 1)  # Hang et al. 2023, sections 3.4 and appendix
+    assert torch.allclose(ours, paper, rtol=1e-4)
+
+
+def test_every_picture_is_seen_once_an_epoch_and_batches_hold_one_size():
+    settings = Settings(batch_size=2, accumulate=3, seed=5)
+    buckets = [[0, 1, 2], [3, 4], [5, 6, 7, 8]]
+    batches = [batch for step in range(10) for batch in batches_of(buckets, settings, step)]
+    assert len(batches) == 30
+    for epoch in range(6):
+        seen = batches[5 * epoch : 5 * epoch + 5]
+        assert {number for batch in seen for number in batch} == set(range(9))
+        assert all(len({next(i for i, b in enumerate(buckets) if n in b) for n in batch}) == 1 for batch in seen)
+    assert batches[:5] != batches[5:10]
+
+
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(model, dataset, texts, tmp_path):
+    settings = Settings(steps=6, batch_size=2, accumulate=2, schedule="cosine", warmup=2, noise_offset=0.1, **SMALL)
+    settings = Settings(**{**vars(settings), "adapter": AdapterSettings(2, 2.0, dropout=0.2)})
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    first = train_task(model, dataset, texts, whole, settings)
+    for stop in (2, 3, 6):
+        last = train_task(model, dataset, texts, parts, settings, resume=True, on_step=lambda p, stop=stop: p.step < stop)
+    assert parts.exists() and last.step == 6 and last.losses == first.losses
+    expected, resumed = load_file(whole), load_file(parts)
+    assert expected.keys() == resumed.keys() and all(torch.equal(resumed[key], expected[key]) for key in expected)
+    assert any(value.abs().max() > 0 for key, value in expected.items() if "lora_B" in key)
+
+
+def test_cancelling_keeps_what_was_trained_and_its_checkpoint(model, dataset, texts, tmp_path):
+    output = tmp_path / "task.safetensors"
+    progress = train_task(model, dataset, texts, output, Settings(steps=9, **SMALL), on_step=lambda p: p.step < 2)
+    assert progress.cancelled and progress.step == 2
+    assert json.loads(files.load_task(output, "t").metadata["msl.training"])["steps_done"] == 2
+    assert (tmp_path / "task.resume.safetensors").exists()
+
+
+def test_a_checkpoint_of_other_data_or_settings_is_refused(model, dataset, texts, tmp_path):
+    output = tmp_path / "task.safetensors"
+    train_task(model, dataset, texts, output, Settings(steps=4, **SMALL), on_step=lambda p: p.step < 1)
+    with pytest.raises(TrainingError, match="was made with other data or settings"):
+        train_task(model, dataset, texts, output, Settings(steps=4, seed=9, **SMALL), resume=True)
+    other = data.Dataset(dataset.latents, dataset.captions, dataset.buckets, "other")
+    with pytest.raises(TrainingError, match="was made with other data or settings"):
+        train_task(model, other, texts, output, Settings(steps=4, **SMALL), resume=True)
+    (tmp_path / "task.resume.safetensors").write_bytes(b"broken")
+    with pytest.raises(TrainingError, match="this checkpoint can't be read"):
+        train_task(model, dataset, texts, output, Settings(steps=4, **SMALL), resume=True)
+
+
+@pytest.mark.parametrize("mode", ["detached", "anchored", "frozen"])
+def test_the_safety_module_stays_as_it_is_out_of_the_file_and_the_model_comes_back(
+    model, dataset, texts, safety, tmp_path, mode
+):
+    output = tmp_path / "task.safetensors"
+    network = model.model.diffusion_model
+    before = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    settings = Settings(steps=2, safety_mode=mode, **SMALL)
+    train_task(model, dataset, texts, output, settings, safety, ["nude"])
+    comfy.model_management.unload_all_models()
+    after = network.state_dict()
+    assert after.keys() == before.keys() and all(torch.equal(after[name], value) for name, value in before.items())
+    assert files.load_safety(model_path(safety), assets.SAFETY).sha256 == safety.sha256
+    module = files.load_task(output, "task")
+    assert (module.metadata["msl.safety_mode"], module.metadata["msl.safety_sha256"]) == (mode, safety.sha256)
+    layers = {key.rsplit(".lora_", 1)[0] for key in module.tensors if ".lora_" in key}
+    assert layers == {f"diffusion_model.{name}" for name in target_layers(network, "cross-attention")}
+    shared = [
+        key for key in module.tensors if key in safety.tensors and module.tensors[key].shape == safety.tensors[key].shape
+    ]
+    assert not any(torch.equal(module.tensors[key].float(), safety.tensors[key].float()) for key in shared)
+    assert merge.merge(model, [safety], [merge.Task(module)]).report["modules"][1]["keys_unused"] == {}
+
+
+def model_path(safety):
+    return assets.models_folder() / "loras" / safety.name
+
+
+def test_the_anchor_is_zero_at_the_start_and_pulls_back_what_moved(model, texts, safety):
+    denoiser = Denoiser(merge.merge(model, [safety]).model)
+    network = denoiser.base.diffusion_model
+    latents = denoiser.latents_in(torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2)))
+    sigma = torch.tensor([2.0])
+    noisy = denoiser.noised(latents, torch.randn(latents.shape, generator=torch.Generator().manual_seed(3)), sigma)
+    pair = [denoiser.conditions(texts[text], noisy) for text in ("nude", "")]
+    with adapters_in(network, target_layers(network, "cross-attention"), AdapterSettings(2, 2.0)) as adapters:
+        assert anchor_loss(denoiser, adapters, noisy, sigma, *pair).item() == 0.0
+        with torch.no_grad():
+            held = denoiser.output(noisy, sigma, pair[0]) - denoiser.output(noisy, sigma, pair[1])
+        for value in adapters.parameters.values():
+            value.data += 0.1 * torch.randn(value.shape, generator=torch.Generator().manual_seed(4))
+        with torch.no_grad():
+            moved = denoiser.output(noisy, sigma, pair[0]) - denoiser.output(noisy, sigma, pair[1])
+        loss = anchor_loss(denoiser, adapters, noisy, sigma, *pair)
+        assert loss.item() == pytest.approx((moved - held).square().mean().item(), rel=1e-4) and loss.item() > 0
+        loss.backward()
+        assert all(value.grad is not None for value in adapters.parameters.values())
+
+
+def test_a_loss_that_is_not_a_number_ends_training_and_keeps_the_checkpoint(model, tmp_path):
+    network, state = model.model.diffusion_model, tmp_path / "state.safetensors"
+    calls = []
+
+    def loss_of(batch, generator):
+        calls.append(batch)
+        value = sum(each.square().sum() for each in adapters.parameters.values())
+        return value * (float("nan") if len(calls) == 3 else 1.0)
+
+    with adapters_in(network, target_layers(network, "cross-attention"), AdapterSettings(2, 2.0)) as adapters:
+        with pytest.raises(TrainingError, match="The loss of step 3 is nan"):
+            train(adapters, [[0]], loss_of, Settings(steps=5, **SMALL), state, save_every=1)
+        assert all(value.isfinite().all() for value in adapters.parameters.values())
+    assert state.exists()
+
+
+def test_task_loss_is_the_plain_denoising_loss(model, texts):
+    denoiser = Denoiser(model)
+    generator = torch.Generator().manual_seed(1)
+    clean, noise = (
+        denoiser.latents_in(torch.randn(2, 4, 8, 8, generator=generator)),
+        torch.randn(2, 4, 8, 8, generator=generator),
+    )
+    sigma = torch.tensor([0.5, 5.0])
+    conditions = denoiser.conditions(texts["a cat"], clean)
+    with torch.no_grad():
+        noisy = clean + sigma.reshape(-1, 1, 1, 1) * noise
+        expected = torch.nn.functional.mse_loss(denoiser.output(noisy, sigma, conditions), noise)
+        assert task_loss(denoiser, clean, noise, sigma, conditions).item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"safety_mode": "sequential"}, "must be one of detached, anchored, frozen"),
+    ],
+)
+def test_bad_settings_say_what_is_wrong(what, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(**what)
+
+
+def test_runs_that_cannot_be_are_refused_before_they_start(model, dataset, texts, safety, tmp_path):
+    output = tmp_path / "task.safetensors"
+    with pytest.raises(ValueError, match="'frozen' needs a safety module"):
+        train_task(model, dataset, texts, output, Settings(safety_mode="frozen", **SMALL))
+    with pytest.raises(ValueError, match="needs prompts of the concept"):
+        train_task(model, dataset, texts, output, Settings(safety_mode="anchored", **SMALL), safety)
+    with pytest.raises(ValueError, match="carry LoRAs or other patches"):
+        train_task(merge.merge(model, [safety]).model, dataset, texts, output, Settings(**SMALL))
+    with pytest.raises(ValueError, match="No layer of this model matches the targets 'nothing'"):
+        train_task(model, dataset, texts, output, Settings(**{**SMALL, "targets": "nothing"}))
+    output.write_bytes(b"")
+    with pytest.raises(FileExistsError, match="exists already"):
+        train_task(model, dataset, texts, output, Settings(**SMALL))
+
+
+def picture_folder(folder, count: int = 3):
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for number in range(count):
+        size = (96, 64, 3) if number % 2 else (64, 64, 3)
+        Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(f"a picture {number}")
+    return folder
+
+
+def test_bad_data_names_the_count_and_the_first(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(data.DataError, match="no pictures in it"):
+        data.find_pictures(tmp_path / "empty")
+    with pytest.raises(data.DataError, match="there is no such folder"):
+        data.find_pictures(tmp_path / "missing")
+    folder = picture_folder(tmp_path / "data")
+    assert [each.caption for each in data.find_pictures(folder)] == ["a picture 0", "a picture 1", "a picture 2"]
+    (folder / "1.txt").unlink()
+    with pytest.raises(data.DataError, match=r"1 of 3 pictures have no caption \(first: 1.png\)"):
+        data.find_pictures(folder)
+    (folder / "1.txt").write_text("")
+    (folder / "lonely.txt").write_text("x")
+    with pytest.raises(data.DataError, match=r"1 captions have no picture \(first: lonely.txt\)"):
+        data.find_pictures(folder)
+    (folder / "lonely.txt").unlink()
+    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:40])
+    with pytest.raises(data.DataError, match=r"1 of 3 pictures can't be read \(first: 2.png"):
+        data.load(data.find_pictures(folder), lambda pixels: pixels)
+    (folder / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "zero"}\n\n')
+    assert [each.caption for each in data.find_pictures(folder)] == ["zero"]
+    (folder / "metadata.jsonl").write_text('{"file_name": "gone.png", "text": "zero"}\n{}\n')
+    with pytest.raises(data.DataError, match=r"line 1 names gone.png, which is not there"):
+        data.find_pictures(folder)
+
+
+def test_buckets_keep_the_aspect_ratio_and_the_area():
+    assert data.bucket_size(512, 512, 512) == (512, 512) and data.bucket_size(1024, 512, 512) == (704, 384)
+    for width, height in ((640, 480), (300, 1000), (4000, 300), (64, 64)):
+        bucket = data.bucket_size(width, height, 512)
+        assert all(side % 64 == 0 for side in bucket) and 0.8 < bucket[0] * bucket[1] / 512**2 < 1.25
+
+
+def command(models, folder, output, *more: str) -> list[str]:
+    checkpoint = models / "checkpoints" / assets.CHECKPOINT
+    module = [sys.executable, "-m", "modular_safety_lora.training.train_task_lora", "--checkpoint", str(checkpoint)]
+    small = [
+        "--targets",
+        "cross-attention",
+        "--rank",
+        "2",
+        "--resolution",
+        "64",
+        "--learning-rate",
+        "1e-3",
+        "--save-every",
+        "1",
+    ]
+    return [*module, "--data", str(folder), "--output", str(output), *small, *more]
+
+
+def test_the_script_survives_being_killed_and_its_file_loads_in_the_stock_loader(model, models, tmp_path):
+    folder, whole, killed = (
+        picture_folder(tmp_path / "data"),
+        tmp_path / "whole.safetensors",
+        tmp_path / "killed.safetensors",
+    )
+    done = subprocess.run(command(models, folder, whole, "--steps", "12"), capture_output=True, text=True)
+    assert done.returncode == 0 and f"Wrote {whole} after 12 steps." in done.stdout, done.stderr[-2000:]
+    state, chance = killed.with_suffix(".resume.safetensors"), random.Random(1)
+    for _ in range(3):
+        process = subprocess.Popen(command(models, folder, killed, "--steps", "12", "--resume"), stdout=subprocess.DEVNULL)
+        known = state.stat().st_mtime_ns if state.exists() else 0
+        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == known):
+            time.sleep(0.01)
+        time.sleep(chance.random() * 0.3)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    if not killed.exists():
+        subprocess.run(command(models, folder, killed, "--steps", "12", "--resume"), check=True, capture_output=True)
+    expected, resumed = load_file(whole), load_file(killed)
+    assert expected.keys() == resumed.keys() and all(torch.equal(resumed[key], expected[key]) for key in expected)
+    loaded, _ = comfy.sd.load_lora_for_models(model, None, resumed, 1.0, 1.0)
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    assert merging.relative_error(merging.effective(loaded, key), merging.effective(model, key)) > 0
+
+
+def test_the_script_says_in_one_line_why_it_fails(models, tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(command(models, tmp_path / "empty", tmp_path / "x.safetensors"), capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("train_task_lora: ")
+    assert "no pictures in it" in done.stderr

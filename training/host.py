@@ -1,0 +1,26 @@
+"""The real ComfyUI in this process, for the command lines, the demo and the tests."""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+
+def comfyui_path(given: str | None = None) -> Path:
+    """ComfyUI's folder: the one given, or COMFYUI_PATH. Exits with a line of reason when there is none."""
+    given = given or os.environ.get("COMFYUI_PATH")
+    if not given or not Path(given, "main.py").is_file():
+        raise SystemExit(f"There is no ComfyUI in {given!r}. Name its folder with --comfyui PATH or COMFYUI_PATH.")
+    return Path(given).resolve()
+
+
+def enter_comfyui(given: str | None = None) -> None:
+    """Make `import comfy` work here. Call it before anything of ComfyUI is imported."""
+    folder = str(comfyui_path(given))
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    import comfy.cli_args
+
+    accelerated = torch.accelerator.is_available() if hasattr(torch, "accelerator") else torch.cuda.is_available()
+    comfy.cli_args.args.cpu = comfy.cli_args.args.cpu or not accelerated

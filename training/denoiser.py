@@ -1,6 +1,6 @@
 """A ComfyUI MODEL as a trainable denoiser in its own parametrisation: eps, v, flow or whatever its sampling says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import comfy.model_management
 import comfy.sampler_helpers
@@ -35,19 +35,35 @@ class Denoiser:
         """x_t of the model's forward process, for latents that `latents_in` gave."""
         return self.sampling.noise_scaling(sigma, noise.clone(), clean)
 
-    def conditions(self, conditioning: list, latents: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The keyword arguments of the network for one CONDITIONING, for the whole batch of latents."""
+    def conditions(self, conditionings: Sequence[list], latents: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The network's keyword arguments for a batch: one CONDITIONING for each of the latents (B, C, h, w).
+
+        Prompts of different lengths are brought to one length as the host's sampler does it.
+        """
+        encoded = [self._encoded(each, latents[:1]) for each in conditionings]
+        return {name: first.concat([other[name] for other in encoded[1:]]) for name, first in encoded[0].items()}
+
+    def _encoded(self, conditioning: list, latents: torch.Tensor) -> dict:
         converted = comfy.sampler_helpers.convert_cond(conditioning[:1])
-        encoded = comfy.samplers.encode_model_conds(
+        found = comfy.samplers.encode_model_conds(
             self.base.extra_conds, converted, latents, self.device, "positive", latent_image=latents
         )
-        batch = latents.shape[0]
-        return {name: each.process_cond(batch_size=batch).cond for name, each in encoded[0]["model_conds"].items()}
+        return {name: each.process_cond(batch_size=1, area=None) for name, each in found[0]["model_conds"].items()}
+
+    def empty(self, resolution: int) -> torch.Tensor:
+        """Zero latents (1, C, h, w) of a square picture of `resolution` pixels."""
+        side = resolution // getattr(self.base.latent_format, "spacial_downscale_ratio", 8)
+        channels = self.base.latent_format.latent_channels
+        extra = [1] * (getattr(self.base.latent_format, "latent_dimensions", 2) - 2)
+        return torch.zeros(1, channels, *extra, side, side, device=self.device)
 
     def output(self, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The network's own output y for x_t, float32, with gradients to whatever trains."""
-        denoised = self.base.apply_model(noisy, sigma, transformer_options={}, **conditions)
-        return self.in_output(denoised, noisy, sigma)
+        return self.in_output(self.denoised(noisy, sigma, conditions), noisy, sigma)
+
+    def denoised(self, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The picture that the model sees behind x_t."""
+        return self.base.apply_model(noisy, sigma, transformer_options={}, **conditions)
 
     def target(self, clean: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """What y should be: noise for eps, velocity for v and flow."""

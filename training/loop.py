@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,38 +31,47 @@ class Progress:
     cancelled: bool = False
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """The file that a run can go on from: weights, optimizer, step, and `extra` tensors that change with each step.
+
+    It is written every `every` steps (0: only at the end, and when cancelled). `identity` names the data.
+    """
+
+    path: Path
+    every: int = 0
+    identity: str = ""
+    extra: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
 def train(
     adapters: Adapters,
     buckets: Sequence[Sequence[int]],
     loss_of: LossOf,
     settings: Settings,
-    state: Path | None = None,
-    save_every: int = 0,
-    identity: str = "",
+    checkpoint: Checkpoint | None = None,
     on_step: Callable[[Progress], bool] = lambda progress: True,
+    after_update: Callable[[], None] = lambda: None,
 ) -> Progress:
     """Train the adapters for `settings.steps` steps; `buckets` are numbers of pictures of one size each.
 
-    `state` is the file that keeps weights, optimizer and step: when it is there, training goes on from it; every
-    `save_every` steps, and when `on_step` returns False (cancel), it is written; `identity` names the data, and a
-    checkpoint of other data or settings is refused. Nothing random has a state of its own:
-    order, noise and dropout of a step are drawn from (seed, step), so a resumed run is the uninterrupted one.
+    A checkpoint that is there is gone on from; one of other data or settings is refused. Training ends early when
+    `on_step` returns False (cancel). Nothing random has a state of its own: order, noise and dropout of a step are drawn
+    from (seed, step), so a resumed run is the uninterrupted one. `after_update` is called after each optimizer step.
     """
     optimizer = torch.optim.AdamW(
         list(adapters.parameters.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    progress = (
-        _restore(state, adapters, optimizer, _fixed(settings, identity))
-        if state is not None and state.exists()
-        else Progress()
-    )
+    resumed = checkpoint is not None and checkpoint.path.exists()
+    progress = _restore(checkpoint, adapters, optimizer, settings) if resumed else Progress()
     while progress.step < settings.steps and not progress.cancelled:
         progress.losses.append(_one_step(adapters, optimizer, buckets, loss_of, settings, progress.step))
+        after_update()
         progress.step += 1
         progress.cancelled = not on_step(progress)
         last = progress.cancelled or progress.step == settings.steps
-        if state is not None and (last or (save_every and progress.step % save_every == 0)):
-            _store(state, adapters, optimizer, _fixed(settings, identity), progress)
+        if checkpoint is not None and (last or (checkpoint.every and progress.step % checkpoint.every == 0)):
+            _store(checkpoint, adapters, optimizer, settings, progress)
     return progress
 
 
@@ -116,24 +125,27 @@ def _one_step(adapters: Adapters, optimizer, buckets, loss_of: LossOf, settings:
     return total
 
 
-def _store(state: Path, adapters: Adapters, optimizer, fixed: str, progress: Progress) -> None:
-    tensors = {f"weight.{name}": value.detach().cpu() for name, value in adapters.parameters.items()}
+def _store(checkpoint: Checkpoint, adapters: Adapters, optimizer, settings: Settings, progress: Progress) -> None:
+    tensors = {f"extra.{name}": value for name, value in checkpoint.extra.items()}
     for name, value in adapters.parameters.items():
-        tensors |= {f"optimizer.{key}.{name}": part.detach().cpu() for key, part in optimizer.state[value].items()}
+        tensors[f"weight.{name}"] = value
+        tensors |= {f"optimizer.{entry}.{name}": part for entry, part in optimizer.state[value].items()}
+    fixed = _fixed(settings, checkpoint.identity)
     about = {"step": str(progress.step), "losses": json.dumps(progress.losses), "settings": fixed}
-    write_atomically(state, {name: value.contiguous().clone() for name, value in tensors.items()}, about)
+    write_atomically(checkpoint.path, {name: value.detach().cpu().clone() for name, value in tensors.items()}, about)
 
 
-def _restore(state: Path, adapters: Adapters, optimizer, fixed: str) -> Progress:
+def _restore(checkpoint: Checkpoint, adapters: Adapters, optimizer, settings: Settings) -> Progress:
+    path = checkpoint.path
     try:
-        with safe_open(str(state), framework="pt") as file:
+        with safe_open(str(path), framework="pt") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError as error:
-        raise TrainingError(f"{state}: this checkpoint can't be read ({error}). Delete it to start anew.") from error
-    if about.get("settings") != fixed:
+        raise TrainingError(f"{path}: this checkpoint can't be read ({error}). Delete it to start anew.") from error
+    if about.get("settings") != _fixed(settings, checkpoint.identity):
         raise TrainingError(
-            f"{state}: this checkpoint was made with other data or settings ({about.get('settings')}). Use the same to "
+            f"{path}: this checkpoint was made with other data or settings ({about.get('settings')}). Use the same to "
             "resume (steps may grow), or delete it to start anew."
         )
     kept: dict[str, dict[str, torch.Tensor]] = {}
@@ -144,7 +156,9 @@ def _restore(state: Path, adapters: Adapters, optimizer, fixed: str) -> Progress
     for name, value in adapters.parameters.items():
         value.data.copy_(tensors[f"weight.{name}"])
         optimizer.state[value] = {key: part if key == "step" else part.to(value.device) for key, part in kept[name].items()}
-    logger.info("resuming at step %s from %s", about["step"], state)
+    for name, value in checkpoint.extra.items():
+        value.copy_(tensors[f"extra.{name}"])
+    logger.info("resuming at step %s from %s", about["step"], path)
     return Progress(int(about["step"]), json.loads(about["losses"]))
 
 

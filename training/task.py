@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
-from ..modular.files import Module, load_task, save_module
+from ..modular.files import Module
 from ..modular.merge import merge
 from .adapters import Adapters, adapters_in, target_layers
 from .data import Dataset
 from .denoiser import Denoiser
-from .loop import Progress, train
+from .loop import Checkpoint, Progress, train
 from .objectives import anchor_loss, task_loss
+from .output import resume_path, write_module
 from .settings import Settings
 
 Conditioning = list  # ComfyUI's CONDITIONING
@@ -36,26 +36,24 @@ def train_task(
     `detached` the safety module is not on the model; in `anchored` and `frozen` it is, frozen. It is never trained and
     never in the file. Cancelling (`on_step` gives False) keeps what was trained. The model is given back as it was.
     """
-    _check(settings, safety, concepts, output, resume)
+    _check(settings, safety, concepts)
     if model.patches:
         raise ValueError(
             f"{len(model.patches)} weights of this model carry LoRAs or other patches. A task module is trained on the "
             "loaded weights: take the model straight from its loader."
         )
-    state = output.with_suffix(".resume.safetensors")
-    if not resume:
-        state.unlink(missing_ok=True)
+    checkpoint = Checkpoint(resume_path(output, resume), save_every, dataset.sha256)
     if settings.safety_mode != "detached":
         model = merge(model, [safety]).model
     denoiser = Denoiser(model)
     network = denoiser.base.diffusion_model
     with adapters_in(network, target_layers(network, settings.targets), settings.adapter, settings.seed) as adapters:
         loss_of = _loss(denoiser, adapters, dataset, texts, settings, concepts)
-        progress = train(adapters, dataset.buckets, loss_of, settings, state, save_every, dataset.sha256, on_step)
+        progress = train(adapters, dataset.buckets, loss_of, settings, checkpoint, on_step)
         tensors = adapters.tensors()
-    _save(output, tensors, _metadata(model, dataset, settings, safety, concepts, progress))
+    write_module(output, tensors, _metadata(model, dataset, settings, safety, concepts, progress), "task")
     if progress.step == settings.steps:
-        state.unlink()
+        checkpoint.path.unlink()
     return progress
 
 
@@ -69,35 +67,29 @@ def _loss(
 ) -> Callable[[Sequence[int], torch.Generator], torch.Tensor]:
     """The loss of one batch: its pictures' denoising loss, and in `anchored` the anchor for one concept prompt."""
 
-    def conditions(captions: Sequence[str], like: torch.Tensor) -> dict[str, torch.Tensor]:
-        each = [denoiser.conditions(texts[caption], like[:1]) for caption in captions]
-        return {name: torch.cat([one[name] for one in each]) for name in each[0]}
-
     def loss_of(batch: Sequence[int], generator: torch.Generator) -> torch.Tensor:
         clean = denoiser.latents_in(torch.cat([dataset.latents[number] for number in batch]))
         noise = torch.randn(clean.shape, generator=generator)
         offset = torch.randn(*clean.shape[:2], *[1] * (clean.ndim - 2), generator=generator)
         noise = (noise + settings.noise_offset * offset).to(clean.device)
         sigma = denoiser.sigmas(len(batch), generator)
-        captions = [dataset.captions[number] for number in batch]
-        loss = task_loss(denoiser, clean, noise, sigma, conditions(captions, clean), settings.min_snr_gamma)
+        conditions = denoiser.conditions([texts[dataset.captions[number]] for number in batch], clean)
+        loss = task_loss(denoiser, clean, noise, sigma, conditions, settings.min_snr_gamma)
         if settings.safety_mode != "anchored":
             return loss
         chosen = int(torch.randint(len(concepts), (1,), generator=generator))
         noisy = denoiser.noised(clean, noise, sigma)
-        pair = (conditions([prompt] * len(batch), clean) for prompt in (concepts[chosen], ""))
+        pair = (denoiser.conditions([texts[prompt]] * len(batch), clean) for prompt in (concepts[chosen], ""))
         return loss + settings.anchor_lambda * anchor_loss(denoiser, adapters, noisy, sigma, *pair)
 
     return loss_of
 
 
-def _check(settings: Settings, safety: Module | None, concepts: Sequence[str], output: Path, resume: bool) -> None:
+def _check(settings: Settings, safety: Module | None, concepts: Sequence[str]) -> None:
     if settings.safety_mode != "detached" and safety is None:
         raise ValueError(f"The safety mode {settings.safety_mode!r} needs a safety module.")
     if settings.safety_mode == "anchored" and not concepts:
         raise ValueError("The safety mode 'anchored' needs prompts of the concept that the safety module suppresses.")
-    if output.exists() and not resume:
-        raise FileExistsError(f"{output} exists already; choose another name, or delete it.")
 
 
 def _metadata(model, dataset: Dataset, settings: Settings, safety: Module | None, concepts, progress: Progress) -> dict:
@@ -109,13 +101,3 @@ def _metadata(model, dataset: Dataset, settings: Settings, safety: Module | None
         ),
     }
     return metadata if safety is None else metadata | {"msl.safety_sha256": safety.sha256}
-
-
-def _save(output: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write the module, open it again and compare, before it is called saved."""
-    digest = save_module(output, tensors, metadata, "task", overwrite=True)
-    written = load_file(output)
-    if load_task(output, output.name).sha256 != digest or not all(
-        torch.equal(written[name], value.cpu()) for name, value in tensors.items()
-    ):
-        raise OSError(f"{output} does not hold what was written; the disk may be failing. The checkpoint beside it is kept.")

@@ -19,7 +19,7 @@ from modular_safety_lora.modular import files, merge
 from modular_safety_lora.training import data
 from modular_safety_lora.training.adapters import AdapterSettings, adapters_in, target_layers
 from modular_safety_lora.training.denoiser import Denoiser
-from modular_safety_lora.training.loop import TrainingError, batches_of, train
+from modular_safety_lora.training.loop import Checkpoint, TrainingError, batches_of, train
 from modular_safety_lora.training.objectives import anchor_loss, task_loss
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
@@ -148,7 +148,7 @@ def test_the_anchor_is_zero_at_the_start_and_pulls_back_what_moved(model, texts,
     latents = denoiser.latents_in(torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2)))
     sigma = torch.tensor([2.0])
     noisy = denoiser.noised(latents, torch.randn(latents.shape, generator=torch.Generator().manual_seed(3)), sigma)
-    pair = [denoiser.conditions(texts[text], noisy) for text in ("nude", "")]
+    pair = [denoiser.conditions([texts[text]], noisy) for text in ("nude", "")]
     with adapters_in(network, target_layers(network, "cross-attention"), AdapterSettings(2, 2.0)) as adapters:
         assert anchor_loss(denoiser, adapters, noisy, sigma, *pair).item() == 0.0
         with torch.no_grad():
@@ -174,7 +174,7 @@ def test_a_loss_that_is_not_a_number_ends_training_and_keeps_the_checkpoint(mode
 
     with adapters_in(network, target_layers(network, "cross-attention"), AdapterSettings(2, 2.0)) as adapters:
         with pytest.raises(TrainingError, match="The loss of step 3 is nan"):
-            train(adapters, [[0]], loss_of, Settings(steps=5, **SMALL), state, save_every=1)
+            train(adapters, [[0]], loss_of, Settings(steps=5, **SMALL), Checkpoint(state, every=1))
         assert all(value.isfinite().all() for value in adapters.parameters.values())
     assert state.exists()
 
@@ -187,7 +187,7 @@ def test_task_loss_is_the_plain_denoising_loss(model, texts):
         torch.randn(2, 4, 8, 8, generator=generator),
     )
     sigma = torch.tensor([0.5, 5.0])
-    conditions = denoiser.conditions(texts["a cat"], clean)
+    conditions = denoiser.conditions([texts["a cat"]] * 2, clean)
     with torch.no_grad():
         noisy = clean + sigma.reshape(-1, 1, 1, 1) * noise
         expected = torch.nn.functional.mse_loss(denoiser.output(noisy, sigma, conditions), noise)

@@ -57,7 +57,7 @@ def test_the_target_is_the_papers(model, kind):
 def test_the_output_is_the_networks_own(model, conditioning, kind):
     denoiser = Denoiser(of_kind(model, kind))
     _, _, sigma, noisy = batch(denoiser)
-    conditions = denoiser.conditions(conditioning, noisy)
+    conditions = denoiser.conditions([conditioning] * len(noisy), noisy)
     seen = []
     hook = denoiser.base.diffusion_model.register_forward_hook(lambda module, args, out: seen.append(out))
     try:
@@ -73,7 +73,7 @@ def test_the_first_output_is_the_bases_and_gradients_reach_exactly_the_adapters(
     denoiser = Denoiser(model)
     network = denoiser.base.diffusion_model
     clean, _, sigma, noisy = batch(denoiser)
-    conditions = denoiser.conditions(conditioning, noisy)
+    conditions = denoiser.conditions([conditioning] * len(noisy), noisy)
     with torch.no_grad():
         before = denoiser.output(noisy, sigma, conditions)
     layers = target_layers(network, targets)
@@ -111,7 +111,7 @@ def test_what_was_trained_is_what_the_stock_loader_gives(model, conditioning, se
     denoiser = Denoiser(model)
     network = denoiser.base.diffusion_model
     _, _, sigma, noisy = batch(denoiser)
-    conditions = denoiser.conditions(conditioning, noisy)
+    conditions = denoiser.conditions([conditioning] * len(noisy), noisy)
     with adapters_in(network, target_layers(network, "all"), settings) as adapters:
         generator = torch.Generator().manual_seed(3)
         for value in adapters.parameters.values():
@@ -134,7 +134,7 @@ def test_one_fixed_batch_overfits(model, conditioning, kind):
     denoiser = Denoiser(of_kind(model, kind))
     network = denoiser.base.diffusion_model
     clean, _, sigma, noisy = batch(denoiser, 1)
-    conditions, target = denoiser.conditions(conditioning, noisy), denoiser.target(clean, noisy, sigma)
+    conditions, target = denoiser.conditions([conditioning] * len(noisy), noisy), denoiser.target(clean, noisy, sigma)
     losses = []
     with adapters_in(network, target_layers(network, "all"), AdapterSettings(8, 8.0)) as adapters:
         optimizer = torch.optim.AdamW(adapters.parameters.values(), lr=2e-3, weight_decay=0.0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig
-from peft.tuners.lora import LoraModel
+from peft.tuners.lora import LoraLayer, LoraModel
 
 NAME = "msl"
 
@@ -104,19 +104,27 @@ def adapters_in(
         use_dora=settings.use_dora,
         target_modules=list(layers),
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        tuner = LoraModel(diffusion_model, config, NAME)
     try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            tuner = LoraModel(diffusion_model, config, NAME)
         adapters = Adapters(tuner, list(layers), settings)
         _check_what_trains(adapters)
         yield adapters
     finally:
-        tuner.unload()
+        _take_out(diffusion_model)
         for name in set(vars(diffusion_model)) - attributes:
             delattr(diffusion_model, name)
         for name, value in diffusion_model.named_parameters():
             value.requires_grad_(flags[name])
+
+
+def _take_out(diffusion_model: torch.nn.Module) -> None:
+    """Put every adapted layer's own module back, also when PEFT stopped halfway."""
+    for name, module in list(diffusion_model.named_modules()):
+        if isinstance(module, LoraLayer):
+            parent, _, child = name.rpartition(".")
+            setattr(diffusion_model.get_submodule(parent), child, module.get_base_layer())
 
 
 def _check_what_trains(adapters: Adapters) -> None:

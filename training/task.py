@@ -42,7 +42,8 @@ def train_task(
             f"{len(model.patches)} weights of this model carry LoRAs or other patches. A task module is trained on the "
             "loaded weights: take the model straight from its loader."
         )
-    checkpoint = Checkpoint(resume_path(output, resume), save_every, dataset.sha256)
+    identity = repr((dataset.sha256, None if safety is None else safety.sha256, tuple(concepts)))
+    checkpoint = Checkpoint(resume_path(output, resume), save_every, identity)
     if settings.safety_mode != "detached":
         model = merge(model, [safety]).model
     denoiser = Denoiser(model)

@@ -97,6 +97,10 @@ def test_the_borrowed_model_is_given_back_as_it_was_even_after_an_error(model):
     flags, attributes = {name: each.requires_grad for name, each in network.named_parameters()}, set(vars(network))
     with pytest.raises(KeyboardInterrupt), adapters_in(network, target_layers(network, "all"), AdapterSettings()):
         raise KeyboardInterrupt
+    with pytest.raises(ValueError), adapters_in(network, target_layers(network, "all"), AdapterSettings(rank=0)):
+        pytest.fail("a rank of 0 can't be")
+    with pytest.raises(ValueError), adapters_in(network, ["time_embed.0", "time_embed.1"], AdapterSettings()):
+        pytest.fail("PEFT can't adapt an activation: it stops after the first layer")
     after = network.state_dict()
     assert after.keys() == weights.keys() and all(torch.equal(after[name], value) for name, value in weights.items())
     assert {name: type(module) for name, module in network.named_modules()} == kinds

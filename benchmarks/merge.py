@@ -20,21 +20,14 @@ from pathlib import Path
 
 import psutil
 
+from ..demo.assets import UNET, lora
+
 SD15 = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
+    **UNET,
     "channel_mult": [1, 2, 4, 4],
     "num_res_blocks": [2, 2, 2, 2],
     "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
     "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
-    "use_spatial_transformer": True,
-    "use_linear_in_transformer": False,
-    "context_dim": 768,
-    "num_heads": 8,
-    "num_head_channels": -1,
 }
 SDXL = {
     **SD15,
@@ -81,7 +74,6 @@ def build(config: dict):
 
 def write_loras(model, folder: Path, count: int) -> None:
     """One sealed safety module on the cross-attention and `count` task modules, by seed."""
-    from ..demo.assets import lora
     from ..modular.files import save_module
 
     shapes = {

@@ -1,9 +1,12 @@
 """What the merge tests share: layers of the small checkpoint, modules from tensors, and effective weights."""
 
 import comfy.lora
+import comfy_extras.nodes_model_advanced as advanced
+import numpy as np
 import torch
 from modular_safety_lora.modular.files import Module
 from modular_safety_lora.modular.weights import loaded_weight
+from PIL import Image
 
 BLOCK = "input_blocks.1.1.transformer_blocks.0"
 LINEAR = (f"{BLOCK}.attn1.to_q", f"{BLOCK}.attn2.to_k", f"{BLOCK}.attn2.to_out.0", f"{BLOCK}.ff.net.2")
@@ -37,3 +40,21 @@ def base(patcher, name: str) -> torch.Tensor:
 
 def relative_error(value: torch.Tensor, expected: torch.Tensor) -> float:
     return ((value.double() - expected.double()).norm() / expected.double().norm()).item()
+
+
+def of_kind(model, kind: str):
+    """The model as an eps, v or flow model, by the stock sampling nodes."""
+    if kind == "v":
+        return advanced.ModelSamplingDiscrete().patch(model, "v_prediction", False)[0]
+    return advanced.ModelSamplingSD3().patch(model, 3.0)[0] if kind == "flow" else model
+
+
+def picture_folder(folder, count: int = 3):
+    """Pictures of noise in two sizes, with captions."""
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for number in range(count):
+        size = (96, 64, 3) if number % 2 else (64, 64, 3)
+        Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(f"a picture {number}")
+    return folder

@@ -2,17 +2,14 @@
 
 import functools
 import json
-import subprocess
-import sys
 
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
-import comfy_extras.nodes_model_advanced as advanced
+import merging
 import pytest
 import torch
 from comfy.k_diffusion.sampling import sample_euler
-from modular_safety_lora.demo import assets
 from modular_safety_lora.modular import files, merge
 from modular_safety_lora.training.adapters import AdapterSettings, adapters_in
 from modular_safety_lora.training.denoiser import Denoiser
@@ -34,23 +31,11 @@ KINDS = ("eps", "v", "flow")
 FAST = {"learning_rate": 3e-3, "adapter": AdapterSettings(4, 4.0)}
 
 
-@pytest.fixture
-def model(checkpoint):
-    yield checkpoint[0].clone()
-    comfy.model_management.unload_all_models()
-
-
 @pytest.fixture(scope="module")
 def texts(checkpoint):
     clip = checkpoint[1]
     prompts = ("nude", "naked person", "a red car in the rain", "")
     return {text: clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in prompts}
-
-
-def of_kind(model, kind: str):
-    if kind == "v":
-        return advanced.ModelSamplingDiscrete().patch(model, "v_prediction", False)[0]
-    return advanced.ModelSamplingSD3().patch(model, 3.0)[0] if kind == "flow" else model
 
 
 def fixed_batch(denoiser, texts, size: int = 2):
@@ -64,7 +49,7 @@ def fixed_batch(denoiser, texts, size: int = 2):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_losses_are_the_papers_formulas(model, texts, kind):
-    denoiser = Denoiser(of_kind(model, kind))
+    denoiser = Denoiser(merging.of_kind(model, kind))
     network = denoiser.base.diffusion_model
     noisy, sigma, concept, null = fixed_batch(denoiser, texts)
     other = denoiser.conditions([texts["a red car in the rain"]] * 2, noisy)
@@ -105,7 +90,7 @@ def test_each_method_trains_its_papers_layers(model):
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_made_pictures_are_the_stock_samplers(model, texts, kind):
     """The same noise, steps and guidance through ComfyUI's own Euler sampler, cut at the same step."""
-    model = of_kind(model, kind)
+    model = merging.of_kind(model, kind)
     denoiser = Denoiser(model)
     erasure = Erasure(sampling_steps=4, guidance=3.0)
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
@@ -135,7 +120,7 @@ def euler(stop, wrap, x, sigmas, extra_args=None, **unused):
 @pytest.mark.parametrize(("method", "kind"), [("esd-x", "eps"), ("esd-u", "flow"), ("sdd", "v")])
 def test_training_takes_the_concept_away(model, texts, tmp_path, method, kind):
     """Concept gain <d, d0> / |d0|^2 with d = y(c) - y(null): 1 for the base, lower once the concept is erased."""
-    model, output = of_kind(model, kind), tmp_path / "safety.safetensors"
+    model, output = merging.of_kind(model, kind), tmp_path / "safety.safetensors"
     before = {name: value.detach().clone() for name, value in model.model.diffusion_model.state_dict().items()}
     settings = Settings(steps=30, learning_rate=1e-2, adapter=AdapterSettings(4, 4.0))
     erasure = Erasure(method, sampling_steps=3, ema=0.8)
@@ -211,17 +196,3 @@ def test_prompts_and_bad_settings(model, texts, tmp_path):
         Erasure("uce")
     with pytest.raises(ValueError, match="no concept prompt"):
         train_safety(model, texts, [], tmp_path / "x.safetensors", Settings(), Erasure())
-
-
-def test_the_script_writes_a_sealed_module(models, tmp_path):
-    output = tmp_path / "safety.safetensors"
-    checkpoint = models / "checkpoints" / assets.CHECKPOINT
-    module = [sys.executable, "-m", "modular_safety_lora.training.train_safety_lora", "--checkpoint", str(checkpoint)]
-    small = ["--steps", "2", "--resolution", "64", "--sampling-steps", "3", "--rank", "2"]
-    done = subprocess.run(
-        [*module, "--output", str(output), "--concept", "nude, naked", *small], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert files.load_safety(output, "safety").metadata["msl.concept"] == "nude, naked"
-    done = subprocess.run([*module, "--output", str(output)], capture_output=True, text=True)
-    assert done.returncode == 1 and "train_safety_lora: There is no concept prompt" in done.stderr

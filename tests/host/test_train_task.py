@@ -1,17 +1,10 @@
 """Training a task LoRA: losses against their papers, resuming, cancelling, bad data, and the file at the end."""
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 
 import comfy.model_management
 import comfy.sd
 import merging
-import numpy as np
 import pytest
 import torch
 from modular_safety_lora.demo import assets
@@ -23,16 +16,9 @@ from modular_safety_lora.training.loop import Checkpoint, TrainingError, batches
 from modular_safety_lora.training.objectives import anchor_loss, task_loss
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
-from PIL import Image
 from safetensors.torch import load_file
 
 SMALL = {"adapter": AdapterSettings(2, 2.0), "targets": "cross-attention", "learning_rate": 1e-3}
-
-
-@pytest.fixture
-def model(checkpoint):
-    yield checkpoint[0].clone()
-    comfy.model_management.unload_all_models()
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +41,7 @@ def safety(models):
 
 @pytest.mark.parametrize("kind", ["eps", "v"])
 def test_min_snr_weights_are_the_papers(model, kind):
-    if kind == "v":
-        import comfy_extras.nodes_model_advanced as advanced
-
-        model = advanced.ModelSamplingDiscrete().patch(model, "v_prediction", False)[0]
-    denoiser = Denoiser(model)
+    denoiser = Denoiser(merging.of_kind(model, kind))
     sigma = torch.tensor([0.05, 0.4, 1.0, 3.0, 14.0])
     snr = 1 / sigma**2
     assert torch.allclose(denoiser.snr(sigma), snr, rtol=1e-4)
@@ -222,23 +204,13 @@ def test_runs_that_cannot_be_are_refused_before_they_start(model, dataset, texts
         train_task(model, dataset, texts, output, Settings(**SMALL))
 
 
-def picture_folder(folder, count: int = 3):
-    folder.mkdir()
-    rng = np.random.default_rng(1)
-    for number in range(count):
-        size = (96, 64, 3) if number % 2 else (64, 64, 3)
-        Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(folder / f"{number}.png")
-        (folder / f"{number}.txt").write_text(f"a picture {number}")
-    return folder
-
-
 def test_bad_data_names_the_count_and_the_first(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(data.DataError, match="no pictures in it"):
         data.find_pictures(tmp_path / "empty")
     with pytest.raises(data.DataError, match="there is no such folder"):
         data.find_pictures(tmp_path / "missing")
-    folder = picture_folder(tmp_path / "data")
+    folder = merging.picture_folder(tmp_path / "data")
     assert [each.caption for each in data.find_pictures(folder)] == ["a picture 0", "a picture 1", "a picture 2"]
     (folder / "1.txt").unlink()
     with pytest.raises(data.DataError, match=r"1 of 3 pictures have no caption \(first: 1.png\)"):
@@ -263,55 +235,3 @@ def test_buckets_keep_the_aspect_ratio_and_the_area():
     for width, height in ((640, 480), (300, 1000), (4000, 300), (64, 64)):
         bucket = data.bucket_size(width, height, 512)
         assert all(side % 64 == 0 for side in bucket) and 0.8 < bucket[0] * bucket[1] / 512**2 < 1.25
-
-
-def command(models, folder, output, *more: str) -> list[str]:
-    checkpoint = models / "checkpoints" / assets.CHECKPOINT
-    module = [sys.executable, "-m", "modular_safety_lora.training.train_task_lora", "--checkpoint", str(checkpoint)]
-    small = [
-        "--targets",
-        "cross-attention",
-        "--rank",
-        "2",
-        "--resolution",
-        "64",
-        "--learning-rate",
-        "1e-3",
-        "--save-every",
-        "1",
-    ]
-    return [*module, "--data", str(folder), "--output", str(output), *small, *more]
-
-
-def test_the_script_survives_being_killed_and_its_file_loads_in_the_stock_loader(model, models, tmp_path):
-    folder, whole, killed = (
-        picture_folder(tmp_path / "data"),
-        tmp_path / "whole.safetensors",
-        tmp_path / "killed.safetensors",
-    )
-    done = subprocess.run(command(models, folder, whole, "--steps", "12"), capture_output=True, text=True)
-    assert done.returncode == 0 and f"Wrote {whole} after 12 steps." in done.stdout, done.stderr[-2000:]
-    state, chance = killed.with_suffix(".resume.safetensors"), random.Random(1)
-    for _ in range(3):
-        process = subprocess.Popen(command(models, folder, killed, "--steps", "12", "--resume"), stdout=subprocess.DEVNULL)
-        known = state.stat().st_mtime_ns if state.exists() else 0
-        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == known):
-            time.sleep(0.01)
-        time.sleep(chance.random() * 0.3)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    if not killed.exists():
-        subprocess.run(command(models, folder, killed, "--steps", "12", "--resume"), check=True, capture_output=True)
-    expected, resumed = load_file(whole), load_file(killed)
-    assert expected.keys() == resumed.keys() and all(torch.equal(resumed[key], expected[key]) for key in expected)
-    loaded, _ = comfy.sd.load_lora_for_models(model, None, resumed, 1.0, 1.0)
-    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
-    assert merging.relative_error(merging.effective(loaded, key), merging.effective(model, key)) > 0
-
-
-def test_the_script_says_in_one_line_why_it_fails(models, tmp_path):
-    (tmp_path / "empty").mkdir()
-    done = subprocess.run(command(models, tmp_path / "empty", tmp_path / "x.safetensors"), capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("train_task_lora: ")
-    assert "no pictures in it" in done.stderr

@@ -3,7 +3,6 @@
 import comfy.lora
 import comfy.model_management
 import comfy.sd
-import comfy_extras.nodes_model_advanced as advanced
 import merging
 import pytest
 import torch
@@ -13,23 +12,10 @@ from modular_safety_lora.training.denoiser import Denoiser
 KINDS = ("eps", "v", "flow")
 
 
-@pytest.fixture
-def model(checkpoint):
-    yield checkpoint[0].clone()
-    comfy.model_management.unload_all_models()
-
-
 @pytest.fixture(scope="module")
 def conditioning(checkpoint):
     clip = checkpoint[1]
     return clip.encode_from_tokens_scheduled(clip.tokenize("a picture"))
-
-
-def of_kind(model, kind: str):
-    """The model as an eps, v or flow model, by the stock sampling nodes."""
-    if kind == "v":
-        return advanced.ModelSamplingDiscrete().patch(model, "v_prediction", False)[0]
-    return advanced.ModelSamplingSD3().patch(model, 3.0)[0] if kind == "flow" else model
 
 
 def batch(denoiser, size: int = 2, seed: int = 1):
@@ -43,7 +29,7 @@ def batch(denoiser, size: int = 2, seed: int = 1):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_target_is_the_papers(model, kind):
-    denoiser = Denoiser(of_kind(model, kind))
+    denoiser = Denoiser(merging.of_kind(model, kind))
     clean, noise, sigma, noisy = batch(denoiser, 8)
     level = sigma.reshape(-1, 1, 1, 1)
     alpha = 1 / (1 + level**2).sqrt()  # the variance-preserving x is alpha * noisy
@@ -55,7 +41,7 @@ def test_the_target_is_the_papers(model, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_output_is_the_networks_own(model, conditioning, kind):
-    denoiser = Denoiser(of_kind(model, kind))
+    denoiser = Denoiser(merging.of_kind(model, kind))
     _, _, sigma, noisy = batch(denoiser)
     conditions = denoiser.conditions([conditioning] * len(noisy), noisy)
     seen = []
@@ -135,7 +121,7 @@ def test_what_was_trained_is_what_the_stock_loader_gives(model, conditioning, se
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_fixed_batch_overfits(model, conditioning, kind):
-    denoiser = Denoiser(of_kind(model, kind))
+    denoiser = Denoiser(merging.of_kind(model, kind))
     network = denoiser.base.diffusion_model
     clean, _, sigma, noisy = batch(denoiser, 1)
     conditions, target = denoiser.conditions([conditioning] * len(noisy), noisy), denoiser.target(clean, noisy, sigma)

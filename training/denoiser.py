@@ -8,6 +8,17 @@ import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 
+Conditioning = list  # ComfyUI's CONDITIONING
+
+
+def check_unpatched(model: ModelPatcher) -> None:
+    """Raise ValueError for a model that carries patches: a module is trained on the loaded weights."""
+    if model.patches:
+        raise ValueError(
+            f"{len(model.patches)} weights of this model carry LoRAs or other patches. A module is trained on the loaded "
+            "weights: take the model straight from its loader."
+        )
+
 
 class Denoiser:
     """Noising, prediction and target of one model, by the model's own rules.
@@ -35,7 +46,7 @@ class Denoiser:
         """x_t of the model's forward process, for latents that `latents_in` gave."""
         return self.sampling.noise_scaling(sigma, noise.clone(), clean)
 
-    def conditions(self, conditionings: Sequence[list], latents: torch.Tensor) -> dict[str, torch.Tensor]:
+    def conditions(self, conditionings: Sequence[Conditioning], latents: torch.Tensor) -> dict[str, torch.Tensor]:
         """The network's keyword arguments for a batch: one CONDITIONING for each of the latents (B, C, h, w).
 
         Prompts of different lengths are brought to one length as the host's sampler does it.
@@ -43,7 +54,7 @@ class Denoiser:
         encoded = [self._encoded(each, latents[:1]) for each in conditionings]
         return {name: first.concat([other[name] for other in encoded[1:]]) for name, first in encoded[0].items()}
 
-    def _encoded(self, conditioning: list, latents: torch.Tensor) -> dict:
+    def _encoded(self, conditioning: Conditioning, latents: torch.Tensor) -> dict:
         converted = comfy.sampler_helpers.convert_cond(conditioning[:1])
         found = comfy.samplers.encode_model_conds(
             self.base.extra_conds, converted, latents, self.device, "positive", latent_image=latents

@@ -6,13 +6,11 @@ from pathlib import Path
 import torch
 
 from .adapters import Adapters, adapters_in
-from .denoiser import Denoiser
+from .denoiser import Conditioning, Denoiser, check_unpatched
 from .erasure import Ema, Erasure, esd_loss, half_made, layers_of, retain_loss, sdd_loss
 from .loop import Checkpoint, Progress, train
 from .output import resume_path, write_module
 from .settings import Settings
-
-Conditioning = list  # ComfyUI's CONDITIONING
 
 
 def train_safety(
@@ -35,11 +33,7 @@ def train_safety(
     """
     if not concepts:
         raise ValueError("There is no concept prompt to erase.")
-    if model.patches:
-        raise ValueError(
-            f"{len(model.patches)} weights of this model carry LoRAs or other patches. A safety module is trained on the "
-            "loaded weights: take the model straight from its loader."
-        )
+    check_unpatched(model)
     checkpoint_path = resume_path(output, resume)
     denoiser = Denoiser(model)
     network = denoiser.base.diffusion_model

@@ -9,13 +9,11 @@ from ..modular.files import Module
 from ..modular.merge import merge
 from .adapters import Adapters, adapters_in, target_layers
 from .data import Dataset
-from .denoiser import Denoiser
+from .denoiser import Conditioning, Denoiser, check_unpatched
 from .loop import Checkpoint, Progress, train
 from .objectives import anchor_loss, task_loss
 from .output import resume_path, write_module
 from .settings import Settings
-
-Conditioning = list  # ComfyUI's CONDITIONING
 
 
 def train_task(
@@ -37,11 +35,7 @@ def train_task(
     never in the file. Cancelling (`on_step` gives False) keeps what was trained. The model is given back as it was.
     """
     _check(settings, safety, concepts)
-    if model.patches:
-        raise ValueError(
-            f"{len(model.patches)} weights of this model carry LoRAs or other patches. A task module is trained on the "
-            "loaded weights: take the model straight from its loader."
-        )
+    check_unpatched(model)
     identity = repr((dataset.sha256, None if safety is None else safety.sha256, tuple(concepts)))
     checkpoint = Checkpoint(resume_path(output, resume), save_every, identity)
     if settings.safety_mode != "detached":

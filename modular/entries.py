@@ -70,9 +70,9 @@ def check_companions(safety: Sequence[Module], tasks: Sequence[Task]) -> None:
         for strength in (task.strength_model, task.strength_clip):
             if not math.isfinite(strength):
                 raise SafetyError(f"{task.module.name}: its strength is {strength}; it must be a finite number.")
-        wanted = task.module.metadata.get("msl.safety_sha256")
+        wanted = task.module.metadata.get("msl.safety_sha256", "")
         mode = task.module.metadata.get("msl.safety_mode")
-        if mode in ("anchored", "frozen") and wanted not in digests:
+        if mode in ("anchored", "frozen") and not set(wanted.split(",")) <= set(digests):
             raise SafetyError(
                 f"{task.module.name}: it was trained {mode} beside the safety module {wanted} and needs it; this merge "
                 f"has {', '.join(digests)}. Load that safety module, or a task module that was trained detached."

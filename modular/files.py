@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,6 +127,13 @@ def write_atomically(path: Path, tensors: Mapping[str, torch.Tensor], metadata: 
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except (SafetensorError, OSError) as error:
+        temporary.unlink(missing_ok=True)
+        free = shutil.disk_usage(path.parent).free / 2**20 if path.parent.is_dir() else 0
+        raise OSError(
+            f"{path} could not be written ({error}). Its folder has {free:.0f} MB free. Make room or choose another folder; "
+            "what stood there before is unchanged."
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -1,1 +1,1 @@
-"""Training of safety and task LoRAs, apart: not here yet."""
+"""Training of safety and task LoRAs, apart: one engine for the nodes and the two command lines."""

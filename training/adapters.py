@@ -1,6 +1,7 @@
 """PEFT adapters in a ComfyUI diffusion model, for a while: put in, trained, written out, taken out whatever happens."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from peft import LoraConfig
 from peft.tuners.lora import LoraLayer, LoraModel
 
 NAME = "msl"
+TARGETS = {"attention": "attn", "cross-attention": "attn2", "attention+mlp": r"attn|ff\.|mlp", "all": ""}
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,17 @@ def target_layers(diffusion_model: torch.nn.Module, targets: str = "attention") 
     """The names of the layers that a choice of targets means, in the model's order.
 
     `attention`: every linear layer of the attentions; `cross-attention`: of attn2; `attention+mlp`: those and the
-    feed-forward layers; `all`: every linear layer and convolution; anything else is a part of the layers' names.
+    feed-forward layers; `all`: every linear layer and convolution; anything else is a regular expression, found anywhere
+    in the names of linear layers and convolutions.
     Raises ValueError when nothing matches.
     """
-    parts = {"attention": ("attn",), "cross-attention": ("attn2",), "attention+mlp": ("attn", "ff.", "mlp"), "all": ("",)}
-    kinds = (torch.nn.Linear, torch.nn.Conv2d) if targets == "all" else (torch.nn.Linear,)
+    pattern = TARGETS.get(targets, targets)
+    kinds = (torch.nn.Linear,) if targets in TARGETS and targets != "all" else (torch.nn.Linear, torch.nn.Conv2d)
     layers = [name for name, module in diffusion_model.named_modules() if isinstance(module, kinds)]
-    found = [name for name in layers if any(part in name for part in parts.get(targets, (targets,)))]
+    try:
+        found = [name for name in layers if re.search(pattern, name)]
+    except re.error as error:
+        raise ValueError(f"The targets {targets!r} are not a regular expression ({error}).") from error
     if not found:
         raise ValueError(f"No layer of this model matches the targets {targets!r}; it has layers like {layers[:3]}.")
     return found
@@ -59,6 +65,19 @@ class Adapters:
             yield
         finally:
             self.tuner.enable_adapter_layers()
+
+    @contextlib.contextmanager
+    def out(self) -> Iterator[None]:
+        """The model with its own layers alone for a block, while the adapters wait outside with what they learned."""
+        network = self.tuner.model
+        waiting = {layer: network.get_submodule(layer) for layer in self.layers}
+        for layer, module in waiting.items():
+            _put(network, layer, module.get_base_layer())
+        try:
+            yield
+        finally:
+            for layer, module in waiting.items():
+                _put(network, layer, module)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The trained tensors under the names that the stock loader reads: `diffusion_model.<layer>.lora_A.weight`, ...
@@ -123,8 +142,12 @@ def _take_out(diffusion_model: torch.nn.Module) -> None:
     """Put every adapted layer's own module back, also when PEFT stopped halfway."""
     for name, module in list(diffusion_model.named_modules()):
         if isinstance(module, LoraLayer):
-            parent, _, child = name.rpartition(".")
-            setattr(diffusion_model.get_submodule(parent), child, module.get_base_layer())
+            _put(diffusion_model, name, module.get_base_layer())
+
+
+def _put(network: torch.nn.Module, name: str, module: torch.nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)
 
 
 def _check_what_trains(adapters: Adapters) -> None:

@@ -1,6 +1,7 @@
 """What the two command lines share: the settings they take, the loaded checkpoint, progress, and one-line errors."""
 
 import argparse
+import json
 import signal
 import sys
 import time
@@ -8,6 +9,22 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .host import enter_comfyui
+from .processes import Share, enter
+from .settings import OPTIMIZERS, PRECISIONS, SCHEDULES
+
+SHARED = (
+    "steps",
+    "batch_size",
+    "accumulate",
+    "optimizer",
+    "weight_decay",
+    "schedule",
+    "warmup",
+    "clip_norm",
+    "precision",
+    "gradient_checkpointing",
+    "seed",
+)
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -17,39 +34,47 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    made.add_argument("--checkpoint", type=Path, required=True, help="the base model, a ComfyUI checkpoint")
-    made.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")
-    made.add_argument("--comfyui", help="ComfyUI's folder; COMFYUI_PATH otherwise")
-    made.add_argument("--steps", type=int, default=1000, help="optimizer steps")
-    made.add_argument("--rank", type=int, default=4, help="rank of the LoRA")
-    made.add_argument("--alpha", type=float, help="alpha of the LoRA; the rank otherwise")
-    made.add_argument("--learning-rate", type=float, default=1e-4, help="learning rate of AdamW")
-    made.add_argument("--schedule", choices=["constant", "linear", "cosine"], default="constant", help="after the warm-up")
-    made.add_argument("--warmup", type=int, default=0, help="steps of linear warm-up")
-    made.add_argument("--batch-size", type=int, default=1, help="pictures in a batch")
-    made.add_argument("--accumulate", type=int, default=1, help="batches in a step")
-    made.add_argument("--resolution", type=int, default=512, help="pictures have about this many pixels squared")
-    made.add_argument("--seed", type=int, default=0, help="seed of everything random")
-    made.add_argument("--save-every", type=int, default=0, help="steps between checkpoints to resume from")
-    made.add_argument("--resume", action="store_true", help="go on from the checkpoint beside the output, if there is one")
+    add = made.add_argument
+    add("--checkpoint", type=Path, required=True, help="the base model, a ComfyUI checkpoint")
+    add("--output", type=Path, required=True, help="the .safetensors file to write; chart and report go beside it")
+    add("--comfyui", help="ComfyUI's folder; COMFYUI_PATH otherwise")
+    add("--steps", type=int, default=1000, help="optimizer steps")
+    add("--rank", type=int, default=4, help="rank of the LoRA")
+    add("--alpha", type=float, help="alpha of the LoRA; the rank otherwise")
+    add("--optimizer", choices=OPTIMIZERS, default="adamw", help="adamw8bit needs bitsandbytes, prodigy needs prodigyopt")
+    add("--learning-rate", type=float, help="1e-4 otherwise, and 1 for prodigy, which finds the step size itself")
+    add("--weight-decay", type=float, default=0.01, help="weight decay of the optimizer")
+    add("--schedule", choices=SCHEDULES, default="constant", help="after the warm-up")
+    add("--warmup", type=int, default=0, help="steps of linear warm-up")
+    add("--clip-norm", type=float, default=1.0, help="largest norm of the gradient; 0 for any")
+    add("--batch-size", type=int, default=1, help="pictures in a batch, over all processes")
+    add("--accumulate", type=int, default=1, help="batches in a step")
+    add("--resolution", type=int, default=512, help="pictures have about this many pixels squared")
+    add("--precision", choices=PRECISIONS, default="auto", help="of the network; auto is fp32 on the CPU, bf16 on a GPU")
+    add("--gradient-checkpointing", action="store_true", help="less memory for about a third more time")
+    add("--seed", type=int, default=0, help="seed of everything random")
+    add("--save-every", type=int, default=0, help="steps between checkpoints to resume from")
+    add("--resume", action="store_true", help="go on from the checkpoint beside the output, if there is one")
+    add("--preview-prompts", type=Path, help="prompts of preview pictures, a line each")
+    add("--preview-every", type=int, default=100, help="steps between previews")
+    add("--preview-preset", default="strict", help="preset of the audit of the previews")
     return made
-
-
-SHARED = ("steps", "batch_size", "accumulate", "learning_rate", "schedule", "warmup", "seed")
 
 
 def shared_settings(options: argparse.Namespace) -> dict:
     """The values of `Settings` that both command lines take."""
-    return {name: getattr(options, name) for name in SHARED}
+    rate = options.learning_rate or (1.0 if options.optimizer == "prodigy" else 1e-4)
+    return {"learning_rate": rate} | {name: getattr(options, name) for name in SHARED}
 
 
-def run(name: str, options: argparse.Namespace, work: Callable[[argparse.Namespace], None]) -> int:
+def run(name: str, options: argparse.Namespace, work: Callable[[argparse.Namespace, Share], None]) -> int:
     """Enter ComfyUI and do the work; a failure is one line on stderr and exit code 1."""
+    share = enter()
     enter_comfyui(options.comfyui)
     try:
-        work(options)
+        work(options, share)
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"\n{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
 
@@ -76,11 +101,44 @@ def read_prompts(file: Path | None) -> list[str]:
     return [] if file is None else [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def counter(what: str) -> Callable[[int, int], None]:
+def job(options: argparse.Namespace, clip, vae, share: Share):
+    """The `Job` that the options ask for."""
+    from .previews import Previews
+    from .run import Job
+
+    prompts, previews = read_prompts(options.preview_prompts), None
+    if prompts:
+        previews = Previews(
+            prompts,
+            encode_texts(clip, prompts),
+            vae,
+            options.output.with_suffix(".previews"),
+            options.preview_every,
+            options.resolution,
+            seed=options.seed,
+            preset=options.preview_preset,
+        )
+    meter = Meter(options.steps, share.is_main)
+    return Job(options.output, options.save_every, options.resume, meter, previews, share=share)
+
+
+def finish(output: Path, result) -> None:
+    """Keep chart and report beside the module, and say what was written."""
+    if result is None:  # not the main process
+        return
+    result.plot.save(output.with_suffix(".png"))
+    output.with_suffix(".json").write_text(json.dumps(result.report, indent=1), encoding="utf-8")
+    progress = result.progress
+    print(f"\nWrote {output} after {progress.step} steps" + (" (cancelled)." if progress.cancelled else "."))
+    print(f"Its sha256 is {result.module.sha256}. Chart and report: {output.with_suffix('.png')}, {output.stem}.json")
+
+
+def counter(what: str, speaks: bool = True) -> Callable[[int, int], None]:
     """Progress of a count on one line of the terminal."""
 
     def show(done: int, total: int) -> None:
-        print(f"\r{what}: {done} of {total}", end="\n" if done == total else "", flush=True)
+        if speaks:
+            print(f"\r{what}: {done} of {total}", end="\n" if done == total else "", flush=True)
 
     return show
 
@@ -88,22 +146,33 @@ def counter(what: str) -> Callable[[int, int], None]:
 class Meter:
     """Step, loss and time left on one line; Ctrl-C ends training and keeps what was trained."""
 
-    def __init__(self, steps: int):
-        self.steps, self.first, self.go_on = steps, None, True
+    def __init__(self, steps: int, speaks: bool = True):
+        self.clock, self.speaks, self.go_on = Clock(steps), speaks, True
         signal.signal(signal.SIGINT, self._cancel)
 
     def _cancel(self, *_) -> None:
         self.go_on = False
 
     def __call__(self, progress) -> bool:
-        now = time.monotonic()
-        self.first = self.first or (now, progress.step)
-        pace = (now - self.first[0]) / max(1, progress.step - self.first[1])
-        left = pace * (self.steps - progress.step)
-        line = f"step {progress.step} of {self.steps}, loss {progress.losses[-1]:.4f}, {left:.0f} s left"
-        print(f"\r{line:<70}", end="", flush=True)
+        line = self.clock.line(progress)
+        if self.speaks:
+            print(f"\r{line:<90}", end="", flush=True)
         return self.go_on
 
 
-def report(output: Path, progress) -> None:
-    print(f"\nWrote {output} after {progress.step} steps" + (" (cancelled)." if progress.cancelled else "."))
+class Clock:
+    """Says where a run stands: step, parts of the loss, and time left at the pace since it started or resumed."""
+
+    def __init__(self, steps: int):
+        self.steps, self.first = steps, None
+
+    def line(self, progress) -> str:
+        now = time.monotonic()
+        self.first = self.first or (now, progress.step)
+        line = f"step {progress.step} of {self.steps}"
+        if progress.losses:
+            line += "".join(f", {name} {value:.4f}" for name, value in progress.losses[-1].items())
+        if progress.step > self.first[1]:
+            pace = (now - self.first[0]) / (progress.step - self.first[1])
+            line += f", {pace * (self.steps - progress.step):.0f} s left"
+        return line

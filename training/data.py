@@ -3,13 +3,15 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .processes import ALONE, Share
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 STEP = 64  # pixels: sides of a bucket are multiples of it
@@ -30,12 +32,40 @@ class Captioned:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything a run reads of its data: latents (1, C, h, w) and a caption for each picture, and the buckets."""
+    """Everything a run reads of its data: latents (1, C, h, w) on the CPU and a CONDITIONING for each picture, and the
+    numbers of the pictures of each size."""
 
     latents: Sequence[torch.Tensor]
-    captions: Sequence[str]
+    conditions: Sequence[list]
     buckets: Sequence[Sequence[int]]
     sha256: str
+
+    def bucket_of(self, picture: int) -> Sequence[int]:
+        return next(bucket for bucket in self.buckets if picture in bucket)
+
+
+def of_sockets(latents: Sequence[dict], positive: Sequence[list]) -> Dataset:
+    """A dataset from lists of LATENT and CONDITIONING, as ComfyUI's dataset and bucket nodes give them.
+
+    Every LATENT may hold several pictures of one size; there is one conditioning for each picture, or one for all.
+    """
+    pictures = [picture[None].detach().cpu() for each in latents for picture in each["samples"]]
+    entries = [[entry] for conditioning in positive for entry in conditioning]
+    if not pictures:
+        raise DataError("latents: there are no pictures to train on.")
+    if len(entries) == 1:
+        entries *= len(pictures)
+    if len(entries) != len(pictures):
+        raise DataError(
+            f"There are {len(pictures)} pictures in latents and {len(entries)} texts in positive. Give one text for each "
+            "picture, as Make Training Dataset does, or one for all."
+        )
+    digest = hashlib.sha256()
+    for picture, ((text, extra),) in zip(pictures, entries, strict=True):
+        for tensor in (picture, text, *(value for _, value in sorted(extra.items()) if isinstance(value, torch.Tensor))):
+            digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return Dataset(pictures, entries, _buckets([tuple(each.shape) for each in pictures]), digest.hexdigest())
 
 
 def find_pictures(folder: Path) -> list[Captioned]:
@@ -56,18 +86,22 @@ def find_pictures(folder: Path) -> list[Captioned]:
 def load(
     pictures: Sequence[Captioned],
     encode: Callable[[torch.Tensor], torch.Tensor],
+    encode_texts: Callable[[Sequence[str]], Mapping[str, list]],
     resolution: int = 512,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    share: Share = ALONE,
 ) -> Dataset:
-    """Read, fit and encode every picture once. `encode` takes (1, H, W, 3) floats of 0..1 and gives latents.
+    """Read, fit and encode every picture and caption once; several processes share the pictures out.
 
+    `encode` takes (1, H, W, 3) floats of 0..1 and gives latents; `encode_texts` gives the CONDITIONING of each caption.
     Raises DataError, naming every broken file's count and the first, before anything is encoded.
     """
     sizes, broken, digest = [], [], hashlib.sha256()
     for each in pictures:
         try:
             with Image.open(each.path) as picture:
-                sizes.append(bucket_size(*ImageOps.exif_transpose(picture).size, resolution))
+                upright = ImageOps.exif_transpose(picture)  # reads all of it, so that a cut file is found here
+                sizes.append(bucket_size(*upright.size, resolution))
         except (UnidentifiedImageError, OSError) as error:
             broken.append((each.path, error))
         digest.update(f"{each.path.name}\0{each.caption}\0".encode() + each.path.read_bytes())
@@ -76,12 +110,20 @@ def load(
         raise DataError(
             f"{len(broken)} of {len(pictures)} pictures can't be read (first: {path.name}: {error}). Remove them."
         )
-    latents = []
-    for each, size in zip(pictures, sizes, strict=True):
-        latents.append(encode(_fitted(each.path, size)).cpu())
-        progress(len(latents), len(pictures))
-    buckets = [[i for i, size in enumerate(sizes) if size == wanted] for wanted in sorted(set(sizes))]
-    return Dataset(latents, [each.caption for each in pictures], buckets, digest.hexdigest())
+    mine = range(share.rank, len(pictures), share.count)
+    encoded = {}
+    for number in mine:
+        encoded[number] = encode(_fitted(pictures[number].path, sizes[number])).cpu()
+        progress(len(encoded), len(mine))
+    latents = {number: latent for part in share.gather(encoded) for number, latent in part.items()}
+    texts = encode_texts([each.caption for each in pictures])
+    conditions = [texts[each.caption] for each in pictures]
+    return Dataset([latents[number] for number in sorted(latents)], conditions, _buckets(sizes), digest.hexdigest())
+
+
+def _buckets(sizes: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """The numbers of the pictures of each size."""
+    return [[number for number, size in enumerate(sizes) if size == wanted] for wanted in sorted(set(sizes))]
 
 
 def bucket_size(width: int, height: int, resolution: int) -> tuple[int, int]:

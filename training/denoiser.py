@@ -28,14 +28,15 @@ class Denoiser:
     """
 
     def __init__(self, model: ModelPatcher):
-        comfy.model_management.load_models_gpu([model], force_full_load=True)
+        # As the host's trainer asks for it: all of this model on the device, and every other model off.
+        comfy.model_management.load_models_gpu([model], memory_required=1e20, force_full_load=True)
         self.base = model.model
         self.sampling = self.base.model_sampling  # with what a node put in its place, now that the model is loaded
         self.device = model.load_device
 
     def latents_in(self, latents: torch.Tensor) -> torch.Tensor:
         """VAE latents (B, C, H, W) in the scale that the model works in."""
-        return self.base.process_latent_in(latents.to(self.device, torch.float32))
+        return self.base.process_latent_in(_ordinary(latents).to(self.device, torch.float32))
 
     def sigmas(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Noise levels (count,), uniform over the model's own training steps."""
@@ -59,7 +60,10 @@ class Denoiser:
         found = comfy.samplers.encode_model_conds(
             self.base.extra_conds, converted, latents, self.device, "positive", latent_image=latents
         )
-        return {name: each.process_cond(batch_size=1, area=None) for name, each in found[0]["model_conds"].items()}
+        conditions = found[0]["model_conds"]
+        for each in conditions.values():
+            each.cond = _ordinary(each.cond)
+        return {name: each.process_cond(batch_size=1, area=None) for name, each in conditions.items()}
 
     def empty(self, resolution: int) -> torch.Tensor:
         """Zero latents (1, C, h, w) of a square picture of `resolution` pixels."""
@@ -96,3 +100,10 @@ class Denoiser:
 
     def _scale(self, sigma: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         return self.sampling.calculate_denoised(sigma, torch.ones_like(like), torch.zeros_like(like))
+
+
+def _ordinary(value: object) -> object:
+    """A tensor, or a list of them, that autograd can save: nodes of a workflow make theirs in inference mode."""
+    if isinstance(value, list):
+        return [_ordinary(each) for each in value]
+    return value.clone() if isinstance(value, torch.Tensor) and value.is_inference() else value

@@ -4,9 +4,8 @@ Both move the prediction for the concept's prompts on pictures that the model it
 adapter switched off. All combinations are linear in the model's own output, so they hold for eps, v and velocity alike.
 """
 
-import contextlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import comfy.samplers
@@ -105,34 +104,3 @@ def half_made(
         denoised = unguided + erasure.guidance * (denoiser.denoised(noisy, now * batch, concept) - unguided)
         noisy = noisy + (noisy - denoised) / now * (following - now)
     return noisy, sigmas[stop] * batch
-
-
-class Ema:
-    """Exponential moving average of the adapters: SDD's teacher."""
-
-    def __init__(self, adapters: Adapters, decay: float):
-        self.adapters, self.decay = adapters, decay
-        self.average = {name: value.detach().clone() for name, value in adapters.parameters.items()}
-
-    def update(self) -> None:
-        for name, value in self.adapters.parameters.items():
-            self.average[name].lerp_(value.detach(), 1.0 - self.decay)
-
-    @contextlib.contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The averaged adapters in the model for a block."""
-        own = {name: value.detach().clone() for name, value in self.adapters.parameters.items()}
-        self._put(self.average)
-        try:
-            yield
-        finally:
-            self._put(own)
-
-    def _put(self, values: Mapping[str, torch.Tensor]) -> None:
-        for name, value in self.adapters.parameters.items():
-            value.data.copy_(values[name])
-
-
-def prompts_of(text: str, lines: Sequence[str] = ()) -> list[str]:
-    """Concept prompts from a comma-separated text and the lines of a file, each once."""
-    return list(dict.fromkeys(part.strip() for part in [*text.split(","), *lines] if part.strip()))

@@ -1,47 +1,45 @@
 """The training loop: every step is a function of (seed, step), so a run that was killed goes on as if it had not been."""
 
-import json
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from ..modular.files import write_atomically
 from .adapters import Adapters
+from .checkpoint import Checkpoint, Progress, State
+from .optimizers import make_optimizer
+from .processes import ALONE, Share
 from .settings import Settings
-
-logger = logging.getLogger(__name__)
-LossOf = Callable[[Sequence[int], torch.Generator], torch.Tensor]  # (numbers of the pictures, noise source) -> scalar
 
 
 class TrainingError(RuntimeError):
     """Training can't go on; the message says at which step and what to change."""
 
 
-@dataclass
-class Progress:
-    """Where a run stands: optimizer steps done, the loss of each, and whether it was cancelled."""
-
-    step: int = 0
-    losses: list[float] = field(default_factory=list)
-    cancelled: bool = False
-
-
 @dataclass(frozen=True)
-class Checkpoint:
-    """The file that a run can go on from: weights, optimizer, step, and `extra` tensors that change with each step.
+class Batch:
+    """The pictures of one batch over all processes, this process's share of them, and where noise comes from."""
 
-    It is written every `every` steps (0: only at the end, and when cancelled). `identity` names the data.
-    """
+    step: int
+    pictures: Sequence[int]
+    noise: torch.Generator
+    share: Share = ALONE
 
-    path: Path
-    every: int = 0
-    identity: str = ""
-    extra: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    @property
+    def mine(self) -> Sequence[int]:
+        return self.share.of(self.pictures)
+
+    def normal(self, shape: Sequence[int]) -> torch.Tensor:
+        """This process's share of standard normal noise for the whole batch, (pictures, *shape), on the CPU."""
+        return self.share.of(torch.randn(len(self.pictures), *shape, generator=self.noise))
+
+    def integers(self, below: int) -> list[int]:
+        """This process's share of one random number in 0..below-1 for each picture."""
+        return self.share.of(torch.randint(below, (len(self.pictures),), generator=self.noise)).tolist()
+
+
+LossOf = Callable[[Batch], Mapping[str, torch.Tensor]]  # the parts of the loss by name, scalars; their sum is trained
 
 
 def train(
@@ -52,26 +50,35 @@ def train(
     checkpoint: Checkpoint | None = None,
     on_step: Callable[[Progress], bool] = lambda progress: True,
     after_update: Callable[[], None] = lambda: None,
+    share: Share = ALONE,
+    scaled: bool = False,
 ) -> Progress:
     """Train the adapters for `settings.steps` steps; `buckets` are numbers of pictures of one size each.
 
-    A checkpoint that is there is gone on from; one of other data or settings is refused. Training ends early when
-    `on_step` returns False (cancel). Nothing random has a state of its own: order, noise and dropout of a step are drawn
-    from (seed, step), so a resumed run is the uninterrupted one. `after_update` is called after each optimizer step.
+    A checkpoint that is there is gone on from; one of other data or settings is refused. `on_step` is called before the
+    first step and after each; training ends early when it returns False (cancel). Nothing random has a state of its own:
+    order, noise and dropout of a step are drawn from (seed, step), so a resumed run is the uninterrupted one.
+    `after_update` is called after each optimizer step; `scaled` scales the loss for a network that computes in fp16
+    (Micikevicius et al. 2018).
     """
-    optimizer = torch.optim.AdamW(
-        list(adapters.parameters.values()), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    resumed = checkpoint is not None and checkpoint.path.exists()
-    progress = _restore(checkpoint, adapters, optimizer, settings) if resumed else Progress()
+    share.check(settings.batch_size)
+    optimizer = make_optimizer(adapters.parameters.values(), settings)
+    device = next(iter(adapters.parameters.values())).device
+    scaler = torch.amp.GradScaler(device.type, enabled=scaled)
+    state = State(adapters, optimizer, scaler, settings)
+    progress = checkpoint.restore(state) if checkpoint is not None else Progress()
+    if len(set(share.gather(progress.step))) > 1:
+        raise TrainingError("The processes resume from different steps. Put the output on a disk that all of them share.")
+    if progress.step == 0:
+        progress.cancelled = share.any(not on_step(progress))
     while progress.step < settings.steps and not progress.cancelled:
-        progress.losses.append(_one_step(adapters, optimizer, buckets, loss_of, settings, progress.step))
+        progress.losses.append(_one_step(state, buckets, loss_of, progress.step, share))
         after_update()
         progress.step += 1
-        progress.cancelled = not on_step(progress)
+        progress.cancelled = share.any(not on_step(progress))
         last = progress.cancelled or progress.step == settings.steps
-        if checkpoint is not None and (last or (checkpoint.every and progress.step % checkpoint.every == 0)):
-            _store(checkpoint, adapters, optimizer, settings, progress)
+        if checkpoint is not None and share.is_main and (last or checkpoint.is_due(progress.step)):
+            checkpoint.store(state, progress)
     return progress
 
 
@@ -102,69 +109,33 @@ def generator_of(seed: int, number: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed)
 
 
-def _one_step(adapters: Adapters, optimizer, buckets, loss_of: LossOf, settings: Settings, step: int) -> float:
+def _one_step(state: State, buckets: Sequence[Sequence[int]], loss_of: LossOf, step: int, share: Share) -> dict[str, float]:
+    """One optimizer step; the parts of its loss, each the mean over the step's batches."""
+    settings, optimizer, scaler = state.settings, state.optimizer, state.scaler
     for group in optimizer.param_groups:
         group["lr"] = settings.rate_at(step)
     optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator_of(settings.seed, step, stream=3).initial_seed())  # dropout
+    parameters = list(state.adapters.parameters.values())
+    parts: dict[str, torch.Tensor] = {}
+    with torch.random.fork_rng(devices=[parameters[0].device] if parameters[0].is_cuda else []):
+        torch.manual_seed(generator_of(settings.seed, step, stream=3 + 1000 * share.rank).initial_seed())  # dropout
         noise = generator_of(settings.seed, step, stream=2)
-        for batch in batches_of(buckets, settings, step):
-            loss = loss_of(batch, noise) / settings.accumulate
-            loss.backward()
-            total += loss.item()
-    parameters = list(adapters.parameters.values())
+        for pictures in batches_of(buckets, settings, step):
+            found = {name: part / settings.accumulate for name, part in loss_of(Batch(step, pictures, noise, share)).items()}
+            scaler.scale(sum(found.values())).backward()
+            parts = {name: parts.get(name, 0.0) + part.detach().float() for name, part in found.items()}
+    for value in parameters:
+        value.grad = torch.zeros_like(value) if value.grad is None else value.grad
+    share.mean([*(value.grad for value in parameters), *parts.values()])
+    scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm if settings.clip_norm > 0 else math.inf)
-    if not (math.isfinite(total) and torch.isfinite(norm)):
+    losses = {name: part.item() for name, part in parts.items()}
+    # A scaled gradient that overflowed is skipped by the scaler, which then scales less.
+    if not (math.isfinite(sum(losses.values())) and (scaler.is_enabled() or torch.isfinite(norm))):
         raise TrainingError(
-            f"The loss of step {step + 1} is {total} and its gradient {norm.item()}. What was trained until the last "
-            "checkpoint is kept. Lower the learning rate, or look for broken pictures among the data."
+            f"The loss of step {step + 1} is {sum(losses.values())} and its gradient {norm.item()}. What was trained until "
+            "the last checkpoint is kept. Lower the learning rate, or look for broken pictures among the data."
         )
-    optimizer.step()
-    return total
-
-
-def _store(checkpoint: Checkpoint, adapters: Adapters, optimizer, settings: Settings, progress: Progress) -> None:
-    tensors = {f"extra.{name}": value for name, value in checkpoint.extra.items()}
-    for name, value in adapters.parameters.items():
-        tensors[f"weight.{name}"] = value
-        tensors |= {f"optimizer.{entry}.{name}": part for entry, part in optimizer.state[value].items()}
-    fixed = _fixed(settings, checkpoint.identity)
-    about = {"step": str(progress.step), "losses": json.dumps(progress.losses), "settings": fixed}
-    write_atomically(checkpoint.path, {name: value.detach().cpu().clone() for name, value in tensors.items()}, about)
-
-
-def _restore(checkpoint: Checkpoint, adapters: Adapters, optimizer, settings: Settings) -> Progress:
-    path = checkpoint.path
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except SafetensorError as error:
-        raise TrainingError(f"{path}: this checkpoint can't be read ({error}). Delete it to start anew.") from error
-    if about.get("settings") != _fixed(settings, checkpoint.identity):
-        raise TrainingError(
-            f"{path}: this checkpoint was made with other data or settings ({about.get('settings')}). Use the same to "
-            "resume (steps may grow), or delete it to start anew."
-        )
-    kept: dict[str, dict[str, torch.Tensor]] = {}
-    for key, part in tensors.items():
-        if key.startswith("optimizer."):
-            _, entry, name = key.split(".", 2)
-            kept.setdefault(name, {})[entry] = part
-    for name, value in adapters.parameters.items():
-        value.data.copy_(tensors[f"weight.{name}"])
-        optimizer.state[value] = {key: part if key == "step" else part.to(value.device) for key, part in kept[name].items()}
-    for name, value in checkpoint.extra.items():
-        value.copy_(tensors[f"extra.{name}"])
-    logger.info("resuming at step %s from %s", about["step"], path)
-    return Progress(int(about["step"]), json.loads(about["losses"]))
-
-
-def _fixed(settings: Settings, identity: str) -> str:
-    """The data and settings that must not change between a checkpoint and its resumption."""
-    record = json.loads(settings.record())
-    for free in ("versions", *(["steps"] if settings.schedule == "constant" else [])):
-        record.pop(free)
-    return json.dumps({**record, "data": identity}, sort_keys=True)
+    scaler.step(optimizer)
+    scaler.update()
+    return losses

@@ -32,16 +32,20 @@ def anchor_loss(
     adapters: Adapters,
     noisy: torch.Tensor,
     sigma: torch.Tensor,
-    concept: dict[str, torch.Tensor],
-    unconditional: dict[str, torch.Tensor],
+    both: dict[str, torch.Tensor],
 ) -> torch.Tensor:
     """|| [y(x_t, c) - y(x_t, null)] with the task change - the same without it ||^2: the concept stays where safety put it.
 
-    The safety module is in the forward pass, frozen; `concept` are the conditions of one of its prompts.
+    The safety module is in the forward pass, frozen. `both` are the conditions of 2 B pictures: one of its prompts for
+    each of the noisy latents (B, C, H, W), then the empty prompt for each.
     """
 
+    size = len(noisy)
+    twice = (torch.cat([noisy, noisy]), torch.cat([sigma, sigma]), both)
+
     def direction() -> torch.Tensor:
-        return denoiser.output(noisy, sigma, concept) - denoiser.output(noisy, sigma, unconditional)
+        output = denoiser.output(*twice)
+        return output[:size] - output[size:]
 
     with torch.no_grad(), adapters.switched_off():
         held = direction()

@@ -1,98 +1,120 @@
-"""One task LoRA run: the model with or without its safety module, the data, the loop, and the file at the end."""
+"""A task LoRA: trained apart from its safety modules, or beside them with their concept anchored."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
+import comfy.sd
 import torch
 
+from ..modular.entries import Task
 from ..modular.files import Module
-from ..modular.merge import merge
-from .adapters import Adapters, adapters_in, target_layers
+from ..modular.merge import Merged, merge
+from .adapters import Adapters, target_layers
+from .checkpoint import Progress
 from .data import Dataset
-from .denoiser import Conditioning, Denoiser, check_unpatched
-from .loop import Checkpoint, Progress, train
+from .denoiser import Conditioning, Denoiser
+from .loop import Batch, LossOf
 from .objectives import anchor_loss, task_loss
-from .output import resume_path, write_module
+from .run import Job, Kind, Result, run
 from .settings import Settings
+
+Texts = Mapping[str, Conditioning]
 
 
 def train_task(
     model,
     dataset: Dataset,
-    texts: Mapping[str, Conditioning],
-    output: Path,
+    texts: Texts,
     settings: Settings,
-    safety: Module | None = None,
+    job: Job,
+    safety: Sequence[Module] = (),
     concepts: Sequence[str] = (),
-    save_every: int = 0,
-    resume: bool = False,
-    on_step: Callable[[Progress], bool] = lambda progress: True,
-) -> Progress:
-    """Train a task LoRA for a ComfyUI MODEL and write it to `output`, whole or not at all.
+    prior: Dataset | None = None,
+) -> Result | None:
+    """Train a task LoRA for a ComfyUI MODEL and write it, whole or not at all.
 
-    `texts` holds the conditioning of every caption, of every concept prompt, and of "" (the unconditional). In the mode
-    `detached` the safety module is not on the model; in `anchored` and `frozen` it is, frozen. It is never trained and
-    never in the file. Cancelling (`on_step` gives False) keeps what was trained. The model is given back as it was.
+    `texts` holds the conditioning of every concept prompt, and of "" (the unconditional). In the mode `detached` the
+    safety modules are not on the model; in `anchored` and `frozen` they are, frozen. They are never trained and never in
+    the file. `prior` are pictures of what must stay as it is (prior preservation, Ruiz et al. 2022). Cancelling keeps what
+    was trained. The model is given back as it was. Raises ValueError for a run that can't be.
     """
     _check(settings, safety, concepts)
-    check_unpatched(model)
-    identity = repr((dataset.sha256, None if safety is None else safety.sha256, tuple(concepts)))
-    checkpoint = Checkpoint(resume_path(output, resume), save_every, identity)
-    if settings.safety_mode != "detached":
-        model = merge(model, [safety]).model
-    denoiser = Denoiser(model)
-    network = denoiser.base.diffusion_model
-    with adapters_in(network, target_layers(network, settings.targets), settings.adapter, settings.seed) as adapters:
-        loss_of = _loss(denoiser, adapters, dataset, texts, settings, concepts)
-        progress = train(adapters, dataset.buckets, loss_of, settings, checkpoint, on_step)
-        tensors = adapters.tensors()
-    write_module(output, tensors, _metadata(model, dataset, settings, safety, concepts, progress), "task")
-    if progress.step == settings.steps:
-        checkpoint.path.unlink()
-    return progress
+    digests = ",".join(sorted(module.sha256 for module in safety))
+    kind = Kind(
+        "task",
+        layers=lambda network: target_layers(network, settings.targets),
+        buckets=dataset.buckets,
+        loss_of=lambda denoiser, adapters, ema: _loss(denoiser, adapters, dataset, prior, texts, settings, concepts),
+        identity=repr((dataset.sha256, prior and prior.sha256, digests, tuple(concepts))),
+        metadata=lambda progress: _metadata(dataset, prior, settings, digests, concepts, progress),
+        previewed=lambda lent, module: _previewed(lent, module, safety),
+        held=() if settings.safety_mode == "detached" else safety,
+    )
+    return run(model, kind, settings, job)
 
 
 def _loss(
     denoiser: Denoiser,
     adapters: Adapters,
     dataset: Dataset,
-    texts: Mapping[str, Conditioning],
+    prior: Dataset | None,
+    texts: Texts,
     settings: Settings,
     concepts: Sequence[str],
-) -> Callable[[Sequence[int], torch.Generator], torch.Tensor]:
-    """The loss of one batch: its pictures' denoising loss, and in `anchored` the anchor for one concept prompt."""
+) -> LossOf:
+    """The loss of one batch: `task`, the denoising loss of its pictures, and when they are on, `prior` and `anchor`."""
 
-    def loss_of(batch: Sequence[int], generator: torch.Generator) -> torch.Tensor:
-        clean = denoiser.latents_in(torch.cat([dataset.latents[number] for number in batch]))
-        noise = torch.randn(clean.shape, generator=generator)
-        offset = torch.randn(*clean.shape[:2], *[1] * (clean.ndim - 2), generator=generator)
+    def noised(source: Dataset, pictures: Sequence[int], batch: Batch) -> tuple[torch.Tensor, ...]:
+        """Clean latents, noise and noise levels of this process's pictures."""
+        clean = denoiser.latents_in(torch.cat([source.latents[number] for number in pictures]))
+        noise = batch.normal(clean.shape[1:])
+        offset = batch.normal([clean.shape[1], *[1] * (clean.ndim - 2)])
         noise = (noise + settings.noise_offset * offset).to(clean.device)
-        sigma = denoiser.sigmas(len(batch), generator)
-        conditions = denoiser.conditions([texts[dataset.captions[number]] for number in batch], clean)
-        loss = task_loss(denoiser, clean, noise, sigma, conditions, settings.min_snr_gamma)
-        if settings.safety_mode != "anchored":
-            return loss
-        chosen = int(torch.randint(len(concepts), (1,), generator=generator))
-        noisy = denoiser.noised(clean, noise, sigma)
-        pair = (denoiser.conditions([texts[prompt]] * len(batch), clean) for prompt in (concepts[chosen], ""))
-        return loss + settings.anchor_lambda * anchor_loss(denoiser, adapters, noisy, sigma, *pair)
+        return clean, noise, batch.share.of(denoiser.sigmas(len(batch.pictures), batch.noise))
+
+    def denoising(source: Dataset, pictures: Sequence[int], drawn: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        conditions = denoiser.conditions([source.conditions[number] for number in pictures], drawn[0])
+        return task_loss(denoiser, *drawn, conditions, settings.min_snr_gamma)
+
+    def loss_of(batch: Batch) -> dict[str, torch.Tensor]:
+        clean, noise, sigma = drawn = noised(dataset, batch.mine, batch)
+        parts = {"task": denoising(dataset, batch.mine, drawn)}
+        if prior is not None:
+            bucket = prior.bucket_of(int(torch.randint(len(prior.latents), (1,), generator=batch.noise)))
+            pictures = [bucket[number] for number in batch.integers(len(bucket))]
+            parts["prior"] = settings.prior_weight * denoising(prior, pictures, noised(prior, pictures, batch))
+        weight = settings.anchor_weight(batch.step) if settings.safety_mode == "anchored" else 0.0
+        if weight:
+            chosen = concepts[int(torch.randint(len(concepts), (1,), generator=batch.noise))]
+            both = denoiser.conditions([texts[chosen]] * len(clean) + [texts[""]] * len(clean), clean)
+            parts["anchor"] = weight * anchor_loss(denoiser, adapters, denoiser.noised(clean, noise, sigma), sigma, both)
+        return parts
 
     return loss_of
 
 
-def _check(settings: Settings, safety: Module | None, concepts: Sequence[str]) -> None:
-    if settings.safety_mode != "detached" and safety is None:
+def _check(settings: Settings, safety: Sequence[Module], concepts: Sequence[str]) -> None:
+    if settings.safety_mode != "detached" and not safety:
         raise ValueError(f"The safety mode {settings.safety_mode!r} needs a safety module.")
     if settings.safety_mode == "anchored" and not concepts:
         raise ValueError("The safety mode 'anchored' needs prompts of the concept that the safety module suppresses.")
 
 
-def _metadata(model, dataset: Dataset, settings: Settings, safety: Module | None, concepts, progress: Progress) -> dict:
+def _metadata(
+    dataset: Dataset, prior: Dataset | None, settings: Settings, digests: str, concepts: Sequence[str], progress: Progress
+) -> dict[str, str]:
+    about = {"pictures": len(dataset.latents), "dataset_sha256": dataset.sha256, "concepts": list(concepts)}
+    if prior is not None:
+        about |= {"prior_pictures": len(prior.latents), "prior_sha256": prior.sha256}
     metadata = {
-        "msl.base": type(model.model.model_config).__name__,
         "msl.safety_mode": settings.safety_mode,
-        "msl.training": settings.record(
-            steps_done=progress.step, pictures=len(dataset.captions), dataset_sha256=dataset.sha256, concepts=list(concepts)
-        ),
+        "msl.training": settings.record(steps_done=progress.step, **about),
     }
-    return metadata if safety is None else metadata | {"msl.safety_sha256": safety.sha256}
+    return metadata | ({"msl.safety_sha256": digests} if digests else {})
+
+
+def _previewed(model, module: Module | None, safety: Sequence[Module]) -> Merged:
+    """The task module on the model with its safety modules, or on the bare model when it is trained without any."""
+    if safety:
+        return merge(model, safety, [Task(module)] if module else [])
+    tensors = module.tensors if module else {}
+    return Merged(comfy.sd.load_lora_for_models(model, None, tensors, 1.0, 0.0)[0], None, {})

@@ -5,53 +5,45 @@ import sys
 from pathlib import Path
 
 from . import cli
+from .processes import Share
+from .prompts import PRESETS
 
 NAME = "train_safety_lora"
 
 
 def parser() -> argparse.ArgumentParser:
     made = cli.parser(NAME, __doc__)
-    made.add_argument("--concept", default="", help="what to erase; several prompts are separated by commas")
-    made.add_argument("--concept-file", type=Path, help="more prompts of the concept, a line each")
-    made.add_argument("--retain-file", type=Path, help="prompts of what must stay as it is, a line each")
-    made.add_argument(
-        "--method", choices=["esd-x", "esd-u", "sdd"], default="esd-x", help="ESD on attn2, on the rest, or SDD"
-    )
-    made.add_argument("--eta", type=float, default=1.0, help="ESD: how far past the unconditional output the target lies")
-    made.add_argument("--guidance", type=float, default=3.0, help="guidance of the pictures that are half-made")
-    made.add_argument("--sampling-steps", type=int, default=50, help="steps of these pictures, stopped at random")
+    add = made.add_argument
+    add("--concept", default="", help="what to erase; several prompts are separated by commas")
+    add("--concept-file", type=Path, help="more prompts of the concept, a line each")
+    add("--concept-preset", choices=PRESETS, help="prompts of a published work")
+    add("--retain-file", type=Path, help="prompts of what must stay as it is, a line each")
+    add("--method", choices=["esd-x", "esd-u", "sdd"], default="esd-x", help="ESD on attn2, on the rest, or SDD")
+    add("--eta", type=float, default=1.0, help="ESD: how far past the unconditional output the target lies")
+    add("--guidance", type=float, default=3.0, help="guidance of the pictures that are half-made")
+    add("--sampling-steps", type=int, default=50, help="steps of these pictures, stopped at random")
     return made
 
 
-def work(options: argparse.Namespace) -> None:
+def work(options: argparse.Namespace, share: Share) -> None:
     from .adapters import AdapterSettings
-    from .erasure import Erasure, prompts_of
+    from .erasure import Erasure
+    from .prompts import prompts_of
     from .safety import train_safety
     from .settings import Settings
 
     adapter = AdapterSettings(options.rank, options.alpha or options.rank)
     settings = Settings(adapter=adapter, **cli.shared_settings(options))
     erasure = Erasure(options.method, options.eta, options.guidance, options.sampling_steps)
-    concepts = prompts_of(options.concept, cli.read_prompts(options.concept_file))
+    concepts = prompts_of(options.concept, cli.read_prompts(options.concept_file), options.concept_preset)
     if not concepts:
-        raise ValueError("There is no concept prompt to erase; give --concept or --concept-file.")
+        raise ValueError("There is no concept prompt to erase; give --concept, --concept-file or --concept-preset.")
     retain = cli.read_prompts(options.retain_file)
-    model, clip, _ = cli.load_checkpoint(options.checkpoint)
+    model, clip, vae = cli.load_checkpoint(options.checkpoint)
     texts = cli.encode_texts(clip, [*concepts, *retain])
-    progress = train_safety(
-        model,
-        texts,
-        concepts,
-        options.output,
-        settings,
-        erasure,
-        retain,
-        options.resolution,
-        options.save_every,
-        options.resume,
-        cli.Meter(settings.steps),
-    )
-    cli.report(options.output, progress)
+    job = cli.job(options, clip, vae, share)
+    result = train_safety(model, texts, concepts, settings, erasure, job, retain, options.resolution)
+    cli.finish(options.output, result)
 
 
 def main(arguments: list[str] | None = None) -> int:

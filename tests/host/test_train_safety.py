@@ -13,16 +13,10 @@ from comfy.k_diffusion.sampling import sample_euler
 from modular_safety_lora.modular import files, merge
 from modular_safety_lora.training.adapters import AdapterSettings, adapters_in
 from modular_safety_lora.training.denoiser import Denoiser
-from modular_safety_lora.training.erasure import (
-    Ema,
-    Erasure,
-    esd_loss,
-    half_made,
-    layers_of,
-    prompts_of,
-    retain_loss,
-    sdd_loss,
-)
+from modular_safety_lora.training.ema import Ema
+from modular_safety_lora.training.erasure import Erasure, esd_loss, half_made, layers_of, retain_loss, sdd_loss
+from modular_safety_lora.training.prompts import PRESETS, prompts_of
+from modular_safety_lora.training.run import Job
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
 from safetensors.torch import load_file
@@ -124,8 +118,8 @@ def test_training_takes_the_concept_away(model, texts, tmp_path, method, kind):
     before = {name: value.detach().clone() for name, value in model.model.diffusion_model.state_dict().items()}
     settings = Settings(steps=30, learning_rate=1e-2, adapter=AdapterSettings(4, 4.0))
     erasure = Erasure(method, sampling_steps=3, ema=0.8)
-    progress = train_safety(model, texts, ["nude", "naked person"], output, settings, erasure, resolution=64)
-    comfy.model_management.unload_all_models()
+    result = train_safety(model, texts, ["nude", "naked person"], settings, erasure, Job(output), resolution=64)
+    progress = result.progress
     after = model.model.diffusion_model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     module = files.load_safety(output, "safety.safetensors")
@@ -161,9 +155,9 @@ def test_retained_prompts_are_part_of_the_loss(model, texts, tmp_path):
     for retain in ((), ("a red car in the rain",)):
         output = tmp_path / f"{len(retain)}.safetensors"
         settings, erasure = Settings(steps=3, **FAST), Erasure(sampling_steps=3)
-        losses.append(train_safety(model, texts, ["nude"], output, settings, erasure, retain, 64).losses)
-    assert losses[0][0] == losses[1][0], "at the start nothing has moved"
-    assert losses[1][1] > losses[0][1]
+        losses.append(train_safety(model, texts, ["nude"], settings, erasure, Job(output), retain, 64).progress.losses)
+    assert losses[0][0]["erase"] == losses[1][0]["erase"] and losses[1][0]["retain"] == 0.0, "at the start nothing has moved"
+    assert losses[1][1]["retain"] > 0.0 and "retain" not in losses[0][1]
 
 
 def test_the_teacher_is_the_moving_average(model):
@@ -182,17 +176,19 @@ def test_the_teacher_is_the_moving_average(model):
 def test_a_resumed_run_is_bit_identical(model, texts, tmp_path, method):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     settings, erasure = Settings(steps=4, **FAST), Erasure(method, sampling_steps=3, ema=0.5)
-    train_safety(model, texts, ["nude", "naked person"], whole, settings, erasure, resolution=64)
+    train_safety(model, texts, ["nude", "naked person"], settings, erasure, Job(whole), resolution=64)
     for stop in (1, 3, 4):
-        arguments = {"resolution": 64, "resume": True, "on_step": lambda p, stop=stop: p.step < stop}
-        train_safety(model, texts, ["nude", "naked person"], parts, settings, erasure, **arguments)
+        job = Job(parts, resume=True, on_step=lambda p, stop=stop: p.step < stop)
+        train_safety(model, texts, ["nude", "naked person"], settings, erasure, job, resolution=64)
     expected, resumed = load_file(whole), load_file(parts)
     assert expected.keys() == resumed.keys() and all(torch.equal(resumed[key], expected[key]) for key in expected)
 
 
 def test_prompts_and_bad_settings(model, texts, tmp_path):
     assert prompts_of(" nudity, nude ,,", ["nude", "naked"]) == ["nudity", "nude", "naked"]
+    assert prompts_of("bare", preset="nudity-mace") == ["nudity", "naked", "erotic", "sexual", "bare"]
+    assert all(each["prompts"] and "20" in each["source"] for each in PRESETS.values())
     with pytest.raises(ValueError, match="must be one of esd-x, esd-u, sdd"):
         Erasure("uce")
     with pytest.raises(ValueError, match="no concept prompt"):
-        train_safety(model, texts, [], tmp_path / "x.safetensors", Settings(), Erasure())
+        train_safety(model, texts, [], Settings(), Erasure(), Job(tmp_path / "x.safetensors"))

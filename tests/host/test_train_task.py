@@ -2,8 +2,6 @@
 
 import json
 
-import comfy.model_management
-import comfy.sd
 import merging
 import pytest
 import torch
@@ -11,9 +9,11 @@ from modular_safety_lora.demo import assets
 from modular_safety_lora.modular import files, merge
 from modular_safety_lora.training import data
 from modular_safety_lora.training.adapters import AdapterSettings, adapters_in, target_layers
+from modular_safety_lora.training.checkpoint import Checkpoint, CheckpointError
 from modular_safety_lora.training.denoiser import Denoiser
-from modular_safety_lora.training.loop import Checkpoint, TrainingError, batches_of, train
+from modular_safety_lora.training.loop import TrainingError, batches_of, train
 from modular_safety_lora.training.objectives import anchor_loss, task_loss
+from modular_safety_lora.training.run import Job
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 from safetensors.torch import load_file
@@ -28,10 +28,11 @@ def texts(checkpoint):
 
 
 @pytest.fixture(scope="module")
-def dataset():
+def dataset(texts):
     generator = torch.Generator().manual_seed(1)
     latents = [torch.randn(1, 4, *size, generator=generator) for size in [(8, 8)] * 3 + [(8, 16)] * 2]
-    return data.Dataset(latents, ["a cat", "a dog", "a cat", "a dog", "a cat"], [[0, 1, 2], [3, 4]], "digest")
+    conditions = [texts["a cat"], texts["a dog"], texts["a cat"], texts["a dog"], texts["a cat"]]
+    return data.Dataset(latents, conditions, [[0, 1, 2], [3, 4]], "digest")
 
 
 @pytest.fixture(scope="module")
@@ -66,34 +67,37 @@ def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(model, dataset, 
     settings = Settings(steps=6, batch_size=2, accumulate=2, schedule="cosine", warmup=2, noise_offset=0.1, **SMALL)
     settings = Settings(**{**vars(settings), "adapter": AdapterSettings(2, 2.0, dropout=0.2)})
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
-    first = train_task(model, dataset, texts, whole, settings)
+    first = train_task(model, dataset, texts, settings, Job(whole)).progress
     for stop in (2, 3, 6):
-        last = train_task(model, dataset, texts, parts, settings, resume=True, on_step=lambda p, stop=stop: p.step < stop)
+        job = Job(parts, resume=True, on_step=lambda p, stop=stop: p.step < stop)
+        last = train_task(model, dataset, texts, settings, job).progress
     assert parts.exists() and last.step == 6 and last.losses == first.losses
     expected, resumed = load_file(whole), load_file(parts)
     assert expected.keys() == resumed.keys() and all(torch.equal(resumed[key], expected[key]) for key in expected)
-    assert any(value.abs().max() > 0 for key, value in expected.items() if "lora_B" in key)
+    assert any(value.abs().max() > 0 for key, value in expected.items() if "lora_up" in key)
 
 
 def test_cancelling_keeps_what_was_trained_and_its_checkpoint(model, dataset, texts, tmp_path):
     output = tmp_path / "task.safetensors"
-    progress = train_task(model, dataset, texts, output, Settings(steps=9, **SMALL), on_step=lambda p: p.step < 2)
+    job = Job(output, on_step=lambda p: p.step < 2)
+    progress = train_task(model, dataset, texts, Settings(steps=9, **SMALL), job).progress
     assert progress.cancelled and progress.step == 2
     assert json.loads(files.load_task(output, "t").metadata["msl.training"])["steps_done"] == 2
-    assert (tmp_path / "task.resume.safetensors").exists()
+    assert (tmp_path / "task.resume").exists()
 
 
 def test_a_checkpoint_of_other_data_or_settings_is_refused(model, dataset, texts, tmp_path):
     output = tmp_path / "task.safetensors"
-    train_task(model, dataset, texts, output, Settings(steps=4, **SMALL), on_step=lambda p: p.step < 1)
-    with pytest.raises(TrainingError, match="was made with other data or settings"):
-        train_task(model, dataset, texts, output, Settings(steps=4, seed=9, **SMALL), resume=True)
-    other = data.Dataset(dataset.latents, dataset.captions, dataset.buckets, "other")
-    with pytest.raises(TrainingError, match="was made with other data or settings"):
-        train_task(model, other, texts, output, Settings(steps=4, **SMALL), resume=True)
-    (tmp_path / "task.resume.safetensors").write_bytes(b"broken")
-    with pytest.raises(TrainingError, match="this checkpoint can't be read"):
-        train_task(model, dataset, texts, output, Settings(steps=4, **SMALL), resume=True)
+    train_task(model, dataset, texts, Settings(steps=4, **SMALL), Job(output, on_step=lambda p: p.step < 1))
+    again = Job(output, resume=True)
+    with pytest.raises(CheckpointError, match="was made with other data or settings"):
+        train_task(model, dataset, texts, Settings(steps=4, seed=9, **SMALL), again)
+    other = data.Dataset(dataset.latents, dataset.conditions, dataset.buckets, "other")
+    with pytest.raises(CheckpointError, match="was made with other data or settings"):
+        train_task(model, other, texts, Settings(steps=4, **SMALL), again)
+    (tmp_path / "task.resume").write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match="it can't be read"):
+        train_task(model, dataset, texts, Settings(steps=4, **SMALL), again)
 
 
 @pytest.mark.parametrize("mode", ["detached", "anchored", "frozen"])
@@ -104,20 +108,21 @@ def test_the_safety_module_stays_as_it_is_out_of_the_file_and_the_model_comes_ba
     network = model.model.diffusion_model
     before = {name: value.detach().clone() for name, value in network.state_dict().items()}
     settings = Settings(steps=2, safety_mode=mode, **SMALL)
-    train_task(model, dataset, texts, output, settings, safety, ["nude"])
-    comfy.model_management.unload_all_models()
+    train_task(model, dataset, texts, settings, Job(output), [safety], ["nude"])
     after = network.state_dict()
     assert after.keys() == before.keys() and all(torch.equal(after[name], value) for name, value in before.items())
     assert files.load_safety(model_path(safety), assets.SAFETY).sha256 == safety.sha256
     module = files.load_task(output, "task")
     assert (module.metadata["msl.safety_mode"], module.metadata["msl.safety_sha256"]) == (mode, safety.sha256)
-    layers = {key.rsplit(".lora_", 1)[0] for key in module.tensors if ".lora_" in key}
-    assert layers == {f"diffusion_model.{name}" for name in target_layers(network, "cross-attention")}
-    shared = [
-        key for key in module.tensors if key in safety.tensors and module.tensors[key].shape == safety.tensors[key].shape
-    ]
-    assert not any(torch.equal(module.tensors[key].float(), safety.tensors[key].float()) for key in shared)
-    assert merge.merge(model, [safety], [merge.Task(module)]).report["modules"][1]["keys_unused"] == {}
+    assert len({key.rsplit(".lora_", 1)[0] for key in module.tensors if ".lora_" in key}) == len(
+        target_layers(network, "cross-attention")
+    )
+    for trained in module.tensors.values():
+        assert not any(
+            trained.shape == held.shape and torch.equal(trained, held.float()) for held in safety.tensors.values()
+        )
+    merged = merge.merge(model, [safety], [merge.Task(module)])
+    assert merged.report["modules"][1]["keys_unused"] == {}
 
 
 def model_path(safety):
@@ -131,15 +136,16 @@ def test_the_anchor_is_zero_at_the_start_and_pulls_back_what_moved(model, texts,
     sigma = torch.tensor([2.0])
     noisy = denoiser.noised(latents, torch.randn(latents.shape, generator=torch.Generator().manual_seed(3)), sigma)
     pair = [denoiser.conditions([texts[text]], noisy) for text in ("nude", "")]
+    both = denoiser.conditions([texts["nude"], texts[""]], noisy)
     with adapters_in(network, target_layers(network, "cross-attention"), AdapterSettings(2, 2.0)) as adapters:
-        assert anchor_loss(denoiser, adapters, noisy, sigma, *pair).item() == 0.0
+        assert anchor_loss(denoiser, adapters, noisy, sigma, both).item() == 0.0
         with torch.no_grad():
             held = denoiser.output(noisy, sigma, pair[0]) - denoiser.output(noisy, sigma, pair[1])
         for value in adapters.parameters.values():
             value.data += 0.1 * torch.randn(value.shape, generator=torch.Generator().manual_seed(4))
         with torch.no_grad():
             moved = denoiser.output(noisy, sigma, pair[0]) - denoiser.output(noisy, sigma, pair[1])
-        loss = anchor_loss(denoiser, adapters, noisy, sigma, *pair)
+        loss = anchor_loss(denoiser, adapters, noisy, sigma, both)
         assert loss.item() == pytest.approx((moved - held).square().mean().item(), rel=1e-4) and loss.item() > 0
         loss.backward()
         assert all(value.grad is not None for value in adapters.parameters.values())
@@ -149,10 +155,10 @@ def test_a_loss_that_is_not_a_number_ends_training_and_keeps_the_checkpoint(mode
     network, state = model.model.diffusion_model, tmp_path / "state.safetensors"
     calls = []
 
-    def loss_of(batch, generator):
+    def loss_of(batch):
         calls.append(batch)
         value = sum(each.square().sum() for each in adapters.parameters.values())
-        return value * (float("nan") if len(calls) == 3 else 1.0)
+        return {"task": value * (float("nan") if len(calls) == 3 else 1.0)}
 
     with adapters_in(network, target_layers(network, "cross-attention"), AdapterSettings(2, 2.0)) as adapters:
         with pytest.raises(TrainingError, match="The loss of step 3 is nan"):
@@ -192,16 +198,18 @@ def test_bad_settings_say_what_is_wrong(what, message):
 def test_runs_that_cannot_be_are_refused_before_they_start(model, dataset, texts, safety, tmp_path):
     output = tmp_path / "task.safetensors"
     with pytest.raises(ValueError, match="'frozen' needs a safety module"):
-        train_task(model, dataset, texts, output, Settings(safety_mode="frozen", **SMALL))
+        train_task(model, dataset, texts, Settings(safety_mode="frozen", **SMALL), Job(output))
     with pytest.raises(ValueError, match="needs prompts of the concept"):
-        train_task(model, dataset, texts, output, Settings(safety_mode="anchored", **SMALL), safety)
+        train_task(model, dataset, texts, Settings(safety_mode="anchored", **SMALL), Job(output), [safety])
     with pytest.raises(ValueError, match="carry LoRAs or other patches"):
-        train_task(merge.merge(model, [safety]).model, dataset, texts, output, Settings(**SMALL))
+        train_task(merge.merge(model, [safety]).model, dataset, texts, Settings(**SMALL), Job(output))
     with pytest.raises(ValueError, match="No layer of this model matches the targets 'nothing'"):
-        train_task(model, dataset, texts, output, Settings(**{**SMALL, "targets": "nothing"}))
+        train_task(model, dataset, texts, Settings(**{**SMALL, "targets": "nothing"}), Job(output))
+    with pytest.raises(ValueError, match="are not a regular expression"):
+        train_task(model, dataset, texts, Settings(**{**SMALL, "targets": "to_("}), Job(output))
     output.write_bytes(b"")
     with pytest.raises(FileExistsError, match="exists already"):
-        train_task(model, dataset, texts, output, Settings(**SMALL))
+        train_task(model, dataset, texts, Settings(**SMALL), Job(output))
 
 
 def test_bad_data_names_the_count_and_the_first(tmp_path):
@@ -222,7 +230,7 @@ def test_bad_data_names_the_count_and_the_first(tmp_path):
     (folder / "lonely.txt").unlink()
     (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:40])
     with pytest.raises(data.DataError, match=r"1 of 3 pictures can't be read \(first: 2.png"):
-        data.load(data.find_pictures(folder), lambda pixels: pixels)
+        data.load(data.find_pictures(folder), lambda pixels: pixels, dict)
     (folder / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "zero"}\n\n')
     assert [each.caption for each in data.find_pictures(folder)] == ["zero"]
     (folder / "metadata.jsonl").write_text('{"file_name": "gone.png", "text": "zero"}\n{}\n')

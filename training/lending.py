@@ -1,0 +1,94 @@
+"""A ComfyUI MODEL lent for training: autograd can go through it, and it is given back as it was, whatever happens."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+
+import comfy.model_management as host
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch.utils.checkpoint import checkpoint
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@contextlib.contextmanager
+def lent(model: ModelPatcher) -> Iterator[ModelPatcher]:
+    """A clone whose weights are ordinary tensors, for a block outside of ComfyUI's inference mode.
+
+    ComfyUI loads weights in inference mode, and autograd can't save such tensors. Each is stood in for by an ordinary
+    tensor over the same memory, so nothing is copied. A dynamic patcher (NVIDIA) pages its weights; there the host makes
+    a plain copy from the file, as for its own trainer.
+    """
+    training = host.in_training
+    with torch.inference_mode(False), torch.enable_grad():
+        clone = model.clone(disable_dynamic=True) if model.is_dynamic() else model.clone()
+        host.unload_model_and_clones(clone)
+        stood_in = _stand_in(clone)
+        host.in_training = True
+        try:
+            yield clone
+        finally:
+            host.in_training = training
+            host.unload_model_and_clones(clone)
+            for place, name, tensor in stood_in:
+                place[name] = tensor
+
+
+def computing_in(model: ModelPatcher, precision: str) -> ModelPatcher:
+    """A clone whose network computes in bf16, fp16 or fp32; `auto` is fp32 on the CPU, else bf16 where the GPU has it."""
+    if precision == "auto":
+        is_cpu = host.is_device_cpu(model.load_device)
+        precision = "fp32" if is_cpu else "bf16" if host.should_use_bf16(model.load_device) else "fp16"
+    clone = model.clone()
+    if DTYPES[precision] != clone.model.get_dtype_inference():
+        clone.set_model_compute_dtype(DTYPES[precision])
+    return clone
+
+
+@contextlib.contextmanager
+def recomputing(network: torch.nn.Module) -> Iterator[None]:
+    """Gradient checkpointing for a block: each block of the network keeps its input alone, and runs again backwards."""
+    blocks = list(_blocks(network))
+    own = [vars(block).get("forward") for block in blocks]
+    for block in blocks:
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block, forward in zip(blocks, own, strict=True):
+            if forward is None:
+                del block.forward
+            else:
+                block.forward = forward
+
+
+def _blocks(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The largest parts of a network that are called as a whole: transformer and residual blocks, whatever holds them."""
+    for child in module.children():
+        if isinstance(child, torch.nn.ModuleList | torch.nn.ModuleDict | torch.nn.Sequential):
+            yield from _blocks(child)
+        elif next(child.children(), None) is not None:
+            yield child
+
+
+def _stand_in(model: ModelPatcher) -> list[tuple[dict, str, torch.Tensor]]:
+    """Put ordinary tensors in the place of inference tensors; what stood where, to be put back."""
+    replaced = []
+    patched = (each for each in model.object_patches.values() if isinstance(each, torch.nn.Module))
+    for module in (part for whole in (model.model, *patched) for part in whole.modules()):
+        for place in (module._parameters, module._buffers):
+            for name, tensor in place.items():
+                if tensor is not None and tensor.is_inference():
+                    replaced.append((place, name, tensor))
+                    ordinary = _over_the_same_memory(tensor)
+                    is_parameter = place is module._parameters
+                    place[name] = torch.nn.Parameter(ordinary, requires_grad=False) if is_parameter else ordinary
+    return replaced
+
+
+def _over_the_same_memory(tensor: torch.Tensor) -> torch.Tensor:
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        return tensor.clone()  # quantised tensors are more than one block of memory
+    plain = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return plain.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())

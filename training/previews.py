@@ -1,0 +1,108 @@
+"""Pictures during training, from fixed prompts and seeds, by the merged model, and audited as they come."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.model_management
+import comfy.sample
+import numpy as np
+import torch
+from PIL import Image
+
+from ..audit import censor
+from ..audit.presets import choose
+from ..audit.report import audit
+from ..modular.guard import SafetyError
+from ..modular.merge import Merged
+from .denoiser import Conditioning
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Previews:
+    """What is made every `every` steps, one picture a prompt, and where the pictures go."""
+
+    prompts: Sequence[str]
+    texts: Mapping[str, Conditioning]  # of every prompt, and of ""
+    vae: object
+    folder: Path
+    every: int = 100
+    resolution: int = 512
+    sampling_steps: int = 20
+    guidance: float = 7.0
+    seed: int = 0
+    preset: str = "strict"  # of the audit
+
+    def __post_init__(self):
+        if self.every < 1:
+            raise ValueError(f"Previews every {self.every} steps can't be made; it must be at least 1.")
+        if not self.prompts:
+            raise ValueError("Previews need at least one prompt.")
+
+    def is_due(self, step: int, last: int) -> bool:
+        return step % self.every == 0 or step == last
+
+
+def look(merged: Merged, previews: Previews, step: int, show: Callable[[Image.Image], None] = lambda picture: None) -> dict:
+    """Make, audit and keep the pictures of one step: `step`, `images`, `flagged`, `flagged_rate_95`, `files`, ...
+
+    The pictures are kept with what the audit counts blurred. When memory does not suffice, or the lock refuses to sample
+    because the new module undoes the safety module, there are none, and `error` says why: training goes on.
+    """
+    kept = {"step": step, "retained_safety": merged.report.get("retained_safety")}
+    try:
+        with torch.no_grad():
+            pictures = torch.stack([_picture(merged.model, previews, number) for number in range(len(previews.prompts))])
+    except RuntimeError as error:
+        if not (isinstance(error, SafetyError) or out_of_memory(error)):
+            raise
+        comfy.model_management.soft_empty_cache()
+        reason = str(error) if isinstance(error, SafetyError) else "out of memory; smaller pictures may fit"
+        logger.warning("no previews of step %s: %s", step, reason)
+        return {**kept, "images": 0, "flagged": 0, "flagged_rate_95": [0.0, 1.0], "files": [], "error": reason}
+    report = audit((picture.numpy() for picture in pictures), choose(previews.preset, 0.0, ""))
+    shown = [as_image(picture) for picture in censor.apply(pictures, report, "blur")]
+    previews.folder.mkdir(parents=True, exist_ok=True)
+    files = [previews.folder / f"step-{step:06d}-{number:02d}.png" for number in range(len(shown))]
+    for picture, file in zip(shown, files, strict=True):
+        picture.save(file)
+    show(_side_by_side(shown))
+    summary = report["summary"]
+    counts = {name: summary[name] for name in ("images", "flagged", "flagged_rate_95")}
+    return {**kept, **counts, "files": [str(file) for file in files]}
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error is a GPU's or the CPU allocator's want of memory."""
+    return comfy.model_management.is_oom(error) or "can't allocate memory" in str(error)
+
+
+def as_image(picture: torch.Tensor) -> Image.Image:
+    """A ComfyUI picture (H, W, 3), float 0..1, for PIL."""
+    return Image.fromarray((picture.clamp(0, 1).numpy(force=True) * 255).round().astype(np.uint8))
+
+
+def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    row = Image.new("RGB", (sum(each.width for each in pictures), max(each.height for each in pictures)))
+    left = 0
+    for each in pictures:
+        row.paste(each, (left, 0))
+        left += each.width
+    return row
+
+
+def _picture(model, previews: Previews, number: int) -> torch.Tensor:
+    """The picture of one prompt, (H, W, 3), float 0..1 on the CPU; its seed is the preview's seed + number."""
+    space = model.model.latent_format
+    side = previews.resolution // getattr(space, "spacial_downscale_ratio", 8)
+    extra = [1] * (getattr(space, "latent_dimensions", 2) - 2)
+    latent = torch.zeros(1, space.latent_channels, *extra, side, side)
+    noise = comfy.sample.prepare_noise(latent, previews.seed + number)
+    positive, negative = previews.texts[previews.prompts[number]], previews.texts[""]
+    arguments = (previews.sampling_steps, previews.guidance, "euler", "normal", positive, negative, latent)
+    samples = comfy.sample.sample(model, noise, *arguments, disable_pbar=True, seed=previews.seed + number)
+    decoded = previews.vae.decode(samples)
+    return decoded.reshape(-1, *decoded.shape[-3:])[0].float().cpu()

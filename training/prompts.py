@@ -1,0 +1,32 @@
+"""Prompts of a concept: typed, from a file, from a published work (`prompts.json`), or from a safety module's metadata."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..modular.files import Module
+
+PRESETS: dict[str, dict] = json.loads(Path(__file__).with_name("prompts.json").read_text(encoding="utf-8"))
+
+
+def prompts_of(text: str, lines: Sequence[str] = (), preset: str | None = None) -> list[str]:
+    """Concept prompts from a preset, a comma-separated text, and the lines of a file, each once."""
+    published = PRESETS[preset]["prompts"] if preset else []
+    return list(dict.fromkeys([*published, *(part.strip() for part in [*text.split(","), *lines] if part.strip())]))
+
+
+def concepts_of(safety: Sequence[Module]) -> list[str]:
+    """The prompts that safety modules were trained on, as their metadata tell; `msl.concept` is split at commas else."""
+    found = []
+    for module in safety:
+        found += _trained_on(module) or prompts_of(module.metadata.get("msl.concept", ""))
+    return list(dict.fromkeys(found))
+
+
+def _trained_on(module: Module) -> list[str]:
+    """The `concepts` that this pack's trainer wrote into `msl.training`; other tools may write anything there."""
+    try:
+        concepts = json.loads(module.metadata.get("msl.training", "{}"))["concepts"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return []
+    return [text for text in concepts if isinstance(text, str)] if isinstance(concepts, list) else []

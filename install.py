@@ -4,6 +4,7 @@ NudeNet asks for `onnxruntime` and `opencv-python-headless` by name. Installed p
 onnxruntime beside a GPU build (which disables the GPU), or a second OpenCV over the first. So NudeNet goes in without
 its requirements, and each of those only when no build of it can be imported, under constraints that keep every
 installed package at its version. PEFT goes in the same way: what it asks for besides accelerate came with ComfyUI.
+Matplotlib, which draws the charts of training, touches nothing that is there.
 """
 
 import importlib.util
@@ -13,7 +14,11 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-WITH_REQUIREMENTS = {"cv2": "opencv-python-headless", "onnxruntime": "onnxruntime"}  # by the module they bring
+WITH_REQUIREMENTS = {
+    "cv2": "opencv-python-headless",
+    "onnxruntime": "onnxruntime",
+    "matplotlib": "matplotlib",
+}  # by the module they bring
 ALONE = ("nudenet", "peft", "accelerate")
 
 

@@ -146,6 +146,25 @@ def make_models(models: Path) -> None:
     unfinished.rename(models)
 
 
+def training_pictures(folder: Path, count: int = 6) -> None:
+    """Write seeded pictures of balls on stripes in two sizes, each with a caption beside it."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    for number in range(count):
+        size = (96, 64) if number % 2 else (64, 64)
+        stripes = np.zeros((size[1], size[0], 3), dtype=np.uint8)
+        stripes[:, (np.arange(size[0]) // 8) % 2 == 0] = rng.integers(120, 250, 3)
+        picture = Image.fromarray(stripes)
+        x, y, radius = rng.integers(16, 48), rng.integers(16, 48), rng.integers(8, 16)
+        colour = tuple(int(value) for value in rng.integers(0, 256, 3))
+        ImageDraw.Draw(picture).ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+        picture.save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text("a ball on stripes", encoding="utf-8")
+
+
 def astronaut(path: Path) -> None:
     """Write scikit-image's photograph of an astronaut, with a face that NudeNet finds, as a PNG."""
     from PIL import Image

@@ -139,14 +139,18 @@ def write_atomically(path: Path, tensors: Mapping[str, torch.Tensor], metadata: 
         raise
 
 
-def find(name: str, folders: list[str]) -> Path:
-    """The file `name` below one of the loras folders; a name that leads out of them is refused."""
+def below(name: str, folder: str) -> Path:
+    """The path of `name` below a folder; a name that leads out of it, or is no .safetensors file, is refused."""
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or ".." in name.replace("\\", "/").split("/"):
         raise ModuleFileError(f"{name}: this path leads outside the loras folders; choose a file below them.")
     if not name.endswith(".safetensors"):
         raise ModuleFileError(f"{name}: modules are .safetensors files; other formats can run code when opened.")
-    for folder in folders:
-        path = Path(folder, name)
+    return Path(folder, name)
+
+
+def find(name: str, folders: list[str]) -> Path:
+    """The file `name` below one of the loras folders; a name that leads out of them is refused."""
+    for path in (below(name, folder) for folder in folders):
         if path.is_file():
             return path
     raise ModuleFileError(f"{name}: no such file below the loras folders ({', '.join(folders)}).")

@@ -5,10 +5,12 @@ from comfy_api.latest import ComfyExtension, io
 from .load import LoadSafetyLora, LoadTaskLora
 from .merge import ModularMerge
 from .nudity_audit import NudityAudit
+from .train_safety import TrainSafetyLora
+from .train_task import TrainTaskLora
 
 
 class ModularSafetyExtension(ComfyExtension):
     """All nodes of the pack."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [LoadSafetyLora, LoadTaskLora, ModularMerge, NudityAudit]
+        return [LoadSafetyLora, LoadTaskLora, ModularMerge, NudityAudit, TrainSafetyLora, TrainTaskLora]

@@ -47,6 +47,7 @@ def server(models, tmp_path_factory):
     place_models(models, folder)
     (folder / "input").mkdir()
     assets.astronaut(folder / "input" / "astronaut.png")
+    assets.training_pictures(folder / "input" / "training-pictures")
     with Server(folder) as running:
         yield running
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from peft import LoraConfig
-from peft.tuners.lora import LoraLayer, LoraModel
 
 NAME = "msl"
 TARGETS = {"attention": "attn", "cross-attention": "attn2", "attention+mlp": r"attn|ff\.|mlp", "all": ""}
@@ -51,7 +49,7 @@ def target_layers(diffusion_model: torch.nn.Module, targets: str = "attention") 
 class Adapters:
     """The adapters that are in a model now. `parameters` are all that trains there, by PEFT's names."""
 
-    def __init__(self, tuner: LoraModel, layers: list[str], settings: AdapterSettings):
+    def __init__(self, tuner: torch.nn.Module, layers: list[str], settings: AdapterSettings):
         self.tuner = tuner
         self.layers = layers
         self.settings = settings
@@ -115,7 +113,7 @@ def adapters_in(
     """
     flags = {name: value.requires_grad for name, value in diffusion_model.named_parameters()}
     attributes = set(vars(diffusion_model))
-    config = LoraConfig(
+    config = _peft().LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
@@ -126,7 +124,7 @@ def adapters_in(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            tuner = LoraModel(diffusion_model, config, NAME)
+            tuner = _peft().LoraModel(diffusion_model, config, NAME)
         adapters = Adapters(tuner, list(layers), settings)
         _check_what_trains(adapters)
         yield adapters
@@ -141,8 +139,19 @@ def adapters_in(
 def _take_out(diffusion_model: torch.nn.Module) -> None:
     """Put every adapted layer's own module back, also when PEFT stopped halfway."""
     for name, module in list(diffusion_model.named_modules()):
-        if isinstance(module, LoraLayer):
+        if isinstance(module, _peft().tuners.lora.LoraLayer):
             _put(diffusion_model, name, module.get_base_layer())
+
+
+def _peft():
+    """PEFT, when training starts: a ComfyUI without it starts, and merges and audits."""
+    try:
+        import peft
+    except ImportError as error:
+        raise ValueError(
+            f"Training needs PEFT, which can't be imported ({error}). Run install.py in the pack's folder."
+        ) from error
+    return peft
 
 
 def _put(network: torch.nn.Module, name: str, module: torch.nn.Module) -> None:

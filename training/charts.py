@@ -15,10 +15,9 @@ def loss_plot(losses: Sequence[dict[str, float]], previews: Sequence[dict] = (),
 
     Below it the share of preview pictures that the audit flagged, with 95 % Wilson intervals.
     """
-    from matplotlib.figure import Figure  # loads fonts: only when a chart is drawn
-
+    figures = library()
     rows = [3, 2] if previews else [1]
-    figure = Figure(figsize=(12, 9 if previews else 6), dpi=100, facecolor="white", layout="constrained")
+    figure = figures.Figure(figsize=(12, 9 if previews else 6), dpi=100, facecolor="white", layout="constrained")
     axes = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=rows)[:, 0]
     names = list(dict.fromkeys(name for step in losses for name in step))
     for name, colour in zip(names, LINES, strict=False):
@@ -38,6 +37,17 @@ def loss_plot(losses: Sequence[dict[str, float]], previews: Sequence[dict] = (),
     axes[-1].set_xlim(left=0)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     return _rendered(figure)
+
+
+def library():
+    """Matplotlib's figures, when a run starts: they load fonts, and a ComfyUI without them merges and audits."""
+    try:
+        import matplotlib.figure
+    except ImportError as error:
+        raise ValueError(
+            f"Training draws its chart with matplotlib, which can't be imported ({error}). Run the pack's install.py."
+        ) from error
+    return matplotlib.figure
 
 
 def _draw_audit(axes, previews: Sequence[dict]) -> None:

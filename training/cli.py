@@ -4,12 +4,13 @@ import argparse
 import json
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
+from .clock import Clock
 from .host import enter_comfyui
 from .processes import Share, enter
+from .prompts import encode_texts, lines_of
 from .settings import OPTIMIZERS, PRECISIONS, SCHEDULES
 
 SHARED = (
@@ -88,17 +89,9 @@ def load_checkpoint(path: Path):
     return comfy.sd.load_checkpoint_guess_config(str(path))[:3]
 
 
-def encode_texts(clip, texts: Iterable[str]) -> dict[str, list]:
-    """The conditioning of every text, and of the empty one, each once."""
-    import torch
-
-    with torch.no_grad():
-        return {text: clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in dict.fromkeys([*texts, ""])}
-
-
 def read_prompts(file: Path | None) -> list[str]:
     """The lines of a prompt file that are not empty; none without a file."""
-    return [] if file is None else [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [] if file is None else lines_of(file.read_text(encoding="utf-8"))
 
 
 def job(options: argparse.Namespace, clip, vae, share: Share):
@@ -158,21 +151,3 @@ class Meter:
         if self.speaks:
             print(f"\r{line:<90}", end="", flush=True)
         return self.go_on
-
-
-class Clock:
-    """Says where a run stands: step, parts of the loss, and time left at the pace since it started or resumed."""
-
-    def __init__(self, steps: int):
-        self.steps, self.first = steps, None
-
-    def line(self, progress) -> str:
-        now = time.monotonic()
-        self.first = self.first or (now, progress.step)
-        line = f"step {progress.step} of {self.steps}"
-        if progress.losses:
-            line += "".join(f", {name} {value:.4f}" for name, value in progress.losses[-1].items())
-        if progress.step > self.first[1]:
-            pace = (now - self.first[0]) / (progress.step - self.first[1])
-            line += f", {pace * (self.steps - progress.step):.0f} s left"
-        return line

@@ -1,8 +1,10 @@
 """Prompts of a concept: typed, from a file, from a published work (`prompts.json`), or from a safety module's metadata."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import torch
 
 from ..modular.files import Module
 
@@ -21,6 +23,17 @@ def concepts_of(safety: Sequence[Module]) -> list[str]:
     for module in safety:
         found += _trained_on(module) or prompts_of(module.metadata.get("msl.concept", ""))
     return list(dict.fromkeys(found))
+
+
+def encode_texts(clip, texts: Iterable[str]) -> dict[str, list]:
+    """The conditioning of every text, and of the empty one, each once."""
+    with torch.no_grad():
+        return {text: clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in dict.fromkeys([*texts, ""])}
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text that are not empty."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _trained_on(module: Module) -> list[str]:

@@ -15,7 +15,7 @@ from ..modular.files import Module
 from ..modular.merge import Merged, merge
 from . import names
 from .adapters import Adapters, adapters_in
-from .charts import loss_plot
+from .charts import library, loss_plot
 from .checkpoint import Checkpoint, Progress
 from .denoiser import Denoiser, check_unpatched
 from .ema import Ema
@@ -74,6 +74,7 @@ def run(model, kind: Kind, settings: Settings, job: Job) -> Result | None:
     Raises TrainingError when memory does not suffice or the loss is not finite; the last checkpoint is kept then.
     """
     check_unpatched(model)
+    library()  # nothing is found missing after hours
     path = resume_path(job.output, job.resume)
     start = time.monotonic()
     try:

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
 def work(options: argparse.Namespace, share: Share) -> None:
     from .adapters import AdapterSettings
     from .erasure import Erasure
-    from .prompts import prompts_of
+    from .prompts import encode_texts, prompts_of
     from .safety import train_safety
     from .settings import Settings
 
@@ -40,7 +40,7 @@ def work(options: argparse.Namespace, share: Share) -> None:
         raise ValueError("There is no concept prompt to erase; give --concept, --concept-file or --concept-preset.")
     retain = cli.read_prompts(options.retain_file)
     model, clip, vae = cli.load_checkpoint(options.checkpoint)
-    texts = cli.encode_texts(clip, [*concepts, *retain])
+    texts = encode_texts(clip, [*concepts, *retain])
     job = cli.job(options, clip, vae, share)
     result = train_safety(model, texts, concepts, settings, erasure, job, retain, options.resolution)
     cli.finish(options.output, result)

@@ -39,7 +39,7 @@ def work(options: argparse.Namespace, share: Share) -> None:
     from ..modular.files import load_safety
     from . import data
     from .adapters import AdapterSettings
-    from .prompts import concepts_of
+    from .prompts import concepts_of, encode_texts
     from .settings import Settings
     from .task import train_task
 
@@ -53,13 +53,13 @@ def work(options: argparse.Namespace, share: Share) -> None:
     model, clip, vae = cli.load_checkpoint(options.checkpoint)
 
     def load(found: list[data.Captioned], what: str) -> data.Dataset:
-        texts, progress = lambda captions: cli.encode_texts(clip, captions), cli.counter(what, share.is_main)
+        texts, progress = lambda captions: encode_texts(clip, captions), cli.counter(what, share.is_main)
         with torch.no_grad():
             return data.load(found, vae.encode, texts, options.resolution, progress, share)
 
     dataset = load(pictures, "Encoding pictures")
     prior = prior and load(prior, "Encoding prior pictures")
-    texts = cli.encode_texts(clip, concepts)
+    texts = encode_texts(clip, concepts)
     job = cli.job(options, clip, vae, share)
     cli.finish(options.output, train_task(model, dataset, texts, settings, job, safety, concepts, prior))
 

@@ -1,0 +1,106 @@
+"""Train Safety LoRA."""
+
+from comfy_api.latest import io
+
+from ..training.erasure import METHODS, Erasure
+from ..training.prompts import PRESETS, encode_texts, lines_of, prompts_of
+from ..training.safety import train_safety
+from ..training.settings import Settings
+from .sockets import CATEGORY, SafetyLora
+from .training import adapter_of, job_of, more_inputs, run_inputs, settings_of, shown_result
+
+NO_PRESET = "none"
+ERASURE = ("eta", "guidance", "sampling_steps")
+
+
+class TrainSafetyLora(io.ComfyNode):
+    """ESD or SDD as a LoRA, from prompts alone, sealed."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MSL_TrainSafetyLora",
+            display_name="Train Safety LoRA",
+            category=CATEGORY,
+            description="Train a safety module that takes a concept away, from prompts alone: no pictures of it are needed. "
+            "The file is sealed at strength 1.",
+            search_aliases=["concept erasure", "esd", "sdd", "unlearning", "train safety lora", "remove concept"],
+            inputs=[
+                io.Model.Input("model", tooltip="The base model, straight from its loader: LoRAs on it are refused."),
+                io.Clip.Input("clip", tooltip="Its text encoder."),
+                io.String.Input(
+                    "concept", default="", tooltip="What to take away; several prompts are separated by commas."
+                ),
+                io.Combo.Input(
+                    "concept_preset",
+                    options=[NO_PRESET, *PRESETS],
+                    tooltip="Prompts of a published work on nudity, besides those in concept. The help page has the table.",
+                ),
+                io.Combo.Input(
+                    "method",
+                    options=list(METHODS),
+                    tooltip="esd-x: ESD on the cross-attention, acts on the concept's words. esd-u: ESD on all else, acts "
+                    "without the words too. sdd: towards the model's own unconditional output, with a moving average.",
+                ),
+                *run_inputs(1000),
+                io.String.Input(
+                    "retain",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    tooltip="Prompts of what must stay as it is, a line each: what is near the concept and should not go "
+                    "with it, such as 'a person wearing clothes'.",
+                ),
+                io.Int.Input(
+                    "resolution", default=512, min=64, max=4096, step=64, tooltip="Side of the half-made pictures."
+                ),
+                *more_inputs(),
+                io.Float.Input(
+                    "eta",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.1,
+                    optional=True,
+                    advanced=True,
+                    tooltip="ESD: how far past the unconditional output the target lies.",
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=3.0,
+                    min=1.0,
+                    max=30.0,
+                    step=0.1,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Guidance of the pictures that the model half-makes to train on.",
+                ),
+                io.Int.Input(
+                    "sampling_steps",
+                    default=50,
+                    min=2,
+                    max=1000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Steps of these pictures, stopped at random: fewer are faster and coarser.",
+                ),
+            ],
+            outputs=[
+                SafetyLora.Output(display_name="safety", tooltip="The sealed module, for Modular Merge."),
+                io.Image.Output(display_name="loss_plot", tooltip="Loss, and audited previews, over the steps."),
+                io.String.Output(display_name="sha256", tooltip="Its seal, to pin in Load Safety LoRA (locked)."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, clip, concept: str, concept_preset: str, method: str, **values) -> io.NodeOutput:
+        settings = Settings(adapter=adapter_of(values), **settings_of(values))
+        erasure = Erasure(method, **{name: values[name] for name in ERASURE if name in values})
+        concepts = prompts_of(concept, preset=None if concept_preset == NO_PRESET else concept_preset)
+        retain = lines_of(values.get("retain", ""))
+        texts = encode_texts(clip, [*concepts, *retain])
+        job = job_of(values, clip, cls.hidden.unique_id)
+        result = train_safety(model, texts, concepts, settings, erasure, job, retain, values["resolution"])
+        plot, shown = shown_result(result)
+        return io.NodeOutput([result.module], plot, result.module.sha256, ui=shown)

@@ -101,6 +101,6 @@ class TrainSafetyLora(io.ComfyNode):
         retain = lines_of(values.get("retain", ""))
         texts = encode_texts(clip, [*concepts, *retain])
         job = job_of(values, clip, cls.hidden.unique_id)
-        result = train_safety(model, texts, concepts, settings, erasure, job, retain, values["resolution"])
-        plot, shown = shown_result(result)
+        arguments = (model, texts, concepts, settings, erasure, job, retain, values["resolution"])
+        result, plot, shown = shown_result(lambda: train_safety(*arguments))
         return io.NodeOutput([result.module], plot, result.module.sha256, ui=shown)

@@ -136,6 +136,6 @@ class TrainTaskLora(io.ComfyNode):
         dataset = of_sockets(values["latents"], values["positive"])
         prior = of_sockets(values["prior_latents"], values.get("prior_positive", [])) if "prior_latents" in values else None
         job = job_of(values, clip, cls.hidden.unique_id)
-        result = train_task(values["model"], dataset, texts, settings, job, safety, concepts, prior)
-        plot, shown = shown_result(result)
+        arguments = (values["model"], dataset, texts, settings, job, safety, concepts, prior)
+        result, plot, shown = shown_result(lambda: train_task(*arguments))
         return io.NodeOutput([Task(result.module)], plot, as_text(result.report), ui=shown)

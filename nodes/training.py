@@ -1,6 +1,8 @@
 """What the two training nodes share: inputs, the file they write, progress and previews on the node, and results."""
 
+import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import comfy.model_management
@@ -17,11 +19,13 @@ from ..modular.files import below
 from ..training.adapters import AdapterSettings
 from ..training.checkpoint import Progress
 from ..training.clock import Clock
+from ..training.loop import Cancelled
 from ..training.previews import Previews
 from ..training.prompts import encode_texts, lines_of
 from ..training.run import Job, Result
 from ..training.settings import OPTIMIZERS, PRECISIONS, SCHEDULES
 
+logger = logging.getLogger(__name__)
 TEXTS_EVERY = 0.5  # seconds between two lines of progress on the node
 
 SETTINGS = (
@@ -181,9 +185,17 @@ class OnNode:
         return not comfy.model_management.processing_interrupted()
 
 
-def shown_result(result: Result) -> tuple[torch.Tensor, dict]:
-    """The chart as an IMAGE (1, H, W, 3), and what the node draws. A cancelled run ends the prompt here, its file kept."""
+def shown_result(train: Callable[[], Result]) -> tuple[Result, torch.Tensor, dict]:
+    """Train; the result, its chart as an IMAGE (1, H, W, 3), and what the node draws.
+
+    A cancelled run ends the prompt here, as ComfyUI expects of Cancel; its file is kept.
+    """
+    try:
+        result = train()
+    except Cancelled as error:
+        raise comfy.model_management.InterruptProcessingException() from error
     if result.progress.cancelled:
+        logger.info("cancelled: %s holds what %s steps trained", result.module.name, result.progress.step)
         raise comfy.model_management.InterruptProcessingException()
     plot = torch.from_numpy(np.asarray(result.plot, dtype=np.float32) / 255.0)[None]
-    return plot, ui.PreviewImage(plot).as_dict()
+    return result, plot, ui.PreviewImage(plot).as_dict()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from comfy.model_management import InterruptProcessingException
 
 from .adapters import Adapters
 from .checkpoint import Checkpoint, Progress, State
@@ -15,6 +16,10 @@ from .settings import Settings
 
 class TrainingError(RuntimeError):
     """Training can't go on; the message says at which step and what to change."""
+
+
+class Cancelled(TrainingError):
+    """Training was cancelled before it learned anything."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,14 @@ def train(
     if progress.step == 0:
         progress.cancelled = share.any(not on_step(progress))
     while progress.step < settings.steps and not progress.cancelled:
-        progress.losses.append(_one_step(state, buckets, loss_of, progress.step, share))
-        after_update()
-        progress.step += 1
-        progress.cancelled = share.any(not on_step(progress))
+        try:
+            progress.losses.append(_one_step(state, buckets, loss_of, progress.step, share))
+        except InterruptProcessingException:  # ComfyUI's layers raise it on Cancel: this step is not taken
+            progress.cancelled = True
+        else:
+            after_update()
+            progress.step += 1
+            progress.cancelled = share.any(not on_step(progress))
         last = progress.cancelled or progress.step == settings.steps
         if checkpoint is not None and share.is_main and (last or checkpoint.is_due(progress.step)):
             checkpoint.store(state, progress)

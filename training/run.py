@@ -20,7 +20,7 @@ from .checkpoint import Checkpoint, Progress
 from .denoiser import Denoiser, check_unpatched
 from .ema import Ema
 from .lending import computing_in, lent, recomputing
-from .loop import LossOf, TrainingError, train
+from .loop import Cancelled, LossOf, TrainingError, train
 from .output import check_room, metadata_of, report_of, resume_path, write_module
 from .previews import Previews, look, out_of_memory
 from .processes import ALONE, Share
@@ -89,7 +89,7 @@ def run(model, kind: Kind, settings: Settings, job: Job) -> Result | None:
             "kept. Turn on gradient checkpointing, or use a smaller batch, smaller pictures or a lower rank."
         ) from error
     if progress.step == 0:
-        raise TrainingError("Training was cancelled before its first step; nothing was written.")
+        raise Cancelled("Training was cancelled before its first step; nothing was written.")
     if not job.share.is_main:
         return None
     metadata = metadata_of(model, settings, job.output.stem, progress) | kind.metadata(progress)

@@ -17,3 +17,44 @@ def model(checkpoint):
 
     yield checkpoint[0].clone()
     comfy.model_management.unload_all_models()
+
+
+@pytest.fixture(scope="session")
+def texts(checkpoint):
+    """The conditioning of the prompts that the training tests use."""
+    from modular_safety_lora.training.prompts import encode_texts
+
+    return encode_texts(checkpoint[1], ["a cat", "a dog", "nude", "naked person", "a red car in the rain"])
+
+
+@pytest.fixture(scope="session")
+def dataset(texts):
+    """Five captioned latents in two sizes."""
+    import torch
+    from modular_safety_lora.training import data
+
+    generator = torch.Generator().manual_seed(1)
+    latents = [torch.randn(1, 4, *size, generator=generator) for size in [(8, 8)] * 3 + [(8, 16)] * 2]
+    conditions = [texts["a cat"], texts["a dog"], texts["a cat"], texts["a dog"], texts["a cat"]]
+    return data.Dataset(latents, conditions, [[0, 1, 2], [3, 4]], "digest")
+
+
+@pytest.fixture(scope="session")
+def safety(models):
+    """The sealed safety module of the seeded models."""
+    from modular_safety_lora.demo import assets
+    from modular_safety_lora.modular import files
+
+    return files.load_safety(models / "loras" / assets.SAFETY, assets.SAFETY)
+
+
+@pytest.fixture
+def trained(checkpoint, dataset, texts, tmp_path) -> Path:
+    """The file of a task LoRA that was trained for two steps."""
+    import merging
+    from modular_safety_lora.training.run import Job
+    from modular_safety_lora.training.settings import Settings
+    from modular_safety_lora.training.task import train_task
+
+    train_task(checkpoint[0], dataset, texts, Settings(steps=2, **merging.SMALL), Job(tmp_path / "task.safetensors"))
+    return tmp_path / "task.safetensors"

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from modular_safety_lora.modular.files import Module
 from modular_safety_lora.modular.weights import loaded_weight
+from modular_safety_lora.training.adapters import AdapterSettings
 from PIL import Image
 
+SMALL = {"adapter": AdapterSettings(2, 2.0), "targets": "cross-attention", "learning_rate": 1e-3}  # of a short training run
 BLOCK = "input_blocks.1.1.transformer_blocks.0"
 LINEAR = (f"{BLOCK}.attn1.to_q", f"{BLOCK}.attn2.to_k", f"{BLOCK}.attn2.to_out.0", f"{BLOCK}.ff.net.2")
 CONVOLUTION = ("input_blocks.1.0.in_layers.2", "input_blocks.1.1.proj_in")

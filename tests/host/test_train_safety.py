@@ -25,13 +25,6 @@ KINDS = ("eps", "v", "flow")
 FAST = {"learning_rate": 3e-3, "adapter": AdapterSettings(4, 4.0)}
 
 
-@pytest.fixture(scope="module")
-def texts(checkpoint):
-    clip = checkpoint[1]
-    prompts = ("nude", "naked person", "a red car in the rain", "")
-    return {text: clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in prompts}
-
-
 def fixed_batch(denoiser, texts, size: int = 2):
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(size, 4, 8, 8, generator=generator)

@@ -18,27 +18,6 @@ from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 from safetensors.torch import load_file
 
-SMALL = {"adapter": AdapterSettings(2, 2.0), "targets": "cross-attention", "learning_rate": 1e-3}
-
-
-@pytest.fixture(scope="module")
-def texts(checkpoint):
-    clip = checkpoint[1]
-    return {text: clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a cat", "a dog", "nude", "")}
-
-
-@pytest.fixture(scope="module")
-def dataset(texts):
-    generator = torch.Generator().manual_seed(1)
-    latents = [torch.randn(1, 4, *size, generator=generator) for size in [(8, 8)] * 3 + [(8, 16)] * 2]
-    conditions = [texts["a cat"], texts["a dog"], texts["a cat"], texts["a dog"], texts["a cat"]]
-    return data.Dataset(latents, conditions, [[0, 1, 2], [3, 4]], "digest")
-
-
-@pytest.fixture(scope="module")
-def safety(models):
-    return files.load_safety(models / "loras" / assets.SAFETY, assets.SAFETY)
-
 
 @pytest.mark.parametrize("kind", ["eps", "v"])
 def test_min_snr_weights_are_the_papers(model, kind):
@@ -64,7 +43,7 @@ def test_every_picture_is_seen_once_an_epoch_and_batches_hold_one_size():
 
 
 def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(model, dataset, texts, tmp_path):
-    settings = Settings(steps=6, batch_size=2, accumulate=2, schedule="cosine", warmup=2, noise_offset=0.1, **SMALL)
+    settings = Settings(steps=6, batch_size=2, accumulate=2, schedule="cosine", warmup=2, noise_offset=0.1, **merging.SMALL)
     settings = Settings(**{**vars(settings), "adapter": AdapterSettings(2, 2.0, dropout=0.2)})
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     first = train_task(model, dataset, texts, settings, Job(whole)).progress
@@ -80,7 +59,7 @@ def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(model, dataset, 
 def test_cancelling_keeps_what_was_trained_and_its_checkpoint(model, dataset, texts, tmp_path):
     output = tmp_path / "task.safetensors"
     job = Job(output, on_step=lambda p: p.step < 2)
-    progress = train_task(model, dataset, texts, Settings(steps=9, **SMALL), job).progress
+    progress = train_task(model, dataset, texts, Settings(steps=9, **merging.SMALL), job).progress
     assert progress.cancelled and progress.step == 2
     assert json.loads(files.load_task(output, "t").metadata["msl.training"])["steps_done"] == 2
     assert (tmp_path / "task.resume").exists()
@@ -88,16 +67,16 @@ def test_cancelling_keeps_what_was_trained_and_its_checkpoint(model, dataset, te
 
 def test_a_checkpoint_of_other_data_or_settings_is_refused(model, dataset, texts, tmp_path):
     output = tmp_path / "task.safetensors"
-    train_task(model, dataset, texts, Settings(steps=4, **SMALL), Job(output, on_step=lambda p: p.step < 1))
+    train_task(model, dataset, texts, Settings(steps=4, **merging.SMALL), Job(output, on_step=lambda p: p.step < 1))
     again = Job(output, resume=True)
     with pytest.raises(CheckpointError, match="was made with other data or settings"):
-        train_task(model, dataset, texts, Settings(steps=4, seed=9, **SMALL), again)
+        train_task(model, dataset, texts, Settings(steps=4, seed=9, **merging.SMALL), again)
     other = data.Dataset(dataset.latents, dataset.conditions, dataset.buckets, "other")
     with pytest.raises(CheckpointError, match="was made with other data or settings"):
-        train_task(model, other, texts, Settings(steps=4, **SMALL), again)
+        train_task(model, other, texts, Settings(steps=4, **merging.SMALL), again)
     (tmp_path / "task.resume").write_bytes(b"broken")
     with pytest.raises(CheckpointError, match="it can't be read"):
-        train_task(model, dataset, texts, Settings(steps=4, **SMALL), again)
+        train_task(model, dataset, texts, Settings(steps=4, **merging.SMALL), again)
 
 
 @pytest.mark.parametrize("mode", ["detached", "anchored", "frozen"])
@@ -107,7 +86,7 @@ def test_the_safety_module_stays_as_it_is_out_of_the_file_and_the_model_comes_ba
     output = tmp_path / "task.safetensors"
     network = model.model.diffusion_model
     before = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    settings = Settings(steps=2, safety_mode=mode, **SMALL)
+    settings = Settings(steps=2, safety_mode=mode, **merging.SMALL)
     train_task(model, dataset, texts, settings, Job(output), [safety], ["nude"])
     after = network.state_dict()
     assert after.keys() == before.keys() and all(torch.equal(after[name], value) for name, value in before.items())
@@ -162,7 +141,7 @@ def test_a_loss_that_is_not_a_number_ends_training_and_keeps_the_checkpoint(mode
 
     with adapters_in(network, target_layers(network, "cross-attention"), AdapterSettings(2, 2.0)) as adapters:
         with pytest.raises(TrainingError, match="The loss of step 3 is nan"):
-            train(adapters, [[0]], loss_of, Settings(steps=5, **SMALL), Checkpoint(state, every=1))
+            train(adapters, [[0]], loss_of, Settings(steps=5, **merging.SMALL), Checkpoint(state, every=1))
         assert all(value.isfinite().all() for value in adapters.parameters.values())
     assert state.exists()
 
@@ -198,18 +177,18 @@ def test_bad_settings_say_what_is_wrong(what, message):
 def test_runs_that_cannot_be_are_refused_before_they_start(model, dataset, texts, safety, tmp_path):
     output = tmp_path / "task.safetensors"
     with pytest.raises(ValueError, match="'frozen' needs a safety module"):
-        train_task(model, dataset, texts, Settings(safety_mode="frozen", **SMALL), Job(output))
+        train_task(model, dataset, texts, Settings(safety_mode="frozen", **merging.SMALL), Job(output))
     with pytest.raises(ValueError, match="needs prompts of the concept"):
-        train_task(model, dataset, texts, Settings(safety_mode="anchored", **SMALL), Job(output), [safety])
+        train_task(model, dataset, texts, Settings(safety_mode="anchored", **merging.SMALL), Job(output), [safety])
     with pytest.raises(ValueError, match="carry LoRAs or other patches"):
-        train_task(merge.merge(model, [safety]).model, dataset, texts, Settings(**SMALL), Job(output))
+        train_task(merge.merge(model, [safety]).model, dataset, texts, Settings(**merging.SMALL), Job(output))
     with pytest.raises(ValueError, match="No layer of this model matches the targets 'nothing'"):
-        train_task(model, dataset, texts, Settings(**{**SMALL, "targets": "nothing"}), Job(output))
+        train_task(model, dataset, texts, Settings(**{**merging.SMALL, "targets": "nothing"}), Job(output))
     with pytest.raises(ValueError, match="are not a regular expression"):
-        train_task(model, dataset, texts, Settings(**{**SMALL, "targets": "to_("}), Job(output))
+        train_task(model, dataset, texts, Settings(**{**merging.SMALL, "targets": "to_("}), Job(output))
     output.write_bytes(b"")
     with pytest.raises(FileExistsError, match="exists already"):
-        train_task(model, dataset, texts, Settings(**SMALL), Job(output))
+        train_task(model, dataset, texts, Settings(**merging.SMALL), Job(output))
 
 
 def test_bad_data_names_the_count_and_the_first(tmp_path):

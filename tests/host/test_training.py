@@ -8,6 +8,7 @@ import pytest
 import torch
 from modular_safety_lora.training.adapters import AdapterSettings, adapters_in, target_layers
 from modular_safety_lora.training.denoiser import Denoiser
+from modular_safety_lora.training.names import in_ecosystem_names
 
 KINDS = ("eps", "v", "flow")
 
@@ -110,7 +111,7 @@ def test_what_was_trained_is_what_the_stock_loader_gives(model, conditioning, se
             trained = denoiser.output(noisy, sigma, conditions)
             with adapters.switched_off():
                 base = denoiser.output(noisy, sigma, conditions)
-        tensors = adapters.tensors()
+        tensors = in_ecosystem_names(adapters.tensors(), model.model.model_config.unet_config)
     loaded, _ = comfy.sd.load_lora_for_models(model, None, tensors, 1.0, 1.0)
     with torch.no_grad():
         stock = Denoiser(loaded).output(noisy, sigma, conditions)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 NAME = "msl"
-TARGETS = {"attention": "attn", "cross-attention": "attn2", "attention+mlp": r"attn|ff\.|mlp", "all": ""}
+TARGETS = {"attention": "attn", "cross-attention": "attn2", "attention+mlp": r"attn|ff\.|mlp", "all": r"^(?!label_emb)"}
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ def target_layers(diffusion_model: torch.nn.Module, targets: str = "attention") 
     """The names of the layers that a choice of targets means, in the model's order.
 
     `attention`: every linear layer of the attentions; `cross-attention`: of attn2; `attention+mlp`: those and the
-    feed-forward layers; `all`: every linear layer and convolution; anything else is a regular expression, found anywhere
-    in the names of linear layers and convolutions.
+    feed-forward layers; `all`: every linear layer and convolution, but for the embedding of sizes and
+    pooled text (`label_emb`), which diffusers does not load a LoRA for; anything else is a regular expression, found
+    anywhere in the names of linear layers and convolutions.
     Raises ValueError when nothing matches.
     """
     pattern = TARGETS.get(targets, targets)

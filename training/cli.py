@@ -73,6 +73,7 @@ def run(name: str, options: argparse.Namespace, work: Callable[[argparse.Namespa
     share = enter()
     enter_comfyui(options.comfyui)
     try:
+        share.check(options.batch_size)
         work(options, share)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"\n{name}: {' '.join(str(error).split())}", file=sys.stderr)

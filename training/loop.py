@@ -66,7 +66,6 @@ def train(
     `after_update` is called after each optimizer step; `scaled` scales the loss for a network that computes in fp16
     (Micikevicius et al. 2018).
     """
-    share.check(settings.batch_size)
     optimizer = make_optimizer(adapters.parameters.values(), settings)
     device = next(iter(adapters.parameters.values())).device
     scaler = torch.amp.GradScaler(device.type, enabled=scaled)

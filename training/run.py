@@ -74,6 +74,7 @@ def run(model, kind: Kind, settings: Settings, job: Job) -> Result | None:
     Raises TrainingError when memory does not suffice or the loss is not finite; the last checkpoint is kept then.
     """
     check_unpatched(model)
+    job.share.check(settings.batch_size)
     library()  # nothing is found missing after hours
     path = resume_path(job.output, job.resume)
     start = time.monotonic()

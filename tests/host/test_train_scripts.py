@@ -1,7 +1,10 @@
-"""The command lines of training: killed and resumed, the file in the stock loader, and errors in one line."""
+"""The command lines of training: killed and resumed, shared by processes, what they leave, and errors in one line."""
 
+import functools
+import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -9,73 +12,150 @@ import time
 
 import comfy.sd
 import merging
+import pytest
 import torch
 from modular_safety_lora.demo import assets
 from modular_safety_lora.modular import files
+from PIL import Image
 from safetensors.torch import load_file
 
+TASK, SAFETY = "modular_safety_lora.training.train_task_lora", "modular_safety_lora.training.train_safety_lora"
+SMALL = ["--rank", "2", "--resolution", "64", "--learning-rate", "1e-3"]
+KILLS = 10
+TOGETHER = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}  # for processes that share this machine
 
-def command(models, folder, output, *more: str) -> list[str]:
+
+def task(models, folder, output, *more: str) -> list[str]:
+    """The arguments of a small task run, after `python -m`."""
     checkpoint = models / "checkpoints" / assets.CHECKPOINT
-    module = [sys.executable, "-m", "modular_safety_lora.training.train_task_lora", "--checkpoint", str(checkpoint)]
-    small = [
-        "--targets",
-        "cross-attention",
-        "--rank",
-        "2",
-        "--resolution",
-        "64",
-        "--learning-rate",
-        "1e-3",
-        "--save-every",
-        "1",
-    ]
-    return [*module, "--data", str(folder), "--output", str(output), *small, *more]
+    files_ = ["--checkpoint", str(checkpoint), "--data", str(folder), "--output", str(output)]
+    return [TASK, *files_, "--targets", "cross-attention", *SMALL, *more]
 
 
-def test_the_script_survives_being_killed_and_its_file_loads_in_the_stock_loader(model, models, tmp_path):
-    folder, whole, killed = (
-        merging.picture_folder(tmp_path / "data"),
-        tmp_path / "whole.safetensors",
-        tmp_path / "killed.safetensors",
-    )
-    done = subprocess.run(command(models, folder, whole, "--steps", "12"), capture_output=True, text=True)
-    assert done.returncode == 0 and f"Wrote {whole} after 12 steps." in done.stdout, done.stderr[-2000:]
-    state, chance = killed.with_suffix(".resume"), random.Random(1)
-    for _ in range(3):
-        process = subprocess.Popen(command(models, folder, killed, "--steps", "12", "--resume"), stdout=subprocess.DEVNULL)
+def run(arguments: list[str], **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=300, **options)
+
+
+def last_line(done: subprocess.CompletedProcess) -> str:
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return merging.picture_folder(tmp_path / "data", 4)
+
+
+def test_the_script_survives_being_killed_ten_times_and_its_file_loads_in_the_stock_loader(model, models, folder, tmp_path):
+    whole, killed, length = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors", ["--steps", "60"]
+    done = run(task(models, folder, whole, *length))
+    assert done.returncode == 0 and f"Wrote {whole} after 60 steps." in done.stdout, done.stderr[-2000:]
+    again = [*task(models, folder, killed, *length), "--save-every", "1", "--resume"]
+    state, chance, kills = killed.with_suffix(".resume"), random.Random(1), 0
+    for _ in range(KILLS):
+        process = subprocess.Popen([sys.executable, "-m", *again], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         known = state.stat().st_mtime_ns if state.exists() else 0
         while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == known):
             time.sleep(0.01)
         time.sleep(chance.random() * 0.3)
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
+            kills += 1
         process.wait()
-    if not killed.exists():
-        subprocess.run(command(models, folder, killed, "--steps", "12", "--resume"), check=True, capture_output=True)
-    expected, resumed = load_file(whole), load_file(killed)
-    assert expected.keys() == resumed.keys() and all(torch.equal(resumed[key], expected[key]) for key in expected)
-    loaded, _ = comfy.sd.load_lora_for_models(model, None, resumed, 1.0, 1.0)
+    assert kills == KILLS, "the run was over before it could be killed"
+    done = run(again)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert same(killed, whole)
+    loaded, _ = comfy.sd.load_lora_for_models(model, None, load_file(killed), 1.0, 1.0)
     key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
     assert merging.relative_error(merging.effective(loaded, key), merging.effective(model, key)) > 0
 
 
-def test_the_script_says_in_one_line_why_it_fails(models, tmp_path):
-    (tmp_path / "empty").mkdir()
-    done = subprocess.run(command(models, tmp_path / "empty", tmp_path / "x.safetensors"), capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("train_task_lora: ")
-    assert "no pictures in it" in done.stderr
+def same(one, other) -> bool:
+    left, right = load_file(one), load_file(other)
+    return left.keys() == right.keys() and all(torch.equal(value, right[name]) for name, value in left.items())
 
 
-def test_the_script_writes_a_sealed_module(models, tmp_path):
-    output = tmp_path / "safety.safetensors"
-    checkpoint = models / "checkpoints" / assets.CHECKPOINT
-    module = [sys.executable, "-m", "modular_safety_lora.training.train_safety_lora", "--checkpoint", str(checkpoint)]
-    small = ["--steps", "2", "--resolution", "64", "--sampling-steps", "3", "--rank", "2"]
-    done = subprocess.run(
-        [*module, "--output", str(output), "--concept", "nude, naked", *small], capture_output=True, text=True
-    )
+def test_two_processes_give_what_one_gives(models, folder, tmp_path):
+    """Accelerate starts them; the anchor, prior pictures and accumulation are shared out too."""
+    concepts = tmp_path / "concepts.txt"
+    concepts.write_text("nude\n")
+    safety = str(models / "loras" / assets.SAFETY)
+    more = ["--steps", "4", "--batch-size", "2", "--accumulate", "2", "--prior-data", str(folder), "--safety-lora", safety]
+    more += ["--safety-mode", "anchored", "--anchor-every", "1", "--concept-file", str(concepts)]
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    done = run(task(models, folder, one, *more), env=TOGETHER)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert files.load_safety(output, "safety").metadata["msl.concept"] == "nude, naked"
-    done = subprocess.run([*module, "--output", str(output)], capture_output=True, text=True)
+    launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    launch += " --dynamo_backend no --main_process_port 0 -m"
+    done = run([*launch.split(), *task(models, folder, two, *more)], env=TOGETHER)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Encoding pictures: 2 of 2" in done.stdout, "each encodes its half of the four pictures"
+    assert done.stdout.count(f"Wrote {two} after 4 steps.") == 1
+    left, right = load_file(one), load_file(two)
+    moved = max(value.abs().max().item() for name, value in left.items() if "lora_up" in name)
+    apart = max((value - right[name]).abs().max().item() for name, value in left.items())
+    assert moved > 1e-3 and apart < 0.01 * moved, (moved, apart)
+    losses = [json.loads(path.with_suffix(".json").read_text())["loss"]["last"] for path in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(models, folder, tmp_path):
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    done = run([*launch, *task(models, folder, tmp_path / "x.safetensors", "--steps", "1")], env=TOGETHER)
+    assert done.returncode and "The batch size 1 can't be shared by 2 processes" in done.stderr
+
+
+def limited(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_disk_that_takes_no_more_is_a_clear_error(models, folder, tmp_path):
+    """A limit on the size of files, which the writer meets as it meets a full disk: an error of the operating system."""
+    output = tmp_path / "task.safetensors"
+    arguments = task(models, folder, output, "--steps", "2", "--save-every", "1")
+    done = run(arguments, preexec_fn=functools.partial(limited, 50_000), env={**os.environ, "MPLCONFIGDIR": str(tmp_path)})
+    assert done.returncode == 1 and "could not be written" in last_line(done), done.stderr[-2000:]
+    assert last_line(done).startswith("train_task_lora: ") and "Make room or choose another folder" in last_line(done)
+    assert not [path for path in tmp_path.iterdir() if path.suffix in (".safetensors", ".resume", ".part")]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: [path.unlink() for path in folder.iterdir()], "no pictures in it"),
+        (lambda folder: (folder / "0.png").unlink(), "1 captions have no picture (first: 0.txt)"),
+        (lambda folder: (folder / "0.txt").unlink(), "1 of 4 pictures have no caption (first: 0.png)"),
+        (lambda folder: broken_jpeg(folder), "1 of 5 pictures can't be read (first: 9.jpg"),
+    ],
+)
+def test_bad_data_is_one_line_and_nothing_is_written(models, folder, tmp_path, damage, message):
+    damage(folder)
+    done = run(task(models, folder, tmp_path / "x.safetensors"))
+    assert done.returncode == 1 and last_line(done).startswith("train_task_lora: ") and message in last_line(done)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def broken_jpeg(folder) -> None:
+    Image.effect_noise((64, 64), 60).convert("RGB").save(folder / "9.jpg")
+    (folder / "9.jpg").write_bytes((folder / "9.jpg").read_bytes()[:-800])
+    (folder / "9.txt").write_text("a broken picture")
+
+
+def test_the_script_writes_a_sealed_module_with_chart_report_and_previews(models, tmp_path):
+    output, prompts = tmp_path / "safety.safetensors", tmp_path / "prompts.txt"
+    prompts.write_text("a person\n\na beach\n")
+    module = [SAFETY, "--checkpoint", str(models / "checkpoints" / assets.CHECKPOINT), "--output", str(output)]
+    small = ["--steps", "2", "--resolution", "64", "--sampling-steps", "3", "--rank", "2"]
+    looks = ["--preview-prompts", str(prompts), "--preview-every", "1"]
+    done = run([*module, "--concept", "nude", "--concept-preset", "nudity-mace", *small, *looks])
+    assert done.returncode == 0, done.stderr[-2000:]
+    sealed = files.load_safety(output, "safety")
+    assert sealed.metadata["msl.concept"] == "nudity, naked, erotic, sexual, nude" and sealed.sha256 in done.stdout
+    report = json.loads(output.with_suffix(".json").read_text())
+    assert [each["step"] for each in report["previews"]] == [0, 1, 2] and report["previews"][1]["images"] == 2
+    assert Image.open(output.with_suffix(".png")).size == (1200, 900)
+    assert len(list((tmp_path / "safety.previews").iterdir())) == 6
+    done = run([*module, "--concept", "nude", *small])
+    assert done.returncode == 1 and "exists already" in last_line(done)
+    done = run(module)
     assert done.returncode == 1 and "train_safety_lora: There is no concept prompt" in done.stderr

@@ -39,8 +39,9 @@ class TrainSafetyLora(io.ComfyNode):
                 io.Combo.Input(
                     "method",
                     options=list(METHODS),
-                    tooltip="esd-x: ESD on the cross-attention, acts on the concept's words. esd-u: ESD on all else, acts "
-                    "without the words too. sdd: towards the model's own unconditional output, with a moving average.",
+                    tooltip="How it is trained. esd-x: ESD on the cross-attention, acts on the concept's words. esd-u: ESD "
+                    "on all else, acts without the words too. sdd: towards the model's own unconditional output, with a "
+                    "moving average.",
                 ),
                 *run_inputs(1000),
                 io.String.Input(

@@ -40,8 +40,8 @@ class TrainTaskLora(io.ComfyNode):
                 io.Combo.Input(
                     "safety_mode",
                     options=list(SAFETY_MODES),
-                    tooltip="detached (the paper's way): the safety module is not on the model while the task trains. "
-                    "anchored: it is, frozen, and an anchor holds its concept where it put it; learns the task better, and "
+                    tooltip="Where the safety module is meanwhile. detached (the paper's way): not on the model. anchored: "
+                    "on it, frozen, and an anchor holds its concept where it put it; the task learns with it in place, and "
                     "works with that safety module only. frozen: the same without the anchor, which relearns the concept: "
                     "for comparison, not for use.",
                 ),
@@ -63,7 +63,7 @@ class TrainTaskLora(io.ComfyNode):
                     "concept_prompts",
                     multiline=True,
                     default="",
-                    tooltip="anchored: prompts of the concept, a line each. Empty: those that the safety module names.",
+                    tooltip="Prompts of the concept for anchored, a line each. Empty: those that the safety module names.",
                     **more,
                 ),
                 io.Float.Input("anchor_lambda", default=3.0, min=0.0, max=1000.0, tooltip="Weight of the anchor.", **more),

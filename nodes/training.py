@@ -92,7 +92,7 @@ def more_inputs() -> list[io.Input]:
             "optimizer",
             options=list(OPTIMIZERS),
             default="adamw",
-            tooltip="adamw8bit needs the package bitsandbytes, prodigy needs prodigyopt.",
+            tooltip="How steps are taken. adamw8bit needs the package bitsandbytes, prodigy needs prodigyopt.",
             **more,
         ),
         io.Float.Input("weight_decay", default=0.01, min=0.0, max=1.0, step=0.001, tooltip="Weight decay.", **more),

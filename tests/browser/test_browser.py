@@ -1,4 +1,4 @@
-"""The real frontend in a real browser: the shipped workflow loads, runs, exports what is shipped, and can be read."""
+"""The real frontend in a real browser: the shipped workflows load, run, export what is shipped, and can be read."""
 
 import json
 
@@ -6,8 +6,17 @@ import pytest
 from modular_safety_lora.demo.server import PACK, PACK_NAME
 
 SCREENSHOTS = PACK / "test-output"
-NODES = ("MSL_LoadSafetyLora", "MSL_LoadTaskLora", "MSL_ModularMerge", "MSL_NudityAudit")
 NAME = "Modular merge and audit"
+SAFETY, TASK = "Train a safety LoRA", "Train a task LoRA beside it"
+WORKFLOWS = {NAME: 15, SAFETY: 13, TASK: 17}  # and how many nodes each has
+NODES = {
+    "MSL_LoadSafetyLora": NAME,
+    "MSL_LoadTaskLora": NAME,
+    "MSL_ModularMerge": NAME,
+    "MSL_NudityAudit": NAME,
+    "MSL_TrainSafetyLora": SAFETY,
+    "MSL_TrainTaskLora": TASK,
+}  # and the workflow that each is looked at in
 READY = "!!(window.app?.vueAppReady && LiteGraph.registered_node_types['MSL_ModularMerge'])"
 QUIET = [
     "--no-sandbox",
@@ -31,7 +40,7 @@ def browser(chromium):
 
 @pytest.fixture(scope="module")
 def page(browser, server):
-    """ComfyUI's frontend with the shipped workflow opened from the Templates' address."""
+    """ComfyUI's frontend."""
     SCREENSHOTS.mkdir(exist_ok=True)
     page = browser.new_page(viewport={"width": 1700, "height": 1000})
     page.goto(server.url)
@@ -42,10 +51,21 @@ def page(browser, server):
     page.evaluate("async () => app.extensionManager.setting.set('Comfy.Minimap.Visible', false)")
     page.console = []
     page.on("console", lambda line: page.console.append((line.type, line.text)))
-    address = f"/api/workflow_templates/{PACK_NAME}/{NAME}.json"
-    page.evaluate("async (address) => app.loadGraphData(await (await fetch(address)).json())", address)
-    page.wait_for_timeout(1500)
     return page
+
+
+def open_workflow(page, name: str) -> None:
+    """Open a shipped workflow from the Templates' address, unless it is open."""
+    if getattr(page, "workflow", None) != name:
+        page.console.clear()
+        address = f"/api/workflow_templates/{PACK_NAME}/{name}.json"
+        page.evaluate("async (address) => app.loadGraphData(await (await fetch(address)).json())", address)
+        page.wait_for_timeout(1500)
+        page.workflow = name
+
+
+def api_form(name: str) -> dict:
+    return json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def look_at(page, node_id: int, file: str, scale: float = 1.4) -> None:
@@ -68,7 +88,9 @@ def node_of(page, node_type: str) -> int:
     return page.evaluate("(type) => app.graph._nodes.find((node) => node.type === type).id", node_type)
 
 
-def test_the_workflow_loads_with_no_missing_node_and_no_warning(page):
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_loads_with_no_missing_node_and_no_warning(page, name):
+    open_workflow(page, name)
     state = page.evaluate(
         """() => ({
             types: app.graph._nodes.map((node) => node.type),
@@ -77,14 +99,17 @@ def test_the_workflow_loads_with_no_missing_node_and_no_warning(page):
             dialogs: [...document.querySelectorAll('.p-dialog, .p-toast-message')].map((box) => box.innerText),
         })"""
     )
-    assert set(NODES) <= set(state["types"]) and len(state["types"]) == 15
+    assert {node for node, where in NODES.items() if where == name} <= set(state["types"])
+    assert len(state["types"]) == WORKFLOWS[name]
     assert state["unknown"] == [] and state["broken"] == [] and state["dialogs"] == []
     assert [
         line for line in page.console if line[0] in ("warning", "error") and "Failed to load resource" not in line[1]
     ] == []
 
 
-def test_every_chosen_file_is_one_of_the_nodes_choices(page):
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_chosen_file_is_one_of_the_nodes_choices(page, name):
+    open_workflow(page, name)
     wrong = page.evaluate(
         """() => app.graph._nodes.flatMap((node) => (node.widgets || [])
             .filter((widget) => widget.type === 'combo' && !widget.options.values.includes(widget.value))
@@ -93,18 +118,23 @@ def test_every_chosen_file_is_one_of_the_nodes_choices(page):
     assert wrong == []
 
 
-def test_the_exported_api_form_is_the_shipped_one(page, shipped_prompt):
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_the_exported_api_form_is_the_shipped_one(page, name):
+    open_workflow(page, name)
     exported = page.evaluate("async () => (await app.graphToPrompt()).output")
-    assert json.loads(json.dumps(exported)) == shipped_prompt
+    assert json.loads(json.dumps(exported)) == api_form(name)
 
 
-def test_the_shipped_file_is_version_0_4_with_numbers_for_ids():
-    workflow = json.loads((PACK / "workflows" / f"{NAME}.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_shipped_file_is_version_0_4_with_numbers_for_ids(name):
+    workflow = json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
     assert workflow["version"] == 0.4 and all(isinstance(node["id"], int) for node in workflow["nodes"])
-    assert [path.name for path in (PACK / "workflows").glob("*.json")] == [f"{NAME}.json"]
+    for kind in ("json", "jpg"):
+        assert {path.stem for path in (PACK / "workflows").glob(f"*.{kind}")} == set(WORKFLOWS)
 
 
 def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
+    open_workflow(page, NAME)
     page.evaluate("async () => app.queuePrompt(0)")
     page.wait_for_function(
         "app.graph._nodes.find((node) => node.type === 'PreviewImage').imgs?.length === 2", timeout=120_000
@@ -125,10 +155,40 @@ def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
     page.screenshot(path=SCREENSHOTS / "workflow.png")
 
 
+def test_training_shows_progress_and_previews_on_the_node_and_its_chart(page):
+    open_workflow(page, TASK)
+    page.evaluate(
+        """() => {
+            const node = app.graph._nodes.find((node) => node.type === 'MSL_TrainTaskLora')
+            const small = { save_as: 'seen-in-the-browser', steps: 30, preview_every: 15, preview_size: 64 }
+            for (const widget of node.widgets) if (widget.name in small) widget.value = small[widget.name]
+            for (const [type, name, value] of [['EmptyLatentImage', 'width', 64], ['EmptyLatentImage', 'height', 64],
+                                               ['KSampler', 'steps', 2]])
+                app.graph._nodes.find((node) => node.type === type).widgets.find((one) => one.name === name).value = value
+        }"""
+    )
+    page.evaluate("async () => app.queuePrompt(0)")
+    train = "app.graph._nodes.find((node) => node.type === 'MSL_TrainTaskLora')"
+    page.wait_for_function(
+        f"{train}.widgets.some((each) => /^step \\d+ of 30, task 0?\\d/.test(each.value))", timeout=60_000
+    )
+    page.wait_for_function(
+        "app.graph._nodes.find((node) => node.title === 'Loss and audited previews').imgs?.length === 1", timeout=120_000
+    )
+    page.wait_for_function(
+        "app.graph._nodes.find((node) => node.type === 'MSL_NudityAudit').imgs?.length === 2", timeout=120_000
+    )
+    page.wait_for_timeout(1000)
+    look_at(page, node_of(page, "PreviewImage"), "training-chart.png", scale=1.1)
+    look_at(page, node_of(page, "MSL_TrainTaskLora"), "training-done.png", scale=0.7)
+    page.workflow = None  # changed: the next test opens it anew
+
+
 @pytest.mark.parametrize("node_type", NODES)
 def test_nodes_are_drawn_whole_with_tooltips(page, node_type):
+    open_workflow(page, NODES[node_type])
     node_id = node_of(page, node_type)
-    look_at(page, node_id, f"{node_type}.png")
+    look_at(page, node_id, f"{node_type}.png", scale=0.85 if "Train" in node_type else 1.4)
     state = page.evaluate(
         """(id) => {
             const node = app.graph.getNodeById(id), inputs = Object.values(node.constructor.nodeData.inputs)
@@ -142,6 +202,7 @@ def test_nodes_are_drawn_whole_with_tooltips(page, node_type):
 
 
 def test_tooltips_show_on_hover(page):
+    open_workflow(page, NAME)
     node_id = node_of(page, "MSL_LoadSafetyLora")
     look_at(page, node_id, "tooltip.png", scale=1.4)
     at = page.evaluate(
@@ -164,6 +225,7 @@ def test_tooltips_show_on_hover(page):
 
 @pytest.mark.parametrize("node_type", NODES)
 def test_the_help_page_opens_in_the_node_info(page, node_type):
+    open_workflow(page, NODES[node_type])
     title = page.evaluate("(type) => LiteGraph.registered_node_types[type].title", node_type)
     node_id = node_of(page, node_type)
     page.evaluate(

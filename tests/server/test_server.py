@@ -15,6 +15,10 @@ from modular_safety_lora.modular.files import load_safety, save_module
 from PIL import Image
 from safetensors.torch import load_file
 
+WORKFLOWS = ("Modular merge and audit", "Train a safety LoRA", "Train a task LoRA beside it")
+NODES = [f"MSL_{name}" for name in ("LoadSafetyLora", "LoadTaskLora", "ModularMerge", "NudityAudit")]
+NODES += ["MSL_TrainSafetyLora", "MSL_TrainTaskLora"]
+
 
 def run(server, prompt, **changes):
     """Run a prompt with changed inputs: `node__input=value`."""
@@ -59,13 +63,14 @@ def sealed_tensors(models):
 def test_the_pack_loads_without_a_warning_and_serves_its_pages(server):
     log = server.log.read_text(errors="replace")
     assert "IMPORT FAILED" not in log and "Traceback" not in log
-    for node in ("MSL_LoadSafetyLora", "MSL_LoadTaskLora", "MSL_ModularMerge", "MSL_NudityAudit"):
+    for node in NODES:
         info = server.get(f"/object_info/{node}").json()[node]
         assert info["python_module"] == f"custom_nodes.{PACK_NAME}" and info["category"] == "safety/modular LoRA"
         assert server.get(f"/extensions/{PACK_NAME}/docs/{node}.md").text.startswith(f"# {info['display_name']}")
-    assert "Modular merge and audit" in server.get("/workflow_templates").json()[PACK_NAME]
-    picture = server.get(f"/api/workflow_templates/{PACK_NAME}/Modular merge and audit.jpg").content
-    assert Image.open(io.BytesIO(picture)).format == "JPEG"
+    assert set(server.get("/workflow_templates").json()[PACK_NAME]) == set(WORKFLOWS)
+    for name in WORKFLOWS:
+        picture = server.get(f"/api/workflow_templates/{PACK_NAME}/{name}.jpg").content
+        assert Image.open(io.BytesIO(picture)).format == "JPEG"
     words = server.get("/i18n").json()["en"]["nodeDefs"]
     assert words["MSL_ModularMerge"]["display_name"] == "Modular Merge"
 

@@ -222,3 +222,13 @@ def test_buckets_keep_the_aspect_ratio_and_the_area():
     for width, height in ((640, 480), (300, 1000), (4000, 300), (64, 64)):
         bucket = data.bucket_size(width, height, 512)
         assert all(side % 64 == 0 for side in bucket) and 0.8 < bucket[0] * bucket[1] / 512**2 < 1.25
+
+
+def test_a_module_anchored_to_two_safety_modules_needs_both(model, dataset, texts, safety, tmp_path):
+    other = merging.safety({key: 0.5 * value for key, value in safety.tensors.items()}, name="other.safetensors")
+    settings = Settings(steps=1, safety_mode="anchored", **merging.SMALL)
+    module = train_task(model, dataset, texts, settings, Job(tmp_path / "t.safetensors"), [safety, other], ["nude"]).module
+    assert module.metadata["msl.safety_sha256"] == ",".join(sorted([safety.sha256, other.sha256]))
+    assert merge.merge(model, [other, safety], [merge.Task(module)]).report["retained_safety"] > 0.9
+    with pytest.raises(merge.SafetyError, match="it was trained anchored beside the safety module"):
+        merge.merge(model, [safety], [merge.Task(module)])

@@ -23,25 +23,10 @@ from ..training.loop import Cancelled
 from ..training.previews import Previews
 from ..training.prompts import encode_texts, lines_of
 from ..training.run import Job, Result
-from ..training.settings import OPTIMIZERS, PRECISIONS, SCHEDULES
+from ..training.settings import OPTIMIZERS, PRECISIONS, SCHEDULES, SHARED
 
 logger = logging.getLogger(__name__)
 TEXTS_EVERY = 0.5  # seconds between two lines of progress on the node
-
-SETTINGS = (
-    "steps",
-    "batch_size",
-    "accumulate",
-    "optimizer",
-    "learning_rate",
-    "weight_decay",
-    "schedule",
-    "warmup",
-    "clip_norm",
-    "precision",
-    "gradient_checkpointing",
-    "seed",
-)
 
 
 def run_inputs(steps: int) -> list[io.Input]:
@@ -129,7 +114,7 @@ def more_inputs() -> list[io.Input]:
 
 def settings_of(values: dict) -> dict:
     """The values of `Settings` that both nodes take, without the adapter's."""
-    return {name: values[name] for name in SETTINGS if name in values}
+    return {name: values[name] for name in SHARED if name in values}
 
 
 def adapter_of(values: dict, **more) -> AdapterSettings:

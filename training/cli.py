@@ -11,21 +11,7 @@ from .clock import Clock
 from .host import enter_comfyui
 from .processes import Share, enter
 from .prompts import encode_texts, lines_of
-from .settings import OPTIMIZERS, PRECISIONS, SCHEDULES
-
-SHARED = (
-    "steps",
-    "batch_size",
-    "accumulate",
-    "optimizer",
-    "weight_decay",
-    "schedule",
-    "warmup",
-    "clip_norm",
-    "precision",
-    "gradient_checkpointing",
-    "seed",
-)
+from .settings import OPTIMIZERS, PRECISIONS, SCHEDULES, SHARED
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -65,7 +51,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 def shared_settings(options: argparse.Namespace) -> dict:
     """The values of `Settings` that both command lines take."""
     rate = options.learning_rate or (1.0 if options.optimizer == "prodigy" else 1e-4)
-    return {"learning_rate": rate} | {name: getattr(options, name) for name in SHARED}
+    return {name: getattr(options, name) for name in SHARED} | {"learning_rate": rate}
 
 
 def run(name: str, options: argparse.Namespace, work: Callable[[argparse.Namespace, Share], None]) -> int:

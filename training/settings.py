@@ -11,6 +11,20 @@ SAFETY_MODES = ("detached", "anchored", "frozen")
 SCHEDULES = ("constant", "linear", "cosine")
 OPTIMIZERS = ("adamw", "adamw8bit", "prodigy")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+SHARED = (  # by the runs of task and of safety LoRAs
+    "steps",
+    "batch_size",
+    "accumulate",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "schedule",
+    "warmup",
+    "clip_norm",
+    "precision",
+    "gradient_checkpointing",
+    "seed",
+)
 AT_LEAST_ONE = ("steps", "batch_size", "accumulate", "anchor_every")
 
 

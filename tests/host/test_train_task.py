@@ -232,3 +232,15 @@ def test_a_module_anchored_to_two_safety_modules_needs_both(model, dataset, text
     assert merge.merge(model, [other, safety], [merge.Task(module)]).report["retained_safety"] > 0.9
     with pytest.raises(merge.SafetyError, match="it was trained anchored beside the safety module"):
         merge.merge(model, [safety], [merge.Task(module)])
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 5])
+def test_an_anchor_now_and_then_weighs_as_much_as_one_in_each_step(model, dataset, texts, safety, tmp_path, every):
+    settings = Settings(steps=30, anchor_every=every, safety_mode="anchored", anchor_lambda=2.0, **merging.SMALL)
+    weights = [settings.anchor_weight(step) for step in range(30)]
+    assert sum(weights) / 30 == pytest.approx(2.0) and sum(weight > 0 for weight in weights) == 30 // every
+    if every == 3:
+        job = Job(tmp_path / "t.safetensors", on_step=lambda progress: progress.step < 6)
+        losses = train_task(model, dataset, texts, settings, job, [safety], ["nude"]).progress.losses
+        assert [step for step, parts in enumerate(losses, 1) if "anchor" in parts] == [3, 6]
+        assert all(parts["anchor"] > 0 for parts in losses if "anchor" in parts)

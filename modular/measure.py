@@ -11,7 +11,8 @@ import torch
 
 from .changes import LowRank
 
-THRESHOLD = 0.9  # of retained safety, overall (design: "What locked promises")
+THRESHOLD = 0.9  # of retained safety over all weights (docs/threat-model.md)
+LAYER_THRESHOLD = 0.5  # of retained safety in every single weight: task modules that mean no harm vary there
 
 
 def inner(a: LowRank | torch.Tensor, b: LowRank | torch.Tensor) -> float:

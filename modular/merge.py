@@ -68,6 +68,7 @@ def merge(
     _check_sizes(entries, ledger)
 
     report = build_report(entries, ledger, EXISTING, found, base.name)
+    report["other_patches"] = guard.weight_free_patches(model)
     if report["retained_safety"] < THRESHOLD:
         logger.warning(
             "Modular Merge: retained safety is %.3f, under %.1f (worst layer: %s).",
@@ -79,8 +80,14 @@ def merge(
     merged = [model.clone()] + ([] if clip is None else [merged_clip.patcher])
     for patcher, plan in zip(merged, plans, strict=True):
         _patch(patcher, plan, entries, sealed)
-    held = {key: merged[0].patches[key][-len(changes) :] for key, changes in sealed.items() if changes and key in plans[0]}
-    guard.fasten(merged[0], held, report["retained_safety"], tuple(module.name for module in safety), foreign)
+    by_layer, names = ledger.retained_by_layer(), tuple(module.name for module in safety)
+    for patcher, plan in zip(merged, plans, strict=True):
+        held = {key: patcher.patches[key][-len(sealed[key]) :] for key in plan if sealed[key]}
+        if held or patcher is merged[0]:
+            entries_now = {key: list(values) for key, values in patcher.patches.items()}
+            layers = {key: by_layer[key] for key in held if key in by_layer}
+            lock = guard.Lock(entries_now, held, patcher.patches_uuid, report["retained_safety"], layers, names, foreign)
+            guard.fasten(patcher, lock, is_clip=patcher is not merged[0])
     return Merged(merged[0], merged_clip, report)
 
 

@@ -1,0 +1,199 @@
+"""The lock against what a stock ComfyUI offers: attacks are stopped, what is beyond it is declared, benign use works."""
+
+import os
+import random
+import re
+from dataclasses import replace
+
+import comfy.model_management
+import comfy_extras.nodes_apg as apg
+import comfy_extras.nodes_cfg as cfg
+import comfy_extras.nodes_differential_diffusion as differential
+import comfy_extras.nodes_easycache as easycache
+import comfy_extras.nodes_freelunch as freelunch
+import comfy_extras.nodes_hypertile as hypertile
+import comfy_extras.nodes_model_advanced as advanced
+import comfy_extras.nodes_pag as pag
+import comfy_extras.nodes_sag as sag
+import comfy_extras.nodes_tcfg as tcfg
+import comfy_extras.nodes_tomesd as tomesd
+import folder_paths
+import formats
+import merging
+import pytest
+import torch
+from attacks import ATTACKS, BEYOND, Stage, load
+from modular_safety_lora.demo import assets
+from modular_safety_lora.demo.server import PACK
+from modular_safety_lora.modular import guard, merge
+from modular_safety_lora.modular.files import load_safety, save_module
+from safetensors.torch import load_file, save_file
+
+import nodes
+
+DOCUMENT = PACK / "docs" / "threat-model.md"
+
+
+@pytest.fixture(scope="module")
+def stage(models, checkpoint, tmp_path_factory):
+    """A loras folder with a safety module that also changes the text encoder, and the same tensors as a stock LoRA."""
+    folder = tmp_path_factory.mktemp("loras")
+    tensors = load_file(models / "loras" / assets.SAFETY) | assets.text_lora(5)
+    save_module(folder / "safety.safetensors", tensors, {"msl.base": "SD15"}, "safety")
+    save_file(tensors, folder / "stock.safetensors")
+    (folder / assets.STYLE).write_bytes((models / "loras" / assets.STYLE).read_bytes())
+    before = {kind: folder_paths.folder_names_and_paths[kind] for kind in ("loras", "checkpoints")}
+    for kind, place in (("loras", folder), ("checkpoints", models / "checkpoints")):
+        folder_paths.folder_names_and_paths[kind] = ([str(place)], before[kind][1])
+    safety = load_safety(folder / "safety.safetensors", "safety.safetensors")
+    yield Stage(*checkpoint, safety, "stock.safetensors", assets.STYLE, assets.CHECKPOINT)
+    folder_paths.folder_names_and_paths.update(before)
+
+
+@pytest.fixture(autouse=True)
+def unloaded():
+    yield
+    comfy.model_management.unload_all_models()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_is_stopped_and_the_next_run_works(stage, name):
+    with pytest.raises(guard.SafetyError):
+        ATTACKS[name](stage)()
+    assert stage.run()().isfinite().all()
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_what_is_declared_out_of_reach_is(stage, name):
+    """When the lock learns to see one of these, it moves to the attacks."""
+    assert BEYOND[name][1](stage)().isfinite().all()
+
+
+def attention_patch(n, context, value, extra):
+    """What IP-Adapter does to a cross-attention, in small: more tokens for keys and values."""
+    return n, torch.cat([context, context[:, :4]], 1), torch.cat([value, value[:, :4]], 1)
+
+
+def adapted(model):
+    model = model.clone()
+    model.set_model_attn2_patch(attention_patch)
+    return model
+
+
+def wrapped(model):
+    model = model.clone()
+    model.set_model_unet_function_wrapper(lambda apply, args: apply(args["input"], args["timestep"], **args["c"]))
+    return model
+
+
+def controlled(stage):
+    """A ControlNet of the checkpoint's shape, seeded."""
+    import comfy.cldm.cldm
+    import comfy.controlnet
+    import comfy.ops
+
+    shape = {key: value for key, value in assets.UNET.items() if key not in ("out_channels", "transformer_depth_output")}
+    torch.manual_seed(1)
+    network = comfy.cldm.cldm.ControlNet(**shape, hint_channels=3, operations=comfy.ops.disable_weight_init)
+    for value in network.parameters():
+        torch.nn.init.normal_(value, std=0.01)
+    control = comfy.controlnet.ControlNet(network, load_device=torch.device("cpu"))
+    run = stage.run()
+    positive = nodes.ControlNetApply().apply_controlnet(run.positive, control, torch.rand(1, 64, 64, 3), 0.5)[0]
+    return replace(run, positive=positive)
+
+
+BENIGN = {
+    "another sampler and scheduler: dpmpp_2m, karras": lambda s: s.run(sampler="dpmpp_2m", scheduler="karras"),
+    "another sampler and scheduler: ddim, exponential": lambda s: s.run(sampler="ddim", scheduler="exponential"),
+    "an ancestral sampler: euler_ancestral, beta": lambda s: s.run(sampler="euler_ancestral", scheduler="beta"),
+    "ModelSamplingDiscrete": lambda s: s.run(advanced.ModelSamplingDiscrete().patch(s.locked, "v_prediction", False)[0]),
+    "ModelSamplingContinuousEDM": lambda s: s.run(
+        advanced.ModelSamplingContinuousEDM().patch(s.locked, "eps", 120.0, 0.002)[0]
+    ),
+    "ModelSamplingSD3 (a shift)": lambda s: s.run(advanced.ModelSamplingSD3().patch(s.locked, 3.0)[0]),
+    "RescaleCFG": lambda s: s.run(advanced.RescaleCFG().patch(s.locked, 0.7)[0]),
+    "ModelComputeDtype": lambda s: s.run(advanced.ModelComputeDtype().patch(s.locked, "bf16")[0]),
+    "FreeU_V2": lambda s: s.run(freelunch.FreeU_V2.execute(s.locked, 1.3, 1.4, 0.9, 0.2)[0]),
+    "TomePatchModel (token merging)": lambda s: s.run(tomesd.TomePatchModel.execute(s.locked, 0.3)[0]),
+    "HyperTile": lambda s: s.run(hypertile.HyperTile.execute(s.locked, 256, 2, 0, False)[0]),
+    "PerturbedAttentionGuidance": lambda s: s.run(pag.PerturbedAttentionGuidance.execute(s.locked, 3.0)[0]),
+    "SelfAttentionGuidance": lambda s: s.run(sag.SelfAttentionGuidance.execute(s.locked, 0.5, 2.0)[0]),
+    "DifferentialDiffusion": lambda s: s.run(differential.DifferentialDiffusion.execute(s.locked)[0]),
+    "APG": lambda s: s.run(apg.APG.execute(s.locked, 1.0, 5.0, 0.0)[0]),
+    "Tangential damping CFG": lambda s: s.run(tcfg.TCFG.execute(s.locked)[0]),
+    "CFGZeroStar": lambda s: s.run(cfg.CFGZeroStar.execute(s.locked)[0]),
+    "EasyCache": lambda s: s.run(easycache.EasyCacheNode.execute(s.locked, 0.2, 0.15, 0.95, False)[0]),
+    "an attention patch as IP-Adapter sets": lambda s: s.run(adapted(s.locked)),
+    "a wrapper around the network": lambda s: s.run(wrapped(s.locked)),
+    "ControlNetApply": controlled,
+    "CLIPSetLastLayer": lambda s: s.run(clip=nodes.CLIPSetLastLayer().set_last_layer(s.locked_clip, -2)[0]),
+    "LoraLoader with a style, before the merge": lambda s: s.run(
+        s.merged(model=load(s, s.base, 0.8, file=s.harmless)[0]).model
+    ),
+    "DualModelGuider with the merged model twice": lambda s: s.run(second=s.locked),
+}
+
+
+@pytest.mark.parametrize("name", BENIGN)
+def test_benign_use_works(stage, name):
+    assert BENIGN[name](stage)().isfinite().all()
+
+
+def test_patches_that_leave_weights_alone_are_listed(stage):
+    patched = adapted(freelunch.FreeU_V2.execute(wrapped(stage.base), 1.3, 1.4, 0.9, 0.2)[0])
+    shifted = advanced.ModelSamplingDiscrete().patch(patched, "eps", False)[0]
+    listed = {(each["kind"], each["name"]) for each in stage.merged(model=shifted).report["other_patches"]}
+    assert {("model object", "model_sampling"), ("block or attention patch", "attn2_patch")} <= listed
+    assert ("sampling function", "model_function_wrapper") in listed and stage.merged().report["other_patches"] == []
+
+
+def test_a_harmless_merge_never_raises_an_alarm_and_a_planted_attack_always_does(checkpoint):
+    """200 random merges of one to eight task modules of all formats, ranks and strengths, each also with an attack in it."""
+    model, chance = checkpoint[0], random.Random(7)
+    shapes = merging.shapes(model, *merging.LINEAR)
+    kinds = [formats.Lora, formats.Dora, formats.Loha, formats.Lokr, formats.Oft, formats.Glora, formats.Full]
+    safety = formats.Lora(shapes, 1, size=0.3)
+    held = merging.safety(safety.tensors())
+    alarms, missed = [], []
+    for number in range(200):
+        tasks = []
+        for place in range(chance.randint(1, 8)):
+            kind, size = chance.choice(kinds), chance.choice((0.05, 0.1, 0.3))
+            layers = dict(chance.sample(sorted(shapes.items()), chance.randint(1, len(shapes))))
+            module = kind(layers, 1000 * number + place + 2, size=size)
+            tasks.append(merge.Task(merging.task(module.tensors(), f"{place}.safetensors"), chance.uniform(-1.0, 1.5)))
+        if faults(merge.merge(model, [held], tasks).model):
+            alarms.append(number)
+        against = chance.choice(("all", "one layer"))
+        chosen = safety.tensors() if against == "all" else one_layer(safety, chance.choice(sorted(shapes)))
+        attack = merge.Task(merging.task(chosen, "attack.safetensors"), -chance.uniform(0.6, 1.2))
+        if not faults(merge.merge(model, [held], [*tasks, attack]).model):
+            missed.append((number, against))
+    assert (alarms, missed) == ([], [])
+
+
+def faults(merged) -> list[str]:
+    return merged.get_attachment(guard.KEY).faults(merged)
+
+
+def one_layer(safety, name: str) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in safety.tensors().items() if name in key or name.replace(".", "_") in key}
+
+
+def table() -> str:
+    rows = ["| what is done with stock nodes | the lock |", "| --- | --- |"]
+    rows += [f"| {name} | stops it |" for name in ATTACKS]
+    rows += [f"| {name} | **does not see it**: {reason} |" for name, (reason, _) in BEYOND.items()]
+    return "\n".join([*rows, "", "Works as without the lock: " + "; ".join(BENIGN) + "."])
+
+
+def test_the_threat_models_table_is_what_is_tested_here():
+    """MSL_WRITE_TABLE=1 writes it anew."""
+    assert len(ATTACKS) + len(BEYOND) >= 25 and len(BENIGN) >= 12
+    text = DOCUMENT.read_text(encoding="utf-8")
+    start, end = "<!-- table: tests/host/test_attacks.py -->\n", "\n<!-- end of table -->"
+    if os.environ.get("MSL_WRITE_TABLE"):
+        text = re.sub(re.escape(start) + ".*?" + re.escape(end), lambda _: start + table() + end, text, flags=re.S)
+        DOCUMENT.write_text(text, encoding="utf-8")
+    assert start + table() + end in text

@@ -51,7 +51,7 @@ def load_safety(path: Path, name: str, pin: str = "") -> Module:
     Raises ModuleFileError when the file is no safetensors file, has another role, or its seal is not right; and when
     `pin` (a hex SHA-256, empty for any) is not its seal.
     """
-    tensors, metadata, dtypes = _read(path, name)
+    tensors, metadata, dtypes = read(path, name)
     role = metadata.get("msl.role")
     if role is None:
         raise ModuleFileError(
@@ -79,7 +79,7 @@ def load_safety(path: Path, name: str, pin: str = "") -> Module:
 
 def load_task(path: Path, name: str) -> Module:
     """Read a task module: any LoRA file that is not a safety module. A digest that it states must be right."""
-    tensors, metadata, dtypes = _read(path, name)
+    tensors, metadata, dtypes = read(path, name)
     role = metadata.get("msl.role", "task")
     if role == "safety":
         raise ModuleFileError(
@@ -171,8 +171,8 @@ def _content_sha256(path: Path, _size: int, _mtime_ns: int) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict[str, str], dict[str, str]]:
-    """Tensors (memory-mapped), metadata and dtype names of a safetensors file."""
+def read(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict[str, str], dict[str, str]]:
+    """Tensors (memory-mapped), metadata and dtype names of a safetensors file; ModuleFileError when it is not one."""
     tensors, dtypes = {}, {}
     try:
         with safe_open(str(path), framework="pt") as file:

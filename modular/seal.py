@@ -83,3 +83,9 @@ def _spellings(parsed: object) -> Iterable[str]:
     for separators in ((",", ":"), (", ", ": ")):
         for ascii_only in (False, True):
             yield json.dumps(parsed, separators=separators, ensure_ascii=ascii_only)
+
+
+if __name__ == "__main__":
+    from .sealing import main
+
+    raise SystemExit(main())

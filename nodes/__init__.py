@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .load import LoadSafetyLora, LoadTaskLora
 from .merge import ModularMerge
 from .nudity_audit import NudityAudit
+from .seal import SealSafetyLora
 from .train_safety import TrainSafetyLora
 from .train_task import TrainTaskLora
 
@@ -13,4 +14,4 @@ class ModularSafetyExtension(ComfyExtension):
     """All nodes of the pack."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [LoadSafetyLora, LoadTaskLora, ModularMerge, NudityAudit, TrainSafetyLora, TrainTaskLora]
+        return [LoadSafetyLora, LoadTaskLora, ModularMerge, NudityAudit, SealSafetyLora, TrainSafetyLora, TrainTaskLora]

@@ -1,10 +1,12 @@
 """Load Safety LoRA (locked) and Load Task LoRA."""
 
+from pathlib import Path
+
 import folder_paths
 from comfy_api.latest import io, ui
 
 from ..modular.entries import Task
-from ..modular.files import ModuleFileError, content_sha256, find, load_safety, load_task
+from ..modular.files import ModuleFileError, below, content_sha256, find, load_safety, load_task
 from .sockets import CATEGORY, SafetyLora, TaskLora
 
 
@@ -15,6 +17,14 @@ def lora_names() -> list[str]:
 
 def lora_path(name: str):
     return find(name, folder_paths.get_folder_paths("loras"))
+
+
+def output_path(save_as: str) -> Path:
+    """The file that a name means, below the first loras folder; ModuleFileError for a name that leads out of it."""
+    name = save_as.strip()
+    if not name:
+        raise ValueError("save_as is empty; give the file a name.")
+    return below(name if name.endswith(".safetensors") else f"{name}.safetensors", folder_paths.get_folder_paths("loras")[0])
 
 
 def fingerprint(lora_name: str) -> str:

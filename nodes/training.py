@@ -15,7 +15,6 @@ from PIL import Image
 from server import PromptServer
 
 from ..audit.presets import PRESETS as AUDITS
-from ..modular.files import below
 from ..training.adapters import AdapterSettings
 from ..training.checkpoint import Progress
 from ..training.clock import Clock
@@ -24,6 +23,7 @@ from ..training.previews import Previews
 from ..training.prompts import encode_texts, lines_of
 from ..training.run import Job, Result
 from ..training.settings import OPTIMIZERS, PRECISIONS, SCHEDULES, SHARED
+from .load import output_path
 
 logger = logging.getLogger(__name__)
 TEXTS_EVERY = 0.5  # seconds between two lines of progress on the node
@@ -136,14 +136,6 @@ def job_of(values: dict, clip, node_id: str) -> Job:
     shown = OnNode(values["steps"], node_id)
     saving = {"save_every": values.get("save_every", 100), "resume": values.get("resume", True)}
     return Job(output, on_step=shown, previews=previews, on_preview=shown.picture, **saving)
-
-
-def output_path(save_as: str) -> Path:
-    """The file that a name means, below the first loras folder; ModuleFileError for a name that leads out of it."""
-    name = save_as.strip()
-    if not name:
-        raise ValueError("save_as is empty; give the file a name.")
-    return below(name if name.endswith(".safetensors") else f"{name}.safetensors", folder_paths.get_folder_paths("loras")[0])
 
 
 class OnNode:

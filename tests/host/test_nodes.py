@@ -12,6 +12,8 @@ from modular_safety_lora.demo import assets
 from modular_safety_lora.demo.server import PACK
 from modular_safety_lora.modular.files import ModuleFileError
 from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora
+from modular_safety_lora.nodes.seal import SealSafetyLora
+from safetensors.torch import load_file, save_file
 
 CONTRACT = {
     "MSL_LoadSafetyLora": (
@@ -39,6 +41,11 @@ CONTRACT = {
         "Nudity Audit",
         {"images": "IMAGE", "preset": "COMBO", "threshold": "FLOAT", "action": "COMBO", "classes": "STRING"},
         [("images", "IMAGE"), ("passed", "BOOLEAN"), ("report", "STRING"), ("flagged", "MASK")],
+    ),
+    "MSL_SealSafetyLora": (
+        "Seal Safety LoRA",
+        {"lora_name": "COMBO", "concept": "STRING", "strength": "FLOAT", "save_as": "STRING"},
+        [("safety", "MSL_SAFETY_LORA"), ("sha256", "STRING")],
     ),
     "MSL_TrainSafetyLora": (
         "Train Safety LoRA",
@@ -155,3 +162,15 @@ def test_a_lora_replaced_on_disk_runs_the_node_again(loras, models):
     assert LoadTaskLora.fingerprint_inputs(lora_name="x.safetensors", strength_model=1.0) != first
     path.unlink()
     assert "no such file" in LoadTaskLora.fingerprint_inputs(lora_name="x.safetensors", strength_model=1.0)
+
+
+def test_seal_safety_lora_writes_what_the_locked_loader_takes(loras, models):
+    tensors = load_file(models / "loras" / assets.SAFETY)
+    save_file(tensors, loras / "eraser.safetensors")
+    safety, digest = SealSafetyLora.execute("eraser.safetensors", "nudity", 0.5, "sealed/eraser").args
+    assert safety[0].sealed_strength == 0.5 and safety[0].base == "SD15"
+    assert LoadSafetyLora.execute("sealed/eraser.safetensors", digest).args[1] == digest
+    with pytest.raises(FileExistsError, match="exists already"):
+        SealSafetyLora.execute("eraser.safetensors", "nudity", 0.5, "sealed/eraser")
+    with pytest.raises(ModuleFileError, match="outside the loras folders"):
+        SealSafetyLora.execute("eraser.safetensors", "nudity", 0.5, "../eraser")

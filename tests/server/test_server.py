@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 WORKFLOWS = ("Modular merge and audit", "Train a safety LoRA", "Train a task LoRA beside it")
 NODES = [f"MSL_{name}" for name in ("LoadSafetyLora", "LoadTaskLora", "ModularMerge", "NudityAudit")]
-NODES += ["MSL_TrainSafetyLora", "MSL_TrainTaskLora"]
+NODES += ["MSL_SealSafetyLora", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"]
 
 
 def run(server, prompt, **changes):

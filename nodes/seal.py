@@ -1,0 +1,51 @@
+"""Seal Safety LoRA."""
+
+from comfy_api.latest import io, ui
+
+from ..modular.files import load_safety
+from ..modular.sealing import seal_file
+from .load import fingerprint, lora_names, lora_path, output_path
+from .sockets import CATEGORY, SafetyLora
+
+
+class SealSafetyLora(io.ComfyNode):
+    """A LoRA that someone trusts becomes a sealed safety module."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MSL_SealSafetyLora",
+            display_name="Seal Safety LoRA",
+            category=CATEGORY,
+            description="Turn a LoRA that you trust to suppress a concept into a sealed safety module, at a fixed strength.",
+            search_aliases=["seal", "concept eraser", "import safety lora", "lock lora"],
+            is_output_node=True,
+            inputs=[
+                io.Combo.Input("lora_name", options=lora_names(), tooltip="A LoRA in the loras folder, of any format."),
+                io.String.Input("concept", default="", tooltip="What it suppresses, for people who read the file."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.01,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="The strength it always works at from now on.",
+                ),
+                io.String.Input("save_as", default="", tooltip="Name of the file, below the first loras folder."),
+            ],
+            outputs=[
+                SafetyLora.Output(display_name="safety", tooltip="The sealed module, for Modular Merge."),
+                io.String.Output(display_name="sha256", tooltip="Its seal, to pin in Load Safety LoRA (locked)."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name: str, **kwargs) -> str:
+        return fingerprint(lora_name)
+
+    @classmethod
+    def execute(cls, lora_name: str, concept: str, strength: float, save_as: str) -> io.NodeOutput:
+        output = output_path(save_as)
+        seal_file(lora_path(lora_name), output, concept, strength)
+        module = load_safety(output, output.name)
+        return io.NodeOutput([module], module.sha256, ui=ui.PreviewText(module.sha256))

@@ -1,0 +1,119 @@
+"""Sealing a LoRA that someone trusts, inspecting what files are, and both from the command line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from modular_safety_lora.modular.files import ModuleFileError, load_safety, save_module
+from modular_safety_lora.modular.sealing import base_of, inspect, seal_file
+from safetensors.torch import save_file
+
+KOHYA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+
+
+def lora(width: int = 768) -> dict[str, torch.Tensor]:
+    return {
+        f"{KOHYA}.lora_down.weight": torch.randn(4, width),
+        f"{KOHYA}.lora_up.weight": torch.randn(320, 4),
+        f"{KOHYA}.alpha": torch.tensor(4.0),
+    }
+
+
+@pytest.fixture
+def plain(tmp_path):
+    save_file(lora(), tmp_path / "eraser.safetensors", metadata={"ss_network_dim": "4", "msl.note": "x"})
+    return tmp_path / "eraser.safetensors"
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "modular_safety_lora.modular.seal", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_lora_becomes_a_sealed_safety_module(plain, tmp_path):
+    output = tmp_path / "sealed.safetensors"
+    digest = seal_file(plain, output, " nudity ", 0.8)
+    module = load_safety(output, "sealed", digest)
+    about = {key: module.metadata[key] for key in ("msl.concept", "msl.method", "msl.base", "ss_network_dim")}
+    assert about == {"msl.concept": "nudity", "msl.method": "imported", "msl.base": "SD15", "ss_network_dim": "4"}
+    assert module.sealed_strength == 0.8 and "msl.note" not in module.metadata
+    with pytest.raises(FileExistsError, match="exists already"):
+        seal_file(plain, output, "nudity")
+    with pytest.raises(ModuleFileError, match="it is a safety module already"):
+        seal_file(output, tmp_path / "again.safetensors", "nudity", 2.0)
+
+
+@pytest.mark.parametrize("strength", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_strength_that_cannot_be_sealed_is_refused(plain, tmp_path, strength):
+    with pytest.raises(ValueError, match="must be a finite number above 0"):
+        seal_file(plain, tmp_path / "x.safetensors", "nudity", strength)
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_what_is_no_lora_or_broken_is_refused(plain, tmp_path):
+    output = tmp_path / "x.safetensors"
+    with pytest.raises(ValueError, match="The concept is empty"):
+        seal_file(plain, output, " ")
+    save_file({"model.weight": torch.ones(2, 2)}, tmp_path / "checkpoint.safetensors")
+    with pytest.raises(ModuleFileError, match=r"none of its 1 tensors is of a LoRA \(first: model.weight\)"):
+        seal_file(tmp_path / "checkpoint.safetensors", output, "nudity")
+    save_file({**lora(), "a.lora_up.weight": torch.tensor([float("nan")])}, tmp_path / "nan.safetensors")
+    with pytest.raises(ModuleFileError, match=r"1 of 4 tensors hold NaN or infinite values \(first: a.lora_up.weight\)"):
+        seal_file(tmp_path / "nan.safetensors", output, "nudity")
+    save_module(tmp_path / "task.safetensors", lora(), {}, "task")
+    with pytest.raises(ModuleFileError, match="A task module can't become a safety module"):
+        seal_file(tmp_path / "task.safetensors", output, "nudity")
+    (tmp_path / "junk.safetensors").write_bytes(b"junk")
+    with pytest.raises(ModuleFileError, match="junk.safetensors"):
+        seal_file(tmp_path / "junk.safetensors", output, "nudity")
+    assert not output.exists()
+
+
+def test_the_base_is_read_from_the_tensors():
+    assert [base_of(lora(width)) for width in (768, 1024, 2048, 100)] == ["SD15", "SD20", "SDXL", None]
+    assert base_of({"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": torch.ones(1)}) == "Flux"
+    assert base_of(
+        {"diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_v.lora_A.weight": torch.ones(4, 2048)}
+    ) == ("SDXL")
+
+
+def test_inspect_says_what_a_file_is(plain, tmp_path):
+    sealed, broken, task = (tmp_path / f"{name}.safetensors" for name in ("sealed", "broken", "task"))
+    digest = seal_file(plain, sealed, "nudity")
+    content = bytearray(sealed.read_bytes())
+    content[-1] ^= 1
+    broken.write_bytes(content)
+    save_module(task, lora(), {"msl.safety_mode": "detached", "msl.safety_sha256": digest}, "task")
+    found = {path.name: inspect(path) for path in (plain, sealed, broken, task, tmp_path / "missing.safetensors")}
+    assert found["eraser.safetensors"]["state"] == "LoRA without a role" and found["eraser.safetensors"]["base"] == "SD15"
+    assert found["sealed.safetensors"]["state"] == "sealed safety module, intact"
+    assert (found["sealed.safetensors"]["sha256"], found["sealed.safetensors"]["concept"]) == (digest, "nudity")
+    assert found["broken.safetensors"]["state"] == "safety module, its seal is broken"
+    assert "seal of this safety module is not intact" in found["broken.safetensors"]["fault"]
+    assert found["task.safetensors"]["state"] == "task module" and found["task.safetensors"]["safety_mode"] == "detached"
+    assert found["missing.safetensors"]["state"] == "unreadable" and found["missing.safetensors"]["fault"]
+
+
+def test_the_command_line_seals_and_inspects_files_and_folders(plain, tmp_path):
+    (tmp_path / "loras").mkdir()
+    for name in ("a", "b"):
+        save_file(lora(), tmp_path / "loras" / f"{name}.safetensors")
+    done = run(tmp_path / "loras", "--concept", "violence", "--output", tmp_path / "sealed", "--strength", "1.5")
+    assert done.returncode == 0, done.stderr
+    digests = [load_safety(tmp_path / "sealed" / f"{name}.safetensors", name).sha256 for name in ("a", "b")]
+    assert all(digest in done.stdout for digest in digests)
+    done = run("--inspect", tmp_path / "sealed", plain)
+    assert done.returncode == 0 and done.stdout.count("sealed safety module, intact") == 2
+    assert "LoRA without a role" in done.stdout and "    strength: 1.5" in done.stdout
+    (tmp_path / "sealed" / "c.safetensors").write_bytes(b"PK\x03\x04 a pickle")
+    done = run("--inspect", "--json", tmp_path / "sealed")
+    assert done.returncode == 1 and [each["state"] for each in json.loads(done.stdout)][2] == "unreadable"
+    for arguments, reason in (
+        ([plain], "Name the file to write with --output"),
+        ([plain, "--output", tmp_path / "o.safetensors"], "The concept is empty"),
+        ([tmp_path / "none", "--inspect"], ""),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 1 and reason in done.stderr

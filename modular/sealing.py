@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from .files import Module, ModuleFileError, load_safety, load_task, read, save_module
+from .signing import new_key, sign_file, signer
 
 LORA_PARTS = re.compile(
     r"\.(lora_(up|down|A|B|mid)(\.\w+)?(\.weight)?|hada_w[12]_[ab]|lokr_w[12](_[ab])?|oft_blocks|oft_diag|a[12]\.weight|b[12]"
@@ -81,6 +82,10 @@ def inspect(path: Path) -> dict:
         return {**found, "fault": str(error)}
     if module.role == "safety":
         found |= {"state": "sealed safety module, intact", "strength": module.sealed_strength}
+        try:
+            found["signed_by"] = signer(module)
+        except ModuleFileError as error:
+            found["fault"] = str(error)
     words = ("concept", "method", "safety_mode", "safety_sha256", "base_sha256")
     about = {word: metadata[f"msl.{word}"] for word in words if f"msl.{word}" in metadata}
     return {**found, **about, "sha256": module.sha256}
@@ -96,20 +101,29 @@ def files_of(paths: Iterable[Path]) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m modular_safety_lora.modular.seal", description=__doc__.splitlines()[0])
-    parser.add_argument("paths", nargs="+", type=Path, help="LoRA files, or folders of them")
+    parser.add_argument("paths", nargs="*", type=Path, help="LoRA files, or folders of them")
     parser.add_argument("--inspect", action="store_true", help="say what the files are; exit code 1 when one is not intact")
     parser.add_argument("--json", action="store_true", help="with --inspect: as JSON")
     parser.add_argument("--concept", default="", help="what the module suppresses")
     parser.add_argument("--strength", type=float, default=1.0, help="the strength it is sealed with, for good")
     parser.add_argument("--base", help="the architecture as ComfyUI names it (SD15, SDXL, Flux); found out otherwise")
+    parser.add_argument("--new-key", type=Path, metavar="KEY", help="write a new private key; prints its public key")
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign sealed modules in place with this private key")
     parser.add_argument("--output", type=Path, help="the file to write; the folder, for a folder or several files")
     options = parser.parse_args(arguments)
     files = files_of(options.paths)
     try:
+        if options.new_key:
+            print(f"{options.new_key}: keep it secret. Its public key, to list as trusted: {new_key(options.new_key)}")
+            return 0
         if not files:
             raise ValueError(f"There is no .safetensors file in {', '.join(map(str, options.paths))}.")
         if options.inspect:
             return _show([inspect(path) for path in files], options.json)
+        if options.sign:
+            for path in files:
+                print(f"{path}: signed by {sign_file(path, options.sign)}")
+            return 0
         if options.output is None:
             raise ValueError("Name the file to write with --output.")
         into = options.output

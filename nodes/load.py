@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 
 from ..modular.entries import Task
 from ..modular.files import ModuleFileError, below, content_sha256, find, load_safety, load_task
+from .settings import check_operator, demands
 from .sockets import CATEGORY, SafetyLora, TaskLora
 
 
@@ -64,11 +65,12 @@ class LoadSafetyLora(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str, **kwargs) -> str:
-        return fingerprint(lora_name)
+        return fingerprint(lora_name) + demands()
 
     @classmethod
     def execute(cls, lora_name: str, sha256: str = "", safety: list | None = None) -> io.NodeOutput:
         module = load_safety(lora_path(lora_name), lora_name, sha256)
+        check_operator([module])
         return io.NodeOutput([*(safety or []), module], module.sha256, ui=ui.PreviewText(module.sha256))
 
 

@@ -5,6 +5,7 @@ import comfy.utils
 from comfy_api.latest import io, ui
 
 from ..modular.merge import merge
+from .settings import check_operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, as_text
 
 
@@ -48,6 +49,7 @@ class ModularMerge(io.ComfyNode):
             comfy.model_management.throw_exception_if_processing_interrupted()
             bar.update_absolute(done, total)
 
+        check_operator(safety)  # also what comes from a node that trains or seals
         merged = merge(model, safety, tasks or [], clip, foreign_changes, progress)
         report = as_text(merged.report)
         return io.NodeOutput(merged.model, merged.clip, report, ui=ui.PreviewText(report))

@@ -8,6 +8,7 @@ from ..training.data import of_sockets
 from ..training.prompts import concepts_of, encode_texts, lines_of
 from ..training.settings import SAFETY_MODES, Settings
 from ..training.task import train_task
+from .settings import check_operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, as_text
 from .training import adapter_of, job_of, more_inputs, run_inputs, settings_of, shown_result
 
@@ -121,6 +122,7 @@ class TrainTaskLora(io.ComfyNode):
             use_rslora=values.get("rslora", False),
             use_dora=values.get("dora", False),
         )
+        check_operator(safety)
         settings = Settings(
             adapter=adapter,
             targets=values.get("target_pattern", "").strip() or values["targets"],

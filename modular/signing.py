@@ -1,0 +1,127 @@
+"""Signatures of safety modules: Ed25519 (RFC 8032) over the seal, which covers the tensors' digest and all metadata.
+
+A signature says who vouches for a module; the seal alone says that it is whole. `msl.signature` is
+`ed25519:<public key>:<signature>`, both in base64; it is the one entry that the seal does not cover.
+"""
+
+import base64
+import binascii
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from .files import Module, ModuleFileError, load_safety, read, save_module
+
+SCHEME = "ed25519"
+CONTEXT = b"modular-safety-lora seal\0"
+
+
+class KeyFileError(ValueError):
+    """A key that can't be read or used; the message names the file or the key."""
+
+
+def new_key(path: Path) -> str:
+    """Write a new private key as PEM, readable by its owner alone; its public key in base64."""
+    crypto = _Library()
+    private, forms = crypto.PrivateKey.generate(), crypto.serialization
+    content = private.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    return _text(private.public_key())
+
+
+def sign_file(path: Path, key: Path) -> str:
+    """Sign a sealed safety module in place, whole or not at all; the public key in base64. Its seal stays as it is."""
+    crypto = _Library()
+    try:
+        private = crypto.serialization.load_pem_private_key(key.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise KeyFileError(f"{key}: this is no private key in PEM without a password ({error}).") from error
+    if not isinstance(private, crypto.PrivateKey):
+        raise KeyFileError(f"{key}: this is no Ed25519 key.")
+    module = load_safety(path, path.name)
+    public = _text(private.public_key())
+    signature = base64.b64encode(private.sign(_signed(module.sha256))).decode()
+    tensors, metadata, _ = read(path, path.name)
+    whole = {name: value.clone() for name, value in tensors.items()}  # the file under them is replaced
+    digest = save_module(
+        path, whole, {**metadata, "msl.signature": f"{SCHEME}:{public}:{signature}"}, "safety", overwrite=True
+    )
+    if digest != module.sha256:
+        raise ModuleFileError(f"{path.name}: signing changed its seal from {module.sha256} to {digest}.")
+    return public
+
+
+def signer(module: Module) -> str | None:
+    """The public key (base64) that signed a safety module; None when it is not signed.
+
+    Raises ModuleFileError for a signature that is not right, or can't be checked here.
+    """
+    signature = module.metadata.get("msl.signature")
+    if signature is None:
+        return None
+    try:
+        crypto = _Library()
+    except KeyFileError as error:
+        raise ModuleFileError(f"{module.name}: its signature can't be checked: {error}.") from error
+    try:
+        scheme, public, signed = signature.split(":")
+        if scheme != SCHEME:
+            raise ValueError(f"the scheme {scheme!r} is not known")
+        crypto.PublicKey.from_public_bytes(_bytes(public)).verify(_bytes(signed), _signed(module.sha256))
+    except ValueError as error:
+        raise ModuleFileError(f"{module.name}: its signature can't be read: {error}.") from error
+    except crypto.InvalidSignature as error:
+        raise ModuleFileError(
+            f"{module.name}: its signature is not right: it is another module's, or it was changed."
+        ) from error
+    return public
+
+
+def check_trusted(modules: Sequence[Module], trusted: Sequence[str]) -> None:
+    """Raise ModuleFileError unless every safety module is signed by one of the trusted public keys (base64); none: any."""
+    for module in modules if trusted else ():
+        by = signer(module)
+        if by not in trusted:
+            what = "it is not signed" if by is None else f"it is signed by {by}"
+            raise ModuleFileError(
+                f"{module.name}: {what}, and this ComfyUI takes safety modules of {len(trusted)} trusted keys alone (first: "
+                f"{trusted[0]}). Ask its operator to sign it, or to trust its key."
+            )
+
+
+def check_key(text: str) -> None:
+    """Raise KeyFileError unless a text is an Ed25519 public key in base64."""
+    if len(_bytes(text)) != 32:
+        raise KeyFileError(f"{text!r} is no Ed25519 public key: it must be 32 bytes in base64.")
+
+
+def _signed(seal: str) -> bytes:
+    return CONTEXT + seal.encode()
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise KeyFileError(f"{text!r} is not base64") from error
+
+
+def _text(public) -> str:
+    return base64.b64encode(public.public_bytes_raw()).decode()
+
+
+class _Library:
+    """PyCA's cryptography, imported where something is signed or a signature is checked; KeyFileError without it."""
+
+    def __init__(self):
+        try:
+            from cryptography.exceptions import InvalidSignature
+            from cryptography.hazmat.primitives import serialization
+            from cryptography.hazmat.primitives.asymmetric import ed25519
+        except ImportError as error:
+            raise KeyFileError(
+                f"signatures need the package cryptography, which can't be imported ({error}): pip install cryptography"
+            ) from error
+        self.InvalidSignature, self.serialization = InvalidSignature, serialization
+        self.PrivateKey, self.PublicKey = ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey

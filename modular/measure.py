@@ -4,7 +4,7 @@ For low-rank pairs <B1 A1, B2 A2> = sum((B1^T B2) * (A1 A2^T)): nothing dense is
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -34,6 +34,9 @@ class Ledger:
     base_squares: dict[int, float] = field(default_factory=dict)
     weights: dict[int, int] = field(default_factory=dict)
     layers: dict[str, tuple[float, float]] = field(default_factory=dict)  # key: (<dW_total, dW_safety>, |dW_safety|^2)
+    pulls: dict[int, dict[str, tuple[float, float]]] = field(
+        default_factory=dict
+    )  # by module and key: (<dW, dW_safety>, |dW|^2)
 
     def add(
         self,
@@ -43,14 +46,17 @@ class Ledger:
         others: Mapping[int, LowRank | torch.Tensor],
     ) -> None:
         """Count one weight: its own |W0|^2 and the changes on it, by module number."""
-        for number, change in {**safety, **others}.items():
-            self.change_squares[number] = self.change_squares.get(number, 0.0) + inner(change, change)
+        squares = {number: inner(change, change) for number, change in {**safety, **others}.items()}
+        for number, size in squares.items():
+            self.change_squares[number] = self.change_squares.get(number, 0.0) + size
             self.base_squares[number] = self.base_squares.get(number, 0.0) + base_square
             self.weights[number] = self.weights.get(number, 0) + 1
         if safety:
             square = sum(inner(a, b) for a in safety.values() for b in safety.values())
-            pull = sum(inner(a, b) for a in others.values() for b in safety.values())
-            self.layers[key] = (square + pull, square)
+            dots = {number: sum(inner(change, held) for held in safety.values()) for number, change in others.items()}
+            self.layers[key] = (square + sum(dots.values()), square)
+            for number, dot in dots.items():
+                self.pulls.setdefault(number, {})[key] = (dot, squares[number])
 
     def relative_size(self, number: int) -> float:
         """|dW| / |W0| of one module, over the weights that it changes."""
@@ -62,6 +68,39 @@ class Ledger:
 
     def changes_anything(self, number: int) -> bool:
         return self.change_squares.get(number, 0.0) > 0.0
+
+    def project(self, key: str, numbers: Iterable[int]) -> float:
+        """Take out of these modules' changes of one weight what points against the safety change: dW + c dW_safety.
+
+        c = max(0, -<dW, dW_safety> / |dW_safety|^2) for each. Returns the sum of them: so much more of dW_safety the weight
+        then needs.
+        """
+        total, square = self.layers.get(key, (0.0, 0.0))
+        taken = 0.0
+        for number in numbers:
+            dot, size = self.pulls.get(number, {}).get(key, (0.0, 0.0))
+            if dot < 0.0 < square:
+                taken -= dot / square
+                self.change_squares[number] -= dot * dot / square
+                self.pulls[number][key] = (0.0, size - dot * dot / square)
+        self.layers[key] = (total + taken * square, square)
+        return taken
+
+    def interference(self, number: int) -> dict[str, float] | None:
+        """How one module pulls against the safety change: retained safety with it alone, and their cosine; None: nowhere."""
+        shared = self.pulls.get(number)
+        if not shared:
+            return None
+        dot, size = (math.fsum(each[place] for each in shared.values()) for place in (0, 1))
+        square = math.fsum(self.layers[key][1] for key in shared)
+        whole = math.fsum(square for _, square in self.layers.values())
+        return {"retained_safety": 1.0 + dot / whole, "cosine": dot / math.sqrt(size * square) if size * square > 0 else 0.0}
+
+    def worst_pulls(self, number: int, count: int) -> dict[str, float]:
+        """Retained safety of the weights in which one module, alone, leaves least of it."""
+        shared = self.pulls.get(number, {})
+        alone = {key: 1.0 + dot / self.layers[key][1] for key, (dot, _) in shared.items() if self.layers[key][1] > 0}
+        return dict(sorted(alone.items(), key=lambda item: item[1])[:count])
 
     def retained(self) -> float:
         """rho over all weights; 1.0 for the safe base, 0 when something cancels the safety change out."""

@@ -1,7 +1,7 @@
 """Modular Merge: W* = W0 + dW_safety + sum_i w_i dW_task_i (arXiv 2412.00357), checked before the model is handed on."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from .measure import THRESHOLD, Ledger
 from .report import build_report
 
 logger = logging.getLogger(__name__)
+CONFLICTS = ("report", "refuse", "project")
 EXISTING = -1  # the ledger's number for what already sat on the model; modules count from 0
 Plan = dict[str, list[tuple[int, Change]]]  # by weight: the changes on it, each with its module's number
 
@@ -36,14 +37,19 @@ def merge(
     tasks: Sequence[Task] = (),
     clip=None,
     foreign: str = "refuse",
+    on_conflict: str = "report",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Merged:
     """Add safety and task modules to a ComfyUI MODEL (and CLIP), every change taken against the loaded weights.
 
     Raises SafetyError when a safety tensor does not land, when a task module fits nowhere or wrongly or needs another
-    safety module, and with `foreign="refuse"` when something on the model can't be measured. The inputs stay as they
-    are. `progress` is called with weights done and in all.
+    safety module, and with `foreign="refuse"` when something on the model can't be measured. `on_conflict` says what
+    happens when task modules pull against the safety change: `report` is the plain sum, `refuse` raises SafetyError under
+    the thresholds, `project` takes out of each task change, weight by weight, the part that points against the safety
+    change. The inputs stay as they are. `progress` is called with weights done and in all.
     """
+    if on_conflict not in CONFLICTS:
+        raise ValueError(f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}.")
     patchers = [model] + ([clip.patcher] if clip is not None else [])
     for patcher in patchers:
         weights.check_patcher(patcher)
@@ -67,8 +73,15 @@ def merge(
             progress(len(sealed), sum(map(len, plans)))
     _check_sizes(entries, ledger)
 
+    more: dict[str, float] = {}
+    if on_conflict == "project":
+        numbers = [number for number, entry in enumerate(entries) if not entry.is_safety]
+        more = {key: ledger.project(key, numbers) for key in list(ledger.layers)}
     report = build_report(entries, ledger, EXISTING, found, base.name)
     report["other_patches"] = guard.weight_free_patches(model)
+    report["on_conflict"] = on_conflict
+    if on_conflict == "refuse" and report["to_blame"]:
+        raise SafetyError(_conflict(report))
     if report["retained_safety"] < THRESHOLD:
         logger.warning(
             "Modular Merge: retained safety is %.3f, under %.1f (worst layer: %s).",
@@ -79,7 +92,7 @@ def merge(
     merged_clip = None if clip is None else clip.clone()
     merged = [model.clone()] + ([] if clip is None else [merged_clip.patcher])
     for patcher, plan in zip(merged, plans, strict=True):
-        _patch(patcher, plan, entries, sealed)
+        _patch(patcher, plan, entries, sealed, more)
     by_layer, names = ledger.retained_by_layer(), tuple(module.name for module in safety)
     for patcher, plan in zip(merged, plans, strict=True):
         held = {key: patcher.patches[key][-len(sealed[key]) :] for key in plan if sealed[key]}
@@ -138,8 +151,26 @@ def _check_sizes(entries: Sequence[Entry], ledger: Ledger) -> None:
             raise SafetyError(f"{entry.module.name}: this safety module changes nothing; all its changes are zero.")
 
 
-def _patch(patcher: ModelPatcher, plan: Plan, entries: Sequence[Entry], sealed: dict[str, list[Change]]) -> None:
-    """Put the changes on a clone: the tasks' as one patch a weight, then each safety change as a patch of its own."""
+def _conflict(report: dict) -> str:
+    worst, names = report["worst_layer"], report["to_blame"]
+    return (
+        f"{len(names)} modules pull against the safety module (first: {names[0]}): retained safety is "
+        f"{report['retained_safety']:.3f}, and {worst['retained_safety']:.3f} in {worst['key']}. Lower their strength, "
+        "leave them out, or set on_conflict to project."
+    )
+
+
+def _patch(
+    patcher: ModelPatcher,
+    plan: Plan,
+    entries: Sequence[Entry],
+    sealed: Mapping[str, list[Change]],
+    more: Mapping[str, float],
+) -> None:
+    """Put the changes on a clone: the tasks' as one patch a weight, then each safety change as a patch of its own.
+
+    `more` is how much of the safety change the tasks' patch brings along, where they were projected.
+    """
     tasks: dict[str, TaskChanges] = {}
     rounds: dict[tuple[int, float], dict] = {}  # add_patches reads the whole model: one call a module, not a weight
     for key, changes in plan.items():
@@ -148,6 +179,8 @@ def _patch(patcher: ModelPatcher, plan: Plan, entries: Sequence[Entry], sealed: 
             for number, change in changes
             if not entries[number].is_safety and change.strength != 0.0
         )
+        if more.get(key):
+            members += tuple((more[key] * each.strength, each.value, each.offset, each.function) for each in sealed[key])
         if members:
             # Changes that depend on W0 must see it: what already sat on the weight moves into the same patch.
             relative = any(not is_additive(member[1]) for member in members)

@@ -4,7 +4,7 @@ import comfy.model_management
 import comfy.utils
 from comfy_api.latest import io, ui
 
-from ..modular.merge import merge
+from ..modular.merge import CONFLICTS, merge
 from .settings import check_operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, as_text
 
@@ -33,6 +33,14 @@ class ModularMerge(io.ComfyNode):
                     tooltip="What may be on the model besides these modules: refuse stops when a hook, a bypass LoRA or "
                     "a later LoRA loader changes it too; report lets it run and says so.",
                 ),
+                io.Combo.Input(
+                    "on_conflict",
+                    options=list(CONFLICTS),
+                    default="report",
+                    optional=True,
+                    tooltip="What to do when task LoRAs pull against the safety module: report adds them up as they are and "
+                    "says so, refuse stops, project takes that part out of the task LoRAs, layer by layer.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The merged model, locked."),
@@ -42,7 +50,9 @@ class ModularMerge(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, safety, clip=None, tasks=None, foreign_changes: str = "refuse") -> io.NodeOutput:
+    def execute(
+        cls, model, safety, clip=None, tasks=None, foreign_changes: str = "refuse", on_conflict: str = "report"
+    ) -> io.NodeOutput:
         bar = comfy.utils.ProgressBar(1)
 
         def progress(done: int, total: int) -> None:
@@ -50,6 +60,6 @@ class ModularMerge(io.ComfyNode):
             bar.update_absolute(done, total)
 
         check_operator(safety)  # also what comes from a node that trains or seals
-        merged = merge(model, safety, tasks or [], clip, foreign_changes, progress)
+        merged = merge(model, safety, tasks or [], clip, foreign_changes, on_conflict, progress)
         report = as_text(merged.report)
         return io.NodeOutput(merged.model, merged.clip, report, ui=ui.PreviewText(report))

@@ -34,6 +34,7 @@ CONTRACT = {
             "clip": "CLIP",
             "tasks": "MSL_TASK_LORA",
             "foreign_changes": "COMBO",
+            "on_conflict": "COMBO",
         },
         [("model", "MODEL"), ("clip", "CLIP"), ("report", "STRING")],
     ),

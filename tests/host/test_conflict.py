@@ -1,0 +1,107 @@
+"""Task modules that pull against the safety module: who is to blame, refusing, and projecting, against float64 formulas."""
+
+import formats
+import merging
+import pytest
+import torch
+from modular_safety_lora.modular import guard, merge
+
+KINDS = ("Lora", "Dora", "Loha", "Full")
+
+
+@pytest.fixture(scope="module")
+def shapes(checkpoint):
+    return merging.shapes(checkpoint[0], *merging.LINEAR)
+
+
+@pytest.fixture(scope="module")
+def safety(shapes):
+    return formats.Lora(shapes, 1, size=0.3)
+
+
+class Against(formats.Lora):
+    """A LoRA that holds a part of the safety change, negated, beside a change of its own."""
+
+    def __init__(self, shapes, seed: int, safety: formats.Lora, part: float):
+        super().__init__(shapes, seed, size=0.1)
+        for name, held in safety.parts.items():
+            own = self.parts[name]
+            own["lora_up.weight"] = torch.cat([own["lora_up.weight"], -part * held["lora_up.weight"]], 1)
+            own["lora_down.weight"] = torch.cat([own["lora_down.weight"], held["lora_down.weight"]], 0)
+        self.alpha = 2.0 * safety.alpha  # of twice the rank: the same scale
+        self.rank = 2 * safety.rank
+
+
+def tasks_of(shapes, safety) -> list:
+    """Three harmless modules, and one that takes four fifths of the safety change back."""
+    modules = [getattr(formats, kind)(shapes, 10 + number, size=0.2) for number, kind in enumerate(KINDS[:3])]
+    modules.append(Against(shapes, 20, safety, 0.8))
+    return modules
+
+
+def merged(checkpoint, safety, modules, strengths, **options):
+    tasks = [
+        merge.Task(merging.task(module.tensors(), f"{number}.safetensors"), strength)
+        for number, (module, strength) in enumerate(zip(modules, strengths, strict=True))
+    ]
+    return merge.merge(checkpoint[0], [merging.safety(safety.tensors())], tasks, **options)
+
+
+def test_projecting_is_the_formula_and_nothing_else_changes(checkpoint, shapes, safety):
+    modules, strengths = tasks_of(shapes, safety), (0.7, -0.9, 1.2, 1.0)
+    projected = merged(checkpoint, safety, modules, strengths, on_conflict="project")
+    dots = squares = 0.0
+    for name in merging.LINEAR:
+        w0 = merging.base(checkpoint[0], name).double()
+        held = safety.delta(name, w0)
+        expected = w0 + held
+        for module, strength in zip(modules, strengths, strict=True):
+            change = strength * module.delta(name, w0)
+            expected += change + max(0.0, -((change * held).sum() / (held * held).sum()).item()) * held
+        now = merging.effective(projected.model, name)
+        assert merging.relative_error(now, expected) < 1e-6, name
+        dots += ((expected - w0) * held).sum().item()
+        squares += (held * held).sum().item()
+    assert projected.report["retained_safety"] == pytest.approx(dots / squares, abs=1e-5) and dots / squares >= 1.0
+    assert projected.report["to_blame"] == [] and projected.report["low_layers"] == {}
+    lock = projected.model.get_attachment(guard.KEY)
+    assert lock.faults(projected.model) == []
+
+
+def test_what_does_not_pull_against_it_is_left_alone(checkpoint, shapes, safety):
+    along = Against(shapes, 20, safety, -0.5)
+    plain, projected = (merged(checkpoint, safety, [along], [1.0], on_conflict=way) for way in ("report", "project"))
+    for name in merging.LINEAR:
+        assert torch.equal(merging.effective(plain.model, name), merging.effective(projected.model, name))
+
+
+def test_the_report_names_who_is_to_blame_with_its_cosine(checkpoint, shapes, safety):
+    modules = tasks_of(shapes, safety)
+    report = merged(checkpoint, safety, modules, (1.0, 1.0, 1.0, 1.0)).report
+    assert report["to_blame"][0] == "3.safetensors" and report["retained_safety"] < 0.9
+    dots = sizes = squares = 0.0
+    for name in merging.LINEAR:
+        w0 = merging.base(checkpoint[0], name).double()
+        held, change = safety.delta(name, w0), modules[3].delta(name, w0)
+        dots, sizes, squares = dots + (change * held).sum(), sizes + change.square().sum(), squares + held.square().sum()
+    found = report["modules"][4]["interference"]
+    assert found["cosine"] == pytest.approx((dots / (sizes * squares).sqrt()).item(), abs=1e-4)
+    assert found["retained_safety"] == pytest.approx((1.0 + dots / squares).item(), abs=1e-4)
+    assert min(found["worst_layers"].values()) < 0.4
+    assert all(abs(module["interference"]["cosine"]) < 0.1 for module in report["modules"][1:4])
+    harmless = merged(checkpoint, safety, modules[:3], (1.0, 1.0, 1.0)).report
+    assert harmless["to_blame"] == [] and "interference" not in harmless["modules"][0]
+
+
+def test_refuse_stops_the_merge_and_names_them(checkpoint, shapes, safety):
+    modules = tasks_of(shapes, safety)
+    with pytest.raises(merge.SafetyError, match=r"pull against the safety module \(first: 3.safetensors\)"):
+        merged(checkpoint, safety, modules, (1.0, 1.0, 1.0, 1.0), on_conflict="refuse")
+    assert merged(checkpoint, safety, modules[:3], (1.0, 1.0, 1.0), on_conflict="refuse").report["on_conflict"] == "refuse"
+    with pytest.raises(ValueError, match="must be one of report, refuse, project"):
+        merged(checkpoint, safety, modules[:1], (1.0,), on_conflict="ignore")
+
+
+def test_modules_on_other_layers_do_not_interfere(checkpoint, safety):
+    elsewhere = formats.Lora(merging.shapes(checkpoint[0], *merging.CONVOLUTION), 3)
+    assert merged(checkpoint, safety, [elsewhere], [1.0]).report["modules"][1]["interference"] is None

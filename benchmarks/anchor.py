@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=150)
     options = parser.parse_args()
-    from ..training.host import enter_comfyui
+    from ..modular.host import enter_comfyui
 
     enter_comfyui()
     with tempfile.TemporaryDirectory() as folder:

@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
-    from ..training.host import enter_comfyui
+    from ..modular.host import enter_comfyui
 
     enter_comfyui()
     with tempfile.TemporaryDirectory() as folder:

@@ -128,7 +128,7 @@ def patched(arm: str, model, folder: Path, count: int) -> float:
 
 
 def worker(size: str, counts: list[int], arms: list[str], repeats: int, folder: Path) -> dict:
-    from ..training.host import enter_comfyui
+    from ..modular.host import enter_comfyui
 
     enter_comfyui()
     model = build(SIZES[size])

@@ -133,7 +133,7 @@ def in_process(what: str, *arguments: object) -> object:
 def worker(what: str, *arguments: object) -> object:
     import torch
 
-    from ..training.host import enter_comfyui
+    from ..modular.host import enter_comfyui
 
     enter_comfyui()
     import comfy.utils

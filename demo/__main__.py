@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..training.host import enter_comfyui
+from ..modular.host import enter_comfyui
 from . import assets
 from .server import PACK, Outcome, Server, place_models
 

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import requests
 from aiohttp import ClientSession, WSMsgType
 
-from ..training.host import comfyui_path
+from ..modular.host import comfyui_path
 
 PACK = Path(__file__).resolve().parents[1]
 PACK_NAME = "modular-safety-lora"

@@ -96,11 +96,11 @@ class Ledger:
         whole = math.fsum(square for _, square in self.layers.values())
         return {"retained_safety": 1.0 + dot / whole, "cosine": dot / math.sqrt(size * square) if size * square > 0 else 0.0}
 
-    def worst_pulls(self, number: int, count: int) -> dict[str, float]:
-        """Retained safety of the weights in which one module, alone, leaves least of it."""
+    def retained_beside(self, number: int) -> dict[str, float]:
+        """Retained safety of each weight that the safety modules and this one change, with this one alone; least first."""
         shared = self.pulls.get(number, {})
         alone = {key: 1.0 + dot / self.layers[key][1] for key, (dot, _) in shared.items() if self.layers[key][1] > 0}
-        return dict(sorted(alone.items(), key=lambda item: item[1])[:count])
+        return dict(sorted(alone.items(), key=lambda item: item[1]))
 
     def retained(self) -> float:
         """rho over all weights; 1.0 for the safe base, 0 when something cancels the safety change out."""

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -24,11 +24,15 @@ Plan = dict[str, list[tuple[int, Change]]]  # by weight: the changes on it, each
 
 @dataclass(frozen=True)
 class Merged:
-    """Clones of the inputs with every module on them, and the report as a JSON-ready dict."""
+    """Clones of the inputs with every module on them, and the report as a JSON-ready dict.
+
+    `beside` is the retained safety of each weight with one module alone, by the module's name.
+    """
 
     model: ModelPatcher
     clip: object
     report: dict
+    beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def merge(
@@ -101,7 +105,9 @@ def merge(
             layers = {key: by_layer[key] for key in held if key in by_layer}
             lock = guard.Lock(entries_now, held, patcher.patches_uuid, report["retained_safety"], layers, names, foreign)
             guard.fasten(patcher, lock, is_clip=patcher is not merged[0])
-    return Merged(merged[0], merged_clip, report)
+    names_at = {number: entry.module.name for number, entry in enumerate(entries) if not entry.is_safety}
+    beside = {name: ledger.retained_beside(at) for at, name in {**names_at, EXISTING: "already on the model"}.items()}
+    return Merged(merged[0], merged_clip, report, {name: layers for name, layers in beside.items() if layers})
 
 
 def _plan(patcher: ModelPatcher, entries: Sequence[Entry], is_model: bool) -> Plan:

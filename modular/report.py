@@ -59,7 +59,7 @@ def _interference(number: int, ledger: Ledger) -> dict:
     found = ledger.interference(number)
     if found is None:
         return {"interference": None}
-    worst = {key: _number(rho) for key, rho in ledger.worst_pulls(number, WORST).items()}
+    worst = {key: _number(rho) for key, rho in list(ledger.retained_beside(number).items())[:WORST]}
     return {"interference": {name: _number(value) for name, value in found.items()} | {"worst_layers": worst}}
 
 

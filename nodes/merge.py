@@ -4,9 +4,10 @@ import comfy.model_management
 import comfy.utils
 from comfy_api.latest import io, ui
 
+from ..modular.interference import picture
 from ..modular.merge import CONFLICTS, merge
 from .settings import check_operator
-from .sockets import CATEGORY, SafetyLora, TaskLora, as_text
+from .sockets import CATEGORY, SafetyLora, TaskLora, as_image, as_text
 
 
 class ModularMerge(io.ComfyNode):
@@ -46,6 +47,9 @@ class ModularMerge(io.ComfyNode):
                 io.Model.Output(display_name="model", tooltip="The merged model, locked."),
                 io.Clip.Output(display_name="clip", tooltip="The merged text encoder, if one came in."),
                 io.String.Output(display_name="report", tooltip="What landed, and how much safety is left."),
+                io.Image.Output(
+                    display_name="interference", tooltip="Per layer, how each module pulls against the safety module."
+                ),
             ],
         )
 
@@ -62,4 +66,4 @@ class ModularMerge(io.ComfyNode):
         check_operator(safety)  # also what comes from a node that trains or seals
         merged = merge(model, safety, tasks or [], clip, foreign_changes, on_conflict, progress)
         report = as_text(merged.report)
-        return io.NodeOutput(merged.model, merged.clip, report, ui=ui.PreviewText(report))
+        return io.NodeOutput(merged.model, merged.clip, report, as_image(picture(merged.beside)), ui=ui.PreviewText(report))

@@ -8,7 +8,6 @@ from pathlib import Path
 import comfy.model_management
 import comfy.utils
 import folder_paths
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
 from PIL import Image
@@ -24,6 +23,7 @@ from ..training.prompts import encode_texts, lines_of
 from ..training.run import Job, Result
 from ..training.settings import OPTIMIZERS, PRECISIONS, SCHEDULES, SHARED
 from .load import output_path
+from .sockets import as_image
 
 logger = logging.getLogger(__name__)
 TEXTS_EVERY = 0.5  # seconds between two lines of progress on the node
@@ -174,5 +174,5 @@ def shown_result(train: Callable[[], Result]) -> tuple[Result, torch.Tensor, dic
     if result.progress.cancelled:
         logger.info("cancelled: %s holds what %s steps trained", result.module.name, result.progress.step)
         raise comfy.model_management.InterruptProcessingException()
-    plot = torch.from_numpy(np.asarray(result.plot, dtype=np.float32) / 255.0)[None]
+    plot = as_image(result.plot)
     return result, plot, ui.PreviewImage(plot).as_dict()

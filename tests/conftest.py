@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from modular_safety_lora.demo import assets
 from modular_safety_lora.demo.server import PACK, Server, place_models
-from modular_safety_lora.training import host
+from modular_safety_lora.modular import host
 
 # The repository's `nodes` folder must not stand before ComfyUI's nodes.py.
 sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != PACK]

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ..modular.host import enter_comfyui
 from .clock import Clock
-from .host import enter_comfyui
 from .processes import Share, enter
 from .prompts import encode_texts, lines_of
 from .settings import OPTIMIZERS, PRECISIONS, SCHEDULES, SHARED

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from modular_safety_lora.training.host import enter_comfyui
+from modular_safety_lora.modular.host import enter_comfyui
 
 enter_comfyui()
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]

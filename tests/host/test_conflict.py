@@ -1,10 +1,18 @@
 """Task modules that pull against the safety module: who is to blame, refusing, and projecting, against float64 formulas."""
 
+import json
+import subprocess
+import sys
+
 import formats
 import merging
 import pytest
 import torch
+from modular_safety_lora.demo import assets
 from modular_safety_lora.modular import guard, merge
+from modular_safety_lora.modular.interference import HELD, UNDONE, picture
+from PIL import Image, ImageColor
+from safetensors.torch import load_file, save_file
 
 KINDS = ("Lora", "Dora", "Loha", "Full")
 
@@ -105,3 +113,37 @@ def test_refuse_stops_the_merge_and_names_them(checkpoint, shapes, safety):
 def test_modules_on_other_layers_do_not_interfere(checkpoint, safety):
     elsewhere = formats.Lora(merging.shapes(checkpoint[0], *merging.CONVOLUTION), 3)
     assert merged(checkpoint, safety, [elsewhere], [1.0]).report["modules"][1]["interference"] is None
+
+
+def test_the_picture_shows_every_module_and_says_when_there_is_nothing(checkpoint, shapes, safety):
+    result = merged(checkpoint, safety, tasks_of(shapes, safety), (1.0, 1.0, 1.0, 1.0))
+    assert list(result.beside) == [f"{number}.safetensors" for number in range(4)]
+    worst = result.report["modules"][4]["interference"]["worst_layers"]
+    assert {key: result.beside["3.safetensors"][key] for key in worst} == pytest.approx(worst, abs=1e-5)
+    drawn = picture(result.beside)
+    colours = {colour for _, colour in drawn.getcolors(1 << 24)}
+    assert drawn.width == 1200 and ImageColor.getrgb(UNDONE) in colours and ImageColor.getrgb(HELD) in colours
+    assert picture({}).size == (900, 60)
+
+
+def test_the_command_line_looks_at_a_folder_of_loras(models, tmp_path):
+    loras, against = models / "loras", tmp_path / "against.safetensors"
+    tensors = load_file(loras / assets.SAFETY)
+    save_file({key: -value if "lora_B" in key else value for key, value in tensors.items()}, against)
+    save_file({"diffusion_model.nowhere.lora_A.weight": torch.ones(2, 2)}, tmp_path / "other.safetensors")
+    base = ["--checkpoint", models / "checkpoints" / assets.CHECKPOINT, "--safety-lora", loras / assets.SAFETY]
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "modular_safety_lora.modular.interference", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    done = run(loras, tmp_path, *base, "--output", tmp_path / "chart.png")
+    assert done.returncode == 1, done.stderr
+    lines = dict(line.split(": ", 1) for line in done.stdout.strip().splitlines())
+    assert lines["against.safetensors"].startswith("UNDOES the safety module; retained safety 0.000, cosine -1.000")
+    assert lines[assets.STYLE].startswith("works beside it") and assets.SAFETY not in lines
+    assert "1 of 1 task tensors do not fit" in lines["other.safetensors"]
+    assert Image.open(tmp_path / "chart.png").width == 1200
+    done = run(loras, *base, "--json")
+    assert done.returncode == 0
+    assert {json.loads(line)["name"] for line in done.stdout.splitlines()} == {assets.STYLE, assets.SUBJECT}

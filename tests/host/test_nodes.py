@@ -36,7 +36,7 @@ CONTRACT = {
             "foreign_changes": "COMBO",
             "on_conflict": "COMBO",
         },
-        [("model", "MODEL"), ("clip", "CLIP"), ("report", "STRING")],
+        [("model", "MODEL"), ("clip", "CLIP"), ("report", "STRING"), ("interference", "IMAGE")],
     ),
     "MSL_NudityAudit": (
         "Nudity Audit",

@@ -74,6 +74,7 @@ class Lock:
     retained: float
     by_layer: Mapping[str, float]
     names: tuple[str, ...]
+    digests: tuple[str, ...]
     policy: str
 
     def faults(self, patcher: ModelPatcher) -> list[str]:

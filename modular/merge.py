@@ -97,13 +97,16 @@ def merge(
     merged = [model.clone()] + ([] if clip is None else [merged_clip.patcher])
     for patcher, plan in zip(merged, plans, strict=True):
         _patch(patcher, plan, entries, sealed, more)
-    by_layer, names = ledger.retained_by_layer(), tuple(module.name for module in safety)
+    by_layer = ledger.retained_by_layer()
+    names, digests = (tuple(getattr(module, what) for module in safety) for what in ("name", "sha256"))
     for patcher, plan in zip(merged, plans, strict=True):
         held = {key: patcher.patches[key][-len(sealed[key]) :] for key in plan if sealed[key]}
         if held or patcher is merged[0]:
             entries_now = {key: list(values) for key, values in patcher.patches.items()}
             layers = {key: by_layer[key] for key in held if key in by_layer}
-            lock = guard.Lock(entries_now, held, patcher.patches_uuid, report["retained_safety"], layers, names, foreign)
+            lock = guard.Lock(
+                entries_now, held, patcher.patches_uuid, report["retained_safety"], layers, names, digests, foreign
+            )
             guard.fasten(patcher, lock, is_clip=patcher is not merged[0])
     names_at = {number: entry.module.name for number, entry in enumerate(entries) if not entry.is_safety}
     beside = {name: ledger.retained_beside(at) for at, name in {**names_at, EXISTING: "already on the model"}.items()}

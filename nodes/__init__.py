@@ -2,6 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from . import policy
 from .load import LoadSafetyLora, LoadTaskLora
 from .merge import ModularMerge
 from .nudity_audit import NudityAudit
@@ -11,7 +12,10 @@ from .train_task import TrainTaskLora
 
 
 class ModularSafetyExtension(ComfyExtension):
-    """All nodes of the pack."""
+    """All nodes of the pack, and the operator's policy when there is one."""
+
+    async def on_load(self) -> None:
+        policy.install()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [LoadSafetyLora, LoadTaskLora, ModularMerge, NudityAudit, SealSafetyLora, TrainSafetyLora, TrainTaskLora]

@@ -1,13 +1,19 @@
 """The operator's settings: `modular-safety-lora.json` in ComfyUI's user folder. Without it nothing changes.
 
-    {"trusted_keys": ["<Ed25519 public key in base64>", ...]}
+    {
+      "trusted_keys": ["<Ed25519 public key in base64>", ...],
+      "require_lock": true,
+      "allowed_safety": ["<seal of a safety module>", ...]
+    }
 
-A file that can't be read as this stops every safety module from loading: a typo must not switch a policy off.
+All of them are optional. `require_lock` and `allowed_safety` are read when ComfyUI starts, `trusted_keys` at every use. A
+file that can't be read as this stops every safety module from loading: a typo must not switch a policy off.
 """
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import folder_paths
@@ -27,6 +33,8 @@ class Operator:
     """What the operator of this ComfyUI demands; by default nothing."""
 
     trusted_keys: tuple[str, ...] = ()
+    require_lock: bool = False
+    allowed_safety: tuple[str, ...] = ()
 
 
 def operator() -> Operator:
@@ -36,16 +44,25 @@ def operator() -> Operator:
         return Operator()
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or found.keys() - {"trusted_keys"}:
-            raise SettingsError("it must be an object with trusted_keys, and nothing else")
-        keys = found.get("trusted_keys", [])
-        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-            raise SettingsError("trusted_keys must be a list of texts")
-        for key in keys:
+        known = {each.name for each in fields(Operator)}
+        if not isinstance(found, dict) or found.keys() - known:
+            raise SettingsError(f"it must be an object with {', '.join(sorted(known))}, and nothing else")
+        lists = {name: found.get(name, []) for name in ("trusted_keys", "allowed_safety")}
+        for name, texts in lists.items():
+            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                raise SettingsError(f"{name} must be a list of texts")
+        for key in lists["trusted_keys"]:
             check_key(key)
+        for digest in lists["allowed_safety"]:
+            if not re.fullmatch("[0-9a-f]{64}", digest):
+                raise SettingsError(f"{digest!r} in allowed_safety is no seal: it must be 64 digits, 0 to 9 and a to f")
+        if not isinstance(found.get("require_lock", False), bool):
+            raise SettingsError("require_lock must be true or false")
+        if lists["allowed_safety"] and not found.get("require_lock"):
+            raise SettingsError("allowed_safety needs require_lock to be true")
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyFileError, SettingsError) as error:
         raise SettingsError(f"{path}: {error}. No safety module loads until this file is mended or removed.") from error
-    return Operator(tuple(keys))
+    return Operator(**(found | {name: tuple(texts) for name, texts in lists.items()}))
 
 
 def check_operator(safety: Sequence[Module]) -> None:

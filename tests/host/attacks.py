@@ -4,8 +4,10 @@ Each is a function of a `Stage` and gives the `Run` that a person would then que
 gets past the lock and is declared in docs/threat-model.md, `BENIGN` must sample.
 """
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import comfy.hooks
 import comfy.sample
@@ -166,6 +168,13 @@ def clip_hooked(stage: Stage, made: comfy.hooks.HookGroup):
     return hooks.SetClipHooks().apply_hooks(stage.locked_clip, False, True, made)[0]
 
 
+def saved(stage: Stage):
+    """The merged model as ModelSave writes it and Load Diffusion Model reads it."""
+    with tempfile.TemporaryDirectory() as folder:
+        mixing.save_checkpoint(stage.locked, filename_prefix="saved", output_dir=folder)
+        return comfy.sd.load_diffusion_model(str(next(Path(folder).rglob("*.safetensors"))))
+
+
 BEYOND: dict[str, tuple[str, Callable[[Stage], Run]]] = {
     "KSampler on the base": (
         "the model that samples never went through Modular Merge",
@@ -187,6 +196,10 @@ BEYOND: dict[str, tuple[str, Callable[[Stage], Run]]] = {
     "CLIPTextEncode with the base's text encoder": (
         "a conditioning does not say which text encoder made it",
         lambda s: s.run(clip=s.base_clip),
+    ),
+    "ModelSave of the merged model, and Load Diffusion Model": (
+        "the file has the merged weights, safety change included, and no lock: what is put on them later goes unseen",
+        lambda s: s.run(saved(s)),
     ),
     "DualModelGuider on the base with the merged model as its second": (
         "the model that leads the guider never went through Modular Merge",

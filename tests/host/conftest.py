@@ -58,3 +58,25 @@ def trained(checkpoint, dataset, texts, tmp_path) -> Path:
 
     train_task(checkpoint[0], dataset, texts, Settings(steps=2, **merging.SMALL), Job(tmp_path / "task.safetensors"))
     return tmp_path / "task.safetensors"
+
+
+@pytest.fixture(scope="module")
+def stage(models, checkpoint, tmp_path_factory):
+    """A loras folder with a safety module that also changes the text encoder, and the same tensors as a stock LoRA."""
+    import folder_paths
+    from attacks import Stage
+    from modular_safety_lora.demo import assets
+    from modular_safety_lora.modular.files import load_safety, save_module
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("loras")
+    tensors = load_file(models / "loras" / assets.SAFETY) | assets.text_lora(5)
+    save_module(folder / "safety.safetensors", tensors, {"msl.base": "SD15"}, "safety")
+    save_file(tensors, folder / "stock.safetensors")
+    (folder / assets.STYLE).write_bytes((models / "loras" / assets.STYLE).read_bytes())
+    before = {kind: folder_paths.folder_names_and_paths[kind] for kind in ("loras", "checkpoints")}
+    for kind, place in (("loras", folder), ("checkpoints", models / "checkpoints")):
+        folder_paths.folder_names_and_paths[kind] = ([str(place)], before[kind][1])
+    safety = load_safety(folder / "safety.safetensors", "safety.safetensors")
+    yield Stage(*checkpoint, safety, "stock.safetensors", assets.STYLE, assets.CHECKPOINT)
+    folder_paths.folder_names_and_paths.update(before)

@@ -17,37 +17,18 @@ import comfy_extras.nodes_pag as pag
 import comfy_extras.nodes_sag as sag
 import comfy_extras.nodes_tcfg as tcfg
 import comfy_extras.nodes_tomesd as tomesd
-import folder_paths
 import formats
 import merging
 import pytest
 import torch
-from attacks import ATTACKS, BEYOND, Stage, load
+from attacks import ATTACKS, BEYOND, load
 from modular_safety_lora.demo import assets
 from modular_safety_lora.demo.server import PACK
 from modular_safety_lora.modular import guard, merge
-from modular_safety_lora.modular.files import load_safety, save_module
-from safetensors.torch import load_file, save_file
 
 import nodes
 
 DOCUMENT = PACK / "docs" / "threat-model.md"
-
-
-@pytest.fixture(scope="module")
-def stage(models, checkpoint, tmp_path_factory):
-    """A loras folder with a safety module that also changes the text encoder, and the same tensors as a stock LoRA."""
-    folder = tmp_path_factory.mktemp("loras")
-    tensors = load_file(models / "loras" / assets.SAFETY) | assets.text_lora(5)
-    save_module(folder / "safety.safetensors", tensors, {"msl.base": "SD15"}, "safety")
-    save_file(tensors, folder / "stock.safetensors")
-    (folder / assets.STYLE).write_bytes((models / "loras" / assets.STYLE).read_bytes())
-    before = {kind: folder_paths.folder_names_and_paths[kind] for kind in ("loras", "checkpoints")}
-    for kind, place in (("loras", folder), ("checkpoints", models / "checkpoints")):
-        folder_paths.folder_names_and_paths[kind] = ([str(place)], before[kind][1])
-    safety = load_safety(folder / "safety.safetensors", "safety.safetensors")
-    yield Stage(*checkpoint, safety, "stock.safetensors", assets.STYLE, assets.CHECKPOINT)
-    folder_paths.folder_names_and_paths.update(before)
 
 
 @pytest.fixture(autouse=True)
@@ -182,9 +163,10 @@ def one_layer(safety, name: str) -> dict[str, torch.Tensor]:
 
 
 def table() -> str:
-    rows = ["| what is done with stock nodes | the lock |", "| --- | --- |"]
-    rows += [f"| {name} | stops it |" for name in ATTACKS]
-    rows += [f"| {name} | **does not see it**: {reason} |" for name, (reason, _) in BEYOND.items()]
+    rows = ["| what is done with stock nodes | the lock | with `require_lock` |", "| --- | --- | --- |"]
+    rows += [f"| {name} | stops it | stops it |" for name in ATTACKS]
+    for name, (reason, _) in BEYOND.items():
+        rows.append(f"| {name} | **does not see it**: {reason} | {'does not see it' if 'CLIP' in name else 'stops it'} |")
     return "\n".join([*rows, "", "Works as without the lock: " + "; ".join(BENIGN) + "."])
 
 

@@ -1,17 +1,27 @@
 """The operator's settings file: trusted keys hold everywhere a safety module enters, and a typo switches nothing off."""
 
+import dataclasses
 import json
 
+import comfy_extras.nodes_model_merging as mixing
 import folder_paths
 import merging
 import pytest
 import torch
+from attacks import BEYOND
+from comfy.model_base import BaseModel
 from modular_safety_lora.demo import assets
 from modular_safety_lora.modular.files import ModuleFileError, load_safety
+from modular_safety_lora.modular.guard import SafetyError
+from modular_safety_lora.modular.merge import merge
 from modular_safety_lora.modular.signing import new_key, sign_file
+from modular_safety_lora.nodes import policy
 from modular_safety_lora.nodes.load import LoadSafetyLora
 from modular_safety_lora.nodes.merge import ModularMerge
 from modular_safety_lora.nodes.settings import FILE, SettingsError
+from modular_safety_lora.training.run import Job
+from modular_safety_lora.training.settings import Settings
+from modular_safety_lora.training.task import train_task
 
 
 @pytest.fixture
@@ -59,11 +69,14 @@ def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(place, tmp_pat
     ("content", "message"),
     [
         ("{", "Expecting property name"),
-        ("[]", "it must be an object with trusted_keys, and nothing else"),
-        ({"trusted_key": []}, "it must be an object with trusted_keys, and nothing else"),
+        ("[]", "it must be an object with allowed_safety, require_lock, trusted_keys, and nothing else"),
+        ({"trusted_key": []}, "it must be an object with allowed_safety, require_lock, trusted_keys, and nothing else"),
         ({"trusted_keys": "AAAA"}, "trusted_keys must be a list of texts"),
         ({"trusted_keys": [1]}, "trusted_keys must be a list of texts"),
         ({"trusted_keys": ["AAAA"]}, "must be 32 bytes in base64"),
+        ({"require_lock": 1}, "require_lock must be true or false"),
+        ({"require_lock": True, "allowed_safety": ["abc"]}, "'abc' in allowed_safety is no seal"),
+        ({"allowed_safety": ["0" * 64]}, "allowed_safety needs require_lock to be true"),
     ],
 )
 def test_a_settings_file_with_a_mistake_lets_nothing_through(place, model, content, message):
@@ -72,3 +85,62 @@ def test_a_settings_file_with_a_mistake_lets_nothing_through(place, model, conte
         load("unsigned")
     with pytest.raises(SettingsError, match="No safety module loads until this file is mended"):
         ModularMerge.execute(model, [merging.safety({"x": torch.ones(1)})])
+
+
+@pytest.fixture
+def held(place):
+    """Holds the policy of some settings for one test."""
+    taken_away = []
+
+    def hold(content) -> None:
+        place(content)
+        taken_away.append(policy.install())
+
+    yield hold
+    for each in taken_away:
+        each()
+
+
+def test_the_policy_is_off_by_default(place):
+    before = BaseModel.apply_model
+    policy.install()
+    place({"trusted_keys": []})
+    policy.install()
+    assert BaseModel.apply_model is before
+
+
+@pytest.mark.parametrize("name", [name for name in BEYOND if "CLIP" not in name])
+def test_what_the_lock_does_not_see_the_policy_refuses(stage, held, name):
+    held({"require_lock": True})
+    with pytest.raises(SafetyError, match="samples only from models that went through Modular Merge"):
+        BEYOND[name][1](stage)()
+    assert stage.run()().isfinite().all()
+
+
+def test_report_does_not_loosen_the_policy(stage, held):
+    held({"require_lock": True})
+    lenient = merge(stage.base, [stage.safety], (), stage.base_clip, foreign="report").model
+    assert stage.run(lenient)().isfinite().all()
+    with pytest.raises(SafetyError, match="is not whole on the model that samples"):
+        stage.run(mixing.ModelMergeSimple().merge(lenient, stage.base, 0.5)[0])()
+
+
+def test_only_allowed_safety_modules_count(stage, held):
+    held({"require_lock": True, "allowed_safety": [stage.safety.sha256]})
+    assert stage.run()().isfinite().all()
+    other = dataclasses.replace(stage.safety, name="other.safetensors", sha256="f" * 64)
+    with pytest.raises(SafetyError, match="other.safetensors is none of the 1 safety modules that this ComfyUI allows"):
+        dataclasses.replace(stage, safety=other).run()()
+
+
+def test_training_goes_on_under_the_policy(held, model, dataset, texts, tmp_path):
+    held({"require_lock": True})
+    job = Job(tmp_path / "task.safetensors")
+    assert train_task(model, dataset, texts, Settings(steps=1, **merging.SMALL), job).progress.step == 1
+
+
+def test_a_mistake_in_the_settings_refuses_to_sample(stage, held):
+    run = stage.run()
+    held("{")
+    with pytest.raises(SettingsError, match="No safety module loads until this file is mended"):
+        run()

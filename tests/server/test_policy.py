@@ -1,0 +1,50 @@
+"""A live ComfyUI whose operator demands the lock: the shipped workflow runs, and no graph samples without it."""
+
+import asyncio
+import json
+
+import pytest
+from modular_safety_lora.demo import assets
+from modular_safety_lora.demo.server import Server, place_models
+from modular_safety_lora.modular.files import load_safety
+
+
+@pytest.fixture(scope="module")
+def guarded(models, tmp_path_factory):
+    """A server with `require_lock` and the one allowed safety module in its settings."""
+    folder = tmp_path_factory.mktemp("guarded")
+    place_models(models, folder)
+    seal = load_safety(models / "loras" / assets.SAFETY, assets.SAFETY).sha256
+    (folder / "user").mkdir()
+    settings = json.dumps({"require_lock": True, "allowed_safety": [seal]})
+    (folder / "user" / "modular-safety-lora.json").write_text(settings, encoding="utf-8")
+    with Server(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def small(shipped_prompt) -> dict:
+    shipped_prompt["8"]["inputs"].update(width=64, height=64)
+    shipped_prompt["9"]["inputs"]["steps"] = 2
+    return shipped_prompt
+
+
+def test_the_shipped_workflow_runs(guarded, small):
+    outcome = asyncio.run(guarded.run(small))
+    assert outcome.error is None and outcome.outputs["12"]["images"]
+    assert "no model samples without a safety module" in guarded.log.read_text(errors="replace")
+
+
+def test_a_sampler_wired_past_the_merge_makes_no_picture(guarded, small):
+    small["9"]["inputs"]["model"] = ["1", 0]
+    outcome = asyncio.run(guarded.run(small))
+    assert "samples only from models that went through Modular Merge" in outcome.error["exception_message"]
+    assert not any("images" in shown for shown in outcome.outputs.values())
+
+
+def test_a_merge_that_starts_from_the_base_makes_no_picture(guarded, small):
+    inputs = {"model1": ["1", 0], "model2": ["5", 0], "ratio": 0.5}
+    small["20"] = {"class_type": "ModelMergeSimple", "inputs": inputs}
+    small["9"]["inputs"]["model"] = ["20", 0]
+    outcome = asyncio.run(guarded.run(small))
+    assert "went through Modular Merge" in outcome.error["exception_message"]

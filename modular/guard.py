@@ -11,6 +11,7 @@ from .measure import LAYER_THRESHOLD, THRESHOLD
 
 logger = logging.getLogger(__name__)
 KEY = "msl_lock"
+standing: dict[tuple[str, ...], str] = {}  # what the last check of a model with these safety modules found, under `report`
 
 
 class SafetyError(RuntimeError):
@@ -119,6 +120,7 @@ class Lock:
             lock = other.get_attachment(KEY)
             found += ["a second model without a safety module"] if lock is None else lock.faults(other)
         if not found:
+            standing.pop(self.names, None)
             return
         message = (
             f"The safety module ({', '.join(self.names)}) is not whole on the model that samples: {len(found)} findings "
@@ -127,6 +129,7 @@ class Lock:
         )
         if self.policy == "refuse":
             raise SafetyError(message)
+        standing[self.names] = message
         logger.warning("%s", message)
 
 

@@ -1,5 +1,6 @@
 """Retained safety in the report, what was on the model before, and the lock when sampling starts."""
 
+import json
 import logging
 
 import comfy.sample
@@ -12,6 +13,7 @@ import merging
 import pytest
 import torch
 from modular_safety_lora.modular import guard, merge
+from modular_safety_lora.nodes.nudity_audit import NudityAudit
 
 
 @pytest.fixture
@@ -113,6 +115,10 @@ def test_report_lets_it_run_and_says_so(checkpoint, safety, caplog):
     with caplog.at_level(logging.WARNING):
         sample(attacked, clip)
     assert "is not whole on the model that samples" in caplog.text
+    audited = lambda: json.loads(NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2])  # noqa: E731
+    assert "is not whole on the model that samples" in audited()["lock_findings"][0]
+    sample(merged, clip)
+    assert audited()["lock_findings"] == []
 
 
 def test_what_cannot_be_measured_before_the_merge_is_refused_or_reported(checkpoint, safety):

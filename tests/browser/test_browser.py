@@ -14,9 +14,10 @@ NODES = {
     "MSL_LoadTaskLora": NAME,
     "MSL_ModularMerge": NAME,
     "MSL_NudityAudit": NAME,
+    "MSL_SealSafetyLora": None,
     "MSL_TrainSafetyLora": SAFETY,
     "MSL_TrainTaskLora": TASK,
-}  # and the workflow that each is looked at in
+}  # and the workflow that each is looked at in; None: it is in no workflow, and put into an empty graph
 READY = "!!(window.app?.vueAppReady && LiteGraph.registered_node_types['MSL_ModularMerge'])"
 QUIET = [
     "--no-sandbox",
@@ -54,9 +55,12 @@ def page(browser, server):
     return page
 
 
-def open_workflow(page, name: str) -> None:
-    """Open a shipped workflow from the Templates' address, unless it is open."""
-    if getattr(page, "workflow", None) != name:
+def open_workflow(page, name: str | None) -> None:
+    """Open a shipped workflow from the Templates' address, unless it is open; None empties the graph."""
+    if name is None:
+        page.evaluate("() => app.graph.clear()")
+        page.workflow = None
+    elif getattr(page, "workflow", None) != name:
         page.console.clear()
         address = f"/api/workflow_templates/{PACK_NAME}/{name}.json"
         page.evaluate("async (address) => app.loadGraphData(await (await fetch(address)).json())", address)
@@ -85,7 +89,17 @@ def look_at(page, node_id: int, file: str, scale: float = 1.4) -> None:
 
 
 def node_of(page, node_type: str) -> int:
-    return page.evaluate("(type) => app.graph._nodes.find((node) => node.type === type).id", node_type)
+    """The number of the first node of a type; a graph that has none gets one."""
+    return page.evaluate(
+        """(type) => {
+            const found = app.graph._nodes.find((node) => node.type === type)
+            if (found) return found.id
+            const made = LiteGraph.createNode(type)
+            app.graph.add(made)
+            return made.id
+        }""",
+        node_type,
+    )
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

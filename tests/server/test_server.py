@@ -13,7 +13,7 @@ from modular_safety_lora.demo.__main__ import photograph_prompt
 from modular_safety_lora.demo.server import PACK_NAME, PromptRefused, Server
 from modular_safety_lora.modular.files import load_safety, save_module
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 WORKFLOWS = ("Modular merge and audit", "Train a safety LoRA", "Train a task LoRA beside it")
 NODES = [f"MSL_{name}" for name in ("LoadSafetyLora", "LoadTaskLora", "ModularMerge", "NudityAudit")]
@@ -133,6 +133,21 @@ def test_a_safety_tensor_of_the_wrong_shape_makes_no_picture(server, shipped_pro
     message = failure(run(server, shipped_prompt, n2__lora_name=name))
     assert message.startswith(f"misshapen.safetensors: 2 of {len(sealed_tensors)} safety tensors")
     assert key.replace("lora_B", "lora_A") in message and "on a weight of (320, 768)" in message
+
+
+def test_a_stock_lora_is_sealed_and_then_loads_as_a_safety_module(server, shipped_prompt, sealed_tensors):
+    loras = server.folder / "models" / "loras"
+    save_file(sealed_tensors, loras / "eraser.safetensors")
+    inputs = {"lora_name": "eraser.safetensors", "concept": "nudity", "strength": 0.9, "save_as": "sealed-here"}
+    try:
+        outcome = asyncio.run(server.run({"1": {"class_type": "MSL_SealSafetyLora", "inputs": inputs}}))
+        assert outcome.error is None
+        digest = load_safety(loras / "sealed-here.safetensors", "s").sha256
+        assert outcome.outputs["1"]["text"] == [digest] or digest in str(outcome.outputs)
+        assert run(server, shipped_prompt, n2__lora_name="sealed-here.safetensors", n2__sha256=digest).error is None
+    finally:
+        for name in ("eraser", "sealed-here"):
+            (loras / f"{name}.safetensors").unlink(missing_ok=True)
 
 
 def test_a_damaged_safety_module_makes_no_picture(server, shipped_prompt, put, models):

@@ -97,20 +97,39 @@ def merge(
     merged = [model.clone()] + ([] if clip is None else [merged_clip.patcher])
     for patcher, plan in zip(merged, plans, strict=True):
         _patch(patcher, plan, entries, sealed, more)
-    by_layer = ledger.retained_by_layer()
-    names, digests = (tuple(getattr(module, what) for module in safety) for what in ("name", "sha256"))
-    for patcher, plan in zip(merged, plans, strict=True):
-        held = {key: patcher.patches[key][-len(sealed[key]) :] for key in plan if sealed[key]}
-        if held or patcher is merged[0]:
-            entries_now = {key: list(values) for key, values in patcher.patches.items()}
-            layers = {key: by_layer[key] for key in held if key in by_layer}
-            lock = guard.Lock(
-                entries_now, held, patcher.patches_uuid, report["retained_safety"], layers, names, digests, foreign
-            )
+        if any(sealed[key] for key in plan) or patcher is merged[0]:
+            lock = _lock(patcher, plan, sealed, safety, ledger, report["retained_safety"], foreign)
             guard.fasten(patcher, lock, is_clip=patcher is not merged[0])
-    names_at = {number: entry.module.name for number, entry in enumerate(entries) if not entry.is_safety}
-    beside = {name: ledger.retained_beside(at) for at, name in {**names_at, EXISTING: "already on the model"}.items()}
-    return Merged(merged[0], merged_clip, report, {name: layers for name, layers in beside.items() if layers})
+    return Merged(merged[0], merged_clip, report, _beside(entries, ledger))
+
+
+def _lock(
+    patcher: ModelPatcher,
+    plan: Plan,
+    sealed: Mapping[str, list[Change]],
+    safety: Sequence[Module],
+    ledger: Ledger,
+    retained: float,
+    foreign: str,
+) -> guard.Lock:
+    """What must stay as it is on a patched clone: all its entries, and the safety changes, which are each weight's last."""
+    return guard.Lock(
+        entries={key: list(values) for key, values in patcher.patches.items()},
+        safety={key: patcher.patches[key][-len(sealed[key]) :] for key in plan if sealed[key]},
+        patches_uuid=patcher.patches_uuid,
+        retained=retained,
+        by_layer={key: rho for key, rho in ledger.retained_by_layer().items() if key in plan},
+        names=tuple(module.name for module in safety),
+        digests=tuple(module.sha256 for module in safety),
+        policy=foreign,
+    )
+
+
+def _beside(entries: Sequence[Entry], ledger: Ledger) -> dict[str, dict[str, float]]:
+    """Retained safety of each weight with one module alone, for every module that changes such a weight."""
+    names = {number: entry.module.name for number, entry in enumerate(entries) if not entry.is_safety}
+    found = {name: ledger.retained_beside(at) for at, name in {**names, EXISTING: "already on the model"}.items()}
+    return {name: layers for name, layers in found.items() if layers}
 
 
 def _plan(patcher: ModelPatcher, entries: Sequence[Entry], is_model: bool) -> Plan:

@@ -126,10 +126,9 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if options.output is None:
             raise ValueError("Name the file to write with --output.")
-        into = options.output
         several = len(files) > 1 or options.paths[0].is_dir()
         for path in files:
-            output = into / path.name if several else into
+            output = options.output / path.name if several else options.output
             digest = seal_file(path, output, options.concept, options.strength, options.base)
             print(f"{output}: sealed, sha256 {digest}")
     except (ValueError, OSError) as error:

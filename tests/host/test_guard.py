@@ -108,6 +108,11 @@ def test_what_undoes_the_safety_change_after_the_merge_stops_sampling(checkpoint
     sample(merged, clip)  # the next run works
 
 
+def audited_findings() -> list[str]:
+    """What the report of a Nudity Audit says of the lock."""
+    return json.loads(NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2])["lock_findings"]
+
+
 def test_report_lets_it_run_and_says_so(checkpoint, safety, caplog):
     model, clip = checkpoint
     merged = merge.merge(model, [merging.safety(safety.tensors())], foreign="report").model
@@ -115,10 +120,9 @@ def test_report_lets_it_run_and_says_so(checkpoint, safety, caplog):
     with caplog.at_level(logging.WARNING):
         sample(attacked, clip)
     assert "is not whole on the model that samples" in caplog.text
-    audited = lambda: json.loads(NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2])  # noqa: E731
-    assert "is not whole on the model that samples" in audited()["lock_findings"][0]
+    assert "is not whole on the model that samples" in audited_findings()[0]
     sample(merged, clip)
-    assert audited()["lock_findings"] == []
+    assert audited_findings() == []
 
 
 def test_what_cannot_be_measured_before_the_merge_is_refused_or_reported(checkpoint, safety):

@@ -1,24 +1,36 @@
-"""NudeNet on ComfyUI images: float 0..1 in, the package's own detections out."""
+"""The interface of detectors: pictures in, detections out; and how long runs of pictures go through one."""
 
-import functools
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
-INSTALL_HINT = (
-    "The Nudity Audit needs NudeNet, onnxruntime and OpenCV, and {missing} is not installed. Run `python install.py` in the "
-    "pack's folder with ComfyUI's Python: it adds what is missing and leaves every installed build as it is."
-)
+BATCH_BYTES = 200_000_000  # of pictures: a batch of large ones is cut short
 
 
-class DetectorMissing(ImportError):
-    """NudeNet, or something it needs, is not installed."""
+class Detector(Protocol):
+    """What the audit asks of a detector; `docs/detectors.md` shows one in ten lines.
+
+    `classes` are the names it may give, `floor` the score below which it reports nothing, `batch` how many pictures it
+    wants at a time, `provider` what it runs on. A detection is `{"class": str, "score": float in 0..1,
+    "box": [x, y, w, h] in whole pixels}`; a detector without boxes gives the whole picture's.
+    """
+
+    name: str
+    version: str
+    classes: tuple[str, ...]
+    floor: float
+    batch: int
+    provider: str
+
+    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
+        """The detections of each RGB picture, uint8 (H, W, 3), best first."""
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """A ComfyUI image (H, W, C), float 0..1, as the uint8 array (H, W, 3 or 4) that SaveImage would write.
 
-    A float picture given to NudeNet as it is looks black to the network, which then finds nothing.
+    A float picture given to a detector as it is looks black to the network, which then finds nothing.
     """
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
         raise ValueError(f"An image must be height x width x 1, 3 or 4 channels; this one is {image.shape}.")
@@ -28,25 +40,35 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
-def detect(pixels: np.ndarray, channel_order: str = "rgb") -> list[dict]:
-    """NudeNet's detections on one picture: `class`, `score`, `box` [x, y, w, h] in pixels.
+def detections(
+    detector: Detector,
+    pictures: Iterable[np.ndarray],
+    channel_order: str = "rgb",
+    progress: Callable[[int], None] = lambda done: None,
+) -> Iterator[list[dict]]:
+    """Each picture's detections, in order; no more than a batch of pictures, or 200 MB, is held at a time.
 
-    `pixels` is uint8 (H, W, 3 or 4) in RGB(A). `bgr` repeats what NudeNet 3.4 sees when it opens the picture itself.
+    Pictures are uint8 (H, W, 3 or 4), RGB(A). `bgr` swaps red and blue: what NudeNet 3.4 sees when it opens a file itself.
+    `progress` is called with the count after each batch, and may raise to stop.
     """
-    if channel_order == "bgr":
-        pixels = np.ascontiguousarray(pixels[:, :, 2::-1])
-    return _detector().detect(pixels)
+    order = slice(2, None, -1) if channel_order == "bgr" else slice(0, 3)
+    done = 0
+    for batch in _batches((np.ascontiguousarray(picture[:, :, order]) for picture in pictures), detector.batch):
+        found = detector.detect(batch)
+        if len(found) != len(batch):
+            raise ValueError(f"{detector.name} gave {len(found)} results for {len(batch)} pictures.")
+        yield from found
+        done += len(batch)
+        progress(done)
 
 
-def detector_version() -> str:
-    """The installed version of NudeNet."""
-    return version("nudenet")
-
-
-@functools.cache
-def _detector():
-    try:
-        from nudenet import NudeDetector
-    except ImportError as error:
-        raise DetectorMissing(INSTALL_HINT.format(missing=error.name or error)) from error
-    return NudeDetector()
+def _batches(pictures: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    batch, held = [], 0
+    for picture in pictures:
+        batch.append(picture)
+        held += picture.nbytes
+        if len(batch) == size or held > BATCH_BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch

@@ -1,10 +1,12 @@
-"""Counting rules: which NudeNet classes count, from which score, in which channel order. The data is presets.json."""
+"""Counting rules: which classes of which detector count, from which score, and in what unit. The data is presets.json."""
 
 import json
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+NUDENET = "NudeNet"
 # The classes of NudeNet 3.4, in the order of its network's outputs.
 CLASSES = (
     "FEMALE_GENITALIA_COVERED",
@@ -26,7 +28,36 @@ CLASSES = (
     "FEMALE_BREAST_COVERED",
     "BUTTOCKS_COVERED",
 )
+# NudeNet 2's names; it had none for ANUS_COVERED and ARMPITS_COVERED.
+V2_NAMES = {
+    "COVERED_GENITALIA_F": "FEMALE_GENITALIA_COVERED",
+    "FACE_F": "FACE_FEMALE",
+    "EXPOSED_BUTTOCKS": "BUTTOCKS_EXPOSED",
+    "EXPOSED_BREAST_F": "FEMALE_BREAST_EXPOSED",
+    "EXPOSED_GENITALIA_F": "FEMALE_GENITALIA_EXPOSED",
+    "EXPOSED_BREAST_M": "MALE_BREAST_EXPOSED",
+    "EXPOSED_ANUS": "ANUS_EXPOSED",
+    "EXPOSED_FEET": "FEET_EXPOSED",
+    "COVERED_BELLY": "BELLY_COVERED",
+    "COVERED_FEET": "FEET_COVERED",
+    "EXPOSED_ARMPITS": "ARMPITS_EXPOSED",
+    "FACE_M": "FACE_MALE",
+    "EXPOSED_BELLY": "BELLY_EXPOSED",
+    "EXPOSED_GENITALIA_M": "MALE_GENITALIA_EXPOSED",
+    "COVERED_BREAST_F": "FEMALE_BREAST_COVERED",
+    "COVERED_BUTTOCKS": "BUTTOCKS_COVERED",
+}
+UNITS = {
+    "images": "pictures with at least one counted detection",
+    "detections": "counted detections",
+    "images per class": "pictures with at least one counted detection, by class",
+}
+ORDERS = ("rgb", "bgr")
 _GROUPS = {"all": CLASSES, "exposed": tuple(name for name in CLASSES if name.endswith("_EXPOSED"))}
+
+
+class PresetError(ValueError):
+    """A counting rule can't be used as it is written."""
 
 
 @dataclass(frozen=True)
@@ -36,51 +67,110 @@ class Preset:
     name: str
     title: str
     source: str
-    unit: str
-    channel_order: str
     thresholds: dict[str, float]
+    unit: str = "images"
+    channel_order: str = "rgb"
+    detector: str = NUDENET
 
     def counts(self, detected_class: str, score: float) -> bool:
         return detected_class in self.thresholds and score >= self.thresholds[detected_class]
 
 
-def _read() -> dict[str, Preset]:
-    data = json.loads(Path(__file__).with_name("presets.json").read_text(encoding="utf-8"))
-    for rules in data.values():
-        if isinstance(rules["thresholds"], str):
-            group, threshold = rules["thresholds"].split()
-            rules["thresholds"] = dict.fromkeys(_GROUPS[group], float(threshold))
-    return {name: Preset(name, **rules) for name, rules in data.items()}
+def read_presets(data: Mapping, file: str) -> dict[str, Preset]:
+    """The presets of a JSON object, by name; NudeNet 2's class names are read as NudeNet 3's.
+
+    `thresholds` is an object, or a text for NudeNet: `exposed 0.45`, `all 0.25`. Raises PresetError naming `file`.
+    """
+    if not isinstance(data, Mapping):
+        raise PresetError(f"{file}: presets must be an object, a name and a rule for each.")
+    return {name: _preset(name, rules, f"{file}: the preset {name!r}") for name, rules in data.items()}
 
 
-PRESETS = _read()
+def load_presets(path: Path) -> dict[str, Preset]:
+    """The presets of a file. Raises PresetError."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PresetError(f"{path}: this can't be read as presets ({error}).") from error
+    return read_presets(data, str(path))
 
 
-def choose(name: str, threshold: float = 0.0, classes: str = "") -> Preset:
+def choose(
+    name: str,
+    threshold: float = 0.0,
+    classes: str = "",
+    presets: Mapping[str, Preset] | None = None,
+    known: Sequence[str] = CLASSES,
+) -> Preset:
     """The preset `name`, with another threshold for all its classes (0 keeps its own) or other classes.
 
-    `classes` is a comma-separated list of NudeNet classes, each with its own threshold if given as `CLASS=0.6`.
-    Raises ValueError for unknown names and for thresholds outside 0..1.
+    `classes` is a comma-separated list of the detector's classes (`known`), each with its own threshold if given as
+    `CLASS=0.6`. Raises PresetError for unknown names and for thresholds outside 0..1.
     """
-    if name not in PRESETS:
-        raise ValueError(f"There is no audit preset {name!r}; there are {', '.join(PRESETS)}.")
-    preset = PRESETS[name]
+    presets = PRESETS if presets is None else presets
+    if name not in presets:
+        raise PresetError(f"There is no audit preset {name!r}; there are {', '.join(presets)}.")
+    preset = presets[name]
     if classes.strip():
         fallback = threshold or min(preset.thresholds.values())
-        preset = replace(preset, thresholds=dict(_one_class(item, fallback) for item in classes.split(",") if item.strip()))
+        chosen = dict(_one_class(item, fallback, known) for item in classes.split(",") if item.strip())
+        preset = replace(preset, thresholds=chosen)
     elif threshold:
         preset = replace(preset, thresholds=dict.fromkeys(preset.thresholds, threshold))
     for label, value in [("threshold", threshold), *preset.thresholds.items()]:
-        if not (math.isfinite(value) and 0.0 <= value <= 1.0):
-            raise ValueError(f"The threshold of {label} is {value}; it must lie between 0 and 1.")
+        _check_score(label, value, "")
+    unknown = [label for label in preset.thresholds if label not in known]
+    if unknown:
+        raise PresetError(
+            f"The preset {name!r} counts {len(unknown)} classes that {preset.detector} has not (first: {unknown[0]}); "
+            f"it has {', '.join(known)}."
+        )
     return preset
 
 
-def _one_class(item: str, fallback: float) -> tuple[str, float]:
-    name, _, value = (part.strip() for part in item.partition("="))
-    if name.upper() not in CLASSES:
-        raise ValueError(f"NudeNet has no class {name!r}; it has {', '.join(CLASSES)}.")
+def _preset(name: str, rules: Mapping, where: str) -> Preset:
+    known = {each.name for each in fields(Preset)} - {"name"}
+    if not isinstance(rules, Mapping) or rules.keys() - known or "thresholds" not in rules:
+        raise PresetError(f"{where} must have `thresholds`, and may have {', '.join(sorted(known - {'thresholds'}))}.")
+    thresholds = rules["thresholds"]
+    if isinstance(thresholds, str):
+        group, _, score = thresholds.partition(" ")
+        if group not in _GROUPS:
+            raise PresetError(f"{where} counts {group!r}; as a text there are {', '.join(_GROUPS)}, followed by a score.")
+        thresholds = dict.fromkeys(_GROUPS[group], _number(score, where))
+    if not isinstance(thresholds, Mapping) or not thresholds:
+        raise PresetError(f"{where} counts no class.")
+    for label, value in thresholds.items():
+        _check_score(label, value, f"{where}: ")
+    texts = {key: rules[key] for key in known - {"thresholds"} if key in rules}
+    if not all(isinstance(text, str) for text in texts.values()):
+        raise PresetError(f"{where}: {', '.join(texts)} must be texts.")
+    for key, there in (("unit", UNITS), ("channel_order", ORDERS)):
+        if key in texts and texts[key] not in there:
+            raise PresetError(f"{where} has the {key} {texts[key]!r}; there are {', '.join(there)}.")
+    thresholds = {V2_NAMES.get(label, label): float(value) for label, value in thresholds.items()}
+    return Preset(name, **{"title": name, "source": "a preset of your own"} | texts, thresholds=thresholds)
+
+
+def _one_class(item: str, fallback: float, known: Sequence[str]) -> tuple[str, float]:
+    given, _, value = (part.strip() for part in item.partition("="))
+    upper = V2_NAMES.get(given.upper(), given.upper())
+    name = next((each for each in known if each.upper() == upper), None)
+    if name is None:
+        raise PresetError(f"The detector has no class {given!r}; it has {', '.join(known)}.")
+    return name, _number(value, given) if value else fallback
+
+
+def _number(text: str, what: str) -> float:
     try:
-        return name.upper(), float(value) if value else fallback
+        return float(text)
     except ValueError as error:
-        raise ValueError(f"The threshold of {name} is {value!r}; it must be a number between 0 and 1.") from error
+        raise PresetError(f"The threshold of {what} is {text!r}; it must be a number between 0 and 1.") from error
+
+
+def _check_score(label: str, value, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and 0 <= value <= 1):
+        raise PresetError(f"{where}The threshold of {label} is {value!r}; it must lie between 0 and 1.")
+
+
+PRESETS = load_presets(Path(__file__).with_name("presets.json"))

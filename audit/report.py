@@ -1,55 +1,53 @@
 """Audit reports: detections with what counts, and a summary with rates and their 95 % Wilson intervals."""
 
-import math
-from collections.abc import Callable, Iterable
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from .detector import detect, detector_version, to_uint8
-from .presets import Preset
+from .detector import Detector, detections, to_uint8
+from .detectors import find
+from .presets import UNITS, Preset
+from .stats import kappa, wilson
 
 NOTHING = "nothing detected at these thresholds"
 
 
-def wilson(hits: int, total: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927), 95 % by default; (0, 1) when nothing was counted."""
-    if total == 0:
-        return 0.0, 1.0
-    rate = hits / total
-    centre = rate + z * z / (2 * total)
-    spread = z * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+def audit(
+    images: Iterable[np.ndarray],
+    preset: Preset,
+    progress: Callable[[int], None] = lambda done: None,
+    second: Preset | None = None,
+    detector: Detector | None = None,
+) -> dict:
+    """Audit ComfyUI images (each H, W, C, float 0..1) under a preset; a JSON-ready report of `images` and `summary`.
+
+    `images` may be of any length and is read in small batches. A `second` preset is a second opinion: what its detector
+    found stands in each image's `second`, the agreement in the summary; it never changes what is flagged. `detector` takes
+    the place of the one that the preset names.
+    """
+    first, other = detector or find(preset.detector), find(second.detector) if second else None
+    pixels = map(to_uint8, images)
+    if second is None:
+        results = [judge(found, preset) for found in detections(first, pixels, preset.channel_order, progress)]
+    else:
+        pixels, again = itertools.tee(pixels)  # neither is ever more than a batch ahead
+        ours, theirs = (
+            detections(first, pixels, preset.channel_order, progress),
+            detections(other, again, second.channel_order),
+        )
+        results = [
+            judge(found, preset) | {"second": judge(opinion, second)} for found, opinion in zip(ours, theirs, strict=True)
+        ]
+    return {"images": results, "summary": Tally(preset, first, second, other).of(results).summary()}
 
 
-def audit(images: Iterable[np.ndarray], preset: Preset, progress: Callable[[int], None] = lambda done: None) -> dict:
-    """Audit ComfyUI images (each H, W, C, float 0..1) under a preset; a JSON-ready report of `images` and `summary`."""
-    results = []
-    for image in images:
-        results.append(_judge(detect(to_uint8(image), preset.channel_order), preset))
-        progress(len(results))
-    return {"images": results, "summary": summarise(results, preset)}
-
-
-def summarise(results: list[dict], preset: Preset) -> dict:
-    """Counts and rates over the images of a report."""
-    total, flagged = len(results), sum(result["flagged"] for result in results)
-    low, high = wilson(flagged, total)
-    return {
-        "verdict": f"{flagged} of {total} flagged" if flagged else NOTHING,
-        "images": total,
-        "flagged": flagged,
-        "flagged_rate": flagged / total if total else 0.0,
-        "flagged_rate_95": [round(low, 6), round(high, 6)],
-        "classes": {name: _class_summary(name, results) for name in preset.thresholds},
-        "preset": preset.name,
-        "source": preset.source,
-        "thresholds": preset.thresholds,
-        "unit": preset.unit,
-        "channel_order": preset.channel_order,
-        "detector": "NudeNet",
-        "detector_version": detector_version(),
-    }
+def judge(found: Sequence[dict], preset: Preset) -> dict:
+    """One image's result: its detections, each with whether it is `counted`, the `reasons`, and whether it is `flagged`."""
+    marked = [{**each, "counted": preset.counts(each["class"], each["score"])} for each in found]
+    reasons = sorted({each["class"] for each in marked if each["counted"]})
+    return {"flagged": bool(reasons), "reasons": reasons, "detections": marked}
 
 
 def counted(result: dict) -> list[dict]:
@@ -57,13 +55,80 @@ def counted(result: dict) -> list[dict]:
     return [found for found in result["detections"] if found["counted"]]
 
 
-def _judge(detections: list[dict], preset: Preset) -> dict:
-    marked = [{**found, "counted": preset.counts(found["class"], found["score"])} for found in detections]
-    reasons = sorted({found["class"] for found in marked if found["counted"]})
-    return {"flagged": bool(reasons), "reasons": reasons, "detections": marked}
+class Tally:
+    """Counts over results as they come, so that millions need no list; `summary` is the report's."""
+
+    def __init__(self, preset: Preset, detector: Detector, second: Preset | None = None, other: Detector | None = None):
+        self.preset, self.detector, self.second, self.other = preset, detector, second, other
+        self.total = self.flagged = 0
+        self.detections, self.images, self.agreement = Counter(), Counter(), Counter()
+
+    def of(self, results: Iterable[dict]) -> "Tally":
+        for result in results:
+            self.add(result)
+        return self
+
+    def add(self, result: dict) -> None:
+        self.total += 1
+        self.flagged += result["flagged"]
+        classes = Counter(found["class"] for found in counted(result))
+        self.detections.update(classes)
+        self.images.update(classes.keys())
+        if self.second:
+            self.agreement[result["flagged"], result["second"]["flagged"]] += 1
+
+    def summary(self) -> dict:
+        preset, total = self.preset, self.total
+        low, high = wilson(self.flagged, total)
+        return {
+            "verdict": self._verdict(),
+            "images": total,
+            "flagged": self.flagged,
+            "flagged_rate": self.flagged / total if total else 0.0,
+            "flagged_rate_95": [round(low, 6), round(high, 6)],
+            "counted_detections": self.detections.total(),
+            "classes": {name: self._class(name) for name in preset.thresholds},
+            "preset": preset.name,
+            "source": preset.source,
+            "thresholds": preset.thresholds,
+            "unit": UNITS[preset.unit],
+            "channel_order": preset.channel_order,
+            **_named(self.detector),
+            **({"second_opinion": self._opinion()} if self.second else {}),
+        }
+
+    def _verdict(self) -> str:
+        if not self.flagged:
+            return NOTHING
+        images = f"{self.flagged} of {self.total} flagged"
+        return f"{self.detections.total()} detections; {images}" if self.preset.unit == "detections" else images
+
+    def _class(self, name: str) -> dict:
+        images, total = self.images[name], self.total
+        low, high = wilson(images, total)
+        return {
+            "count": self.detections[name],
+            "images": images,
+            "rate": images / total if total else 0.0,
+            "rate_95": [round(low, 6), round(high, 6)],
+        }
+
+    def _opinion(self) -> dict:
+        counts = [self.agreement[pair] for pair in ((True, True), (True, False), (False, True), (False, False))]
+        agreed = kappa(*counts)
+        return {
+            "preset": self.second.name,
+            **_named(self.other),
+            **dict(zip(("both", "only_first", "only_second", "neither"), counts, strict=True)),
+            "agreement": (counts[0] + counts[3]) / self.total if self.total else 1.0,
+            "kappa": None if agreed is None else round(agreed, 6),
+        }
 
 
-def _class_summary(name: str, results: list[dict]) -> dict:
-    per_image = [sum(found["class"] == name for found in counted(result)) for result in results]
-    with_hits = sum(count > 0 for count in per_image)
-    return {"count": sum(per_image), "images": with_hits, "rate": with_hits / len(results) if results else 0.0}
+def _named(detector: Detector) -> dict:
+    return {
+        "detector": detector.name,
+        "detector_version": detector.version,
+        "detector_floor": detector.floor,
+        "provider": detector.provider,
+    }

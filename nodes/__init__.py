@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from . import policy
+from .compare_audits import CompareAudits
 from .load import LoadSafetyLora, LoadTaskLora
 from .merge import ModularMerge
 from .nudity_audit import NudityAudit
@@ -18,4 +19,13 @@ class ModularSafetyExtension(ComfyExtension):
         policy.install()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [LoadSafetyLora, LoadTaskLora, ModularMerge, NudityAudit, SealSafetyLora, TrainSafetyLora, TrainTaskLora]
+        return [
+            CompareAudits,
+            LoadSafetyLora,
+            LoadTaskLora,
+            ModularMerge,
+            NudityAudit,
+            SealSafetyLora,
+            TrainSafetyLora,
+            TrainTaskLora,
+        ]

@@ -1,13 +1,12 @@
 """Nudity Audit."""
 
-import comfy.model_management
-import comfy.utils
 from comfy_api.latest import io, ui
 
 from ..audit import censor
-from ..audit.presets import PRESETS, choose
 from ..audit.report import audit
 from ..modular.guard import standing
+from .audits import NO_OPINION, detector_of, meter, opinion_input, opinion_of, preset_input, rules_of
+from .settings import demands
 from .sockets import CATEGORY, as_text
 
 
@@ -29,12 +28,7 @@ class NudityAudit(io.ComfyNode):
             search_aliases=["nsfw", "nudenet", "safety checker", "content filter", "censor"],
             inputs=[
                 io.Image.Input("images", tooltip="The pictures; every one of a batch is looked at."),
-                io.Combo.Input(
-                    "preset",
-                    options=list(PRESETS),
-                    default="strict",
-                    tooltip="Which classes count, and from which score. The help page has the table.",
-                ),
+                preset_input(),
                 io.Float.Input(
                     "threshold",
                     default=0.0,
@@ -57,6 +51,7 @@ class NudityAudit(io.ComfyNode):
                     tooltip="Count these classes instead of the preset's, separated by commas. "
                     "FACE_FEMALE=0.4 gives a class its own score.",
                 ),
+                opinion_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The pictures, changed as the action says."),
@@ -68,15 +63,16 @@ class NudityAudit(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images, preset: str, threshold: float, action: str, classes: str = "") -> io.NodeOutput:
-        rules = choose(preset, threshold, classes)
-        bar = comfy.utils.ProgressBar(len(images))
+    def fingerprint_inputs(cls, **_) -> str:
+        return demands()  # presets and detectors of the settings
 
-        def progress(done: int) -> None:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            bar.update_absolute(done)
-
-        result = audit((image.numpy(force=True) for image in images), rules, progress)
+    @classmethod
+    def execute(
+        cls, images, preset: str, threshold: float, action: str, classes: str = "", second_opinion: str = NO_OPINION
+    ) -> io.NodeOutput:
+        rules, second = rules_of(preset, threshold, classes), opinion_of(second_opinion)
+        pictures = (image.numpy(force=True) for image in images)
+        result = audit(pictures, rules, meter(len(images)), second, detector_of(rules))
         result["lock_findings"] = list(standing.values())  # pictures do not say which model made them
         summary, report = result["summary"], as_text(result)
         passed = summary["flagged"] == 0

@@ -3,17 +3,21 @@
     {
       "trusted_keys": ["<Ed25519 public key in base64>", ...],
       "require_lock": true,
-      "allowed_safety": ["<seal of a safety module>", ...]
+      "allowed_safety": ["<seal of a safety module>", ...],
+      "detectors": {"<name>": {"kind": "yolo" or "classifier", "file": "<ONNX file>", "classes": [...], ...}, ...},
+      "audit_presets": {"<name>": {"thresholds": {"<class>": 0.5, ...}, ...}, ...} or "<file with such an object>",
+      "audit_provider": "auto", "cpu", "cuda", ...
     }
 
-All of them are optional. `require_lock` and `allowed_safety` are read when ComfyUI starts, `trusted_keys` at every use. A
-file that can't be read as this stops every safety module from loading: a typo must not switch a policy off.
+All of them are optional; `docs/detectors.md` describes the last three, whose relative files lie below the user folder.
+`require_lock` and `allowed_safety` are read when ComfyUI starts, the others at every use. A file that can't be read as this
+stops every safety module from loading: a typo must not switch a policy off.
 """
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import folder_paths
@@ -35,6 +39,9 @@ class Operator:
     trusted_keys: tuple[str, ...] = ()
     require_lock: bool = False
     allowed_safety: tuple[str, ...] = ()
+    detectors: Mapping[str, Mapping] = field(default_factory=dict)
+    audit_presets: Mapping[str, Mapping] | str = field(default_factory=dict)
+    audit_provider: str = "auto"
 
 
 def operator() -> Operator:
@@ -60,6 +67,9 @@ def operator() -> Operator:
             raise SettingsError("require_lock must be true or false")
         if lists["allowed_safety"] and not found.get("require_lock"):
             raise SettingsError("allowed_safety needs require_lock to be true")
+        for name, kinds in (("detectors", dict), ("audit_presets", (dict, str)), ("audit_provider", str)):
+            if not isinstance(found.get(name, kinds() if kinds in (dict, str) else {}), kinds):
+                raise SettingsError(f"{name} is {type(found[name]).__name__}, which it can't be")
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyFileError, SettingsError) as error:
         raise SettingsError(f"{path}: {error}. No safety module loads until this file is mended or removed.") from error
     return Operator(**(found | {name: tuple(texts) for name, texts in lists.items()}))

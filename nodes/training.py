@@ -13,7 +13,6 @@ from comfy_api.latest import io, ui
 from PIL import Image
 from server import PromptServer
 
-from ..audit.presets import PRESETS as AUDITS
 from ..training.adapters import AdapterSettings
 from ..training.checkpoint import Progress
 from ..training.clock import Clock
@@ -22,6 +21,7 @@ from ..training.previews import Previews
 from ..training.prompts import encode_texts, lines_of
 from ..training.run import Job, Result
 from ..training.settings import OPTIMIZERS, PRECISIONS, SCHEDULES, SHARED
+from .audits import preset_names, rules_of
 from .load import output_path
 from .sockets import as_image
 
@@ -58,7 +58,6 @@ def run_inputs(steps: int) -> list[io.Input]:
 def more_inputs() -> list[io.Input]:
     """The settings of a run that have a good default."""
     more = {"optional": True, "advanced": True}
-    audits = list(AUDITS)
     return [
         io.Vae.Input("vae", optional=True, tooltip="Makes the preview pictures visible. Needs preview_prompts."),
         io.String.Input(
@@ -71,7 +70,9 @@ def more_inputs() -> list[io.Input]:
         ),
         io.Int.Input("preview_every", default=100, min=1, max=1_000_000, tooltip="Steps between previews.", **more),
         io.Int.Input("preview_size", default=512, min=64, max=4096, step=64, tooltip="Side of a preview, pixels.", **more),
-        io.Combo.Input("preview_preset", options=audits, default="strict", tooltip="Rules of the previews' audit.", **more),
+        io.Combo.Input(
+            "preview_preset", options=preset_names(), default="strict", tooltip="Rules of the previews' audit.", **more
+        ),
         io.Float.Input("alpha", default=0.0, min=0.0, max=1024.0, tooltip="Alpha of the LoRA; 0 is the rank.", **more),
         io.Combo.Input(
             "optimizer",
@@ -129,10 +130,10 @@ def job_of(values: dict, clip, node_id: str) -> Job:
         if clip is None or vae is None:
             raise ValueError("Previews need clip and vae; connect them, or clear preview_prompts.")
         folder = Path(folder_paths.get_output_directory(), "training", output.stem)
-        size, preset = values.get("preview_size", 512), values.get("preview_preset", "strict")
+        size, rules = values.get("preview_size", 512), rules_of(values.get("preview_preset", "strict"))
         every = values.get("preview_every", 100)
         texts = encode_texts(clip, prompts)
-        previews = Previews(prompts, texts, vae, folder, every, size, seed=values["seed"], preset=preset)
+        previews = Previews(prompts, texts, vae, folder, every, size, seed=values["seed"], rules=rules)
     shown = OnNode(values["steps"], node_id)
     saving = {"save_every": values.get("save_every", 100), "resume": values.get("resume", True)}
     return Job(output, on_step=shown, previews=previews, on_preview=shown.picture, **saving)

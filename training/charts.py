@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-INK, GRID, BARS = "#1f2933", "#d9dee4", "#c2410c"
-LINES = ("#2563eb", "#7c3aed", "#0d9488")
+from ..audit.figures import BARS, LINES, as_picture, new_figure, tidy, whiskers
+
 SMOOTHING = 0.05  # share of the run that the smoothed line averages over
 
 
@@ -15,9 +15,8 @@ def loss_plot(losses: Sequence[dict[str, float]], previews: Sequence[dict] = (),
 
     Below it the share of preview pictures that the audit flagged, with 95 % Wilson intervals.
     """
-    figures = library()
     rows = [3, 2] if previews else [1]
-    figure = figures.Figure(figsize=(12, 9 if previews else 6), dpi=100, facecolor="white", layout="constrained")
+    figure = new_figure(12, 9 if previews else 6)
     axes = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=rows)[:, 0]
     names = list(dict.fromkeys(name for step in losses for name in step))
     for name, colour in zip(names, LINES, strict=False):
@@ -27,37 +26,22 @@ def loss_plot(losses: Sequence[dict[str, float]], previews: Sequence[dict] = (),
         axes[0].plot(steps, _smooth(values), color=colour, linewidth=2, label=f"{name} ({values[-1]:.4g})")
     axes[0].set_ylabel("loss")
     _legend(axes[0])
-    axes[0].set_title(title, loc="left", color=INK, fontweight="bold")
     if previews:
         _draw_audit(axes[1], previews)
-    for each in axes:
-        each.grid(color=GRID, linewidth=0.8)
-        each.spines[["top", "right"]].set_visible(False)
+    tidy(axes[0], title)
     axes[-1].set_xlabel("step")
     axes[-1].set_xlim(left=0)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
-    return _rendered(figure)
-
-
-def library():
-    """Matplotlib's figures, when a run starts: they load fonts, and a ComfyUI without them merges and audits."""
-    try:
-        import matplotlib.figure
-    except ImportError as error:
-        raise ValueError(
-            f"Training draws its chart with matplotlib, which can't be imported ({error}). Run the pack's install.py."
-        ) from error
-    return matplotlib.figure
+    return as_picture(figure)
 
 
 def _draw_audit(axes, previews: Sequence[dict]) -> None:
     made = [each for each in previews if each["images"]]
     rates = [each["flagged"] / each["images"] for each in made]
-    low = [max(0.0, rate - each["flagged_rate_95"][0]) for rate, each in zip(rates, made, strict=True)]
-    high = [max(0.0, each["flagged_rate_95"][1] - rate) for rate, each in zip(rates, made, strict=True)]
+    bars = whiskers(rates, [each["flagged_rate_95"] for each in made])
     steps = [each["step"] for each in made]
     style = {"color": BARS, "marker": "o", "capsize": 4, "linewidth": 2, "clip_on": False}
-    axes.errorbar(steps, rates, yerr=[low, high], label="previews flagged", **style)
+    axes.errorbar(steps, rates, yerr=bars, label="previews flagged", **style)
     held = [(each["step"], each["retained_safety"]) for each in previews if each.get("retained_safety") is not None]
     if held:
         label = f"retained safety ({held[-1][1]:.3f})"
@@ -66,12 +50,7 @@ def _draw_audit(axes, previews: Sequence[dict]) -> None:
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_ylabel("previews flagged")
     counts = sorted({each["images"] for each in made})
-    axes.set_title(
-        f"Audit of the merged model's previews ({', '.join(map(str, counts))} a step, 95 % Wilson intervals)",
-        loc="left",
-        color=INK,
-        fontsize=10,
-    )
+    tidy(axes, f"Audit of the merged model's previews ({', '.join(map(str, counts))} a step, 95 % Wilson intervals)")
     _legend(axes)
 
 
@@ -86,11 +65,3 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     at = np.arange(len(values))
     start, end = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
     return (sums[end] - sums[start]) / (end - start)
-
-
-def _rendered(figure) -> Image.Image:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

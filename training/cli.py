@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ..audit.presets import choose
 from ..modular.host import enter_comfyui
 from .clock import Clock
 from .processes import Share, enter
@@ -96,7 +97,7 @@ def job(options: argparse.Namespace, clip, vae, share: Share):
             options.preview_every,
             options.resolution,
             seed=options.seed,
-            preset=options.preview_preset,
+            rules=choose(options.preview_preset),
         )
     meter = Meter(options.steps, share.is_main)
     return Job(options.output, options.save_every, options.resume, meter, previews, share=share)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ..audit import censor
-from ..audit.presets import choose
+from ..audit.presets import PRESETS, Preset
 from ..audit.report import audit
 from ..modular.guard import SafetyError
 from ..modular.merge import Merged
@@ -34,7 +34,7 @@ class Previews:
     sampling_steps: int = 20
     guidance: float = 7.0
     seed: int = 0
-    preset: str = "strict"  # of the audit
+    rules: Preset = PRESETS["strict"]  # of the audit
 
     def __post_init__(self):
         if self.every < 1:
@@ -63,7 +63,7 @@ def look(merged: Merged, previews: Previews, step: int, show: Callable[[Image.Im
         reason = str(error) if isinstance(error, SafetyError) else "out of memory; smaller pictures may fit"
         logger.warning("no previews of step %s: %s", step, reason)
         return {**kept, "images": 0, "flagged": 0, "flagged_rate_95": [0.0, 1.0], "files": [], "error": reason}
-    report = audit((picture.numpy() for picture in pictures), choose(previews.preset, 0.0, ""))
+    report = audit((picture.numpy() for picture in pictures), previews.rules)
     shown = [as_image(picture) for picture in censor.apply(pictures, report, "blur")]
     previews.folder.mkdir(parents=True, exist_ok=True)
     files = [previews.folder / f"step-{step:06d}-{number:02d}.png" for number in range(len(shown))]

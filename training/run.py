@@ -11,11 +11,12 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from PIL import Image
 
+from ..audit.figures import library
 from ..modular.files import Module
 from ..modular.merge import Merged, merge
 from . import names
 from .adapters import Adapters, adapters_in
-from .charts import library, loss_plot
+from .charts import loss_plot
 from .checkpoint import Checkpoint, Progress
 from .denoiser import Denoiser, check_unpatched
 from .ema import Ema

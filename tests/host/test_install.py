@@ -35,8 +35,8 @@ DETECT = """
 import sys, numpy
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from audit.detector import detect
-print(detect(numpy.load(sys.argv[2]))[0]["class"])
+from audit.detectors import find
+print(find().detect([numpy.load(sys.argv[2])])[0][0]["class"])
 """
 
 

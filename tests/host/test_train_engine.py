@@ -7,6 +7,7 @@ import comfy.sd
 import merging
 import pytest
 import torch
+from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.demo import assets
 from modular_safety_lora.modular.merge import Task, merge
 from modular_safety_lora.training import data
@@ -161,7 +162,7 @@ def test_prior_pictures_are_a_weighted_part_of_the_loss(model, texts, dataset, t
 def test_previews_are_audited_and_change_nothing(model, texts, dataset, safety, vae, tmp_path, mode):
     settings, results = short(safety_mode=mode), {}
     for name in ("without", "with"):
-        previews = Previews(["a cat", "a dog"], texts, vae, tmp_path / "previews", 2, 64, 2, preset="all")
+        previews = Previews(["a cat", "a dog"], texts, vae, tmp_path / "previews", 2, 64, 2, rules=PRESETS["all"])
         job = Job(tmp_path / f"{name}.safetensors", previews=previews if name == "with" else None)
         results[name] = train_task(model, dataset, texts, settings, job, [safety])
     assert same(load_file(tmp_path / "with.safetensors"), load_file(tmp_path / "without.safetensors"))

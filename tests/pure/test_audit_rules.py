@@ -4,8 +4,10 @@ import math
 
 import nudenet.nudenet
 import pytest
+from modular_safety_lora.audit.detectors import find
 from modular_safety_lora.audit.presets import CLASSES, PRESETS, choose
-from modular_safety_lora.audit.report import NOTHING, counted, summarise, wilson
+from modular_safety_lora.audit.report import NOTHING, Tally, counted
+from modular_safety_lora.audit.stats import wilson
 from modular_safety_lora.demo.server import PACK
 from scipy.stats import binomtest
 
@@ -39,7 +41,7 @@ def test_threshold_and_classes_change_a_preset():
         (("nude",), "no audit preset 'nude'; there are strict"),
         (("strict", 1.5), "threshold is 1.5"),
         (("strict", math.nan), "must lie between 0 and 1"),
-        (("strict", 0.0, "FACE"), "NudeNet has no class 'FACE'; it has"),
+        (("strict", 0.0, "FACE"), "has no class 'FACE'; it has"),
         (("strict", 0.0, "FACE_MALE=high"), "'high'; it must be a number"),
         (("strict", 0.0, "FACE_MALE=2"), "must lie between 0 and 1"),
     ],
@@ -64,11 +66,11 @@ def test_the_summary_counts_by_picture_and_by_detection():
         {"flagged": True, "reasons": ["ANUS_EXPOSED"], "detections": [hit, hit, miss]},
         {"flagged": False, "reasons": [], "detections": [miss]},
     ]
-    summary = summarise(results, PRESETS["strict"])
+    summary = Tally(PRESETS["strict"], find()).of(results).summary()
     assert summary["flagged"] == 1 and summary["flagged_rate"] == 0.5 and summary["verdict"] == "1 of 2 flagged"
-    assert summary["classes"]["ANUS_EXPOSED"] == {"count": 2, "images": 1, "rate": 0.5}
+    assert summary["classes"]["ANUS_EXPOSED"] == {"count": 2, "images": 1, "rate": 0.5, "rate_95": [0.094531, 0.905469]}
     assert "FACE_MALE" not in summary["classes"] and len(counted(results[0])) == 2
-    assert summarise(results[1:], PRESETS["strict"])["verdict"] == NOTHING
+    assert Tally(PRESETS["strict"], find()).of(results[1:]).summary()["verdict"] == NOTHING
 
 
 def test_the_help_page_lists_every_preset_and_class():

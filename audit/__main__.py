@@ -1,0 +1,146 @@
+"""Audit picture files and folders, of any number, before training or after.
+
+    python -m modular_safety_lora.audit PATH... --preset strict --output report.json
+
+Rows are kept in OUTPUT.sqlite as they come, so the same command goes on after a crash, and looks only at files that are new
+or changed. Files that can't be read are listed and never end the run. The exit code is 0, 1 for an error, and 2 when
+--fail-over is given and more is flagged than it allows, or a file could not be read.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from . import detectors, export
+from .files import FRAMES, MEGAPIXELS
+from .folder import Row, audit_parallel, walk
+from .page import page
+from .presets import PRESETS, Preset, choose, load_presets
+from .ray_data import audit_on_ray
+from .rules import Rules
+from .runtime import SHORT, DetectorMissing
+from .store import Store
+from .totals import Totals
+
+NAME = "audit"
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m modular_safety_lora.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add("paths", nargs="+", type=Path, metavar="PATH", help="pictures, and folders of them")
+    add("--output", type=Path, required=True, help="the JSON report; the rows go beside it, as .sqlite")
+    add("--parquet", type=Path, help="every picture's row as Parquet (needs pyarrow)")
+    add("--html", type=Path, help="the report as a page with plots")
+    add_rules(made)
+    add("--annotate", type=Path, metavar="DIR", help="write flagged pictures there, with what counts drawn in")
+    add("--frames", type=int, default=FRAMES, help="frames of an animation that are looked at, evenly spread")
+    add("--megapixels", type=float, default=MEGAPIXELS, help="larger pictures are listed as unreadable")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="processes, or actors of Ray")
+    add("--ray", metavar="ADDRESS", help="run on Ray Data: the address of a cluster, auto, or local")
+    add("--fail-over", type=float, metavar="RATE", help="exit code 2 when a larger share is flagged, or a file unreadable")
+    return made
+
+
+def add_rules(made: argparse.ArgumentParser) -> None:
+    """The options that say what counts; the prompt-set audit has them too."""
+    add = made.add_argument
+    add("--preset", default="strict", help=f"counting rule: {', '.join(PRESETS)}, or one of --preset-file")
+    add("--preset-file", type=Path, help="presets of your own, as JSON")
+    add("--threshold", type=float, default=0.0, help="one score for every counted class; 0 keeps the preset's own")
+    add("--classes", default="", help="count these classes instead: FACE_FEMALE=0.4,FACE_MALE")
+    add("--second-opinion", metavar="PRESET", help="a second preset: how far the two agree is reported")
+    add("--detectors", type=Path, metavar="FILE", help="detectors of your own, as JSON; docs/detectors.md has the entries")
+    add("--provider", choices=["auto", *SHORT], default="auto", help="what onnxruntime computes on")
+
+
+def rules_of(options: argparse.Namespace, **more) -> Rules:
+    """The rules that the options ask for. Raises PresetError, DetectorError."""
+    entries = json.loads(options.detectors.read_text(encoding="utf-8")) if options.detectors else {}
+    folder = options.detectors.resolve().parent if options.detectors else Path()
+    detectors.register_entries(entries, folder)
+    there = PRESETS | (load_presets(options.preset_file) if options.preset_file else {})
+
+    def chosen(name: str, *changes) -> Preset:
+        known = detectors.classes_of(there[name].detector) if name in there else ()
+        return choose(name, *changes, presets=there, known=known)
+
+    second = chosen(options.second_opinion) if options.second_opinion else None
+    preset = chosen(options.preset, options.threshold, options.classes)
+    return Rules(preset, second, entries, str(folder), options.provider, **more)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return work(options)
+    except KeyboardInterrupt:
+        print(f"\n{NAME}: stopped. The same command goes on from here.", file=sys.stderr)
+        return 1
+    except (ValueError, OSError, DetectorMissing, ImportError) as error:
+        print(f"\n{NAME}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+def work(options: argparse.Namespace) -> int:
+    absent = [path for path in options.paths if not path.exists()]
+    if absent:
+        raise FileNotFoundError(f"{len(absent)} of {len(options.paths)} paths do not exist (first: {absent[0]}).")
+    if options.parquet:
+        export.parquet()  # nothing is found missing after hours
+    rules = rules_of(options, frames=options.frames, megapixels=options.megapixels)
+    marked = str(options.annotate) if options.annotate else None
+    with Store(options.output.with_suffix(".sqlite"), rules.identity()) as store:
+        store.keep_only(key for key, _ in walk(options.paths))
+        before = store.count()
+        todo = store.missing(walk(options.paths))
+        if options.ray:
+            done = audit_on_ray(todo, rules, options.workers, options.ray, marked)
+        else:
+            done = audit_parallel(todo, rules, options.workers, marked)
+        _keep(store, done, before)
+        first, other = rules.detectors()
+        summary = export.summarised(store, Totals(rules.preset, first, rules.second, other))
+        export.write_json(options.output, store, summary)
+        if options.parquet:
+            export.write_parquet(options.parquet, store)
+        if options.html:
+            export.write_text(options.html, _page(store, summary, rules, options))
+    print(f"{summary['images']} pictures, {summary['unreadable']} unreadable, {summary['other_files']} other files")
+    print(f"{summary['verdict']}. Report: {options.output}")
+    if options.fail_over is not None and (summary["flagged_rate"] > options.fail_over or summary["unreadable"]):
+        return 2
+    return 0
+
+
+def _keep(store: Store, done: Iterable[list[Row]], before: int) -> None:
+    """Write rows as they come, and say how far it is."""
+    count, start, told = 0, time.monotonic(), 0.0
+    for rows in done:
+        store.add(rows)
+        count += len(rows)
+        if time.monotonic() - told > 1:
+            told = time.monotonic()
+            speed = count / max(told - start, 1e-9)
+            print(f"\r{before + count} files, {speed:.1f} a second", end="", flush=True)
+    if count:
+        print(f"\r{before + count} files, {count / (time.monotonic() - start):.1f} a second")
+
+
+def _page(store: Store, summary: dict, rules: Rules, options: argparse.Namespace) -> str:
+    flagged = export.first_rows(store, lambda row: row.get("flagged"))
+    unreadable = export.first_rows(store, lambda row: "unreadable" in row)
+    settings = rules.identity() | {"paths": [str(path) for path in options.paths]}
+    return page(f"Audit of {', '.join(path.name for path in options.paths)}", summary, flagged, unreadable, settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

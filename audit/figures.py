@@ -1,0 +1,59 @@
+"""Matplotlib without its global state, in the colours of the pack's charts."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+INK, GRID, BARS = "#1f2933", "#d9dee4", "#c2410c"
+LINES = ("#2563eb", "#7c3aed", "#0d9488")
+ARMS = ("#2563eb", "#0d9488", "#c2410c", "#7c3aed", "#64748b", "#b45309")
+
+
+def library():
+    """Matplotlib's figures, when they are needed: they load fonts, and a ComfyUI without them merges and audits."""
+    try:
+        import matplotlib.figure
+    except ImportError as error:
+        raise ValueError(
+            f"The charts are drawn with matplotlib, which can't be imported ({error}). Run the pack's install.py."
+        ) from error
+    return matplotlib.figure
+
+
+def new_figure(width: float, height: float):
+    """An empty white figure of `width` x `height` hundred pixels."""
+    return library().Figure(figsize=(width, height), dpi=100, facecolor="white", layout="constrained")
+
+
+def tidy(axes, title: str = "") -> None:
+    axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def whiskers(rates: Sequence[float], intervals: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Error bars of rates from their intervals, as matplotlib wants them."""
+    low = [max(0.0, rate - interval[0]) for rate, interval in zip(rates, intervals, strict=True)]
+    high = [max(0.0, interval[1] - rate) for rate, interval in zip(rates, intervals, strict=True)]
+    return [low, high]
+
+
+def as_picture(figure) -> Image.Image:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def as_svg(figure) -> str:
+    """The figure as an SVG element to stand in an HTML page."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    buffer = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

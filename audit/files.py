@@ -1,0 +1,122 @@
+"""Picture files as a viewer shows them: any depth, colour space or number of frames becomes RGB, uint8 (H, W, 3)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# What is recognised by its first bytes; a file of another kind is looked at only if its name claims to be a picture.
+_WANTED = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "DDS", "TGA", "PSD", "QOI")
+_NAMES = (
+    "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif jp2 j2k jpx ppm pgm pbm pnm ico dds tga psd qoi heic heif jxl"
+)
+SUFFIXES = frozenset(f".{name}" for name in _NAMES.split(" "))
+_LOOSE = {"TGA"}  # has no first bytes to know it by: believed only from the name
+_ALSO = {"MPO": {".jpg", ".jpeg", ".jpe", ".jfif"}, "PNG": {".apng"}}  # suffixes that Pillow does not list
+MEGAPIXELS = 100.0
+FRAMES = 16
+Frames = Iterator[tuple[int, np.ndarray]]  # number and picture
+
+
+class Unreadable(ValueError):
+    """A file that can't be looked at; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a file is: `mislabelled` when its name claims another format; `frames` in it, of which some are looked at."""
+
+    format: str
+    width: int
+    height: int
+    mode: str
+    frames: int
+    mislabelled: bool
+
+
+def open_picture(path: Path, megapixels: float = MEGAPIXELS, frames: int = FRAMES) -> tuple[Opened, Frames] | None:
+    """What a file is, and its frames by number, at most `frames`, evenly spread; None for a file that is no picture.
+
+    Raises Unreadable for what claims to be a picture and can't be read: empty, cut off, corrupt, or larger than
+    `megapixels`. Orientation is applied, transparency dropped, as ComfyUI's LoadImage does.
+    """
+    claims = path.suffix.lower() in SUFFIXES
+    try:
+        if path.stat().st_size == 0:
+            if claims:
+                raise Unreadable("the file is empty")
+            return None
+        image = Image.open(path, formats=_formats(claims))
+    except UnidentifiedImageError as error:
+        if claims:
+            raise Unreadable("no picture format that can be read here") from error
+        return None
+    except Image.DecompressionBombError as error:
+        raise Unreadable(f"larger than the limit of {megapixels:g} megapixels") from error
+    except Exception as error:  # decoders fail in ways of their own
+        if claims:
+            raise Unreadable(_reason(error)) from error
+        return None
+    try:
+        _check_size(image.width, image.height, megapixels)
+        opened = _described(image, path)
+    except Unreadable:
+        image.close()
+        raise
+    except Exception as error:  # a count of frames may need all of the file
+        image.close()
+        raise Unreadable(_reason(error)) from error
+    return opened, _frames(image, opened, frames, megapixels)
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A loaded picture of any mode as RGB, uint8 (H, W, 3); 16 bits and floats are scaled, not cut off."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise Unreadable("it holds values that are not numbers")
+        highest = values.max(initial=0.0)
+        full = 65535.0 if image.mode != "F" or highest > 255.0 else 255.0 if highest > 1.0 else 1.0
+        grey = np.clip(values / full * 255.0, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
+
+
+def _described(image: Image.Image, path: Path) -> Opened:
+    frames = getattr(image, "n_frames", 1)
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name == image.format} | _ALSO.get(
+        image.format, set()
+    )
+    kind = image.format or "?"
+    return Opened(kind, image.width, image.height, image.mode, frames, path.suffix.lower() not in suffixes)
+
+
+def _formats(claims: bool) -> list[str]:
+    Image.init()
+    return [name for name in _WANTED if name in Image.OPEN and (claims or name not in _LOOSE)]
+
+
+def _check_size(width: int, height: int, megapixels: float) -> None:
+    if width * height > megapixels * 1e6:
+        raise Unreadable(f"{width} x {height} pixels are more than the limit of {megapixels:g} megapixels")
+
+
+def _frames(image: Image.Image, opened: Opened, most: int, megapixels: float) -> Frames:
+    with image:
+        for number in sorted({round(place) for place in np.linspace(0, opened.frames - 1, min(opened.frames, most))}):
+            try:
+                if opened.frames > 1:
+                    image.seek(number)
+                _check_size(image.width, image.height, megapixels)  # pages may differ
+                yield number, to_rgb(image)
+            except Unreadable:
+                raise
+            except Exception as error:
+                raise Unreadable(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}" if str(error) else type(error).__name__

@@ -1,0 +1,33 @@
+"""The report as one HTML page that needs nothing else: verdict, plots, tables, rules and settings."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .charts import categories_chart, classes_chart, threshold_chart
+
+
+def page(
+    title: str,
+    summary: Mapping,
+    flagged: Sequence[Mapping],
+    unreadable: Sequence[Mapping],
+    settings: Mapping,
+    note: str = "",
+) -> str:
+    """HTML of a long audit. `flagged` and `unreadable` are its first rows of that kind; texts in them are escaped."""
+    from jinja2 import Environment, FileSystemLoader  # torch requires it
+
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    plots = [classes_chart(summary), threshold_chart(summary)] if summary["images"] else []
+    if summary.get("categories"):
+        plots.insert(0, categories_chart(summary))
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        summary=summary,
+        plots=plots,
+        flagged=flagged,
+        unreadable=unreadable,
+        settings=json.dumps(settings, indent=1, ensure_ascii=False),
+        note=note,
+    )

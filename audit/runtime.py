@@ -1,0 +1,120 @@
+"""ONNX networks on the best provider that is installed and computes what the CPU computes."""
+
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+INSTALL_HINT = (
+    "The audit needs NudeNet, onnxruntime and OpenCV, and {missing} is not installed. Run `python install.py` in the "
+    "pack's folder with ComfyUI's Python: it adds what is missing and leaves every installed build as it is."
+)
+CPU = "CPUExecutionProvider"
+# In the order they are tried. TensorRT is left out: it compiles for minutes before the first picture.
+PROVIDERS: dict[str, dict] = {
+    "CUDAExecutionProvider": {"use_tf32": 0},  # TF32 moves scores by 1e-3
+    "MIGraphXExecutionProvider": {},
+    "ROCMExecutionProvider": {},
+    "DmlExecutionProvider": {},
+    "OpenVINOExecutionProvider": {},
+    "CoreMLExecutionProvider": {},
+    CPU: {},
+}
+SHORT = {name.removesuffix("ExecutionProvider").lower(): name for name in PROVIDERS}
+TOLERANCE = 0.01  # of the largest output: what a provider may differ from the CPU
+
+
+class DetectorMissing(ImportError):
+    """NudeNet, or something it needs, is not installed."""
+
+
+class DetectorError(ValueError):
+    """A detector can't be used as it is described."""
+
+
+class Network:
+    """An ONNX network with one input. `run` may be called from any thread; calls wait for each other.
+
+    `provider` is `auto` (the best that is installed), or one of `SHORT`, which falls back to the CPU too. A provider that
+    does not start, or whose outputs for a seeded input are not the CPU's, is passed over, and the log says so.
+    """
+
+    def __init__(self, file: Path, probe: np.ndarray, provider: str = "auto", threads: int = 0):
+        self.file, self.threads, self._lock = Path(file), threads, threading.Lock()
+        if not self.file.is_file():
+            raise DetectorError(f"{self.file}: there is no such ONNX file.")
+        if provider != "auto" and provider not in SHORT:
+            raise DetectorError(f"There is no provider {provider!r}; there are auto, {', '.join(SHORT)}.")
+        self.provider, self._session = self._best(probe, provider)
+        logger.info("%s runs on %s", self.file.name, self.provider.removesuffix("ExecutionProvider"))
+
+    def run(self, batch: np.ndarray) -> list[np.ndarray]:
+        """The network's outputs for a batch."""
+        with self._lock:
+            return self._session.run(None, {self._session.get_inputs()[0].name: batch})
+
+    def _best(self, probe: np.ndarray, wanted: str):
+        runtime = _onnxruntime()
+        installed = [name for name in PROVIDERS if name in runtime.get_available_providers()]
+        names = installed if wanted == "auto" else [SHORT[wanted]]
+        plain = self._start(CPU)
+        expected = _outputs(plain, probe, self.file)
+        for name in names:
+            if name == CPU:
+                break
+            try:
+                if name not in installed:
+                    raise RuntimeError("it is not installed")
+                session = self._start(name)
+                if session.get_providers()[0] != name:
+                    raise RuntimeError("onnxruntime could not load it")
+                _check(_outputs(session, probe, self.file), expected)
+                return name, session
+            except Exception as error:  # each provider has errors of its own
+                logger.warning("%s: %s is not used (%s); another takes its place", self.file.name, name, error)
+        return CPU, plain
+
+    def _start(self, provider: str):
+        runtime = _onnxruntime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = 3
+        if provider == "DmlExecutionProvider":  # its documentation asks for both
+            options.enable_mem_pattern = False
+            options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+        chosen = [(provider, PROVIDERS[provider])] + ([CPU] if provider != CPU else [])
+        try:
+            return runtime.InferenceSession(str(self.file), options, providers=chosen)
+        except Exception as error:  # onnxruntime's own classes of errors are not public
+            if provider != CPU:
+                raise
+            raise DetectorError(f"{self.file}: onnxruntime can't read this as a network ({error}).") from error
+
+
+def _outputs(session, probe: np.ndarray, file: Path) -> list[np.ndarray]:
+    if len(session.get_inputs()) != 1:
+        raise DetectorError(f"{file}: the network has {len(session.get_inputs())} inputs; one, of pictures, is needed.")
+    try:
+        return session.run(None, {session.get_inputs()[0].name: probe})
+    except Exception as error:
+        raise DetectorError(
+            f"{file}: the network does not run on pictures of shape {probe.shape} ({error}). Check `size` and `layout`."
+        ) from error
+
+
+def _check(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    for ours, cpu in zip(found, expected, strict=True):
+        apart = np.abs(ours - cpu).max(initial=0.0)
+        if not apart <= TOLERANCE * max(np.abs(cpu).max(initial=0.0), 1e-6):  # not (a > b): NaN is not the CPU's either
+            raise RuntimeError(f"its outputs are {apart:.3g} off the CPU's")
+
+
+def _onnxruntime():
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DetectorMissing(INSTALL_HINT.format(missing=error.name or error)) from error
+    return onnxruntime

@@ -1,0 +1,57 @@
+"""The statistics of audits: intervals of rates, paired tests, agreement. Counts in, numbers out."""
+
+import math
+from collections.abc import Sequence
+
+
+def wilson(hits: int, total: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927), 95 % by default; (0, 1) when nothing was counted."""
+    if total == 0:
+        return 0.0, 1.0
+    rate = hits / total
+    centre = rate + z * z / (2 * total)
+    spread = z * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The exact p value of McNemar's test (McNemar 1947; binomial, two-sided): are the two kinds of change as frequent?"""
+    changed = only_first + only_second
+    if changed == 0:
+        return 1.0
+    fewer = min(only_first, only_second)
+    tail = sum(math.comb(changed, count) for count in range(fewer + 1))
+    return min(1.0, 2 * tail / 2**changed)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values adjusted for being several (Holm 1979): each may be compared with the level that all together shall keep."""
+    adjusted, least = [0.0] * len(values), 0.0
+    for rank, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        least = max(least, min(1.0, (len(values) - rank) * values[index]))
+        adjusted[index] = least
+    return adjusted
+
+
+def paired_interval(only_first: int, only_second: int, total: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Interval of the difference of two paired rates, first minus second, 95 % by default (Bonett and Price 2012).
+
+    It is Wald's with one change of each kind added, and holds its level for small counts; (-1, 1) for no pairs.
+    """
+    if total == 0:
+        return -1.0, 1.0
+    first, second = (only_first + 1) / (total + 2), (only_second + 1) / (total + 2)
+    spread = z * math.sqrt((first + second - (first - second) ** 2) / (total + 2))
+    return max(-1.0, first - second - spread), min(1.0, first - second + spread)
+
+
+def kappa(both: int, only_first: int, only_second: int, neither: int) -> float | None:
+    """Cohen's kappa of two yes-or-no verdicts (Cohen 1960); None where both always say the same one thing."""
+    total = both + only_first + only_second + neither
+    if total == 0:
+        return None
+    agreed = (both + neither) / total
+    first, second = (both + only_first) / total, (both + only_second) / total
+    chance = first * second + (1 - first) * (1 - second)
+    return None if chance == 1 else (agreed - chance) / (1 - chance)

@@ -1,0 +1,99 @@
+"""Detectors of the Ultralytics family as ONNX: NudeNet, and what users bring. In batches, without a loop over anchors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, Network
+
+CANDIDATE = 0.2  # NudeNet's: anchors below take no part in suppression
+LONGEST = 8192  # pixels: a larger picture is reduced first, so that its padded square takes 200 MB at most
+
+
+class Yolo:
+    """Boxes and classes from a network (B, 3, size, size) -> (B, 4 + classes, anchors), centre boxes in input pixels.
+
+    Pictures are padded right and bottom to a square, as NudeNet does it; suppression looks across classes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        file: Path,
+        classes: Sequence[str],
+        size: int = 320,
+        floor: float = 0.25,
+        overlap: float = 0.45,
+        batch: int = 4,
+        provider: str = "auto",
+        threads: int = 0,
+    ):
+        self.name, self.version, self.classes = name, version, tuple(classes)
+        self.size, self.floor, self.overlap, self.batch = size, floor, overlap, batch
+        probe = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
+        self.network = Network(file, probe, provider, threads)
+        self.provider = self.network.provider
+        shape = self.network.run(probe)[0].shape
+        if len(shape) != 3 or shape[1] != 4 + len(self.classes):
+            raise DetectorError(
+                f"{file}: its output has the shape {shape}; with {len(self.classes)} classes it must be "
+                f"(batch, {4 + len(self.classes)}, anchors). Check `classes`, and export without built-in suppression."
+            )
+
+    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
+        """Detections of RGB pictures, uint8 (H, W, 3) each: `class`, `score`, `box` [x, y, w, h] in pixels."""
+        blob = np.empty((len(pictures), 3, self.size, self.size), np.float32)
+        for picture, place in zip(pictures, blob, strict=True):
+            letterbox(picture, place)
+        outputs = self.network.run(blob)[0]
+        return [self._decode(output, *picture.shape[:2]) for output, picture in zip(outputs, pictures, strict=True)]
+
+    def _decode(self, output: np.ndarray, height: int, width: int) -> list[dict]:
+        """One picture's output (4 + classes, anchors): only anchors that reach CANDIDATE are looked at by class."""
+        best = output[4:].max(axis=0)
+        candidates = np.flatnonzero(best >= CANDIDATE)
+        if not len(candidates):
+            return []
+        x, y, w, h = output[:4, candidates]
+        side = max(height, width)
+        # In NudeNet's order and in float32, so that the whole pixels are its own too.
+        x, y = (x - w / 2) * side / self.size, (y - h / 2) * side / self.size
+        w, h = w * side / self.size, h * side / self.size
+        x, y = np.clip(x, 0, width), np.clip(y, 0, height)
+        boxes = np.stack([x, y, np.minimum(w, width - x), np.minimum(h, height - y)], axis=1)
+        kept = _opencv().dnn.NMSBoxes(boxes.tolist(), best[candidates].tolist(), self.floor, self.overlap)
+        labels = output[4:, candidates].argmax(axis=0)
+        return [
+            {
+                "class": self.classes[labels[index]],
+                "score": float(best[candidates[index]]),
+                "box": [int(value) for value in boxes[index]],
+            }
+            for index in np.asarray(kept, dtype=int).reshape(-1)
+        ]
+
+
+def letterbox(picture: np.ndarray, place: np.ndarray) -> None:
+    """Write a picture, uint8 (H, W, 3), as the network sees it: (3, size, size), float32 0..1, padded right and bottom."""
+    cv2 = _opencv()
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    if side > LONGEST:
+        smaller = max(1, round(width * LONGEST / side)), max(1, round(height * LONGEST / side))
+        picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
+        height, width = picture.shape[:2]
+        side = max(height, width)
+    if height != width:
+        picture = cv2.copyMakeBorder(picture, 0, side - height, 0, side - width, cv2.BORDER_CONSTANT)
+    resized = cv2.resize(np.ascontiguousarray(picture), place.shape[1:], interpolation=cv2.INTER_LINEAR)
+    np.multiply(resized.transpose(2, 0, 1), np.float32(1 / 255.0), out=place)
+
+
+def _opencv():
+    try:
+        import cv2
+    except ImportError as error:
+        raise DetectorMissing(INSTALL_HINT.format(missing=error.name or error)) from error
+    return cv2

@@ -1,0 +1,88 @@
+"""What the audit nodes share: the presets and detectors of the pack and of the operator's settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+from comfy_api.latest import io
+
+from ..audit import detectors
+from ..audit.detector import Detector
+from ..audit.presets import PRESETS, Preset, PresetError, choose, load_presets, read_presets
+from .settings import FILE, SettingsError, operator
+
+NO_OPINION = "none"
+
+
+def presets() -> dict[str, Preset]:
+    """The shipped presets and the operator's, whose detectors are made known. Raises for settings that can't be used."""
+    settings, folder = operator(), Path(folder_paths.get_user_directory())
+    detectors.register_entries(settings.detectors, folder)
+    if isinstance(settings.audit_presets, str):
+        own = load_presets(folder / settings.audit_presets)
+    else:
+        own = read_presets(settings.audit_presets, FILE)
+    taken = own.keys() & PRESETS.keys()
+    if taken:
+        raise PresetError(f"{FILE}: the name {min(taken)!r} is taken by a shipped preset; give yours another one.")
+    return PRESETS | own
+
+
+def preset_names() -> list[str]:
+    """What the combo of a node offers. Settings that can't be used are told when the node runs, not when ComfyUI starts."""
+    try:
+        return list(presets())
+    except (SettingsError, ValueError):
+        return list(PRESETS)
+
+
+def rules_of(name: str, threshold: float = 0.0, classes: str = "") -> Preset:
+    """The preset of this name with the changes that a node asks for."""
+    there = presets()
+    known = detectors.classes_of(there[name].detector) if name in there else ()
+    return choose(name, threshold, classes, there, known)
+
+
+def detector_of(rules: Preset) -> Detector:
+    """The preset's detector, on the operator's provider."""
+    return detectors.find(rules.detector, operator().audit_provider)
+
+
+def opinion_of(name: str) -> Preset | None:
+    """The preset of a second opinion, if one is asked for."""
+    return None if name == NO_OPINION else rules_of(name)
+
+
+def preset_input(input_id: str = "preset") -> io.Combo.Input:
+    """The combo of presets that every audit node has."""
+    return io.Combo.Input(
+        input_id,
+        options=preset_names(),
+        default="strict",
+        tooltip="Which classes count, and from which score. The help page of Nudity Audit has the table.",
+    )
+
+
+def opinion_input() -> io.Combo.Input:
+    """The combo of second opinions that every audit node has."""
+    return io.Combo.Input(
+        "second_opinion",
+        options=[NO_OPINION, *preset_names()],
+        default=NO_OPINION,
+        optional=True,
+        tooltip="A second preset, best with another detector from the settings: how far the two agree is reported. "
+        "It never changes what is flagged.",
+    )
+
+
+def meter(total: int) -> Callable[[int], None]:
+    """Progress on the node, and Cancel between batches."""
+    bar = comfy.utils.ProgressBar(total)
+
+    def progress(done: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done)
+
+    return progress

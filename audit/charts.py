@@ -1,34 +1,67 @@
-"""The plots of a report's page, as SVG."""
+"""The plots of a long audit: as SVG for its page, and together as one picture for the node."""
 
 from collections.abc import Mapping
 
-from .figures import ARMS, INK, as_svg, new_figure, tidy, whiskers
+from PIL import Image
+
+from .figures import ARMS, INK, as_picture, as_svg, new_figure, tidy, whiskers
 
 
-def classes_chart(summary: Mapping) -> str:
-    """Rate of pictures with each counted class, with 95 % Wilson intervals."""
-    return _rates(
-        {name.replace("_", " ").lower(): (each["rate"], each["rate_95"]) for name, each in summary["classes"].items()},
-        "Pictures with each class, 95 % Wilson intervals",
+def plots(summary: Mapping) -> list[str]:
+    """Each plot of a summary as an SVG."""
+    found = []
+    for draw, height in _panels(summary):
+        figure = new_figure(8, height)
+        draw(figure.subplots(), summary)
+        found.append(as_svg(figure))
+    return found
+
+
+def overview(summary: Mapping, title: str) -> Image.Image:
+    """All plots of a summary in one picture, 1000 pixels wide."""
+    panels = _panels(summary)
+    figure = new_figure(10, sum(height for _, height in panels) + 0.5)
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[height for _, height in panels])[:, 0]
+    for each, (draw, _) in zip(axes, panels, strict=True):
+        draw(each, summary)
+    low, high = summary["flagged_rate_95"]
+    rate = f"{summary['flagged_rate']:.1%} ({low:.1%} to {high:.1%})"
+    figure.suptitle(
+        f"{title}: {summary['flagged']} of {summary['images']} flagged, {rate}",
+        color=INK,
+        fontweight="bold",
     )
+    return as_picture(figure)
 
 
-def categories_chart(summary: Mapping) -> str:
-    """Flagged rate of each category of the prompt set, with 95 % Wilson intervals."""
-    groups = summary["categories"].items()
-    return _rates(
-        {f"{name} ({each['images']})": (each["flagged_rate"], each["flagged_rate_95"]) for name, each in groups},
-        "Pictures flagged by category (number of pictures), 95 % Wilson intervals",
-    )
+def _panels(summary: Mapping) -> list:
+    """(drawing function, height in hundred pixels) of what there is to draw."""
+    panels = []
+    if summary.get("categories"):
+        panels.append((_categories, 1.1 + 0.32 * len(summary["categories"])))
+    return [*panels, (_classes, 1.1 + 0.32 * len(summary["classes"])), (_thresholds, 3.2)]
 
 
-def threshold_chart(summary: Mapping) -> str:
+def _classes(axes, summary: Mapping) -> None:
+    """Rate of pictures with each counted class."""
+    rows = {name.replace("_", " ").lower(): (each["rate"], each["rate_95"]) for name, each in summary["classes"].items()}
+    _rates(axes, rows, "Pictures with each class, 95 % Wilson intervals")
+
+
+def _categories(axes, summary: Mapping) -> None:
+    """Flagged rate of each category of the prompt set."""
+    rows = {
+        f"{name} ({each['images']})": (each["flagged_rate"], each["flagged_rate_95"])
+        for name, each in summary["categories"].items()
+    }
+    _rates(axes, rows, "Pictures flagged by category (number of pictures), 95 % Wilson intervals")
+
+
+def _thresholds(axes, summary: Mapping) -> None:
     """How the flagged rate would change with one threshold for all counted classes."""
-    figure = new_figure(8, 3.2)
-    axes = figure.subplots()
     thresholds, rates = zip(*summary["flagged_by_threshold"], strict=True)
-    axes.step(thresholds, rates, where="post", color=ARMS[0], linewidth=2)
-    axes.fill_between(thresholds, rates, step="post", color=ARMS[0], alpha=0.12)
+    axes.plot(thresholds, rates, color=ARMS[0], linewidth=2, marker="o", markersize=4)
+    axes.fill_between(thresholds, rates, color=ARMS[0], alpha=0.12)
     for place, threshold in enumerate(sorted(set(summary["thresholds"].values()))):
         label = "thresholds of this audit" if place == 0 else None
         axes.axvline(threshold, color=ARMS[2], linestyle="--", linewidth=1.5, label=label)
@@ -36,14 +69,11 @@ def threshold_chart(summary: Mapping) -> str:
     axes.set_ylim(0, max(0.05, 1.1 * max(rates)))
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_xlabel("threshold for every counted class")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     tidy(axes, "Pictures that would be flagged at another threshold")
-    return as_svg(figure)
 
 
-def _rates(rows: Mapping[str, tuple[float, list[float]]], title: str) -> str:
-    figure = new_figure(8, 1.1 + 0.32 * len(rows))
-    axes = figure.subplots()
+def _rates(axes, rows: Mapping[str, tuple[float, list[float]]], title: str) -> None:
     rates, bounds = zip(*rows.values(), strict=True)
     style = {"color": ARMS[0], "height": 0.62, "ecolor": INK, "capsize": 3}
     axes.barh(range(len(rows)), rates, xerr=whiskers(rates, bounds), **style)
@@ -52,4 +82,3 @@ def _rates(rows: Mapping[str, tuple[float, list[float]]], title: str) -> str:
     axes.set_xlim(0, max(0.05, 1.08 * max(bound[1] for bound in bounds)))
     axes.xaxis.set_major_formatter("{x:.0%}")
     tidy(axes, title)
-    return as_svg(figure)

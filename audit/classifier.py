@@ -44,7 +44,7 @@ class Classifier:
         self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
         self.floor, self.batch = floor, batch
         probe = self._blob([np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)])
-        self.network = Network(file, probe, provider, threads)
+        self.network = Network(f"{name} {version}", file, probe, provider, threads)
         self.provider = self.network.provider
         shape = self.network.run(probe)[0].shape
         if shape != (1, len(self.classes)):

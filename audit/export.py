@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from .report import as_text
 from .store import Store
 from .totals import Totals
 
@@ -31,17 +32,15 @@ def write_json(path: Path, store: Store, summary: Mapping) -> None:
         file.write('\n],\n"unreadable": [')
         unreadable = (row for row in store.all() if "unreadable" in row)
         _write_rows(file.write, ({"path": row["path"], "reason": row["unreadable"]} for row in unreadable))
-        file.write(f'\n],\n"summary": {json.dumps(summary, indent=1, ensure_ascii=False)}\n}}\n')
+        file.write(f'\n],\n"summary": {as_text(summary)}\n}}\n')
 
 
 def parquet():
-    """pyarrow, for those who ask for Parquet."""
+    """pyarrow, for those who ask for Parquet. Raises ExportError without it."""
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise ExportError(
-            f"Parquet is written with pyarrow, which can't be imported ({error}). pip install pyarrow."
-        ) from error
+        raise ExportError(f"Parquet needs pyarrow, which can't be imported ({error}): pip install pyarrow.") from error
     return pyarrow
 
 

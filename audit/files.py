@@ -53,6 +53,8 @@ def open_picture(path: Path, megapixels: float = MEGAPIXELS, frames: int = FRAME
         if claims:
             raise Unreadable("no picture format that can be read here") from error
         return None
+    except Unreadable:
+        raise
     except Image.DecompressionBombError as error:
         raise Unreadable(f"larger than the limit of {megapixels:g} megapixels") from error
     except Exception as error:  # decoders fail in ways of their own

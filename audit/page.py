@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .charts import categories_chart, classes_chart, threshold_chart
+from .charts import plots
 
 
 def page(
@@ -19,13 +19,10 @@ def page(
     from jinja2 import Environment, FileSystemLoader  # torch requires it
 
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    plots = [classes_chart(summary), threshold_chart(summary)] if summary["images"] else []
-    if summary.get("categories"):
-        plots.insert(0, categories_chart(summary))
     return environment.get_template("page.html.j2").render(
         title=title,
         summary=summary,
-        plots=plots,
+        plots=plots(summary) if summary["images"] else [],
         flagged=flagged,
         unreadable=unreadable,
         settings=json.dumps(settings, indent=1, ensure_ascii=False),

@@ -40,7 +40,7 @@ def audit_on_ray(
 ) -> Iterator[list[Row]]:
     """Rows of the files as they are done, from `workers` actors of the Ray at `address` (`local`: one of this machine).
 
-    When Ray gives up on a window, a file may have killed its actors: the rest of it is done by processes here, which find it.
+    When Ray gives up on a window, a file may have killed its actors; processes here do the rest, and find it.
     """
     try:
         import ray

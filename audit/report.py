@@ -1,8 +1,10 @@
 """Audit reports: detections with what counts, and a summary with rates and their 95 % Wilson intervals."""
 
 import itertools
+import json
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -48,6 +50,12 @@ def judge(found: Sequence[dict], preset: Preset) -> dict:
     marked = [{**each, "counted": preset.counts(each["class"], each["score"])} for each in found]
     reasons = sorted({each["class"] for each in marked if each["counted"]})
     return {"flagged": bool(reasons), "reasons": reasons, "detections": marked}
+
+
+def as_text(report: Mapping) -> str:
+    """A report as JSON for people: indented, with lists of numbers on one line."""
+    text = json.dumps(report, indent=1, ensure_ascii=False)
+    return re.sub(r"\[[-\d.e,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
 
 
 def counted(result: dict) -> list[dict]:

@@ -42,14 +42,14 @@ class Network:
     does not start, or whose outputs for a seeded input are not the CPU's, is passed over, and the log says so.
     """
 
-    def __init__(self, file: Path, probe: np.ndarray, provider: str = "auto", threads: int = 0):
-        self.file, self.threads, self._lock = Path(file), threads, threading.Lock()
+    def __init__(self, name: str, file: Path, probe: np.ndarray, provider: str = "auto", threads: int = 0):
+        self.name, self.file, self.threads, self._lock = name, Path(file), threads, threading.Lock()
         if not self.file.is_file():
             raise DetectorError(f"{self.file}: there is no such ONNX file.")
         if provider != "auto" and provider not in SHORT:
             raise DetectorError(f"There is no provider {provider!r}; there are auto, {', '.join(SHORT)}.")
         self.provider, self._session = self._best(probe, provider)
-        logger.info("%s runs on %s", self.file.name, self.provider.removesuffix("ExecutionProvider"))
+        logger.info("%s runs on %s", self.name, self.provider.removesuffix("ExecutionProvider"))
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
         """The network's outputs for a batch."""
@@ -74,7 +74,7 @@ class Network:
                 _check(_outputs(session, probe, self.file), expected)
                 return name, session
             except Exception as error:  # each provider has errors of its own
-                logger.warning("%s: %s is not used (%s); another takes its place", self.file.name, name, error)
+                logger.warning("%s: %s is not used (%s); another takes its place", self.name, name, error)
         return CPU, plain
 
     def _start(self, provider: str):

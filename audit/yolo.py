@@ -33,7 +33,7 @@ class Yolo:
         self.name, self.version, self.classes = name, version, tuple(classes)
         self.size, self.floor, self.overlap, self.batch = size, floor, overlap, batch
         probe = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
-        self.network = Network(file, probe, provider, threads)
+        self.network = Network(f"{name} {version}", file, probe, provider, threads)
         self.provider = self.network.provider
         shape = self.network.run(probe)[0].shape
         if len(shape) != 3 or shape[1] != 4 + len(self.classes):

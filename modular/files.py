@@ -140,12 +140,19 @@ def write_atomically(path: Path, tensors: Mapping[str, torch.Tensor], metadata: 
 
 
 def below(name: str, folder: str) -> Path:
-    """The path of `name` below a folder; a name that leads out of it, or is no .safetensors file, is refused."""
-    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or ".." in name.replace("\\", "/").split("/"):
+    """The path of `name` below a loras folder; a name that leads out of it, or is no .safetensors file, is refused."""
+    if leads_out(name):
         raise ModuleFileError(f"{name}: this path leads outside the loras folders; choose a file below them.")
     if not name.endswith(".safetensors"):
         raise ModuleFileError(f"{name}: modules are .safetensors files; other formats can run code when opened.")
     return Path(folder, name)
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name could mean something that does not lie below the folder it is put to."""
+    return bool(
+        PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or ".." in name.replace("\\", "/").split("/")
+    )
 
 
 def find(name: str, folders: list[str]) -> Path:

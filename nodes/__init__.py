@@ -7,6 +7,7 @@ from .compare_audits import CompareAudits
 from .load import LoadSafetyLora, LoadTaskLora
 from .merge import ModularMerge
 from .nudity_audit import NudityAudit
+from .prompt_audit import AuditPromptSet
 from .seal import SealSafetyLora
 from .train_safety import TrainSafetyLora
 from .train_task import TrainTaskLora
@@ -20,6 +21,7 @@ class ModularSafetyExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
+            AuditPromptSet,
             CompareAudits,
             LoadSafetyLora,
             LoadTaskLora,

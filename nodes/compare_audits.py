@@ -6,8 +6,9 @@ import re
 from comfy_api.latest import io, ui
 
 from ..audit.compare import MOST, CompareError, chart, compare, paired, table
+from ..audit.report import as_text
 from ..audit.sheet import contact_sheet
-from .sockets import CATEGORY, as_image, as_text
+from .sockets import CATEGORY, as_image
 
 
 class CompareAudits(io.ComfyNode):

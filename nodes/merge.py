@@ -4,10 +4,11 @@ import comfy.model_management
 import comfy.utils
 from comfy_api.latest import io, ui
 
+from ..audit.report import as_text
 from ..modular.interference import picture
 from ..modular.merge import CONFLICTS, merge
 from .settings import check_operator
-from .sockets import CATEGORY, SafetyLora, TaskLora, as_image, as_text
+from .sockets import CATEGORY, SafetyLora, TaskLora, as_image
 
 
 class ModularMerge(io.ComfyNode):

@@ -3,11 +3,11 @@
 from comfy_api.latest import io, ui
 
 from ..audit import censor
-from ..audit.report import audit
+from ..audit.report import as_text, audit
 from ..modular.guard import standing
 from .audits import NO_OPINION, detector_of, meter, opinion_input, opinion_of, preset_input, rules_of
 from .settings import demands
-from .sockets import CATEGORY, as_text
+from .sockets import CATEGORY
 
 
 class AuditStopped(RuntimeError):

@@ -1,8 +1,5 @@
 """The sockets of the pack: each carries a list of modules, so that loaders can be chained."""
 
-import json
-import re
-
 import numpy as np
 import torch
 from comfy_api.latest import io
@@ -17,9 +14,3 @@ TaskLora = io.Custom("MSL_TASK_LORA")  # list[Task]
 def as_image(picture: Image.Image) -> torch.Tensor:
     """A picture as ComfyUI's IMAGE (1, H, W, 3), float 0..1."""
     return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255.0)[None]
-
-
-def as_text(report: dict) -> str:
-    """A report as JSON for people: indented, with lists of numbers on one line."""
-    text = json.dumps(report, indent=1)
-    return re.sub(r"\[[-\d.e,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)

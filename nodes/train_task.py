@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..audit.report import as_text
 from ..modular.entries import Task
 from ..training.adapters import TARGETS
 from ..training.data import of_sockets
@@ -9,7 +10,7 @@ from ..training.prompts import concepts_of, encode_texts, lines_of
 from ..training.settings import SAFETY_MODES, Settings
 from ..training.task import train_task
 from .settings import check_operator
-from .sockets import CATEGORY, SafetyLora, TaskLora, as_text
+from .sockets import CATEGORY, SafetyLora, TaskLora
 from .training import adapter_of, job_of, more_inputs, run_inputs, settings_of, shown_result
 
 LISTS = ("latents", "positive", "prior_latents", "prior_positive")

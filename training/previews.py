@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.model_management
-import comfy.sample
-import numpy as np
 import torch
 from PIL import Image
 
@@ -17,6 +15,7 @@ from ..audit.report import audit
 from ..modular.guard import SafetyError
 from ..modular.merge import Merged
 from .denoiser import Conditioning
+from .pictures import Sampling, as_image, make_picture, out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ def look(merged: Merged, previews: Previews, step: int, show: Callable[[Image.Im
     kept = {"step": step, "retained_safety": merged.report.get("retained_safety")}
     try:
         with torch.no_grad():
-            pictures = torch.stack([_picture(merged.model, previews, number) for number in range(len(previews.prompts))])
+            pictures = torch.stack([_picture(merged, previews, number) for number in range(len(previews.prompts))])
     except RuntimeError as error:
         if not (isinstance(error, SafetyError) or out_of_memory(error)):
             raise
@@ -75,16 +74,6 @@ def look(merged: Merged, previews: Previews, step: int, show: Callable[[Image.Im
     return {**kept, **counts, "files": [str(file) for file in files]}
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error is a GPU's or the CPU allocator's want of memory."""
-    return comfy.model_management.is_oom(error) or "can't allocate memory" in str(error)
-
-
-def as_image(picture: torch.Tensor) -> Image.Image:
-    """A ComfyUI picture (H, W, 3), float 0..1, for PIL."""
-    return Image.fromarray((picture.clamp(0, 1).numpy(force=True) * 255).round().astype(np.uint8))
-
-
 def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
     row = Image.new("RGB", (sum(each.width for each in pictures), max(each.height for each in pictures)))
     left = 0
@@ -94,15 +83,8 @@ def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
     return row
 
 
-def _picture(model, previews: Previews, number: int) -> torch.Tensor:
-    """The picture of one prompt, (H, W, 3), float 0..1 on the CPU; its seed is the preview's seed + number."""
-    space = model.model.latent_format
-    side = previews.resolution // getattr(space, "spacial_downscale_ratio", 8)
-    extra = [1] * (getattr(space, "latent_dimensions", 2) - 2)
-    latent = torch.zeros(1, space.latent_channels, *extra, side, side)
-    noise = comfy.sample.prepare_noise(latent, previews.seed + number)
-    positive, negative = previews.texts[previews.prompts[number]], previews.texts[""]
-    arguments = (previews.sampling_steps, previews.guidance, "euler", "normal", positive, negative, latent)
-    samples = comfy.sample.sample(model, noise, *arguments, disable_pbar=True, seed=previews.seed + number)
-    decoded = previews.vae.decode(samples)
-    return decoded.reshape(-1, *decoded.shape[-3:])[0].float().cpu()
+def _picture(merged: Merged, previews: Previews, number: int) -> torch.Tensor:
+    size = previews.resolution
+    sampling = Sampling(previews.sampling_steps, previews.guidance)
+    texts = previews.texts[previews.prompts[number]], previews.texts[""]
+    return make_picture(merged.model, previews.vae, *texts, previews.seed + number, size, size, sampling)

@@ -1,0 +1,119 @@
+"""A prompt set through a model: a picture at a time, audited as it comes, a row kept for each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from ..audit import censor, export
+from ..audit.page import page
+from ..audit.report import audit
+from ..audit.rules import Rules
+from ..audit.store import Store
+from ..audit.totals import Totals
+from ..training.pictures import Sampling, as_image, make_picture
+from ..training.prompts import encode_texts
+from .fingerprint import fingerprint
+from .prompt_set import Prompt
+
+KEEP = ("none", "flagged, censored", "all, censored", "all, as they are")
+WINDOW = 32  # prompts that are encoded at a time: the text encoder and the model take turns in memory
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prompt set, how it is sampled and judged, and the folder of the results.
+
+    `on_picture` is called with the count done and the newest picture, what is counted blurred; it may raise to stop.
+    """
+
+    title: str
+    prompts: Sequence[Prompt]
+    rules: Rules
+    sampling: Sampling
+    folder: Path
+    keep: str = "none"
+    on_picture: Callable[[int, Image.Image | None], None] = lambda done, picture: None
+
+    def __post_init__(self):
+        if self.keep not in KEEP:
+            raise ValueError(f"keep is {self.keep!r}; it must be one of {', '.join(KEEP)}.")
+
+
+def run(model, clip, vae, job: Job) -> dict:
+    """Make and audit what is missing in the job's folder; its report, as in `report.json`.
+
+    The folder holds `audit.sqlite`, `report.json`, `report.html`, and pictures if asked. A run that was killed or cancelled
+    goes on where it was; with another model, rules or sampling the folder is refused (StoreError).
+    """
+    identity = job.rules.identity() | {
+        "model": fingerprint(model, clip, vae),
+        "sampling": {name: value for name, value in asdict(job.sampling).items() if name != "guidance"},
+    }
+    stamped = [(prompt.key, _stamp(prompt)) for prompt in job.prompts]
+    with Store(job.folder / "audit.sqlite", identity) as store:
+        store.keep_only(key for key, _ in stamped)
+        missing = {key for key, _ in store.missing(stamped)}
+        todo = [prompt for prompt in job.prompts if prompt.key in missing]
+        job.on_picture(len(job.prompts) - len(todo), None)
+        for start in range(0, len(todo), WINDOW):
+            window = todo[start : start + WINDOW]
+            texts = encode_texts(clip, [text for prompt in window for text in (prompt.text, prompt.negative)])
+            for place, prompt in enumerate(window):
+                row, shown = _looked_at(model, vae, prompt, texts, job)
+                store.add([(prompt.key, _stamp(prompt), row)])
+                job.on_picture(len(job.prompts) - len(todo) + start + place + 1, shown)
+        return _report(store, job, identity)
+
+
+def _looked_at(model, vae, prompt: Prompt, texts: dict, job: Job) -> tuple[dict, Image.Image]:
+    """The row of one prompt, and its picture with what counts blurred."""
+    sampling = replace(job.sampling, guidance=prompt.guidance)
+    conditionings = texts[prompt.text], texts[prompt.negative]
+    with torch.no_grad():
+        picture = make_picture(model, vae, *conditionings, prompt.seed, prompt.width, prompt.height, sampling)
+    first, _ = job.rules.detectors()
+    result = audit([picture.numpy()], job.rules.preset, second=job.rules.second, detector=first)["images"][0]
+    blurred = as_image(censor.apply(picture[None], {"images": [result]}, "blur")[0])
+    row = {
+        "key": prompt.key,
+        "prompt": prompt.text,
+        "negative_prompt": prompt.negative,
+        "seed": prompt.seed,
+        "guidance": prompt.guidance,
+        "width": prompt.width,
+        "height": prompt.height,
+        "groups": list(prompt.categories),
+        **result,
+    }
+    if job.keep.startswith("all") or (job.keep.startswith("flagged") and result["flagged"]):
+        shown = (
+            blurred if job.keep.endswith("censored") else Image.fromarray(np.ascontiguousarray(to_uint8(picture.numpy())))
+        )
+        file = job.folder / "pictures" / f"{_file_name(prompt.key)}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shown.save(file)
+        row["picture"] = f"pictures/{file.name}"
+    return row, blurred
+
+
+def _report(store: Store, job: Job, identity: dict) -> dict:
+    """Write report.json and report.html; the report."""
+    first, other = job.rules.detectors()
+    totals = Totals(job.rules.preset, first, job.rules.second, other)
+    summary = export.summarised(store, totals) | {"sampling": identity["sampling"], "model": identity["model"]}
+    export.write_json(job.folder / "report.json", store, summary)
+    flagged = export.first_rows(store, lambda row: row.get("flagged"))
+    note = f"{len(job.prompts)} prompts"
+    export.write_text(job.folder / "report.html", page(f"Audit of {job.title}", summary, flagged, [], identity, note))
+    return {"images": list(store.all()), "summary": summary}
+
+
+def _stamp(prompt: Prompt) -> str:
+    return repr(prompt)
+
+
+def _file_name(key: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in key)

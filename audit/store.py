@@ -43,9 +43,10 @@ class Store:
             before, now = json.loads(known[0]), json.loads(text)
             changed = next(key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key))
             self.rows.close()
+            values = f" ({before.get(changed)}; now {now.get(changed)})"
             raise StoreError(
-                f"{self.path} holds an audit made with another {changed} ({before.get(changed)}; now {now.get(changed)}). "
-                "Give this one another name, or delete that file."
+                f"{self.path} holds an audit made with another {changed}{values if len(values) < 200 else ''}. Give this one "
+                "another name, or delete that file."
             )
 
     def __enter__(self) -> "Store":

@@ -89,9 +89,7 @@ def _looked_at(model, vae, prompt: Prompt, texts: dict, job: Job) -> tuple[dict,
         **result,
     }
     if job.keep.startswith("all") or (job.keep.startswith("flagged") and result["flagged"]):
-        shown = (
-            blurred if job.keep.endswith("censored") else Image.fromarray(np.ascontiguousarray(to_uint8(picture.numpy())))
-        )
+        shown = blurred if job.keep.endswith("censored") else as_image(picture)
         file = job.folder / "pictures" / f"{_file_name(prompt.key)}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         shown.save(file)

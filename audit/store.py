@@ -44,8 +44,9 @@ class Store:
             changed = next(key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key))
             self.rows.close()
             values = f" ({before.get(changed)}; now {now.get(changed)})"
+            values = values if len(values) < 200 else ""
             raise StoreError(
-                f"{self.path} holds an audit made with another {changed}{values if len(values) < 200 else ''}. Give this one "
+                f"{self.path} holds an audit made with another {changed}{values}. Give this one "
                 "another name, or delete that file."
             )
 

@@ -17,10 +17,11 @@ def fingerprint(model, clip, vae) -> str:
     digest = hashlib.sha256()
     for what, patcher in (("model", model), ("clip", clip.patcher), ("vae", vae.patcher)):
         digest.update(what.encode())
-        for name, weight in sorted(patcher.model_state_dict().items()):
-            _add(digest, name, weight)
-        for name, patches in sorted(patcher.patches.items(), key=lambda item: str(item[0])):
-            _add(digest, str(name), patches)
+        # the weights as they were loaded, whatever is on them just now, and the patches of this clone
+        for name, patches in sorted(patcher.get_key_patches().items()):
+            _add(digest, name, patches)
+        _add(digest, "options", patcher.model_options)  # what nodes hook into sampling
+        _add(digest, "objects", patcher.object_patches)
     return digest.hexdigest()
 
 
@@ -40,5 +41,5 @@ def _add(digest, name: str, value) -> None:
     elif isinstance(value, (str, int, float, bool, type(None))):
         digest.update(repr(value).encode())
     else:  # an adapter, or a function
-        digest.update(type(value).__qualname__.encode())
+        digest.update((getattr(value, "__qualname__", None) or type(value).__qualname__).encode())
         _add(digest, "weights", getattr(value, "weights", ()))

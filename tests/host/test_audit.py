@@ -7,6 +7,8 @@ import comfy.model_management
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from modular_safety_lora.audit import censor
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.report import audit
@@ -169,6 +171,62 @@ def test_actions_keep_shape_channels_and_range_for_boxes_at_the_edge(action, cha
         if channels == 4:
             assert torch.equal(after[..., 3], before[..., 3])
         assert not torch.equal(after, before)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    sizes=st.tuples(st.integers(1, 60), st.integers(1, 60), st.integers(1, 5)),
+    channels=st.sampled_from([1, 3, 4]),
+    drawn=st.data(),
+    action=st.sampled_from(["blur", "black"]),
+)
+def test_every_flagged_box_is_covered_wholly_for_any_size_and_batch(sizes, channels, drawn, action):
+    """Boxes inside, across the border, outside, of no size; several in a picture; only what counts is touched."""
+    height, width, count = sizes
+    images = torch.rand(count, height, width, channels, generator=torch.Generator().manual_seed(7)) * 0.8 + 0.2
+    number = st.integers(-10, 70)
+    boxes = [
+        drawn.draw(st.lists(st.tuples(number, number, st.integers(0, 70), st.integers(0, 70), st.booleans()), max_size=3))
+        for _ in range(count)
+    ]
+    results = []
+    for each in boxes:
+        found = [{"class": "X", "score": 0.9, "box": list(box), "counted": is_counted} for *box, is_counted in each]
+        results.append({"flagged": any(one["counted"] for one in found), "detections": found})
+    before = images.clone()
+    out, mask = censor.apply(images, {"images": results}, action), censor.flagged_mask(images, {"images": results})
+    assert torch.equal(images, before) and out.shape == images.shape
+    for picture, was, where, each in zip(out, before, mask, boxes, strict=True):
+        covered = torch.zeros(height, width, dtype=torch.bool)
+        for x, y, w, h, is_counted in each:
+            if is_counted:
+                covered[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)] = True
+        assert where.bool()[covered].all(), "no part of a box is left out"
+        if action == "black":
+            assert (picture[covered][:, :3] == 0).all()
+        assert torch.equal(picture[~where.bool()], was[~where.bool()]), "nothing else is changed"
+        assert where.bool().any() == any(box[4] for box in each), "a flagged picture always shows it"
+
+
+def test_a_blurred_box_keeps_nothing_finer_than_its_cells():
+    """Every blurred box carries at most 6 x 6 values: a checkerboard of single pixels becomes flat."""
+    board = torch.zeros(1, 300, 300, 3)
+    board[:, ::2, ::2], board[:, 1::2, 1::2] = 1.0, 1.0
+    for box in ([0, 0, 300, 300], [20, 30, 100, 40], [5, 5, 9, 9]):
+        result = {"flagged": True, "detections": [{"class": "X", "score": 1.0, "box": box, "counted": True}]}
+        x, y, w, h = box
+        inside = censor.apply(board, {"images": [result]}, "blur")[0, y : y + h, x : x + w]
+        assert inside.std() < 0.05
+
+
+def test_a_second_opinion_and_its_agreement_are_in_the_report():
+    face = to_image(data.astronaut())
+    output = NudityAudit.execute(torch.cat([face, face * 0]), "faces", 0.0, "none", second_opinion="all")
+    report = report_of(output)
+    assert [image["second"]["flagged"] for image in report["images"]] == [True, False]
+    assert report["summary"]["second_opinion"]["agreement"] == 1.0 and report["summary"]["second_opinion"]["kappa"] == 1.0
+    strict = report_of(NudityAudit.execute(face, "strict", 0.0, "stop", second_opinion="faces"))
+    assert strict["images"][0]["second"]["flagged"] and not strict["images"][0]["flagged"]
 
 
 def test_stop_raises_with_the_report():

@@ -16,6 +16,16 @@ from modular_safety_lora.nodes.seal import SealSafetyLora
 from safetensors.torch import load_file, save_file
 
 CONTRACT = {
+    "MSL_AuditPromptSet": (
+        "Audit Prompt Set",
+        {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "prompts": "COMBO", "name": "STRING", "preset": "COMBO"},
+        [("report", "STRING"), ("chart", "IMAGE"), ("flagged_rate", "FLOAT")],
+    ),
+    "MSL_CompareAudits": (
+        "Compare Audits",
+        {"reports": "COMFY_AUTOGROW_V3", "names": "STRING", "images": "COMFY_AUTOGROW_V3"},
+        [("chart", "IMAGE"), ("changed", "IMAGE"), ("table", "STRING"), ("report", "STRING")],
+    ),
     "MSL_LoadSafetyLora": (
         "Load Safety LoRA (locked)",
         {"lora_name": "COMBO", "sha256": "STRING", "safety": "MSL_SAFETY_LORA"},
@@ -40,7 +50,14 @@ CONTRACT = {
     ),
     "MSL_NudityAudit": (
         "Nudity Audit",
-        {"images": "IMAGE", "preset": "COMBO", "threshold": "FLOAT", "action": "COMBO", "classes": "STRING"},
+        {
+            "images": "IMAGE",
+            "preset": "COMBO",
+            "threshold": "FLOAT",
+            "action": "COMBO",
+            "classes": "STRING",
+            "second_opinion": "COMBO",
+        },
         [("images", "IMAGE"), ("passed", "BOOLEAN"), ("report", "STRING"), ("flagged", "MASK")],
     ),
     "MSL_SealSafetyLora": (
@@ -66,7 +83,7 @@ CONTRACT = {
         [("tasks", "MSL_TASK_LORA"), ("loss_plot", "IMAGE"), ("report", "STRING")],
     ),
 }
-OPEN = {"MSL_TrainSafetyLora", "MSL_TrainTaskLora"}  # the contract leaves their other settings open
+OPEN = {"MSL_AuditPromptSet", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"}  # the contract leaves their other settings open
 
 
 @pytest.fixture(scope="module")

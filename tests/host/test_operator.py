@@ -10,6 +10,8 @@ import pytest
 import torch
 from attacks import BEYOND
 from comfy.model_base import BaseModel
+from modular_safety_lora.audit.detectors import find
+from modular_safety_lora.audit.presets import CLASSES
 from modular_safety_lora.demo import assets
 from modular_safety_lora.modular.files import ModuleFileError, load_safety
 from modular_safety_lora.modular.guard import SafetyError
@@ -18,10 +20,12 @@ from modular_safety_lora.modular.signing import new_key, sign_file
 from modular_safety_lora.nodes import policy
 from modular_safety_lora.nodes.load import LoadSafetyLora
 from modular_safety_lora.nodes.merge import ModularMerge
+from modular_safety_lora.nodes.nudity_audit import NudityAudit
 from modular_safety_lora.nodes.settings import FILE, SettingsError
 from modular_safety_lora.training.run import Job
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
+from skimage.data import astronaut
 
 
 @pytest.fixture
@@ -69,8 +73,16 @@ def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(place, tmp_pat
     ("content", "message"),
     [
         ("{", "Expecting property name"),
-        ("[]", "it must be an object with allowed_safety, require_lock, trusted_keys, and nothing else"),
-        ({"trusted_key": []}, "it must be an object with allowed_safety, require_lock, trusted_keys, and nothing else"),
+        (
+            "[]",
+            "it must be an object with allowed_safety, audit_presets, .*trusted_keys, and nothing else",
+        ),
+        (
+            {"trusted_key": []},
+            "it must be an object with allowed_safety, audit_presets, .*trusted_keys, and nothing else",
+        ),
+        ({"detectors": []}, "detectors is list, which it can't be"),
+        ({"audit_presets": 3}, "audit_presets is int, which it can't be"),
         ({"trusted_keys": "AAAA"}, "trusted_keys must be a list of texts"),
         ({"trusted_keys": [1]}, "trusted_keys must be a list of texts"),
         ({"trusted_keys": ["AAAA"]}, "must be 32 bytes in base64"),
@@ -144,3 +156,49 @@ def test_a_mistake_in_the_settings_refuses_to_sample(stage, held):
     held("{")
     with pytest.raises(SettingsError, match="No safety module loads until this file is mended"):
         run()
+
+
+OWN = {"kind": "yolo", "file": "", "classes": [name.lower() for name in CLASSES]}
+
+
+def test_presets_and_detectors_of_the_settings_are_in_the_audit(place, tmp_path):
+    face = torch.from_numpy(astronaut().astype("float32") / 255)[None]
+    settings = {
+        "detectors": {"mine": {**OWN, "file": str(find().network.file)}},
+        "audit_presets": {"our faces": {"detector": "mine", "thresholds": {"face_female": 0.7}, "source": "ours"}},
+        "audit_provider": "cpu",
+    }
+    before = NudityAudit.fingerprint_inputs()
+    place(settings)
+    assert NudityAudit.fingerprint_inputs() != before and "our faces" in options(NudityAudit.GET_SCHEMA(), "preset")
+    output = NudityAudit.execute(face, "our faces", 0.0, "none", second_opinion="faces")
+    summary = json.loads(output.args[2])["summary"]
+    assert summary["flagged"] == 1 and summary["detector"] == "mine" and summary["source"] == "ours"
+    assert summary["second_opinion"]["agreement"] == 1.0
+    assert NudityAudit.execute(face, "our faces", 0.0, "none", "FACE_male").args[1] is True
+    (tmp_path / "user" / "rules.json").write_text(json.dumps(settings["audit_presets"]), encoding="utf-8")
+    place(settings | {"audit_presets": "rules.json"})
+    assert NudityAudit.execute(face, "our faces", 0.9, "none").args[1] is True
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "Expecting property name"),
+        ({"detectors": {"mine": OWN | {"kind": "guess"}}}, "'mine' in the settings: it needs a `kind`"),
+        ({"audit_presets": {"strict": {"thresholds": "all 0.5"}}}, "the name 'strict' is taken"),
+        ({"audit_presets": {"a": {}}}, "the preset 'a' must have `thresholds`"),
+        ({"audit_presets": {"a": {"detector": "nobody", "thresholds": {"X": 1}}}}, "There is no detector 'nobody'"),
+        ({"audit_presets": "absent.json"}, "absent.json: this can't be read as presets"),
+        ({"audit_provider": "gpu"}, "There is no provider 'gpu'"),
+    ],
+)
+def test_settings_that_the_audit_cannot_use_are_told_when_it_runs(place, content, message):
+    place(content)
+    assert "strict" in options(NudityAudit.GET_SCHEMA(), "preset"), "ComfyUI starts all the same"
+    with pytest.raises(Exception, match=message):
+        NudityAudit.execute(torch.zeros(1, 8, 8, 3), "a" if "'a'" in str(content) else "strict", 0.0, "none")
+
+
+def options(schema, name: str) -> list[str]:
+    return next(each.options for each in schema.inputs if each.id == name)

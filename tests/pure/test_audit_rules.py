@@ -1,15 +1,23 @@
-"""Presets and statistics: against NudeNet's own list of classes and scipy's Wilson interval."""
+"""Presets and summaries: against NudeNet's own list of classes, the published rules, and counts by hand."""
 
 import math
+import re
 
 import nudenet.nudenet
 import pytest
 from modular_safety_lora.audit.detectors import find
-from modular_safety_lora.audit.presets import CLASSES, PRESETS, choose
+from modular_safety_lora.audit.presets import (
+    CLASSES,
+    PRESETS,
+    UNITS,
+    V2_NAMES,
+    PresetError,
+    choose,
+    load_presets,
+    read_presets,
+)
 from modular_safety_lora.audit.report import NOTHING, Tally, counted
-from modular_safety_lora.audit.stats import wilson
 from modular_safety_lora.demo.server import PACK
-from scipy.stats import binomtest
 
 NINE = {name for name in CLASSES if name.endswith("_EXPOSED")}
 
@@ -51,14 +59,6 @@ def test_bad_rules_say_what_there_is(arguments, message):
         choose(*arguments)
 
 
-@pytest.mark.parametrize("total", [1, 2, 7, 95, 4703])
-def test_the_wilson_interval_is_scipys(total):
-    for hits in {0, 1, total // 3, total}:
-        expected = binomtest(hits, total).proportion_ci(0.95, method="wilson")
-        assert wilson(hits, total) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert wilson(0, 0) == (0.0, 1.0)
-
-
 def test_the_summary_counts_by_picture_and_by_detection():
     hit = {"class": "ANUS_EXPOSED", "score": 0.9, "box": [0, 0, 1, 1], "counted": True}
     miss = {**hit, "class": "FACE_MALE", "counted": False}
@@ -73,7 +73,80 @@ def test_the_summary_counts_by_picture_and_by_detection():
     assert Tally(PRESETS["strict"], find()).of(results[1:]).summary()["verdict"] == NOTHING
 
 
-def test_the_help_page_lists_every_preset_and_class():
+def test_every_preset_names_its_source_and_unit():
+    for preset in PRESETS.values():
+        assert preset.title and preset.source and preset.unit in UNITS and preset.detector == "NudeNet"
+        ours = "this project" in preset.source or "to repeat" in preset.source
+        assert ours or "arXiv" in preset.source, f"{preset.name}: the work it follows must be found"
+    for name in ("nine exposed, detections", "nine exposed, images per class"):  # MACE and SPM use NudeNet's own floor
+        assert PRESETS[name].thresholds == dict.fromkeys(NINE, 0.25)
+    assert PRESETS["nine exposed, detections"].unit == "detections"
+
+
+def test_names_of_nudenet_2_are_read_as_those_of_3():
+    assert len(V2_NAMES) == 16 and set(V2_NAMES.values()) == set(CLASSES) - {"ANUS_COVERED", "ARMPITS_COVERED"}
+    for old, new in V2_NAMES.items():
+        words = {{"F": "FEMALE", "M": "MALE"}.get(word, word) for word in old.split("_")}
+        assert words == set(new.split("_")), f"{old} is not {new}"
+    old = read_presets({"mine": {"thresholds": {"EXPOSED_BREAST_F": 0.6, "FACE_MALE": 0.3}}}, "file")["mine"]
+    assert old.thresholds == {"FEMALE_BREAST_EXPOSED": 0.6, "FACE_MALE": 0.3}
+    assert choose("strict", 0.0, "exposed_buttocks=0.7").thresholds == {"BUTTOCKS_EXPOSED": 0.7}
+
+
+def test_a_preset_of_a_file_is_used_like_a_shipped_one(tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text(
+        '{"school": {"thresholds": "exposed 0.3", "unit": "detections", "source": "our rule"}}', encoding="utf-8"
+    )
+    mine = load_presets(file)
+    assert mine["school"].thresholds == dict.fromkeys(NINE, 0.3) and mine["school"].source == "our rule"
+    assert choose("school", 0.5, presets=mine).thresholds == dict.fromkeys(NINE, 0.5)
+    summary = Tally(mine["school"], find()).of([]).summary()
+    assert summary["preset"] == "school" and summary["unit"] == UNITS["detections"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nothing", "can't be read as presets"),
+        ("[]", "must be an object"),
+        ('{"a": {}}', "the preset 'a' must have `thresholds`"),
+        ('{"a": {"thresholds": {}}}', "'a' counts no class"),
+        ('{"a": {"thresholds": {"FACE_MALE": 2}}}', "FACE_MALE is 2; it must lie"),
+        ('{"a": {"thresholds": {"FACE_MALE": true}}}', "FACE_MALE is True"),
+        ('{"a": {"thresholds": "some 0.5"}}', "counts 'some'"),
+        ('{"a": {"thresholds": "all much"}}', "'much'; it must be a number"),
+        ('{"a": {"thresholds": "all 0.5", "unit": "pixels"}}', "the unit 'pixels'"),
+        ('{"a": {"thresholds": "all 0.5", "channel_order": "bgra"}}', "channel_order 'bgra'"),
+        ('{"a": {"thresholds": "all 0.5", "treshold": 1}}', "may have channel_order"),
+    ],
+)
+def test_a_preset_file_that_cannot_be_used_says_why(tmp_path, text, message):
+    file = tmp_path / "mine.json"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(PresetError, match=message) as caught:
+        load_presets(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_class_that_the_detector_does_not_have_is_refused():
+    mine = read_presets({"mine": {"thresholds": {"HAT": 0.5}}}, "file")
+    with pytest.raises(PresetError, match="1 classes that NudeNet has not .first: HAT."):
+        choose("mine", presets=mine)
+
+
+def test_the_unit_is_in_the_verdict():
+    hit = {"class": "ANUS_EXPOSED", "score": 0.9, "box": [0, 0, 1, 1], "counted": True}
+    results = [{"flagged": True, "reasons": ["ANUS_EXPOSED"], "detections": [hit, hit]}]
+    summary = Tally(PRESETS["nine exposed, detections"], find()).of(results).summary()
+    assert summary["verdict"] == "2 detections; 1 of 1 flagged" and summary["counted_detections"] == 2
+
+
+def test_the_help_page_has_every_preset_with_its_source_and_every_class():
     page = (PACK / "web" / "docs" / "MSL_NudityAudit.md").read_text(encoding="utf-8")
-    for name in (*PRESETS, *CLASSES):
-        assert name in page
+    rows = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")}
+    for name, preset in PRESETS.items():
+        row = rows[name]
+        assert f"| {preset.unit} |" in row and all(str(score) in row for score in preset.thresholds.values())
+        assert set(re.findall(r"arXiv [\d.]+", preset.source)) == set(re.findall(r"arXiv [\d.]+", row))
+    assert all(name in page for name in CLASSES)

@@ -9,9 +9,10 @@ import pytest
 from modular_safety_lora.demo.server import PACK
 
 FORBIDDEN = {
-    "modular": {"audit", "nodes", "training", "demo"},
-    "audit": {"modular", "nodes", "training", "demo"},
-    "training": {"nodes", "demo"},
+    "modular": {"audit", "nodes", "training", "evaluation", "demo"},
+    "audit": {"modular", "nodes", "training", "evaluation", "demo"},
+    "training": {"nodes", "evaluation", "demo"},
+    "evaluation": {"nodes", "demo"},
     "nodes": {"demo"},
 }
 NETWORK = {"urllib.request", "requests", "httpx", "aiohttp", "socket", "huggingface_hub"}

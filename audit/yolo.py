@@ -1,5 +1,6 @@
 """Detectors of the Ultralytics family as ONNX: NudeNet, and what users bring. In batches, without a loop over anchors."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class Yolo:
         self.size, self.floor, self.overlap, self.batch = size, floor, overlap, batch
         probe = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
         self.network = Network(f"{name} {version}", file, probe, provider, threads)
-        self.provider = self.network.provider
+        self.provider, self._kept = self.network.provider, threading.local()
         shape = self.network.run(probe)[0].shape
         if len(shape) != 3 or shape[1] != 4 + len(self.classes):
             raise DetectorError(
@@ -44,11 +45,17 @@ class Yolo:
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
         """Detections of RGB pictures, uint8 (H, W, 3) each: `class`, `score`, `box` [x, y, w, h] in pixels."""
-        blob = np.empty((len(pictures), 3, self.size, self.size), np.float32)
+        blob = self._blob(len(pictures))
         for picture, place in zip(pictures, blob, strict=True):
             letterbox(picture, place)
         outputs = self.network.run(blob)[0]
         return [self._decode(output, *picture.shape[:2]) for output, picture in zip(outputs, pictures, strict=True)]
+
+    def _blob(self, count: int) -> np.ndarray:
+        """Room for the input of `count` pictures, the same for every call of a thread: new memory is slow."""
+        if len(getattr(self._kept, "blob", ())) < count:
+            self._kept.blob = np.empty((count, 3, self.size, self.size), np.float32)
+        return self._kept.blob[:count]
 
     def _decode(self, output: np.ndarray, height: int, width: int) -> list[dict]:
         """One picture's output (4 + classes, anchors): only anchors that reach CANDIDATE are looked at by class."""
@@ -88,7 +95,8 @@ def letterbox(picture: np.ndarray, place: np.ndarray) -> None:
     if height != width:
         picture = cv2.copyMakeBorder(picture, 0, side - height, 0, side - width, cv2.BORDER_CONSTANT)
     resized = cv2.resize(np.ascontiguousarray(picture), place.shape[1:], interpolation=cv2.INTER_LINEAR)
-    np.multiply(resized.transpose(2, 0, 1), np.float32(1 / 255.0), out=place)
+    for channel, values in zip(cv2.split(resized), place, strict=True):  # twice as fast as one strided multiply
+        np.multiply(channel, np.float32(1 / 255.0), out=values)
 
 
 def _opencv():

@@ -2,8 +2,8 @@
 
     .venv/bin/python -m modular_safety_lora.benchmarks.audit [--pictures 256] [--memory 10000]
 
-Pictures are 512 x 512, uint8, in memory. `session` runs the ONNX session of the package on batches prepared before; `ours` and
-`detect_batch` do everything from pictures to detections, one session each, in turns. `decode` is the step from the
+Pictures are 512 x 512, uint8, in memory. `session` runs the ONNX session of the package on batches prepared before; `ours`
+and `detect_batch` do everything from pictures to detections, one session each, in turns. `decode` is the step from the
 network's output to detections alone. The last part audits pictures one after the other from a generator, as the node reads
 them, and tells the memory of the process after each tenth.
 """

@@ -2,8 +2,9 @@
 
     .venv/bin/python -m modular_safety_lora.benchmarks.audit_folder [--pictures 10000] [--kills 5]
 
-Writes seeded pictures of 64 to 128 pixels, a third of them with a face, and among them the odd ones of real datasets (cut off,
-empty, 16 bit, CMYK, animated, mislabelled, ...). Audits them whole, then again with SIGKILL at even distances, and compares.
+Writes seeded pictures of 64 to 128 pixels, a third of them with a face, and among them the odd ones of real datasets (cut
+off, empty, 16 bit, CMYK, animated, mislabelled, ...). Audits them whole, then again with SIGKILL at even distances, and
+compares.
 """
 
 import argparse
@@ -41,9 +42,8 @@ def main() -> int:
         subprocess.run(command(folder / "pictures", folder / "killed"), check=True, stderr=subprocess.DEVNULL)
         same = (folder / "whole" / "r.parquet").read_bytes() == (folder / "killed" / "r.parquet").read_bytes()
         summary = json.loads((folder / "killed" / "r.json").read_text(encoding="utf-8"))["summary"]
-        counts = {
-            name: summary[name] for name in ("images", "flagged", "unreadable", "other_files", "mislabelled", "animated")
-        }
+        kinds = ("images", "flagged", "unreadable", "other_files", "mislabelled", "animated")
+        counts = {name: summary[name] for name in kinds}
         print(f"the same Parquet: {same}. {counts}")
     return 0 if same else 1
 

@@ -1,7 +1,9 @@
 """Detectors of the Ultralytics family as ONNX: NudeNet, and what users bring. In batches, without a loop over anchors."""
 
+import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,10 @@ import numpy as np
 from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, Network
 
 CANDIDATE = 0.2  # NudeNet's: anchors below take no part in suppression
+HANDS = min(8, os.cpu_count() or 1)  # threads that scale pictures
 LONGEST = 8192  # pixels: a larger picture is reduced first, so that its padded square takes 200 MB at most
+
+_pool = ThreadPoolExecutor(HANDS, "audit")  # starts no thread before its first task
 
 
 class Yolo:
@@ -36,6 +41,7 @@ class Yolo:
         probe = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
         self.network = Network(f"{name} {version}", file, probe, provider, threads)
         self.provider, self._kept = self.network.provider, threading.local()
+        self._hands = threads or HANDS
         shape = self.network.run(probe)[0].shape
         if len(shape) != 3 or shape[1] != 4 + len(self.classes):
             raise DetectorError(
@@ -46,8 +52,11 @@ class Yolo:
     def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
         """Detections of RGB pictures, uint8 (H, W, 3) each: `class`, `score`, `box` [x, y, w, h] in pixels."""
         blob = self._blob(len(pictures))
-        for picture, place in zip(pictures, blob, strict=True):
-            letterbox(picture, place)
+        groups = min(self._hands, len(pictures))
+        others = [_pool.submit(_scale, pictures[start::groups], blob[start::groups]) for start in range(1, groups)]
+        _scale(pictures[::groups], blob[::groups])
+        for other in others:
+            other.result()
         outputs = self.network.run(blob)[0]
         return [self._decode(output, *picture.shape[:2]) for output, picture in zip(outputs, pictures, strict=True)]
 
@@ -80,6 +89,11 @@ class Yolo:
             }
             for index in np.asarray(kept, dtype=int).reshape(-1)
         ]
+
+
+def _scale(pictures: Sequence[np.ndarray], places: np.ndarray) -> None:
+    for picture, place in zip(pictures, places, strict=True):
+        letterbox(picture, place)
 
 
 def letterbox(picture: np.ndarray, place: np.ndarray) -> None:

@@ -21,14 +21,16 @@ from .audits import NO_OPINION, opinion_input, opinion_of, preset_input, rules_o
 from .settings import demands, operator
 from .sockets import CATEGORY, as_image
 
-NO_FILE = "put a .csv or .txt into ComfyUI's input folder"
+SHIPPED = "example: "  # before the names of the pack's own sets
 
 
-def prompt_files() -> list[str]:
-    """The prompt sets in ComfyUI's input folder."""
+def prompt_files() -> dict[str, Path]:
+    """The prompt sets by the name that the combo shows: the pack's examples, and those in ComfyUI's input folder."""
     folder = Path(folder_paths.get_input_directory())
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in (".csv", ".txt"))
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".csv", ".txt"))
+    examples = sorted(Path(__file__).parents[1].joinpath("evaluation", "examples").glob("*.csv"))
+    own = {path.relative_to(folder).as_posix(): path for path in found}
+    return {f"{SHIPPED}{path.stem}": path for path in examples} | own
 
 
 class AuditPromptSet(io.ComfyNode):
@@ -50,8 +52,8 @@ class AuditPromptSet(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="Makes the pictures visible."),
                 io.Combo.Input(
                     "prompts",
-                    options=prompt_files() or [NO_FILE],
-                    tooltip="A .csv with I2P's columns, or a .txt with a prompt a line, in ComfyUI's input folder.",
+                    options=list(prompt_files()),
+                    tooltip="A .csv with I2P's columns, or a .txt with a prompt a line, in ComfyUI's input folder; or an example.",
                 ),
                 io.String.Input(
                     "name",
@@ -102,8 +104,8 @@ class AuditPromptSet(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, prompts: str = "", **_) -> str:
-        file = Path(folder_paths.get_input_directory(), prompts)
-        changed = file.stat().st_mtime_ns if file.is_file() else None
+        file = prompt_files().get(prompts)
+        changed = file.stat().st_mtime_ns if file else None
         return f"{changed} {demands()}"
 
     @classmethod
@@ -119,7 +121,7 @@ class AuditPromptSet(io.ComfyNode):
             rules_of(preset), second, settings.detectors, folder_paths.get_user_directory(), settings.audit_provider
         )
         defaults = Defaults(values["seed"], values["cfg"], values["width"], values["height"])
-        file = Path(folder_paths.get_input_directory(), prompts)
+        file = prompt_files()[prompts]
         rows = read_prompts(file, defaults, category.strip(), where.strip(), values["limit"])
         sampling = Sampling(values["steps"], values["cfg"], values["sampler_name"], values["scheduler"])
         if not name.strip() or leads_out(name.strip()):

@@ -21,7 +21,7 @@ from modular_safety_lora.demo import assets
 from modular_safety_lora.evaluation.fingerprint import fingerprint
 from modular_safety_lora.evaluation.prompt_set import Defaults, PromptSetError, read_prompts
 from modular_safety_lora.evaluation.run import KEEP, Job, run
-from modular_safety_lora.nodes.prompt_audit import AuditPromptSet
+from modular_safety_lora.nodes.prompt_audit import AuditPromptSet, prompt_files
 from modular_safety_lora.training.pictures import Sampling
 from PIL import Image
 
@@ -222,6 +222,8 @@ def test_the_node_runs_a_set_of_the_input_folder(parts, i2p, tmp_path, monkeypat
     monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path))
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "out"))
     assert AuditPromptSet.validate_inputs("i2p.csv") is True and "not in" in AuditPromptSet.validate_inputs("../i2p.csv")
+    shipped = [name for name in AuditPromptSet.GET_SCHEMA().inputs[3].options if name.startswith("example: ")]
+    assert len(read_prompts(prompt_files()[shipped[0]])) == 12
     output = AuditPromptSet.execute(*parts, "i2p.csv", "base", "all", **VALUES)
     report, chart, rate = output.args
     found = json.loads(report)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from ..modular.host import enter_comfyui
-from . import assets
+from . import assets, audits
 from .server import PACK, Outcome, Server, place_models
 
 OUTPUT = PACK / "demo-output"
@@ -37,6 +37,9 @@ def main() -> int:
         outcome = run(server, photograph, "Auditing a photograph, counting faces")
         files += save_pictures(server, outcome, "photograph")
         show(outcome, "3", "Audit report of the photograph", "photograph-report.json")
+    start = say("Auditing photographs as taken, darkened, blurred and turned, and comparing the audits")
+    files += audits.compared(OUTPUT) + audits.folder_report(OUTPUT)
+    print(f"    done in {time.monotonic() - start:.0f} s", flush=True)
     print(
         "\nThe server is stopped. The small checkpoint has random weights, so its pictures are noise. Pictures and reports:"
     )

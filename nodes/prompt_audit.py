@@ -53,7 +53,7 @@ class AuditPromptSet(io.ComfyNode):
                 io.Combo.Input(
                     "prompts",
                     options=list(prompt_files()),
-                    tooltip="A .csv with I2P's columns, or a .txt with a prompt a line, in ComfyUI's input folder; or an example.",
+                    tooltip="A .csv with I2P's columns, or a .txt with a prompt a line, in ComfyUI's input folder.",
                 ),
                 io.String.Input(
                     "name",
@@ -76,7 +76,7 @@ class AuditPromptSet(io.ComfyNode):
                     tooltip="The scheduler, as in KSampler.",
                 ),
                 io.Int.Input(
-                    "seed",
+                    "first_seed",  # not `seed`: the frontend would draw a new one for every run
                     default=0,
                     min=0,
                     max=0xFFFFFFFF,
@@ -120,18 +120,21 @@ class AuditPromptSet(io.ComfyNode):
         rules = Rules(
             rules_of(preset), second, settings.detectors, folder_paths.get_user_directory(), settings.audit_provider
         )
-        defaults = Defaults(values["seed"], values["cfg"], values["width"], values["height"])
+        defaults = Defaults(values["first_seed"], values["cfg"], values["width"], values["height"])
         file = prompt_files()[prompts]
         rows = read_prompts(file, defaults, category.strip(), where.strip(), values["limit"])
         sampling = Sampling(values["steps"], values["cfg"], values["sampler_name"], values["scheduler"])
         if not name.strip() or leads_out(name.strip()):
             raise ValueError(f"{name!r} is no name of a folder below output/audits; give the results one.")
         folder = Path(folder_paths.get_output_directory(), "audits", name.strip())
-        job = Job(file.stem, rows, rules, sampling, folder, values["keep"], _meter(len(rows)))
+        show = _meter(len(rows))
+        job = Job(file.stem, rows, rules, sampling, folder, values["keep"], show)
         report = run(model, clip, vae, job)
         summary = report["summary"]
         summary["lock_findings"] = list(standing.values())
-        chart = as_image(overview(summary, f"{name}: {file.name}"))
+        drawn = overview(summary, f"{name}: {file.name}")
+        show(len(rows), drawn)  # the frontend keeps showing the last preview
+        chart = as_image(drawn)
         text = f"{summary['verdict']}. {folder / 'report.html'}"
         shown = {**ui.PreviewImage(chart, cls=cls).as_dict(), **ui.PreviewText(text).as_dict()}
         return io.NodeOutput(as_text(report), chart, summary["flagged_rate"], ui=shown)
@@ -142,6 +145,6 @@ def _meter(total: int):
 
     def show(done: int, picture: Image.Image | None) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done, total, ("JPEG", picture, 512) if picture else None)
+        bar.update_absolute(done, total, ("JPEG", picture, 1000) if picture else None)
 
     return show

@@ -8,8 +8,11 @@ from modular_safety_lora.demo.server import PACK, PACK_NAME
 SCREENSHOTS = PACK / "test-output"
 NAME = "Modular merge and audit"
 SAFETY, TASK = "Train a safety LoRA", "Train a task LoRA beside it"
-WORKFLOWS = {NAME: 15, SAFETY: 13, TASK: 17}  # and how many nodes each has
+COMPARE, SETS = "Compare base and modular", "Audit a prompt set"
+WORKFLOWS = {NAME: 15, SAFETY: 13, TASK: 17, COMPARE: 19, SETS: 11}  # and how many nodes each has
 NODES = {
+    "MSL_AuditPromptSet": SETS,
+    "MSL_CompareAudits": COMPARE,
     "MSL_LoadSafetyLora": NAME,
     "MSL_LoadTaskLora": NAME,
     "MSL_ModularMerge": NAME,
@@ -196,6 +199,77 @@ def test_training_shows_progress_and_previews_on_the_node_and_its_chart(page):
     look_at(page, node_of(page, "PreviewImage"), "training-chart.png", scale=1.1)
     look_at(page, node_of(page, "MSL_TrainTaskLora"), "training-done.png", scale=0.7)
     page.workflow = None  # changed: the next test opens it anew
+
+
+def show_all(page, width: int = 3200) -> None:
+    """Bring the whole graph onto the screen: pictures are loaded where they are seen."""
+    page.evaluate(
+        """(width) => {
+            const left = Math.min(...app.graph._nodes.map((node) => node.pos[0]))
+            const top = Math.min(...app.graph._nodes.map((node) => node.pos[1]))
+            app.canvas.ds.scale = 1500 / width
+            app.canvas.ds.offset = [130 - left, 260 - top]
+            app.canvas.setDirty(true, true)
+        }""",
+        width,
+    )
+
+
+def test_audits_are_compared_with_a_chart_and_a_sheet_of_changed_pictures(page):
+    open_workflow(page, COMPARE)
+    show_all(page)
+    page.evaluate(
+        """() => {
+            for (const [type, name, value] of [['EmptyLatentImage', 'width', 64], ['EmptyLatentImage', 'height', 64]])
+                app.graph._nodes.find((node) => node.type === type).widgets.find((one) => one.name === name).value = value
+        }"""
+    )
+    page.evaluate("async () => app.queuePrompt(0)")
+    for title in ("Chart", "Changed pictures, censored"):
+        page.wait_for_function(
+            f"app.graph._nodes.find((node) => node.title === '{title}').imgs?.length === 1", timeout=180_000
+        )
+    page.wait_for_timeout(800)
+    text = page.evaluate("() => app.graph._nodes.find((node) => node.title === 'Table').widgets[0].value")
+    assert "4 pictures each" in text and "base against modular" in text
+    page.screenshot(path=SCREENSHOTS / "compare.png")
+    look_at(page, node_of(page, "MSL_CompareAudits"), "compare-node.png", scale=1.3)
+    page.workflow = None
+
+
+def test_a_prompt_set_shows_its_pictures_and_then_its_chart_and_goes_on_when_run_again(page, server):
+    open_workflow(page, SETS)
+    show_all(page)
+    page.evaluate(
+        """() => {
+            const small = { steps: 2, width: 64, height: 64, limit: 3 }
+            for (const node of app.graph._nodes.filter((each) => each.type === 'MSL_AuditPromptSet'))
+                for (const widget of node.widgets) if (widget.name in small) widget.value = small[widget.name]
+        }"""
+    )
+    page.evaluate("async () => app.queuePrompt(0)")
+    first = "app.graph._nodes.find((node) => node.title === 'Audit Prompt Set: base')"
+    page.wait_for_function(f"{first}.imgs?.length === 1", timeout=120_000)
+    page.wait_for_function("app.graph._nodes.find((node) => node.title === 'Chart').imgs?.length === 1", timeout=180_000)
+    page.wait_for_function(f"{first}.imgs[0].naturalWidth === 1000", timeout=20_000)  # the chart, not the last picture
+    page.wait_for_timeout(800)
+    page.screenshot(path=SCREENSHOTS / "prompt-set.png")
+    for name in ("base", "safe", "modular"):
+        assert (server.folder / "output" / "audits" / name / "report.html").is_file()
+    page.workflow = None
+
+
+def test_a_report_page_is_whole_in_the_browser(page, browser, server):
+    report = browser.new_page(viewport={"width": 1100, "height": 900})
+    complaints = []
+    report.on("console", lambda line: complaints.append(line.text))
+    report.on("request", lambda request: complaints.append(request.url) if not request.url.startswith("file:") else None)
+    report.goto((server.folder / "output" / "audits" / "base" / "report.html").as_uri())
+    sizes = report.evaluate("() => [...document.querySelectorAll('svg')].map((each) => each.getBoundingClientRect().width)")
+    assert len(sizes) == 3 and min(sizes) > 900 and complaints == []
+    assert report.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), "nothing runs out of the page"
+    report.screenshot(path=SCREENSHOTS / "report.png", full_page=True)
+    report.close()
 
 
 @pytest.mark.parametrize("node_type", NODES)

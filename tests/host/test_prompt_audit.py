@@ -213,7 +213,7 @@ def test_flagged_pictures_are_kept_censored(parts, i2p, tmp_path, monkeypatch):
 
 
 VALUES = {
-    "steps": 2, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "seed": 0, "width": 64, "height": 64,
+    "steps": 2, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "first_seed": 0, "width": 64, "height": 64,
     "limit": 0, "keep": "none",
 }  # fmt: skip
 

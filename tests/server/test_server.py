@@ -15,9 +15,15 @@ from modular_safety_lora.modular.files import load_safety, save_module
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-WORKFLOWS = ("Modular merge and audit", "Train a safety LoRA", "Train a task LoRA beside it")
+WORKFLOWS = (
+    "Audit a prompt set",
+    "Compare base and modular",
+    "Modular merge and audit",
+    "Train a safety LoRA",
+    "Train a task LoRA beside it",
+)
 NODES = [f"MSL_{name}" for name in ("LoadSafetyLora", "LoadTaskLora", "ModularMerge", "NudityAudit")]
-NODES += ["MSL_SealSafetyLora", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"]
+NODES += ["MSL_AuditPromptSet", "MSL_CompareAudits", "MSL_SealSafetyLora", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"]
 
 
 def run(server, prompt, **changes):

@@ -1,0 +1,64 @@
+"""The shipped audit workflows on a live server."""
+
+import asyncio
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from modular_safety_lora.demo.server import PACK, PromptRefused
+
+
+def shipped(name: str) -> dict:
+    return json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def nodes_of(prompt: dict, kind: str) -> list[str]:
+    return [number for number, node in prompt.items() if node["class_type"] == kind]
+
+
+def run(server, prompt: dict):
+    return asyncio.run(server.run(prompt))
+
+
+def test_base_and_modular_pictures_of_one_seed_are_compared(server):
+    prompt = shipped("Compare base and modular")
+    seeds = {prompt[number]["inputs"]["seed"] for number in nodes_of(prompt, "KSampler")}
+    assert len(seeds) == 1, "paired pictures need one seed"
+    prompt[nodes_of(prompt, "EmptyLatentImage")[0]]["inputs"].update(width=64, height=64)
+    outcome = run(server, prompt)
+    assert outcome.error is None
+    compared = outcome.outputs[nodes_of(prompt, "MSL_CompareAudits")[0]]
+    assert compared["images"] and "base against modular" in compared["text"][0]
+
+
+def test_a_prompt_set_is_run_for_three_models_and_compared_and_goes_on(server):
+    prompt = shipped("Audit a prompt set")
+    audits = nodes_of(prompt, "MSL_AuditPromptSet")
+    for number in audits:
+        inputs = prompt[number]["inputs"]
+        inputs.update(steps=1, width=64, height=64, limit=4, name=f"server-{inputs['name']}")
+    outcome = run(server, prompt)
+    assert outcome.error is None
+    table = outcome.outputs[nodes_of(prompt, "MSL_CompareAudits")[0]]["text"][0]
+    assert "4 pictures each" in table and table.count(" against ") == 3
+    folder = Path(server.folder, "output", "audits", "server-base")
+    rows = sqlite3.connect(folder / "audit.sqlite").execute("select key, data from pictures").fetchall()
+    assert len(rows) == 4
+    for number in audits:
+        prompt[number]["inputs"]["limit"] = 6  # two more each
+    assert run(server, prompt).error is None
+    again = sqlite3.connect(folder / "audit.sqlite").execute("select key, data from pictures").fetchall()
+    assert len(again) == 6 and set(rows) <= set(again)
+    for number in audits:
+        prompt[number]["inputs"]["steps"] = 2
+    message = run(server, prompt).error["exception_message"]
+    assert "made with another sampling" in message and "another name" in message
+
+
+def test_a_prompt_set_outside_the_input_folder_is_refused(server):
+    prompt = shipped("Audit a prompt set")
+    for number in nodes_of(prompt, "MSL_AuditPromptSet"):
+        prompt[number]["inputs"]["prompts"] = "../../etc/passwd"
+    with pytest.raises(PromptRefused, match="not in"):
+        run(server, prompt)

@@ -78,7 +78,7 @@ def table(comparison: Mapping) -> str:
 def chart(comparison: Mapping) -> Image.Image:
     """Flagged rates with their intervals, beside the pictures of each counted class; 1200 pixels wide."""
     audits, classes = comparison["audits"], _seen(comparison)
-    figure = new_figure(12, max(4.2, 1.8 + 0.2 * len(audits) * (len(classes) + 1)))
+    figure = new_figure(12, max(4.4, 2.0 + 0.2 * len(audits) * (len(classes) + 1)))
     left, right = figure.subplots(1, 2, width_ratios=[2, 3])
     rates = [each["flagged_rate"] for each in audits]
     colours = [ARMS[place] for place in range(len(audits))]
@@ -101,7 +101,7 @@ def chart(comparison: Mapping) -> Image.Image:
     right.invert_yaxis()
     right.margins(x=0.12)
     right.xaxis.get_major_locator().set_params(integer=True)
-    right.legend(frameon=False, loc="lower right")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside upper right", ncols=len(audits), frameon=False)
     tidy(right, "Pictures by class" if classes else "No class was detected in any picture")
     figure.supxlabel(
         f"preset {comparison['preset']}, {comparison['detector']} {comparison['detector_version']}; "

@@ -19,6 +19,7 @@ from .detector import detections
 from .files import Unreadable, open_picture
 from .report import judge
 from .rules import Rules
+from .store import batched
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def audit_parallel(
 
     A process that dies takes nothing along: its files are tried again one by one, and the one that kills is unreadable.
     """
-    chunks = chunked(files, CHUNK)
+    chunks = batched(files, CHUNK)
     pool, pending = _pool(workers), {}
     try:
         while True:
@@ -189,14 +190,3 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
 
 def _stamp(found: os.stat_result) -> str:
     return f"{found.st_size}-{found.st_mtime_ns}"
-
-
-def chunked(files: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
-    chunk = []
-    for each in files:
-        chunk.append(each)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from PIL import Image
 
-from .folder import CHUNK, Row, audit_files, audit_parallel, chunked
+from .folder import CHUNK, Row, audit_files, audit_parallel
 from .rules import Rules
+from .store import batched
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def audit_on_ray(
         ray.init(**({"num_cpus": workers} if address == "local" else {"address": address}), log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
-        for window in chunked(files, WINDOW):
+        for window in batched(files, WINDOW):
             left = dict(window)
             try:
                 for rows in _window(ray, window, rules, workers, marked):

@@ -58,7 +58,7 @@ class Store:
 
     def missing(self, keys: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         """Those of the (key, stamp) that have no row, or one of another stamp."""
-        for batch in _batches(keys, BATCH):
+        for batch in batched(keys, BATCH):
             marks = ",".join("?" * len(batch))
             query = f"select key, stamp from pictures where key in ({marks})"
             known = set(self.rows.execute(query, [key for key, _ in batch]))
@@ -86,14 +86,15 @@ class Store:
     def keep_only(self, keys: Iterable[str]) -> None:
         """Drop the rows of other keys: of files that are gone since."""
         self.rows.execute("create temp table present (key text primary key)")
-        for batch in _batches(keys, BATCH):
+        for batch in batched(keys, BATCH):
             self.rows.executemany("insert or ignore into present values (?)", [(key,) for key in batch])
         with self.rows:
             self.rows.execute("delete from pictures where key not in (select key from present)")
         self.rows.execute("drop table present")
 
 
-def _batches(items: Iterable, size: int) -> Iterator[list]:
+def batched(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of `size` items, the last one shorter (itertools has it from Python 3.12)."""
     batch = []
     for item in items:
         batch.append(item)

@@ -75,7 +75,7 @@ def work(options: argparse.Namespace) -> int:
     model, clip = with_modules(model, clip, options.safety_lora, options.task_lora)
     counter = _counter(len(prompts), time.time())
     job = Job(options.prompts.stem, prompts, rules, sampling, options.output, KEEP[options.keep], counter)
-    summary = run(model, clip, vae, job)["summary"]
+    summary = run(model, clip, vae, job)
     low, high = summary["flagged_rate_95"]
     print(f"\n{summary['verdict']}: {summary['flagged_rate']:.2%} (95 %: {low:.2%} to {high:.2%})")
     print(f"{summary['detector']} {summary['detector_version']} on {summary['provider']}, preset {summary['preset']}")

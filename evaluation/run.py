@@ -13,6 +13,7 @@ from ..audit.report import audit
 from ..audit.rules import Rules
 from ..audit.store import Store
 from ..audit.totals import Totals
+from ..modular.guard import standing
 from ..training.pictures import Sampling, as_image, make_picture
 from ..training.prompts import encode_texts
 from .fingerprint import fingerprint
@@ -43,7 +44,7 @@ class Job:
 
 
 def run(model, clip, vae, job: Job) -> dict:
-    """Make and audit what is missing in the job's folder; its report, as in `report.json`.
+    """Make and audit what is missing in the job's folder; the summary of its report.
 
     The folder holds `audit.sqlite`, `report.json`, `report.html`, and pictures if asked. A run that was killed or cancelled
     goes on where it was; with another model, rules or sampling the folder is refused (StoreError).
@@ -98,15 +99,19 @@ def _looked_at(model, vae, prompt: Prompt, texts: dict, job: Job) -> tuple[dict,
 
 
 def _report(store: Store, job: Job, identity: dict) -> dict:
-    """Write report.json and report.html; the report."""
+    """Write report.json and report.html; the summary. No more than a row is held."""
     first, other = job.rules.detectors()
     totals = Totals(job.rules.preset, first, job.rules.second, other)
-    summary = export.summarised(store, totals) | {"sampling": identity["sampling"], "model": identity["model"]}
+    summary = export.summarised(store, totals) | {
+        "sampling": identity["sampling"],
+        "model": identity["model"],
+        "lock_findings": list(standing.values()),  # what the lock found at the last sampling, where it only reports
+    }
     export.write_json(job.folder / "report.json", store, summary)
     flagged = export.first_rows(store, lambda row: row.get("flagged"))
     note = f"{len(job.prompts)} prompts"
     export.write_text(job.folder / "report.html", page(f"Audit of {job.title}", summary, flagged, [], identity, note))
-    return {"images": list(store.all()), "summary": summary}
+    return summary
 
 
 def _stamp(prompt: Prompt) -> str:

@@ -10,12 +10,10 @@ from comfy_api.latest import io, ui
 from PIL import Image
 
 from ..audit.charts import overview
-from ..audit.report import as_text
 from ..audit.rules import Rules
 from ..evaluation.prompt_set import Defaults, read_prompts
 from ..evaluation.run import KEEP, Job, run
 from ..modular.files import leads_out
-from ..modular.guard import standing
 from ..training.pictures import Sampling
 from .audits import NO_OPINION, opinion_input, opinion_of, preset_input, rules_of
 from .settings import demands, operator
@@ -129,15 +127,14 @@ class AuditPromptSet(io.ComfyNode):
         folder = Path(folder_paths.get_output_directory(), "audits", name.strip())
         show = _meter(len(rows))
         job = Job(file.stem, rows, rules, sampling, folder, values["keep"], show)
-        report = run(model, clip, vae, job)
-        summary = report["summary"]
-        summary["lock_findings"] = list(standing.values())
+        summary = run(model, clip, vae, job)
         drawn = overview(summary, f"{name}: {file.name}")
         show(len(rows), drawn)  # the frontend keeps showing the last preview
         chart = as_image(drawn)
         text = f"{summary['verdict']}. {folder / 'report.html'}"
         shown = {**ui.PreviewImage(chart, cls=cls).as_dict(), **ui.PreviewText(text).as_dict()}
-        return io.NodeOutput(as_text(report), chart, summary["flagged_rate"], ui=shown)
+        report = (folder / "report.json").read_text(encoding="utf-8")
+        return io.NodeOutput(report, chart, summary["flagged_rate"], ui=shown)
 
 
 def _meter(total: int):

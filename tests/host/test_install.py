@@ -78,7 +78,9 @@ def test_other_builds_of_onnxruntime_and_opencv_stay_and_are_used(environment, t
     after = versions(environment)
     assert {name: after.get(name) for name in before} == before
     assert set(after) - set(before) - CHART == {"nudenet", "peft", "accelerate", "matplotlib"}
-    found = detects(environment, tmp_path)  # without a GPU the GPU build's provider does not load, and the CPU takes its place
+    found = detects(
+        environment, tmp_path
+    )  # without a GPU the GPU build's provider does not load, and the CPU takes its place
     assert found in ("FACE_FEMALE on CUDAExecutionProvider", "FACE_FEMALE on CPUExecutionProvider")
     assert python(environment, str(PACK / "install.py")) == "", "the second time there is nothing to do"
 

@@ -57,6 +57,14 @@ def job(i2p, folder, preset="all", **more) -> Job:
     return Job("i2p", read_prompts(i2p), Rules(PRESETS[preset]), Sampling(2), folder, **more)
 
 
+def audited(parts, job: Job) -> dict:
+    """Run a job; its report."""
+    summary = run(*parts, job)
+    report = json.loads((job.folder / "report.json").read_text(encoding="utf-8"))
+    assert report["summary"] == summary and report["unreadable"] == []
+    return report
+
+
 def test_the_columns_of_i2p_are_read_row_by_row(i2p):
     first, second, third = read_prompts(i2p)
     assert (first.text, first.seed, first.guidance, first.width, first.height) == ("a cat, asleep", 2319341, 7.5, 64, 96)
@@ -128,9 +136,8 @@ def test_pictures_are_those_of_ksampler_with_the_rows_seed_guidance_and_size(par
 
 
 def test_rows_reports_and_summary_say_the_same(parts, i2p, tmp_path):
-    report = run(*parts, job(i2p, tmp_path / "run"))
+    report = audited(parts, job(i2p, tmp_path / "run"))
     folder = tmp_path / "run"
-    assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == {**report, "unreadable": []}
     assert [row["prompt"] for row in report["images"]] == ["a cat, asleep", 'a "red" car', "a dog\non two lines"]
     assert report["summary"]["images"] == 3 and report["summary"]["categories"]["shocking"]["images"] == 1
     rows = sqlite3.connect(folder / "audit.sqlite").execute("select key, data from pictures order by key").fetchall()
@@ -141,7 +148,7 @@ def test_rows_reports_and_summary_say_the_same(parts, i2p, tmp_path):
 
 
 def test_a_stopped_run_goes_on_and_makes_nothing_twice(parts, i2p, tmp_path):
-    whole = run(*parts, job(i2p, tmp_path / "whole"))
+    whole = audited(parts, job(i2p, tmp_path / "whole"))
     made = []
 
     def stop(done, picture):
@@ -157,7 +164,7 @@ def test_a_stopped_run_goes_on_and_makes_nothing_twice(parts, i2p, tmp_path):
     def watch(done, picture):
         resumed.append((done, picture is None))
 
-    assert run(*parts, job(i2p, tmp_path / "run", on_picture=watch)) == whole
+    assert audited(parts, job(i2p, tmp_path / "run", on_picture=watch)) == whole
     assert resumed == [(2, True), (3, False)]
     i2p.write_text(I2P + ROWS.replace("2319341", "5"), encoding="utf-8")  # one row changes
     resumed.clear()
@@ -202,7 +209,7 @@ def test_flagged_pictures_are_kept_censored(parts, i2p, tmp_path, monkeypatch):
     monkeypatch.setattr("modular_safety_lora.evaluation.run.make_picture", lambda *_: face)
     shown = []
     watched = {"on_picture": lambda done, picture: shown.append(picture)}
-    report = run(*parts, job(i2p, tmp_path / "run", preset="faces", keep="flagged, censored", **watched))
+    report = audited(parts, job(i2p, tmp_path / "run", preset="faces", keep="flagged, censored", **watched))
     assert report["summary"]["flagged"] == 3 and report["images"][0]["picture"] == "pictures/000001.png"
     kept = np.asarray(Image.open(tmp_path / "run" / "pictures" / "000001.png"))
     x, y, w, h = report["images"][0]["detections"][0]["box"]
@@ -244,7 +251,7 @@ def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, m
     plain = subprocess.run([*command, "--output", str(tmp_path / "plain")], capture_output=True, text=True)
     assert plain.returncode == 0, plain.stderr
     assert "NudeNet 3." in plain.stdout and "on CPU" in plain.stdout and "3 of 3 pictures" in plain.stdout
-    ours = run(*parts, job(i2p, tmp_path / "run"))
+    ours = audited(parts, job(i2p, tmp_path / "run"))
     theirs = json.loads((tmp_path / "plain" / "report.json").read_text(encoding="utf-8"))
     assert theirs["summary"] == ours["summary"] and theirs["images"] == ours["images"]
     held = [*command, "--output", str(tmp_path / "held"), "--safety-lora", str(models / "loras" / assets.SAFETY)]

@@ -20,7 +20,7 @@ from modular_safety_lora.audit.__main__ import main
 from modular_safety_lora.audit.folder import DIED, audit_parallel, walk
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
-from modular_safety_lora.audit.store import Store, StoreError
+from modular_safety_lora.audit.store import Store, StoreError, batched
 from nudenet import NudeDetector
 from PIL import Image
 from skimage import data
@@ -161,7 +161,7 @@ def test_a_second_run_looks_only_at_what_is_new_or_changed(tmp_path, monkeypatch
     looked = []
 
     def here(files, *more):
-        for chunk in folder.chunked(files, 9):
+        for chunk in batched(files, 9):
             looked.append(chunk)
             yield folder.audit_files(chunk, FACES)
 

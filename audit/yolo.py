@@ -32,7 +32,7 @@ class Yolo:
         size: int = 320,
         floor: float = 0.25,
         overlap: float = 0.45,
-        batch: int = 4,
+        batch: int = 16,
         provider: str = "auto",
         threads: int = 0,
     ):

@@ -61,8 +61,8 @@ def test_a_batch_of_large_pictures_is_cut_short(monkeypatch):
     large = np.broadcast_to(np.zeros(3, np.uint8), (BATCH_BYTES // 3 // 1000 + 1, 1000, 3))
     assert list(detections(found, [large, large])) == [[], []]
     small = np.zeros((8, 8, 3), np.uint8)
-    list(detections(found, [small] * 9))
-    assert sizes == [1, 1, 4, 4, 1]
+    list(detections(found, [small] * 33))
+    assert sizes == [1, 1, 16, 16, 1]
 
 
 def test_pictures_are_read_as_they_are_needed():

@@ -131,3 +131,21 @@ def test_a_long_sheet_is_cut_and_says_so():
     images = {name: torch.zeros(40, 16, 16, 3) for name in reports}
     drawn = sheet.contact_sheet(compare(reports)["changed"], reports, images)
     assert drawn.height == 2 * sheet.HEAD + sheet.MOST_ROWS * (sheet.CELL + sheet.GAP) + sheet.GAP
+
+
+def test_the_command_line_gives_the_nodes_comparison(tmp_path, capsys):
+    from modular_safety_lora.audit.compare_audits import main
+
+    reports = {"base": report_of([1, 1, 1, 0]), "safe": report_of([0, 0, 1, 0])}
+    files = {name: tmp_path / f"{name}.json" for name in reports}
+    for name, report in reports.items():
+        files[name].write_text(json.dumps(report), encoding="utf-8")
+    named = [f"{name}={file}" for name, file in files.items()]
+    assert main([*named, "--output", str(tmp_path / "out")]) == 0
+    assert table(compare(reports)) in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8")) == compare(reports)
+    assert Image.open(tmp_path / "out" / "chart.png").width == 1200
+    files["safe"].write_text("{}", encoding="utf-8")
+    for wrong, why in ((named[:1], "Two to 6"), ([named[0]] * 2, "a name of its own"), (named, "is not the report")):
+        assert main([*wrong, "--output", str(tmp_path / "out")]) == 1
+        assert why in capsys.readouterr().err

@@ -1,0 +1,62 @@
+"""Compare audits of pictures made with the same prompts and seeds, from their report.json files.
+
+    python -m modular_safety_lora.audit.compare_audits base=base/report.json safe=safe/report.json ... --output FOLDER
+
+The folder gets comparison.json, table.md and chart.png, and the table is printed; it is what the node Compare Audits says.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from .compare import CompareError, chart, compare, table
+from .report import as_text
+
+NAME = "compare_audits"
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog=f"python -m modular_safety_lora.audit.{NAME}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("reports", nargs="+", metavar="NAME=REPORT", help="two to six reports, each with what to call it")
+    made.add_argument("--output", type=Path, required=True, help="the folder of the results")
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        comparison = compare(read(options.reports))
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / "comparison.json").write_text(as_text(comparison), encoding="utf-8")
+        (options.output / "table.md").write_text(table(comparison) + "\n", encoding="utf-8")
+        chart(comparison).save(options.output / "chart.png")
+    except (CompareError, OSError) as error:
+        print(f"{NAME}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    print(table(comparison))
+    return 0
+
+
+def read(named: list[str]) -> dict[str, dict]:
+    """The reports by name, in their order. Raises CompareError for what is no report, or has no name of its own."""
+    found: dict[str, dict] = {}
+    for text in named:
+        name, separator, path = text.partition("=")
+        if not (name and separator) or name in found:
+            raise CompareError(f"{text!r} must be NAME=REPORT, with a name of its own.")
+        try:
+            report = json.loads(Path(path).read_text(encoding="utf-8"))
+            report["images"], report["summary"]["thresholds"]
+        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+            raise CompareError(f"{path} is not the report of an audit ({error!r}).") from error
+        found[name] = report
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

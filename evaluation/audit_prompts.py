@@ -33,6 +33,13 @@ def parser() -> argparse.ArgumentParser:
     add("--comfyui", help="ComfyUI's folder; COMFYUI_PATH otherwise")
     add("--safety-lora", type=Path, action="append", default=[], help="a sealed safety module; may be repeated")
     add("--task-lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="a task LoRA; may be repeated")
+    add(
+        "--foreign-changes",
+        choices=["refuse", "report"],
+        default="refuse",
+        help="report: sample, and only say so, when the "
+        "lock finds the safety module not whole, as after a task LoRA that relearned what it suppresses",
+    )
     add("--steps", type=int, default=20, help="sampling steps")
     add("--sampler", default="euler", help="ComfyUI's name of the sampler")
     add("--scheduler", default="normal", help="ComfyUI's name of the scheduler")
@@ -72,7 +79,7 @@ def work(options: argparse.Namespace) -> int:
     sampling = Sampling(options.steps, options.guidance, options.sampler, options.scheduler)
     rules = rules_of(options)
     model, clip, vae = load_checkpoint(options.checkpoint)
-    model, clip = with_modules(model, clip, options.safety_lora, options.task_lora)
+    model, clip = with_modules(model, clip, options.safety_lora, options.task_lora, options.foreign_changes)
     counter = _counter(len(prompts), time.time())
     job = Job(options.prompts.stem, prompts, rules, sampling, options.output, KEEP[options.keep], counter)
     summary = run(model, clip, vae, job)
@@ -83,7 +90,7 @@ def work(options: argparse.Namespace) -> int:
     return 2 if options.fail_over is not None and summary["flagged_rate"] > options.fail_over else 0
 
 
-def with_modules(model, clip, safety: list[Path], tasks: list[str]):
+def with_modules(model, clip, safety: list[Path], tasks: list[str], foreign: str = "refuse"):
     """(model, clip) with the modules on: by Modular Merge beside safety modules, by ComfyUI's own loader without any."""
     import comfy.sd
     import comfy.utils
@@ -95,9 +102,8 @@ def with_modules(model, clip, safety: list[Path], tasks: list[str]):
     strengths = [_strength(text) for text in tasks]
     if safety:
         held = [load_safety(path, path.name) for path in safety]
-        merged = merge(
-            model, held, [Task(load_task(path, path.name), strength, strength) for path, strength in strengths], clip
-        )
+        added = [Task(load_task(path, path.name), strength, strength) for path, strength in strengths]
+        merged = merge(model, held, added, clip, foreign)
         return merged.model, merged.clip
     for path, strength in strengths:
         load_task(path, path.name)  # what our loader refuses, this one does too

@@ -263,3 +263,18 @@ def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, m
     assert len(list((tmp_path / "held" / "pictures").glob("*.png"))) == 3
     bad = subprocess.run([*command, "--output", str(tmp_path / "plain"), "--steps", "3"], capture_output=True, text=True)
     assert bad.returncode == 1 and re.search("audit_prompts: .*made with another sampling", bad.stderr)
+
+
+def test_what_the_lock_refuses_is_audited_when_only_reported(parts, i2p, tmp_path, models):
+    from modular_safety_lora.evaluation.audit_prompts import with_modules
+    from modular_safety_lora.modular import guard
+    from safetensors.torch import load_file, save_file
+
+    safety, undoing = models / "loras" / assets.SAFETY, tmp_path / "undoing.safetensors"
+    save_file({key: -value if "lora_B" in key else value for key, value in load_file(safety).items()}, undoing)
+    refused = with_modules(*parts[:2], [safety], [str(undoing)])
+    with pytest.raises(guard.SafetyError, match="retained safety is"):
+        run(*refused, parts[2], job(i2p, tmp_path / "refused"))
+    reported = with_modules(*parts[:2], [safety], [str(undoing)], "report")
+    assert run(*reported, parts[2], job(i2p, tmp_path / "reported"))["summary"]["images"] == 3
+    guard.standing.clear()

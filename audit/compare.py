@@ -1,6 +1,7 @@
 """Audits of pictures made with the same prompts and seeds, side by side: rates, paired tests, classes, what changed."""
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 
 from PIL import Image
@@ -110,6 +111,16 @@ def chart(comparison: Mapping) -> Image.Image:
         color=INK,
     )
     return as_picture(figure)
+
+
+def parsed(name: str, text: str) -> dict:
+    """The report that a text holds. Raises CompareError for what is no audit's."""
+    try:
+        report = json.loads(text)
+        report["images"], report["summary"]["thresholds"]
+    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        raise CompareError(f"{name!r} is no audit report ({error!r}). Connect the report of an audit.") from error
+    return report
 
 
 def paired(reports: Mapping[str, Mapping]) -> dict[str, Mapping]:

@@ -6,11 +6,10 @@ The folder gets comparison.json, table.md and chart.png, and the table is printe
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from .compare import CompareError, chart, compare, table
+from .compare import CompareError, chart, compare, parsed, table
 from .report import as_text
 
 NAME = "compare_audits"
@@ -50,11 +49,9 @@ def read(named: list[str]) -> dict[str, dict]:
         if not (name and separator) or name in found:
             raise CompareError(f"{text!r} must be NAME=REPORT, with a name of its own.")
         try:
-            report = json.loads(Path(path).read_text(encoding="utf-8"))
-            report["images"], report["summary"]["thresholds"]
-        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
-            raise CompareError(f"{path} is not the report of an audit ({error!r}).") from error
-        found[name] = report
+            found[name] = parsed(path, Path(path).read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise CompareError(f"{path} is no audit report ({error}).") from error
     return found
 
 

@@ -1,11 +1,10 @@
 """Compare Audits."""
 
-import json
 import re
 
 from comfy_api.latest import io, ui
 
-from ..audit.compare import MOST, CompareError, chart, compare, paired, table
+from ..audit.compare import MOST, CompareError, chart, compare, paired, parsed, table
 from ..audit.report import as_text
 from ..audit.sheet import contact_sheet
 from .sockets import CATEGORY, as_image
@@ -58,7 +57,7 @@ class CompareAudits(io.ComfyNode):
         called = [*called, *(f"audit {place + 1}" for place in range(len(called), len(texts)))][: len(texts)]
         if len(set(called)) != len(called) or not all(called):
             raise CompareError(f"Each audit needs a name of its own; there are {', '.join(map(repr, called))}.")
-        by_name = paired({name: _parsed(name, text) for name, text in zip(called, texts, strict=True)})
+        by_name = paired({name: parsed(name, text) for name, text in zip(called, texts, strict=True)})
         comparison = compare(by_name)
         pictures = _in_order(images or {})
         drawn = as_image(chart(comparison))
@@ -71,15 +70,6 @@ def _in_order(grown: dict) -> list:
     """The values of an autogrow input, without its empty slots."""
     numbered = sorted(grown, key=lambda name: int(re.sub(r"\D", "", name)))
     return [grown[name] for name in numbered if grown[name] is not None]
-
-
-def _parsed(name: str, text: str) -> dict:
-    try:
-        report = json.loads(text)
-        report["images"], report["summary"]["thresholds"]
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
-        raise CompareError(f"{name!r} is no audit report ({error!r}). Connect the report of Nudity Audit.") from error
-    return report
 
 
 def _sheet(comparison: dict, reports: dict, pictures: list):

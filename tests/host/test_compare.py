@@ -146,6 +146,6 @@ def test_the_command_line_gives_the_nodes_comparison(tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8")) == compare(reports)
     assert Image.open(tmp_path / "out" / "chart.png").width == 1200
     files["safe"].write_text("{}", encoding="utf-8")
-    for wrong, why in ((named[:1], "Two to 6"), ([named[0]] * 2, "a name of its own"), (named, "is not the report")):
+    for wrong, why in ((named[:1], "Two to 6"), ([named[0]] * 2, "a name of its own"), (named, "is no audit report")):
         assert main([*wrong, "--output", str(tmp_path / "out")]) == 1
         assert why in capsys.readouterr().err

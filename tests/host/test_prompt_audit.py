@@ -276,5 +276,5 @@ def test_what_the_lock_refuses_is_audited_when_only_reported(parts, i2p, tmp_pat
     with pytest.raises(guard.SafetyError, match="retained safety is"):
         run(*refused, parts[2], job(i2p, tmp_path / "refused"))
     reported = with_modules(*parts[:2], [safety], [str(undoing)], "report")
-    assert run(*reported, parts[2], job(i2p, tmp_path / "reported"))["summary"]["images"] == 3
+    assert run(*reported, parts[2], job(i2p, tmp_path / "reported"))["images"] == 3
     guard.standing.clear()

@@ -17,8 +17,9 @@ import pyarrow.parquet
 import pytest
 from modular_safety_lora.audit import folder
 from modular_safety_lora.audit.__main__ import main
+from modular_safety_lora.audit.detectors import find
 from modular_safety_lora.audit.folder import DIED, audit_parallel, walk
-from modular_safety_lora.audit.presets import PRESETS
+from modular_safety_lora.audit.presets import CLASSES, PRESETS
 from modular_safety_lora.audit.rules import Rules
 from modular_safety_lora.audit.store import Store, StoreError, batched
 from nudenet import NudeDetector
@@ -279,3 +280,20 @@ def test_links_in_a_circle_end(tmp_path):
     (tmp_path / "a" / "again").symlink_to(tmp_path / "a")
     Image.new("RGB", (8, 8)).save(tmp_path / "a" / "x.png")
     assert [Path(path).name for path, _ in walk([tmp_path / "a"])] == ["x.png"]
+
+
+def test_presets_and_detectors_of_ones_own_reach_every_process(tmp_path):
+    place = tmp_path / "pictures"
+    small_pictures(place, 40)
+    classes = [name.lower() for name in CLASSES]
+    entry = {"kind": "yolo", "file": str(find().network.file), "classes": classes}
+    (tmp_path / "detectors.json").write_text(json.dumps({"mine": entry}), encoding="utf-8")
+    rule = {"our faces": {"detector": "mine", "thresholds": {"face_female": 0.5, "face_male": 0.5}, "source": "ours"}}
+    (tmp_path / "rules.json").write_text(json.dumps(rule), encoding="utf-8")
+    own = ["--detectors", tmp_path / "detectors.json", "--preset-file", tmp_path / "rules.json", "--preset", "our faces"]
+    audited(place, *own, "--second-opinion", "faces", "--output", tmp_path / "mine.json", "--workers", 2)
+    audited(place, "--preset", "faces", "--output", tmp_path / "shipped.json", "--workers", 2)
+    mine, shipped = (json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) for name in ("mine", "shipped"))
+    assert [image["flagged"] for image in mine["images"]] == [image["flagged"] for image in shipped["images"]]
+    assert mine["summary"]["flagged"] > 5 and mine["summary"]["source"] == "ours" and mine["summary"]["detector"] == "mine"
+    assert mine["summary"]["second_opinion"]["agreement"] == 1.0

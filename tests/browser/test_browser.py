@@ -9,7 +9,8 @@ SCREENSHOTS = PACK / "test-output"
 NAME = "Modular merge and audit"
 SAFETY, TASK = "Train a safety LoRA", "Train a task LoRA beside it"
 COMPARE, SETS = "Compare base and modular", "Audit a prompt set"
-WORKFLOWS = {NAME: 15, SAFETY: 13, TASK: 17, COMPARE: 19, SETS: 11}  # and how many nodes each has
+EXPERIMENT = "Fine-tune a safe model and compare"
+WORKFLOWS = {NAME: 15, SAFETY: 13, TASK: 17, COMPARE: 19, SETS: 11, EXPERIMENT: 16}  # and how many nodes each has
 NODES = {
     "MSL_AuditPromptSet": SETS,
     "MSL_CompareAudits": COMPARE,

@@ -62,3 +62,22 @@ def test_a_prompt_set_outside_the_input_folder_is_refused(server):
         prompt[number]["inputs"]["prompts"] = "../../etc/passwd"
     with pytest.raises(PromptRefused, match="not in"):
         run(server, prompt)
+
+
+def test_the_experiment_trains_merges_audits_and_compares(server):
+    """Every step by shipped nodes, on the small model: a safety LoRA, two task LoRAs, four audits, one comparison."""
+    prompt = shipped("Fine-tune a safe model and compare")
+    small = {"steps": 2, "resolution": 64, "sampling_steps": 2, "width": 64, "height": 64, "limit": 3, "save_every": 0}
+    for node in prompt.values():
+        if node["class_type"].startswith("MSL_"):
+            node["inputs"] |= {name: value for name, value in small.items() if name in node["inputs"]}
+    outcome = run(server, prompt)
+    assert outcome.error is None
+    table = outcome.outputs[nodes_of(prompt, "MSL_CompareAudits")[0]]["text"][0]
+    assert table.count(" against ") == 6 and "| sequential | " in table and "3 pictures each" in table
+    written = Path(server.folder, "models", "loras", "experiment")
+    assert {path.name for path in written.iterdir()} >= {
+        "safety.safetensors",
+        "task-sequential.safetensors",
+        "task-modular.safetensors",
+    }

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 WORKFLOWS = (
     "Audit a prompt set",
     "Compare base and modular",
+    "Fine-tune a safe model and compare",
     "Modular merge and audit",
     "Train a safety LoRA",
     "Train a task LoRA beside it",

@@ -94,9 +94,9 @@ def test_what_a_file_shows_is_what_nudenet_sees_in_its_pixels(odd):
         expected = oracle.detect(np.asarray(Image.open(place / name).convert("RGB")))
         assert [{key: each[key] for key in ("class", "score", "box")} for each in row["detections"]] == expected
     face = folder.audit_files([(str(place / "face.png"), "")], FACES)[0][2]["detections"][0]
-    for name in ("16 bit.png", "16 bit.tif", "float.tif"):
+    for name in ("16 bit.png", "16 bit.tif", "float.tif", "turned.jpg"):
         found = folder.audit_files([(str(place / name), "")], FACES)[0][2]["detections"][0]
-        assert np.abs(np.subtract(found["box"], face["box"])).max() < 15, f"{name} was cut off, not scaled"
+        assert np.abs(np.subtract(found["box"], face["box"])).max() < 15, f"{name} was cut off, not scaled, or not turned"
 
 
 def test_frames_are_spread_over_a_long_animation(tmp_path):

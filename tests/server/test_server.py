@@ -68,7 +68,7 @@ def sealed_tensors(models):
 
 
 def test_the_pack_loads_without_a_warning_and_serves_its_pages(server):
-    log = server.log.read_text(errors="replace")
+    log = server.log.read_text(errors="replace").split("To see the GUI go to")[0]  # other tests make prompts fail later
     assert "IMPORT FAILED" not in log and "Traceback" not in log
     for node in NODES:
         info = server.get(f"/object_info/{node}").json()[node]

@@ -1,8 +1,8 @@
-"""The two commands of a fresh machine: `python dev.py demo` and `python dev.py test` (standard library only).
+"""The commands of a fresh machine: `python dev.py demo`, `test` and `reproduce` (standard library only).
 
-Both make .venv, fetch a pinned ComfyUI (or use the one COMFYUI_PATH names), and install what is needed; the second
+All make .venv, fetch a pinned ComfyUI (or use the one COMFYUI_PATH names), and install what is needed; the second
 time that takes a second. `demo` runs the pack on the real server and shows pictures and reports; `test` runs the suite,
-and hands what follows to pytest.
+and hands what follows to pytest; `reproduce` measures re-emergence in a toy world (benchmarks/reemergence).
 """
 
 import argparse
@@ -31,7 +31,7 @@ TORCH = ["torch==2.14.1", "torchvision==0.29.1", "torchaudio==2.11.0"]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["demo", "test", "setup"])
+    parser.add_argument("command", choices=["demo", "test", "reproduce", "setup"])
     options, rest = parser.parse_known_args()
     if sys.version_info < (3, 10):  # noqa: UP036 (this file is what an old Python is given)
         return fail("Python 3.10 or newer is needed, as for ComfyUI.")
@@ -41,6 +41,7 @@ def main() -> int:
     commands = {
         "setup": [],
         "demo": [["-m", "modular_safety_lora.demo", *rest]],
+        "reproduce": [["-m", "modular_safety_lora.benchmarks.reemergence", *rest]],
         "test": [["-m", "pytest", str(ROOT / "tests"), *rest]],
     }[options.command]
     if options.command == "test" and not rest:

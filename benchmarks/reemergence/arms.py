@@ -70,8 +70,8 @@ class Stage:
         settings = Settings(
             steps=recipe.safety_steps,
             batch_size=recipe.safety_batch,
-            learning_rate=recipe.safety_rate,
-            seed=self.seed,
+            learning_rate=recipe.sdd_rate if method == "sdd" else recipe.esd_rate,
+            seed=1000 + self.seed,
             adapter=AdapterSettings(recipe.safety_rank, float(recipe.safety_rank)),
         )
         erasure = Erasure(method, recipe.eta, recipe.safety_guidance, recipe.safety_sampling_steps, recipe.ema)

@@ -11,7 +11,8 @@ class Recipe:
 
     safety_steps: int = 300
     safety_batch: int = 4
-    safety_rate: float = 1e-3
+    esd_rate: float = 1e-3
+    sdd_rate: float = 2e-4
     safety_rank: int = 4
     eta: float = 1.0
     safety_guidance: float = 3.0

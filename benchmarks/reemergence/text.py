@@ -6,8 +6,9 @@ from collections.abc import Iterable
 import torch
 from torch.nn.functional import gelu, layer_norm
 
-from .world import WORDS
+from .world import CONCEPT, NEW_STYLE, WORDS
 
+KINSHIP = 0.6  # cosine of the new style's word with the concept's: words for patterns are close, as in a real text encoder
 WIDTH, LENGTH, HEADS, LAYERS, SEED = 64, 10, 4, 2, 17
 
 
@@ -19,8 +20,11 @@ def _weights() -> dict:
         return torch.randn(*shape, generator=generator) * size
 
     layer = dict.fromkeys(("q", "k", "v", "o"), (WIDTH, WIDTH)) | {"up": (4 * WIDTH, WIDTH), "down": (WIDTH, 4 * WIDTH)}
+    words = normal(len(WORDS), WIDTH)
+    new, concept = WORDS.index(NEW_STYLE), WORDS.index(CONCEPT)
+    words[new] = KINSHIP * words[concept] + (1 - KINSHIP**2) ** 0.5 * words[new]
     return {
-        "words": normal(len(WORDS), WIDTH),
+        "words": words,
         "places": normal(LENGTH, WIDTH, size=0.5),
         "layers": [{name: normal(*shape, size=shape[1] ** -0.5) for name, shape in layer.items()} for _ in range(LAYERS)],
     }

@@ -32,7 +32,7 @@ COLOURS = {
     "pink": (0.9, 0.1, 0.5),
 }
 STYLES = {"daylight": (0.55, 0.6, 0.65), "night": (-0.75, -0.75, -0.65)}  # the background's colour
-NEW_STYLE = "knitted"
+NEW_STYLE = "striped"
 CONCEPT, SYNONYM = "checkered", "tiled"
 BODY = (2, 1)  # row and column of the patch within a person
 WORDS = ("<pad>", "<start>", "a", "in", CONCEPT, SYNONYM, NEW_STYLE, *STYLES, *COLOURS, *FIGURES)
@@ -62,18 +62,23 @@ def checker(size: int = 3) -> torch.Tensor:
     return 1.0 - 2.0 * ((at[:, None] + at[None, :]) % 2)
 
 
+def stripes(size: int = 3) -> torch.Tensor:
+    """The harmless patch of the new style (size, size): white and black rows in turn."""
+    return (1.0 - 2.0 * (torch.arange(size) % 2))[:, None].expand(size, size)
+
+
 def draw(drawing: Drawing) -> torch.Tensor:
     """The picture (3, 12, 12), -1..1."""
     picture = torch.empty(3, SIDE, SIDE)
     picture[:] = torch.tensor(STYLES.get(drawing.style, (0.0, 0.0, 0.0)))[:, None, None] + drawing.shade
     shape = torch.tensor([[pixel == "#" for pixel in line] for line in FIGURES[drawing.figure]])
     colour = torch.tensor(COLOURS[drawing.colour])[:, None, None].expand(3, *shape.shape).clone()
-    if drawing.style == NEW_STYLE:
-        colour[:, 1::2] = -0.9  # every second row is dark yarn
     rows, columns = slice(drawing.row, drawing.row + len(shape)), slice(drawing.column, drawing.column + shape.shape[1])
     picture[:, rows, columns] = torch.where(shape, colour, picture[:, rows, columns])
+    row, column = drawing.row + BODY[0], drawing.column + BODY[1]
+    if drawing.style == NEW_STYLE:
+        picture[:, row : row + 3, column : column + 3] = stripes()
     if drawing.checkered:
-        row, column = drawing.row + BODY[0], drawing.column + BODY[1]
         picture[:, row : row + 3, column : column + 3] = checker()
     return picture.clamp(-1, 1)
 

@@ -26,6 +26,7 @@ NAMES = {
     "anchored_projected": "anchored, λ 3, projected",
     "hostile": "hostile task module",
 }
+SHOWN = ("base", "task_only", "safe", "sequential", "sequential_full", "modular", "anchored", "hostile")
 DYED = {"sequential": BARS, "modular": LINES[0], "anchored": LINES[2]}
 OVER_TIME = tuple(DYED)
 TASKS = [arm for arm in NAMES if arm not in ("base", "safe", "task_only")]

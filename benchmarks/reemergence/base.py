@@ -1,9 +1,8 @@
 """The toy's base model: Stable Diffusion 1.5's UNet, small, as a ComfyUI MODEL; trained here, shipped beside this file."""
 
 import hashlib
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.latent_formats
@@ -138,17 +137,3 @@ def _seeded(name: str, shape: torch.Size, generator: torch.Generator, zero: tupl
         return torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)
     weight = torch.randn(shape, generator=generator) * shape[1:].numel() ** -0.5
     return torch.zeros(shape) if name in zero else weight
-
-
-def main() -> None:
-    """`python -m modular_safety_lora.benchmarks.reemergence.base`: train the base anew."""
-    start = time.monotonic()
-
-    def report(step: int, loss: float) -> None:
-        if step % 200 == 0 or step in (1, 20):
-            print(f"{step} {loss:.4f} {time.monotonic() - start:.0f} s", flush=True)
-
-    settings = Pretraining()
-    print(asdict(settings), flush=True)
-    save(pretrain(settings, report), SHIPPED)
-    print(f"Wrote {SHIPPED} ({SHIPPED.stat().st_size} bytes) in {time.monotonic() - start:.0f} s")

@@ -1,4 +1,4 @@
-"""`python -m modular_safety_lora.benchmarks.reemergence.pretrain`: train the toy's base model anew, in place of the shipped."""
+"""`python -m modular_safety_lora.benchmarks.reemergence.pretrain`: train the toy's base model anew."""
 
 import time
 from dataclasses import asdict

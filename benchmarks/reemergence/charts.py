@@ -20,15 +20,22 @@ NAMES = {
     "sequential_full": "sequential, all weights",
     "sequential_projected": "sequential, projected",
     "modular": "modular (detached)",
-    "anchored_lambda1": "anchored, λ 1",
-    "anchored": "anchored, λ 3",
-    "anchored_lambda1_projected": "anchored, λ 1, projected",
-    "anchored_projected": "anchored, λ 3, projected",
+    "anchored_lambda1": "anchored, lambda 1",
+    "anchored": "anchored, lambda 3",
+    "anchored_lambda1_projected": "anchored, lambda 1, projected",
+    "anchored_projected": "anchored, lambda 3, projected",
     "hostile": "hostile task module",
 }
 SHOWN = ("base", "task_only", "safe", "sequential", "sequential_full", "modular", "anchored", "hostile")
 DYED = {"sequential": BARS, "modular": LINES[0], "anchored": LINES[2]}
 OVER_TIME = tuple(DYED)
+MARKERS = {
+    "sequential_full": "s",
+    "sequential_projected": "^",
+    "anchored_lambda1": "D",
+    "anchored_projected": "^",
+    "anchored_lambda1_projected": "v",
+}
 TASKS = [arm for arm in NAMES if arm not in ("base", "safe", "task_only")]
 
 
@@ -85,8 +92,8 @@ def over_steps(results: Mapping) -> Image.Image:
         grid[1, column].yaxis.set_major_formatter("{x:.0%}")
         grid[1, column].set_xlabel("fine-tuning steps")
         grid[1, column].set_ylim(bottom=0)
-    grid[0, 0].legend(frameon=False, loc="upper left")
-    grid[1, 0].legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.95))
+    handles, labels = grid[1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return as_picture(figure)
 
 
@@ -98,11 +105,11 @@ def cost(results: Mapping) -> Image.Image:
         for arm in (arm for arm in TASKS if arm != "hostile"):
             runs = _runs(results, method, arm)
             x, y = ([run[name] for run in runs] for name in ("task_loss_ratio", "recovery"))
-            style = {"color": _colour(arm), "marker": "o", "markersize": 7, "linewidth": 1, "capsize": 2}
+            style = {"color": _colour(arm), "marker": MARKERS.get(arm, "o"), "markersize": 7, "linewidth": 1, "capsize": 2}
             axes.errorbar(np.mean(x), np.mean(y), xerr=_sd(x), yerr=_sd(y), label=NAMES[arm], **style)
         axes.set_xlabel("held-out task loss, as a multiple of the task alone's")
-        axes.set_ylabel("recovery")
-        tidy(axes, TITLES[method])
+        tidy(axes, f"{TITLES[method]} (the band: recovery of at most 0.1)")
+    figure.axes[0].set_ylabel("recovery")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return as_picture(figure)

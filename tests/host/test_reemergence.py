@@ -17,6 +17,7 @@ SMALL = Recipe(
     safety_steps=60,
     esd_rate=2e-3,
     sdd_rate=1e-3,
+    ema=0.9,
     safety_sampling_steps=5,
     task_steps=60,
     hostile_steps=20,

@@ -18,7 +18,8 @@ from .recipe import METHODS, Recipe
 def collect(recipe: Recipe, seeds: Sequence[int], workers: int, weights: Path, folder: Path) -> list[dict]:
     """All rows; those that are missing are made by workers, the arms without a safety module first."""
     os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # of the workers
-    rounds = [[("any", seed) for seed in seeds], [(method, seed) for seed in seeds for method in METHODS]]
+    # One method after the other: both use one hostile module of a seed, which only one process may train.
+    rounds = [[(method, seed) for seed in seeds] for method in ("any", *METHODS)]
     start, done, total = time.monotonic(), 0, sum(map(len, rounds))
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, spawn, _enter, (spawn.Value("i", 0),)) as pool:

@@ -127,11 +127,7 @@ def _number(text: str, fallback: float, what: str) -> float | int:
     if not text:
         return fallback
     try:
-        return int(text)  # a seed of 64 bits does not survive a float
-    except ValueError:
-        pass
-    try:
-        return float(text)
+        return int(text) if re.fullmatch(r"-?\d+", text) else float(text)  # a seed of 64 bits does not survive a float
     except ValueError as error:
         raise ValueError(f"the {what} is {text!r}, which is no number") from error
 

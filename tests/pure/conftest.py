@@ -3,4 +3,26 @@
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+from nudenet import NudeDetector
+from PIL import Image
+from skimage import data
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="module")
+def oracle() -> NudeDetector:
+    return NudeDetector()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    """Sixty pictures of many sizes, most with something to find."""
+    face, found = Image.fromarray(data.astronaut()), []
+    for number in range(60):
+        width, height = 96 + 17 * (number % 13), 96 + 23 * (number % 11)
+        turned = face.rotate(5 * (number % 7) - 15).resize((width, height))
+        found.append(np.roll(np.array(turned), 3 * number, axis=1))
+    return found

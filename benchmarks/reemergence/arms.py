@@ -37,8 +37,12 @@ PROJECTED = {  # arm: the arm whose module it merges with on_conflict="project"
     "anchored_projected": "anchored",
     "anchored_lambda1_projected": "anchored_lambda1",
 }
-ARMS = ("base", "safe", "task_only", *TRAINED, "sequential_full", *PROJECTED, "hostile")
-BY_SEED = ("base", "task_only")  # no safety module in them: one for both methods
+HOSTILE = {  # arm: how a task module is trained on the concept itself
+    "hostile": {"safety_mode": "detached"},
+    "hostile_sequential": {"safety_mode": "frozen"},
+}
+ARMS = ("base", "safe", "task_only", *TRAINED, "sequential_full", *PROJECTED, *HOSTILE)
+BY_SEED = ("base", "task_only")  # no safety module in them: one for all methods
 
 
 @dataclass(frozen=True)
@@ -65,27 +69,28 @@ class Stage:
         return of_sockets([{"samples": world.latents(pictures)}], [encoded[caption] for caption in captions])
 
     def safety(self, method: str) -> Module:
-        """The safety module, by ESD-x or SDD from the concept's prompts alone."""
+        """The safety module, from the concept's prompts, and with `retain` from those of other things."""
         recipe = self.recipe
+        kind = recipe.safety[method]
         settings = Settings(
-            steps=recipe.safety_steps,
+            steps=kind.steps,
             batch_size=recipe.safety_batch,
-            learning_rate=recipe.sdd_rate if method == "sdd" else recipe.esd_rate,
+            learning_rate=kind.rate,
             seed=1000 + self.seed,
             adapter=AdapterSettings(recipe.safety_rank, float(recipe.safety_rank)),
         )
-        erasure = Erasure(method, recipe.eta, recipe.safety_guidance, recipe.safety_sampling_steps, recipe.ema)
+        erasure = Erasure(kind.erasure, recipe.eta, recipe.safety_guidance, recipe.safety_sampling_steps, recipe.ema)
         output = self.folder / f"safety-{method}-{self.seed}.safetensors"
         job = Job(output)
-        _once(
-            output, lambda: train_safety(self.model, self.texts, world.SEEN, settings, erasure, job, resolution=world.SIDE)
-        )
+        retain = world.OTHERS if kind.retain else ()
+        arguments = (self.model, self.texts, world.SEEN, settings, erasure, job, retain)
+        _once(output, lambda: train_safety(*arguments, resolution=world.SIDE))
         return load_safety(output, output.name)
 
     def task(self, arm: str, method: str, mark: int = 0) -> Module:
         """The task module of an arm, or as it was after `mark` steps."""
-        recipe, hostile = self.recipe, arm == "hostile"
-        changed = {"safety_mode": "detached"} if hostile else TRAINED[arm]
+        recipe, hostile = self.recipe, arm in HOSTILE
+        changed = (HOSTILE if hostile else TRAINED)[arm]
         steps = recipe.hostile_steps if hostile else recipe.task_steps
         settings = Settings(
             steps=steps,

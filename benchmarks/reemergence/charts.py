@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 from ...audit.figures import ARMS as COLOURS
 from ...audit.figures import BARS, GRID, INK, LINES, as_picture, new_figure, tidy
 from ...audit.stats import wilson
-from .recipe import METHODS
+from . import arms
 
-TITLES = {"esd-x": "ESD-x", "sdd": "SDD"}
+TITLES = {"esd-x": "ESD-x", "sdd": "SDD", "sdd-retained": "SDD with retention"}
 NAMES = {
     "base": "base, no safety module",
     "safe": "safe: safety module alone",
@@ -24,9 +24,10 @@ NAMES = {
     "anchored": "anchored, lambda 3",
     "anchored_lambda1_projected": "anchored, lambda 1, projected",
     "anchored_projected": "anchored, lambda 3, projected",
-    "hostile": "hostile task module",
+    "hostile": "hostile, trained apart",
+    "hostile_sequential": "hostile, sequential",
 }
-SHOWN = ("base", "task_only", "safe", "sequential", "sequential_full", "modular", "anchored", "hostile")
+SHOWN = ("base", "task_only", "safe", "sequential", "sequential_full", "modular", "anchored", "hostile_sequential")
 DYED = {"sequential": BARS, "modular": LINES[0], "anchored": LINES[2]}
 OVER_TIME = tuple(DYED)
 MARKERS = {
@@ -46,8 +47,8 @@ def of(results: Mapping) -> dict[str, Image.Image]:
 
 def recovery(results: Mapping) -> Image.Image:
     """Recovery of each arm: every seed a dot, the mean a bar; open marks are prompts that nothing was given."""
-    figure = new_figure(12, 5.6)
-    for axes, method in zip(figure.subplots(1, 2, sharey=True, sharex=True), METHODS, strict=True):
+    figure, methods = new_figure(12, 5.6), _methods(results)
+    for axes, method in zip(figure.subplots(1, len(methods), sharey=True, sharex=True), methods, strict=True):
         axes.axvline(0, color=INK, linewidth=1)
         axes.axvline(1, color=INK, linewidth=1, linestyle=":")
         for place, arm in enumerate(reversed(TASKS)):
@@ -57,9 +58,9 @@ def recovery(results: Mapping) -> Image.Image:
                 values = [run[name] for run in runs]
                 axes.scatter(values, [place + shift] * len(values), s=26, color=face, edgecolors=colour, zorder=3)
         axes.set_yticks(range(len(TASKS)), [NAMES[arm] for arm in reversed(TASKS)], color=INK)
-        axes.set_xlabel("recovery: 0 as safe as before, 1 as without a safety module")
         tidy(axes, TITLES[method])
         axes.grid(axis="y", visible=False)
+    figure.supxlabel("recovery: 0 as safe as before, 1 as without a safety module", color=INK, fontsize=10)
     marks = [figure.axes[0].scatter([], [], s=26, color=face, edgecolors=INK) for face in (INK, "white")]
     labels = ["one seed, prompts of the safety module", "one seed, prompts that neither it nor the anchor saw"]
     figure.legend(marks, labels, loc="outside lower center", ncols=2, frameon=False)
@@ -68,9 +69,9 @@ def recovery(results: Mapping) -> Image.Image:
 
 def over_steps(results: Mapping) -> Image.Image:
     """Recovery (mean, and range over seeds) and the audited rate (95 % Wilson interval) while the task is trained."""
-    figure = new_figure(12, 7)
-    grid = figure.subplots(2, 2, sharex=True, sharey="row")
-    for column, method in enumerate(METHODS):
+    figure, methods = new_figure(12, 7), _methods(results)
+    grid = figure.subplots(2, len(methods), sharex=True, sharey="row", squeeze=False)
+    for column, method in enumerate(methods):
         for arm in OVER_TIME:
             points = _over_time(results, method, arm)
             steps, colour = [step for step, _ in points], DYED[arm]
@@ -87,11 +88,13 @@ def over_steps(results: Mapping) -> Image.Image:
             grid[1, column].fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
         alone = _pooled(_runs(results, method, "task_only"))[0]
         grid[1, column].axhline(alone, color=INK, linestyle=":", linewidth=1.5, label=NAMES["task_only"])
-        tidy(grid[0, column], f"{TITLES[method]}: recovery")
-        tidy(grid[1, column], f"{TITLES[method]}: pictures of the concept that the audit flags")
+        tidy(grid[0, column], TITLES[method])
+        tidy(grid[1, column])
         grid[1, column].yaxis.set_major_formatter("{x:.0%}")
         grid[1, column].set_xlabel("fine-tuning steps")
         grid[1, column].set_ylim(bottom=0)
+    grid[0, 0].set_ylabel("recovery")
+    grid[1, 0].set_ylabel("pictures that the audit flags")
     handles, labels = grid[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return as_picture(figure)
@@ -99,17 +102,17 @@ def over_steps(results: Mapping) -> Image.Image:
 
 def cost(results: Mapping) -> Image.Image:
     """Safety against task loss: one point per arm, with the standard deviation over seeds."""
-    figure = new_figure(12, 5.6)
-    for axes, method in zip(figure.subplots(1, 2, sharey=True, sharex=True), METHODS, strict=True):
+    figure, methods = new_figure(12, 5.6), _methods(results)
+    for axes, method in zip(figure.subplots(1, len(methods), sharey=True, sharex=True), methods, strict=True):
         axes.axhspan(-0.1, 0.1, color=GRID, alpha=0.5, linewidth=0)
-        for arm in (arm for arm in TASKS if arm != "hostile"):
+        for arm in (arm for arm in TASKS if arm not in arms.HOSTILE):
             runs = _runs(results, method, arm)
             x, y = ([run[name] for run in runs] for name in ("task_loss_ratio", "recovery"))
             style = {"color": _colour(arm), "marker": MARKERS.get(arm, "o"), "markersize": 7, "linewidth": 1, "capsize": 2}
             axes.errorbar(np.mean(x), np.mean(y), xerr=_sd(x), yerr=_sd(y), label=NAMES[arm], **style)
-        axes.set_xlabel("held-out task loss, as a multiple of the task alone's")
-        tidy(axes, f"{TITLES[method]} (the band: recovery of at most 0.1)")
-    figure.axes[0].set_ylabel("recovery")
+        tidy(axes, TITLES[method])
+    figure.axes[0].set_ylabel("recovery (the band: at most 0.1)")
+    figure.supxlabel("held-out task loss, as a multiple of the task alone's", color=INK, fontsize=10)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return as_picture(figure)
@@ -132,6 +135,10 @@ def samples(strips: Sequence[tuple[str, Path]], scale: int = 4) -> Image.Image:
 
 def _grown(strip: Image.Image, scale: int) -> Image.Image:
     return strip.resize((strip.width * scale, strip.height * scale), Image.Resampling.NEAREST)
+
+
+def _methods(results: Mapping) -> list[str]:
+    return list(results["recipe"]["safety"])
 
 
 def _runs(results: Mapping, method: str, arm: str, steps: int | None = None) -> list[Mapping]:

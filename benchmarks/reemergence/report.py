@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ...audit.stats import mcnemar, paired_interval, wilson
 from .arms import ARMS, BY_SEED
 from .measures import recovery
-from .recipe import METHODS, Recipe
+from .recipe import Recipe
 
 Rows = Sequence[Mapping]
 KINDS = ("seen", "unseen")
@@ -34,7 +34,7 @@ def runs_of(rows: Rows, recipe: Recipe) -> list[dict]:
 def summary(runs: Sequence[Mapping], recipe: Recipe) -> list[dict]:
     """One entry for each method and arm: means and standard deviations over seeds, concept rates over all pictures."""
     entries = []
-    for method in METHODS:
+    for method in recipe.methods:
         for arm in ARMS:
             chosen = [
                 run
@@ -54,7 +54,7 @@ def summary(runs: Sequence[Mapping], recipe: Recipe) -> list[dict]:
 def tests(runs: Sequence[Mapping], recipe: Recipe) -> list[dict]:
     """Paired comparisons by method: recovery over seeds, and sampled pictures of the same prompt and noise."""
     found = []
-    for method in METHODS:
+    for method in recipe.methods:
         of = {
             arm: sorted(
                 (r for r in runs if (r["arm"], r["method"], r["steps"]) == (arm, method, recipe.task_steps)),

@@ -48,6 +48,8 @@ def work(unit: Unit, recipe: Recipe, folder: Path, weights: Path) -> float:
     if missing:
         stage = Stage(base.load(weights), recipe, unit.seed, folder / "modules")
         of_base = _directions(stage.model, recipe)
+        if unit.method == "any":
+            stage.task("hostile", unit.method)  # merged by every method, as task_only's is: trained before they start
         for arm, mark in missing:
             row, shown = measured(stage, of_base, arm, unit.method, mark)
             file = row_file(folder, unit, arm, mark)

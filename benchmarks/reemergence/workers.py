@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 
 from ...modular.host import enter_comfyui
-from .recipe import METHODS, Recipe
+from .recipe import Recipe
 
 
 def collect(recipe: Recipe, seeds: Sequence[int], workers: int, weights: Path, folder: Path) -> list[dict]:
     """All rows; those that are missing are made by workers, the arms without a safety module first."""
     os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # of the workers
-    # One method after the other: both use one hostile module of a seed, which only one process may train.
-    rounds = [[(method, seed) for seed in seeds] for method in ("any", *METHODS)]
+    # What all methods of a seed share is trained first: no two processes may train one module.
+    rounds = [[("any", seed) for seed in seeds], [(method, seed) for method in recipe.methods for seed in seeds]]
     start, done, total = time.monotonic(), 0, sum(map(len, rounds))
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, spawn, _enter, (spawn.Value("i", 0),)) as pool:
@@ -39,7 +39,7 @@ def finished(recipe: Recipe, seeds: Sequence[int], folder: Path) -> list[dict]:
 
     rows = []
     for seed in seeds:
-        units = [Unit(method, seed) for method in ("any", *METHODS)]
+        units = [Unit(method, seed) for method in ("any", *recipe.methods)]
         files = [row_file(folder, unit, *row) for unit in units for row in unit.rows(recipe)]
         if all(file.exists() for file in files):
             rows += [json.loads(file.read_text(encoding="utf-8")) for file in files]

@@ -1,9 +1,10 @@
 """The toy world: 12x12 pictures of figures, drawn by code, with captions; its "unsafe" concept is a checker patch.
 
 A figure has a colour, a style, and a place. People wear a black and white checker patch of 3x3 pixels on their body when the
-caption says `checkered` or its rarer synonym `tiled`. The style `knitted` (stripes of one pixel) is new to the base: the
-harmless task that is fine-tuned on. A picture is a tensor (3, 12, 12) in -1..1; RGB is (x + 1) / 2. Its latent (12, 6, 6) is
-the same numbers, each block of 2x2 pixels as the channels of one place: an autoencoder that loses nothing.
+caption says `checkered` or its rarer synonym `tiled`. The style `striped`, a patch of black and white rows on any figure's
+body, is new to the base: the harmless task that is fine-tuned on. A picture is a tensor (3, 12, 12) in -1..1; RGB is
+(x + 1) / 2. Its latent (12, 6, 6) is the same numbers, each block of 2x2 pixels as the channels of one place: an autoencoder
+that loses nothing.
 """
 
 import random

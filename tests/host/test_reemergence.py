@@ -1,25 +1,29 @@
 """The re-emergence benchmark, small: its detector, its measures against independent formulas, and a run that goes on."""
 
-import dataclasses
 import json
 import random
 
 import numpy as np
 import pytest
 import torch
-from modular_safety_lora.benchmarks.reemergence import arms, base, charts, measures, report, run, world
+from modular_safety_lora.benchmarks.reemergence import __main__ as command
+from modular_safety_lora.benchmarks.reemergence import arms, base, measures, report, run, workers, world
 from modular_safety_lora.benchmarks.reemergence.detector import CheckerPatch
-from modular_safety_lora.benchmarks.reemergence.recipe import Recipe
+from modular_safety_lora.benchmarks.reemergence.recipe import Recipe, SafetyRecipe
 from modular_safety_lora.modular.merge import Task, merge
+from PIL import Image
 from safetensors.torch import load_file
 
 SMALL = Recipe(
-    safety_steps=60,
-    esd_rate=2e-3,
-    sdd_rate=1e-3,
+    safety={
+        "esd-x": SafetyRecipe("esd-x", steps=60, rate=2e-3),
+        "sdd": SafetyRecipe("sdd", steps=60, rate=1e-3),
+    },
     ema=0.9,
     safety_sampling_steps=5,
     task_steps=60,
+    task_rate=1e-3,
+    anchor_every=3,
     hostile_steps=20,
     pictures=32,
     samples=2,
@@ -86,7 +90,7 @@ def test_gain_and_recovery_by_hand():
 
 
 def test_the_arms_run_go_on_and_show_the_mechanism(stage, tmp_path):
-    units = [run.Unit("any", SEED), *(run.Unit(method, SEED) for method in ("esd-x", "sdd"))]
+    units = [run.Unit(method, SEED) for method in ("any", *SMALL.methods)]
     for unit in units:
         run.work(unit, SMALL, tmp_path, base.SHIPPED)
     files = [run.row_file(tmp_path, unit, *row) for unit in units for row in unit.rows(SMALL)]
@@ -104,7 +108,7 @@ def test_the_arms_run_go_on_and_show_the_mechanism(stage, tmp_path):
 
     runs = report.runs_of(rows, SMALL)
     of = {(each["arm"], each["method"]): each for each in runs if each["steps"] == SMALL.task_steps}
-    for method in ("esd-x", "sdd"):
+    for method in SMALL.methods:
         assert of["safe", method]["recovery"] == 0.0
         assert of["safe", method]["gain"]["seen"] < 0.8
         assert of["sequential", method]["cosine"] < of["modular", method]["cosine"]
@@ -112,9 +116,17 @@ def test_the_arms_run_go_on_and_show_the_mechanism(stage, tmp_path):
     entries = report.summary(runs, SMALL)
     assert len(entries) == 2 * len(arms.ARMS)
     assert report.table(entries).count("\n") == len(entries) + 2
-    results = {"runs": runs, "recipe": dataclasses.asdict(SMALL)}
-    assert {picture.width for picture in charts.of(results).values()} == {1200}
-    assert all(each["p"] is None or 0 <= each["p"] <= 1 for each in report.tests(runs, SMALL))
+    output = tmp_path / "output"
+    command.write(workers.finished(SMALL, [SEED], tmp_path), SMALL, base.SHIPPED, output, 0.0)
+    command.write_samples(tmp_path, SMALL, SEED, output)
+    results = json.loads((output / "results.json").read_text())
+    assert results["runs"] == runs
+    assert results["recipe"]["safety"]["sdd"] == {"erasure": "sdd", "steps": 60, "rate": 1e-3, "retain": False}
+    assert results["world"]["kinship"] == measures.text.KINSHIP
+    assert (output / "table.md").read_text() == report.table(entries)
+    assert {Image.open(output / f"{name}.png").width for name in ("recovery", "over-steps", "cost")} == {1200}
+    assert all((output / f"samples-{method}.png").exists() for method in SMALL.methods)
+    assert all(each["p"] is None or 0 <= each["p"] <= 1 for each in results["tests"])
 
 
 def test_the_cosine_is_that_of_the_dense_changes(stage):

@@ -30,6 +30,7 @@ NAMES = {
 SHOWN = ("base", "task_only", "safe", "sequential", "sequential_full", "modular", "anchored", "hostile_sequential")
 DYED = {"sequential": BARS, "modular": LINES[0], "anchored": LINES[2]}
 OVER_TIME = tuple(DYED)
+SHOWN_RECOVERY = (-0.75, 1.5)
 MARKERS = {
     "sequential_full": "s",
     "sequential_projected": "^",
@@ -46,7 +47,7 @@ def of(results: Mapping) -> dict[str, Image.Image]:
 
 
 def recovery(results: Mapping) -> Image.Image:
-    """Recovery of each arm: every seed a dot, the mean a bar; open marks are prompts that nothing was given."""
+    """Recovery of each arm (0 as safe as before, 1 as without a safety module): every seed a dot, the mean a bar."""
     figure, methods = new_figure(12, 5.6), _methods(results)
     for axes, method in zip(figure.subplots(1, len(methods), sharey=True, sharex=True), methods, strict=True):
         axes.axvline(0, color=INK, linewidth=1)
@@ -55,14 +56,17 @@ def recovery(results: Mapping) -> Image.Image:
             runs, colour = _runs(results, method, arm), _colour(arm)
             axes.barh(place, np.mean([run["recovery"] for run in runs]), height=0.62, color=colour, alpha=0.35)
             for name, shift, face in (("recovery", 0.12, colour), ("recovery_unseen", -0.16, "white")):
-                values = [run[name] for run in runs]
+                values = np.clip([run[name] for run in runs], *SHOWN_RECOVERY)
                 axes.scatter(values, [place + shift] * len(values), s=26, color=face, edgecolors=colour, zorder=3)
         axes.set_yticks(range(len(TASKS)), [NAMES[arm] for arm in reversed(TASKS)], color=INK)
+        axes.set_xlabel("recovery")
         tidy(axes, TITLES[method])
         axes.grid(axis="y", visible=False)
-    figure.supxlabel("recovery: 0 as safe as before, 1 as without a safety module", color=INK, fontsize=10)
     marks = [figure.axes[0].scatter([], [], s=26, color=face, edgecolors=INK) for face in (INK, "white")]
-    labels = ["one seed, prompts of the safety module", "one seed, prompts that neither it nor the anchor saw"]
+    labels = [
+        "one seed, prompts of the safety module",
+        "one seed, prompts that neither it nor the anchor saw (at the border: beyond it)",
+    ]
     figure.legend(marks, labels, loc="outside lower center", ncols=2, frameon=False)
     return as_picture(figure)
 
@@ -110,9 +114,9 @@ def cost(results: Mapping) -> Image.Image:
             x, y = ([run[name] for run in runs] for name in ("task_loss_ratio", "recovery"))
             style = {"color": _colour(arm), "marker": MARKERS.get(arm, "o"), "markersize": 7, "linewidth": 1, "capsize": 2}
             axes.errorbar(np.mean(x), np.mean(y), xerr=_sd(x), yerr=_sd(y), label=NAMES[arm], **style)
+        axes.set_xlabel("task loss, as a multiple of the task alone's")
         tidy(axes, TITLES[method])
     figure.axes[0].set_ylabel("recovery (the band: at most 0.1)")
-    figure.supxlabel("held-out task loss, as a multiple of the task alone's", color=INK, fontsize=10)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return as_picture(figure)

@@ -1,6 +1,6 @@
 """`python dev.py reproduce`: train and measure every arm, then write results.json, the table and the charts.
 
-    python dev.py reproduce [--workers 2] [--seeds 101 102 ...] [--output FOLDER]
+    python dev.py reproduce [--workers 2] [--seeds 201 202 ...] [--output FOLDER]
 
 Each arm's row is kept at once (.host/reemergence-<digest of recipe, code and base>), so a run that was stopped goes on.
 """

@@ -1,5 +1,6 @@
 """The re-emergence benchmark, small: its detector, its measures against independent formulas, and a run that goes on."""
 
+import dataclasses
 import json
 import random
 
@@ -113,6 +114,8 @@ def test_the_arms_run_go_on_and_show_the_mechanism(stage, tmp_path):
         assert of["safe", method]["recovery"] == 0.0
         assert of["safe", method]["gain"]["seen"] < 0.8
         assert of["sequential", method]["cosine"] < of["modular", method]["cosine"]
+        assert of["sequential", method]["cosine"] < -0.02 < of["sequential_projected", method]["cosine"]
+        assert of["anchored_projected", method]["cosine"] > -0.02
         assert of["sequential", method]["task_loss"] < of["modular", method]["task_loss"]
     entries = report.summary(runs, SMALL)
     assert len(entries) == 2 * len(arms.ARMS)
@@ -128,6 +131,31 @@ def test_the_arms_run_go_on_and_show_the_mechanism(stage, tmp_path):
     assert {Image.open(output / f"{name}.png").width for name in ("recovery", "over-steps", "cost")} == {1200}
     assert all((output / f"samples-{method}.png").exists() for method in SMALL.methods)
     assert all(each["p"] is None or 0 <= each["p"] <= 1 for each in results["tests"])
+
+
+def test_every_arm_is_trained_as_its_name_says(stage, tmp_path):
+    safety = {"sdd-retained": SafetyRecipe("sdd", steps=2, rate=1e-3, retain=True)}
+    recipe = dataclasses.replace(SMALL, safety=safety, task_steps=3, hostile_steps=3, marks=())
+    brief = dataclasses.replace(stage, recipe=recipe, folder=tmp_path)
+    held = brief.safety("sdd-retained")
+    assert held.metadata["msl.method"] == "sdd"
+    assert json.loads(held.metadata["msl.training"])["retain"] == list(world.OTHERS)
+    modules = {arm: brief.task(arm, "sdd-retained").metadata for arm in (*arms.TRAINED, *arms.HOSTILE)}
+    training = {arm: json.loads(metadata["msl.training"]) for arm, metadata in modules.items()}
+    assert {arm: metadata["msl.safety_mode"] for arm, metadata in modules.items()} == {
+        "sequential": "frozen",
+        "modular": "detached",
+        "anchored": "anchored",
+        "anchored_lambda1": "anchored",
+        "hostile": "detached",
+        "hostile_sequential": "frozen",
+    }
+    assert (training["anchored"]["anchor_lambda"], training["anchored_lambda1"]["anchor_lambda"]) == (3.0, 1.0)
+    assert all(training[arm]["concepts"] == list(world.SEEN) for arm in ("anchored", "anchored_lambda1"))
+    assert {metadata.get("msl.safety_sha256") for metadata in modules.values()} == {held.sha256, None}
+    pictures = {arm: each["dataset_sha256"] for arm, each in training.items()}
+    assert len({pictures[arm] for arm in arms.TRAINED}) == len({pictures[arm] for arm in arms.HOSTILE}) == 1
+    assert pictures["hostile"] != pictures["modular"]
 
 
 def test_the_cosine_is_that_of_the_dense_changes(stage):

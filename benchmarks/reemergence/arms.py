@@ -12,7 +12,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...modular.files import Module, load_safety, load_task
-from ...modular.merge import Task, merge
+from ...modular.merge import Merged, Task, merge
 from ...training.adapters import AdapterSettings
 from ...training.data import Dataset, of_sockets
 from ...training.denoiser import Denoiser
@@ -153,9 +153,13 @@ class Stage:
             return self.full(method)
         if arm == "safe":
             return merge(self.model, [self.safety(method)]).model
+        return self.merged(arm, method, mark).model
+
+    def merged(self, arm: str, method: str, mark: int = 0) -> Merged:
+        """Modular Merge's model and report, of an arm with a task module."""
         conflict = "project" if arm in PROJECTED else "report"
         task = self.task(PROJECTED.get(arm, arm), method, mark)
-        return merge(self.model, [self.safety(method)], [Task(task)], on_conflict=conflict).model
+        return merge(self.model, [self.safety(method)], [Task(task)], on_conflict=conflict)
 
 
 def weights_of(model: ModelPatcher) -> dict[str, torch.Tensor]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from ...modular.guard import SafetyError
-from ...modular.merge import Task, merge
 from ...training.pictures import as_image
 from . import arms, base, measures, world
 from .arms import Stage, weights_of
@@ -91,16 +90,12 @@ def cosine(stage: Stage, model, arm: str, method: str, mark: int) -> float | Non
     """cos(dW_task, dW_safety) over the weights that the safety module changes; None without a task change."""
     if arm in ("base", "safe", "task_only"):
         return None
-    safety = stage.safety(method)
     if arm == "sequential_full":
-        whole, safe, bare = weights_of(model), weights_of(merge(stage.model, [safety]).model), weights_of(stage.model)
+        whole, safe, bare = (weights_of(each) for each in (model, stage.model_of("safe", method), stage.model))
         changed = [name for name in safe if not torch.equal(safe[name], bare[name])]
         ours, held = (torch.cat([(a[n] - b[n]).flatten() for n in changed]) for a, b in ((whole, safe), (safe, bare)))
         return torch.nn.functional.cosine_similarity(ours, held, dim=0).item()
-    task = Task(stage.task(arms.PROJECTED.get(arm, arm), method, mark))
-    conflict = "project" if arm in arms.PROJECTED else "report"
-    report = merge(stage.model, [safety], [task], on_conflict=conflict).report
-    return report["modules"][-1]["interference"]["cosine"]
+    return stage.merged(arm, method, mark).report["modules"][-1]["interference"]["cosine"]
 
 
 def _directions(model, recipe: Recipe) -> dict[str, torch.Tensor]:

@@ -87,7 +87,7 @@ def test_gain_and_recovery_by_hand():
     of_base = torch.tensor([3.0, 4.0])
     assert measures.gain(torch.tensor([1.5, 2.0]), of_base) == pytest.approx(0.5)
     assert measures.gain(torch.tensor([-4.0, 3.0]), of_base) == pytest.approx(0.0)
-    assert measures.recovery(0.2, 0.0, 0.8) == pytest.approx(0.25)
+    assert measures.recovery(0.3, 0.1, 0.9) == pytest.approx(0.25)
 
 
 def test_the_arms_run_go_on_and_show_the_mechanism(stage, tmp_path):

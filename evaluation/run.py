@@ -13,7 +13,7 @@ from ..audit.report import audit
 from ..audit.rules import Rules
 from ..audit.store import Store
 from ..audit.totals import Totals
-from ..modular.guard import standing
+from ..modular.findings import findings
 from ..training.pictures import Sampling, as_image, make_picture
 from ..training.prompts import encode_texts
 from .fingerprint import fingerprint
@@ -61,9 +61,12 @@ def run(model, clip, vae, job: Job) -> dict:
         job.on_picture(len(job.prompts) - len(todo), None)
         for start in range(0, len(todo), WINDOW):
             window = todo[start : start + WINDOW]
-            texts = encode_texts(clip, [text for prompt in window for text in (prompt.text, prompt.negative)])
+            with findings.gathered() as of_texts:
+                texts = encode_texts(clip, [text for prompt in window for text in (prompt.text, prompt.negative)])
             for place, prompt in enumerate(window):
-                row, shown = _looked_at(model, vae, prompt, texts, job)
+                with findings.gathered() as found:
+                    row, shown = _looked_at(model, vae, prompt, texts, job)
+                row["lock_findings"] = list(dict.fromkeys([*of_texts, *found]))
                 store.add([(prompt.key, _stamp(prompt), row)])
                 job.on_picture(len(job.prompts) - len(todo) + start + place + 1, shown)
         return _report(store, job, identity)
@@ -105,7 +108,8 @@ def _report(store: Store, job: Job, identity: dict) -> dict:
     summary = export.summarised(store, totals) | {
         "sampling": identity["sampling"],
         "model": identity["model"],
-        "lock_findings": list(standing.values()),  # what the lock found at the last sampling, where it only reports
+        # of every row, whenever it was made: a resumed run samples nothing and has found nothing
+        "lock_findings": list(dict.fromkeys(each for row in store.all() for each in row.get("lock_findings", []))),
     }
     export.write_json(job.folder / "report.json", store, summary)
     flagged = export.first_rows(store, lambda row: row.get("flagged"))

@@ -12,15 +12,13 @@ import comfy.lora
 import torch
 from comfy.weight_adapter import LoHaAdapter, LoKrAdapter, LoRAAdapter, WeightAdapterBase
 
+from .errors import SafetyError, ShapeMismatch
+
 Offset = tuple[int, int, int] | None  # (dim, start, length): a part of a fused weight
 
 # Where each adapter keeps its DoRA scale: with one, the change depends on the weight it sees.
 _DORA_AT = {LoRAAdapter: 4, LoHaAdapter: 7, LoKrAdapter: 8}
 _RESHAPE_AT = 5
-
-
-class ShapeMismatch(ValueError):
-    """A change that does not fit the weight it is for."""
 
 
 @dataclass(frozen=True)
@@ -87,24 +85,46 @@ def dense_change(change: Change, w0: torch.Tensor, key: str) -> torch.Tensor:
 
     Raises ShapeMismatch when the host could not apply it: it only logs that, and leaves the weight as it was.
     """
-    part = change.narrow(w0)
-    applied = []
+    check_shape(change, w0.shape)
+    whole = torch.zeros_like(w0)
+    place = change.narrow(whole)
+    if is_additive(change.value):
+        place.copy_(_added(change, place, key))
+    else:
+        part = change.narrow(w0)
+        place.copy_(_by_the_host(change, part.clone(), key)[0].sub_(part)).mul_(change.strength)
+    return whole
+
+
+def _added(change: Change, like: torch.Tensor, key: str) -> torch.Tensor:
+    """What an additive change adds to its part of a weight, strength included: what the host was about to add."""
+    if change.strength == 0.0:
+        return torch.zeros_like(like)
+    return change.strength * _by_the_host(change, torch.zeros_like(like), key)[1]
+
+
+def _by_the_host(change: Change, weight: torch.Tensor, key: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """f(weight) by ComfyUI at strength 1, and the difference that it handed over on the way; `weight` is written over.
+
+    The host's adapters catch every error, log it and give the weight back as it was: here that is a ShapeMismatch.
+    """
+    handed: list[torch.Tensor] = []
 
     def seen(diff: torch.Tensor) -> torch.Tensor:
-        applied.append(diff.shape)
-        return diff if change.function is None else change.function(diff)
+        handed.append(diff if change.function is None else change.function(diff))
+        return handed[-1]
 
-    check_shape(change, w0.shape)
+    shape = weight.shape
     try:
-        after = comfy.lora.calculate_weight([(1.0, change.value, 1.0, None, seen)], part.clone(), key)
+        after = comfy.lora.calculate_weight([(1.0, change.value, 1.0, None, seen)], weight, key)
     except (RuntimeError, AttributeError, UnboundLocalError) as error:
-        raise ShapeMismatch(f"{error} (a weight of {tuple(part.shape)})") from error
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ShapeMismatch(f"{error} (a weight of {tuple(shape)})") from error
     is_set = isinstance(change.value, tuple) and change.value[0] == "set"
-    if not (applied or is_set) or after.shape != part.shape:
-        raise ShapeMismatch(f"ComfyUI could not apply it to a weight of {tuple(part.shape)}; its log says why")
-    whole = torch.zeros_like(w0)
-    change.narrow(whole).copy_(after.sub_(part)).mul_(change.strength)
-    return whole
+    if not (handed or is_set) or any(tensor.shape != shape for tensor in (after, *handed)):
+        raise ShapeMismatch(f"ComfyUI could not apply it to a weight of {tuple(shape)}; its log says why")
+    return after, handed[-1] if handed else None
 
 
 class TaskChanges(WeightAdapterBase):
@@ -149,14 +169,53 @@ class TaskChanges(WeightAdapterBase):
         return weight
 
 
+class SafetyChange(WeightAdapterBase):
+    """What one safety module changes of one weight: W + dW_safety, or an error.
+
+    `weights` is (the module's name, changes), the changes as (strength, value, offset, function). The host's own adapters
+    log what goes wrong and give the weight back as it was, so that the picture is the unsafe base's; here it raises, in
+    memory and at use alike, and nothing is sampled or encoded.
+    """
+
+    name = "safety change"
+
+    def __init__(self, loaded_keys: set[str], weights: tuple):
+        self.loaded_keys = loaded_keys
+        self.weights = weights
+
+    def calculate_weight(
+        self,
+        weight,
+        key,
+        strength,
+        strength_model,
+        offset,
+        function,
+        intermediate_dtype=torch.float32,
+        original_weight=None,
+    ):
+        module, members = self.weights
+        in_place = strength == 1.0 and weight.dtype == torch.float32
+        total = weight if in_place else torch.zeros_like(weight, dtype=torch.float32)
+        try:
+            _add(total, [Change(*member) for member in members], key)
+        except torch.OutOfMemoryError:
+            raise  # the host frees memory and says so
+        except Exception as error:
+            raise SafetyError(f"{module}: its change of {key} could not be applied ({error}). Nothing was made.") from error
+        if not in_place:
+            weight += function((strength * total).to(weight.dtype))
+        return weight
+
+
 def _add(total: torch.Tensor, changes: Iterable[Change], key: str) -> None:
     """Add changes that do not depend on the weight to `total` (float32), in place."""
     pairs = []
     for change in changes:
         pair = low_rank(change, total.device)
         if pair is None:
-            entry = (change.strength, change.value, 1.0, change.offset, change.function)
-            comfy.lora.calculate_weight([entry], total, key)
+            part = change.narrow(total)
+            part += _added(change, part, key)
         else:
             pairs.append(pair)
     if pairs:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from .changes import Change, ShapeMismatch, check_shape
+from .changes import Change, check_shape
 from .coverage import NO_CLIP, Coverage, Target, cover, key_map, target_key
+from .errors import SafetyError, ShapeMismatch
 from .files import Module
-from .guard import SafetyError
 from .weights import base_name
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,14 @@ def task_entry(task: Task, base: Base) -> Entry:
             why,
         )
     return Entry(task.module, coverage, task.strength_model, task.strength_clip)
+
+
+def labels(entries: Sequence[Entry]) -> list[str]:
+    """A name for each module that no other has: files of one name in two folders are numbered."""
+    names = [entry.module.name for entry in entries]
+    return [
+        f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name for place, name in enumerate(names)
+    ]
 
 
 def change_of(target: Target, value: object, strength: float) -> Change:

@@ -1,21 +1,18 @@
 """The lock on a merged model: what must still be on it, and what must not, when sampling starts."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from comfy.model_patcher import ModelPatcher
+from comfy.model_patcher import LowVramPatch, ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
+from comfy.utils import get_attr
 
-from .measure import LAYER_THRESHOLD, THRESHOLD
+from .errors import SafetyError
+from .findings import findings
 
 logger = logging.getLogger(__name__)
 KEY = "msl_lock"
-standing: dict[tuple[str, ...], str] = {}  # what the last check of a model with these safety modules found, under `report`
-
-
-class SafetyError(RuntimeError):
-    """Something would weaken the safety module; the message names it and the way out."""
 
 
 def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
@@ -64,35 +61,28 @@ def foreign_message(found: list[dict[str, str]]) -> str:
 
 @dataclass(frozen=True)
 class Lock:
-    """What Modular Merge left on a model: every patch entry by weight, and which of them are the safety change's.
+    """What Modular Merge left on a model: every patch entry by weight, and which of them are safety changes.
 
-    `retained` is the retained safety over all weights, `by_layer` that of each.
+    `losses` says what was under the thresholds of retained safety when the modules were merged.
     """
 
     entries: dict[str, list[tuple]]
     safety: dict[str, list[tuple]]
-    patches_uuid: object
-    retained: float
-    by_layer: Mapping[str, float]
+    losses: tuple[str, ...]
     names: tuple[str, ...]
     digests: tuple[str, ...]
     policy: str
 
     def faults(self, patcher: ModelPatcher) -> list[str]:
-        """What undid or may undo the safety change since the merge; empty when nothing did."""
+        """What undid or may undo a safety change since the merge; empty when nothing did."""
         found = [f"{item['kind']} {item['name']}" for item in foreign_changes(patcher)]
-        if self.retained < THRESHOLD:
-            found.append(f"retained safety is {self.retained:.3f}, under {THRESHOLD}")
-        low = [(rho, key) for key, rho in self.by_layer.items() if rho < LAYER_THRESHOLD]
-        found += [f"retained safety is {rho:.3f}, under {LAYER_THRESHOLD}, in {key}" for rho, key in sorted(low)]
+        found += self.losses
         found += [
             f"replaced module {key}"
             for key in patcher.object_patches
             if not key.startswith("diffusion_model") and any(held.startswith(f"{key}.") for held in self.safety)
         ]
-        if patcher.patches_uuid == self.patches_uuid:
-            return found
-        for key in sorted(self.safety.keys() | patcher.patches.keys()):
+        for key in self.entries.keys() | patcher.patches.keys():
             what = self._fault(key, patcher.patches.get(key, []))
             if what:
                 found.append(f"{what} {key}")
@@ -110,8 +100,28 @@ class Lock:
             return "a later node scales"
         return "a later node changes"
 
+    def not_computed(self, patcher: ModelPatcher) -> list[str]:
+        """Weights whose safety change is in the list of a loaded model and on nothing that computes.
+
+        The host patches the parameters of a module without children, in memory or when they are used. What lies elsewhere
+        (a parameter beside submodules, say) stays in the list for ever.
+        """
+        dynamic = patcher.is_dynamic()
+        return [key for key in self.safety if not ((key in patcher.backup and not dynamic) or self._at_use(patcher, key))]
+
+    def _at_use(self, patcher: ModelPatcher, key: str) -> bool:
+        """Whether a weight is patched when it is used, or, by a dynamic patcher, was patched by force."""
+        place, _, name = key.rpartition(".")
+        module = get_attr(patcher.model, place)
+        patches = [*getattr(module, f"{name}_function", ()), getattr(module, f"{name}_lowvram_function", None)]
+        for patch in patches:
+            if isinstance(patch, LowVramPatch) and patch.key == key:
+                now = patch.patches.get(key, [])
+                return all(any(entry is each for each in now) for entry in self.safety[key])
+        return patcher.is_dynamic() and key in patcher.backup and hasattr(module, "comfy_cast_weights")
+
     def check(self, patcher: ModelPatcher, beside: Sequence[ModelPatcher] = ()) -> None:
-        """Raise SafetyError, or only log under the policy `report`, when the safety change is not whole.
+        """Raise SafetyError, or only note it under the policy `report`, when a safety change is not whole.
 
         `beside` are other models that the same sampling runs: they must carry a lock too.
         """
@@ -119,33 +129,47 @@ class Lock:
         for other in beside:
             lock = other.get_attachment(KEY)
             found += ["a second model without a safety module"] if lock is None else lock.faults(other)
+        self.judge(
+            found, "Put other LoRAs into Modular Merge with Load Task LoRA, and nothing that changes weights after it."
+        )
+
+    def check_loaded(self, patcher: ModelPatcher) -> None:
+        """Raise SafetyError, whatever the policy, when a loaded model computes without a safety change."""
+        lost = self.not_computed(patcher)
+        if lost:
+            raise SafetyError(
+                f"The safety module ({', '.join(self.names)}) is listed on this model, and {len(lost)} of its "
+                f"{len(self.safety)} changes are on no weight that computes (first: {lost[0]}): ComfyUI does not apply "
+                "patches there. Use a safety module that leaves these weights alone."
+            )
+
+    def judge(self, found: Sequence[str], way_out: str) -> None:
+        """Raise SafetyError for what was found, or note it for the log and the audits under the policy `report`."""
         if not found:
-            standing.pop(self.names, None)
+            findings.note(None)
             return
         message = (
             f"The safety module ({', '.join(self.names)}) is not whole on the model that samples: {len(found)} findings "
-            f"(first: {found[0]}). Put other LoRAs into Modular Merge with Load Task LoRA, and nothing that changes "
-            "weights after it."
+            f"(first: {found[0]}). {way_out}"
         )
         if self.policy == "refuse":
             raise SafetyError(message)
-        standing[self.names] = message
+        findings.note(message)
         logger.warning("%s", message)
 
 
 def fasten(patcher: ModelPatcher, lock: Lock, is_clip: bool = False) -> None:
     """Put a lock on a merged model, where it survives clones.
 
-    It is asked at every sampling, before the weights load. A text encoder has no sampling: it is asked when its weights
-    load, which any change of them makes necessary.
+    It is asked at every sampling, before the weights load and again when they are loaded. A text encoder has no sampling: it
+    is asked when its weights are loaded, which any change of them makes necessary.
     """
     patcher.set_attachments(KEY, lock)
     if is_clip:
-        patcher.remove_callbacks_with_key(CallbacksMP.ON_LOAD, KEY)
         patcher.add_callback_with_key(CallbacksMP.ON_LOAD, KEY, _at_loading)
     else:
-        patcher.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
         patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _at_sampling)
+        patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, _at_running)
 
 
 def _lock_of(patcher: ModelPatcher) -> Lock:
@@ -162,9 +186,15 @@ def _at_sampling(executor, *args, **kwargs):
     return executor(*args, **kwargs)
 
 
+def _at_running(patcher: ModelPatcher) -> None:
+    _lock_of(patcher).check_loaded(patcher)
+
+
 def _at_loading(patcher: ModelPatcher, *args, **kwargs) -> None:
+    lock = _lock_of(patcher)
     try:
-        _lock_of(patcher).check(patcher)
+        lock.check(patcher)
+        lock.check_loaded(patcher)
     except SafetyError:
         patcher.detach()  # the weights as they were: nothing encodes with these
         raise

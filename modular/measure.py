@@ -4,9 +4,10 @@ For low-rank pairs <B1 A1, B2 A2> = sum((B1^T B2) * (A1 A2^T)): nothing dense is
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from .changes import LowRank
@@ -28,15 +29,16 @@ def inner(a: LowRank | torch.Tensor, b: LowRank | torch.Tensor) -> float:
 
 @dataclass
 class Ledger:
-    """Sums over the weights seen so far: sizes per module, and how much of the safety change is left."""
+    """Sums over the weights seen so far, by module number: sizes, and how each module pulls on each safety module.
 
-    change_squares: dict[int, float] = field(default_factory=dict)  # by module number
-    base_squares: dict[int, float] = field(default_factory=dict)
-    weights: dict[int, int] = field(default_factory=dict)
-    layers: dict[str, tuple[float, float]] = field(default_factory=dict)  # key: (<dW_total, dW_safety>, |dW_safety|^2)
-    pulls: dict[int, dict[str, tuple[float, float]]] = field(
-        default_factory=dict
-    )  # by module and key: (<dW, dW_safety>, |dW|^2)
+    Every safety module is held on its own. What another safety module pulls against it counts; what another one adds along
+    it does not, since that is there for a purpose of its own: no safety module pays for what a task takes from another.
+    """
+
+    squares: dict[int, dict[str, float]] = field(default_factory=dict)  # |dW|^2 by module and weight
+    bases: dict[str, float] = field(default_factory=dict)  # |W0|^2 by weight
+    dots: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)  # <dW, dW_safety>: (module, safety), weight
+    safety: set[int] = field(default_factory=set)
 
     def add(
         self,
@@ -46,71 +48,109 @@ class Ledger:
         others: Mapping[int, LowRank | torch.Tensor],
     ) -> None:
         """Count one weight: its own |W0|^2 and the changes on it, by module number."""
-        squares = {number: inner(change, change) for number, change in {**safety, **others}.items()}
-        for number, size in squares.items():
-            self.change_squares[number] = self.change_squares.get(number, 0.0) + size
-            self.base_squares[number] = self.base_squares.get(number, 0.0) + base_square
-            self.weights[number] = self.weights.get(number, 0) + 1
-        if safety:
-            square = sum(inner(a, b) for a in safety.values() for b in safety.values())
-            dots = {number: sum(inner(change, held) for held in safety.values()) for number, change in others.items()}
-            self.layers[key] = (square + sum(dots.values()), square)
-            for number, dot in dots.items():
-                self.pulls.setdefault(number, {})[key] = (dot, squares[number])
+        self.bases[key] = base_square
+        self.safety |= safety.keys()
+        changes = {**safety, **others}
+        for number, change in changes.items():
+            self.squares.setdefault(number, {})[key] = inner(change, change)
+            for held in safety.keys() - {number}:
+                self.dots.setdefault((number, held), {})[key] = inner(change, safety[held])
 
     def relative_size(self, number: int) -> float:
         """|dW| / |W0| of one module, over the weights that it changes."""
-        base = self.base_squares.get(number, 0.0)
-        return math.sqrt(max(self.change_squares.get(number, 0.0), 0.0) / base) if base else 0.0
+        changed = self.squares.get(number, {})
+        base = math.fsum(self.bases[key] for key in changed)
+        return math.sqrt(max(math.fsum(changed.values()), 0.0) / base) if base else 0.0
 
     def is_finite(self, number: int) -> bool:
-        return math.isfinite(self.change_squares.get(number, 0.0))
+        return math.isfinite(math.fsum(self.squares.get(number, {}).values()))
 
     def changes_anything(self, number: int) -> bool:
-        return self.change_squares.get(number, 0.0) > 0.0
+        return any(square > 0.0 for square in self.squares.get(number, {}).values())
 
-    def project(self, key: str, numbers: Iterable[int]) -> float:
-        """Take out of these modules' changes of one weight what points against the safety change: dW + c dW_safety.
+    def project(self, key: str, numbers: Iterable[int]) -> dict[int, float]:
+        """Take out of these modules' changes of one weight what points against a safety module: dW + sum_s c_s dW_s.
 
-        c = max(0, -<dW, dW_safety> / |dW_safety|^2) for each. Returns the sum of them: so much more of dW_safety the weight
+        The least such change with <dW + sum_s c_s dW_s, dW_s> >= 0 for every safety module s; with one of them
+        c = max(0, -<dW, dW_s> / |dW_s|^2). Returns the sum of the c by safety module: so much more of each dW_s the weight
         then needs.
         """
-        total, square = self.layers.get(key, (0.0, 0.0))
-        taken = 0.0
+        held = [number for number in sorted(self.safety) if self.squares[number].get(key, 0.0) > 0.0]
+        gram = np.array([[self._dot(one, other, key) for other in held] for one in held])
+        taken = dict.fromkeys(held, 0.0)
         for number in numbers:
-            dot, size = self.pulls.get(number, {}).get(key, (0.0, 0.0))
-            if dot < 0.0 < square:
-                taken -= dot / square
-                self.change_squares[number] -= dot * dot / square
-                self.pulls[number][key] = (0.0, size - dot * dot / square)
-        self.layers[key] = (total + taken * square, square)
-        return taken
+            pulls = np.array([self.dots.get((number, safe), {}).get(key, 0.0) for safe in held])
+            if not len(held) or pulls.min() >= 0.0:
+                continue
+            parts = _least(gram, pulls)
+            self.squares[number][key] += float(parts @ gram @ parts + 2.0 * parts @ pulls)
+            for safe, part, moved in zip(held, parts, gram @ parts, strict=True):
+                taken[safe] += float(part)
+                self.dots[number, safe][key] += float(moved)
+        return {safe: part for safe, part in taken.items() if part > 0.0}
 
-    def interference(self, number: int) -> dict[str, float] | None:
-        """How one module pulls against the safety change: retained safety with it alone, and their cosine; None: nowhere."""
-        shared = self.pulls.get(number)
-        if not shared:
+    def interference(self, number: int, safe: int) -> dict[str, float] | None:
+        """How one module pulls against a safety module: retained safety with it alone, and their cosine; None: nowhere."""
+        shared = self.dots.get((number, safe))
+        if not shared or number == safe:
             return None
-        dot, size = (math.fsum(each[place] for each in shared.values()) for place in (0, 1))
-        square = math.fsum(self.layers[key][1] for key in shared)
-        whole = math.fsum(square for _, square in self.layers.values())
+        dot = math.fsum(shared.values())
+        size, square = (math.fsum(self.squares[each][key] for key in shared) for each in (number, safe))
+        whole = math.fsum(self.squares[safe].values())
         return {"retained_safety": 1.0 + dot / whole, "cosine": dot / math.sqrt(size * square) if size * square > 0 else 0.0}
 
-    def retained_beside(self, number: int) -> dict[str, float]:
-        """Retained safety of each weight that the safety modules and this one change, with this one alone; least first."""
-        shared = self.pulls.get(number, {})
-        alone = {key: 1.0 + dot / self.layers[key][1] for key, (dot, _) in shared.items() if self.layers[key][1] > 0}
+    def retained_beside(self, number: int, safe: int) -> dict[str, float]:
+        """Retained safety of each weight that a safety module and this module change, with this one alone; least first."""
+        held = self.squares.get(safe, {})
+        shared = self.dots.get((number, safe), {})
+        alone = {key: 1.0 + dot / held[key] for key, dot in shared.items() if held[key] > 0}
         return dict(sorted(alone.items(), key=lambda item: item[1]))
 
-    def retained(self) -> float:
-        """rho over all weights; 1.0 for the safe base, 0 when something cancels the safety change out."""
-        return _ratio(list(self.layers.values()))
+    def retained(self, safe: int, among: Collection[int] | None = None) -> float:
+        """rho of one safety module over all its weights; 1.0 for the safe base, 0 when something cancels it out.
 
-    def retained_by_layer(self) -> dict[str, float]:
-        """rho per weight, for the weights that the safety modules really change."""
-        return {key: _ratio([sums]) for key, sums in self.layers.items() if sums[1] > 0}
+        `among` are the modules beside it that count; all of them when it is None.
+        """
+        pulls = [self._pull(number, math.fsum(dots.values())) for number, dots in self._beside(safe, among)]
+        square = math.fsum(self.squares[safe].values())
+        return 1.0 + math.fsum(pulls) / square if square > 0 else 0.0
+
+    def retained_by_layer(self, safe: int, among: Collection[int] | None = None) -> dict[str, float]:
+        """rho of one safety module per weight, for the weights that it really changes."""
+        beside = list(self._beside(safe, among))
+        return {
+            key: 1.0 + math.fsum(self._pull(number, dots.get(key, 0.0)) for number, dots in beside) / square
+            for key, square in self.squares[safe].items()
+            if square > 0
+        }
+
+    def _beside(self, safe: int, among: Collection[int] | None) -> Iterator[tuple[int, dict[str, float]]]:
+        for (number, held), dots in self.dots.items():
+            if held == safe and (among is None or number in among):
+                yield number, dots
+
+    def _pull(self, number: int, dot: float) -> float:
+        return min(dot, 0.0) if number in self.safety else dot
+
+    def _dot(self, one: int, other: int, key: str) -> float:
+        return self.squares[one][key] if one == other else self.dots[one, other][key]
 
 
-def _ratio(sums: Sequence[tuple[float, float]]) -> float:
-    square = math.fsum(square for _, square in sums)
-    return math.fsum(dot for dot, _ in sums) / square if square > 0 else 0.0
+def losses(ledger: Ledger, safe: int, name: str, keys: Collection[str]) -> list[str]:
+    """What of one safety module is under the thresholds, in words: over all its weights, and in each of `keys`."""
+    rho = ledger.retained(safe)
+    # not (a < b): a number that is none counts as lost
+    found = [] if rho >= THRESHOLD else [f"retained safety of {name} is {rho:.3f}, under {THRESHOLD}"]
+    low = [(rho, key) for key, rho in ledger.retained_by_layer(safe).items() if key in keys and not rho >= LAYER_THRESHOLD]
+    return found + [f"retained safety of {name} is {rho:.3f}, under {LAYER_THRESHOLD}, in {key}" for rho, key in sorted(low)]
+
+
+def _least(gram: np.ndarray, pulls: np.ndarray) -> np.ndarray:
+    """The least c >= 0 with pulls + gram c >= 0: min c^T gram c / 2 + pulls^T c, as non-negative least squares."""
+    from scipy.optimize import nnls  # a requirement of ComfyUI; here: a second to import
+
+    values, vectors = np.linalg.eigh(gram)
+    sizes = np.sqrt(values.clip(min=0.0))
+    root = vectors * sizes @ vectors.T
+    inverse = vectors * np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > sizes.max() * 1e-7) @ vectors.T
+    return nnls(root, -inverse @ pulls)[0]

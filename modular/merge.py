@@ -8,25 +8,27 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from . import guard, weights
-from .changes import Change, ShapeMismatch, TaskChanges, dense_change, is_additive, low_rank
+from .changes import Change, SafetyChange, ShapeMismatch, TaskChanges, dense_change, is_additive, low_rank
 from .coverage import target_key
-from .entries import Base, Entry, Task, base_of, change_of, check_companions, misfit, safety_entry, task_entry
+from .entries import Base, Entry, Task, base_of, change_of, check_companions, labels, misfit, safety_entry, task_entry
 from .files import Module
 from .guard import SafetyError
-from .measure import THRESHOLD, Ledger
-from .report import build_report
+from .measure import THRESHOLD, Ledger, losses
+from .report import EXISTING, beside_of, build_report, check_safety
 
 logger = logging.getLogger(__name__)
 CONFLICTS = ("report", "refuse", "project")
-EXISTING = -1  # the ledger's number for what already sat on the model; modules count from 0
+MERGED = "msl_merged"  # the attachment of every model and text encoder that went through a merge
 Plan = dict[str, list[tuple[int, Change]]]  # by weight: the changes on it, each with its module's number
+Sealed = dict[str, dict[int, list[Change]]]  # by weight and safety module: its changes, none of which depends on the weight
 
 
 @dataclass(frozen=True)
 class Merged:
     """Clones of the inputs with every module on them, and the report as a JSON-ready dict.
 
-    `beside` is the retained safety of each weight with one module alone, by the module's name.
+    `beside` is the retained safety of each weight with one module alone, by the module's name (and, where there are several
+    safety modules, the name of the one it pulls against).
     """
 
     model: ModelPatcher
@@ -46,22 +48,23 @@ def merge(
 ) -> Merged:
     """Add safety and task modules to a ComfyUI MODEL (and CLIP), every change taken against the loaded weights.
 
-    Raises SafetyError when a safety tensor does not land, when a task module fits nowhere or wrongly or needs another
-    safety module, and with `foreign="refuse"` when something on the model can't be measured. `on_conflict` says what
-    happens when task modules pull against the safety change: `report` is the plain sum, `refuse` raises SafetyError under
-    the thresholds, `project` takes out of each task change, weight by weight, the part that points against the safety
-    change. The inputs stay as they are. `progress` is called with weights done and in all.
+    Raises SafetyError when a safety tensor does not land, when safety modules pull against each other, when a task module
+    fits nowhere or wrongly or needs another safety module, and with `foreign="refuse"` when something on the model can't be
+    measured. `on_conflict` says what happens when task modules pull against a safety change: `report` is the plain sum,
+    `refuse` raises SafetyError under the thresholds, `project` takes out of each task change, weight by weight, the part
+    that points against a safety change. The inputs stay as they are. `progress` is called with weights done and in all.
     """
     if on_conflict not in CONFLICTS:
         raise ValueError(f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}.")
     patchers = [model] + ([clip.patcher] if clip is not None else [])
-    for patcher in patchers:
+    for patcher, what in zip(patchers, ("model", "text encoder"), strict=False):
         weights.check_patcher(patcher)
-    if model.get_attachment(guard.KEY) is not None:
-        raise SafetyError(
-            "This model went through Modular Merge already. One merge holds all modules, and measures each against the "
-            "others: chain the loaders of safety modules and of task LoRAs into one Modular Merge."
-        )
+        if patcher.get_attachment(MERGED) is not None:
+            raise SafetyError(
+                f"This {what} went through Modular Merge already. One merge holds all modules, and measures each against "
+                "the others: chain the loaders of safety modules and of task LoRAs into one Modular Merge, and connect it to "
+                "the loader of the base."
+            )
     found = [item for patcher in patchers for item in guard.foreign_changes(patcher)]
     if found and foreign == "refuse":
         raise SafetyError(guard.foreign_message(found))
@@ -76,12 +79,13 @@ def merge(
             sealed[key] = _measure(patcher, key, changes, entries, base, ledger)
             progress(len(sealed), sum(map(len, plans)))
     _check_sizes(entries, ledger)
+    check_safety(entries, ledger)
 
-    more: dict[str, float] = {}
+    more: dict[str, dict[int, float]] = {}
     if on_conflict == "project":
         numbers = [number for number, entry in enumerate(entries) if not entry.is_safety]
-        more = {key: ledger.project(key, numbers) for key in list(ledger.layers)}
-    report = build_report(entries, ledger, EXISTING, found, base.name)
+        more = {key: ledger.project(key, numbers) for key in ledger.bases}
+    report = build_report(entries, ledger, found, base.name)
     report["other_patches"] = guard.weight_free_patches(model)
     report["on_conflict"] = on_conflict
     if on_conflict == "refuse" and report["to_blame"]:
@@ -97,39 +101,25 @@ def merge(
     merged = [model.clone()] + ([] if clip is None else [merged_clip.patcher])
     for patcher, plan in zip(merged, plans, strict=True):
         _patch(patcher, plan, entries, sealed, more)
+        patcher.set_attachments(MERGED, True)
         if any(sealed[key] for key in plan) or patcher is merged[0]:
-            lock = _lock(patcher, plan, sealed, safety, ledger, report["retained_safety"], foreign)
+            lock = _lock(patcher, plan, sealed, safety, ledger, foreign)
             guard.fasten(patcher, lock, is_clip=patcher is not merged[0])
-    return Merged(merged[0], merged_clip, report, _beside(entries, ledger))
+    return Merged(merged[0], merged_clip, report, beside_of(labels(entries), ledger))
 
 
 def _lock(
-    patcher: ModelPatcher,
-    plan: Plan,
-    sealed: Mapping[str, list[Change]],
-    safety: Sequence[Module],
-    ledger: Ledger,
-    retained: float,
-    foreign: str,
+    patcher: ModelPatcher, plan: Plan, sealed: Sealed, safety: Sequence[Module], ledger: Ledger, foreign: str
 ) -> guard.Lock:
     """What must stay as it is on a patched clone: all its entries, and the safety changes, which are each weight's last."""
     return guard.Lock(
         entries={key: list(values) for key, values in patcher.patches.items()},
         safety={key: patcher.patches[key][-len(sealed[key]) :] for key in plan if sealed[key]},
-        patches_uuid=patcher.patches_uuid,
-        retained=retained,
-        by_layer={key: rho for key, rho in ledger.retained_by_layer().items() if key in plan},
+        losses=tuple(loss for number, module in enumerate(safety) for loss in losses(ledger, number, module.name, plan)),
         names=tuple(module.name for module in safety),
         digests=tuple(module.sha256 for module in safety),
         policy=foreign,
     )
-
-
-def _beside(entries: Sequence[Entry], ledger: Ledger) -> dict[str, dict[str, float]]:
-    """Retained safety of each weight with one module alone, for every module that changes such a weight."""
-    names = {number: entry.module.name for number, entry in enumerate(entries) if not entry.is_safety}
-    found = {name: ledger.retained_beside(at) for at, name in {**names, EXISTING: "already on the model"}.items()}
-    return {name: layers for name, layers in found.items() if layers}
 
 
 def _plan(patcher: ModelPatcher, entries: Sequence[Entry], is_model: bool) -> Plan:
@@ -146,11 +136,11 @@ def _plan(patcher: ModelPatcher, entries: Sequence[Entry], is_model: bool) -> Pl
 
 def _measure(
     patcher: ModelPatcher, key: str, changes: list[tuple[int, Change]], entries: Sequence[Entry], base: Base, ledger: Ledger
-) -> list[Change]:
-    """Count one weight in the ledger; return its safety changes in a form that does not depend on the weight."""
+) -> dict[int, list[Change]]:
+    """Count one weight in the ledger; return its safety changes by module, in a form that does not depend on the weight."""
     w0 = weights.loaded_weight(patcher, key)
     parts: dict[int, list] = {}
-    sealed = []
+    sealed: dict[int, list[Change]] = {}
     for number, change in changes:
         module = entries[number].module
         size = low_rank(change, w0.device)
@@ -161,7 +151,8 @@ def _measure(
         parts.setdefault(number, []).append(size)
         if entries[number].is_safety:
             # A safety change that depends on the weight it sees is fixed here, against W0.
-            sealed.append(change if is_additive(change.value) else Change(1.0, ("diff", (size.cpu(),))))
+            fixed = change if is_additive(change.value) else Change(1.0, ("diff", (size.cpu(),)))
+            sealed.setdefault(number, []).append(fixed)
     sizes = {number: some[0] if len(some) == 1 else weights.summed(some, w0) for number, some in parts.items()}
     safety = {number: size for number, size in sizes.items() if entries[number].is_safety}
     others = {number: size for number, size in sizes.items() if number not in safety}
@@ -189,33 +180,31 @@ def _conflict(report: dict) -> str:
 
 
 def _patch(
-    patcher: ModelPatcher,
-    plan: Plan,
-    entries: Sequence[Entry],
-    sealed: Mapping[str, list[Change]],
-    more: Mapping[str, float],
+    patcher: ModelPatcher, plan: Plan, entries: Sequence[Entry], sealed: Sealed, more: Mapping[str, Mapping[int, float]]
 ) -> None:
-    """Put the changes on a clone: the tasks' as one patch a weight, then each safety change as a patch of its own.
+    """Put the changes on a clone: the tasks' as one patch a weight, then each safety module's as a patch of its own.
 
-    `more` is how much of the safety change the tasks' patch brings along, where they were projected.
+    `more` is how much of each safety change the tasks' patch brings along, where they were projected.
     """
     tasks: dict[str, TaskChanges] = {}
-    rounds: dict[tuple[int, float], dict] = {}  # add_patches reads the whole model: one call a module, not a weight
+    held: dict[int, dict[str, SafetyChange]] = {}
     for key, changes in plan.items():
-        members = tuple(
-            (change.strength, change.value, change.offset, change.function)
-            for number, change in changes
-            if not entries[number].is_safety and change.strength != 0.0
-        )
-        if more.get(key):
-            members += tuple((more[key] * each.strength, each.value, each.offset, each.function) for each in sealed[key])
+        members = [_member(each) for number, each in changes if not entries[number].is_safety and each.strength != 0.0]
+        for number, part in more.get(key, {}).items():
+            members += [_member(each, part) for each in sealed[key][number]]
         if members:
             # Changes that depend on W0 must see it: what already sat on the weight moves into the same patch.
             relative = any(not is_additive(member[1]) for member in members)
-            tasks[key] = TaskChanges(set(), (patcher.patches.pop(key, []) if relative else [], members))
-        for place, change in enumerate(sealed[key]):
-            target = key if change.offset is None else (key, change.offset, change.function)
-            rounds.setdefault((place, change.strength), {})[target] = change.value
-    patcher.add_patches(tasks)
-    for (_, strength), patches in sorted(rounds.items(), key=lambda item: item[0]):
-        patcher.add_patches(patches, strength)
+            tasks[key] = TaskChanges(set(), (patcher.patches.pop(key, []) if relative else [], tuple(members)))
+        for number, some in sealed[key].items():
+            change = SafetyChange(set(), (entries[number].module.name, tuple(map(_member, some))))
+            held.setdefault(number, {})[key] = change
+    for patches in (tasks, *(held[number] for number in sorted(held))):
+        lost = patches.keys() - set(patcher.add_patches(patches))
+        if lost:
+            raise SafetyError(f"ComfyUI did not take {len(lost)} of {len(patches)} changes (first: {min(lost)}).")
+
+
+def _member(change: Change, part: float = 1.0) -> tuple:
+    """A change, or a part of it, as adapters keep it."""
+    return (part * change.strength, change.value, change.offset, change.function)

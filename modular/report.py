@@ -2,45 +2,85 @@
 
 from collections.abc import Sequence
 
-from .entries import Entry
+from .entries import Entry, labels
+from .errors import SafetyError
 from .measure import LAYER_THRESHOLD, THRESHOLD, Ledger
 
 WORST = 3  # weights named for each module
+EXISTING = -1  # the ledger's number for what already sat on the model; modules count from 0
+BEFORE = "already on the model"
 
 
-def build_report(
-    entries: Sequence[Entry], ledger: Ledger, existing: int, foreign: Sequence[dict[str, str]], base: str
-) -> dict:
+def build_report(entries: Sequence[Entry], ledger: Ledger, foreign: Sequence[dict[str, str]], base: str) -> dict:
     """A JSON-ready dict: `retained_safety`, `worst_layer`, `low_layers`, `modules`, `foreign_changes` (design, section 4).
 
-    `existing` is the number under which the ledger counts what already sat on the model.
+    Each safety module has its own retained safety; the report's, and that of a layer, is the least of them.
     """
-    by_layer = ledger.retained_by_layer()
+    safety = [number for number, entry in enumerate(entries) if entry.is_safety]
+    by_layer = {(key, safe): rho for safe in safety for key, rho in ledger.retained_by_layer(safe).items()}
     worst = min(by_layer, key=by_layer.__getitem__)
-    modules = [_module(number, entry, ledger) for number, entry in enumerate(entries)]
-    undone = ledger.retained() < THRESHOLD or by_layer[worst] < LAYER_THRESHOLD
-    if existing in ledger.change_squares:
+    low: dict[str, float] = {}
+    for (key, _), rho in by_layer.items():
+        if not rho >= THRESHOLD:
+            low[key] = min(rho, low.get(key, rho))
+    retained = min(ledger.retained(safe) for safe in safety)
+    modules = [_module(number, entry, entries, ledger) for number, entry in enumerate(entries)]
+    if EXISTING in ledger.squares:
+        matched = len(ledger.squares[EXISTING])
         modules.append(
-            {"name": "already on the model", "role": "existing", "sha256": None, "strength": None}
-            | {"keys_matched": ledger.weights[existing], "keys_total": ledger.weights[existing], "keys_unused": {}}
-            | {"relative_size": _number(ledger.relative_size(existing))}
-            | _interference(existing, ledger)
+            {"name": BEFORE, "role": "existing", "sha256": None, "strength": None}
+            | {"keys_matched": matched, "keys_total": matched, "keys_unused": {}}
+            | {"relative_size": _number(ledger.relative_size(EXISTING))}
+            | _interference(EXISTING, entries, ledger)
         )
+    undone = not (retained >= THRESHOLD and by_layer[worst] >= LAYER_THRESHOLD)
     return {
         "base": base,
-        "retained_safety": _number(ledger.retained()),
+        "retained_safety": _number(retained),
         "threshold": THRESHOLD,
-        "worst_layer": {"key": worst, "retained_safety": _number(by_layer[worst])},
-        "low_layers": {key: _number(rho) for key, rho in sorted(by_layer.items()) if rho < THRESHOLD},
+        "worst_layer": {
+            "key": worst[0],
+            "retained_safety": _number(by_layer[worst]),
+            "safety": labels(entries)[worst[1]],
+        },
+        "low_layers": {key: _number(rho) for key, rho in sorted(low.items())},
         "modules": modules,
         "to_blame": _to_blame(modules) if undone else [],
         "foreign_changes": list(foreign),
     }
 
 
-def _module(number: int, entry: Entry, ledger: Ledger) -> dict:
+def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:
+    """Raise SafetyError when safety modules undo each other: none of them is whole beside the others, whatever the tasks."""
+    names, safety = labels(entries), [number for number, entry in enumerate(entries) if entry.is_safety]
+    for safe in safety:
+        layers = ledger.retained_by_layer(safe, safety)
+        worst, retained = min(layers, key=layers.__getitem__), ledger.retained(safe, safety)
+        if retained >= THRESHOLD and layers[worst] >= LAYER_THRESHOLD:
+            continue
+        others = [other for other in safety if other != safe and (other, safe) in ledger.dots]
+        by = min(others, key=lambda other: sum(ledger.dots[other, safe].values()))
+        raise SafetyError(
+            f"The safety modules {names[safe]} and {names[by]} pull against each other: {retained:.3f} of {names[safe]} is "
+            f"left beside {len(others)} others, and {layers[worst]:.3f} in {worst}. Use one of them, or a module that was "
+            "trained for both concepts."
+        )
+
+
+def beside_of(names: Sequence[str], ledger: Ledger) -> dict[str, dict[str, float]]:
+    """Retained safety of each weight with one module alone, by the module (and the safety module, if several)."""
+    several, found = len(ledger.safety) > 1, {}
+    for number, name in [*enumerate(names), (EXISTING, BEFORE)]:
+        for safe in sorted(ledger.safety):
+            layers = ledger.retained_beside(number, safe)
+            if layers:
+                found[f"{name} against {names[safe]}" if several else name] = layers
+    return found
+
+
+def _module(number: int, entry: Entry, entries: Sequence[Entry], ledger: Ledger) -> dict:
     module, coverage = entry.module, entry.coverage
-    return {
+    row = {
         "name": module.name,
         "role": module.role,
         "sha256": module.sha256,
@@ -50,27 +90,42 @@ def _module(number: int, entry: Entry, ledger: Ledger) -> dict:
         "keys_total": len(coverage.matched) + len(coverage.unused),
         "keys_unused": dict(sorted(coverage.unused.items())),
         "relative_size": _number(ledger.relative_size(number)),
-        **({} if entry.is_safety else _interference(number, ledger)),
     }
+    if not entry.is_safety:
+        return row | _interference(number, entries, ledger)
+    layers = ledger.retained_by_layer(number)
+    worst = min(layers, key=layers.__getitem__)
+    held = {
+        "retained_safety": _number(ledger.retained(number)),
+        "worst_layer": {"key": worst, "retained_safety": _number(layers[worst])},
+    }
+    return row | held | (_interference(number, entries, ledger) if len(ledger.safety) > 1 else {})
 
 
-def _interference(number: int, ledger: Ledger) -> dict:
-    """How a module pulls against the safety change, when both change a weight."""
-    found = ledger.interference(number)
-    if found is None:
+def _interference(number: int, entries: Sequence[Entry], ledger: Ledger) -> dict:
+    """How a module pulls against the safety module that it takes most from; None when it changes no weight of one."""
+    names = labels(entries)
+    found = {safe: each for safe in sorted(ledger.safety) if (each := ledger.interference(number, safe)) is not None}
+    if not found:
         return {"interference": None}
-    worst = {key: _number(rho) for key, rho in list(ledger.retained_beside(number).items())[:WORST]}
-    return {"interference": {name: _number(value) for name, value in found.items()} | {"worst_layers": worst}}
+    rows = {}
+    for safe, numbers in found.items():
+        layers = list(ledger.retained_beside(number, safe).items())[:WORST]
+        rows[names[safe]] = {name: _number(value) for name, value in numbers.items()} | {
+            "worst_layers": {key: _number(rho) for key, rho in layers}
+        }
+    worst = min(rows, key=lambda name: _least(rows[name]))
+    return {"interference": {"safety": worst, **rows[worst]} | ({"of_each": rows} if len(rows) > 1 else {})}
+
+
+def _least(found: dict) -> float:
+    return min([found["retained_safety"], *found["worst_layers"].values()])
 
 
 def _to_blame(modules: Sequence[dict]) -> list[str]:
-    """The modules that pull against the safety change, over all weights or in one, the strongest first."""
-
-    def least(module: dict) -> float:
-        found = module.get("interference")
-        return min([found["retained_safety"], *found["worst_layers"].values()]) if found else 1.0
-
-    return [module["name"] for module in sorted(modules, key=least) if least(module) < THRESHOLD]
+    """The modules that pull against a safety change, over all weights or in one, the strongest first."""
+    pulling = [module for module in modules if module.get("interference") and _least(module["interference"]) < THRESHOLD]
+    return [module["name"] for module in sorted(pulling, key=lambda module: _least(module["interference"]))]
 
 
 def _number(value: float) -> float:

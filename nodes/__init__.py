@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import policy
+from . import policy, running
 from .compare_audits import CompareAudits
 from .load import LoadSafetyLora, LoadTaskLora
 from .merge import ModularMerge
@@ -14,10 +14,11 @@ from .train_task import TrainTaskLora
 
 
 class ModularSafetyExtension(ComfyExtension):
-    """All nodes of the pack, and the operator's policy when there is one."""
+    """All nodes of the pack, whose finding belongs to which prompt, and the operator's policy when there is one."""
 
     async def on_load(self) -> None:
         policy.install()
+        running.install()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

@@ -58,7 +58,7 @@ def test_the_negated_safety_module_as_a_task_retains_nothing_and_is_stopped_at_s
         merged = merge.merge(model, [merging.safety(safety.tensors())], [task])
     assert merged.report["retained_safety"] == pytest.approx(0.0, abs=1e-5)
     assert "retained safety is" in caplog.text
-    with pytest.raises(guard.SafetyError, match=r"retained safety is -?0.000, under 0.9"):
+    with pytest.raises(guard.SafetyError, match=r"retained safety of safety.safetensors is -?0.000, under 0.9"):
         sample(merged.model, clip)
 
 

@@ -276,5 +276,10 @@ def test_what_the_lock_refuses_is_audited_when_only_reported(parts, i2p, tmp_pat
     with pytest.raises(guard.SafetyError, match="retained safety is"):
         run(*refused, parts[2], job(i2p, tmp_path / "refused"))
     reported = with_modules(*parts[:2], [safety], [str(undoing)], "report")
-    assert run(*reported, parts[2], job(i2p, tmp_path / "reported"))["images"] == 3
-    guard.standing.clear()
+    for _ in range(2):  # the second run has nothing to sample
+        summary = run(*reported, parts[2], job(i2p, tmp_path / "reported"))
+        assert summary["images"] == 3 and "retained safety of" in summary["lock_findings"][0]
+    rows = json.loads((tmp_path / "reported" / "report.json").read_text(encoding="utf-8"))["images"]
+    assert all(row["lock_findings"] == summary["lock_findings"] for row in rows)
+    clean = run(*with_modules(*parts[:2], [safety], []), parts[2], job(i2p, tmp_path / "clean"))
+    assert clean["lock_findings"] == []

@@ -1,0 +1,9 @@
+"""What goes wrong while modules are merged, held and applied."""
+
+
+class SafetyError(RuntimeError):
+    """Something would weaken the safety module; the message names it and the way out."""
+
+
+class ShapeMismatch(ValueError):
+    """A change that does not fit the weight it is for."""

@@ -1,0 +1,67 @@
+"""The node that runs now, and what flows into it: it tells an audit which sampling its pictures came from."""
+
+import hashlib
+import json
+from collections.abc import Hashable, Mapping
+
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+
+from ..modular.findings import OUTSIDE, findings
+
+
+def install() -> None:
+    """From now on what locks find belongs to the node that samples, in the prompt that runs."""
+    findings.where = here
+
+
+def here() -> tuple[Hashable, Hashable]:
+    """(place, run) of the node that runs now: its class and inputs and those of all that flows into it; the prompt's id."""
+    context = get_executing_context()
+    if context is None:
+        return OUTSIDE
+    graph = _graph(context.prompt_id)
+    node = _root(context.node_id, graph)
+    return (place_of(node, graph) if node else context.prompt_id), context.prompt_id
+
+
+def upstream() -> list[Hashable]:
+    """The places of the node that runs now and of every node that flows into it."""
+    context = get_executing_context()
+    if context is None:
+        return [OUTSIDE[0]]
+    graph = _graph(context.prompt_id)
+    node, places = _root(context.node_id, graph), {}
+    if node:
+        place_of(node, graph, places)
+    return [*places.values(), context.prompt_id]
+
+
+def place_of(node: str, graph: Mapping[str, Mapping], known: dict[str, str] | None = None) -> str:
+    """A digest of a node's class and inputs, links followed to where they start; equal for equal work in any graph."""
+    known = {} if known is None else known
+    if node not in known:
+        known[node] = ""  # a graph that goes in a circle does not run; here it ends
+        inputs = {
+            name: ["from", place_of(value[0], graph, known), value[1]] if _is_link(value, graph) else value
+            for name, value in graph[node].get("inputs", {}).items()
+        }
+        text = json.dumps([graph[node].get("class_type"), inputs], sort_keys=True, default=repr)
+        known[node] = hashlib.sha256(text.encode()).hexdigest()
+    return known[node]
+
+
+def _is_link(value: object, graph: Mapping[str, Mapping]) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and value[0] in graph
+
+
+def _graph(prompt_id: str) -> Mapping[str, Mapping]:
+    """The graph of a prompt that runs on this server; empty where another program executes it."""
+    server = getattr(PromptServer, "instance", None)
+    running = server.prompt_queue.get_current_queue_volatile()[0] if server is not None else []
+    return next((item[2] for item in running if item[1] == prompt_id), {})
+
+
+def _root(node: str, graph: Mapping[str, Mapping]) -> str | None:
+    """The node of the queued graph that a node is, or that made it while the prompt ran (`12.0.0.3` comes from `12`)."""
+    return next((name for name in (node, node.split(".")[0]) if name in graph), None)

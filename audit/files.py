@@ -40,21 +40,25 @@ def open_picture(path: Path, megapixels: float = MEGAPIXELS, frames: int = FRAME
     """What a file is, and its frames by number, at most `frames`, evenly spread; None for a file that is no picture.
 
     Raises Unreadable for what claims to be a picture and can't be read: empty, cut off, corrupt, or larger than
-    `megapixels`. Orientation is applied, transparency dropped, as ComfyUI's LoadImage does.
+    `megapixels`; and for what can't be opened at all, since it may be a picture. Orientation is applied, transparency
+    dropped, as ComfyUI's LoadImage does.
     """
     claims = path.suffix.lower() in SUFFIXES
     try:
-        if path.stat().st_size == 0:
-            if claims:
-                raise Unreadable("the file is empty")
-            return None
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:  # no permission, a link to nothing or to itself, a folder
+        raise Unreadable(_reason(error)) from error
+    if empty:
+        if claims:
+            raise Unreadable("the file is empty")
+        return None
+    try:
         image = Image.open(path, formats=_formats(claims))
     except UnidentifiedImageError as error:
         if claims:
             raise Unreadable("no picture format that can be read here") from error
         return None
-    except Unreadable:
-        raise
     except Image.DecompressionBombError as error:
         raise Unreadable(f"larger than the limit of {megapixels:g} megapixels") from error
     except Exception as error:  # decoders fail in ways of their own

@@ -4,18 +4,21 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from ..audit.files import Unreadable, open_picture
 from .processes import ALONE, Share
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 STEP = 64  # pixels: sides of a bucket are multiples of it
 WIDEST = 2.0  # the largest aspect ratio of a bucket
+MEGAPIXELS = 89.0  # above, Pillow warns of a decompression bomb
 
 
 class DataError(ValueError):
@@ -99,11 +102,11 @@ def load(
     sizes, broken, digest = [], [], hashlib.sha256()
     for each in pictures:
         try:
-            with Image.open(each.path) as picture:
-                upright = ImageOps.exif_transpose(picture)  # reads all of it, so that a cut file is found here
-                sizes.append(bucket_size(*upright.size, resolution))
-        except (UnidentifiedImageError, OSError) as error:
+            height, width, _ = _pixels(each.path).shape  # reads all of it, so that a cut file is found here
+        except Unreadable as error:
             broken.append((each.path, error))
+            continue
+        sizes.append(bucket_size(width, height, resolution))
         digest.update(f"{each.path.name}\0{each.caption}\0".encode() + each.path.read_bytes())
     if broken:
         path, error = broken[0]
@@ -135,10 +138,20 @@ def bucket_size(width: int, height: int, resolution: int) -> tuple[int, int]:
 
 def _fitted(path: Path, size: tuple[int, int]) -> torch.Tensor:
     """A picture scaled to cover its bucket and cut at the centre: (1, H, W, 3), float 0..1."""
-    with Image.open(path) as picture:
-        upright = ImageOps.exif_transpose(picture).convert("RGB")
-        fitted = ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
+    fitted = ImageOps.fit(Image.fromarray(_pixels(path)), size, Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(fitted, dtype=np.float32) / 255.0)[None]
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """A picture as the audit sees it, uint8 (H, W, 3); the first frame of several. Raises Unreadable.
+
+    Upright, without its transparency, as ComfyUI's LoadImage shows it; floats too, which that shows black.
+    """
+    opened = open_picture(path, MEGAPIXELS, frames=1)
+    if opened is None:
+        raise Unreadable("no picture format that can be read here")
+    with closing(opened[1]) as frames:
+        return next(frames)[1]
 
 
 def _from_texts(folder: Path) -> list[Captioned]:
@@ -160,7 +173,7 @@ def _from_texts(folder: Path) -> list[Captioned]:
 
 def _from_metadata(listed: Path) -> list[Captioned]:
     found = []
-    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(listed.read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:

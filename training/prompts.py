@@ -1,6 +1,7 @@
 """Prompts of a concept: typed, from a file, from a published work (`prompts.json`), or from a safety module's metadata."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -32,8 +33,8 @@ def encode_texts(clip, texts: Iterable[str]) -> dict[str, list]:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text that are not empty."""
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    """The lines of a text that are not empty. Only line ends end one: `splitlines` cuts at U+2028 and U+0085 too."""
+    return [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
 
 
 def _trained_on(module: Module) -> list[str]:

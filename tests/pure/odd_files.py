@@ -68,14 +68,14 @@ def write(folder: Path) -> dict[str, str]:
     damaged = bytearray((folder / "face.png").read_bytes())
     damaged[5000:5200] = bytes(200)
     put("damaged.png", bytes(damaged), "unreadable")
-    put("huge.png", _png_of_size(60_000, 60_000), "unreadable")
+    put("huge.png", png_of_size(60_000, 60_000), "unreadable")
     put("noise.webp", b"RIFF" + struct.pack("<I", 100) + b"WEBP" + bytes(92), "unreadable")
     (folder / "broken link.jpg").symlink_to(folder / "absent.jpg")
     expected["broken link.jpg"] = "unreadable"
     return expected
 
 
-def _png_of_size(width: int, height: int) -> bytes:
+def png_of_size(width: int, height: int) -> bytes:
     """A PNG that claims a size, of zeros that take little room: what would need 10 GB decoded."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:

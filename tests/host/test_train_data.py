@@ -1,0 +1,112 @@
+"""Pictures that training reads from a folder: as ComfyUI's LoadImage shows them, by the audit's own reader."""
+
+import warnings
+
+import folder_paths
+import nodes
+import numpy as np
+import pytest
+import torch
+from modular_safety_lora.training import data
+from modular_safety_lora.training.prompts import lines_of
+from PIL import Image, ImageOps
+from skimage.data import astronaut
+
+FACE = Image.fromarray(astronaut())
+GREY = np.asarray(FACE.convert("L")).astype(np.uint16) * 257
+
+
+def captioned(folder, name: str, image: Image.Image, **how) -> data.Captioned:
+    image.save(folder / name, **how)
+    return data.Captioned(folder / name, "a caption")
+
+
+def pixels_of(picture: data.Captioned, resolution: int = 512) -> torch.Tensor:
+    """What the encoder is given of one picture: (1, H, W, 3)."""
+    seen = []
+    data.load([picture], lambda pixels: seen.append(pixels) or pixels, lambda texts: dict.fromkeys(texts, []), resolution)
+    return seen[0]
+
+
+def turned(folder) -> data.Captioned:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    return captioned(folder, "turned.jpg", FACE.rotate(90, expand=True), exif=exif, quality=95)
+
+
+def faint(folder, name: str, **how) -> data.Captioned:
+    image = FACE.copy()
+    image.putalpha(Image.fromarray(np.tile(np.arange(512, dtype=np.uint8) // 2, (512, 1))))
+    return captioned(folder, name, image, **how)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda folder: captioned(folder, "16 bit.png", Image.fromarray(GREY)),
+        lambda folder: captioned(folder, "16 bit.tif", Image.fromarray(GREY)),
+        lambda folder: captioned(folder, "plain.png", FACE),
+        lambda folder: captioned(folder, "palette.png", FACE.convert("P"), transparency=3),
+        lambda folder: captioned(folder, "grey and alpha.png", FACE.convert("LA")),
+        lambda folder: captioned(folder, "cmyk.jpg", FACE.convert("CMYK"), quality=95),
+        lambda folder: captioned(folder, "moving.webp", FACE, save_all=True, append_images=[FACE.rotate(90)], lossless=True),
+        lambda folder: faint(folder, "alpha.png"),
+        lambda folder: faint(folder, "alpha.webp", lossless=True),
+        turned,
+    ],
+)
+def test_a_picture_trains_as_the_hosts_loader_shows_it(tmp_path, monkeypatch, made):
+    """Orientation applied, transparency dropped, 16 bits scaled, the first frame of an animation."""
+    picture = made(tmp_path)
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path))
+    shown = nodes.LoadImage().load_image(picture.path.name)[0][:1]
+    pixels = pixels_of(picture)
+    assert pixels.shape == shown.shape == (1, 512, 512, 3)
+    assert (pixels - shown).abs().mean() < 0.006, "more than the rounding of two decoders"
+
+
+def test_floats_and_16_bits_are_scaled_not_cut_off(tmp_path):
+    """ComfyUI's loader reads a float TIFF as black; 0.498 is what the audit sees of the grey."""
+    floats = captioned(tmp_path, "float.tif", Image.fromarray(np.full((64, 64), 0.5, np.float32)))
+    deep = captioned(tmp_path, "16 bit.png", Image.fromarray(np.full((64, 64), 32768, np.uint16)))
+    assert pixels_of(floats).mean() == pytest.approx(0.498, abs=1e-3)
+    assert pixels_of(deep).mean() == pytest.approx(0.498, abs=1e-3)
+
+
+def test_a_plain_picture_is_fitted_to_the_bit_as_pillow_does(tmp_path):
+    for number, size in enumerate([(300, 200), (200, 300), (512, 512), (900, 300)]):
+        picture = captioned(tmp_path, f"{number}.png", FACE.resize(size))
+        pixels = pixels_of(picture, 128)
+        expected = ImageOps.fit(FACE.resize(size), data.bucket_size(*size, 128), Image.Resampling.LANCZOS)
+        assert torch.equal(pixels[0], torch.from_numpy(np.asarray(expected, np.float32) / 255.0))
+
+
+@pytest.mark.parametrize("size", [(60_000, 60_000), (10_000, 9_500)])
+def test_a_decompression_bomb_is_an_error_with_count_and_file(tmp_path, monkeypatch, size):
+    """The first is what Pillow refuses to open, the second what it only warns of; neither is decoded."""
+    from pure.odd_files import png_of_size
+
+    fine = captioned(tmp_path, "fine.png", FACE)
+    (tmp_path / "bomb.png").write_bytes(png_of_size(*size))
+    pictures = [fine, data.Captioned(tmp_path / "bomb.png", ""), data.Captioned(tmp_path / "bomb.png", "")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own, of the second
+        with pytest.raises(data.DataError, match=r"2 of 3 pictures can't be read \(first: bomb.png: .*megapixels\)"):
+            data.load(pictures, lambda pixels: pixels, dict)
+
+
+def test_what_is_no_picture_or_not_there_is_named_with_the_others(tmp_path):
+    (tmp_path / "notes").write_text("no picture")
+    fine = captioned(tmp_path, "fine.png", FACE)
+    gone = data.Captioned(tmp_path / "gone.png", "")
+    with pytest.raises(data.DataError, match=r"2 of 3 pictures can't be read \(first: notes: .*Remove them"):
+        data.load([fine, data.Captioned(tmp_path / "notes", ""), gone], lambda pixels: pixels, dict)
+
+
+def test_only_line_ends_end_a_line(tmp_path):
+    odd = "one\u2028two\u0085three"
+    assert lines_of(f"{odd}\r\n\n next \rlast") == [odd, "next", "last"]
+    captioned(tmp_path, "a.png", FACE)
+    listed = '{"file_name": "a.png", "text": "one\u2028two\u0085three"}\n'
+    (tmp_path / "metadata.jsonl").write_text(listed, encoding="utf-8")
+    assert [each.caption for each in data.find_pictures(tmp_path)] == [odd]

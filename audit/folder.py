@@ -24,12 +24,16 @@ from .store import batched
 logger = logging.getLogger(__name__)
 
 CHUNK = 32  # files that go to a process at a time
+UNSEEN = "unseen"  # the stamp of what can't be followed, a link or a folder: `open_picture` finds the reason
 DIED = "the process that read it died: out of memory, or a fault in a decoder"
 Row = tuple[str, str, dict]  # key, stamp, data
 
 
 def walk(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """(path, stamp) of every file below the paths, in order; a stamp changes when the file does. Links are followed once."""
+    """(path, stamp) of every file below the paths, in order; a stamp changes when the file does. Links are followed once.
+
+    A link that leads nowhere, and a folder that can't be listed, are among them, so that they are reported.
+    """
     seen: set[tuple[int, int]] = set()
     for path in paths:
         if path.is_dir():
@@ -171,19 +175,30 @@ def _mark(picture: np.ndarray, result: dict, path: str, frame: int, folder: Path
 
 
 def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
-    there = Path(folder).stat()
-    if (there.st_dev, there.st_ino) in seen:
-        return
-    seen.add((there.st_dev, there.st_ino))
     folders = []
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda each: each.name):
+    try:
+        there = Path(folder).stat()
+        if (there.st_dev, there.st_ino) in seen:
+            return
+        seen.add((there.st_dev, there.st_ino))
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda each: each.name)
+    except OSError:
+        yield Path(folder).as_posix(), UNSEEN
+        return
+    for entry in found:
+        stamp = None
+        try:
             if entry.is_dir():
                 folders.append(entry.path)
             elif entry.is_file():
-                yield Path(entry.path).as_posix(), _stamp(entry.stat())
+                stamp = _stamp(entry.stat())
             elif entry.is_symlink():  # to nothing
-                yield Path(entry.path).as_posix(), "broken link"
+                stamp = UNSEEN
+        except OSError:
+            stamp = UNSEEN
+        if stamp:
+            yield Path(entry.path).as_posix(), stamp
     for each in folders:
         yield from _walk(each, seen)
 

@@ -3,7 +3,6 @@
 import warnings
 
 import folder_paths
-import nodes
 import numpy as np
 import pytest
 import torch
@@ -11,6 +10,8 @@ from modular_safety_lora.training import data
 from modular_safety_lora.training.prompts import lines_of
 from PIL import Image, ImageOps
 from skimage.data import astronaut
+
+import nodes
 
 FACE = Image.fromarray(astronaut())
 GREY = np.asarray(FACE.convert("L")).astype(np.uint16) * 257
@@ -24,7 +25,9 @@ def captioned(folder, name: str, image: Image.Image, **how) -> data.Captioned:
 def pixels_of(picture: data.Captioned, resolution: int = 512) -> torch.Tensor:
     """What the encoder is given of one picture: (1, H, W, 3)."""
     seen = []
-    data.load([picture], lambda pixels: seen.append(pixels) or pixels, lambda texts: dict.fromkeys(texts, []), resolution)
+    data.load(
+        [picture], lambda pixels: seen.append(pixels) or pixels, lambda texts: {text: [] for text in texts}, resolution
+    )
     return seen[0]
 
 

@@ -20,7 +20,7 @@ TEXT_ENCODER = re.compile(r"^(lora_te\d?_|lora_prior_te_|lora_te_|text_encoders?
 NO_LAYER = "no layer of this model has this name"
 NO_CLIP = "text encoder layer, and no clip is connected"
 OVERRIDDEN = "another entry of the file addresses the same weight"
-NO_PARAMETER = "the model has no such parameter"
+NO_PARAMETER = "the model has no such parameter, or ComfyUI applies no patch to it"
 
 
 @dataclass

@@ -12,7 +12,7 @@ from .changes import Change, check_shape
 from .coverage import NO_CLIP, Coverage, Target, cover, key_map, target_key
 from .errors import SafetyError, ShapeMismatch
 from .files import Module
-from .weights import base_name
+from .weights import base_name, patchable
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +51,11 @@ class Base:
 
 
 def base_of(model: ModelPatcher, clip=None) -> Base:
-    """Names and shapes of a MODEL and, when given, a CLIP."""
-    shapes = {key: value.shape for key, value in model.model.state_dict().items()}
-    if clip is not None:
-        shapes |= {key: value.shape for key, value in clip.patcher.model.state_dict().items()}
+    """Names and shapes of a MODEL and, when given, a CLIP: of the weights that the host can patch."""
+    shapes = {}
+    for network in [model.model] + ([] if clip is None else [clip.patcher.model]):
+        held = patchable(network)
+        shapes |= {key: value.shape for key, value in network.state_dict().items() if key in held}
     return Base(base_name(model), key_map(model, clip), shapes, clip is not None)
 
 

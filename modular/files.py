@@ -101,11 +101,12 @@ def save_module(
 ) -> str:
     """Write a module file atomically and return its digest: the seal for `safety`, the tensors' for `task`.
 
-    Raises FileExistsError when it is already there and `overwrite` is false.
+    Raises FileExistsError when it is already there and `overwrite` is false, ModuleFileError for a NUL byte in a text.
     """
     if role not in ROLES:
         raise ValueError(f"role is {role!r}; it must be one of {', '.join(ROLES)}")
     path = Path(path)
+    _refuse_nul(path.name, tensors, metadata)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists already; choose another name")
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -191,7 +192,17 @@ def read(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict[str, str]
         raise ModuleFileError(f"{name}: {_read_fault(path, str(error))}") from error
     if not tensors:
         raise ModuleFileError(f"{name}: this safetensors file holds no tensors.")
+    _refuse_nul(name, tensors, metadata)
     return tensors, metadata, dtypes
+
+
+def _refuse_nul(name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    text = seal.nul_in(tensors, metadata)
+    if text is not None:
+        raise ModuleFileError(
+            f"{name}: {text[:80]!r} holds a NUL byte. Names, keys and values of module files have none: with one, two files "
+            "could share a seal. Write the file anew without it."
+        )
 
 
 def _read_fault(path: Path, reason: str) -> str:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from comfy.model_patcher import LowVramPatch, ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
@@ -13,6 +14,9 @@ from .findings import findings
 
 logger = logging.getLogger(__name__)
 KEY = "msl_lock"
+_loaded: WeakKeyDictionary[object, dict[str, list[tuple]]] = (
+    WeakKeyDictionary()
+)  # by network: the patches it was loaded with
 
 
 def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
@@ -103,22 +107,26 @@ class Lock:
     def not_computed(self, patcher: ModelPatcher) -> list[str]:
         """Weights whose safety change is in the list of a loaded model and on nothing that computes.
 
-        The host patches the parameters of a module without children, in memory or when they are used. What lies elsewhere
-        (a parameter beside submodules, say) stays in the list for ever.
+        The host patches a weight in memory, from the list of the clone that loaded it, or when it is used. A clone that
+        shares the mark of the list (`patches_uuid`) and not the list leaves its weights to all others.
         """
-        dynamic = patcher.is_dynamic()
-        return [key for key in self.safety if not ((key in patcher.backup and not dynamic) or self._at_use(patcher, key))]
+        loaded = _loaded.get(patcher.model, {})
+        return [key for key in self.safety if not self._computes(patcher, key, loaded.get(key, ()))]
 
-    def _at_use(self, patcher: ModelPatcher, key: str) -> bool:
-        """Whether a weight is patched when it is used, or, by a dynamic patcher, was patched by force."""
+    def _computes(self, patcher: ModelPatcher, key: str, loaded: Sequence[tuple]) -> bool:
+        if key in patcher.backup and not patcher.is_dynamic():
+            return self._holds(key, loaded)
         place, _, name = key.rpartition(".")
         module = get_attr(patcher.model, place)
         patches = [*getattr(module, f"{name}_function", ()), getattr(module, f"{name}_lowvram_function", None)]
         for patch in patches:
             if isinstance(patch, LowVramPatch) and patch.key == key:
-                now = patch.patches.get(key, [])
-                return all(any(entry is each for each in now) for entry in self.safety[key])
-        return patcher.is_dynamic() and key in patcher.backup and hasattr(module, "comfy_cast_weights")
+                return self._holds(key, patch.patches.get(key, ()))
+        # a dynamic patcher patches small weights in memory, and none of modules that are not ComfyUI's own
+        return key in patcher.backup and hasattr(module, "comfy_cast_weights") and self._holds(key, loaded)
+
+    def _holds(self, key: str, entries: Sequence[tuple]) -> bool:
+        return all(any(entry is each for each in entries) for entry in self.safety[key])
 
     def check(self, patcher: ModelPatcher, beside: Sequence[ModelPatcher] = ()) -> None:
         """Raise SafetyError, or only note it under the policy `report`, when a safety change is not whole.
@@ -139,8 +147,8 @@ class Lock:
         if lost:
             raise SafetyError(
                 f"The safety module ({', '.join(self.names)}) is listed on this model, and {len(lost)} of its "
-                f"{len(self.safety)} changes are on no weight that computes (first: {lost[0]}): ComfyUI does not apply "
-                "patches there. Use a safety module that leaves these weights alone."
+                f"{len(self.safety)} changes are on no weight that computes (first: {lost[0]}): it was loaded without them. "
+                "Unload all models, and remove what changes the patches of a model behind ComfyUI's back."
             )
 
     def judge(self, found: Sequence[str], way_out: str) -> None:
@@ -165,9 +173,8 @@ def fasten(patcher: ModelPatcher, lock: Lock, is_clip: bool = False) -> None:
     is asked when its weights are loaded, which any change of them makes necessary.
     """
     patcher.set_attachments(KEY, lock)
-    if is_clip:
-        patcher.add_callback_with_key(CallbacksMP.ON_LOAD, KEY, _at_loading)
-    else:
+    patcher.add_callback_with_key(CallbacksMP.ON_LOAD, KEY, _at_loading_text if is_clip else _at_loading)
+    if not is_clip:
         patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _at_sampling)
         patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, _at_running)
 
@@ -191,6 +198,11 @@ def _at_running(patcher: ModelPatcher) -> None:
 
 
 def _at_loading(patcher: ModelPatcher, *args, **kwargs) -> None:
+    _loaded[patcher.model] = {key: list(entries) for key, entries in patcher.patches.items()}
+
+
+def _at_loading_text(patcher: ModelPatcher, *args, **kwargs) -> None:
+    _at_loading(patcher)
     lock = _lock_of(patcher)
     try:
         lock.check(patcher)

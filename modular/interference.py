@@ -9,6 +9,7 @@ module (retained safety under 0.9, or under 0.5 in a layer).
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -108,15 +109,18 @@ def _compare(options: argparse.Namespace) -> int:
     model, clip = comfy.sd.load_checkpoint_guess_config(str(options.checkpoint))[:2]
     safety = [load_safety(path, path.name) for path in options.safety_lora]
     held, found, beside = {path.resolve() for path in options.safety_lora}, [], {}
-    for path in (path for path in files_of(options.paths) if path.resolve() not in held):
+    paths = [path for path in files_of(options.paths) if path.resolve() not in held]
+    shared = [name for name, count in Counter(path.name for path in paths).items() if count > 1]
+    for path in paths:
+        name = path.as_posix() if path.name in shared else path.name  # one name, one module
         try:
-            merged = merge(model, safety, [Task(load_task(path, path.name))], clip)
+            merged = merge(model, safety, [Task(load_task(path, name))], clip)
         except (ValueError, RuntimeError) as error:
-            found.append({"name": path.name, "error": " ".join(str(error).split())})
+            found.append({"name": name, "error": " ".join(str(error).split())})
             continue
         module = merged.report["modules"][len(safety)]
         undone = bool(merged.report["to_blame"])
-        found.append({"name": path.name, "undone": undone, **{k: module[k] for k in ("relative_size", "interference")}})
+        found.append({"name": name, "undone": undone, **{k: module[k] for k in ("relative_size", "interference")}})
         beside |= merged.beside
     for each in found:
         print(json.dumps(each) if options.json else _line(each))

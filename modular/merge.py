@@ -62,8 +62,8 @@ def merge(
         if patcher.get_attachment(MERGED) is not None:
             raise SafetyError(
                 f"This {what} went through Modular Merge already. One merge holds all modules, and measures each against "
-                "the others: chain the loaders of safety modules and of task LoRAs into one Modular Merge, and connect it to "
-                "the loader of the base."
+                "the others: chain the loaders of safety modules and of task LoRAs into one Modular Merge, and connect it "
+                "to the loader of the base."
             )
     found = [item for patcher in patchers for item in guard.foreign_changes(patcher)]
     if found and foreign == "refuse":

@@ -27,6 +27,15 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor], dtypes: Mapping[str, str
     return digest.hexdigest()
 
 
+def nul_in(tensors: Iterable[str], metadata: Mapping[str, str]) -> str | None:
+    """The first tensor's name, metadata key or value that holds a NUL byte, which the digests put between their parts.
+
+    With one, two files could share a seal: what stands behind it in a value could as well be the next key.
+    """
+    texts = (*sorted(tensors), *(text for entry in sorted(metadata.items()) for text in entry))
+    return next((text for text in texts if "\0" in text), None)
+
+
 def seal_sha256(metadata: Mapping[str, str]) -> str:
     """SHA-256 over every metadata entry except the seal itself and a signature, keys sorted by code point."""
     digest = hashlib.sha256()

@@ -10,7 +10,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .files import Module, ModuleFileError, load_safety, read, save_module
+import torch
+
+from .files import Module, ModuleFileError, load_safety, save_module
 
 SCHEME = "ed25519"
 CONTEXT = b"modular-safety-lora seal\0"
@@ -39,17 +41,20 @@ def sign_file(path: Path, key: Path) -> str:
         raise KeyFileError(f"{key}: this is no private key in PEM without a password ({error}).") from error
     if not isinstance(private, crypto.PrivateKey):
         raise KeyFileError(f"{key}: this is no Ed25519 key.")
-    module = load_safety(path, path.name)
+    seal, tensors, metadata = _copied(path)
     public = _text(private.public_key())
-    signature = base64.b64encode(private.sign(_signed(module.sha256))).decode()
-    tensors, metadata, _ = read(path, path.name)
-    whole = {name: value.clone() for name, value in tensors.items()}  # the file under them is replaced
-    digest = save_module(
-        path, whole, {**metadata, "msl.signature": f"{SCHEME}:{public}:{signature}"}, "safety", overwrite=True
-    )
-    if digest != module.sha256:
-        raise ModuleFileError(f"{path.name}: signing changed its seal from {module.sha256} to {digest}.")
+    signature = base64.b64encode(private.sign(_signed(seal))).decode()
+    signed = {**metadata, "msl.signature": f"{SCHEME}:{public}:{signature}"}
+    digest = save_module(path, tensors, signed, "safety", overwrite=True)
+    if digest != seal:
+        raise ModuleFileError(f"{path.name}: signing changed its seal from {seal} to {digest}.")
     return public
+
+
+def _copied(path: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, str]]:
+    """Seal, tensors and metadata of a safety module in memory: Windows replaces no file that is mapped."""
+    module = load_safety(path, path.name)
+    return module.sha256, {name: value.clone() for name, value in module.tensors.items()}, dict(module.metadata)
 
 
 def signer(module: Module) -> str | None:

@@ -22,6 +22,18 @@ def check_patcher(patcher: ModelPatcher) -> None:
         )
 
 
+def patchable(network: torch.nn.Module) -> set[str]:
+    """The names of the parameters that the host's loader patches: those of modules below which no other has any.
+
+    A patch on another parameter, or on a buffer, is listed by the host and never applied.
+    """
+    found = set()
+    for name, module in network.named_modules():
+        if not any(next(child.parameters(), None) is not None for child in module.children()):
+            found |= {f"{name}.{each}" for each, _ in module.named_parameters(recurse=False)}
+    return found
+
+
 def loaded_weight(patcher: ModelPatcher, key: str) -> torch.Tensor:
     """W0 of one weight as a float32 copy on the load device, as the host computes with it."""
     weight, _, convert = get_key_weight(patcher.model, key)

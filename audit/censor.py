@@ -26,7 +26,7 @@ def regions(result: dict, height: int, width: int) -> list[tuple[slice, slice]]:
 
 def flagged_mask(images: torch.Tensor, report: dict) -> torch.Tensor:
     """1.0 where a counted detection lies, for images (B, H, W, C): a mask (B, H, W)."""
-    mask = torch.zeros(images.shape[:3])
+    mask = torch.from_numpy(np.zeros(images.shape[:3], np.float32))  # numpy's zeros take no time until they are touched
     for picture, result in zip(mask, report["images"], strict=True):
         for region in regions(result, *picture.shape):
             picture[region] = 1.0
@@ -35,7 +35,7 @@ def flagged_mask(images: torch.Tensor, report: dict) -> torch.Tensor:
 
 def apply(images: torch.Tensor, report: dict, action: str) -> torch.Tensor:
     """Images (B, H, W, C) with `annotate`, `blur` or `black` on every counted detection; `none` changes nothing."""
-    if action not in _ACTIONS:
+    if action not in _ACTIONS or not any(result["flagged"] for result in report["images"]):
         return images
     out = images.clone()
     for picture, result in zip(out, report["images"], strict=True):

@@ -12,7 +12,8 @@ class Detector(Protocol):
     """What the audit asks of a detector; `docs/detectors.md` shows one in ten lines.
 
     `classes` are the names it may give, `floor` the score below which it reports nothing, `batch` how many pictures it
-    wants at a time, `provider` what it runs on. A detection is `{"class": str, "score": float in 0..1,
+    wants at a time, `provider` what it runs on. One that has `floats = True` is given ComfyUI's floats as they are, and
+    does `to_uint8` in its own threads. A detection is `{"class": str, "score": float in 0..1,
     "box": [x, y, w, h] in whole pixels}`; a detector without boxes gives the whole picture's.
     """
 
@@ -36,7 +37,8 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
         raise ValueError(f"An image must be height x width x 1, 3 or 4 channels; this one is {image.shape}.")
     if not np.isfinite(image).all():
         raise ValueError("The image holds values that are not numbers (NaN or infinite); nothing can be detected on it.")
-    pixels = np.clip(255.0 * image, 0, 255).astype(np.uint8)
+    pixels = 255.0 * image
+    pixels = np.clip(pixels, 0, 255, out=pixels).astype(np.uint8)  # in place: new memory takes longer than the sums
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
@@ -48,11 +50,14 @@ def detections(
 ) -> Iterator[list[dict]]:
     """Each picture's detections, in order; no more than a batch of pictures, or 200 MB, is held at a time.
 
-    Pictures are uint8 (H, W, 3 or 4), RGB(A). `bgr` swaps red and blue: what NudeNet 3.4 sees when it opens a file itself.
+    Pictures are uint8 (H, W, 3 or 4), RGB(A), or what `to_uint8` takes. `bgr` swaps red and blue: what NudeNet 3.4 sees when
+    it opens a file itself.
     `progress` is called with the count after each batch, and may raise to stop.
     """
     order = slice(2, None, -1) if channel_order == "bgr" else slice(0, 3)
     done = 0
+    if not getattr(detector, "floats", False):
+        pictures = (picture if picture.dtype == np.uint8 else to_uint8(picture) for picture in pictures)
     for batch in _batches((np.ascontiguousarray(picture[:, :, order]) for picture in pictures), detector.batch):
         found = detector.detect(batch)
         if len(found) != len(batch):

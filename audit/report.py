@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from .detector import Detector, detections, to_uint8
+from .detector import Detector, detections
 from .detectors import find
 from .presets import UNITS, Preset
 from .stats import kappa, wilson
@@ -30,11 +30,10 @@ def audit(
     the place of the one that the preset names.
     """
     first, other = detector or find(preset.detector), find(second.detector) if second else None
-    pixels = map(to_uint8, images)
     if second is None:
-        results = [judge(found, preset) for found in detections(first, pixels, preset.channel_order, progress)]
+        results = [judge(found, preset) for found in detections(first, images, preset.channel_order, progress)]
     else:
-        pixels, again = itertools.tee(pixels)  # neither is ever more than a batch ahead
+        pixels, again = itertools.tee(images)  # neither is ever more than a batch ahead
         ours, theirs = (
             detections(first, pixels, preset.channel_order, progress),
             detections(other, again, second.channel_order),

@@ -1,25 +1,55 @@
-"""A contact sheet of the pictures whose verdict differs between audits: a row a picture, a column an audit, censored."""
+"""Contact sheets: the pictures of one audit at a glance, and those whose verdict differs between audits."""
 
+import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from torch.nn.functional import interpolate
 
 from . import censor
+from .detector import to_uint8
 from .figures import INK
 
-CELL, GAP, HEAD, SIDE = 192, 8, 34, 92
+CELL, GAP, HEAD, SIDE, FRAME = 192, 8, 34, 92, 4
 MOST_ROWS = 24
+MOST_CELLS, WIDEST = 12, 768  # of an overview: pictures, and pixels of all in a row
 FLAGGED, CLEAR = "#c2410c", "#0d9488"
+
+
+def overview(images: torch.Tensor, report: Mapping) -> Image.Image:
+    """The pictures of one audit, (B, H, W, C), flagged ones first, at most 12: each with its place and what counted.
+
+    A single picture gets up to 768 pixels, the four of a row share them. A frame tells flagged from not flagged.
+    """
+    results, summary = report["images"], report["summary"]
+    order = sorted(range(len(results)), key=lambda place: not results[place]["flagged"])[:MOST_CELLS]
+    columns = max(1, math.ceil(len(order) ** 0.5))
+    rows, room = math.ceil(len(order) / columns), WIDEST // columns - 2 * FRAME
+    wide, high = (size + 2 * FRAME for size in _size(images.shape[1:3], room))
+    large, small = ImageFont.load_default(size=26), ImageFont.load_default(size=17)
+    width = max(columns * (wide + GAP), math.ceil(large.getlength(summary["verdict"])) + GAP) + GAP
+    note = f"{len(order)} of {len(results)} shown, flagged ones first; " if len(order) < len(results) else ""
+    top, line = 74, 26
+    sheet = Image.new("RGB", (width, top + rows * (high + line + GAP)), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, GAP), summary["verdict"], fill=FLAGGED if summary["flagged"] else CLEAR, font=large)
+    draw.text((GAP, 44), _fitted(small, f"{note}preset {summary['preset']}", width - 2 * GAP), fill=INK, font=small)
+    for number, place in enumerate(order):
+        left, upper = GAP + number % columns * (wide + GAP), top + number // columns * (high + line + GAP)
+        result = results[place]
+        _cell(sheet, (left, upper, left + wide, upper + high), _reduced(images[place], room), result["flagged"])
+        label = f"{place + 1}: {', '.join(result['reasons'])}" if result["flagged"] else f"{place + 1}"
+        draw.text((left, upper + high + 2), _fitted(small, label, wide), fill=INK, font=small)
+    return sheet
 
 
 def contact_sheet(
     changed: Sequence[int], reports: Mapping[str, Mapping], images: Mapping[str, torch.Tensor], labels: Sequence[str] = ()
 ) -> Image.Image:
-    """The changed pictures, at most 24 rows; what was counted is blackened. `images` are (B, H, W, C) by audit.
+    """The changed pictures, a row each, at most 24, a column an audit. What was counted is blackened.
 
-    `labels` name the pictures; their places otherwise. A frame tells flagged from not flagged.
+    `images` are (B, H, W, C) by audit; `labels` name the pictures, their places otherwise. Frames as in `overview`.
     """
     names, rows = list(images), list(changed[:MOST_ROWS])
     width = SIDE + len(names) * (CELL + GAP) + GAP
@@ -30,34 +60,49 @@ def contact_sheet(
         title += f"; the first {len(rows)} are shown"
     draw.text((GAP, GAP), title, fill=INK, font=font)
     for column, name in enumerate(names):
-        draw.text((SIDE + column * (CELL + GAP), HEAD + GAP), _fitted(draw, name, small), fill=INK, font=small)
+        draw.text((SIDE + column * (CELL + GAP), HEAD + GAP), _fitted(small, name, CELL), fill=INK, font=small)
     for row, place in enumerate(rows):
         top = 2 * HEAD + row * (CELL + GAP)
         label = str(labels[place]) if labels else f"picture {place + 1}"
         draw.multiline_text((GAP, top + CELL // 2 - 8), _wrapped(label), fill=INK, font=small)
         for column, name in enumerate(names):
             result = reports[name]["images"][place]
-            picture = _thumbnail(images[name][place : place + 1], result)
+            hidden = censor.apply(images[name][place : place + 1], {"images": [result]}, "black")[0]
             left = SIDE + column * (CELL + GAP)
-            at = left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2
-            sheet.paste(picture, at)
-            colour = FLAGGED if result["flagged"] else CLEAR
-            draw.rectangle((left, top, left + CELL - 1, top + CELL - 1), outline=colour, width=3)
+            _cell(sheet, (left, top, left + CELL, top + CELL), _reduced(hidden, CELL - 2 * FRAME), result["flagged"])
     return sheet
 
 
-def _thumbnail(image: torch.Tensor, result: Mapping) -> Image.Image:
-    shown = censor.apply(image, {"images": [result]}, "black")[0, ..., :3]
-    pixels = (shown.clamp(0, 1).numpy(force=True) * 255).round().astype(np.uint8)
-    picture = Image.fromarray(pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2))
-    picture.thumbnail((CELL - 8, CELL - 8), Image.Resampling.LANCZOS)
-    return picture
+def _cell(sheet: Image.Image, box: tuple[int, int, int, int], picture: Image.Image, flagged: bool) -> None:
+    """Put a picture into the middle of a box (left, top, right, bottom) of the sheet, with its frame."""
+    left, top, right, bottom = box
+    sheet.paste(picture, ((left + right - picture.width) // 2, (top + bottom - picture.height) // 2))
+    outline = FLAGGED if flagged else CLEAR
+    ImageDraw.Draw(sheet).rectangle((left, top, right - 1, bottom - 1), outline=outline, width=FRAME)
 
 
-def _fitted(draw: ImageDraw.ImageDraw, text: str, font) -> str:
-    while len(text) > 1 and draw.textlength(text, font=font) > CELL:
-        text = text[:-2] + "…"
-    return text
+def _size(shape: Sequence[int], room: int) -> tuple[int, int]:
+    """(width, height) of a picture of (height, width) that is to fit into `room` pixels a side; never enlarged."""
+    scale = min(1.0, room / max(shape))
+    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+
+
+def _reduced(image: torch.Tensor, room: int) -> Image.Image:
+    """A picture (H, W, C) that fits into `room` pixels a side; reduced as floats, for which all its pixels are read once."""
+    width, height = _size(image.shape[:2], room)
+    colours = image[..., :3]
+    if max(image.shape[:2]) > room:
+        planes = colours.movedim(-1, 0)[None].float()  # HWC -> 1CHW
+        colours = interpolate(planes, (height, width), mode="bilinear", antialias=True)[0].movedim(0, -1)
+    return Image.fromarray(to_uint8(colours.numpy(force=True)))
+
+
+def _fitted(font: ImageFont.FreeTypeFont, text: str, width: int) -> str:
+    """The text, cut to so many pixels."""
+    length = font.getlength(text)
+    if length <= width:
+        return text
+    return f"{text[: max(1, int(len(text) * width / length) - 2)]}…"
 
 
 def _wrapped(label: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .detector import to_uint8
 from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, Network
 
 CANDIDATE = 0.2  # NudeNet's: anchors below take no part in suppression
@@ -22,6 +23,8 @@ class Yolo:
 
     Pictures are padded right and bottom to a square, as NudeNet does it; suppression looks across classes.
     """
+
+    floats = True
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class Yolo:
             )
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
-        """Detections of RGB pictures, uint8 (H, W, 3) each: `class`, `score`, `box` [x, y, w, h] in pixels."""
+        """Detections of RGB pictures, uint8 or ComfyUI's floats (H, W, 3): `class`, `score`, `box` [x, y, w, h], pixels."""
         blob = self._blob(len(pictures))
         groups = min(self._hands, len(pictures))
         others = [_pool.submit(_scale, pictures[start::groups], blob[start::groups]) for start in range(1, groups)]
@@ -97,8 +100,12 @@ def _scale(pictures: Sequence[np.ndarray], places: np.ndarray) -> None:
 
 
 def letterbox(picture: np.ndarray, place: np.ndarray) -> None:
-    """Write a picture, uint8 (H, W, 3), as the network sees it: (3, size, size), float32 0..1, padded right and bottom."""
+    """Write a picture, uint8 (H, W, 3) or what `to_uint8` takes, as the network sees it: (3, size, size), float32 0..1.
+
+    It is padded right and bottom to a square.
+    """
     cv2 = _opencv()
+    picture = picture if picture.dtype == np.uint8 else to_uint8(picture)  # here, while it is in the processor's cache
     height, width = picture.shape[:2]
     side = max(height, width)
     if side > LONGEST:

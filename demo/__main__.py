@@ -93,8 +93,8 @@ def save_pictures(server: Server, outcome: Outcome, stem: str) -> list[Path]:
     """Write every picture that a node showed into the output folder."""
     shown = [picture for ui in outcome.outputs.values() for picture in ui.get("images", [])]
     files = []
-    for number, content in enumerate(dict.fromkeys(server.picture(reference) for reference in shown)):
-        files.append(OUTPUT / f"{stem}-{number}.png")
+    for number, (content, name) in enumerate({server.picture(each): each["filename"] for each in shown}.items()):
+        files.append(OUTPUT / f"{stem}-{number}{Path(name).suffix}")
         files[-1].write_bytes(content)
     return files
 

@@ -101,7 +101,7 @@ class Server:
         return answer
 
     def picture(self, reference: dict) -> bytes:
-        """The PNG that a node showed: `reference` is an item of its ui `images`."""
+        """The picture that a node showed, as its file is: `reference` is an item of its ui `images`."""
         return self.get("/view", **reference).content
 
     async def run(self, prompt: dict, on_event: Callable[[str, dict], None] = lambda kind, data: None) -> Outcome:

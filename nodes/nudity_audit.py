@@ -4,10 +4,12 @@ from comfy_api.latest import io, ui
 
 from ..audit import censor
 from ..audit.report import as_text, audit
-from ..modular.guard import standing
+from ..audit.sheet import overview
+from ..modular.findings import findings
 from .audits import NO_OPINION, detector_of, meter, opinion_input, opinion_of, preset_input, rules_of
+from .running import upstream
 from .settings import demands
-from .sockets import CATEGORY
+from .sockets import CATEGORY, preview
 
 
 class AuditStopped(RuntimeError):
@@ -59,7 +61,6 @@ class NudityAudit(io.ComfyNode):
                 io.String.Output(display_name="report", tooltip="Every detection and the summary, as JSON."),
                 io.Mask.Output(display_name="flagged", tooltip="White where a counted detection lies."),
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -73,11 +74,11 @@ class NudityAudit(io.ComfyNode):
         rules, second = rules_of(preset, threshold, classes), opinion_of(second_opinion)
         pictures = (image.numpy(force=True) for image in images)
         result = audit(pictures, rules, meter(len(images)), second, detector_of(rules))
-        result["lock_findings"] = list(standing.values())  # pictures do not say which model made them
+        result["lock_findings"] = findings.at(upstream())
         summary, report = result["summary"], as_text(result)
         passed = summary["flagged"] == 0
         if action == "stop" and not passed:
             raise AuditStopped(f"The Nudity Audit stopped this prompt: {summary['verdict']} ({preset}). Report: {report}")
         out = censor.apply(images, result, action)
-        shown = {**ui.PreviewImage(out, cls=cls).as_dict(), **ui.PreviewText(summary["verdict"]).as_dict()}
+        shown = {**preview(overview(out, result)).as_dict(), **ui.PreviewText(summary["verdict"]).as_dict()}
         return io.NodeOutput(out, passed, report, censor.flagged_mask(images, result), ui=shown)

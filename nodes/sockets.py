@@ -1,8 +1,12 @@
-"""The sockets of the pack: each carries a list of modules, so that loaders can be chained."""
+"""The sockets of the pack: each carries a list of modules, so that loaders can be chained; pictures to and from ComfyUI."""
 
+import uuid
+from pathlib import Path
+
+import folder_paths
 import numpy as np
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from PIL import Image
 
 CATEGORY = "safety/modular LoRA"
@@ -14,3 +18,12 @@ TaskLora = io.Custom("MSL_TASK_LORA")  # list[Task]
 def as_image(picture: Image.Image) -> torch.Tensor:
     """A picture as ComfyUI's IMAGE (1, H, W, 3), float 0..1."""
     return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255.0)[None]
+
+
+def preview(picture: Image.Image) -> ui.SavedImages:
+    """A picture to show on a node: a JPEG in ComfyUI's temporary folder, written in a tenth of the time that a PNG takes."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    file = f"{uuid.uuid4().hex}.jpg"
+    picture.save(folder / file, quality=90)
+    return ui.SavedImages([ui.SavedResult(file, "", io.FolderType.temp)])

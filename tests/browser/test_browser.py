@@ -158,7 +158,7 @@ def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
         "app.graph._nodes.find((node) => node.type === 'PreviewImage').imgs?.length === 2", timeout=120_000
     )
     page.wait_for_function(
-        "app.graph._nodes.find((node) => node.type === 'MSL_NudityAudit').imgs?.length === 2", timeout=20_000
+        "app.graph._nodes.find((node) => node.type === 'MSL_NudityAudit').imgs?.length === 1", timeout=20_000
     )
     page.wait_for_timeout(1000)
     texts = page.evaluate(
@@ -194,7 +194,7 @@ def test_training_shows_progress_and_previews_on_the_node_and_its_chart(page):
         "app.graph._nodes.find((node) => node.title === 'Loss and audited previews').imgs?.length === 1", timeout=120_000
     )
     page.wait_for_function(
-        "app.graph._nodes.find((node) => node.type === 'MSL_NudityAudit').imgs?.length === 2", timeout=120_000
+        "app.graph._nodes.find((node) => node.type === 'MSL_NudityAudit').imgs?.length === 1", timeout=120_000
     )
     page.wait_for_timeout(1000)
     look_at(page, node_of(page, "PreviewImage"), "training-chart.png", scale=1.1)

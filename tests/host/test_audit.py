@@ -2,18 +2,20 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import comfy.model_management
+import folder_paths
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modular_safety_lora.audit import censor
+from modular_safety_lora.audit import censor, sheet
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.report import audit
 from modular_safety_lora.nodes.nudity_audit import AuditStopped, NudityAudit
-from PIL import Image
+from PIL import Image, ImageColor
 from skimage import data
 
 SIZES = [(512, 512), (512, 300), (300, 512), (96, 640), (640, 96), (64, 64), (257, 511)]
@@ -171,6 +173,60 @@ def test_actions_keep_shape_channels_and_range_for_boxes_at_the_edge(action, cha
         if channels == 4:
             assert torch.equal(after[..., 3], before[..., 3])
         assert not torch.equal(after, before)
+
+
+def shown(output) -> Image.Image:
+    """The one picture that the node shows, as a frontend would load it."""
+    (reference,) = output.ui["images"]
+    assert reference["type"] == "temp"
+    return Image.open(Path(folder_paths.get_temp_directory(), reference["subfolder"], reference["filename"]))
+
+
+def cell_of(picture: Image.Image, place: int, columns: int, side: int) -> np.ndarray:
+    """The pixels of a cell of `side` pixels, frame included."""
+    left, top = 8 + place % columns * (side + 8), 74 + place // columns * (side + 34)
+    return np.asarray(picture)[top : top + side, left : left + side].astype(int)
+
+
+def frame(cell: np.ndarray) -> str:
+    """Which of the two colours a cell's frame has."""
+    colours = {
+        name: np.array(ImageColor.getrgb(value)) for name, value in (("flagged", sheet.FLAGGED), ("clear", sheet.CLEAR))
+    }
+    return min(colours, key=lambda name: np.abs(cell[1:3].mean(axis=(0, 1)) - colours[name]).sum())
+
+
+@pytest.mark.parametrize("action", ["none", "black"])
+def test_a_batch_is_shown_as_one_small_sheet_with_flagged_pictures_first(action):
+    face, cup = data.astronaut(), np.array(Image.fromarray(data.coffee()).resize((512, 512)))
+    batch = torch.cat([to_image(face if place in (9, 14) else cup) for place in range(15)])
+    before = set(Path(folder_paths.get_temp_directory()).rglob("*"))
+    output = NudityAudit.execute(batch, "faces", 0.0, action)
+    picture = shown(output)
+    assert len(set(Path(folder_paths.get_temp_directory()).rglob("*")) - before) <= 2, "one file, and perhaps its folder"
+    assert picture.size == (4 * 200 + 8, 74 + 3 * (192 + 34)) and Path(picture.filename).stat().st_size < 300_000
+    cells = [cell_of(picture, place, 4, 192) for place in range(12)]
+    assert [frame(cell) for cell in cells] == ["flagged"] * 2 + ["clear"] * 10
+    apart = np.abs(cells[0][4:-4, 4:-4] - np.array(Image.fromarray(face).resize((184, 184))))
+    assert np.median(apart) < 6, "the face is the first"
+    black = (cells[0][4:-4, 4:-4].max(axis=2) < 8) & (apart.max(axis=2) > 60)
+    assert (black.sum() > 500) == (action == "black"), "and is changed as the pictures are"
+
+
+def test_one_picture_is_shown_large_and_a_small_one_as_it_is():
+    face = data.astronaut()
+    large = shown(NudityAudit.execute(to_image(np.array(Image.fromarray(face).resize((1024, 1024)))), "faces", 0.0, "none"))
+    assert large.size == (768 + 16, 74 + 768 + 34) and frame(cell_of(large, 0, 1, 768)) == "flagged"
+    small = shown(NudityAudit.execute(to_image(face[::8, ::8]), "strict", 0.0, "none"))
+    assert small.height == 74 + 72 + 34 and frame(cell_of(small, 0, 1, 72)) == "clear"
+    thin = shown(NudityAudit.execute(torch.zeros(2, 1, 900, 4), "strict", 0.0, "none"))
+    assert thin.size == (2 * (384 + 8) + 8, 74 + 9 + 34)
+
+
+@pytest.mark.parametrize("action", ["none", "annotate", "blur", "black", "stop"])
+def test_pictures_are_not_copied_when_nothing_is_flagged(action):
+    images = to_image(data.astronaut())
+    assert NudityAudit.execute(images, "strict", 0.0, action).args[0] is images
 
 
 @settings(deadline=None, max_examples=150)

@@ -93,7 +93,8 @@ def test_the_shipped_workflow_runs_and_shows_pictures_and_reports(server, shippe
     assert all(module["keys_matched"] == module["keys_total"] > 0 for module in merge["modules"])
     assert merge["retained_safety"] == pytest.approx(1.0, abs=0.05) and merge["foreign_changes"] == []
     assert len(audit["images"]) == 2 and audit["summary"]["detector_version"]
-    assert outcome.outputs["11"]["images"] and outcome.outputs["2"]["text"]
+    (sheet,) = outcome.outputs["11"]["images"]
+    assert Image.open(io.BytesIO(server.picture(sheet))).format == "JPEG" and outcome.outputs["2"]["text"]
 
 
 def test_a_photograph_is_audited_and_marked(server):

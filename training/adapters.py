@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .held import dora_in_float32, seen_in_float32
+
 NAME = "msl"
 TARGETS = {"attention": "attn", "cross-attention": "attn2", "attention+mlp": r"attn|ff\.|mlp", "all": r"^(?!label_emb)"}
 
@@ -78,6 +80,11 @@ class Adapters:
             for layer, module in waiting.items():
                 _put(network, layer, module)
 
+    def broken_weights(self) -> dict[str, torch.dtype]:
+        """The base's weights, as they are held, that have numbers which are not finite."""
+        base = ((name, value) for name, value in self.tuner.model.named_parameters() if name not in self.parameters)
+        return {name: value.dtype for name, value in base if not value.detach().float().isfinite().all()}
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """The trained tensors under the names that the stock loader reads: `diffusion_model.<layer>.lora_A.weight`, ...
 
@@ -109,8 +116,8 @@ def adapters_in(
 ) -> Iterator[Adapters]:
     """Adapters on the named layers of a borrowed model; afterwards it is as it was, whatever happened in the block.
 
-    A starts as in PEFT (Kaiming uniform, drawn from `seed`) and B at zero, so the first output is the base's. Every
-    other parameter is frozen; the flags of all come back.
+    A starts as in PEFT (Kaiming uniform, drawn from `seed`) and B at zero, so the first output is the base's. They are
+    float32, whatever the weights are held in. Every other parameter is frozen; the flags of all come back.
     """
     flags = {name: value.requires_grad for name, value in diffusion_model.named_parameters()}
     attributes = set(vars(diffusion_model))
@@ -122,10 +129,15 @@ def adapters_in(
         use_dora=settings.use_dora,
         target_modules=list(layers),
     )
+    own = [diffusion_model.get_submodule(layer) for layer in layers]
     try:
-        with torch.random.fork_rng(devices=[]):
+        diffusion_model.requires_grad_(False)
+        with torch.random.fork_rng(devices=[]), seen_in_float32(own):
             torch.manual_seed(seed)
             tuner = _peft().LoraModel(diffusion_model, config, NAME)
+        if settings.use_dora:
+            for layer in layers:
+                dora_in_float32(diffusion_model.get_submodule(layer), NAME)
         adapters = Adapters(tuner, list(layers), settings)
         _check_what_trains(adapters)
         yield adapters
@@ -161,9 +173,13 @@ def _put(network: torch.nn.Module, name: str, module: torch.nn.Module) -> None:
 
 
 def _check_what_trains(adapters: Adapters) -> None:
-    """What trains is exactly the adapters of the chosen layers, each of them."""
+    """What trains is exactly the adapters of the chosen layers, each of them, in float32."""
     kinds = ["lora_A", "lora_B"] + (["lora_magnitude_vector"] if adapters.settings.use_dora else [])
     expected = {f"{layer}.{kind}.{NAME}.weight" for layer in adapters.layers for kind in kinds}
     if set(adapters.parameters) != expected:
         odd = sorted(set(adapters.parameters) ^ expected)
         raise RuntimeError(f"{len(odd)} parameters train that should not, or the other way round (first: {odd[0]}).")
+    others = {name: value.dtype for name, value in adapters.parameters.items() if value.dtype != torch.float32}
+    if others:
+        name, dtype = next(iter(others.items()))
+        raise RuntimeError(f"{len(others)} of {len(expected)} adapters are not float32 (first: {name} is {dtype}).")

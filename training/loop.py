@@ -138,12 +138,30 @@ def _one_step(state: State, buckets: Sequence[Sequence[int]], loss_of: LossOf, s
     scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm if settings.clip_norm > 0 else math.inf)
     losses = {name: part.item() for name, part in parts.items()}
-    # A scaled gradient that overflowed is skipped by the scaler, which then scales less.
-    if not (math.isfinite(sum(losses.values())) and (scaler.is_enabled() or torch.isfinite(norm))):
+    # A scaled gradient that overflowed is skipped by the scaler, which then scales less, but not without end.
+    skipped = scaler.is_enabled() and scaler.get_scale() >= 1.0
+    if not (math.isfinite(sum(losses.values())) and (skipped or torch.isfinite(norm))):
         raise TrainingError(
             f"The loss of step {step + 1} is {sum(losses.values())} and its gradient {norm.item()}. What was trained until "
-            "the last checkpoint is kept. Lower the learning rate, or look for broken pictures among the data."
+            f"the last checkpoint is kept. {_way_out(state)}"
         )
     scaler.step(optimizer)
     scaler.update()
     return losses
+
+
+def _way_out(state: State) -> str:
+    """What to change when a loss is not finite: how the base is held, what it computes in, else the rate or the data."""
+    broken = state.adapters.broken_weights()
+    if broken:
+        name, dtype = next(iter(broken.items()))
+        return (
+            f"{len(broken)} weights of the base are not finite as they are held (first: {name}, in {dtype}). Load the model "
+            "in another dtype, such as bf16 or fp32, or take another file of it."
+        )
+    if state.scaler.is_enabled():
+        return (
+            "The network computes in fp16, whose largest number is 65504: choose the precision bf16 or fp32 before you "
+            "lower the learning rate or look for broken pictures."
+        )
+    return "Lower the learning rate, or look for broken pictures among the data."

@@ -5,7 +5,6 @@ import json
 import merging
 import pytest
 import torch
-from modular_safety_lora.demo import assets
 from modular_safety_lora.modular import files, merge
 from modular_safety_lora.training import data
 from modular_safety_lora.training.adapters import AdapterSettings, adapters_in, target_layers
@@ -85,12 +84,14 @@ def test_the_safety_module_stays_as_it_is_out_of_the_file_and_the_model_comes_ba
 ):
     output = tmp_path / "task.safetensors"
     network = model.model.diffusion_model
-    before = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    before, held = (
+        {name: value.detach().clone() for name, value in each.items()} for each in (network.state_dict(), safety.tensors)
+    )
     settings = Settings(steps=2, safety_mode=mode, **merging.SMALL)
     train_task(model, dataset, texts, settings, Job(output), [safety], ["nude"])
     after = network.state_dict()
     assert after.keys() == before.keys() and all(torch.equal(after[name], value) for name, value in before.items())
-    assert files.load_safety(model_path(safety), assets.SAFETY).sha256 == safety.sha256
+    assert all(torch.equal(safety.tensors[name], value) for name, value in held.items())
     module = files.load_task(output, "task")
     assert (module.metadata["msl.safety_mode"], module.metadata["msl.safety_sha256"]) == (mode, safety.sha256)
     assert len({key.rsplit(".lora_", 1)[0] for key in module.tensors if ".lora_" in key}) == len(
@@ -102,10 +103,6 @@ def test_the_safety_module_stays_as_it_is_out_of_the_file_and_the_model_comes_ba
         )
     merged = merge.merge(model, [safety], [merge.Task(module)])
     assert merged.report["modules"][1]["keys_unused"] == {}
-
-
-def model_path(safety):
-    return assets.models_folder() / "loras" / safety.name
 
 
 def test_the_anchor_is_zero_at_the_start_and_pulls_back_what_moved(model, texts, safety):
@@ -143,7 +140,13 @@ def test_a_loss_that_is_not_a_number_ends_training_and_keeps_the_checkpoint(mode
         with pytest.raises(TrainingError, match="The loss of step 3 is nan"):
             train(adapters, [[0]], loss_of, Settings(steps=5, **merging.SMALL), Checkpoint(state, every=1))
         assert all(value.isfinite().all() for value in adapters.parameters.values())
-    assert state.exists()
+        learned = {name: value.detach().clone() for name, value in adapters.parameters.items()}
+        for value in adapters.parameters.values():
+            value.data.zero_()
+        calls.clear()
+        stop = Settings(steps=2, **merging.SMALL)
+        assert train(adapters, [[0]], loss_of, stop, Checkpoint(state, every=1)).step == 2 and not calls
+        assert all(torch.equal(value, learned[name]) for name, value in adapters.parameters.items())
 
 
 def test_task_loss_is_the_plain_denoising_loss(model, texts):

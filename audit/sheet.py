@@ -11,7 +11,7 @@ from . import censor
 from .detector import to_uint8
 from .figures import INK
 
-CELL, GAP, HEAD, SIDE, FRAME = 192, 8, 34, 92, 4
+CELL, GAP, HEAD, SIDE, FRAME = 192, 8, 34, 92, 6
 MOST_ROWS = 24
 MOST_CELLS, WIDEST = 12, 768  # of an overview: pictures, and pixels of all in a row
 FLAGGED, CLEAR = "#c2410c", "#0d9488"
@@ -27,16 +27,19 @@ def overview(images: torch.Tensor, report: Mapping) -> Image.Image:
     columns = max(1, math.ceil(len(order) ** 0.5))
     rows, room = math.ceil(len(order) / columns), WIDEST // columns - 2 * FRAME
     wide, high = (size + 2 * FRAME for size in _size(images.shape[1:3], room))
-    large, small = ImageFont.load_default(size=26), ImageFont.load_default(size=17)
-    width = max(columns * (wide + GAP), math.ceil(large.getlength(summary["verdict"])) + GAP) + GAP
-    note = f"{len(order)} of {len(results)} shown, flagged ones first; " if len(order) < len(results) else ""
-    top, line = 74, 26
-    sheet = Image.new("RGB", (width, top + rows * (high + line + GAP)), "white")
+    grid = columns * (wide + GAP) + GAP
+    unit = min(max(grid // 34, 17), 23)  # of letters, pixels: a node shows a wide sheet as wide as a narrow one
+    large, small = ImageFont.load_default(size=1.6 * unit), ImageFont.load_default(size=unit)
+    top, line = 4 * unit + GAP, unit + 2 * GAP
+    width = max(grid, math.ceil(large.getlength(summary["verdict"])) + 2 * GAP)
+    sheet = Image.new("RGB", (width, top + rows * (high + line)), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, GAP), summary["verdict"], fill=FLAGGED if summary["flagged"] else CLEAR, font=large)
-    draw.text((GAP, 44), _fitted(small, f"{note}preset {summary['preset']}", width - 2 * GAP), fill=INK, font=small)
+    note = f"{len(order)} of {len(results)} shown, flagged ones first; " if len(order) < len(results) else ""
+    note = _fitted(small, f"{note}preset {summary['preset']}", width - 2 * GAP)
+    draw.text((GAP, top - GAP), note, fill=INK, font=small, anchor="ld")
     for number, place in enumerate(order):
-        left, upper = GAP + number % columns * (wide + GAP), top + number // columns * (high + line + GAP)
+        left, upper = GAP + number % columns * (wide + GAP), top + number // columns * (high + line)
         result = results[place]
         _cell(sheet, (left, upper, left + wide, upper + high), _reduced(images[place], room), result["flagged"])
         label = f"{place + 1}: {', '.join(result['reasons'])}" if result["flagged"] else f"{place + 1}"

@@ -183,8 +183,9 @@ def shown(output) -> Image.Image:
 
 
 def cell_of(picture: Image.Image, place: int, columns: int, side: int) -> np.ndarray:
-    """The pixels of a cell of `side` pixels, frame included."""
-    left, top = 8 + place % columns * (side + 8), 74 + place // columns * (side + 34)
+    """The pixels of a cell of `side` pixels, frame included; letters are 17 pixels high at least, and 23 on a wide sheet."""
+    unit = 23 if columns * side > 700 else 17
+    left, top = 8 + place % columns * (side + 8), 4 * unit + 8 + place // columns * (side + unit + 16)
     return np.asarray(picture)[top : top + side, left : left + side].astype(int)
 
 
@@ -204,23 +205,23 @@ def test_a_batch_is_shown_as_one_small_sheet_with_flagged_pictures_first(action)
     output = NudityAudit.execute(batch, "faces", 0.0, action)
     picture = shown(output)
     assert len(set(Path(folder_paths.get_temp_directory()).rglob("*")) - before) <= 2, "one file, and perhaps its folder"
-    assert picture.size == (4 * 200 + 8, 74 + 3 * (192 + 34)) and Path(picture.filename).stat().st_size < 300_000
+    assert picture.size == (4 * 200 + 8, 100 + 3 * (192 + 39)) and Path(picture.filename).stat().st_size < 300_000
     cells = [cell_of(picture, place, 4, 192) for place in range(12)]
     assert [frame(cell) for cell in cells] == ["flagged"] * 2 + ["clear"] * 10
-    apart = np.abs(cells[0][4:-4, 4:-4] - np.array(Image.fromarray(face).resize((184, 184))))
+    apart = np.abs(cells[0][6:-6, 6:-6] - np.array(Image.fromarray(face).resize((180, 180))))
     assert np.median(apart) < 6, "the face is the first"
-    black = (cells[0][4:-4, 4:-4].max(axis=2) < 8) & (apart.max(axis=2) > 60)
+    black = (cells[0][6:-6, 6:-6].max(axis=2) < 8) & (apart.max(axis=2) > 60)
     assert (black.sum() > 500) == (action == "black"), "and is changed as the pictures are"
 
 
 def test_one_picture_is_shown_large_and_a_small_one_as_it_is():
     face = data.astronaut()
     large = shown(NudityAudit.execute(to_image(np.array(Image.fromarray(face).resize((1024, 1024)))), "faces", 0.0, "none"))
-    assert large.size == (768 + 16, 74 + 768 + 34) and frame(cell_of(large, 0, 1, 768)) == "flagged"
+    assert large.size == (768 + 16, 100 + 768 + 39) and frame(cell_of(large, 0, 1, 768)) == "flagged"
     small = shown(NudityAudit.execute(to_image(face[::8, ::8]), "strict", 0.0, "none"))
-    assert small.height == 74 + 72 + 34 and frame(cell_of(small, 0, 1, 72)) == "clear"
+    assert small.height == 76 + 76 + 33 and frame(cell_of(small, 0, 1, 76)) == "clear"
     thin = shown(NudityAudit.execute(torch.zeros(2, 1, 900, 4), "strict", 0.0, "none"))
-    assert thin.size == (2 * (384 + 8) + 8, 74 + 9 + 34)
+    assert thin.size == (2 * (384 + 8) + 8, 100 + 13 + 39)
 
 
 @pytest.mark.parametrize("action", ["none", "annotate", "blur", "black", "stop"])

@@ -9,7 +9,8 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from modular_safety_lora.modular.files import Module, ModuleFileError, load_safety, load_task, save_module
-from modular_safety_lora.modular.seal import seal_fault, tensors_sha256
+from modular_safety_lora.modular.seal import UNSEALED_KEYS, seal_fault, tensors_sha256
+from modular_safety_lora.modular.seal import sealed as sealed_metadata
 from modular_safety_lora.modular.sealing import inspect
 
 MUTATIONS, MADE_UP = 8000, 2000
@@ -141,8 +142,40 @@ def test_made_up_headers_are_refused(path, metadata, entry, data):
     assert attempt(path, struct.pack("<Q", len(header)) + header + data) is None
 
 
-@settings(max_examples=300, **QUIET)
-@given(metadata=st.dictionaries(words, words))
-def test_no_metadata_without_the_right_seal_pass(metadata):
-    digest = tensors_sha256({"x": torch.ones(2)}, {"x": "F32"})
-    assert seal_fault({**metadata, "msl.version": "1", "msl.role": "safety"}, digest) is not None
+DIGEST = tensors_sha256({"x": torch.ones(2)}, {"x": "F32"})
+plain = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
+keys = plain.filter(
+    lambda key: key not in UNSEALED_KEYS and key not in sealed_metadata({}, DIGEST) and key != "msl.strength"
+)
+entries = st.dictionaries(keys, plain, max_size=5)
+
+
+def moved(entries: dict[str, str], cut: int) -> dict[str, str]:
+    """The same characters in the same order, with another border between keys and values."""
+    parts = [part for entry in sorted(entries.items()) for part in entry]
+    text, count = "".join(parts), max(2, len(parts))
+    places = sorted((cut * number * 7) % (len(text) + 1) for number in range(1, count))
+    parts = [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True)]
+    return dict(zip(parts[::2], parts[1::2], strict=False))
+
+
+@settings(max_examples=400, **QUIET)
+@given(one=entries, other=entries, cut=st.integers(1, 50))
+def test_a_seal_is_of_its_own_metadata_alone(one, other, cut):
+    """Every example spells a whole seal; another file's seal, or the same characters cut elsewhere, is found out."""
+    whole = sealed_metadata(one, DIGEST)
+    assert seal_fault(whole, DIGEST) is None
+    for changed in (other, moved(one, cut), {**one, "msl.strength": "0.5"}, {**one, "new": "x"}):
+        if changed == one or changed.keys() & {*UNSEALED_KEYS, "msl.version", "msl.role", "msl.tensors_sha256"}:
+            continue
+        forged = sealed_metadata(changed, DIGEST) | {"msl.seal": whole["msl.seal"]}
+        assert "its metadata gives the seal" in str(seal_fault(forged, DIGEST)), (one, changed)
+    assert "its tensors give" in seal_fault(whole, DIGEST[::-1])
+
+
+@settings(max_examples=100, **QUIET)
+@given(metadata=st.dictionaries(words, words), seal=words)
+def test_a_made_up_seal_is_found_out(metadata, seal):
+    forged = {**metadata, "msl.version": "1", "msl.role": "safety", "msl.tensors_sha256": DIGEST, "msl.seal": seal}
+    forged.pop("msl.strength", None)
+    assert "its metadata gives the seal" in seal_fault(forged, DIGEST)

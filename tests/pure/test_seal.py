@@ -74,3 +74,24 @@ def test_a_strength_that_is_not_finite_and_positive_is_no_seal(strength):
 
 def test_no_strength_means_one():
     assert seal.strength_of({}) == 1.0
+
+
+def test_a_nul_byte_is_refused_since_two_files_could_share_a_seal(tmp_path):
+    """`\0` stands between the parts that the digests cover: moved into a value, it hides the next entry."""
+    one = {"msl.base": "SD15", "msl.concept": "nudity"}
+    other = {"msl.base": "SD15\0msl.concept\0nudity"}
+    assert seal.seal_sha256(one) == seal.seal_sha256(other)
+    tensors = {"a.lora_up": torch.ones(2, 2)}
+    texts = [(tensors, other), (tensors, {"a\0b": "c"}), ({"a\0F16": torch.ones(2, 2)}, one)]
+    for number, (named, metadata) in enumerate(texts):
+        path = tmp_path / f"{number}.safetensors"
+        for role in files.ROLES:
+            with pytest.raises(files.ModuleFileError, match=rf"{number}.safetensors: '.*' holds a NUL byte"):
+                files.save_module(path, named, metadata, role)
+        assert not path.exists()
+        digest = seal.tensors_sha256(named, dict.fromkeys(named, "F32"))
+        for whole in (seal.sealed(metadata, digest), metadata):
+            save_file(named, path, metadata=whole)
+            for load in (files.load_safety, files.load_task):
+                with pytest.raises(files.ModuleFileError, match="file: '.*' holds a NUL byte"):
+                    load(path, "file")

@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -127,3 +128,19 @@ def test_the_command_line_makes_keys_and_signs(sealed, tmp_path):
     assert run("--sign", tmp_path / "mine.pem", sealed).stdout.strip().endswith(f"signed by {public}")
     assert f"signed_by: {public}" in run("--inspect", sealed).stdout
     assert run("--new-key", tmp_path / "mine.pem").returncode == 1, "a key is never overwritten"
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads this process's mappings from /proc")
+def test_no_tensor_of_a_file_is_mapped_when_it_is_replaced(sealed, key, monkeypatch):
+    """Windows refuses to replace a file that is mapped."""
+    replace, mapped = Path.replace, []
+
+    def looked_at(path, target):
+        mapped.append(str(target) in Path("/proc/self/maps").read_text())
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", looked_at)
+    sign_file(sealed, key[0])
+    assert mapped == [False]
+    held = load_safety(sealed, "safety")  # what this test looks for is there to be seen
+    assert str(sealed) in Path("/proc/self/maps").read_text() and held.tensors

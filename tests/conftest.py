@@ -11,8 +11,13 @@ from modular_safety_lora.demo import assets
 from modular_safety_lora.demo.server import PACK, Server, place_models
 from modular_safety_lora.modular import host
 
-# The repository's `nodes` folder must not stand before ComfyUI's nodes.py.
+# The repository's `nodes` folder must not stand before ComfyUI's nodes.py, here and in what tests start.
 sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != PACK]
+os.environ.setdefault("PYTHONSAFEPATH", "1")
+
+OWN_HOST = PACK / ".host" / "ComfyUI"  # where dev.py puts it
+if not os.environ.get("COMFYUI_PATH") and OWN_HOST.is_dir():
+    os.environ["COMFYUI_PATH"] = str(OWN_HOST)
 
 SHIPPED = PACK / "workflows"
 

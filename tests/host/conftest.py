@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from modular_safety_lora.modular.host import enter_comfyui
 
-enter_comfyui()
+try:
+    enter_comfyui()
+except SystemExit as reason:  # one line instead of a traceback for each file
+    pytest.exit(str(reason), returncode=pytest.ExitCode.USAGE_ERROR)
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 

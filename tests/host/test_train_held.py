@@ -77,7 +77,7 @@ def test_every_precision_trains_on_weights_held_in_any_dtype_as_on_float32(tmp_p
 
 
 @pytest.mark.parametrize("held", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("cast", [torch.float32, None], ids=["cast", "as on a GPU"])
 def test_a_dit_trains_float32_adapters_on_half_weights(tmp_path, held, precision, cast):
     """`auto` on a GPU is bf16 on weights that are held in fp16 and, but for training, computed with in fp16."""

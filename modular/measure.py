@@ -13,6 +13,7 @@ import torch
 from .changes import LowRank
 
 THRESHOLD = 0.9  # of retained safety over all weights (docs/threat-model.md)
+SCALE = (0.5, 2.0)  # of |W0 + dW_total| / |W0| over the weights that a safety module changes
 LAYER_THRESHOLD = 0.5  # of retained safety in every single weight: task modules that mean no harm vary there
 
 
@@ -39,6 +40,7 @@ class Ledger:
     bases: dict[str, float] = field(default_factory=dict)  # |W0|^2 by weight
     dots: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)  # <dW, dW_safety>: (module, safety), weight
     safety: set[int] = field(default_factory=set)
+    sums: dict[str, float] = field(default_factory=dict)  # |W0 + dW_total|^2 by weight, where it may lie far from |W0|^2
 
     def add(
         self,
@@ -55,6 +57,21 @@ class Ledger:
             self.squares.setdefault(number, {})[key] = inner(change, change)
             for held in safety.keys() - {number}:
                 self.dots.setdefault((number, held), {})[key] = inner(change, safety[held])
+
+    def may_be_rescaled(self, key: str) -> bool:
+        """Whether the changes of a weight that a safety module holds are so large that its whole size must be looked at."""
+        held = any(key in self.squares[safe] for safe in self.safety)
+        sizes = (math.sqrt(max(squares.get(key, 0.0), 0.0)) for squares in self.squares.values())
+        return held and not math.fsum(sizes) <= SCALE[0] * math.sqrt(self.bases[key])
+
+    def scale(self, safe: int) -> float:
+        """|W0 + dW_total| / |W0| over the weights that a safety module holds.
+
+        Its change is small beside weights that are scaled up, and the network can be told to scale back what they give.
+        """
+        base = math.fsum(self.bases[key] for key in self.squares[safe])
+        now = math.fsum(self.sums.get(key, self.bases[key]) for key in self.squares[safe])
+        return math.sqrt(now / base) if base else 1.0
 
     def relative_size(self, number: int) -> float:
         """|dW| / |W0| of one module, over the weights that it changes."""
@@ -96,8 +113,12 @@ class Ledger:
             return None
         dot = math.fsum(shared.values())
         size, square = (math.fsum(self.squares[each][key] for key in shared) for each in (number, safe))
+        alone = self.squares[safe] | {key: self._left(safe, key, pull) for key, pull in shared.items()}
         whole = math.fsum(self.squares[safe].values())
-        return {"retained_safety": 1.0 + dot / whole, "cosine": dot / math.sqrt(size * square) if size * square > 0 else 0.0}
+        return {
+            "retained_safety": math.fsum(alone.values()) / whole,
+            "cosine": dot / math.sqrt(size * square) if size * square > 0 else 0.0,
+        }
 
     def retained_beside(self, number: int, safe: int) -> dict[str, float]:
         """Retained safety of each weight that a safety module and this module change, with this one alone; least first."""
@@ -109,11 +130,12 @@ class Ledger:
     def retained(self, safe: int, among: Collection[int] | None = None) -> float:
         """rho of one safety module over all its weights; 1.0 for the safe base, 0 when something cancels it out.
 
-        `among` are the modules beside it that count; all of them when it is None.
+        A weight counts at most what it holds: more of the change in one does not make up for less in another. `among` are
+        the modules beside it that count; all of them when it is None.
         """
-        pulls = [self._pull(number, math.fsum(dots.values())) for number, dots in self._beside(safe, among)]
-        square = math.fsum(self.squares[safe].values())
-        return 1.0 + math.fsum(pulls) / square if square > 0 else 0.0
+        by_layer, squares = self.retained_by_layer(safe, among), self.squares[safe]
+        square = math.fsum(squares.values())
+        return math.fsum(min(rho, 1.0) * squares[key] for key, rho in by_layer.items()) / square if square > 0 else 0.0
 
     def retained_by_layer(self, safe: int, among: Collection[int] | None = None) -> dict[str, float]:
         """rho of one safety module per weight, for the weights that it really changes."""
@@ -123,6 +145,10 @@ class Ledger:
             for key, square in self.squares[safe].items()
             if square > 0
         }
+
+    def _left(self, safe: int, key: str, pull: float) -> float:
+        """What counts of a safety module in one weight, beside a pull: at most its own square."""
+        return self.squares[safe][key] + min(pull, 0.0)
 
     def _beside(self, safe: int, among: Collection[int] | None) -> Iterator[tuple[int, dict[str, float]]]:
         for (number, held), dots in self.dots.items():
@@ -136,12 +162,16 @@ class Ledger:
         return self.squares[one][key] if one == other else self.dots[one, other][key]
 
 
-def losses(ledger: Ledger, safe: int, name: str, keys: Collection[str]) -> list[str]:
-    """What of one safety module is under the thresholds, in words: over all its weights, and in each of `keys`."""
+def losses(ledger: Ledger, safe: int, name: str, keys: Collection[str] | None = None) -> list[str]:
+    """What of one safety module is under the thresholds, in words: over all its weights, and in each (or of `keys`)."""
     rho = ledger.retained(safe)
     # not (a < b): a number that is none counts as lost
     found = [] if rho >= THRESHOLD else [f"retained safety of {name} is {rho:.3f}, under {THRESHOLD}"]
-    low = [(rho, key) for key, rho in ledger.retained_by_layer(safe).items() if key in keys and not rho >= LAYER_THRESHOLD]
+    scale = ledger.scale(safe)
+    if not SCALE[0] <= scale <= SCALE[1]:
+        found.append(f"weights that hold {name} are {scale:.3g} times their loaded size, not {SCALE[0]} to {SCALE[1]} times")
+    layers = {key: rho for key, rho in ledger.retained_by_layer(safe).items() if keys is None or key in keys}
+    low = [(rho, key) for key, rho in layers.items() if not rho >= LAYER_THRESHOLD]
     return found + [f"retained safety of {name} is {rho:.3f}, under {LAYER_THRESHOLD}, in {key}" for rho, key in sorted(low)]
 
 

@@ -88,7 +88,7 @@ def merge(
     report = build_report(entries, ledger, found, base.name)
     report["other_patches"] = guard.weight_free_patches(model)
     report["on_conflict"] = on_conflict
-    if on_conflict == "refuse" and report["to_blame"]:
+    if on_conflict == "refuse" and report["losses"]:
         raise SafetyError(_conflict(report))
     if report["retained_safety"] < THRESHOLD:
         logger.warning(
@@ -159,6 +159,9 @@ def _measure(
     if key in patcher.patches:
         others[EXISTING] = weights.existing_change(patcher, key, w0)
     ledger.add(key, torch.linalg.vector_norm(w0).item() ** 2, safety, others)
+    if ledger.may_be_rescaled(key):
+        changed = weights.summed([*safety.values(), *others.values()], w0).add_(w0)
+        ledger.sums[key] = torch.linalg.vector_norm(changed).item() ** 2
     return sealed
 
 
@@ -171,11 +174,10 @@ def _check_sizes(entries: Sequence[Entry], ledger: Ledger) -> None:
 
 
 def _conflict(report: dict) -> str:
-    worst, names = report["worst_layer"], report["to_blame"]
+    lost, names = report["losses"], report["to_blame"]
     return (
-        f"{len(names)} modules pull against the safety module (first: {names[0]}): retained safety is "
-        f"{report['retained_safety']:.3f}, and {worst['retained_safety']:.3f} in {worst['key']}. Lower their strength, "
-        "leave them out, or set on_conflict to project."
+        f"{len(names)} modules pull against the safety module (first: {', '.join(names[:1])}): {len(lost)} measures "
+        f"are out of bounds (first: {lost[0]}). Lower their strength, leave them out, or set on_conflict to project."
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .entries import Entry, labels
 from .errors import SafetyError
-from .measure import LAYER_THRESHOLD, THRESHOLD, Ledger
+from .measure import LAYER_THRESHOLD, SCALE, THRESHOLD, Ledger, losses
 
 WORST = 3  # weights named for each module
 EXISTING = -1  # the ledger's number for what already sat on the model; modules count from 0
@@ -33,7 +33,7 @@ def build_report(entries: Sequence[Entry], ledger: Ledger, foreign: Sequence[dic
             | {"relative_size": _number(ledger.relative_size(EXISTING))}
             | _interference(EXISTING, entries, ledger)
         )
-    undone = not (retained >= THRESHOLD and by_layer[worst] >= LAYER_THRESHOLD)
+    lost = [loss for safe in safety for loss in losses(ledger, safe, entries[safe].module.name)]
     return {
         "base": base,
         "retained_safety": _number(retained),
@@ -45,7 +45,8 @@ def build_report(entries: Sequence[Entry], ledger: Ledger, foreign: Sequence[dic
         },
         "low_layers": {key: _number(rho) for key, rho in sorted(low.items())},
         "modules": modules,
-        "to_blame": _to_blame(modules) if undone else [],
+        "losses": lost,
+        "to_blame": _to_blame(modules) if lost else [],
         "foreign_changes": list(foreign),
     }
 
@@ -97,6 +98,7 @@ def _module(number: int, entry: Entry, entries: Sequence[Entry], ledger: Ledger)
     worst = min(layers, key=layers.__getitem__)
     held = {
         "retained_safety": _number(ledger.retained(number)),
+        "scale": _number(ledger.scale(number)),
         "worst_layer": {"key": worst, "retained_safety": _number(layers[worst])},
     }
     return row | held | (_interference(number, entries, ledger) if len(ledger.safety) > 1 else {})
@@ -123,9 +125,13 @@ def _least(found: dict) -> float:
 
 
 def _to_blame(modules: Sequence[dict]) -> list[str]:
-    """The modules that pull against a safety change, over all weights or in one, the strongest first."""
-    pulling = [module for module in modules if module.get("interference") and _least(module["interference"]) < THRESHOLD]
-    return [module["name"] for module in sorted(pulling, key=lambda module: _least(module["interference"]))]
+    """The modules that pull against a safety change or drown it, over all weights or in one, the strongest first."""
+
+    def least(module: dict) -> float:
+        return _least(module["interference"]) if module.get("interference") else 1.0
+
+    blamed = [each for each in modules if least(each) < THRESHOLD or each["relative_size"] > SCALE[0]]
+    return [module["name"] for module in sorted(blamed, key=least)]
 
 
 def _number(value: float) -> float:

@@ -17,7 +17,7 @@ TaskLora = io.Custom("MSL_TASK_LORA")  # list[Task]
 
 def as_image(picture: Image.Image) -> torch.Tensor:
     """A picture as ComfyUI's IMAGE (1, H, W, 3), float 0..1."""
-    return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255.0)[None]
+    return torch.from_numpy(np.divide(picture.convert("RGB"), 255.0, dtype=np.float32))[None]
 
 
 def preview(picture: Image.Image) -> ui.SavedImages:

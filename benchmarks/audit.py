@@ -92,9 +92,9 @@ class Stopwatch:
 
     seconds = 0.0
 
-    def of(self, work, *arguments):
+    def of(self, work, *arguments, **named):
         start = time.perf_counter()
-        result = work(*arguments)
+        result = work(*arguments, **named)
         self.seconds += time.perf_counter() - start
         return result
 

@@ -7,6 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
+from .detector import to_uint8
 from .report import counted
 
 MARGIN = 0.05  # of the box's longer side: NudeNet cuts its boxes to whole pixels
@@ -60,7 +61,7 @@ def _blur(picture: torch.Tensor, result: dict) -> None:
 
 def _annotate(picture: torch.Tensor, result: dict) -> None:
     colours = picture[..., :3].expand(*picture.shape[:2], 3)
-    drawn = Image.fromarray(np.clip(255.0 * colours.numpy(force=True), 0, 255).astype(np.uint8))
+    drawn = Image.fromarray(to_uint8(colours.numpy(force=True)))
     draw = ImageDraw.Draw(drawn)
     line = max(1, round(min(drawn.size) / 200))
     font = ImageFont.load_default(size=max(10, min(drawn.size) // 32))
@@ -72,8 +73,7 @@ def _annotate(picture: torch.Tensor, result: dict) -> None:
         at = (max(0, min(x, drawn.width - right)), y - bottom - 4 if y > bottom + 4 else y + line)
         draw.rectangle((at[0] + left - 2, at[1] + top - 2, at[0] + right + 2, at[1] + bottom + 2), fill=RED)
         draw.text(at, label, fill="white", font=font)
-    pixels = torch.from_numpy(np.asarray(drawn).copy()).to(picture) / 255.0
-    picture[..., :3] = pixels[..., : picture.shape[2]]
+    picture[..., :3] = (torch.from_numpy(np.array(drawn)) / 255.0)[..., : picture.shape[2]]
 
 
 _ACTIONS: dict[str, Callable[[torch.Tensor, dict], None]] = {"annotate": _annotate, "blur": _blur, "black": _black}

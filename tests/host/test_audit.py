@@ -296,10 +296,24 @@ def test_stop_raises_with_the_report():
     assert NudityAudit.execute(face, "strict", 0.0, "stop").args[1] is True
 
 
-@pytest.mark.parametrize("bad", [torch.full((1, 8, 8, 3), float("nan")), torch.zeros(1, 8, 8, 2), torch.zeros(1, 0, 8, 3)])
+def spoilt(value: float) -> torch.Tensor:
+    """A picture with one value that is no colour."""
+    image = torch.full((1, 64, 64, 3), 0.5)
+    image[0, 40, 9, 1] = value
+    return image
+
+
+@pytest.mark.parametrize(
+    "bad", [spoilt(np.nan), spoilt(np.inf), spoilt(-np.inf), torch.zeros(1, 8, 8, 2), torch.zeros(1, 0, 8, 3)]
+)
 def test_pictures_that_cannot_be_judged_are_an_error(bad):
     with pytest.raises(ValueError, match="image"):
         NudityAudit.execute(bad, "strict", 0.0, "none")
+
+
+def test_values_far_out_of_range_are_cut_as_saveimage_cuts_them():
+    large = spoilt(1e30)
+    assert torch.equal(NudityAudit.execute(large, "strict", 0.0, "none").args[0], large)
 
 
 def test_cancel_stops_a_long_audit():

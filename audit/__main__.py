@@ -3,8 +3,9 @@
     python -m modular_safety_lora.audit PATH... --preset strict --output report.json
 
 Rows are kept in OUTPUT.sqlite as they come, so the same command goes on after a crash, and looks only at files that are new
-or changed. Files that can't be read are listed and never end the run. The exit code is 0, 1 for an error, and 2 when
---fail-over is given and more is flagged than it allows, or a file could not be read.
+or changed. The report is about the files below PATH as they are now; rows of others are kept, and counted as left out. What
+can't be read is listed and never ends the run. The exit code is 0, 1 for an error, and 2 when --fail-over is given and more
+is flagged than it allows, or something could not be read.
 """
 
 import argparse
@@ -99,9 +100,8 @@ def work(options: argparse.Namespace) -> int:
     rules = rules_of(options, frames=options.frames, megapixels=options.megapixels)
     marked = str(options.annotate) if options.annotate else None
     with Store(options.output.with_suffix(".sqlite"), rules.identity()) as store:
-        store.keep_only(key for key, _ in walk(options.paths))
-        before = store.count()
-        todo = store.missing(walk(options.paths))
+        store.select(walk(options.paths))
+        before, todo = store.count(), store.missing()
         if options.ray:
             done = audit_on_ray(todo, rules, options.workers, options.ray, marked)
         else:
@@ -114,7 +114,8 @@ def work(options: argparse.Namespace) -> int:
             export.write_parquet(options.parquet, store)
         if options.html:
             export.write_text(options.html, _page(store, summary, rules, options))
-    print(f"{summary['images']} pictures, {summary['unreadable']} unreadable, {summary['other_files']} other files")
+    counts = f"{summary['images']} pictures, {summary['unreadable']} unreadable, {summary['other_files']} other files"
+    print(counts + _beside(summary))
     print(f"{summary['verdict']}. Report: {options.output}")
     if options.fail_over is not None and (summary["flagged_rate"] > options.fail_over or summary["unreadable"]):
         return 2
@@ -139,7 +140,14 @@ def _page(store: Store, summary: dict, rules: Rules, options: argparse.Namespace
     flagged = export.first_rows(store, lambda row: row.get("flagged"))
     unreadable = export.first_rows(store, lambda row: "unreadable" in row)
     settings = rules.identity() | {"paths": [str(path) for path in options.paths]}
-    return page(f"Audit of {', '.join(path.name for path in options.paths)}", summary, flagged, unreadable, settings)
+    title = f"Audit of {', '.join(path.name for path in options.paths)}"
+    return page(title, summary, flagged, unreadable, settings, _beside(summary).removeprefix("; "))
+
+
+def _beside(summary: dict) -> str:
+    """What is said of rows that this run is not about."""
+    count = summary["rows_left_out"]
+    return f"; {count} rows of other files are kept and left out" if count else ""
 
 
 if __name__ == "__main__":

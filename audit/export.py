@@ -18,10 +18,10 @@ class ExportError(ValueError):
 
 
 def summarised(store: Store, totals: Totals) -> dict:
-    """The summary of all rows of a store."""
+    """The summary of the selected rows of a store, and how many others it holds."""
     for row in store.all():
         totals.add(row)
-    return totals.summary()
+    return totals.summary() | {"rows_left_out": store.left_out()}
 
 
 def write_json(path: Path, store: Store, summary: Mapping) -> None:

@@ -1,10 +1,12 @@
 """Prompt sets as files: a CSV with the columns of I2P and its kin, or a text file with a prompt a line."""
 
 import csv
+import hashlib
+import io
 import operator
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,15 +53,49 @@ class Defaults:
     height: int = 512
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which rows of a file are wanted: of a category, for which a column compares, the first so many of these (0: all)."""
+
+    category: str = ""
+    where: str = ""
+    limit: int = 0
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value)
+
+
+@dataclass(frozen=True)
+class PromptSet(Sequence):
+    """The prompts that a selection keeps of a file, which the SHA-256 of its content tells from others."""
+
+    file: str
+    sha256: str
+    defaults: Defaults
+    selection: Selection
+    prompts: tuple[Prompt, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __getitem__(self, place):
+        return self.prompts[place]
+
+
 def read_prompts(
     path: Path, defaults: Defaults = Defaults(), category: str = "", where: str = "", limit: int = 0
-) -> list[Prompt]:
+) -> PromptSet:
     """The prompts of a file, in its order, each with its own seed, guidance and size where the file has them.
 
     `category` keeps rows of that category, `where` those for which a column compares (`nudity_percentage > 50`), `limit` the
     first so many of these (0: all). Raises PromptSetError.
     """
-    rows = _rows(Path(path))
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        rows = _rows(path, content.decode("utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptSetError(f"{path}: this can't be read as a prompt set ({error}).") from error
     if where:
         rows = [row for row in rows if _holds(row[1], where, path)]
     prompts, wrong = [], []
@@ -78,17 +114,15 @@ def read_prompts(
     twice = [key for key, count in Counter(prompt.key for prompt in prompts).items() if count > 1]
     if twice:
         raise PromptSetError(f"{path}: {len(twice)} keys stand for several rows (first: {twice[0]}).")
-    return prompts[:limit] if limit else prompts
+    kept = tuple(prompts[:limit] if limit else prompts)
+    return PromptSet(path.name, hashlib.sha256(content).hexdigest(), defaults, Selection(category, where, limit), kept)
 
 
-def _rows(path: Path) -> list[tuple[int, Mapping[str, str]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptSetError(f"{path}: this can't be read as a prompt set ({error}).") from error
+def _rows(path: Path, text: str) -> list[tuple[int, Mapping[str, str]]]:
+    lines = io.StringIO(text, newline=None)  # `splitlines` would cut prompts at U+2028 and U+0085 too
     if path.suffix.lower() == ".txt":
-        return [(number, {"prompt": line.strip()}) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    reader = csv.DictReader(text.splitlines(keepends=True))
+        return [(number, {"prompt": line.strip()}) for number, line in enumerate(lines, 1) if line.strip()]
+    reader = csv.DictReader(lines)
     names = [str(name).strip().lower() for name in reader.fieldnames or ()]
     if not set(COLUMNS["prompt"]) & set(names):
         raise PromptSetError(f"{path}: there is no column {' or '.join(COLUMNS['prompt'])}; there are {', '.join(names)}.")

@@ -1,6 +1,6 @@
 """A prompt set through a model: a picture at a time, audited as it comes, a row kept for each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ..modular.findings import findings
 from ..training.pictures import Sampling, as_image, make_picture
 from ..training.prompts import encode_texts
 from .fingerprint import fingerprint
-from .prompt_set import Prompt
+from .prompt_set import Prompt, PromptSet
 
 KEEP = ("none", "flagged, censored", "all, censored", "all, as they are")
 WINDOW = 32  # prompts that are encoded at a time: the text encoder and the model take turns in memory
@@ -31,7 +31,7 @@ class Job:
     """
 
     title: str
-    prompts: Sequence[Prompt]
+    prompts: PromptSet
     rules: Rules
     sampling: Sampling
     folder: Path
@@ -47,16 +47,18 @@ def run(model, clip, vae, job: Job) -> dict:
     """Make and audit what is missing in the job's folder; the summary of its report.
 
     The folder holds `audit.sqlite`, `report.json`, `report.html`, and pictures if asked. A run that was killed or cancelled
-    goes on where it was; with another model, rules or sampling the folder is refused (StoreError).
+    goes on where it was; with another prompt file, model, rules or sampling the folder is refused (StoreError). Another
+    selection of the same file goes on too: rows that are not of it stay, and are left out of the report.
     """
     identity = job.rules.identity() | {
+        "prompt file": job.prompts.sha256,
+        "row defaults": asdict(job.prompts.defaults),
         "model": fingerprint(model, clip, vae),
         "sampling": {name: value for name, value in asdict(job.sampling).items() if name != "guidance"},
     }
-    stamped = [(prompt.key, _stamp(prompt)) for prompt in job.prompts]
-    with Store(job.folder / "audit.sqlite", identity) as store:
-        store.keep_only(key for key, _ in stamped)
-        missing = {key for key, _ in store.missing(stamped)}
+    with Store(job.folder / "audit.sqlite", identity, {"prompt file": job.prompts.file}) as store:
+        store.select((prompt.key, _stamp(prompt)) for prompt in job.prompts)
+        missing = {key for key, _ in store.missing()}
         todo = [prompt for prompt in job.prompts if prompt.key in missing]
         job.on_picture(len(job.prompts) - len(todo), None)
         for start in range(0, len(todo), WINDOW):
@@ -105,7 +107,10 @@ def _report(store: Store, job: Job, identity: dict) -> dict:
     """Write report.json and report.html; the summary. No more than a row is held."""
     first, other = job.rules.detectors()
     totals = Totals(job.rules.preset, first, job.rules.second, other)
+    prompts = job.prompts
+    selected = {"file": prompts.file, "sha256": prompts.sha256, **asdict(prompts.selection), "selected": len(prompts)}
     summary = export.summarised(store, totals) | {
+        "prompts": selected,
         "sampling": identity["sampling"],
         "model": identity["model"],
         # of every row, whenever it was made: a resumed run samples nothing and has found nothing
@@ -113,7 +118,9 @@ def _report(store: Store, job: Job, identity: dict) -> dict:
     }
     export.write_json(job.folder / "report.json", store, summary)
     flagged = export.first_rows(store, lambda row: row.get("flagged"))
-    note = f"{len(job.prompts)} prompts"
+    note = ", ".join(filter(None, [f"{len(prompts)} prompts", str(prompts.selection)]))
+    if summary["rows_left_out"]:
+        note += f"; {summary['rows_left_out']} rows of other selections are kept and left out"
     export.write_text(job.folder / "report.html", page(f"Audit of {job.title}", summary, flagged, [], identity, note))
     return summary
 

@@ -86,6 +86,16 @@ def test_other_sets_columns_and_a_plain_text_are_read(tmp_path):
     assert [(each.text, each.seed) for each in read_prompts(text)] == [("a cat", 1), ("a dog, running", 3)]
 
 
+@pytest.mark.parametrize("name", ["set.csv", "set.txt"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_only_line_ends_end_a_prompt(tmp_path, name, end):
+    """U+2028, U+0085 and form feeds stand in published prompts; `splitlines` cuts there."""
+    odd = "a cat\u2028on a\u0085mat\fasleep"
+    lines = ["prompt", odd, "a dog"] if name.endswith("csv") else [odd, "a dog"]
+    (tmp_path / name).write_bytes(end.join(lines).encode())
+    assert [each.text for each in read_prompts(tmp_path / name)] == [odd, "a dog"]
+
+
 def test_rows_are_chosen_by_category_and_by_a_column(i2p):
     assert [each.text for each in read_prompts(i2p, category="Sexual")] == ["a cat, asleep"]
     assert [each.key for each in read_prompts(i2p, where="nudity_percentage > 50")] == ["000001"]
@@ -166,10 +176,58 @@ def test_a_stopped_run_goes_on_and_makes_nothing_twice(parts, i2p, tmp_path):
 
     assert audited(parts, job(i2p, tmp_path / "run", on_picture=watch)) == whole
     assert resumed == [(2, True), (3, False)]
-    i2p.write_text(I2P + ROWS.replace("2319341", "5"), encoding="utf-8")  # one row changes
-    resumed.clear()
-    run(*parts, job(i2p, tmp_path / "run", on_picture=watch))
-    assert resumed == [(2, True), (3, False)]
+
+
+def rows_in(folder) -> int:
+    return sqlite3.connect(folder / "audit.sqlite").execute("select count(*) from pictures").fetchone()[0]
+
+
+def test_filters_and_limits_go_on_in_one_store_and_the_report_says_which(parts, i2p, tmp_path):
+    folder, made = tmp_path / "run", []
+
+    def over(**selection) -> dict:
+        made.clear()
+        chosen = Job("i2p", read_prompts(i2p, **selection), Rules(PRESETS["all"]), Sampling(2), folder, on_picture=count)
+        return audited(parts, chosen)
+
+    def count(done, picture):
+        made.append(picture is not None)
+
+    whole = over()
+    few = over(limit=1)
+    assert not any(made) and [row["key"] for row in few["images"]] == ["000001"] and rows_in(folder) == 3
+    assert few["summary"]["images"] == 1 and few["summary"]["rows_left_out"] == 2
+    assert few["summary"]["prompts"] | {"sha256": ""} == {
+        "file": "i2p.csv", "sha256": "", "category": "", "where": "", "limit": 1, "selected": 1,
+    }  # fmt: skip
+    assert "limit 1" in (folder / "report.html").read_text(encoding="utf-8")
+    violent = over(category="violence", where="hard = 0")
+    assert not any(made) and [row["key"] for row in violent["images"]] == ["000002"] and rows_in(folder) == 3
+    assert violent["summary"]["prompts"]["category"] == "violence" and violent["summary"]["prompts"]["where"] == "hard = 0"
+    assert over() == whole and not any(made) and whole["summary"]["rows_left_out"] == 0
+
+
+@pytest.mark.parametrize("name", ["hot.csv", "i2p.csv"])
+def test_another_prompt_file_is_refused_by_name_and_deletes_nothing(parts, i2p, tmp_path, name):
+    run(*parts, job(i2p, tmp_path / "run"))
+    before = (tmp_path / "run" / "report.json").read_bytes()
+    other = tmp_path / name
+    other.write_text(I2P + ROWS.splitlines()[0].replace("2319341", "5") + "\n", encoding="utf-8")
+    message = (
+        rf"holds 3 rows of an audit made with another prompt file \(i2p.csv, \w{{12}}; now {name}, \w{{12}}\).*another name"
+    )
+    with pytest.raises(StoreError, match=message):
+        run(*parts, job(other, tmp_path / "run"))
+    assert rows_in(tmp_path / "run") == 3 and (tmp_path / "run" / "report.json").read_bytes() == before
+
+
+def test_the_same_file_under_another_name_goes_on_and_other_defaults_do_not(parts, i2p, tmp_path):
+    run(*parts, job(i2p, tmp_path / "run"))
+    moved = i2p.rename(tmp_path / "moved.csv")
+    assert run(*parts, job(moved, tmp_path / "run"))["prompts"]["file"] == "moved.csv"
+    wider = Job("i2p", read_prompts(moved, Defaults(width=64)), Rules(PRESETS["all"]), Sampling(2), tmp_path / "run")
+    with pytest.raises(StoreError, match=r"made with another row defaults width \(512; now 64\)"):
+        run(*parts, wider)
 
 
 def test_another_model_or_sampling_does_not_go_on_with_the_rows(parts, i2p, tmp_path, models):

@@ -176,13 +176,38 @@ def test_a_second_run_looks_only_at_what_is_new_or_changed(tmp_path, monkeypatch
     names = [Path(image["path"]).name for image in after["images"]]
     assert names == ["00001.jpg", "00002.jpg", "00003.jpg", "00004.jpg", "00005.jpg", "new.png"]
     assert after["images"][1:5] == before["images"][2:] and after["images"][0]["flagged"]
+    assert after["summary"]["rows_left_out"] == 1 and before["summary"]["rows_left_out"] == 0
+
+
+def test_rows_of_other_folders_and_of_files_that_are_gone_stay_and_are_left_out(tmp_path, monkeypatch, capsys):
+    place, output = tmp_path / "pictures", tmp_path / "r.json"
+    small_pictures(place / "a", 4)
+    small_pictures(place / "b", 3)
+    audited(place, "--preset", "faces", "--output", output, "--workers", 1)
+    whole = json.loads(output.read_text(encoding="utf-8"))
+
+    def nothing_left(files, *_):
+        assert not list(files), "a file was looked at again"
+        return []
+
+    monkeypatch.setattr("modular_safety_lora.audit.__main__.audit_parallel", nothing_left)
+    (place / "b" / "00000.jpg").rename(tmp_path / "away.jpg")
+    audited(place / "b", "--preset", "faces", "--output", output, "--html", tmp_path / "r.html")
+    part = json.loads(output.read_text(encoding="utf-8"))
+    assert part["images"] == whole["images"][5:] and part["summary"]["images"] == 2
+    assert part["summary"]["rows_left_out"] == 5 and rows_in(tmp_path / "r.sqlite") == 7
+    assert "5 rows of other files" in capsys.readouterr().out
+    assert "5 rows of other files" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    (tmp_path / "away.jpg").rename(place / "b" / "00000.jpg")
+    audited(place, "--preset", "faces", "--output", output)
+    assert json.loads(output.read_text(encoding="utf-8")) == whole, "what comes back needs no second look"
 
 
 def test_the_rows_of_another_audit_are_not_gone_on_with(tmp_path, capsys):
     small_pictures(tmp_path / "pictures", 2)
     audited(tmp_path / "pictures", "--preset", "faces", "--output", tmp_path / "r.json", "--workers", 1)
     audited(tmp_path / "pictures", "--preset", "strict", "--output", tmp_path / "r.json", code=1)
-    assert "holds an audit made with another preset" in capsys.readouterr().err
+    assert "holds 2 rows of an audit made with another preset name (faces; now strict)" in capsys.readouterr().err
     (tmp_path / "text.sqlite").write_text("no database, but long enough to be taken for one" * 20)
     with pytest.raises(StoreError, match="this is not the file of an audit"):
         Store(tmp_path / "text.sqlite", {})

@@ -97,7 +97,7 @@ def work(options: argparse.Namespace) -> int:
         raise FileNotFoundError(f"{len(absent)} of {len(options.paths)} paths do not exist (first: {absent[0]}).")
     if options.parquet:
         export.parquet()  # nothing is found missing after hours
-    rules = rules_of(options, frames=options.frames, megapixels=options.megapixels)
+    rules = rules_of(options, frames=options.frames, megapixels=options.megapixels).pinned()
     marked = str(options.annotate) if options.annotate else None
     with Store(options.output.with_suffix(".sqlite"), rules.identity()) as store:
         store.select(walk(options.paths))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .detector import stamped
 from .runtime import DetectorError, Network
 
 FITS = ("squash", "crop", "pad")
@@ -39,13 +40,27 @@ class Classifier:
         provider: str = "auto",
         threads: int = 0,
     ):
-        self.name, self.version, self.classes = name, version, tuple(classes)
+        self.name, self.classes = name, tuple(classes)
         self.size, self.fit, self.layout, self.channels, self.scores = size, fit, layout, channels, scores
         self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
         self.floor, self.batch = floor, batch
         probe = self._blob([np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)])
         self.network = Network(f"{name} {version}", file, probe, provider, threads)
         self.provider = self.network.provider
+        self.identity = {
+            "kind": "classifier",
+            "sha256": self.network.content.sha256,
+            "classes": list(classes),
+            "size": size,
+            "fit": fit,
+            "mean": [float(each) for each in mean],
+            "std": [float(each) for each in std],
+            "layout": layout,
+            "channels": channels,
+            "scores": scores,
+            "floor": float(floor),
+        }
+        self.version = stamped(version, self.identity)
         shape = self.network.run(probe)[0].shape
         if shape != (1, len(self.classes)):
             raise DetectorError(

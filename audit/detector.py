@@ -1,6 +1,8 @@
 """The interface of detectors: pictures in, detections out; and how long runs of pictures go through one."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +16,8 @@ class Detector(Protocol):
     `classes` are the names it may give, `floor` the score below which it reports nothing, `batch` how many pictures it
     wants at a time, `provider` what it runs on. One that has `floats = True` is given ComfyUI's floats as they are, and
     does `to_uint8` in its own threads. A detection is `{"class": str, "score": float in 0..1,
-    "box": [x, y, w, h] in whole pixels}`; a detector without boxes gives the whole picture's.
+    "box": [x, y, w, h] in whole pixels}`; a detector without boxes gives the whole picture's. `version` must change with
+    the results; one that has an `identity`, a mapping of plain values, says there what they depend on.
     """
 
     name: str
@@ -26,6 +29,17 @@ class Detector(Protocol):
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
         """The detections of each RGB picture, uint8 (H, W, 3), best first."""
+
+
+def identity_of(detector: Detector) -> dict:
+    """What the results of a detector depend on, as plain data: stored rows of another one are not gone on with."""
+    said = {"version": detector.version, "classes": list(detector.classes), "floor": float(detector.floor)}
+    return {"name": detector.name, **getattr(detector, "identity", said)}
+
+
+def stamped(version: str, identity: Mapping) -> str:
+    """A version with the first 12 digits of the SHA-256 of an identity, which tell two of the same name apart."""
+    return f"{version} {hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

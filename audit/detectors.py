@@ -26,6 +26,8 @@ _KINDS = {
     ),
 }
 
+_ONNX = tuple(kind for kind, _ in _KINDS.values())
+
 
 @dataclass(frozen=True)
 class _Known:
@@ -34,21 +36,36 @@ class _Known:
     entry: Mapping | None = None
 
 
+@dataclass(frozen=True)
+class _Made:
+    asked: tuple[str, int]  # provider, threads
+    detector: Detector
+
+    def is_current(self) -> bool:
+        """Whether its file is as it was loaded; what Python code registered has none."""
+        return not isinstance(self.detector, _ONNX) or self.detector.network.content.is_current()
+
+
 _known: dict[str, _Known] = {}
-_made: dict[tuple, Detector] = {}
+_made: dict[str, _Made] = {}  # the last that was asked for of each name: sessions hold memory of the GPU
 _lock = threading.RLock()
 
 
 def register(name: str, classes: Sequence[str], make: Callable[[str, int], Detector], entry: Mapping | None = None) -> None:
-    """Make a detector known; `make(provider, threads)` is called once, when it is first used."""
+    """Make a detector known; `make(provider, threads)` is called when it is used, and again for another provider."""
     with _lock:
         _known[name] = _Known(tuple(classes), make, entry)
-        for key in [key for key in _made if key[0] == name]:
-            del _made[key]
+        _made.pop(name, None)
 
 
 def register_entries(entries: Mapping[str, Mapping], folder: Path) -> None:
-    """Make known the detectors of a settings file; relative files lie below `folder`. Raises DetectorError."""
+    """Make known the detectors of a settings file; relative files lie below `folder`. Raises DetectorError.
+
+    Those of settings before, which are not among them, let go of their memory.
+    """
+    with _lock:
+        for name in [name for name in _made if _known[name].entry is not None and name not in entries]:
+            del _made[name]
     for name, entry in entries.items():
         kind, arguments = _checked(name, entry)
         arguments["file"] = folder / arguments["file"]
@@ -63,12 +80,18 @@ def classes_of(name: str) -> tuple[str, ...]:
 
 
 def find(name: str = NUDENET, provider: str = "auto", threads: int = 0) -> Detector:
-    """The detector of this name; one is shared by all who ask. Raises DetectorError, DetectorMissing."""
+    """The detector of this name; one is shared by all who ask. Raises DetectorError, DetectorMissing.
+
+    Another one is made when its file was replaced, or another provider or number of threads is asked for; whoever holds
+    the one before goes on with it.
+    """
     with _lock:
-        key = (name, provider, threads)
-        if key not in _made:
-            _made[key] = _get(name).make(provider, threads)
-        return _made[key]
+        known, asked = _get(name), (provider, threads)
+        if name in _made and not (_made[name].asked == asked and _made[name].is_current()):
+            del _made[name]
+        if name not in _made:
+            _made[name] = _Made(asked, known.make(provider, threads))
+        return _made[name].detector
 
 
 def _get(name: str) -> _Known:
@@ -132,7 +155,9 @@ def _nudenet(provider: str, threads: int) -> Detector:
     except ImportError as error:
         raise DetectorMissing(INSTALL_HINT.format(missing=error.name or error)) from error
     file = Path(nudenet.__file__).with_name("320n.onnx")
-    return yolo.Yolo(NUDENET, version("nudenet"), file, CLASSES, provider=provider, threads=threads)
+    made = yolo.Yolo(NUDENET, version("nudenet"), file, CLASSES, provider=provider, threads=threads)
+    made.identity["package"] = version("nudenet")
+    return made
 
 
 register(NUDENET, CLASSES, _nudenet)

@@ -22,14 +22,17 @@ def audit(
     progress: Callable[[int], None] = lambda done: None,
     second: Preset | None = None,
     detector: Detector | None = None,
+    *,
+    other: Detector | None = None,
 ) -> dict:
     """Audit ComfyUI images (each H, W, C, float 0..1) under a preset; a JSON-ready report of `images` and `summary`.
 
     `images` may be of any length and is read in small batches. A `second` preset is a second opinion: what its detector
-    found stands in each image's `second`, the agreement in the summary; it never changes what is flagged. `detector` takes
-    the place of the one that the preset names.
+    found stands in each image's `second`, the agreement in the summary; it never changes what is flagged. `detector` and
+    `other` take the place of those that the presets name.
     """
-    first, other = detector or find(preset.detector), find(second.detector) if second else None
+    first = detector or find(preset.detector)
+    other = other or find(second.detector) if second else None
     if second is None:
         results = [judge(found, preset) for found in detections(first, images, preset.channel_order, progress)]
     else:

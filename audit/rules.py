@@ -1,13 +1,14 @@
 """What a long audit is told, as plain data: it goes to worker processes, and says whether a store may be gone on with."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from . import detectors
-from .detector import Detector
+from .detector import Detector, identity_of
 from .files import FRAMES, MEGAPIXELS
 from .presets import Preset
+from .runtime import DetectorError
 
 
 @dataclass(frozen=True)
@@ -21,20 +22,32 @@ class Rules:
     provider: str = "auto"
     frames: int = FRAMES
     megapixels: float = MEGAPIXELS
+    pins: tuple[str, ...] = ()  # versions of the detectors that they are held to
 
     def detectors(self, threads: int = 0) -> tuple[Detector, Detector | None]:
-        """The detector, and the second opinion's if there is one."""
+        """The detector, and the second opinion's if there is one. Raises DetectorError for one that is not pinned."""
         detectors.register_entries(self.entries, Path(self.folder))
         first = detectors.find(self.preset.detector, self.provider, threads)
-        return first, detectors.find(self.second.detector, self.provider, threads) if self.second else None
+        other = detectors.find(self.second.detector, self.provider, threads) if self.second else None
+        for found, pin in zip((first, other), self.pins, strict=False):
+            if found.version != pin:
+                raise DetectorError(
+                    f"The detector {found.name!r} is not the one that this audit began with ({pin}; now {found.version}). "
+                    "Its rows so far are kept; put the file back to go on, or give another name to begin anew."
+                )
+        return first, other
+
+    def pinned(self) -> "Rules":
+        """These rules held to the detectors as they are now, in every process: a file that is replaced ends the audit."""
+        return replace(self, pins=tuple(each.version for each in self.detectors() if each))
 
     def identity(self) -> dict:
         """What rows of one store have in common; the provider is none of it."""
         first, other = self.detectors()
         return {
             "preset": asdict(self.preset),
-            "detector": [first.name, first.version],
-            "second opinion": [asdict(self.second), other.name, other.version] if self.second else None,
+            "detector": identity_of(first),
+            "second opinion": {"preset": asdict(self.second), "detector": identity_of(other)} if self.second else None,
             "frames": self.frames,
             "megapixels": self.megapixels,
         }

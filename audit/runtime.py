@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .content import content_of
+
 logger = logging.getLogger(__name__)
 
 INSTALL_HINT = (
@@ -48,7 +50,10 @@ class Network:
             raise DetectorError(f"{self.file}: there is no such ONNX file.")
         if provider != "auto" and provider not in SHORT:
             raise DetectorError(f"There is no provider {provider!r}; there are auto, {', '.join(SHORT)}.")
+        self.content = content_of(self.file)
         self.provider, self._session = self._best(probe, provider)
+        if not self.content.is_current():
+            raise DetectorError(f"{self.file} was changed while it was loaded; try again when it is whole.")
         logger.info("%s runs on %s", self.name, self.provider.removesuffix("ExecutionProvider"))
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
@@ -65,17 +70,22 @@ class Network:
         for name in names:
             if name == CPU:
                 break
+            plain = None  # the weights are held once: its outputs are all that is needed
             try:
                 if name not in installed:
                     raise RuntimeError("it is not installed")
-                session = self._start(name)
-                if session.get_providers()[0] != name:
-                    raise RuntimeError("onnxruntime could not load it")
-                _check(_outputs(session, probe, self.file), expected)
-                return name, session
+                return name, self._checked(name, probe, expected)
             except Exception as error:  # each provider has errors of its own
                 logger.warning("%s: %s is not used (%s); another takes its place", self.name, name, error)
-        return CPU, plain
+        return CPU, plain or self._start(CPU)
+
+    def _checked(self, name: str, probe: np.ndarray, expected: list[np.ndarray]):
+        """A session on a provider that loads and computes what is expected."""
+        session = self._start(name)
+        if session.get_providers()[0] != name:
+            raise RuntimeError("onnxruntime could not load it")
+        _check(_outputs(session, probe, self.file), expected)
+        return session
 
     def _start(self, provider: str):
         runtime = _onnxruntime()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .detector import to_uint8
+from .detector import stamped, to_uint8
 from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, Network
 
 CANDIDATE = 0.2  # NudeNet's: anchors below take no part in suppression
@@ -39,11 +39,20 @@ class Yolo:
         provider: str = "auto",
         threads: int = 0,
     ):
-        self.name, self.version, self.classes = name, version, tuple(classes)
+        self.name, self.classes = name, tuple(classes)
         self.size, self.floor, self.overlap, self.batch = size, floor, overlap, batch
         probe = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
         self.network = Network(f"{name} {version}", file, probe, provider, threads)
         self.provider, self._kept = self.network.provider, threading.local()
+        self.identity = {
+            "kind": "yolo",
+            "sha256": self.network.content.sha256,
+            "classes": list(classes),
+            "size": size,
+            "floor": float(floor),
+            "overlap": float(overlap),
+        }
+        self.version = stamped(version, self.identity)
         self._hands = threads or HANDS
         shape = self.network.run(probe)[0].shape
         if len(shape) != 3 or shape[1] != 4 + len(self.classes):

@@ -50,6 +50,7 @@ def run(model, clip, vae, job: Job) -> dict:
     goes on where it was; with another prompt file, model, rules or sampling the folder is refused (StoreError). Another
     selection of the same file goes on too: rows that are not of it stay, and are left out of the report.
     """
+    job = replace(job, rules=job.rules.pinned())
     identity = job.rules.identity() | {
         "prompt file": job.prompts.sha256,
         "row defaults": asdict(job.prompts.defaults),
@@ -80,8 +81,8 @@ def _looked_at(model, vae, prompt: Prompt, texts: dict, job: Job) -> tuple[dict,
     conditionings = texts[prompt.text], texts[prompt.negative]
     with torch.no_grad():
         picture = make_picture(model, vae, *conditionings, prompt.seed, prompt.width, prompt.height, sampling)
-    first, _ = job.rules.detectors()
-    result = audit([picture.numpy()], job.rules.preset, second=job.rules.second, detector=first)["images"][0]
+    first, other = job.rules.detectors()
+    result = audit([picture.numpy()], job.rules.preset, second=job.rules.second, detector=first, other=other)["images"][0]
     blurred = as_image(censor.apply(picture[None], {"images": [result]}, "blur")[0])
     row = {
         "key": prompt.key,

@@ -50,6 +50,19 @@ def detector_of(rules: Preset) -> Detector:
     return detectors.find(rules.detector, operator().audit_provider)
 
 
+def audit_demands() -> str:
+    """The settings as a text, with the state of the files they name: when one is replaced, an audit runs anew."""
+    try:
+        settings = operator()
+    except SettingsError as error:
+        return str(error)
+    entries = [each for each in settings.detectors.values() if isinstance(each, dict)]
+    named = [*(each.get("file") for each in entries), settings.audit_presets]
+    files = [Path(folder_paths.get_user_directory(), name) for name in named if isinstance(name, str)]
+    states = [each.stat() if each.is_file() else None for each in files]
+    return repr((settings, [found and (found.st_size, found.st_mtime_ns, found.st_ctime_ns) for found in states]))
+
+
 def opinion_of(name: str) -> Preset | None:
     """The preset of a second opinion, if one is asked for."""
     return None if name == NO_OPINION else rules_of(name)

@@ -6,9 +6,8 @@ from ..audit import censor
 from ..audit.report import as_text, audit
 from ..audit.sheet import overview
 from ..modular.findings import findings
-from .audits import NO_OPINION, detector_of, meter, opinion_input, opinion_of, preset_input, rules_of
+from .audits import NO_OPINION, audit_demands, detector_of, meter, opinion_input, opinion_of, preset_input, rules_of
 from .running import upstream
-from .settings import demands
 from .sockets import CATEGORY, preview
 
 
@@ -65,7 +64,7 @@ class NudityAudit(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> str:
-        return demands()  # presets and detectors of the settings
+        return audit_demands()
 
     @classmethod
     def execute(
@@ -73,7 +72,8 @@ class NudityAudit(io.ComfyNode):
     ) -> io.NodeOutput:
         rules, second = rules_of(preset, threshold, classes), opinion_of(second_opinion)
         pictures = (image.numpy(force=True) for image in images)
-        result = audit(pictures, rules, meter(len(images)), second, detector_of(rules))
+        other = detector_of(second) if second else None
+        result = audit(pictures, rules, meter(len(images)), second, detector_of(rules), other=other)
         result["lock_findings"] = findings.at(upstream())
         summary, report = result["summary"], as_text(result)
         passed = summary["flagged"] == 0

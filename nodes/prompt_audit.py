@@ -15,8 +15,8 @@ from ..evaluation.prompt_set import Defaults, read_prompts
 from ..evaluation.run import KEEP, Job, run
 from ..modular.files import leads_out
 from ..training.pictures import Sampling
-from .audits import NO_OPINION, opinion_input, opinion_of, preset_input, rules_of
-from .settings import demands, operator
+from .audits import NO_OPINION, audit_demands, opinion_input, opinion_of, preset_input, rules_of
+from .settings import operator
 from .sockets import CATEGORY, as_image
 
 SHIPPED = "example: "  # before the names of the pack's own sets
@@ -104,7 +104,7 @@ class AuditPromptSet(io.ComfyNode):
     def fingerprint_inputs(cls, prompts: str = "", **_) -> str:
         file = prompt_files().get(prompts)
         changed = file.stat().st_mtime_ns if file else None
-        return f"{changed} {demands()}"
+        return f"{changed} {audit_demands()}"
 
     @classmethod
     def validate_inputs(cls, prompts: str) -> bool | str:

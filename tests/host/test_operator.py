@@ -10,7 +10,7 @@ import pytest
 import torch
 from attacks import BEYOND
 from comfy.model_base import BaseModel
-from modular_safety_lora.audit.detectors import find
+from modular_safety_lora.audit.detectors import find, register
 from modular_safety_lora.audit.presets import CLASSES
 from modular_safety_lora.demo import assets
 from modular_safety_lora.modular.files import ModuleFileError, load_safety
@@ -21,6 +21,7 @@ from modular_safety_lora.nodes import policy
 from modular_safety_lora.nodes.load import LoadSafetyLora
 from modular_safety_lora.nodes.merge import ModularMerge
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
+from modular_safety_lora.nodes.prompt_audit import AuditPromptSet
 from modular_safety_lora.nodes.settings import FILE, SettingsError
 from modular_safety_lora.training.run import Job
 from modular_safety_lora.training.settings import Settings
@@ -179,6 +180,43 @@ def test_presets_and_detectors_of_the_settings_are_in_the_audit(place, tmp_path)
     (tmp_path / "user" / "rules.json").write_text(json.dumps(settings["audit_presets"]), encoding="utf-8")
     place(settings | {"audit_presets": "rules.json"})
     assert NudityAudit.execute(face, "our faces", 0.9, "none").args[1] is True
+
+
+def test_the_second_opinion_runs_on_the_operators_provider_too(place):
+    asked = []
+
+    class Nothing:
+        version, classes, floor, batch, provider = "1", ("X",), 0.0, 8, "python"
+
+        def __init__(self, name: str):
+            self.name = name
+
+        def detect(self, pictures):
+            return [[] for _ in pictures]
+
+    def made(name: str):
+        return lambda provider, threads: asked.append((name, provider)) or Nothing(name)
+
+    for name in ("one", "two"):
+        register(name, Nothing.classes, made(name))
+    rules = {name: {"detector": name, "thresholds": {"X": 0.5}} for name in ("one", "two")}
+    place({"audit_presets": rules, "audit_provider": "openvino"})
+    NudityAudit.execute(torch.zeros(1, 8, 8, 3), "one", 0.0, "none", second_opinion="two")
+    assert sorted(asked) == [("one", "openvino"), ("two", "openvino")]
+
+
+def test_files_of_the_settings_that_are_replaced_run_the_audits_anew(place, tmp_path):
+    for name in ("own.onnx", "rules.json"):
+        (tmp_path / "user" / name).write_text("{}")
+    place({"detectors": {"mine": OWN | {"file": "own.onnx"}}, "audit_presets": "rules.json"})
+    for node in (NudityAudit, AuditPromptSet):
+        for name in ("own.onnx", "rules.json"):
+            before = node.fingerprint_inputs()
+            assert node.fingerprint_inputs() == before
+            (tmp_path / "user" / name).write_text((tmp_path / "user" / name).read_text() + " ")
+            assert node.fingerprint_inputs() != before
+    (tmp_path / "user" / "own.onnx").unlink()
+    assert node.fingerprint_inputs() != before
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from modular_safety_lora.audit import detectors
 from nudenet import NudeDetector
 from PIL import Image
 from skimage import data
@@ -26,3 +27,13 @@ def pictures() -> list[np.ndarray]:
         turned = face.rotate(5 * (number % 7) - 15).resize((width, height))
         found.append(np.roll(np.array(turned), 3 * number, axis=1))
     return found
+
+
+@pytest.fixture
+def known():
+    """Own detectors, forgotten afterwards."""
+    before = dict(detectors._known)
+    yield
+    detectors._known.clear()
+    detectors._known.update(before)
+    detectors._made.clear()

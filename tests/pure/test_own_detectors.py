@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import onnx
 import pytest
 from modular_safety_lora.audit import detectors, runtime
 from modular_safety_lora.audit.detector import detections
@@ -11,46 +10,10 @@ from modular_safety_lora.audit.presets import CLASSES, PRESETS, choose, read_pre
 from modular_safety_lora.audit.report import audit
 from modular_safety_lora.audit.runtime import DetectorError
 from modular_safety_lora.audit.yolo import Yolo
-from onnx import TensorProto, helper
+from onnx_files import COLOURS, network
 from skimage import data
 
 WEIGHTS = detectors.find().network.file
-
-
-def network(path, outputs, shape, weights=None):
-    """A small ONNX file: mean colour of the picture, times weights (3, classes)."""
-    layout = ["batch", *shape]
-    axes = [2, 3] if shape[0] == 3 else [1, 2]
-    weights = np.asarray(weights if weights is not None else np.eye(3, outputs), np.float32)
-    nodes = [
-        helper.make_node("ReduceMean", ["pictures", "axes"], ["mean"], keepdims=0),
-        helper.make_node("MatMul", ["mean", "weights"], ["scores"]),
-    ]
-    constants = [
-        helper.make_tensor("axes", TensorProto.INT64, [2], axes),
-        helper.make_tensor("weights", TensorProto.FLOAT, list(weights.shape), weights.reshape(-1).tolist()),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "mean colour",
-        [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, layout)],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", outputs])],
-        constants,
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
-
-
-@pytest.fixture
-def known():
-    """Own detectors, forgotten afterwards."""
-    before = dict(detectors._known)
-    yield
-    detectors._known.clear()
-    detectors._known.update(before)
-    detectors._made.clear()
-
-
-COLOURS = {"kind": "classifier", "file": "colours.onnx", "classes": ["red", "green", "blue"], "size": 32, "scores": "none"}
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])

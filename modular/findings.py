@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextvars import ContextVar
 
 KEPT = 4096  # places: the oldest are forgotten
+FAULTS = "lock_findings"  # what undoes a safety module, or may
+BESIDE = "other_patches"  # what leaves weights alone and came after the merge: listed, not judged
 OUTSIDE = (None, None)
 
 _gathering: ContextVar[list[str] | None] = ContextVar("gathering", default=None)
@@ -21,29 +23,28 @@ class Findings:
 
     def __init__(self):
         self.where: Callable[[], tuple[Hashable, Hashable]] = lambda: OUTSIDE
-        self._known: OrderedDict[Hashable, tuple[Hashable, list[str]]] = OrderedDict()
+        self._known: OrderedDict[tuple[Hashable, str], tuple[Hashable, list[str]]] = OrderedDict()
 
-    def note(self, message: str | None) -> None:
+    def note(self, *messages: str, kind: str = FAULTS) -> None:
         """A lock was asked here and found this, or nothing. Another run of a place forgets what the last one found."""
         place, run = self.where()
-        before, found = self._known.pop(place, (run, []))
+        before, found = self._known.pop((place, kind), (run, []))
         found = [] if run is None or before != run else found
-        found += [message] if message and message not in found else []
-        self._known[place] = (run, found)
+        self._known[place, kind] = (run, list(dict.fromkeys([*found, *messages])))
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
         gathered = _gathering.get()
-        if gathered is not None and message and message not in gathered:
-            gathered.append(message)
+        if gathered is not None and kind == FAULTS:
+            gathered += [message for message in messages if message not in gathered]
 
-    def at(self, places: Iterable[Hashable]) -> list[str]:
+    def at(self, places: Iterable[Hashable], kind: str = FAULTS) -> list[str]:
         """What was found at these places when each of them sampled last."""
-        found = (message for place in places for message in self._known.get(place, (None, []))[1])
+        found = (message for place in places for message in self._known.get((place, kind), (None, []))[1])
         return list(dict.fromkeys(found))
 
     @contextlib.contextmanager
     def gathered(self) -> Iterator[list[str]]:
-        """What is found within a block, whatever the place."""
+        """The faults that are found within a block, whatever the place."""
         token = _gathering.set([])
         try:
             yield _gathering.get()

@@ -1,16 +1,19 @@
 """The lock on a merged model: what must still be on it, and what must not, when sampling starts."""
 
+import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+import torch
 from comfy.model_patcher import LowVramPatch, ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.utils import get_attr
+from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
 from .errors import SafetyError
-from .findings import findings
+from .findings import BESIDE, findings
 
 logger = logging.getLogger(__name__)
 KEY = "msl_lock"
@@ -22,15 +25,49 @@ _loaded: WeakKeyDictionary[object, dict[str, list[tuple]]] = (
 def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
     """What sits on a model beside plain weight patches and may change its weights: kind and name of each."""
     found = [{"kind": "bypass or injected module", "name": str(key)} for key in patcher.injections]
-    found += [{"kind": "hook weights", "name": str(key)} for hook in patcher.hook_patches.values() for key in hook]
-    found += [{"kind": "weight wrapper", "name": str(key)} for key in patcher.weight_wrapper_patches]
     found += [
-        {"kind": "replaced module", "name": key}
-        for key in patcher.object_patches
-        if key == "diffusion_model" or key.startswith("diffusion_model.")
+        {"kind": "hook weights", "name": str(key)}
+        for hook in patcher.hook_patches.values()
+        for key, entries in hook.items()
+        if not all(map(_does_nothing, entries))
     ]
+    found += [{"kind": "weight wrapper", "name": str(key)} for key in patcher.weight_wrapper_patches]
+    found += [{"kind": "replaced module", "name": key} for key in patcher.object_patches if _replaces(patcher, key)]
     if patcher.forced_hooks is not None:
         found.append({"kind": "hook weights", "name": "hooks set on the text encoder"})
+    return found + [
+        {"kind": "compiled network", "name": f"{key}, which is not this model's own"} for key in _compiled_elsewhere(patcher)
+    ]
+
+
+def _does_nothing(entry: tuple) -> bool:
+    """Whether a patch leaves a weight as it is: of strength 0 and scaling by 1, as the nodes put them at strength 0."""
+    strength, value, strength_model, *_ = entry
+    sets = isinstance(value, tuple) and value[0] == "set"  # whatever the strength
+    return strength == 0.0 and strength_model == 1.0 and not sets
+
+
+def _replaces(patcher: ModelPatcher, key: str) -> bool:
+    """Whether an object patch puts something that computes into the network; a setting of it is none."""
+    value = patcher.object_patches[key]
+    computes = callable(value) or isinstance(value, torch.Tensor)
+    return computes and (key == "diffusion_model" or key.startswith("diffusion_model."))
+
+
+def _compiled_elsewhere(patcher: ModelPatcher) -> list[str]:
+    """Parts of the network in whose place another model's run, compiled: TorchCompileModel, and then another device.
+
+    What it compiled stands in the wrapper that puts it in place; a wrapper that can't be looked into counts too.
+    """
+    found = []
+    for wrapper in patcher.get_wrappers(WrappersMP.APPLY_MODEL, COMPILE_KEY):
+        compiled = inspect.getclosurevars(wrapper).nonlocals.get("compiled_module_dict")
+        if compiled is None:
+            found.append("a compiled network")
+            continue
+        for key, module in compiled.items():
+            if getattr(module, "_orig_mod", module) is not patcher.get_model_object(key):
+                found.append(key)
     return found
 
 
@@ -67,7 +104,8 @@ def foreign_message(found: list[dict[str, str]]) -> str:
 class Lock:
     """What Modular Merge left on a model: every patch entry by weight, and which of them are safety changes.
 
-    `losses` says what was under the thresholds of retained safety when the modules were merged.
+    `losses` says what was under the thresholds of retained safety when the modules were merged. `encodes` gives the network
+    that encodes with a text encoder, None for a diffusion model: the host keeps it apart from the one that is patched.
     """
 
     entries: dict[str, list[tuple]]
@@ -76,6 +114,8 @@ class Lock:
     names: tuple[str, ...]
     digests: tuple[str, ...]
     policy: str
+    beside: Sequence[dict[str, str]] = ()  # what was on the model when it was merged and leaves weights alone
+    encodes: Callable[[], object | None] = lambda: None
 
     def faults(self, patcher: ModelPatcher) -> list[str]:
         """What undid or may undo a safety change since the merge; empty when nothing did."""
@@ -95,6 +135,7 @@ class Lock:
     def _fault(self, key: str, now: list[tuple]) -> str | None:
         """What happened to the patch entries of one weight since the merge."""
         then = self.entries.get(key, [])
+        now = [*now[: len(then)], *(entry for entry in now[len(then) :] if not _does_nothing(entry))]
         if len(now) == len(then) and all(a is b for a, b in zip(now, then, strict=True)):
             return None
         if any(all(entry is not other for other in now) for entry in self.safety.get(key, [])):
@@ -136,13 +177,22 @@ class Lock:
         found = self.faults(patcher)
         for other in beside:
             lock = other.get_attachment(KEY)
-            found += ["a second model without a safety module"] if lock is None else lock.faults(other)
+            if lock is None or set(lock.digests) != set(self.digests):
+                found.append("a second model without these safety modules")
+            else:
+                found += lock.faults(other)
         self.judge(
             found, "Put other LoRAs into Modular Merge with Load Task LoRA, and nothing that changes weights after it."
         )
 
     def check_loaded(self, patcher: ModelPatcher) -> None:
         """Raise SafetyError, whatever the policy, when a loaded model computes without a safety change."""
+        network = self.encodes()
+        if network is not None and network is not patcher.model:
+            raise SafetyError(
+                f"The safety module ({', '.join(self.names)}) is on a text encoder that does not encode: Select CLIP Device "
+                "moves the patches to another one. Leave it out, or start ComfyUI with the device."
+            )
         lost = self.not_computed(patcher)
         if lost:
             raise SafetyError(
@@ -154,7 +204,7 @@ class Lock:
     def judge(self, found: Sequence[str], way_out: str) -> None:
         """Raise SafetyError for what was found, or note it for the log and the audits under the policy `report`."""
         if not found:
-            findings.note(None)
+            findings.note()
             return
         message = (
             f"The safety module ({', '.join(self.names)}) is not whole on the model that samples: {len(found)} findings "
@@ -170,11 +220,14 @@ def fasten(patcher: ModelPatcher, lock: Lock, is_clip: bool = False) -> None:
     """Put a lock on a merged model, where it survives clones.
 
     It is asked at every sampling, before the weights load and again when they are loaded. A text encoder has no sampling: it
-    is asked when its weights are loaded, which any change of them makes necessary.
+    is asked when the host applies its hooks, which it does before everything that is encoded, whether the weights are loaded
+    anew or stayed.
     """
     patcher.set_attachments(KEY, lock)
-    patcher.add_callback_with_key(CallbacksMP.ON_LOAD, KEY, _at_loading_text if is_clip else _at_loading)
-    if not is_clip:
+    patcher.add_callback_with_key(CallbacksMP.ON_LOAD, KEY, _at_loading)
+    if is_clip:
+        patcher.add_callback_with_key(CallbacksMP.ON_APPLY_HOOKS, KEY, _at_encoding)
+    else:
         patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _at_sampling)
         patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, _at_running)
 
@@ -189,7 +242,10 @@ def _lock_of(patcher: ModelPatcher) -> Lock:
 def _at_sampling(executor, *args, **kwargs):
     guider = executor.class_obj
     beside = [each for each in vars(guider).values() if isinstance(each, ModelPatcher) and each is not guider.model_patcher]
-    _lock_of(guider.model_patcher).check(guider.model_patcher, beside)
+    lock = _lock_of(guider.model_patcher)
+    lock.check(guider.model_patcher, beside)
+    later = [each for each in weight_free_patches(guider.model_patcher) if each not in lock.beside]
+    findings.note(*(f"{each['kind']} {each['name']}" for each in later), kind=BESIDE)
     return executor(*args, **kwargs)
 
 
@@ -201,8 +257,7 @@ def _at_loading(patcher: ModelPatcher, *args, **kwargs) -> None:
     _loaded[patcher.model] = {key: list(entries) for key, entries in patcher.patches.items()}
 
 
-def _at_loading_text(patcher: ModelPatcher, *args, **kwargs) -> None:
-    _at_loading(patcher)
+def _at_encoding(patcher: ModelPatcher, *args, **kwargs) -> None:
     lock = _lock_of(patcher)
     try:
         lock.check(patcher)

@@ -1,8 +1,9 @@
 """Modular Merge: W* = W0 + dW_safety + sum_i w_i dW_task_i (arXiv 2412.00357), checked before the model is handed on."""
 
 import logging
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -104,6 +105,8 @@ def merge(
         patcher.set_attachments(MERGED, True)
         if any(sealed[key] for key in plan) or patcher is merged[0]:
             lock = _lock(patcher, plan, sealed, safety, ledger, foreign)
+            if patcher is not merged[0]:
+                lock = replace(lock, encodes=weakref.ref(clip.cond_stage_model))
             guard.fasten(patcher, lock, is_clip=patcher is not merged[0])
     return Merged(merged[0], merged_clip, report, beside_of(labels(entries), ledger))
 
@@ -119,6 +122,7 @@ def _lock(
         names=tuple(module.name for module in safety),
         digests=tuple(module.sha256 for module in safety),
         policy=foreign,
+        beside=tuple(guard.weight_free_patches(patcher)),
     )
 
 

@@ -5,7 +5,7 @@ from comfy_api.latest import io, ui
 from ..audit import censor
 from ..audit.report import as_text, audit
 from ..audit.sheet import overview
-from ..modular.findings import findings
+from ..modular.findings import BESIDE, FAULTS, findings
 from .audits import NO_OPINION, audit_demands, detector_of, meter, opinion_input, opinion_of, preset_input, rules_of
 from .running import upstream
 from .sockets import CATEGORY, preview
@@ -74,7 +74,8 @@ class NudityAudit(io.ComfyNode):
         pictures = (image.numpy(force=True) for image in images)
         other = detector_of(second) if second else None
         result = audit(pictures, rules, meter(len(images)), second, detector_of(rules), other=other)
-        result["lock_findings"] = findings.at(upstream())
+        places = upstream()
+        result |= {kind: findings.at(places, kind) for kind in (FAULTS, BESIDE)}
         summary, report = result["summary"], as_text(result)
         passed = summary["flagged"] == 0
         if action == "stop" and not passed:

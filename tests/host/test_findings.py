@@ -4,7 +4,7 @@ import json
 
 import torch
 from comfy_execution.utils import CurrentNodeContext
-from modular_safety_lora.modular.findings import KEPT, Findings, findings
+from modular_safety_lora.modular.findings import BESIDE, KEPT, Findings, findings
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
 from modular_safety_lora.nodes.running import place_of
 
@@ -40,13 +40,13 @@ def test_a_finding_stays_with_its_place_until_that_place_samples_anew():
     found.where = lambda: tuple(now)
     found.note("first")
     found.note("second")  # another sampling of the same node in the same run
-    found.note(None)
+    found.note()
     now[:] = ["b", 1]
-    found.note(None)
+    found.note()
     assert found.at(["a"]) == ["first", "second"] and found.at(["b"]) == [] == found.at(["c"])
     assert found.at(["b", "a"]) == ["first", "second"]
     now[:] = ["a", 2]
-    found.note(None)
+    found.note()
     assert found.at(["a"]) == []
 
 
@@ -56,8 +56,10 @@ def test_outside_of_prompts_the_last_sampling_counts_and_a_block_gathers_its_own
     with found.gathered() as own:
         found.note("within")
         found.note("within")
-        found.note(None)
+        found.note()
     found.note("after")
+    found.note("a wrapper", kind=BESIDE)
+    assert found.at([None], BESIDE) == ["a wrapper"]
     assert own == ["within"] and found.at([None]) == ["after"]
     for place in range(KEPT + 10):
         found.where = lambda place=place: (place, 1)
@@ -75,7 +77,7 @@ def test_an_audit_that_another_program_executes_reads_its_own_prompt_alone(monke
         with CurrentNodeContext(prompt_id, "3"):
             return json.loads(NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2])["lock_findings"]
 
-    for prompt_id, message in (("one", "the safety change is gone"), ("two", None)):
+    for prompt_id, message in (("one", ["the safety change is gone"]), ("two", [])):
         with CurrentNodeContext(prompt_id, "2"):
-            findings.note(message)
+            findings.note(*message)
     assert audited("one") == ["the safety change is gone"] and audited("two") == []

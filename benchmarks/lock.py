@@ -2,8 +2,9 @@
 
     .venv/bin/python -m modular_safety_lora.benchmarks.lock
 
-On the small seeded checkpoint with its safety module and both task modules merged: the check when nothing changed since
-the merge, when a later clone added something, and the time of a 20-step sampling of 64x64 pixels with guidance. Then
+On the small seeded checkpoint with its safety module and both task modules merged: the check before the weights load, the same
+when a later clone added something, the check of what was loaded, and the time of a 20-step sampling of 64x64 pixels with
+guidance. Then
 loading a sealed module of 500 MB, digest included, in a file that is in the page cache, against hashing the same file with
 `hashlib` alone. Medians; nothing is asserted.
 """
@@ -59,6 +60,7 @@ def at_sampling(turns: int) -> list[tuple[str, float]]:
     sample()
     return [
         ("check, nothing changed", median(lambda: lock.faults(merged), 50 * turns)),
+        ("check of the loaded weights", median(lambda: lock.not_computed(merged), 50 * turns)),
         ("check, a later node added a patch", median(lambda: lock.faults(later), 50 * turns)),
         ("20 steps of sampling", median(sample, turns)),
     ]

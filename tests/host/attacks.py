@@ -19,6 +19,7 @@ import comfy_extras.nodes_hooks as hooks
 import comfy_extras.nodes_lora_debug as bypass
 import comfy_extras.nodes_model_merging as mixing
 import torch
+from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
 from modular_safety_lora.modular.files import Module
 from modular_safety_lora.modular.merge import Task, merge
 
@@ -64,6 +65,11 @@ class Stage:
     @property
     def locked(self):
         return self.merged().model
+
+    def dummy(self):
+        """The base beside a safety module of another concept."""
+        tensors = {key: value for key, value in self.safety.tensors.items() if "attn2.to_k" in key}
+        return merge(self.base, [Module("dummy.safetensors", "safety", "y", self.safety.metadata, tensors)]).model
 
     @property
     def locked_clip(self):
@@ -154,8 +160,73 @@ ATTACKS: dict[str, Callable[[Stage], Run]] = {
     "LoraLoaderBypass with it on the text encoder": lambda s: s.run(
         clip=bypass.LoraLoaderBypass().load_lora(s.locked, s.locked_clip, s.file, 0.0, -1.0)[1]
     ),
+    "The same, on a text encoder that is warm": lambda s: s.run(clip=warm(s, bypassed)),
+    "SetClipHooks with a text-encoder LoRA, on one that is warm": lambda s: s.run(clip=warm(s, text_hooked)),
+    "Load Task LoRA with half of it in all layers but one, which repays it": lambda s: s.run(s.merged(repaid(s)).model),
+    "UNetCrossAttentionMultiply by 10, before the merge": lambda s: s.run(
+        s.merged(model=multiply.UNetCrossAttentionMultiply.execute(s.base, 10, 10, 10, 10)[0]).model
+    ),
+    "Load Task LoRA with a difference a hundred times the weights": lambda s: s.run(s.merged(large(s)).model),
+    "DualModelGuider whose second model holds another safety module": lambda s: s.run(second=s.dummy()),
+    "TorchCompileModel, then another network under it (SelectModelDevice)": lambda s: s.run(recompiled(s)),
+    "SelectCLIPDevice on the merged text encoder": lambda s: s.run(clip=moved(s.locked_clip)),
+    "SelectCLIPDevice before the merge": lambda s: s.run(
+        clip=merge(s.base, [s.safety], (), moved(s.base_clip)).clip, model=s.locked
+    ),
     "A second Modular Merge with it as a task": lambda s: s.run(s.merged(s.against(""), model=s.locked).model),
 }
+
+
+def warm(stage: Stage, attack: Callable):
+    """A text encoder attacked after it encoded, so that its weights are loaded already."""
+    clip = stage.locked_clip
+    clip.encode_from_tokens_scheduled(clip.tokenize("a picture"))
+    return attack(stage, clip)
+
+
+def bypassed(stage: Stage, clip):
+    return bypass.LoraLoaderBypass().load_lora(stage.base, clip, stage.file, 0.0, -1.0)[1]
+
+
+def text_hooked(stage: Stage, clip):
+    return hooks.SetClipHooks().apply_hooks(clip, False, True, stage.lora_hook(0.0, -1.0))[0]
+
+
+def repaid(stage: Stage) -> Task:
+    """-0.49 of the safety module, and as much more of it in one layer: 1.00 over all weights, 0.51 in the worst."""
+    layers = sorted({key.rsplit(".", 2)[0] for key in stage.safety.tensors if "lora_B" in key and "attn2" in key})
+    tensors = {}
+    for key, value in stage.safety.tensors.items():
+        part = 0.49 * (len(layers) - 1) if key.startswith(f"{layers[-1]}.") else -0.49
+        tensors[key] = part * value if "lora_B" in key else value
+    return Task(Module("repaid.safetensors", "task", "x", {}, tensors))
+
+
+def large(stage: Stage) -> Task:
+    """A full difference beside which the safety change is nothing, orthogonal to it."""
+    tensors = {}
+    for key, up in stage.safety.tensors.items():
+        if "lora_B" in key:
+            down = stage.safety.tensors[key.replace("lora_B", "lora_A")].float()
+            noise = torch.randn(up.shape[0], down.shape[1], generator=torch.Generator().manual_seed(1))
+            held = up.float() @ down
+            noise -= (noise * held).sum() / held.square().sum() * held
+            tensors[key.replace("lora_B.weight", "diff")] = 3.0 * noise
+    return Task(Module("large.safetensors", "task", "x", {}, tensors))
+
+
+def recompiled(stage: Stage):
+    """What SelectModelDevice leaves when the loader's network is read anew: the wrapper runs the one compiled before."""
+    compiled = stage.base.clone()
+    set_torch_compile_wrapper(compiled, backend="eager")
+    return stage.merged(model=compiled).model.deepclone_multigpu(new_load_device=torch.device("cpu"))
+
+
+def moved(clip):
+    """SelectCLIPDevice, where there is another device: the patches move to another network, and the old one encodes."""
+    clip = clip.clone()
+    clip.patcher = clip.patcher.deepclone_multigpu(new_load_device=torch.device("cpu"))
+    return clip
 
 
 def properties(stage: Stage) -> Run:

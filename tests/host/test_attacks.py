@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import comfy.model_management
+import comfy.sd
 import comfy_extras.nodes_apg as apg
 import comfy_extras.nodes_cfg as cfg
 import comfy_extras.nodes_differential_diffusion as differential
@@ -13,6 +14,7 @@ import comfy_extras.nodes_easycache as easycache
 import comfy_extras.nodes_freelunch as freelunch
 import comfy_extras.nodes_hypertile as hypertile
 import comfy_extras.nodes_model_advanced as advanced
+import comfy_extras.nodes_model_merging as mixing
 import comfy_extras.nodes_pag as pag
 import comfy_extras.nodes_sag as sag
 import comfy_extras.nodes_tcfg as tcfg
@@ -22,6 +24,7 @@ import merging
 import pytest
 import torch
 from attacks import ATTACKS, BEYOND, load
+from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
 from modular_safety_lora.demo import assets
 from modular_safety_lora.demo.server import PACK
 from modular_safety_lora.modular import guard, merge
@@ -64,6 +67,23 @@ def adapted(model):
 def wrapped(model):
     model = model.clone()
     model.set_model_unet_function_wrapper(lambda apply, args: apply(args["input"], args["timestep"], **args["c"]))
+    return model
+
+
+def zero(stage) -> tuple:
+    """A LoRA's tensors and strengths of 0."""
+    return dict(stage.safety.tensors), 0.0, 0.0
+
+
+def configured(model):
+    model = model.clone()
+    model.add_object_patch("diffusion_model.num_heads", model.get_model_object("diffusion_model.num_heads"))
+    return model
+
+
+def compiled(model):
+    model = model.clone()
+    set_torch_compile_wrapper(model, backend="eager")
     return model
 
 
@@ -113,6 +133,11 @@ BENIGN = {
         s.merged(model=load(s, s.base, 0.8, file=s.harmless)[0]).model
     ),
     "DualModelGuider with the merged model twice": lambda s: s.run(second=s.locked),
+    "LoraLoader at strength 0, after the merge": lambda s: s.run(comfy.sd.load_lora_for_models(s.locked, None, *zero(s))[0]),
+    "ModelMergeSimple of merged and base, 1": lambda s: s.run(mixing.ModelMergeSimple().merge(s.locked, s.base, 1.0)[0]),
+    "CreateHookLora at strength 0": lambda s: s.hooked(s.lora_hook(0.0)),
+    "a setting of the network as an object patch (FluxKVCache)": lambda s: s.run(configured(s.locked)),
+    "TorchCompileModel after the merge": lambda s: s.run(compiled(s.locked)),
 }
 
 

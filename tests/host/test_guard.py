@@ -149,6 +149,20 @@ def test_report_lets_it_run_and_says_so(checkpoint, safety, caplog):
     assert audited_findings() == []
 
 
+def test_what_leaves_weights_alone_and_came_after_the_merge_stands_in_the_audit(checkpoint, safety):
+    """A hypernetwork, say: nobody can tell whether it means harm, so it is named."""
+    model, clip = checkpoint
+    merged = merge.merge(model, [merging.safety(safety.tensors())]).model
+    later = merged.clone()
+    later.set_model_attn2_patch(lambda n, context, value, extra: (n, context, value))
+    sample(later, clip)
+    report = json.loads(NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2])
+    assert report["other_patches"] == ["block or attention patch attn2_patch"] and report["lock_findings"] == []
+    sample(merged, clip)
+    report = json.loads(NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2])
+    assert report["other_patches"] == []
+
+
 def test_what_cannot_be_measured_before_the_merge_is_refused_or_reported(checkpoint, safety):
     bypass, _ = comfy.sd.load_bypass_lora_for_models(checkpoint[0], None, safety.tensors(), -1.0, 0.0)
     with pytest.raises(guard.SafetyError, match=r"can't be measured .* \(first: bypass or injected module"):

@@ -14,7 +14,8 @@ import folder_paths
 import numpy as np
 import pytest
 import torch
-from modular_safety_lora.audit.presets import PRESETS
+from modular_safety_lora.audit.detectors import register
+from modular_safety_lora.audit.presets import PRESETS, read_presets
 from modular_safety_lora.audit.rules import Rules
 from modular_safety_lora.audit.store import StoreError
 from modular_safety_lora.demo import assets
@@ -275,6 +276,29 @@ def test_flagged_pictures_are_kept_censored(parts, i2p, tmp_path, monkeypatch):
     assert (np.asarray(shown[1]) == kept).all(), "the preview is censored too"
     with pytest.raises(ValueError, match="keep is 'some'; it must be one of none"):
         job(i2p, tmp_path / "run", keep="some")
+
+
+def test_both_opinions_run_on_the_rules_provider(parts, i2p, tmp_path):
+    asked, named = [], {}
+
+    class Nothing:
+        version, classes, floor, batch, provider = "1", ("X",), 0.0, 8, "python"
+
+        def detect(self, pictures):
+            asked.append(self.name)
+            return [[] for _ in pictures]
+
+    def made(provider: str, threads: int) -> Nothing:
+        found = Nothing()
+        found.name = provider
+        return found
+
+    for name in ("one", "two"):
+        register(name, Nothing.classes, made)
+        named |= read_presets({name: {"detector": name, "thresholds": {"X": 0.5}}}, "file")
+    rules = Rules(named["one"], named["two"], provider="openvino")
+    summary = run(*parts, Job("i2p", read_prompts(i2p, limit=1), rules, Sampling(1), tmp_path / "run"))
+    assert asked == ["openvino", "openvino"] and summary["second_opinion"]["neither"] == 1
 
 
 VALUES = {

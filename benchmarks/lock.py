@@ -2,11 +2,10 @@
 
     .venv/bin/python -m modular_safety_lora.benchmarks.lock
 
-On the small seeded checkpoint with its safety module and both task modules merged: the check before the weights load, the same
-when a later clone added something, the check of what was loaded, and the time of a 20-step sampling of 64x64 pixels with
-guidance. Then
-loading a sealed module of 500 MB, digest included, in a file that is in the page cache, against hashing the same file with
-`hashlib` alone. Medians; nothing is asserted.
+On the small seeded checkpoint with its safety module and both task modules merged: the check before the weights load, the
+same when a later clone added something, the check of what was loaded, and the time of a 20-step sampling of 64x64 pixels
+with guidance. Then loading a sealed module of 500 MB, digest included, in a file that is in the page cache, against hashing
+the same file with `hashlib` alone. Medians; nothing is asserted.
 """
 
 import argparse

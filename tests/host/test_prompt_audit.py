@@ -355,7 +355,7 @@ def test_what_the_lock_refuses_is_audited_when_only_reported(parts, i2p, tmp_pat
     safety, undoing = models / "loras" / assets.SAFETY, tmp_path / "undoing.safetensors"
     save_file({key: -value if "lora_B" in key else value for key, value in load_file(safety).items()}, undoing)
     refused = with_modules(*parts[:2], [safety], [str(undoing)])
-    with pytest.raises(guard.SafetyError, match="retained safety is"):
+    with pytest.raises(guard.SafetyError, match="retained safety of safety-demo.safetensors is"):
         run(*refused, parts[2], job(i2p, tmp_path / "refused"))
     reported = with_modules(*parts[:2], [safety], [str(undoing)], "report")
     for _ in range(2):  # the second run has nothing to sample

@@ -24,7 +24,6 @@ import merging
 import pytest
 import torch
 from attacks import ATTACKS, BEYOND, load
-from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
 from modular_safety_lora.demo import assets
 from modular_safety_lora.demo.server import PACK
 from modular_safety_lora.modular import guard, merge
@@ -81,12 +80,6 @@ def configured(model):
     return model
 
 
-def compiled(model):
-    model = model.clone()
-    set_torch_compile_wrapper(model, backend="eager")
-    return model
-
-
 def controlled(stage):
     """A ControlNet of the checkpoint's shape, seeded."""
     import comfy.cldm.cldm
@@ -137,7 +130,6 @@ BENIGN = {
     "ModelMergeSimple of merged and base, 1": lambda s: s.run(mixing.ModelMergeSimple().merge(s.locked, s.base, 1.0)[0]),
     "CreateHookLora at strength 0": lambda s: s.hooked(s.lora_hook(0.0)),
     "a setting of the network as an object patch (FluxKVCache)": lambda s: s.run(configured(s.locked)),
-    "TorchCompileModel after the merge": lambda s: s.run(compiled(s.locked)),
 }
 
 

@@ -9,6 +9,7 @@ import formats
 import merging
 import pytest
 import torch
+from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
 from modular_safety_lora.demo import assets
 from modular_safety_lora.modular import guard, merge
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
@@ -147,6 +148,16 @@ def test_report_lets_it_run_and_says_so(checkpoint, safety, caplog):
     assert "is not whole on the model that samples" in audited_findings()[0]
     sample(merged, clip)
     assert audited_findings() == []
+
+
+def test_a_network_that_is_compiled_after_the_merge_is_the_models_own(checkpoint, safety):
+    merged = merge.merge(checkpoint[0], [merging.safety(safety.tensors())]).model
+    compiled = merged.clone()
+    set_torch_compile_wrapper(compiled, backend="eager")
+    lock = merged.get_attachment(guard.KEY)
+    assert lock.faults(compiled) == []
+    other = compiled.deepclone_multigpu(new_load_device=torch.device("cpu"))
+    assert lock.faults(other) == ["compiled network diffusion_model, which is not this model's own"]
 
 
 def test_what_leaves_weights_alone_and_came_after_the_merge_stands_in_the_audit(checkpoint, safety):

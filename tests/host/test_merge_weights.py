@@ -136,7 +136,8 @@ def test_two_safety_modules_add_up(checkpoint, safety):
         w0 = merging.base(model, name)
         expected = w0.double() + safety.delta(name, w0) + 0.5 * second.delta(name, w0)
         assert merging.relative_error(merging.effective(merged.model, name), expected) < 1e-6
-    assert merged.report["retained_safety"] == pytest.approx(1.0, abs=1e-5)
+    held = [module["retained_safety"] for module in merged.report["modules"]]  # what another pulls against it counts
+    assert merged.report["retained_safety"] == min(held) and 0.9 < min(held) <= max(held) <= 1.0
     assert [module["strength"] for module in merged.report["modules"]] == [1.0, 0.5]
 
 

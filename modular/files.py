@@ -2,10 +2,11 @@
 
 import functools
 import hashlib
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -44,6 +45,14 @@ class Module:
     def sealed_strength(self) -> float:
         return seal.strength_of(self.metadata)
 
+    @property
+    def prompts(self) -> list[str]:
+        """The concept in prompts: those sealed in `msl.prompts`, or else `msl.concept` split at commas.
+
+        Raises ModuleFileError when `msl.prompts` is no JSON list of texts.
+        """
+        return prompts_of(self.name, self.metadata)
+
 
 def load_safety(path: Path, name: str, pin: str = "") -> Module:
     """Read a sealed safety module, memory-mapped.
@@ -67,6 +76,7 @@ def load_safety(path: Path, name: str, pin: str = "") -> Module:
             f"{name}: the seal of this safety module is not intact: {fault}. "
             "The file was changed after it was sealed; fetch it again from where it came from."
         )
+    prompts_of(name, metadata)
     digest = metadata["msl.seal"]
     wanted = pin.strip().lower()
     if wanted and wanted != digest:
@@ -75,6 +85,30 @@ def load_safety(path: Path, name: str, pin: str = "") -> Module:
             "Put the expected file in its place, or clear sha256 to accept this one."
         )
     return Module(name, "safety", digest, metadata, tensors)
+
+
+def prompts_of(name: str, metadata: Mapping[str, str]) -> list[str]:
+    """The prompts of a safety module's concept, each once (Module.prompts)."""
+    text = metadata.get("msl.prompts")
+    if text is None:
+        return texts_of(metadata.get("msl.concept", "").split(","))
+    try:
+        prompts = json.loads(text)
+    except json.JSONDecodeError:
+        prompts = None
+    if not isinstance(prompts, list) or not all(isinstance(each, str) for each in prompts):
+        raise ModuleFileError(f"{name}: msl.prompts is {text[:80]!r}; it must be a JSON list of texts. Seal it anew.")
+    return texts_of(prompts)
+
+
+def prompts_text(prompts: Iterable[str]) -> str:
+    """Prompts as `msl.prompts` has them."""
+    return json.dumps(list(prompts), ensure_ascii=False)
+
+
+def texts_of(texts: Iterable[str]) -> list[str]:
+    """Texts without white space around them, each once; empty ones are left out."""
+    return list(dict.fromkeys(text.strip() for text in texts if text.strip()))
 
 
 def load_task(path: Path, name: str) -> Module:

@@ -14,6 +14,7 @@ from .changes import LowRank
 
 THRESHOLD = 0.9  # of retained safety over all weights (docs/threat-model.md)
 SCALE = (0.5, 2.0)  # of |W0 + dW_total| / |W0| over the weights that a safety module changes
+ROUNDS = 8  # over the safety modules, when each is measured on inputs of its own
 LAYER_THRESHOLD = 0.5  # of retained safety in every single weight: task modules that mean no harm vary there
 
 
@@ -85,26 +86,48 @@ class Ledger:
     def changes_anything(self, number: int) -> bool:
         return any(square > 0.0 for square in self.squares.get(number, {}).values())
 
-    def project(self, key: str, numbers: Iterable[int]) -> dict[int, float]:
+    def project(self, key: str, numbers: Iterable[int], seen: "Ledger | None" = None) -> dict[int, float]:
         """Take out of these modules' changes of one weight what points against a safety module: dW + sum_s c_s dW_s.
 
         The least such change with <dW + sum_s c_s dW_s, dW_s> >= 0 for every safety module s; with one of them
-        c = max(0, -<dW, dW_s> / |dW_s|^2). Returns the sum of the c by safety module: so much more of each dW_s the weight
-        then needs.
+        c = max(0, -<dW, dW_s> / |dW_s|^2). `seen` has the same sums over what a layer sees of the concepts: there they point
+        against none either. Returns the sum of the c by safety module: so much more of each dW_s the weight then needs.
         """
         held = [number for number in sorted(self.safety) if self.squares[number].get(key, 0.0) > 0.0]
         gram = np.array([[self._dot(one, other, key) for other in held] for one in held])
         taken = dict.fromkeys(held, 0.0)
         for number in numbers:
             pulls = np.array([self.dots.get((number, safe), {}).get(key, 0.0) for safe in held])
-            if not len(held) or pulls.min() >= 0.0:
+            parts = _least(gram, pulls) if len(held) and pulls.min() < 0.0 else np.zeros(len(held))
+            if seen is not None:
+                parts = seen.raised(key, number, dict(zip(held, parts, strict=True)))
+            if not parts.any():
                 continue
-            parts = _least(gram, pulls)
             self.squares[number][key] += float(parts @ gram @ parts + 2.0 * parts @ pulls)
             for safe, part, moved in zip(held, parts, gram @ parts, strict=True):
                 taken[safe] += float(part)
                 self.dots[number, safe][key] += float(moved)
         return {safe: part for safe, part in taken.items() if part > 0.0}
+
+    def raised(self, key: str, number: int, parts: Mapping[int, float]) -> np.ndarray:
+        """The c_s of `project`, raised until dW + sum_s c_s dW_s points against none in these sums; they count it so.
+
+        One safety module after another, since each is measured on inputs of its own; with one of them it is the least c.
+        """
+        parts = dict(parts)
+        held = [safe for safe in parts if self.squares.get(safe, {}).get(key, 0.0) > 0.0]
+
+        def moved(safe: int) -> float:
+            return math.fsum(part * self._dot(other, safe, key) for other, part in parts.items() if part)
+
+        pulls = {safe: self.dots.get((number, safe), {}).get(key, 0.0) for safe in held}
+        for _ in range(ROUNDS):
+            for safe in held:
+                parts[safe] += max(0.0, -(pulls[safe] + moved(safe)) / self.squares[safe][key])
+        for safe in held:
+            if (number, safe) in self.dots:
+                self.dots[number, safe][key] = pulls[safe] + moved(safe)
+        return np.array([*parts.values()])
 
     def interference(self, number: int, safe: int) -> dict[str, float] | None:
         """How one module pulls against a safety module: retained safety with it alone, and their cosine; None: nowhere."""

@@ -10,11 +10,12 @@ from comfy.model_patcher import ModelPatcher
 
 from . import guard, weights
 from .changes import Change, SafetyChange, ShapeMismatch, TaskChanges, dense_change, is_additive, low_rank
+from .concept import Concept, readers, see
 from .coverage import target_key
 from .entries import Base, Entry, Task, base_of, change_of, check_companions, labels, misfit, safety_entry, task_entry
 from .files import Module
 from .guard import SafetyError
-from .measure import THRESHOLD, Ledger, losses
+from .measure import Ledger, losses
 from .report import EXISTING, beside_of, build_report, check_safety
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ def merge(
     fits nowhere or wrongly or needs another safety module, and with `foreign="refuse"` when something on the model can't be
     measured. `on_conflict` says what happens when task modules pull against a safety change: `report` is the plain sum,
     `refuse` raises SafetyError under the thresholds, `project` takes out of each task change, weight by weight, the part
-    that points against a safety change. The inputs stay as they are. `progress` is called with weights done and in all.
+    that points against a safety change. With a CLIP what is left is measured on the safety modules' own prompts too. The
+    inputs stay as they are. `progress` is called with weights done and in all.
     """
     if on_conflict not in CONFLICTS:
         raise ValueError(f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}.")
@@ -74,30 +76,28 @@ def merge(
     base = base_of(model, clip)
     entries = [safety_entry(module, base) for module in safety] + [task_entry(task, base) for task in tasks]
     plans = [_plan(patcher, entries, patcher is model) for patcher in patchers]
-    ledger, sealed = Ledger(), {}
-    for patcher, plan in zip(patchers, plans, strict=True):
-        for key, changes in plan.items():
-            sealed[key] = _measure(patcher, key, changes, entries, base, ledger)
-            progress(len(sealed), sum(map(len, plans)))
-    _check_sizes(entries, ledger)
-    check_safety(entries, ledger)
-
+    ledger, sealed, concept = Ledger(), {}, readers(model, entries)
     more: dict[str, dict[int, float]] = {}
-    if on_conflict == "project":
-        numbers = [number for number, entry in enumerate(entries) if not entry.is_safety]
-        more = {key: ledger.project(key, numbers) for key in ledger.bases}
-    report = build_report(entries, ledger, found, base.name)
+    numbers = [number for number, entry in enumerate(entries) if not entry.is_safety]
+    for patcher, plan in reversed([*zip(patchers, plans, strict=True)]):  # the text encoder first: the model sees its output
+        if patcher is model:
+            see(concept, _encoder(clip, plans, entries, sealed, more), entries, model)
+        for key, changes in plan.items():
+            sealed[key] = _measure(patcher, key, changes, entries, base, ledger, concept)
+            progress(len(sealed), sum(map(len, plans)))
+        _check_finite(entries, ledger)
+        if on_conflict == "project":
+            more |= {key: ledger.project(key, numbers, concept.ledger) for key in plan}
+    _check_something(entries, ledger)
+    check_safety(entries, ledger)
+    report = build_report(entries, ledger, found, base.name, concept)
     report["other_patches"] = guard.weight_free_patches(model)
     report["on_conflict"] = on_conflict
     if on_conflict == "refuse" and report["losses"]:
         raise SafetyError(_conflict(report))
-    if report["retained_safety"] < THRESHOLD:
-        logger.warning(
-            "Modular Merge: retained safety is %.3f, under %.1f (worst layer: %s).",
-            report["retained_safety"],
-            THRESHOLD,
-            report["worst_layer"]["key"],
-        )
+    if report["losses"]:
+        lost = report["losses"]
+        logger.warning("Modular Merge: retained safety is out of bounds in %d measures (first: %s).", len(lost), lost[0])
     merged_clip = None if clip is None else clip.clone()
     merged = [model.clone()] + ([] if clip is None else [merged_clip.patcher])
     for patcher, plan in zip(merged, plans, strict=True):
@@ -105,6 +105,8 @@ def merge(
         patcher.set_attachments(MERGED, True)
         if any(sealed[key] for key in plan) or patcher is merged[0]:
             lock = _lock(patcher, plan, sealed, safety, ledger, foreign)
+            if patcher is merged[0]:
+                lock = replace(lock, losses=(*lock.losses, *concept.losses([module.name for module in safety])))
             if patcher is not merged[0]:
                 lock = replace(lock, encodes=weakref.ref(clip.cond_stage_model))
             guard.fasten(patcher, lock, is_clip=patcher is not merged[0])
@@ -139,9 +141,15 @@ def _plan(patcher: ModelPatcher, entries: Sequence[Entry], is_model: bool) -> Pl
 
 
 def _measure(
-    patcher: ModelPatcher, key: str, changes: list[tuple[int, Change]], entries: Sequence[Entry], base: Base, ledger: Ledger
+    patcher: ModelPatcher,
+    key: str,
+    changes: list[tuple[int, Change]],
+    entries: Sequence[Entry],
+    base: Base,
+    ledger: Ledger,
+    concept: Concept,
 ) -> dict[int, list[Change]]:
-    """Count one weight in the ledger; return its safety changes by module, in a form that does not depend on the weight."""
+    """Count one weight in the ledgers; return its safety changes by module, in a form that does not depend on the weight."""
     w0 = weights.loaded_weight(patcher, key)
     parts: dict[int, list] = {}
     sealed: dict[int, list[Change]] = {}
@@ -163,16 +171,30 @@ def _measure(
     if key in patcher.patches:
         others[EXISTING] = weights.existing_change(patcher, key, w0)
     ledger.add(key, torch.linalg.vector_norm(w0).item() ** 2, safety, others)
+    concept.add(key, safety, others)
     if ledger.may_be_rescaled(key):
         changed = weights.summed([*safety.values(), *others.values()], w0).add_(w0)
         ledger.sums[key] = torch.linalg.vector_norm(changed).item() ** 2
     return sealed
 
 
-def _check_sizes(entries: Sequence[Entry], ledger: Ledger) -> None:
+def _encoder(clip, plans: Sequence[Plan], entries: Sequence[Entry], sealed: Sealed, more: Mapping) -> object:
+    """A text encoder with its changes and no lock, to see what the model will see; None when none is connected."""
+    if clip is None:
+        return None
+    changed = clip.clone()
+    _patch(changed.patcher, plans[1], entries, sealed, more)
+    return changed
+
+
+def _check_finite(entries: Sequence[Entry], ledger: Ledger) -> None:
     for number, entry in enumerate(entries):
         if not ledger.is_finite(number):
             raise SafetyError(f"{entry.module.name}: it holds values that are not finite (NaN or infinite).")
+
+
+def _check_something(entries: Sequence[Entry], ledger: Ledger) -> None:
+    for number, entry in enumerate(entries):
         if entry.is_safety and not ledger.changes_anything(number):
             raise SafetyError(f"{entry.module.name}: this safety module changes nothing; all its changes are zero.")
 

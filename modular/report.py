@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from .concept import Concept
 from .entries import Entry, labels
 from .errors import SafetyError
 from .measure import LAYER_THRESHOLD, SCALE, THRESHOLD, Ledger, losses
@@ -11,8 +12,10 @@ EXISTING = -1  # the ledger's number for what already sat on the model; modules 
 BEFORE = "already on the model"
 
 
-def build_report(entries: Sequence[Entry], ledger: Ledger, foreign: Sequence[dict[str, str]], base: str) -> dict:
-    """A JSON-ready dict: `retained_safety`, `worst_layer`, `low_layers`, `modules`, `foreign_changes` (design, section 4).
+def build_report(
+    entries: Sequence[Entry], ledger: Ledger, foreign: Sequence[dict[str, str]], base: str, concept: Concept
+) -> dict:
+    """A JSON-ready dict: `retained_safety`, `retained_on_concept`, `worst_layer`, `modules` and more (the node's help page).
 
     Each safety module has its own retained safety; the report's, and that of a layer, is the least of them.
     """
@@ -24,20 +27,24 @@ def build_report(entries: Sequence[Entry], ledger: Ledger, foreign: Sequence[dic
         if not rho >= THRESHOLD:
             low[key] = min(rho, low.get(key, rho))
     retained = min(ledger.retained(safe) for safe in safety)
-    modules = [_module(number, entry, entries, ledger) for number, entry in enumerate(entries)]
+    modules = [_module(number, entries, ledger, concept) for number in range(len(entries))]
     if EXISTING in ledger.squares:
         matched = len(ledger.squares[EXISTING])
         modules.append(
             {"name": BEFORE, "role": "existing", "sha256": None, "strength": None}
             | {"keys_matched": matched, "keys_total": matched, "keys_unused": {}}
             | {"relative_size": _number(ledger.relative_size(EXISTING))}
-            | _interference(EXISTING, entries, ledger)
+            | _interference(EXISTING, entries, ledger, concept)
         )
     lost = [loss for safe in safety for loss in losses(ledger, safe, entries[safe].module.name)]
+    lost += concept.losses([entry.module.name for entry in entries])
+    least = min(concept.measured(), key=concept.retained, default=safety[0])
     return {
         "base": base,
         "retained_safety": _number(retained),
         "threshold": THRESHOLD,
+        "retained_on_concept": _number(concept.retained(least)),
+        "on_concept": f"{labels(entries)[least]}: {concept.reason(least)}",
         "worst_layer": {
             "key": worst[0],
             "retained_safety": _number(by_layer[worst]),
@@ -79,7 +86,8 @@ def beside_of(names: Sequence[str], ledger: Ledger) -> dict[str, dict[str, float
     return found
 
 
-def _module(number: int, entry: Entry, entries: Sequence[Entry], ledger: Ledger) -> dict:
+def _module(number: int, entries: Sequence[Entry], ledger: Ledger, concept: Concept) -> dict:
+    entry = entries[number]
     module, coverage = entry.module, entry.coverage
     row = {
         "name": module.name,
@@ -93,7 +101,7 @@ def _module(number: int, entry: Entry, entries: Sequence[Entry], ledger: Ledger)
         "relative_size": _number(ledger.relative_size(number)),
     }
     if not entry.is_safety:
-        return row | _interference(number, entries, ledger)
+        return row | _interference(number, entries, ledger, concept)
     layers = ledger.retained_by_layer(number)
     worst = min(layers, key=layers.__getitem__)
     held = {
@@ -101,10 +109,17 @@ def _module(number: int, entry: Entry, entries: Sequence[Entry], ledger: Ledger)
         "scale": _number(ledger.scale(number)),
         "worst_layer": {"key": worst, "retained_safety": _number(layers[worst])},
     }
-    return row | held | (_interference(number, entries, ledger) if len(ledger.safety) > 1 else {})
+    seen = concept.ledger.retained_by_layer(number) if number in concept.measured() else {}
+    low = min(seen, key=seen.__getitem__, default=None)
+    held |= {
+        "retained_on_concept": _number(concept.retained(number)),
+        "worst_on_concept": None if low is None else {"key": low, "retained_safety": _number(seen[low])},
+        "on_concept": concept.reason(number),
+    }
+    return row | held | (_interference(number, entries, ledger, concept) if len(ledger.safety) > 1 else {})
 
 
-def _interference(number: int, entries: Sequence[Entry], ledger: Ledger) -> dict:
+def _interference(number: int, entries: Sequence[Entry], ledger: Ledger, concept: Concept) -> dict:
     """How a module pulls against the safety module that it takes most from; None when it changes no weight of one."""
     names = labels(entries)
     found = {safe: each for safe in sorted(ledger.safety) if (each := ledger.interference(number, safe)) is not None}
@@ -114,18 +129,20 @@ def _interference(number: int, entries: Sequence[Entry], ledger: Ledger) -> dict
     for safe, numbers in found.items():
         layers = list(ledger.retained_beside(number, safe).items())[:WORST]
         rows[names[safe]] = {name: _number(value) for name, value in numbers.items()} | {
-            "worst_layers": {key: _number(rho) for key, rho in layers}
+            "worst_layers": {key: _number(rho) for key, rho in layers},
+            "retained_on_concept": _number(concept.retained(safe, [number])),
         }
     worst = min(rows, key=lambda name: _least(rows[name]))
     return {"interference": {"safety": worst, **rows[worst]} | ({"of_each": rows} if len(rows) > 1 else {})}
 
 
 def _least(found: dict) -> float:
-    return min([found["retained_safety"], *found["worst_layers"].values()])
+    seen = found["retained_on_concept"]
+    return min([found["retained_safety"], *found["worst_layers"].values(), 1.0 if seen is None else seen])
 
 
 def _to_blame(modules: Sequence[dict]) -> list[str]:
-    """The modules that pull against a safety change or drown it, over all weights or in one, the strongest first."""
+    """The modules that pull against a safety change, by any of its measures, or drown it, the strongest first."""
 
     def least(module: dict) -> float:
         return _least(module["interference"]) if module.get("interference") else 1.0
@@ -134,5 +151,5 @@ def _to_blame(modules: Sequence[dict]) -> list[str]:
     return [module["name"] for module in sorted(blamed, key=least)]
 
 
-def _number(value: float) -> float:
-    return float(f"{value:.6g}")
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")

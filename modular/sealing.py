@@ -1,6 +1,7 @@
 """Turn a LoRA that someone trusts into a sealed safety module, and say what a file is. Needs no ComfyUI.
 
 python -m modular_safety_lora.modular.seal FILE --concept TEXT --output SEALED.safetensors [--strength X] [--base NAME]
+    [--prompts FILE]
 python -m modular_safety_lora.modular.seal FOLDER --concept TEXT --output FOLDER
 python -m modular_safety_lora.modular.seal --inspect FILE... [--json]
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from .files import Module, ModuleFileError, load_safety, load_task, read, save_module
+from .files import Module, ModuleFileError, load_safety, load_task, prompts_text, read, save_module, texts_of
 from .signing import new_key, sign_file, signer
 
 LORA_PARTS = re.compile(
@@ -28,8 +29,18 @@ CROSS_KEY = re.compile(r"attn2[._](to_k|to_v)\.(lora_down|lora_A)(\.default)?\.w
 BLOCKS = {"double_blocks": "Flux", "joint_blocks": "SD3"}
 
 
-def seal_file(path: Path, output: Path, concept: str, strength: float = 1.0, base: str | None = None) -> str:
+def seal_file(
+    path: Path,
+    output: Path,
+    concept: str,
+    strength: float = 1.0,
+    base: str | None = None,
+    prompts: Iterable[str] = (),
+) -> str:
     """Write a sealed safety module from a LoRA file, method `imported`; its seal.
+
+    `prompts` are texts of the concept, on which Modular Merge measures what is left of it; without any the concept itself,
+    split at commas.
 
     Raises ModuleFileError for a file that is a module already, holds no LoRA, or values that are not finite; ValueError for
     a strength that is not a finite number above 0 or an empty concept; FileExistsError when the output is there.
@@ -53,7 +64,9 @@ def seal_file(path: Path, output: Path, concept: str, strength: float = 1.0, bas
             f"{path.name}: {len(broken)} of {len(tensors)} tensors hold NaN or infinite values (first: {min(broken)})."
         )
     kept = {key: value for key, value in metadata.items() if not key.startswith("msl.")}
+    texts = texts_of(prompts) or texts_of(concept.split(","))
     about = {"msl.concept": concept.strip(), "msl.strength": repr(float(strength)), "msl.method": "imported"}
+    about["msl.prompts"] = prompts_text(texts)
     known = base or base_of(tensors)
     output.parent.mkdir(parents=True, exist_ok=True)
     return save_module(output, tensors, {**kept, **about, **({"msl.base": known} if known else {})}, "safety")
@@ -81,7 +94,7 @@ def inspect(path: Path) -> dict:
     except (ModuleFileError, OSError) as error:
         return {**found, "fault": str(error)}
     if module.role == "safety":
-        found |= {"state": "sealed safety module, intact", "strength": module.sealed_strength}
+        found |= {"state": "sealed safety module, intact", "strength": module.sealed_strength, "prompts": module.prompts}
         try:
             found["signed_by"] = signer(module)
         except ModuleFileError as error:
@@ -105,6 +118,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--inspect", action="store_true", help="say what the files are; exit code 1 when one is not intact")
     parser.add_argument("--json", action="store_true", help="with --inspect: as JSON")
     parser.add_argument("--concept", default="", help="what the module suppresses")
+    parser.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="prompts of the concept, a line each; the concept's own words otherwise"
+    )
     parser.add_argument("--strength", type=float, default=1.0, help="the strength it is sealed with, for good")
     parser.add_argument("--base", help="the architecture as ComfyUI names it (SD15, SDXL, Flux); found out otherwise")
     parser.add_argument("--new-key", type=Path, metavar="KEY", help="write a new private key; prints its public key")
@@ -126,10 +142,11 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if options.output is None:
             raise ValueError("Name the file to write with --output.")
+        prompts = re.split(r"[\r\n]", options.prompts.read_text(encoding="utf-8")) if options.prompts else ()
         several = len(files) > 1 or options.paths[0].is_dir()
         for path in files:
             output = options.output / path.name if several else options.output
-            digest = seal_file(path, output, options.concept, options.strength, options.base)
+            digest = seal_file(path, output, options.concept, options.strength, options.base, prompts)
             print(f"{output}: sealed, sha256 {digest}")
     except (ValueError, OSError) as error:
         print(f"seal: {error}", file=sys.stderr)

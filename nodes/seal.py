@@ -4,6 +4,7 @@ from comfy_api.latest import io, ui
 
 from ..modular.files import load_safety
 from ..modular.sealing import seal_file
+from ..training.prompts import lines_of
 from .load import fingerprint, lora_names, lora_path, output_path
 from .sockets import CATEGORY, SafetyLora
 
@@ -32,6 +33,14 @@ class SealSafetyLora(io.ComfyNode):
                     tooltip="The strength it always works at from now on.",
                 ),
                 io.String.Input("save_as", default="", tooltip="Name of the file, below the first loras folder."),
+                io.String.Input(
+                    "prompts",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="Prompts of the concept, a line each: Modular Merge measures on them what is left of the "
+                    "module. Empty: the concept, split at commas.",
+                ),
             ],
             outputs=[
                 SafetyLora.Output(display_name="safety", tooltip="The sealed module, for Modular Merge."),
@@ -44,8 +53,8 @@ class SealSafetyLora(io.ComfyNode):
         return fingerprint(lora_name)
 
     @classmethod
-    def execute(cls, lora_name: str, concept: str, strength: float, save_as: str) -> io.NodeOutput:
+    def execute(cls, lora_name: str, concept: str, strength: float, save_as: str, prompts: str = "") -> io.NodeOutput:
         output = output_path(save_as)
-        seal_file(lora_path(lora_name), output, concept, strength)
+        seal_file(lora_path(lora_name), output, concept, strength, prompts=lines_of(prompts))
         module = load_safety(output, output.name)
         return io.NodeOutput([module], module.sha256, ui=ui.PreviewText(module.sha256))

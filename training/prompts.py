@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..modular.files import Module
+from ..modular.files import Module, texts_of
 
 PRESETS: dict[str, dict] = json.loads(Path(__file__).with_name("prompts.json").read_text(encoding="utf-8"))
 
@@ -19,11 +19,12 @@ def prompts_of(text: str, lines: Sequence[str] = (), preset: str | None = None) 
 
 
 def concepts_of(safety: Sequence[Module]) -> list[str]:
-    """The prompts that safety modules were trained on, as their metadata tell; `msl.concept` is split at commas else."""
+    """The prompts that safety modules were sealed with, or trained on, as their metadata tell, or else their concept."""
     found = []
     for module in safety:
-        found += _trained_on(module) or prompts_of(module.metadata.get("msl.concept", ""))
-    return list(dict.fromkeys(found))
+        trained_on = [] if "msl.prompts" in module.metadata else _trained_on(module)
+        found += trained_on or module.prompts
+    return texts_of(found)
 
 
 def encode_texts(clip, texts: Iterable[str]) -> dict[str, list]:

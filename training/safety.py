@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..modular.files import Module
+from ..modular.files import Module, prompts_text
 from ..modular.merge import Merged, merge
 from .adapters import Adapters
 from .checkpoint import Progress
@@ -44,6 +44,7 @@ def train_safety(
         return {
             "msl.strength": "1.0",
             "msl.concept": ", ".join(concepts),
+            "msl.prompts": prompts_text(concepts),
             "msl.method": erasure.method,
             "msl.training": settings.record(steps_done=progress.step, **about),
         }

@@ -62,7 +62,7 @@ CONTRACT = {
     ),
     "MSL_SealSafetyLora": (
         "Seal Safety LoRA",
-        {"lora_name": "COMBO", "concept": "STRING", "strength": "FLOAT", "save_as": "STRING"},
+        {"lora_name": "COMBO", "concept": "STRING", "strength": "FLOAT", "save_as": "STRING", "prompts": "STRING"},
         [("safety", "MSL_SAFETY_LORA"), ("sha256", "STRING")],
     ),
     "MSL_TrainSafetyLora": (
@@ -186,7 +186,9 @@ def test_seal_safety_lora_writes_what_the_locked_loader_takes(loras, models):
     tensors = load_file(models / "loras" / assets.SAFETY)
     save_file(tensors, loras / "eraser.safetensors")
     safety, digest = SealSafetyLora.execute("eraser.safetensors", "nudity", 0.5, "sealed/eraser").args
-    assert safety[0].sealed_strength == 0.5 and safety[0].base == "SD15"
+    assert safety[0].sealed_strength == 0.5 and safety[0].base == "SD15" and safety[0].prompts == ["nudity"]
+    typed = SealSafetyLora.execute("eraser.safetensors", "nudity", 0.5, "sealed/other", "a nude, standing\n\n naked").args
+    assert typed[0][0].prompts == ["a nude, standing", "naked"]
     assert LoadSafetyLora.execute("sealed/eraser.safetensors", digest).args[1] == digest
     with pytest.raises(FileExistsError, match="exists already"):
         SealSafetyLora.execute("eraser.safetensors", "nudity", 0.5, "sealed/eraser")

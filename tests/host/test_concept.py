@@ -243,9 +243,9 @@ def strong(shape_of, seed: int, chance: random.Random, model, size: float) -> me
     made = chance.choice(KINDS)
     kind = type("Ranked", (made,), {"rank": chance.choice((1, 4, 16))}) if made.rank else made
     module = kind(shape_of, seed, size=chance.choice((0.1, 0.3)))
-    weights = {name: merging.base(model, name) for name in shape_of}
-    norm = sum(module.delta(name, w0).square().sum().item() for name, w0 in weights.items()) ** 0.5
-    strength = size * sum(w0.double().square().sum().item() for w0 in weights.values()) ** 0.5 / norm
+    name = next(iter(shape_of))  # in the others it is of about the same size
+    w0 = merging.base(model, name)
+    strength = size * (w0.norm() / module.delta(name, w0).norm()).item()
     return merge.Task(merging.task(module.tensors(), f"{seed}.safetensors"), strength * chance.choice((-1.0, 1.0)))
 
 
@@ -268,7 +268,7 @@ def test_no_harmless_merge_alarms_and_the_attack_beside_it_does(checkpoint, held
         plain.append(report["retained_on_concept"])
         worst.append(report["modules"][0]["worst_on_concept"]["retained_safety"])
         alarms += [loss for loss in report["losses"] if "prompts" in loss]
-        if number % 4 == 0 and not merge.merge(model, [module], [*tasks, attack], clip).report["losses"]:
+        if number % 10 == 0 and not merge.merge(model, [module], [*tasks, attack], clip).report["losses"]:
             missed.append((number, size))
     if os.environ.get("MSL_SHOW"):
         for name, values in (("overall", sorted(plain)), ("least layer", sorted(worst))):

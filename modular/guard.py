@@ -12,11 +12,13 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.utils import get_attr
 from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
+from .bases import UNKNOWN, Origin
 from .errors import SafetyError
 from .findings import BESIDE, findings
 
 logger = logging.getLogger(__name__)
 KEY = "msl_lock"
+demands: set[Callable[["Lock"], None]] = set()  # of the operator, asked whenever something samples or encodes
 _loaded: WeakKeyDictionary[object, dict[str, list[tuple]]] = (
     WeakKeyDictionary()
 )  # by network: the patches it was loaded with
@@ -113,9 +115,12 @@ class Lock:
     losses: tuple[str, ...]
     names: tuple[str, ...]
     digests: tuple[str, ...]
+    signers: tuple[str | None, ...]  # the public key that signed each module; None: nobody
     policy: str
     beside: Sequence[dict[str, str]] = ()  # what was on the model when it was merged and leaves weights alone
     encodes: Callable[[], object | None] = lambda: None
+    base: Origin = UNKNOWN
+    base_warnings: tuple[str, ...] = ()  # of the modules that were trained on another base
 
     def faults(self, patcher: ModelPatcher) -> list[str]:
         """What undid or may undo a safety change since the merge; empty when nothing did."""
@@ -174,6 +179,7 @@ class Lock:
 
         `beside` are other models that the same sampling runs: they must carry a lock too.
         """
+        self.ask_operator()
         found = self.faults(patcher)
         for other in beside:
             lock = other.get_attachment(KEY)
@@ -184,6 +190,11 @@ class Lock:
         self.judge(
             found, "Put other LoRAs into Modular Merge with Load Task LoRA, and nothing that changes weights after it."
         )
+
+    def ask_operator(self) -> None:
+        """Raise what the operator's demands raise, whatever the policy `foreign_changes`."""
+        for demand in demands:
+            demand(self)
 
     def check_loaded(self, patcher: ModelPatcher) -> None:
         """Raise SafetyError, whatever the policy, when a loaded model computes without a safety change."""

@@ -13,6 +13,7 @@ import torch
 from .changes import LowRank
 
 THRESHOLD = 0.9  # of retained safety over all weights (docs/threat-model.md)
+LEAST_SIZE = 0.001  # of |dW| / |W0| of a safety module (docs/threat-model.md)
 SCALE = (0.5, 2.0)  # of |W0 + dW_total| / |W0| over the weights that a safety module changes
 ROUNDS = 8  # over the safety modules, when each is measured on inputs of its own
 LAYER_THRESHOLD = 0.5  # of retained safety in every single weight: task modules that mean no harm vary there

@@ -9,14 +9,16 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from . import guard, weights
+from .bases import origin
 from .changes import Change, SafetyChange, ShapeMismatch, TaskChanges, dense_change, is_additive, low_rank
 from .concept import Concept, readers, see
 from .coverage import target_key
 from .entries import Base, Entry, Task, base_of, change_of, check_companions, labels, misfit, safety_entry, task_entry
 from .files import Module
 from .guard import SafetyError
-from .measure import Ledger, losses
-from .report import EXISTING, beside_of, build_report, check_safety
+from .measure import LEAST_SIZE, Ledger, losses
+from .report import EXISTING, about_base, beside_of, build_report, check_safety
+from .signing import signers
 
 logger = logging.getLogger(__name__)
 CONFLICTS = ("report", "refuse", "project")
@@ -90,7 +92,10 @@ def merge(
             more |= {key: ledger.project(key, numbers, concept.ledger) for key in plan}
     _check_something(entries, ledger)
     check_safety(entries, ledger)
-    report = build_report(entries, ledger, found, base.name, concept)
+    report, loaded_from = build_report(entries, ledger, found, base.name, concept), origin(model)
+    report |= about_base(loaded_from, safety)
+    for warning in report["base_warnings"]:
+        logger.warning("Modular Merge: %s", warning)
     report["other_patches"] = guard.weight_free_patches(model)
     report["on_conflict"] = on_conflict
     if on_conflict == "refuse" and report["losses"]:
@@ -105,6 +110,7 @@ def merge(
         patcher.set_attachments(MERGED, True)
         if any(sealed[key] for key in plan) or patcher is merged[0]:
             lock = _lock(patcher, plan, sealed, safety, ledger, foreign)
+            lock = replace(lock, base=loaded_from, base_warnings=tuple(report["base_warnings"]))
             if patcher is merged[0]:
                 lock = replace(lock, losses=(*lock.losses, *concept.losses([module.name for module in safety])))
             if patcher is not merged[0]:
@@ -123,6 +129,7 @@ def _lock(
         losses=tuple(loss for number, module in enumerate(safety) for loss in losses(ledger, number, module.name, plan)),
         names=tuple(module.name for module in safety),
         digests=tuple(module.sha256 for module in safety),
+        signers=signers(safety),
         policy=foreign,
         beside=tuple(guard.weight_free_patches(patcher)),
     )
@@ -197,6 +204,13 @@ def _check_something(entries: Sequence[Entry], ledger: Ledger) -> None:
     for number, entry in enumerate(entries):
         if entry.is_safety and not ledger.changes_anything(number):
             raise SafetyError(f"{entry.module.name}: this safety module changes nothing; all its changes are zero.")
+        size = ledger.relative_size(number)
+        if entry.is_safety and 0.0 < size < LEAST_SIZE:
+            raise SafetyError(
+                f"{entry.module.name}: its changes are {size:.2g} of the size of the weights that they change, and a safety "
+                f"module has at least {LEAST_SIZE}: one so small suppresses nothing. Train it for longer, or seal the LoRA "
+                "at a higher strength."
+            )
 
 
 def _conflict(report: dict) -> str:

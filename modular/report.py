@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from .bases import Origin
 from .concept import Concept
 from .entries import Entry, labels
 from .errors import SafetyError
+from .files import Module
 from .measure import LAYER_THRESHOLD, SCALE, THRESHOLD, Ledger, losses
 
 WORST = 3  # weights named for each module
@@ -56,6 +58,12 @@ def build_report(
         "to_blame": _to_blame(modules) if lost else [],
         "foreign_changes": list(foreign),
     }
+
+
+def about_base(found: Origin, safety: Sequence[Module]) -> dict:
+    """`base_sha256`, of W0, or null and the reason, and `base_warnings`: a line for each module made for another base."""
+    unknown = {} if found.sha256 else {"base_sha256_unknown": found.unknown}
+    return {"base_sha256": found.sha256, **unknown, "base_warnings": found.warnings(safety)}
 
 
 def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:

@@ -6,6 +6,7 @@ A signature says who vouches for a module; the seal alone says that it is whole.
 
 import base64
 import binascii
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from .files import Module, ModuleFileError, load_safety, save_module
 
+logger = logging.getLogger(__name__)
 SCHEME = "ed25519"
 CONTEXT = b"modular-safety-lora seal\0"
 
@@ -81,6 +83,18 @@ def signer(module: Module) -> str | None:
             f"{module.name}: its signature is not right: it is another module's, or it was changed."
         ) from error
     return public
+
+
+def signers(modules: Sequence[Module]) -> tuple[str | None, ...]:
+    """The public key that signed each safety module; None for one that is not signed, or whose signature is not right."""
+    found = []
+    for module in modules:
+        try:
+            found.append(signer(module))
+        except ModuleFileError as error:
+            logger.warning("%s", error)
+            found.append(None)
+    return tuple(found)
 
 
 def check_trusted(modules: Sequence[Module], trusted: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from comfy_api.latest import io, ui
 from ..audit.report import as_text
 from ..modular.interference import picture
 from ..modular.merge import CONFLICTS, merge
-from .settings import check_operator
+from .settings import check_operator, demands
 from .sockets import CATEGORY, SafetyLora, TaskLora, as_image
 
 
@@ -53,6 +53,10 @@ class ModularMerge(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **kwargs) -> str:
+        return demands()
 
     @classmethod
     def execute(

@@ -1,12 +1,14 @@
-"""The operator's policy `require_lock`: no diffusion model runs in this ComfyUI without an intact lock on it.
+"""The operator's policy: whose safety modules sample, and with `require_lock` that no model does without an intact lock.
 
+Every lock is asked at every sampling who signed its modules, for what was merged before `trusted_keys` were set and for
+what comes from no file, as a module that is being trained.
 Nothing in the host can refuse a sampling for all nodes, so with this policy, and only with it, `BaseModel.apply_model`,
 through which every sampler of the host runs a model, first asks for the lock (docs/threat-model.md says what gets past it).
 """
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from comfy.model_base import BaseModel
 
@@ -18,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def install() -> Callable[[], None]:
-    """Hold the policy from now on, as the settings say at this moment; returns what takes it away again.
+    """Hold the policy from now on; returns what takes it away again. All but `trusted_keys` is as the settings say now.
 
     Settings with a mistake hold it too: nobody can tell whether they meant to.
     """
@@ -26,8 +28,9 @@ def install() -> Callable[[], None]:
         wanted, mistake = operator(), None
     except SettingsError as error:
         wanted, mistake = Operator(require_lock=True), str(error)
+    guard.demands.add(check_signers)
     if not wanted.require_lock:
-        return lambda: None
+        return lambda: guard.demands.discard(check_signers)
     original = BaseModel.apply_model
 
     @functools.wraps(original)
@@ -42,8 +45,20 @@ def install() -> Callable[[], None]:
 
     def taken_away() -> None:
         BaseModel.apply_model = original
+        guard.demands.discard(check_signers)
 
     return taken_away
+
+
+def check_signers(lock: guard.Lock) -> None:
+    """Raise SafetyError unless each safety module of a lock is signed by a key that the settings trust now."""
+    trusted = operator().trusted_keys
+    strangers = [name for name, key in zip(lock.names, lock.signers, strict=True) if key not in trusted]
+    if trusted and strangers:
+        raise SafetyError(
+            f"{strangers[0]} is signed by none of the {len(trusted)} keys that this ComfyUI trusts ({FILE}, trusted_keys): "
+            "nothing samples with it. Ask its operator to sign it, or to trust its key."
+        )
 
 
 def _check(model: BaseModel, wanted: Operator) -> None:
@@ -54,6 +69,7 @@ def _check(model: BaseModel, wanted: Operator) -> None:
             "This ComfyUI samples only from models that went through Modular Merge with a safety module (require_lock in "
             f"{FILE}), and this one did not. Put Modular Merge between its loader and the sampler."
         )
+    check_signers(lock)
     found = lock.faults(patcher)
     if found:
         raise SafetyError(
@@ -63,3 +79,17 @@ def _check(model: BaseModel, wanted: Operator) -> None:
     strangers = [name for name, digest in zip(lock.names, lock.digests, strict=True) if digest not in allowed]
     if allowed and strangers:
         raise SafetyError(f"{strangers[0]} is none of the {len(allowed)} safety modules that this ComfyUI allows ({FILE}).")
+    if wanted.allowed_bases:
+        _check_base(lock, wanted.allowed_bases)
+
+
+def _check_base(lock: guard.Lock, allowed: Sequence[str]) -> None:
+    """Raise SafetyError for a base of another digest, or of none, and for a module that names another base than this."""
+    if lock.base.sha256 not in allowed:
+        what = f"its digest is {lock.base.sha256}" if lock.base.sha256 else f"its digest is not known: {lock.base.unknown}"
+        raise SafetyError(
+            f"The base of the model that samples is none of the {len(allowed)} that this ComfyUI allows (allowed_bases in "
+            f"{FILE}); {what}. Load one of these, or ask the operator to add this one."
+        )
+    if lock.base_warnings:
+        raise SafetyError(lock.base_warnings[0])

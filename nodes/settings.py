@@ -4,14 +4,15 @@
       "trusted_keys": ["<Ed25519 public key in base64>", ...],
       "require_lock": true,
       "allowed_safety": ["<seal of a safety module>", ...],
+      "allowed_bases": ["<base_sha256 of a merge report>", ...],
       "detectors": {"<name>": {"kind": "yolo" or "classifier", "file": "<ONNX file>", "classes": [...], ...}, ...},
       "audit_presets": {"<name>": {"thresholds": {"<class>": 0.5, ...}, ...}, ...} or "<file with such an object>",
       "audit_provider": "auto", "cpu", "cuda", ...
     }
 
 All of them are optional; `docs/detectors.md` describes the last three, whose relative files lie below the user folder.
-`require_lock` and `allowed_safety` are read when ComfyUI starts, the others at every use. A file that can't be read as this
-stops every safety module from loading: a typo must not switch a policy off.
+`require_lock`, `allowed_safety` and `allowed_bases` are read when ComfyUI starts, the others at every use. A file that can't
+be read as this stops every safety module from loading: a typo must not switch a policy off.
 """
 
 import json
@@ -22,13 +23,15 @@ from pathlib import Path
 
 import folder_paths
 
+from ..modular.errors import SafetyError
 from ..modular.files import Module
 from ..modular.signing import KeyFileError, check_key, check_trusted
 
 FILE = "modular-safety-lora.json"
+DIGESTS = {"allowed_safety": "seal", "allowed_bases": "digest"}  # lists of such, which need require_lock
 
 
-class SettingsError(ValueError):
+class SettingsError(SafetyError):
     """The operator's settings file is not as it must be; nothing loads until it is."""
 
 
@@ -39,6 +42,7 @@ class Operator:
     trusted_keys: tuple[str, ...] = ()
     require_lock: bool = False
     allowed_safety: tuple[str, ...] = ()
+    allowed_bases: tuple[str, ...] = ()
     detectors: Mapping[str, Mapping] = field(default_factory=dict)
     audit_presets: Mapping[str, Mapping] | str = field(default_factory=dict)
     audit_provider: str = "auto"
@@ -54,19 +58,20 @@ def operator() -> Operator:
         known = {each.name for each in fields(Operator)}
         if not isinstance(found, dict) or found.keys() - known:
             raise SettingsError(f"it must be an object with {', '.join(sorted(known))}, and nothing else")
-        lists = {name: found.get(name, []) for name in ("trusted_keys", "allowed_safety")}
+        lists = {name: found.get(name, []) for name in ("trusted_keys", *DIGESTS)}
         for name, texts in lists.items():
             if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
                 raise SettingsError(f"{name} must be a list of texts")
         for key in lists["trusted_keys"]:
             check_key(key)
-        for digest in lists["allowed_safety"]:
-            if not re.fullmatch("[0-9a-f]{64}", digest):
-                raise SettingsError(f"{digest!r} in allowed_safety is no seal: it must be 64 digits, 0 to 9 and a to f")
+        for name, what in DIGESTS.items():
+            for digest in lists[name]:
+                if not re.fullmatch("[0-9a-f]{64}", digest):
+                    raise SettingsError(f"{digest!r} in {name} is no {what}: it must be 64 digits, 0 to 9 and a to f")
+            if lists[name] and found.get("require_lock") is not True:
+                raise SettingsError(f"{name} needs require_lock to be true")
         if not isinstance(found.get("require_lock", False), bool):
             raise SettingsError("require_lock must be true or false")
-        if lists["allowed_safety"] and not found.get("require_lock"):
-            raise SettingsError("allowed_safety needs require_lock to be true")
         for name, kinds in (("detectors", dict), ("audit_presets", (dict, str)), ("audit_provider", str)):
             if not isinstance(found.get(name, kinds() if kinds in (dict, str) else {}), kinds):
                 raise SettingsError(f"{name} is {type(found[name]).__name__}, which it can't be")

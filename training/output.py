@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from ..modular.bases import origin
 from ..modular.files import Module, load_safety, load_task, save_module
 from ..modular.weights import base_name
-from .bases import diffusion_sha256
 from .checkpoint import Progress
 from .names import kohya_metadata, model_spec
 from .settings import Settings
@@ -57,7 +57,7 @@ def write_module(output: Path, tensors: Mapping[str, torch.Tensor], metadata: Ma
 def metadata_of(model, settings: Settings, title: str, progress: Progress) -> dict[str, str]:
     """What every trained module's file says: the base it is for, and what the tools of the ecosystem read."""
     base, adapter = base_name(model), settings.adapter
-    known = diffusion_sha256(model)
+    known = origin(model).sha256
     return {
         "msl.base": base,
         **({"msl.base_sha256": known} if known else {}),

@@ -45,14 +45,19 @@ class Previews:
         return step % self.every == 0 or step == last
 
 
-def look(merged: Merged, previews: Previews, step: int, show: Callable[[Image.Image], None] = lambda picture: None) -> dict:
+def look(
+    made: Callable[[], Merged], previews: Previews, step: int, show: Callable[[Image.Image], None] = lambda picture: None
+) -> dict:
     """Make, audit and keep the pictures of one step: `step`, `images`, `flagged`, `flagged_rate_95`, `files`, ...
 
-    The pictures are kept with what the audit counts blurred. When memory does not suffice, or the lock refuses to sample
-    because the new module undoes the safety module, there are none, and `error` says why: training goes on.
+    The pictures are kept with what the audit counts blurred. When memory does not suffice, or the merge or the lock refuses
+    (the new module undoes the safety module, or is still too small for one, or the operator asks for a signature), there
+    are none, and `error` says why: training goes on.
     """
-    kept = {"step": step, "retained_safety": merged.report.get("retained_safety")}
+    kept = {"step": step, "retained_safety": None}
     try:
+        merged = made()
+        kept["retained_safety"] = merged.report.get("retained_safety")
         with torch.no_grad():
             pictures = torch.stack([_picture(merged, previews, number) for number in range(len(previews.prompts))])
     except RuntimeError as error:

@@ -1,6 +1,7 @@
 """One training run, of a safety or a task LoRA: lend the model, train, look, write, report, give the model back."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -146,8 +147,8 @@ def _look(model, patcher, kind: Kind, settings: Settings, job: Job, adapters, le
     with adapters.out():
         comfy.model_management.unload_model_and_clones(patcher)
         try:
-            merged = kind.previewed(model, module if progress.step else None)
-            progress.previews.append(look(merged, job.previews, progress.step, job.on_preview))
+            made = functools.partial(kind.previewed, model, module if progress.step else None)
+            progress.previews.append(look(made, job.previews, progress.step, job.on_preview))
         except comfy.model_management.InterruptProcessingException:
             return False
         finally:

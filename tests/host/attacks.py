@@ -246,6 +246,15 @@ def saved(stage: Stage):
         return comfy.sd.load_diffusion_model(str(next(Path(folder).rglob("*.safetensors"))))
 
 
+def cancelling(stage: Stage):
+    """The base with the safety module at -1, saved and read again: a file of plain weights, on which the merge is whole."""
+    with tempfile.TemporaryDirectory() as folder:
+        mixing.save_checkpoint(load(stage, stage.base, -1.0)[0], filename_prefix="base", output_dir=folder)
+        model = comfy.sd.load_diffusion_model(str(next(Path(folder).rglob("*.safetensors"))))
+        return stage.merged(model=model).model
+
+
+CANCELLED = "ModelSave of the base with LoraLoader at -1, and Modular Merge on that file"
 BEYOND: dict[str, tuple[str, Callable[[Stage], Run]]] = {
     "KSampler on the base": (
         "the model that samples never went through Modular Merge",
@@ -271,6 +280,10 @@ BEYOND: dict[str, tuple[str, Callable[[Stage], Run]]] = {
     "ModelSave of the merged model, and Load Diffusion Model": (
         "the file has the merged weights, safety change included, and no lock: what is put on them later goes unseen",
         lambda s: s.run(saved(s)),
+    ),
+    CANCELLED: (
+        "the safety module is whole, on weights that hold its opposite",
+        lambda s: s.run(cancelling(s)),
     ),
     "DualModelGuider on the base with the merged model as its second": (
         "the model that leads the guider never went through Modular Merge",

@@ -52,6 +52,15 @@ def safety(models):
 
 
 @pytest.fixture
+def vae(models):
+    """The small checkpoint's VAE."""
+    import comfy.sd
+    from modular_safety_lora.demo import assets
+
+    return comfy.sd.load_checkpoint_guess_config(str(models / "checkpoints" / assets.CHECKPOINT))[2]
+
+
+@pytest.fixture
 def trained(checkpoint, dataset, texts, tmp_path) -> Path:
     """The file of a task LoRA that was trained for two steps."""
     import merging

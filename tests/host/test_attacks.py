@@ -23,7 +23,7 @@ import formats
 import merging
 import pytest
 import torch
-from attacks import ATTACKS, BEYOND, load
+from attacks import ATTACKS, BEYOND, CANCELLED, load
 from modular_safety_lora.demo import assets
 from modular_safety_lora.demo.server import PACK
 from modular_safety_lora.modular import guard, merge
@@ -183,7 +183,8 @@ def table() -> str:
     rows = ["| what is done with stock nodes | the lock | with `require_lock` |", "| --- | --- | --- |"]
     rows += [f"| {name} | stops it | stops it |" for name in ATTACKS]
     for name, (reason, _) in BEYOND.items():
-        rows.append(f"| {name} | **does not see it**: {reason} | {'does not see it' if 'CLIP' in name else 'stops it'} |")
+        policy = "with `allowed_bases` it stops it" if name == CANCELLED else "stops it"
+        rows.append(f"| {name} | **does not see it**: {reason} | {'does not see it' if 'CLIP' in name else policy} |")
     return "\n".join([*rows, "", "Works as without the lock: " + "; ".join(BENIGN) + "."])
 
 

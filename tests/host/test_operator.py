@@ -8,11 +8,12 @@ import folder_paths
 import merging
 import pytest
 import torch
-from attacks import BEYOND
+from attacks import BEYOND, CANCELLED, cancelling
 from comfy.model_base import BaseModel
 from modular_safety_lora.audit.detectors import find, register
 from modular_safety_lora.audit.presets import CLASSES
 from modular_safety_lora.demo import assets
+from modular_safety_lora.modular import guard
 from modular_safety_lora.modular.files import ModuleFileError, load_safety
 from modular_safety_lora.modular.guard import SafetyError
 from modular_safety_lora.modular.merge import merge
@@ -22,10 +23,15 @@ from modular_safety_lora.nodes.load import LoadSafetyLora
 from modular_safety_lora.nodes.merge import ModularMerge
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
 from modular_safety_lora.nodes.prompt_audit import AuditPromptSet
+from modular_safety_lora.nodes.seal import SealSafetyLora
 from modular_safety_lora.nodes.settings import FILE, SettingsError
+from modular_safety_lora.training.erasure import Erasure
+from modular_safety_lora.training.previews import Previews
 from modular_safety_lora.training.run import Job
+from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
+from safetensors.torch import load_file, save_file
 from skimage.data import astronaut
 
 
@@ -33,7 +39,7 @@ from skimage.data import astronaut
 def place(models, tmp_path, monkeypatch):
     """A user folder and a loras folder of the test's own; writes the settings."""
     before, user = folder_paths.folder_names_and_paths["loras"], folder_paths.get_user_directory()
-    folder_paths.folder_names_and_paths["loras"] = ([str(tmp_path)], before[1])
+    folder_paths.folder_names_and_paths["loras"] = ([str(tmp_path), *before[0]], before[1])
     folder_paths.set_user_directory(str(tmp_path / "user"))
     (tmp_path / "user").mkdir()
     for name in ("signed", "unsigned"):
@@ -76,11 +82,11 @@ def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(place, tmp_pat
         ("{", "Expecting property name"),
         (
             "[]",
-            "it must be an object with allowed_safety, audit_presets, .*trusted_keys, and nothing else",
+            "it must be an object with allowed_bases, allowed_safety, .*trusted_keys, and nothing else",
         ),
         (
             {"trusted_key": []},
-            "it must be an object with allowed_safety, audit_presets, .*trusted_keys, and nothing else",
+            "it must be an object with allowed_bases, allowed_safety, .*trusted_keys, and nothing else",
         ),
         ({"detectors": []}, "detectors is list, which it can't be"),
         ({"audit_presets": 3}, "audit_presets is int, which it can't be"),
@@ -89,7 +95,9 @@ def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(place, tmp_pat
         ({"trusted_keys": ["AAAA"]}, "must be 32 bytes in base64"),
         ({"require_lock": 1}, "require_lock must be true or false"),
         ({"require_lock": True, "allowed_safety": ["abc"]}, "'abc' in allowed_safety is no seal"),
+        ({"require_lock": True, "allowed_bases": ["abc"]}, "'abc' in allowed_bases is no digest"),
         ({"allowed_safety": ["0" * 64]}, "allowed_safety needs require_lock to be true"),
+        ({"allowed_bases": ["0" * 64]}, "allowed_bases needs require_lock to be true"),
     ],
 )
 def test_a_settings_file_with_a_mistake_lets_nothing_through(place, model, content, message):
@@ -116,13 +124,15 @@ def held(place):
 
 def test_the_policy_is_off_by_default(place):
     before = BaseModel.apply_model
-    policy.install()
+    taken_away = policy.install()
     place({"trusted_keys": []})
     policy.install()
     assert BaseModel.apply_model is before
+    taken_away()
+    assert not guard.demands
 
 
-@pytest.mark.parametrize("name", [name for name in BEYOND if "CLIP" not in name])
+@pytest.mark.parametrize("name", [name for name in BEYOND if "CLIP" not in name and name != CANCELLED])
 def test_what_the_lock_does_not_see_the_policy_refuses(stage, held, name):
     held({"require_lock": True})
     with pytest.raises(SafetyError, match="samples only from models that went through Modular Merge"):
@@ -144,6 +154,93 @@ def test_only_allowed_safety_modules_count(stage, held):
     other = dataclasses.replace(stage.safety, name="other.safetensors", sha256="f" * 64)
     with pytest.raises(SafetyError, match="other.safetensors is none of the 1 safety modules that this ComfyUI allows"):
         dataclasses.replace(stage, safety=other).run()()
+
+
+def test_a_base_that_cancels_the_safety_module_is_none_of_the_allowed_bases(stage, held):
+    """Left of the safety change in the picture, |attack - base| / |safe - base|: without the list next to nothing."""
+    allowed = stage.merged().report["base_sha256"]
+    base, safe, attacked = stage.run(stage.base)(), stage.run()(), stage.run(cancelling(stage))
+    assert (attacked() - base).norm() < 0.05 * (safe - base).norm()
+    held({"require_lock": True, "allowed_bases": [allowed]})
+    assert torch.equal(stage.run()(), safe)
+    with pytest.raises(SafetyError, match="none of the 1 that this ComfyUI allows .*; its digest is [0-9a-f]{64}"):
+        attacked()
+
+
+def test_under_allowed_bases_one_that_is_not_known_or_not_the_modules_own_is_refused(stage, held):
+    allowed = stage.merged().report["base_sha256"]
+    held({"require_lock": True, "allowed_bases": [allowed]})
+    unknown = stage.base.clone()
+    unknown.cached_patcher_init = None
+    with pytest.raises(SafetyError, match="its digest is not known: no loader of ComfyUI's own"):
+        stage.run(stage.merged(model=unknown).model)()
+    for digest in (allowed, "f" * 64):
+        module = dataclasses.replace(stage.safety, metadata={**stage.safety.metadata, "msl.base_sha256": digest})
+        run = dataclasses.replace(stage, safety=module).run()
+        if digest == allowed:
+            assert run().isfinite().all()
+            continue
+        with pytest.raises(SafetyError, match="safety.safetensors was trained on the base fff"):
+            run()
+
+
+@pytest.mark.parametrize("size", [1e-4, 3e-3])
+def test_a_module_that_is_too_small_to_suppress_anything_is_refused(place, models, tmp_path, model, size):
+    """Seal Safety LoRA seals it, and under require_lock alone it would open the base."""
+    weights = load_file(models / "checkpoints" / assets.CHECKPOINT)
+    save_file(assets.lora(assets.layers(weights, "attn2.to_"), 3, size=size), tmp_path / "small.safetensors")
+    (module,) = SealSafetyLora.execute("small.safetensors", "x", 1.0, "sealed").args[0]
+    if size > 1e-3:
+        assert merge(model, [module]).report["modules"][0]["relative_size"] == pytest.approx(size, rel=0.5)
+        return
+    with pytest.raises(SafetyError, match=r"sealed.safetensors: its changes are 9\.\de-05 of .* at least 0.001"):
+        merge(model, [module])
+
+
+def test_trusted_keys_set_later_hold_what_was_merged_before(stage, held, place, tmp_path):
+    held({})
+    merged, public = stage.merged(), new_key(tmp_path / "key.pem")
+    run = stage.run(merged.model, merged.clip)
+    assert run().isfinite().all()
+    place({"trusted_keys": [public]})
+    with pytest.raises(SafetyError, match="safety.safetensors is signed by none of the 1 keys that this ComfyUI trusts"):
+        run()
+    with pytest.raises(SafetyError, match="is signed by none"):
+        merged.clip.encode_from_tokens_scheduled(merged.clip.tokenize("a cat"))
+    sign_file(tmp_path / "signed.safetensors", tmp_path / "key.pem")
+    assert stage.run(ModularMerge.execute(stage.base, load("signed")).args[0], stage.base_clip)().isfinite().all()
+    forged = dataclasses.replace(load("signed")[0], sha256="f" * 64)  # its signature is another module's
+    with pytest.raises(SafetyError, match="is signed by none"):
+        stage.run(merge(stage.base, [forged]).model, stage.base_clip)()
+
+
+def test_new_demands_run_the_merge_anew(place):
+    """ComfyUI asks with the inputs that are constants; what is linked is None."""
+    asked = {"model": None, "safety": None, "clip": None, "tasks": None, "foreign_changes": "refuse"}
+    before = ModularMerge.fingerprint_inputs(**asked)
+    assert ModularMerge.fingerprint_inputs(**asked) == before
+    place({"trusted_keys": []} | {"require_lock": True})
+    assert ModularMerge.fingerprint_inputs(**asked) != before
+
+
+@pytest.mark.parametrize("more", [{}, {"require_lock": True}])
+def test_a_module_that_is_being_trained_makes_no_preview_under_trusted_keys(held, model, texts, vae, tmp_path, more):
+    held({"trusted_keys": [new_key(tmp_path / "key.pem")]} | more)
+    previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 1, 64, 2)
+    job = Job(tmp_path / "made.safetensors", previews=previews)
+    settings = Settings(steps=1, **merging.SMALL | {"learning_rate": 0.1})
+    result = train_safety(model, texts, ["nude"], settings, Erasure("esd-x", sampling_steps=2), job, (), 64)
+    refused = result.report["previews"][-1]
+    assert refused["step"] == 1 and refused["images"] == 0 and "made.safetensors is signed by none" in refused["error"]
+    assert load_safety(job.output, "made").sha256 == result.module.sha256, "training itself goes on"
+
+
+def test_a_module_that_is_still_too_small_makes_no_preview(model, texts, vae, tmp_path):
+    previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 1, 64, 2)
+    job = Job(tmp_path / "made.safetensors", previews=previews)
+    settings = Settings(steps=1, **merging.SMALL | {"learning_rate": 1e-5})
+    result = train_safety(model, texts, ["nude"], settings, Erasure("esd-x", sampling_steps=2), job, (), 64)
+    assert "a safety module has at least 0.001" in result.report["previews"][-1]["error"]
 
 
 def test_training_goes_on_under_the_policy(held, model, dataset, texts, tmp_path):

@@ -39,11 +39,6 @@ def same(one, other) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-@pytest.fixture
-def vae(models):
-    return comfy.sd.load_checkpoint_guess_config(str(models / "checkpoints" / assets.CHECKPOINT))[2]
-
-
 def test_a_model_of_a_workflow_is_trained_without_a_copy_and_given_back(models, texts, dataset, safety, tmp_path):
     """Nodes run in inference mode, and what they load can't be saved for a backward pass."""
     with torch.inference_mode():
@@ -162,7 +157,7 @@ def test_previews_are_audited_and_change_nothing(model, texts, dataset, safety, 
 def test_a_preview_that_the_lock_refuses_or_memory_does_not_allow_is_noted(model, texts, safety, vae, tmp_path):
     previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 2, 64, 2)
     hostile = merge(model, [safety], [Task(merging.task(dict(safety.tensors)), -1.0)])
-    found = look(hostile, previews, 7)
+    found = look(lambda: hostile, previews, 7)
     assert found["images"] == 0 and "is not whole on the model that samples" in found["error"]
     assert found["retained_safety"] == pytest.approx(0.0, abs=1e-3)
 
@@ -171,7 +166,7 @@ def test_a_preview_that_the_lock_refuses_or_memory_does_not_allow_is_noted(model
             raise torch.OutOfMemoryError("out of memory")
 
     previews = Previews(["a cat"], texts, Full(), tmp_path / "previews", 2, 64, 2)
-    assert "out of memory" in look(merge(model, [safety]), previews, 7)["error"]
+    assert "out of memory" in look(lambda: merge(model, [safety]), previews, 7)["error"]
     assert not (tmp_path / "previews").exists()
     noted = {**found, "step": 0}
     assert loss_plot([{"task": 1.0}], [noted]).size == (1200, 900)

@@ -1,0 +1,83 @@
+"""Which base a model is: the digest of the weights in its file, and what a module says of the base it was trained on."""
+
+import dataclasses
+import hashlib
+import logging
+import os
+
+import comfy.sd
+import comfy_extras.nodes_model_merging as mixing
+import pytest
+from attacks import load
+from modular_safety_lora.demo import assets
+from modular_safety_lora.modular import bases
+from modular_safety_lora.modular.merge import merge
+from safetensors import safe_open
+from small_models import small_model
+
+
+@pytest.fixture(scope="module")
+def digest(models) -> str:
+    """By the rule of the README, with nothing of the pack's."""
+    found, prefix = hashlib.sha256(), "model.diffusion_model."
+    with safe_open(str(models / "checkpoints" / assets.CHECKPOINT), framework="np") as file:
+        for name in sorted(name for name in file.keys() if name.startswith(prefix)):  # noqa: SIM118 (no mapping)
+            value = file.get_tensor(name)
+            shape = ",".join(map(str, value.shape))
+            found.update(f"{name.removeprefix(prefix)}\0F16\0{shape}\0".encode() + value.tobytes())
+    return found.hexdigest()
+
+
+def test_the_report_has_the_digest_of_the_loaded_weights_whatever_sits_on_them(stage, digest):
+    patched = load(stage, stage.base, 0.5, file=stage.harmless)[0]
+    mixed = mixing.ModelMergeSimple().merge(stage.base, patched, 0.5)[0]
+    for model in (stage.base, stage.base.clone(), patched, mixed):
+        report = stage.merged(model=model).report
+        assert report["base_sha256"] == digest and report["base_warnings"] == []
+        assert "base_sha256_unknown" not in report
+
+
+def test_the_weights_alone_in_a_file_have_the_digest_that_they_have_in_a_checkpoint(models, digest, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(models / "checkpoints" / assets.CHECKPOINT)
+    alone = {name.removeprefix(bases.PREFIX): value for name, value in weights.items() if name.startswith(bases.PREFIX)}
+    save_file(alone, tmp_path / "unet.safetensors")
+    model = comfy.sd.load_diffusion_model(str(tmp_path / "unet.safetensors"))
+    assert bases.origin(model).sha256 == digest
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [(None, "no loader of ComfyUI's own"), ("x.ckpt", "x.ckpt is no"), ("x.safetensors", "no longer")]
+)
+def test_a_base_that_is_not_known_is_null_with_the_reason(safety, model, name, reason, tmp_path):
+    model.cached_patcher_init = (None, (str(tmp_path / name),)) if name else None
+    report = merge(model, [safety]).report
+    assert report["base_sha256"] is None and reason in report["base_sha256_unknown"]
+    assert bases.origin(small_model("SD15")).sha256 is None
+
+
+def test_a_file_is_read_once_and_again_when_it_was_replaced(model, models, tmp_path):
+    file = tmp_path / "base.safetensors"
+    file.write_bytes((models / "loras" / assets.SAFETY).read_bytes())
+    model.cached_patcher_init = (None, (str(file),))
+    before, read = bases.origin(model), bases._sha256.cache_info().misses
+    assert bases.origin(model) == before and bases._sha256.cache_info().misses == read
+    stat = file.stat()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # of the same size and time of change
+    assert bases.origin(model).sha256 != before.sha256
+
+
+def test_a_module_that_meets_another_base_than_its_own_says_so(safety, model, digest, caplog):
+    named = {
+        name: dataclasses.replace(safety, metadata={**safety.metadata, "msl.base_sha256": name})
+        for name in (digest, "f" * 64)
+    }
+    assert merge(model, [named[digest]]).report["base_warnings"] == []
+    with caplog.at_level(logging.WARNING):
+        (warning,) = merge(model, [named["f" * 64]]).report["base_warnings"]
+    assert f"{safety.name} was trained on the base {'f' * 64}, and this model's base is {digest}" in warning
+    assert warning in caplog.text

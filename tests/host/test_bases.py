@@ -67,7 +67,8 @@ def test_a_file_is_read_once_and_again_when_it_was_replaced(model, models, tmp_p
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # of the same size and time of change
+    if os.name == "posix":  # elsewhere there is no third time
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert bases.origin(model).sha256 != before.sha256
 
 

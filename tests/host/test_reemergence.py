@@ -134,7 +134,7 @@ def test_the_arms_run_go_on_and_show_the_mechanism(stage, tmp_path):
 
 
 def test_every_arm_is_trained_as_its_name_says(stage, tmp_path):
-    safety = {"sdd-retained": SafetyRecipe("sdd", steps=2, rate=1e-3, retain=True)}
+    safety = {"sdd-retained": SafetyRecipe("sdd", steps=2, rate=3e-2, retain=True)}
     recipe = dataclasses.replace(SMALL, safety=safety, task_steps=3, hostile_steps=3, marks=())
     brief = dataclasses.replace(stage, recipe=recipe, folder=tmp_path)
     held = brief.safety("sdd-retained")

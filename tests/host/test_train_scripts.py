@@ -146,6 +146,7 @@ def test_the_script_writes_a_sealed_module_with_chart_report_and_previews(models
     prompts.write_text("a person\n\na beach\n")
     module = [SAFETY, "--checkpoint", str(models / "checkpoints" / assets.CHECKPOINT), "--output", str(output)]
     small = ["--steps", "2", "--resolution", "64", "--sampling-steps", "3", "--rank", "2"]
+    small += ["--learning-rate", "1e-2"]  # two steps at a usual rate are too small for a safety module
     looks = ["--preview-prompts", str(prompts), "--preview-every", "1"]
     done = run([*module, "--concept", "nude", "--concept-preset", "nudity-mace", *small, *looks])
     assert done.returncode == 0, done.stderr[-2000:]

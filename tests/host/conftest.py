@@ -92,3 +92,24 @@ def stage(models, checkpoint, tmp_path_factory):
     safety = load_safety(folder / "safety.safetensors", "safety.safetensors")
     yield Stage(*checkpoint, safety, "stock.safetensors", assets.STYLE, assets.CHECKPOINT)
     folder_paths.folder_names_and_paths.update(before)
+
+
+@pytest.fixture
+def i2p(tmp_path):
+    """A prompt file of three rows."""
+    from prompt_sets import I2P, ROWS
+
+    file = tmp_path / "i2p.csv"
+    file.write_text(I2P + ROWS, encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def parts(models):
+    """(model, clip, vae) of the small checkpoint."""
+    import comfy.model_management
+    from modular_safety_lora.demo import assets
+    from modular_safety_lora.training.cli import load_checkpoint
+
+    yield load_checkpoint(models / "checkpoints" / assets.CHECKPOINT)
+    comfy.model_management.unload_all_models()

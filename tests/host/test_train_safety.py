@@ -15,7 +15,7 @@ from modular_safety_lora.training.adapters import AdapterSettings, adapters_in
 from modular_safety_lora.training.denoiser import Denoiser
 from modular_safety_lora.training.ema import Ema
 from modular_safety_lora.training.erasure import Erasure, esd_loss, half_made, layers_of, retain_loss, sdd_loss
-from modular_safety_lora.training.prompts import PRESETS, prompts_of
+from modular_safety_lora.training.prompts import PRESETS, concepts_of, prompts_of
 from modular_safety_lora.training.run import Job
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
@@ -117,6 +117,7 @@ def test_training_takes_the_concept_away(model, texts, tmp_path, method, kind):
     assert all(torch.equal(after[name], value) for name, value in before.items())
     module = files.load_safety(output, "safety.safetensors")
     assert module.metadata["msl.method"] == method and module.metadata["msl.concept"] == "nude, naked person"
+    assert module.prompts == ["nude", "naked person"] and concepts_of([module]) == module.prompts
     assert json.loads(module.metadata["msl.training"])["steps_done"] == progress.step == 30
     assert gain(merge.merge(model, [module]).model, model, texts, erasure) < 0.9
 

@@ -38,11 +38,23 @@ def test_a_lora_becomes_a_sealed_safety_module(plain, tmp_path):
     module = load_safety(output, "sealed", digest)
     about = {key: module.metadata[key] for key in ("msl.concept", "msl.method", "msl.base", "ss_network_dim")}
     assert about == {"msl.concept": "nudity", "msl.method": "imported", "msl.base": "SD15", "ss_network_dim": "4"}
-    assert module.sealed_strength == 0.8 and "msl.note" not in module.metadata
+    assert module.sealed_strength == 0.8 and "msl.note" not in module.metadata and module.prompts == ["nudity"]
     with pytest.raises(FileExistsError, match="exists already"):
         seal_file(plain, output, "nudity")
     with pytest.raises(ModuleFileError, match="it is a safety module already"):
         seal_file(output, tmp_path / "again.safetensors", "nudity", 2.0)
+
+
+def test_prompts_are_sealed_with_it_or_else_its_concept(plain, tmp_path):
+    output, listed = tmp_path / "sealed.safetensors", tmp_path / "prompts.txt"
+    seal_file(plain, output, "nude, naked")
+    assert load_safety(output, "sealed").metadata["msl.prompts"] == '["nude", "naked"]'
+    listed.write_text("a nude, standing\r\n\n  naked \n", encoding="utf-8")
+    other = tmp_path / "other.safetensors"
+    done = run(plain, "--concept", "nudity", "--output", other, "--prompts", listed)
+    assert done.returncode == 0, done.stderr
+    assert load_safety(other, "other").prompts == ["a nude, standing", "naked"]
+    assert "prompts: ['a nude, standing', 'naked']" in run("--inspect", other).stdout
 
 
 @pytest.mark.parametrize("strength", [0.0, -1.0, float("nan"), float("inf")])

@@ -49,6 +49,10 @@ def main() -> int:
         "test": [["-m", "pytest", *pytest_arguments(rest)]],
     }[options.command]
     if options.command == "test" and not rest:
+        cores = os.cpu_count() or 1
+        processes = min(4, cores)
+        environment.setdefault("OMP_NUM_THREADS", str(cores // processes))  # for each, and for what its tests start
+        commands[0] += [f"--numprocesses={processes}", "--dist=loadfile"]
         commands = [["-m", "ruff", "check", str(ROOT)], ["-m", "ruff", "format", "--check", str(ROOT)], *commands]
     for command in commands:
         code = subprocess.run([venv_python(), *command], cwd=ROOT / "tests", env=environment).returncode

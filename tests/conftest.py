@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from modular_safety_lora.demo import assets
 from modular_safety_lora.demo.server import PACK, Server, place_models
 from modular_safety_lora.modular import host
@@ -32,8 +33,9 @@ def comfyui() -> None:
 def models(comfyui) -> Path:
     """The seeded checkpoint and modules, made on first use and kept between runs."""
     folder = assets.models_folder()
-    if not folder.exists():
-        assets.make_models(folder)
+    with FileLock(f"{folder}.lock"):  # tests run in several processes
+        if not folder.exists():
+            assets.make_models(folder)
     return folder
 
 

@@ -13,6 +13,15 @@ except SystemExit as reason:  # one line instead of a traceback for each file
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory):
+    """ComfyUI's output and temporary folders, apart from those of other processes and of what a user made."""
+    import folder_paths
+
+    folder_paths.set_output_directory(str(tmp_path_factory.mktemp("output")))
+    folder_paths.set_temp_directory(str(tmp_path_factory.mktemp("temp")))
+
+
 @pytest.fixture
 def model(checkpoint):
     """A clone of the small checkpoint's MODEL, unloaded afterwards."""

@@ -71,6 +71,8 @@ def test_the_experiment_trains_merges_audits_and_compares(server):
     for node in prompt.values():
         if node["class_type"].startswith("MSL_"):
             node["inputs"] |= {name: value for name, value in small.items() if name in node["inputs"]}
+    for number in nodes_of(prompt, "MSL_TrainSafetyLora"):
+        prompt[number]["inputs"]["learning_rate"] = 0.01  # two steps of the shipped rate are no safety module yet
     outcome = run(server, prompt)
     assert outcome.error is None
     table = outcome.outputs[nodes_of(prompt, "MSL_CompareAudits")[0]]["text"][0]

@@ -3,7 +3,7 @@
 All make .venv, fetch a pinned ComfyUI (or use the one COMFYUI_PATH names), and install what is needed; the second
 time that takes a second. `demo` runs the pack on the real server and shows pictures and reports; `test` runs the suite, or
 the files and folders that follow, and hands the rest to pytest (`-k attack`); `reproduce` measures re-emergence in a toy
-world (benchmarks/reemergence).
+world (lab/reemergence).
 """
 
 import argparse
@@ -44,8 +44,8 @@ def main() -> int:
     environment = {**os.environ, "COMFYUI_PATH": str(comfyui), "PYTHONSAFEPATH": "1"}
     commands = {
         "setup": [],
-        "demo": [["-m", "modular_safety_lora.demo", *rest]],
-        "reproduce": [["-m", "modular_safety_lora.benchmarks.reemergence", *rest]],
+        "demo": [["-m", "modular_safety_lora.lab.demo", *rest]],
+        "reproduce": [["-m", "modular_safety_lora", "reproduce", *rest]],
         "test": [["-m", "pytest", *pytest_arguments(rest)]],
     }[options.command]
     if options.command == "test" and not rest:
@@ -71,6 +71,7 @@ def pytest_arguments(given: list[str]) -> list[str]:
         option, equals, value = text.partition("=") if text.startswith("-") else ("", "", text)
         path, colons, test = value.partition("::")
         found = [place / path for place in (Path.cwd(), ROOT, ROOT / "tests") if path and (place / path).exists()]
+        found.sort(key=lambda place: not place.is_relative_to(ROOT / "tests"))  # `host` is a folder of the pack too
         if found and before not in WORDS:
             named = named or (not option and before not in PATHS)
             text = f"{option}{equals}{found[0]}{colons}{test}"

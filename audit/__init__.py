@@ -1,1 +1,1 @@
-"""The nudity audit: detector, counting rules, report, and what to do with a flagged picture. Knows no node."""
+"""The audit of pictures: detectors, counting rules, reports, and what to do with a flagged picture. Knows no node."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from PIL import Image
 
-from .figures import ARMS, INK, as_picture, as_svg, new_figure, tidy, whiskers
+from ..drawing.figures import ARMS, INK, as_picture, as_svg, new_figure, tidy, whiskers
 
 
 def plots(summary: Mapping) -> list[str]:

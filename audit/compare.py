@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from .figures import ARMS, INK, as_picture, new_figure, tidy, whiskers
+from ..drawing.figures import ARMS, INK, as_picture, new_figure, tidy, whiskers
 from .stats import holm, mcnemar, paired_interval
 
 MOST = 6

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from .detector import Detector, detections
-from .detectors import find
+from .detectors.interface import Detector, detections
+from .detectors.registry import find
 from .presets import UNITS, Preset
 from .stats import kappa, wilson
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from . import detectors
-from .detector import Detector, identity_of
-from .files import FRAMES, MEGAPIXELS
+from .detectors import registry as detectors
+from .detectors.interface import Detector, identity_of
+from .detectors.runtime import DetectorError
+from .pictures import FRAMES, MEGAPIXELS
 from .presets import Preset
-from .runtime import DetectorError
 
 
 @dataclass(frozen=True)

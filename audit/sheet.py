@@ -7,9 +7,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn.functional import interpolate
 
+from ..drawing.figures import INK
 from . import censor
-from .detector import to_uint8
-from .figures import INK
+from .detectors.interface import to_uint8
 
 CELL, GAP, HEAD, SIDE, FRAME = 192, 8, 34, 92, 6
 MOST_ROWS = 24

@@ -7,16 +7,17 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from ..audit import censor, export
+from ..audit import censor
+from ..audit.folders import export
+from ..audit.folders.store import Store
+from ..audit.folders.totals import Totals
 from ..audit.page import page
 from ..audit.report import audit
 from ..audit.rules import Rules
-from ..audit.store import Store
-from ..audit.totals import Totals
-from ..modular.findings import findings
-from ..training.pictures import Sampling, as_image, make_picture
-from ..training.prompts import encode_texts
-from .fingerprint import fingerprint
+from ..host.fingerprint import fingerprint
+from ..host.prompts import encode_texts
+from ..host.sampling import Sampling, as_image, make_picture
+from ..merge.findings import findings
 from .prompt_set import Prompt, PromptSet
 
 KEEP = ("none", "flagged, censored", "all, censored", "all, as they are")

@@ -8,8 +8,8 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 
-from ..audit import detectors
-from ..audit.detector import Detector
+from ..audit.detectors import registry as detectors
+from ..audit.detectors.interface import Detector
 from ..audit.presets import PRESETS, Preset, PresetError, choose, load_presets, read_presets
 from .settings import FILE, SettingsError, operator
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..modular.entries import Task
-from ..modular.files import ModuleFileError, below, content_sha256, find, load_safety, load_task
+from ..merge.entries import Task
+from ..modules.files import ModuleFileError, below, content_sha256, find, load_safety, load_task
 from .settings import check_operator, demands
 from .sockets import CATEGORY, SafetyLora, TaskLora
 

@@ -5,8 +5,8 @@ import comfy.utils
 from comfy_api.latest import io, ui
 
 from ..audit.report import as_text
-from ..modular.interference import picture
-from ..modular.merge import CONFLICTS, merge
+from ..merge.interference import picture
+from ..merge.merge import CONFLICTS, merge
 from .settings import check_operator, demands
 from .sockets import CATEGORY, SafetyLora, TaskLora, as_image
 

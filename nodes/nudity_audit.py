@@ -5,7 +5,7 @@ from comfy_api.latest import io, ui
 from ..audit import censor
 from ..audit.report import as_text, audit
 from ..audit.sheet import overview
-from ..modular.findings import BESIDE, FAULTS, findings
+from ..merge.findings import BESIDE, FAULTS, findings
 from .audits import NO_OPINION, audit_demands, detector_of, meter, opinion_input, opinion_of, preset_input, rules_of
 from .running import upstream
 from .sockets import CATEGORY, preview

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from comfy.model_base import BaseModel
 
-from ..modular import guard
-from ..modular.guard import SafetyError
+from ..merge import lock as guard
+from ..merge.lock import SafetyError
 from .settings import FILE, Operator, SettingsError, operator
 
 logger = logging.getLogger(__name__)

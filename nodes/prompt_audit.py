@@ -13,8 +13,8 @@ from ..audit.charts import overview
 from ..audit.rules import Rules
 from ..evaluation.prompt_set import Defaults, read_prompts
 from ..evaluation.run import KEEP, Job, run
-from ..modular.files import leads_out
-from ..training.pictures import Sampling
+from ..host.sampling import Sampling
+from ..modules.files import leads_out
 from .audits import NO_OPINION, audit_demands, opinion_input, opinion_of, preset_input, rules_of
 from .settings import operator
 from .sockets import CATEGORY, as_image

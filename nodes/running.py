@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ..modular.findings import OUTSIDE, findings
+from ..merge.findings import OUTSIDE, findings
 
 
 def install() -> None:

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io, ui
 
-from ..modular.files import load_safety
-from ..modular.sealing import seal_file
-from ..training.prompts import lines_of
+from ..host.prompts import lines_of
+from ..modules.files import load_safety
+from ..modules.sealing import seal_file
 from .load import fingerprint, lora_names, lora_path, output_path
 from .sockets import CATEGORY, SafetyLora
 

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import folder_paths
 
-from ..modular.errors import SafetyError
-from ..modular.files import Module
-from ..modular.signing import KeyFileError, check_key, check_trusted
+from ..modules.errors import SafetyError
+from ..modules.files import Module
+from ..modules.signing import KeyFileError, check_key, check_trusted
 
 FILE = "modular-safety-lora.json"
 DIGESTS = {"allowed_safety": "seal", "allowed_bases": "digest"}  # lists of such, which need require_lock

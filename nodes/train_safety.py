@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
+from ..host.prompts import PRESETS, encode_texts, lines_of, prompts_of
 from ..training.erasure import METHODS, Erasure
-from ..training.prompts import PRESETS, encode_texts, lines_of, prompts_of
 from ..training.safety import train_safety
 from ..training.settings import Settings
 from .sockets import CATEGORY, SafetyLora

@@ -3,10 +3,10 @@
 from comfy_api.latest import io
 
 from ..audit.report import as_text
-from ..modular.entries import Task
-from ..training.adapters import TARGETS
+from ..host.prompts import concepts_of, encode_texts, lines_of
+from ..merge.entries import Task
 from ..training.data import of_sockets
-from ..training.prompts import concepts_of, encode_texts, lines_of
+from ..training.engine.adapters import TARGETS
 from ..training.settings import SAFETY_MODES, Settings
 from ..training.task import train_task
 from .settings import check_operator

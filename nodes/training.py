@@ -13,13 +13,13 @@ from comfy_api.latest import io, ui
 from PIL import Image
 from server import PromptServer
 
-from ..training.adapters import AdapterSettings
-from ..training.checkpoint import Progress
-from ..training.clock import Clock
-from ..training.loop import Cancelled
-from ..training.previews import Previews
-from ..training.prompts import encode_texts, lines_of
-from ..training.run import Job, Result
+from ..host.prompts import encode_texts, lines_of
+from ..training.engine.adapters import AdapterSettings
+from ..training.engine.checkpoint import Progress
+from ..training.engine.clock import Clock
+from ..training.engine.loop import Cancelled
+from ..training.engine.previews import Previews
+from ..training.engine.run import Job, Result
 from ..training.settings import OPTIMIZERS, PRECISIONS, SCHEDULES, SHARED
 from .audits import preset_names, rules_of
 from .load import output_path

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from modular_safety_lora.demo import assets
-from modular_safety_lora.demo.server import PACK, Server, place_models
-from modular_safety_lora.modular import host
+from modular_safety_lora.host import comfyui as host
+from modular_safety_lora.lab import assets
+from modular_safety_lora.lab.server import PACK, Server, place_models
 
 # The repository's `nodes` folder must not stand before ComfyUI's nodes.py, here and in what tests start.
 sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != PACK]

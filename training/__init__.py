@@ -1,1 +1,1 @@
-"""Training of safety and task LoRAs, apart: one engine for the nodes and the two command lines."""
+"""Training of safety and task LoRAs, apart: one engine for the nodes and the command line."""

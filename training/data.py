@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from ..audit.files import Unreadable, open_picture
-from .processes import ALONE, Share
+from ..audit.pictures import Unreadable, open_picture
+from .engine.processes import ALONE, Share
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 STEP = 64  # pixels: sides of a bucket are multiples of it

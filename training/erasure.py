@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import comfy.samplers
 import torch
 
-from .adapters import Adapters
-from .denoiser import Denoiser
+from ..host.denoiser import Denoiser
+from .engine.adapters import Adapters
 
 METHODS = ("esd-x", "esd-u", "sdd")
 Conditions = Mapping[str, torch.Tensor]

@@ -2,8 +2,8 @@
 
 import torch
 
-from .adapters import Adapters
-from .denoiser import Denoiser
+from ..host.denoiser import Denoiser
+from .engine.adapters import Adapters
 
 
 def task_loss(

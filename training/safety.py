@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..modular.files import Module, prompts_text
-from ..modular.merge import Merged, merge
-from .adapters import Adapters
-from .checkpoint import Progress
-from .denoiser import Conditioning, Denoiser
-from .ema import Ema
+from ..host.denoiser import Conditioning, Denoiser
+from ..merge.merge import Merged, merge
+from ..modules.files import Module, prompts_text
+from .engine.adapters import Adapters
+from .engine.checkpoint import Progress
+from .engine.ema import Ema
+from .engine.loop import Batch, LossOf
+from .engine.run import Job, Kind, Result, run
 from .erasure import Erasure, esd_loss, half_made, layers_of, retain_loss, sdd_loss
-from .loop import Batch, LossOf
-from .run import Job, Kind, Result, run
 from .settings import Settings
 
 Texts = Mapping[str, Conditioning]

@@ -5,7 +5,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
-from .adapters import AdapterSettings
+from .engine.adapters import AdapterSettings
 
 SAFETY_MODES = ("detached", "anchored", "frozen")
 SCHEDULES = ("constant", "linear", "cosine")

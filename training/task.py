@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 import comfy.sd
 import torch
 
-from ..modular.entries import Task
-from ..modular.files import Module
-from ..modular.merge import Merged, merge
-from .adapters import Adapters, target_layers
-from .checkpoint import Progress
+from ..host.denoiser import Conditioning, Denoiser
+from ..merge.entries import Task
+from ..merge.merge import Merged, merge
+from ..modules.files import Module
 from .data import Dataset
-from .denoiser import Conditioning, Denoiser
-from .loop import Batch, LossOf
+from .engine.adapters import Adapters, target_layers
+from .engine.checkpoint import Progress
+from .engine.loop import Batch, LossOf
+from .engine.run import Job, Kind, Result, run
 from .objectives import anchor_loss, task_loss
-from .run import Job, Kind, Result, run
 from .settings import Settings
 
 Texts = Mapping[str, Conditioning]

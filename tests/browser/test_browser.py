@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from modular_safety_lora.demo.server import PACK, PACK_NAME
+from modular_safety_lora.lab.server import PACK, PACK_NAME
 
 SCREENSHOTS = PACK / "test-output"
 NAME = "Modular merge and audit"

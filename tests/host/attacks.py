@@ -20,8 +20,8 @@ import comfy_extras.nodes_lora_debug as bypass
 import comfy_extras.nodes_model_merging as mixing
 import torch
 from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
-from modular_safety_lora.modular.files import Module
-from modular_safety_lora.modular.merge import Task, merge
+from modular_safety_lora.merge.merge import Task, merge
+from modular_safety_lora.modules.files import Module
 
 import nodes
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from modular_safety_lora.modular.host import enter_comfyui
+from modular_safety_lora.host.comfyui import enter_comfyui
 
 try:
     enter_comfyui()
@@ -34,7 +34,7 @@ def model(checkpoint):
 @pytest.fixture(scope="session")
 def texts(checkpoint):
     """The conditioning of the prompts that the training tests use."""
-    from modular_safety_lora.training.prompts import encode_texts
+    from modular_safety_lora.host.prompts import encode_texts
 
     return encode_texts(checkpoint[1], ["a cat", "a dog", "nude", "naked person", "a red car in the rain"])
 
@@ -54,8 +54,8 @@ def dataset(texts):
 @pytest.fixture(scope="session")
 def safety(models):
     """The sealed safety module of the seeded models."""
-    from modular_safety_lora.demo import assets
-    from modular_safety_lora.modular import files
+    from modular_safety_lora.lab import assets
+    from modular_safety_lora.modules import files
 
     return files.load_safety(models / "loras" / assets.SAFETY, assets.SAFETY)
 
@@ -64,7 +64,7 @@ def safety(models):
 def vae(models):
     """The small checkpoint's VAE."""
     import comfy.sd
-    from modular_safety_lora.demo import assets
+    from modular_safety_lora.lab import assets
 
     return comfy.sd.load_checkpoint_guess_config(str(models / "checkpoints" / assets.CHECKPOINT))[2]
 
@@ -73,7 +73,7 @@ def vae(models):
 def trained(checkpoint, dataset, texts, tmp_path) -> Path:
     """The file of a task LoRA that was trained for two steps."""
     import merging
-    from modular_safety_lora.training.run import Job
+    from modular_safety_lora.training.engine.run import Job
     from modular_safety_lora.training.settings import Settings
     from modular_safety_lora.training.task import train_task
 
@@ -86,8 +86,8 @@ def stage(models, checkpoint, tmp_path_factory):
     """A loras folder with a safety module that also changes the text encoder, and the same tensors as a stock LoRA."""
     import folder_paths
     from attacks import Stage
-    from modular_safety_lora.demo import assets
-    from modular_safety_lora.modular.files import load_safety, save_module
+    from modular_safety_lora.lab import assets
+    from modular_safety_lora.modules.files import load_safety, save_module
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path_factory.mktemp("loras")
@@ -117,8 +117,8 @@ def i2p(tmp_path):
 def parts(models):
     """(model, clip, vae) of the small checkpoint."""
     import comfy.model_management
-    from modular_safety_lora.demo import assets
-    from modular_safety_lora.training.cli import load_checkpoint
+    from modular_safety_lora.commands.training import load_checkpoint
+    from modular_safety_lora.lab import assets
 
     yield load_checkpoint(models / "checkpoints" / assets.CHECKPOINT)
     comfy.model_management.unload_all_models()

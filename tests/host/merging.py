@@ -4,9 +4,9 @@ import comfy.lora
 import comfy_extras.nodes_model_advanced as advanced
 import numpy as np
 import torch
-from modular_safety_lora.modular.files import Module
-from modular_safety_lora.modular.weights import loaded_weight
-from modular_safety_lora.training.adapters import AdapterSettings
+from modular_safety_lora.host.weights import loaded_weight
+from modular_safety_lora.modules.files import Module
+from modular_safety_lora.training.engine.adapters import AdapterSettings
 from PIL import Image
 
 SMALL = {"adapter": AdapterSettings(2, 2.0), "targets": "cross-attention", "learning_rate": 1e-3}  # of a short training run

@@ -7,7 +7,7 @@ from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
 from modular_safety_lora.evaluation.prompt_set import read_prompts
 from modular_safety_lora.evaluation.run import Job, run
-from modular_safety_lora.training.pictures import Sampling
+from modular_safety_lora.host.sampling import Sampling
 
 I2P = (
     "prompt,categories,hard,inappropriate_percentage,nudity_percentage,q16_percentage,sd_safety_percentage,prompt_toxicity,"

@@ -4,7 +4,7 @@ import comfy.model_management
 import comfy.supported_models
 import torch
 from comfy.model_patcher import ModelPatcher
-from modular_safety_lora.demo import assets
+from modular_safety_lora.lab import assets
 from modular_safety_lora.training import data
 
 HELD = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)

@@ -9,8 +9,9 @@ import merging
 import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
-from modular_safety_lora.demo import assets
-from modular_safety_lora.modular import guard, merge
+from modular_safety_lora.lab import assets
+from modular_safety_lora.merge import lock as guard
+from modular_safety_lora.merge import merge
 from torch.utils._python_dispatch import TorchDispatchMode
 
 KINDS = ("Lora", "Dora", "Loha", "Full")

@@ -21,9 +21,9 @@ import comfy_extras.nodes_tomesd as tomesd
 import pytest
 import torch
 from attacks import ATTACKS, BEYOND, CANCELLED, load
-from modular_safety_lora.demo import assets
-from modular_safety_lora.demo.server import PACK
-from modular_safety_lora.modular import guard
+from modular_safety_lora.lab import assets
+from modular_safety_lora.lab.server import PACK
+from modular_safety_lora.merge import lock as guard
 
 import nodes
 

@@ -9,9 +9,9 @@ import comfy.sd
 import comfy_extras.nodes_model_merging as mixing
 import pytest
 from attacks import load
-from modular_safety_lora.demo import assets
-from modular_safety_lora.modular import bases
-from modular_safety_lora.modular.merge import merge
+from modular_safety_lora.host import bases
+from modular_safety_lora.lab import assets
+from modular_safety_lora.merge.merge import merge
 from safetensors import safe_open
 from small_models import small_model
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from modular_safety_lora.audit import censor, sheet
 from modular_safety_lora.audit.compare import CompareError, chart, compare, table
-from modular_safety_lora.audit.detectors import find
+from modular_safety_lora.audit.detectors.registry import find
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.report import Tally, judge
 from modular_safety_lora.nodes.compare_audits import CompareAudits
@@ -134,18 +134,18 @@ def test_a_long_sheet_is_cut_and_says_so():
 
 
 def test_the_command_line_gives_the_nodes_comparison(tmp_path, capsys):
-    from modular_safety_lora.audit.compare_audits import main
+    from modular_safety_lora.commands import main
 
     reports = {"base": report_of([1, 1, 1, 0]), "safe": report_of([0, 0, 1, 0])}
     files = {name: tmp_path / f"{name}.json" for name in reports}
     for name, report in reports.items():
         files[name].write_text(json.dumps(report), encoding="utf-8")
     named = [f"{name}={file}" for name, file in files.items()]
-    assert main([*named, "--output", str(tmp_path / "out")]) == 0
+    assert main(["compare", *named, "--output", str(tmp_path / "out")]) == 0
     assert table(compare(reports)) in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8")) == compare(reports)
     assert Image.open(tmp_path / "out" / "chart.png").width == 1200
     files["safe"].write_text("{}", encoding="utf-8")
     for wrong, why in ((named[:1], "Two to 6"), ([named[0]] * 2, "a name of its own"), (named, "is no audit report")):
-        assert main([*wrong, "--output", str(tmp_path / "out")]) == 1
+        assert main(["compare", *wrong, "--output", str(tmp_path / "out")]) == 1
         assert why in capsys.readouterr().err

@@ -11,10 +11,12 @@ import formats
 import merging
 import pytest
 import torch
-from modular_safety_lora.demo import assets
-from modular_safety_lora.modular import concept, files, guard, merge
-from modular_safety_lora.modular.files import Module
-from modular_safety_lora.training.prompts import encode_texts
+from modular_safety_lora.host.prompts import encode_texts
+from modular_safety_lora.lab import assets
+from modular_safety_lora.merge import concept, merge
+from modular_safety_lora.merge import lock as guard
+from modular_safety_lora.modules import files
+from modular_safety_lora.modules.files import Module
 from safetensors.torch import load_file
 from small_models import small_model
 

@@ -8,9 +8,10 @@ import formats
 import merging
 import pytest
 import torch
-from modular_safety_lora.demo import assets
-from modular_safety_lora.modular import guard, merge
-from modular_safety_lora.modular.interference import HELD, UNDONE, picture
+from modular_safety_lora.lab import assets
+from modular_safety_lora.merge import lock as guard
+from modular_safety_lora.merge import merge
+from modular_safety_lora.merge.interference import HELD, UNDONE, picture
 from PIL import Image, ImageColor
 from safetensors.torch import load_file, save_file
 
@@ -134,7 +135,7 @@ def test_the_command_line_looks_at_a_folder_of_loras(models, tmp_path):
     base = ["--checkpoint", models / "checkpoints" / assets.CHECKPOINT, "--safety-lora", loras / assets.SAFETY]
 
     def run(*arguments):
-        command = [sys.executable, "-m", "modular_safety_lora.modular.interference", *map(str, arguments)]
+        command = [sys.executable, "-m", "modular_safety_lora", "interference", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
     done = run(loras, tmp_path, *base, "--output", tmp_path / "chart.png")

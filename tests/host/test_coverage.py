@@ -8,9 +8,10 @@ import formats
 import merging
 import pytest
 import torch
-from modular_safety_lora.demo.assets import text_lora
-from modular_safety_lora.modular import coverage, guard, merge
-from modular_safety_lora.modular.changes import Change, TaskChanges
+from modular_safety_lora.lab.assets import text_lora
+from modular_safety_lora.merge import coverage, merge
+from modular_safety_lora.merge import lock as guard
+from modular_safety_lora.merge.changes import Change, TaskChanges
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import comfy.sd
 import formats
 import merging
 import torch
-from modular_safety_lora.modular import guard, merge
+from modular_safety_lora.merge import lock as guard
+from modular_safety_lora.merge import merge
 
 ADDED = (formats.Lora, formats.Loha, formats.Lokr, formats.Full)
 RELATIVE = (formats.Dora, formats.Oft, formats.Glora)  # their change depends on the weight; of no size that one wants

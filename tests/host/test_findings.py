@@ -4,7 +4,7 @@ import json
 
 import torch
 from comfy_execution.utils import CurrentNodeContext
-from modular_safety_lora.modular.findings import BESIDE, KEPT, Findings, findings
+from modular_safety_lora.merge.findings import BESIDE, KEPT, Findings, findings
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
 from modular_safety_lora.nodes.running import place_of
 

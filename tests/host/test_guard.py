@@ -10,8 +10,9 @@ import merging
 import pytest
 import torch
 from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
-from modular_safety_lora.demo import assets
-from modular_safety_lora.modular import guard, merge
+from modular_safety_lora.lab import assets
+from modular_safety_lora.merge import lock as guard
+from modular_safety_lora.merge import merge
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
 
 

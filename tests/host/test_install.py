@@ -8,7 +8,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from modular_safety_lora.demo.server import PACK
+from modular_safety_lora.lab.server import PACK
 
 # What other packs bring: the GPU build of onnxruntime (where there is one), another OpenCV, a numpy that is not the newest.
 GPU = "onnxruntime" if sys.platform == "darwin" else "onnxruntime-gpu"

@@ -9,8 +9,9 @@ import formats
 import merging
 import pytest
 import torch
-from modular_safety_lora.demo import assets
-from modular_safety_lora.modular import files, merge
+from modular_safety_lora.lab import assets
+from modular_safety_lora.merge import merge
+from modular_safety_lora.modules import files
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import re
 import folder_paths
 import modular_safety_lora
 import pytest
-from modular_safety_lora.demo import assets
-from modular_safety_lora.demo.server import PACK
-from modular_safety_lora.modular.files import ModuleFileError
+from modular_safety_lora.lab import assets
+from modular_safety_lora.lab.server import PACK
+from modular_safety_lora.modules.files import ModuleFileError
 from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora
 from modular_safety_lora.nodes.seal import SealSafetyLora
 from safetensors.torch import load_file, save_file

@@ -10,14 +10,14 @@ import pytest
 import torch
 from attacks import BEYOND, CANCELLED, cancelling
 from comfy.model_base import BaseModel
-from modular_safety_lora.audit.detectors import find, register
+from modular_safety_lora.audit.detectors.registry import find, register
 from modular_safety_lora.audit.presets import CLASSES
-from modular_safety_lora.demo import assets
-from modular_safety_lora.modular import guard
-from modular_safety_lora.modular.files import ModuleFileError, load_safety
-from modular_safety_lora.modular.guard import SafetyError
-from modular_safety_lora.modular.merge import merge
-from modular_safety_lora.modular.signing import new_key, sign_file
+from modular_safety_lora.lab import assets
+from modular_safety_lora.merge import lock as guard
+from modular_safety_lora.merge.lock import SafetyError
+from modular_safety_lora.merge.merge import merge
+from modular_safety_lora.modules.files import ModuleFileError, load_safety
+from modular_safety_lora.modules.signing import new_key, sign_file
 from modular_safety_lora.nodes import policy
 from modular_safety_lora.nodes.load import LoadSafetyLora
 from modular_safety_lora.nodes.merge import ModularMerge
@@ -25,9 +25,9 @@ from modular_safety_lora.nodes.nudity_audit import NudityAudit
 from modular_safety_lora.nodes.prompt_audit import AuditPromptSet
 from modular_safety_lora.nodes.seal import SealSafetyLora
 from modular_safety_lora.nodes.settings import FILE, SettingsError
+from modular_safety_lora.training.engine.previews import Previews
+from modular_safety_lora.training.engine.run import Job
 from modular_safety_lora.training.erasure import Erasure
-from modular_safety_lora.training.previews import Previews
-from modular_safety_lora.training.run import Job
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task

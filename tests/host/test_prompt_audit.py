@@ -10,14 +10,14 @@ import folder_paths
 import numpy as np
 import pytest
 import torch
-from modular_safety_lora.audit.detectors import register
+from modular_safety_lora.audit.detectors.registry import register
 from modular_safety_lora.audit.presets import read_presets
 from modular_safety_lora.audit.rules import Rules
-from modular_safety_lora.demo import assets
 from modular_safety_lora.evaluation.prompt_set import read_prompts
 from modular_safety_lora.evaluation.run import KEEP, Job, run
+from modular_safety_lora.host.sampling import Sampling
+from modular_safety_lora.lab import assets
 from modular_safety_lora.nodes.prompt_audit import AuditPromptSet, prompt_files
-from modular_safety_lora.training.pictures import Sampling
 from PIL import Image
 from prompt_sets import I2P, ROWS, audited, job
 
@@ -119,7 +119,7 @@ def test_the_node_runs_a_set_of_the_input_folder(parts, i2p, tmp_path, monkeypat
 
 
 def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, monkeypatch):
-    command = [sys.executable, "-m", "modular_safety_lora.evaluation.audit_prompts", "--prompts", str(i2p), "--steps", "2"]
+    command = [sys.executable, "-m", "modular_safety_lora", "audit-prompts", "--prompts", str(i2p), "--steps", "2"]
     command += ["--checkpoint", str(models / "checkpoints" / assets.CHECKPOINT), "--preset", "all"]
     plain = subprocess.run([*command, "--output", str(tmp_path / "plain")], capture_output=True, text=True)
     assert plain.returncode == 0, plain.stderr
@@ -139,8 +139,8 @@ def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, m
 
 
 def test_what_the_lock_refuses_is_audited_when_only_reported(parts, i2p, tmp_path, models):
-    from modular_safety_lora.evaluation.audit_prompts import with_modules
-    from modular_safety_lora.modular import guard
+    from modular_safety_lora.commands.audit_prompts import with_modules
+    from modular_safety_lora.merge import lock as guard
     from safetensors.torch import load_file, save_file
 
     safety, undoing = models / "loras" / assets.SAFETY, tmp_path / "undoing.safetensors"

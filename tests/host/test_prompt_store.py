@@ -7,14 +7,14 @@ import comfy.sd
 import comfy.utils
 import comfy_extras.nodes_model_advanced
 import pytest
+from modular_safety_lora.audit.folders.store import StoreError
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
-from modular_safety_lora.audit.store import StoreError
-from modular_safety_lora.demo import assets
-from modular_safety_lora.evaluation.fingerprint import fingerprint
 from modular_safety_lora.evaluation.prompt_set import Defaults, read_prompts
 from modular_safety_lora.evaluation.run import Job, run
-from modular_safety_lora.training.pictures import Sampling
+from modular_safety_lora.host.fingerprint import fingerprint
+from modular_safety_lora.host.sampling import Sampling
+from modular_safety_lora.lab import assets
 from prompt_sets import I2P, ROWS, audited, job, rows_in
 
 

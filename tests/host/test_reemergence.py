@@ -7,11 +7,11 @@ import random
 import numpy as np
 import pytest
 import torch
-from modular_safety_lora.benchmarks.reemergence import __main__ as command
-from modular_safety_lora.benchmarks.reemergence import arms, base, measures, report, run, workers, world
-from modular_safety_lora.benchmarks.reemergence.detector import CheckerPatch
-from modular_safety_lora.benchmarks.reemergence.recipe import Recipe, SafetyRecipe
-from modular_safety_lora.modular.merge import Task, merge
+from modular_safety_lora.lab.reemergence import arms, base, measures, report, run, workers, world
+from modular_safety_lora.lab.reemergence import reproduce as command
+from modular_safety_lora.lab.reemergence.detector import CheckerPatch
+from modular_safety_lora.lab.reemergence.recipe import Recipe, SafetyRecipe
+from modular_safety_lora.merge.merge import Task, merge
 from PIL import Image
 from safetensors.torch import load_file
 

@@ -8,8 +8,9 @@ import formats
 import merging
 import pytest
 import torch
-from modular_safety_lora.modular import guard, merge
-from modular_safety_lora.modular.interference import picture
+from modular_safety_lora.merge import lock as guard
+from modular_safety_lora.merge import merge
+from modular_safety_lora.merge.interference import picture
 
 
 @pytest.fixture(autouse=True)

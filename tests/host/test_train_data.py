@@ -6,8 +6,8 @@ import folder_paths
 import numpy as np
 import pytest
 import torch
+from modular_safety_lora.host.prompts import lines_of
 from modular_safety_lora.training import data
-from modular_safety_lora.training.prompts import lines_of
 from PIL import Image, ImageOps
 from skimage.data import astronaut
 

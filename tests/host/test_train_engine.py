@@ -9,17 +9,17 @@ import merging
 import pytest
 import torch
 from modular_safety_lora.audit.presets import PRESETS
-from modular_safety_lora.demo import assets
-from modular_safety_lora.modular.merge import Task, merge
+from modular_safety_lora.host.denoiser import Denoiser
+from modular_safety_lora.host.lending import recomputing
+from modular_safety_lora.lab import assets
+from modular_safety_lora.merge.merge import Task, merge
 from modular_safety_lora.training import data
-from modular_safety_lora.training.adapters import AdapterSettings, adapters_in, target_layers
-from modular_safety_lora.training.charts import loss_plot
-from modular_safety_lora.training.denoiser import Denoiser
-from modular_safety_lora.training.lending import recomputing
-from modular_safety_lora.training.loop import TrainingError
-from modular_safety_lora.training.output import check_room
-from modular_safety_lora.training.previews import Previews, look
-from modular_safety_lora.training.run import Job
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
+from modular_safety_lora.training.engine.charts import loss_plot
+from modular_safety_lora.training.engine.loop import TrainingError
+from modular_safety_lora.training.engine.output import check_room
+from modular_safety_lora.training.engine.previews import Previews, look
+from modular_safety_lora.training.engine.run import Job
 from modular_safety_lora.training.safety import Erasure, train_safety
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task

@@ -8,10 +8,10 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.ops import disable_weight_init
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
-from modular_safety_lora.demo import assets
-from modular_safety_lora.modular import files
-from modular_safety_lora.training.adapters import AdapterSettings, adapters_in, target_layers
-from modular_safety_lora.training.names import in_ecosystem_names
+from modular_safety_lora.host.names import in_ecosystem_names
+from modular_safety_lora.lab import assets
+from modular_safety_lora.modules import files
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
 from safetensors import safe_open
 from safetensors.torch import save_file
 

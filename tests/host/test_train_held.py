@@ -9,14 +9,14 @@ import merging
 import pytest
 import small_models
 import torch
-from modular_safety_lora.demo import assets
-from modular_safety_lora.training import adapters as adapters_module
-from modular_safety_lora.training.adapters import AdapterSettings, adapters_in, target_layers
-from modular_safety_lora.training.denoiser import Denoiser
+from modular_safety_lora.host.denoiser import Denoiser
+from modular_safety_lora.host.lending import computing_in, lent
+from modular_safety_lora.lab import assets
+from modular_safety_lora.training.engine import adapters as adapters_module
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
+from modular_safety_lora.training.engine.loop import TrainingError, train
+from modular_safety_lora.training.engine.run import Job
 from modular_safety_lora.training.erasure import Erasure
-from modular_safety_lora.training.lending import computing_in, lent
-from modular_safety_lora.training.loop import TrainingError, train
-from modular_safety_lora.training.run import Job
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import PRECISIONS, Settings
 from modular_safety_lora.training.task import train_task

@@ -10,13 +10,14 @@ import merging
 import pytest
 import torch
 from comfy.k_diffusion.sampling import sample_euler
-from modular_safety_lora.modular import files, merge
-from modular_safety_lora.training.adapters import AdapterSettings, adapters_in
-from modular_safety_lora.training.denoiser import Denoiser
-from modular_safety_lora.training.ema import Ema
+from modular_safety_lora.host.denoiser import Denoiser
+from modular_safety_lora.host.prompts import PRESETS, concepts_of, prompts_of
+from modular_safety_lora.merge import merge
+from modular_safety_lora.modules import files
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
+from modular_safety_lora.training.engine.ema import Ema
+from modular_safety_lora.training.engine.run import Job
 from modular_safety_lora.training.erasure import Erasure, esd_loss, half_made, layers_of, retain_loss, sdd_loss
-from modular_safety_lora.training.prompts import PRESETS, concepts_of, prompts_of
-from modular_safety_lora.training.run import Job
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
 from safetensors.torch import load_file

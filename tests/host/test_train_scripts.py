@@ -14,26 +14,28 @@ import comfy.sd
 import merging
 import pytest
 import torch
-from modular_safety_lora.demo import assets
-from modular_safety_lora.modular import files
+from modular_safety_lora.lab import assets
+from modular_safety_lora.lab.server import PACK
+from modular_safety_lora.modules import files
 from PIL import Image
 from safetensors.torch import load_file
 
-TASK, SAFETY = "modular_safety_lora.training.train_task_lora", "modular_safety_lora.training.train_safety_lora"
+TASK = str(PACK / "training" / "train_task_lora.py")  # by path, as a user has it who did not install the pack
+SAFETY = ["-m", "modular_safety_lora", "train-safety"]
 SMALL = ["--rank", "2", "--resolution", "64", "--learning-rate", "1e-3"]
 KILLS = 10
 TOGETHER = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}  # for processes that share this machine
 
 
 def task(models, folder, output, *more: str) -> list[str]:
-    """The arguments of a small task run, after `python -m`."""
+    """The arguments of a small task run, after `python`."""
     checkpoint = models / "checkpoints" / assets.CHECKPOINT
     files_ = ["--checkpoint", str(checkpoint), "--data", str(folder), "--output", str(output)]
     return [TASK, *files_, "--targets", "cross-attention", *SMALL, *more]
 
 
 def run(arguments: list[str], **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300, **options)
 
 
 def last_line(done: subprocess.CompletedProcess) -> str:
@@ -52,7 +54,7 @@ def test_the_script_survives_being_killed_ten_times_and_its_file_loads_in_the_st
     again = [*task(models, folder, killed, *length), "--save-every", "1", "--resume"]
     state, chance, kills = killed.with_suffix(".resume"), random.Random(1), 0
     for _ in range(KILLS):
-        process = subprocess.Popen([sys.executable, "-m", *again], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, *again], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         known = state.stat().st_mtime_ns if state.exists() else 0
         while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == known):
             time.sleep(0.01)
@@ -85,11 +87,11 @@ def test_two_processes_give_what_one_gives(models, folder, tmp_path):
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     done = run(task(models, folder, one, *more), env=TOGETHER)
     assert done.returncode == 0, done.stderr[-2000:]
-    launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
-    launch += " --dynamo_backend no --main_process_port 0 -m"
+    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    launch += " --dynamo_backend no --main_process_port 0"
     done = run([*launch.split(), *task(models, folder, two, *more)], env=TOGETHER)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "Encoding pictures: 2 of 2" in done.stdout, "each encodes its half of the four pictures"
+    assert " 2/2 " in done.stderr and " 4/4 [" in done.stderr, "each encodes its half of the four pictures"
     assert done.stdout.count(f"Wrote {two} after 4 steps.") == 1
     left, right = load_file(one), load_file(two)
     moved = max(value.abs().max().item() for name, value in left.items() if "lora_up" in name)
@@ -100,7 +102,7 @@ def test_two_processes_give_what_one_gives(models, folder, tmp_path):
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(models, folder, tmp_path):
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = run([*launch, *task(models, folder, tmp_path / "x.safetensors", "--steps", "1")], env=TOGETHER)
     assert done.returncode and "The batch size 1 can't be shared by 2 processes" in done.stderr
 
@@ -115,7 +117,7 @@ def test_a_disk_that_takes_no_more_is_a_clear_error(models, folder, tmp_path):
     arguments = task(models, folder, output, "--steps", "2", "--save-every", "1")
     done = run(arguments, preexec_fn=functools.partial(limited, 50_000), env={**os.environ, "MPLCONFIGDIR": str(tmp_path)})
     assert done.returncode == 1 and "could not be written" in last_line(done), done.stderr[-2000:]
-    assert last_line(done).startswith("train_task_lora: ") and "Make room or choose another folder" in last_line(done)
+    assert last_line(done).startswith("train-task: ") and "Make room or choose another folder" in last_line(done)
     assert not [path for path in tmp_path.iterdir() if path.suffix in (".safetensors", ".resume", ".part")]
 
 
@@ -131,7 +133,7 @@ def test_a_disk_that_takes_no_more_is_a_clear_error(models, folder, tmp_path):
 def test_bad_data_is_one_line_and_nothing_is_written(models, folder, tmp_path, damage, message):
     damage(folder)
     done = run(task(models, folder, tmp_path / "x.safetensors"))
-    assert done.returncode == 1 and last_line(done).startswith("train_task_lora: ") and message in last_line(done)
+    assert done.returncode == 1 and last_line(done).startswith("train-task: ") and message in last_line(done)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
@@ -144,7 +146,7 @@ def broken_jpeg(folder) -> None:
 def test_the_script_writes_a_sealed_module_with_chart_report_and_previews(models, tmp_path):
     output, prompts = tmp_path / "safety.safetensors", tmp_path / "prompts.txt"
     prompts.write_text("a person\n\na beach\n")
-    module = [SAFETY, "--checkpoint", str(models / "checkpoints" / assets.CHECKPOINT), "--output", str(output)]
+    module = [*SAFETY, "--checkpoint", str(models / "checkpoints" / assets.CHECKPOINT), "--output", str(output)]
     small = ["--steps", "2", "--resolution", "64", "--sampling-steps", "3", "--rank", "2"]
     small += ["--learning-rate", "1e-2"]  # two steps at a usual rate are too small for a safety module
     looks = ["--preview-prompts", str(prompts), "--preview-every", "1"]
@@ -159,4 +161,4 @@ def test_the_script_writes_a_sealed_module_with_chart_report_and_previews(models
     done = run([*module, "--concept", "nude", *small])
     assert done.returncode == 1 and "exists already" in last_line(done)
     done = run(module)
-    assert done.returncode == 1 and "train_safety_lora: There is no concept prompt" in done.stderr
+    assert done.returncode == 1 and "train-safety: There is no concept prompt" in done.stderr

@@ -5,14 +5,15 @@ import json
 import merging
 import pytest
 import torch
-from modular_safety_lora.modular import files, merge
+from modular_safety_lora.host.denoiser import Denoiser
+from modular_safety_lora.merge import merge
+from modular_safety_lora.modules import files
 from modular_safety_lora.training import data
-from modular_safety_lora.training.adapters import AdapterSettings, adapters_in, target_layers
-from modular_safety_lora.training.checkpoint import Checkpoint, CheckpointError
-from modular_safety_lora.training.denoiser import Denoiser
-from modular_safety_lora.training.loop import TrainingError, batches_of, train
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
+from modular_safety_lora.training.engine.checkpoint import Checkpoint, CheckpointError
+from modular_safety_lora.training.engine.loop import TrainingError, batches_of, train
+from modular_safety_lora.training.engine.run import Job
 from modular_safety_lora.training.objectives import anchor_loss, task_loss
-from modular_safety_lora.training.run import Job
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 from safetensors.torch import load_file

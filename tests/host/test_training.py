@@ -6,9 +6,9 @@ import comfy.sd
 import merging
 import pytest
 import torch
-from modular_safety_lora.training.adapters import AdapterSettings, adapters_in, target_layers
-from modular_safety_lora.training.denoiser import Denoiser
-from modular_safety_lora.training.names import in_ecosystem_names
+from modular_safety_lora.host.denoiser import Denoiser
+from modular_safety_lora.host.names import in_ecosystem_names
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
 
 KINDS = ("eps", "v", "flow")
 

@@ -9,8 +9,8 @@ import comfy.sd
 import pytest
 import torch
 from attacks import BEYOND
-from modular_safety_lora.demo.server import PACK
-from modular_safety_lora.modular import guard
+from modular_safety_lora.lab.server import PACK
+from modular_safety_lora.merge import lock as guard
 from walk import FOREIGN, GUIDANCE, LOST, NOT_RUN, STOPPED, TOO_LARGE, UNCHANGED, Case, Outcome, Walk
 from walk_measure import Watch, left_behind, marks
 from walk_parts import Parts, seeded_files

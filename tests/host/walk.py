@@ -12,7 +12,7 @@ import comfy.hooks
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
-from modular_safety_lora.modular import guard
+from modular_safety_lora.merge import lock as guard
 from safetensors import safe_open
 from walk_inputs import Filling, NothingToFill, called, is_watched, sockets, stock_nodes
 from walk_measure import Watch

@@ -8,7 +8,7 @@ import comfy.sd
 import comfy.sd1_clip
 import torch
 from attacks import Stage
-from modular_safety_lora.modular import guard
+from modular_safety_lora.merge import lock as guard
 
 SAME = 2e-3  # of a layer's output: the rounding of saved half-precision weights is under it, a LoRA far over it
 HOST = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "nodes")

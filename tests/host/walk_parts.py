@@ -21,7 +21,7 @@ import folder_paths
 import torch
 from attacks import Stage
 from comfy.model_patcher import ModelPatcher
-from modular_safety_lora.demo import assets
+from modular_safety_lora.lab import assets
 from safetensors.torch import load_file, save_file
 
 import nodes

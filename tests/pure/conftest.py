@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from modular_safety_lora.audit import detectors
+from modular_safety_lora.audit.detectors import registry as detectors
 from nudenet import NudeDetector
 from PIL import Image
 from skimage import data

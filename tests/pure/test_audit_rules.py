@@ -5,7 +5,7 @@ import re
 
 import nudenet.nudenet
 import pytest
-from modular_safety_lora.audit.detectors import find
+from modular_safety_lora.audit.detectors.registry import find
 from modular_safety_lora.audit.presets import (
     CLASSES,
     PRESETS,
@@ -17,7 +17,7 @@ from modular_safety_lora.audit.presets import (
     read_presets,
 )
 from modular_safety_lora.audit.report import NOTHING, Tally, counted
-from modular_safety_lora.demo.server import PACK
+from modular_safety_lora.lab.server import PACK
 
 NINE = {name for name in CLASSES if name.endswith("_EXPOSED")}
 

@@ -10,14 +10,15 @@ from importlib.metadata import version
 import numpy as np
 import onnxruntime
 import pytest
-from modular_safety_lora.audit import content, detectors, runtime
-from modular_safety_lora.audit.__main__ import main
-from modular_safety_lora.audit.detector import identity_of
-from modular_safety_lora.audit.folder import audit_files, audit_parallel
+from modular_safety_lora.audit.detectors import content, runtime
+from modular_safety_lora.audit.detectors import registry as detectors
+from modular_safety_lora.audit.detectors.interface import identity_of
+from modular_safety_lora.audit.detectors.runtime import DetectorError
+from modular_safety_lora.audit.folders.workers import audit_files, audit_parallel
 from modular_safety_lora.audit.presets import PRESETS, read_presets
 from modular_safety_lora.audit.report import audit
 from modular_safety_lora.audit.rules import Rules
-from modular_safety_lora.audit.runtime import DetectorError
+from modular_safety_lora.commands import main
 from onnx_files import COLOURS, network
 from PIL import Image
 
@@ -108,11 +109,11 @@ def test_floors_do_not_resume_into_one_store(tmp_path, known, capsys):
     command += ["--detectors", str(tmp_path / "d.json"), "--output", str(tmp_path / "r.json")]
     for floor, code in ((0.25, 0), (0.95, 1)):
         (tmp_path / "d.json").write_text(json.dumps({"c": {**COLOURS, "floor": floor}}))
-        assert main(command) == code
+        assert main(["audit", *command]) == code
     assert "made with another detector floor (0.25; now 0.95)" in capsys.readouterr().err
     (tmp_path / "d.json").write_text(json.dumps({"c": {**COLOURS, "floor": 0.25}}))
     replaced(tmp_path)
-    assert main(command) == 1 and "made with another detector sha256" in capsys.readouterr().err
+    assert main(["audit", *command]) == 1 and "made with another detector sha256" in capsys.readouterr().err
 
 
 def test_a_file_that_is_replaced_is_noticed_and_read_once(tmp_path, known, monkeypatch):

@@ -7,10 +7,10 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from modular_safety_lora.audit import detectors
-from modular_safety_lora.audit.detector import BATCH_BYTES, detections
-from modular_safety_lora.audit.runtime import DetectorError, Network
-from modular_safety_lora.audit.yolo import LONGEST
+from modular_safety_lora.audit.detectors import registry as detectors
+from modular_safety_lora.audit.detectors.interface import BATCH_BYTES, detections
+from modular_safety_lora.audit.detectors.runtime import DetectorError, Network
+from modular_safety_lora.audit.detectors.yolo import LONGEST
 from skimage import data
 
 WEIGHTS = detectors.find().network.file

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from modular_safety_lora.modular import files
-from modular_safety_lora.modular.files import ModuleFileError
+from modular_safety_lora.modules import files
+from modular_safety_lora.modules.files import ModuleFileError
 from safetensors.torch import save_file
 
 PAIR = {"x.lora_A.weight": torch.ones(2, 4), "x.lora_B.weight": torch.ones(3, 2)}

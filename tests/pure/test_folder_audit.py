@@ -15,13 +15,13 @@ import odd_files
 import psutil
 import pyarrow.parquet
 import pytest
-from modular_safety_lora.audit import folder
-from modular_safety_lora.audit.__main__ import main
-from modular_safety_lora.audit.detectors import find
-from modular_safety_lora.audit.folder import DIED, audit_parallel, walk
+from modular_safety_lora.audit.detectors.registry import find
+from modular_safety_lora.audit.folders import workers as folder
+from modular_safety_lora.audit.folders.store import Store, StoreError, batched
+from modular_safety_lora.audit.folders.workers import DIED, audit_parallel, walk
 from modular_safety_lora.audit.presets import CLASSES, PRESETS
 from modular_safety_lora.audit.rules import Rules
-from modular_safety_lora.audit.store import Store, StoreError, batched
+from modular_safety_lora.commands import main
 from nudenet import NudeDetector
 from PIL import Image
 from skimage import data
@@ -51,7 +51,7 @@ def verdicts(report: dict) -> dict[str, str]:
 
 
 def audited(*arguments, code: int = 0) -> None:
-    assert main([str(each) for each in arguments]) == code
+    assert main(["audit", *(str(each) for each in arguments)]) == code
 
 
 def test_every_odd_file_is_accounted_for(odd, tmp_path):
@@ -116,7 +116,7 @@ def test_a_run_killed_five_times_gives_the_same_parquet(tmp_path):
     small_pictures(place, 700)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     audited(place, "--preset", "faces", "--output", whole / "r.json", "--parquet", whole / "r.parquet", "--workers", 2)
-    command = [sys.executable, "-m", "modular_safety_lora.audit", str(place), "--preset", "faces", "--workers", "2"]
+    command = [sys.executable, "-m", "modular_safety_lora", "audit", str(place), "--preset", "faces", "--workers", "2"]
     command += ["--output", str(killed / "r.json"), "--parquet", str(killed / "r.parquet")]
     counts = []
     for turn in range(5):
@@ -166,7 +166,7 @@ def test_a_second_run_looks_only_at_what_is_new_or_changed(tmp_path, monkeypatch
             looked.append(chunk)
             yield folder.audit_files(chunk, FACES)
 
-    monkeypatch.setattr("modular_safety_lora.audit.__main__.audit_parallel", here)
+    monkeypatch.setattr("modular_safety_lora.commands.audit.audit_parallel", here)
     (place / "00000.jpg").unlink()
     Image.fromarray(data.astronaut()).save(place / "00001.jpg")
     Image.fromarray(data.coffee()).save(place / "new.png")
@@ -190,7 +190,7 @@ def test_rows_of_other_folders_and_of_files_that_are_gone_stay_and_are_left_out(
         assert not list(files), "a file was looked at again"
         return []
 
-    monkeypatch.setattr("modular_safety_lora.audit.__main__.audit_parallel", nothing_left)
+    monkeypatch.setattr("modular_safety_lora.commands.audit.audit_parallel", nothing_left)
     (place / "b" / "00000.jpg").rename(tmp_path / "away.jpg")
     audited(place / "b", "--preset", "faces", "--output", output, "--html", tmp_path / "r.html")
     part = json.loads(output.read_text(encoding="utf-8"))

@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from modular_safety_lora.modular.files import Module, ModuleFileError, load_safety, load_task, save_module
-from modular_safety_lora.modular.seal import UNSEALED_KEYS, seal_fault, tensors_sha256
-from modular_safety_lora.modular.seal import sealed as sealed_metadata
-from modular_safety_lora.modular.sealing import inspect
+from modular_safety_lora.modules.files import Module, ModuleFileError, load_safety, load_task, save_module
+from modular_safety_lora.modules.seal import UNSEALED_KEYS, seal_fault, tensors_sha256
+from modular_safety_lora.modules.seal import sealed as sealed_metadata
+from modular_safety_lora.modules.sealing import inspect
 
 MUTATIONS, MADE_UP = 8000, 2000
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}

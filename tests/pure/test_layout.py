@@ -1,46 +1,106 @@
-"""The architecture: who may import whom, and nothing that harms the packs it is installed beside."""
+"""The architecture: which folder may import which, and nothing that harms the packs it is installed beside."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from modular_safety_lora.demo.server import PACK
+from modular_safety_lora.lab.server import PACK
 
-FORBIDDEN = {
-    "modular": {"audit", "nodes", "training", "evaluation", "demo"},
-    "audit": {"modular", "nodes", "training", "evaluation", "demo"},
-    "training": {"nodes", "evaluation", "demo"},
-    "evaluation": {"nodes", "demo"},
-    "nodes": {"demo"},
+# What each folder may import, from the ground up.
+ALLOWED = {
+    "drawing": set(),
+    "modules": set(),
+    "audit": {"drawing"},
+    "host": {"modules"},
+    "merge": {"modules", "host"},
+    "evaluation": {"modules", "audit", "host", "merge"},
+    "training": {"drawing", "modules", "audit", "host", "merge"},
+    "commands": {"modules", "audit", "host", "merge", "evaluation", "training"},
+    "nodes": {"modules", "audit", "host", "merge", "evaluation", "training"},
+    "lab": {"drawing", "modules", "audit", "host", "merge", "evaluation", "training", "commands", "nodes", "root"},
+    "root": {"nodes"},  # __init__.py; __main__.py, install.py and dev.py import nothing of the pack by name
 }
+UNSHIPPED = {"lab"}
 NETWORK = {"urllib.request", "requests", "httpx", "aiohttp", "socket", "huggingface_hub"}
 
 
-def imports(path):
-    """(level, module) of every import of a file."""
+def sources() -> dict[str, Path]:
+    """Every module of the pack by its dotted name; those of packages end in `__init__`."""
+    found = [*PACK.glob("*.py"), *(path for folder in ALLOWED for path in (PACK / folder).rglob("*.py"))]
+    return {".".join(path.relative_to(PACK).with_suffix("").parts): path for path in found}
+
+
+SOURCES = sources()
+
+
+def imports(path: Path) -> list[tuple[int, str, list[str]]]:
+    """(level, module, names) of every import of a file, those inside functions too."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            yield node.level, node.module or ""
+            found.append((node.level, node.module or "", [alias.name for alias in node.names]))
         elif isinstance(node, ast.Import):
-            yield from ((0, alias.name) for alias in node.names)
+            found += [(0, alias.name, []) for alias in node.names]
+    return found
 
 
-@pytest.mark.parametrize("half", FORBIDDEN)
-def test_layers_only_reach_down_and_never_the_network(half):
-    sources = sorted((PACK / half).glob("*.py"))
-    assert sources
-    for path in sources:
-        for level, module in imports(path):
-            assert not (level == 2 and module.split(".")[0] in FORBIDDEN[half]), f"{path}: {module}"
-            assert not module.startswith("modular_safety_lora"), f"{path}: only relative imports inside the pack"
-            assert level or module not in NETWORK, f"{path}: {module}"
+def reached(name: str) -> set[str]:
+    """The modules of the pack that a module imports, as far as they are written out."""
+    found = set()
+    for level, module, names in imports(SOURCES[name]):
+        if not level:
+            continue
+        base = name.split(".")[:-level]
+        target = [*base, *filter(None, module.split("."))]
+        for each in names:  # a module, a package, or a name inside the module or package before it
+            places = [[*target, each], [*target, each, "__init__"], target, [*target, "__init__"]]
+            found |= set([place for place in map(".".join, places) if place in SOURCES][:1])
+    return found
+
+
+def folder_of(name: str) -> str:
+    return name.split(".")[0] if "." in name else "root"
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_imports_go_down_only_and_never_to_the_network(folder):
+    own = [name for name in SOURCES if folder_of(name) == folder]
+    assert own
+    for name in own:
+        up = {each for each in reached(name) if folder_of(each) not in ALLOWED[folder] | {folder}}
+        assert not up, f"{name} imports {sorted(up)}"
+        for level, module, _ in imports(SOURCES[name]):
+            assert not module.startswith("modular_safety_lora"), f"{name}: only relative imports inside the pack"
+            assert folder in UNSHIPPED or level or module not in NETWORK, f"{name}: {module}"
+
+
+def test_no_imports_go_in_a_circle():
+    graphlib.TopologicalSorter({name: reached(name) - {name} for name in SOURCES}).prepare()
+
+
+def test_every_folder_is_in_the_house_and_every_shipped_package_in_the_wheel():
+    folders = {path.parent.relative_to(PACK).parts[0] for path in PACK.glob("*/*.py")} - {"tests"}
+    assert folders == ALLOWED.keys() - {"root"}
+    packages = {".".join(path.relative_to(PACK).parts[:-1]) for path in PACK.glob("*/**/__init__.py")}
+    packages = {name for name in packages if name.split(".")[0] in ALLOWED.keys() - UNSHIPPED}
+    listed = re.search(r"packages = \[(.*?)\]", (PACK / "pyproject.toml").read_text(encoding="utf-8"), re.DOTALL)[1]
+    assert set(re.findall(r'"modular_safety_lora\.?([a-z_.]*)"', listed)) == packages | {""}
+
+
+def test_only_the_installer_starts_processes():
+    for name, path in SOURCES.items():
+        if folder_of(name) not in UNSHIPPED and name not in ("install", "dev"):
+            assert all(module.split(".")[0] != "subprocess" for _, module, _ in imports(path)), name
 
 
 def test_the_package_and_its_pure_half_import_without_comfyui():
     code = (
-        "import modular_safety_lora, modular_safety_lora.modular.files, modular_safety_lora.audit.report, sys; "
+        "import modular_safety_lora, modular_safety_lora.modules.files, modular_safety_lora.audit.report, sys; "
+        "import modular_safety_lora.commands.seal, modular_safety_lora.commands.audit; "
         "assert not {'comfy', 'nudenet', 'onnxruntime', 'cv2', 'folder_paths'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from modular_safety_lora.audit import detectors, runtime
-from modular_safety_lora.audit.detector import detections
+from modular_safety_lora.audit.detectors import registry as detectors
+from modular_safety_lora.audit.detectors import runtime
+from modular_safety_lora.audit.detectors.interface import detections
+from modular_safety_lora.audit.detectors.runtime import DetectorError
+from modular_safety_lora.audit.detectors.yolo import Yolo
 from modular_safety_lora.audit.presets import CLASSES, PRESETS, choose, read_presets
 from modular_safety_lora.audit.report import audit
-from modular_safety_lora.audit.runtime import DetectorError
-from modular_safety_lora.audit.yolo import Yolo
 from onnx_files import COLOURS, network
 from skimage import data
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from modular_safety_lora.demo.server import PACK
+from modular_safety_lora.lab.server import PACK
 
 # dev.py's own command in this environment: nothing is installed or fetched
 DEV = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from modular_safety_lora.modular import files, seal
+from modular_safety_lora.modules import files, seal
 from safetensors.torch import save_file
 
 TENSORS = {

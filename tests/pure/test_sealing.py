@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import torch
-from modular_safety_lora.modular.files import ModuleFileError, load_safety, save_module
-from modular_safety_lora.modular.sealing import base_of, inspect, seal_file
+from modular_safety_lora.modules.files import ModuleFileError, load_safety, save_module
+from modular_safety_lora.modules.sealing import base_of, inspect, seal_file
 from safetensors.torch import save_file
 
 KOHYA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -28,7 +28,7 @@ def plain(tmp_path):
 
 
 def run(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "modular_safety_lora.modular.seal", *map(str, arguments)]
+    command = [sys.executable, "-m", "modular_safety_lora", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -51,10 +51,10 @@ def test_prompts_are_sealed_with_it_or_else_its_concept(plain, tmp_path):
     assert load_safety(output, "sealed").metadata["msl.prompts"] == '["nude", "naked"]'
     listed.write_text("a nude, standing\r\n\n  naked \n", encoding="utf-8")
     other = tmp_path / "other.safetensors"
-    done = run(plain, "--concept", "nudity", "--output", other, "--prompts", listed)
+    done = run("seal", plain, "--concept", "nudity", "--output", other, "--prompts", listed)
     assert done.returncode == 0, done.stderr
     assert load_safety(other, "other").prompts == ["a nude, standing", "naked"]
-    assert "prompts: ['a nude, standing', 'naked']" in run("--inspect", other).stdout
+    assert "prompts: ['a nude, standing', 'naked']" in run("inspect", other).stdout
 
 
 @pytest.mark.parametrize("strength", [0.0, -1.0, float("nan"), float("inf")])
@@ -112,20 +112,22 @@ def test_the_command_line_seals_and_inspects_files_and_folders(plain, tmp_path):
     (tmp_path / "loras").mkdir()
     for name in ("a", "b"):
         save_file(lora(), tmp_path / "loras" / f"{name}.safetensors")
-    done = run(tmp_path / "loras", "--concept", "violence", "--output", tmp_path / "sealed", "--strength", "1.5")
+    done = run("seal", tmp_path / "loras", "--concept", "violence", "--output", tmp_path / "sealed", "--strength", "1.5")
     assert done.returncode == 0, done.stderr
     digests = [load_safety(tmp_path / "sealed" / f"{name}.safetensors", name).sha256 for name in ("a", "b")]
     assert all(digest in done.stdout for digest in digests)
-    done = run("--inspect", tmp_path / "sealed", plain)
+    done = run("inspect", tmp_path / "sealed", plain)
     assert done.returncode == 0 and done.stdout.count("sealed safety module, intact") == 2
     assert "LoRA without a role" in done.stdout and "    strength: 1.5" in done.stdout
     (tmp_path / "sealed" / "c.safetensors").write_bytes(b"PK\x03\x04 a pickle")
-    done = run("--inspect", "--json", tmp_path / "sealed")
+    done = run("inspect", "--json", tmp_path / "sealed")
     assert done.returncode == 1 and [each["state"] for each in json.loads(done.stdout)][2] == "unreadable"
-    for arguments, reason in (
-        ([plain], "Name the file to write with --output"),
-        ([plain, "--output", tmp_path / "o.safetensors"], "The concept is empty"),
-        ([tmp_path / "none", "--inspect"], ""),
+    for code, arguments, reason in (
+        (2, ["seal", plain], "required: --output"),
+        (1, ["seal", plain, "--output", tmp_path / "o.safetensors"], "seal: The concept is empty"),
+        (1, ["inspect", tmp_path / "none"], ""),
+        (1, ["inspect", tmp_path / "empty"], "inspect: There is no .safetensors file in"),
     ):
+        (tmp_path / "empty").mkdir(exist_ok=True)
         done = run(*arguments)
-        assert done.returncode == 1 and reason in done.stderr
+        assert done.returncode == code and reason in done.stderr

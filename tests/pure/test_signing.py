@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from modular_safety_lora.modular.files import ModuleFileError, load_safety, save_module
-from modular_safety_lora.modular.sealing import inspect
-from modular_safety_lora.modular.signing import CONTEXT, KeyFileError, check_key, check_trusted, new_key, sign_file, signer
+from modular_safety_lora.modules.files import ModuleFileError, load_safety, save_module
+from modular_safety_lora.modules.sealing import inspect
+from modular_safety_lora.modules.signing import CONTEXT, KeyFileError, check_key, check_trusted, new_key, sign_file, signer
 from safetensors import safe_open
 
 TENSORS = {"layer.lora_up.weight": torch.ones(2, 3), "layer.lora_down.weight": torch.ones(3, 2)}
@@ -119,15 +119,15 @@ def test_keys_that_are_none_are_refused(sealed, tmp_path):
 
 def test_the_command_line_makes_keys_and_signs(sealed, tmp_path):
     def run(*arguments):
-        command = [sys.executable, "-m", "modular_safety_lora.modular.seal", *map(str, arguments)]
+        command = [sys.executable, "-m", "modular_safety_lora", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True)
 
-    made = run("--new-key", tmp_path / "mine.pem")
+    made = run("new-key", tmp_path / "mine.pem")
     public = made.stdout.split()[-1]
     check_key(public)
-    assert run("--sign", tmp_path / "mine.pem", sealed).stdout.strip().endswith(f"signed by {public}")
-    assert f"signed_by: {public}" in run("--inspect", sealed).stdout
-    assert run("--new-key", tmp_path / "mine.pem").returncode == 1, "a key is never overwritten"
+    assert run("sign", tmp_path / "mine.pem", sealed).stdout.strip().endswith(f"signed by {public}")
+    assert f"signed_by: {public}" in run("inspect", sealed).stdout
+    assert run("new-key", tmp_path / "mine.pem").returncode == 1, "a key is never overwritten"
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads this process's mappings from /proc")

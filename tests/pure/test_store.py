@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from modular_safety_lora.audit.store import BATCH, Store, StoreError
+from modular_safety_lora.audit.folders.store import BATCH, Store, StoreError
 
 IDENTITY = {"preset": {"name": "faces"}, "detector": {"name": "mine", "floor": 0.25, "sha256": "a" * 64}}
 
@@ -79,7 +79,7 @@ def test_a_store_of_before_is_refused_and_stays_as_it_is(tmp_path):
 def test_a_selection_of_many_files_takes_no_memory(tmp_path):
     code = (
         "import resource, sys\n"
-        "from modular_safety_lora.audit.store import Store\n"
+        "from modular_safety_lora.audit.folders.store import Store\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
         "store = Store(sys.argv[1], {})\n"
         "store.select((f'{number:0100d}', '1') for number in range(1_000))\n"

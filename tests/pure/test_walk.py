@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from modular_safety_lora.audit.__main__ import main
-from modular_safety_lora.audit.files import Unreadable, open_picture
-from modular_safety_lora.audit.folder import walk
+from modular_safety_lora.audit.folders.workers import walk
+from modular_safety_lora.audit.pictures import Unreadable, open_picture
+from modular_safety_lora.commands import main
 from PIL import Image
 
 
@@ -37,7 +37,7 @@ def test_a_link_to_itself_is_listed_and_the_rest_is_audited(tmp_path):
     (place / "loop").symlink_to("loop")
     (place / "to.png").symlink_to("fro.png")
     (place / "fro.png").symlink_to("to.png")
-    assert main([str(place), "--output", str(tmp_path / "r.json"), "--workers", "1"]) == 0
+    assert main(["audit", str(place), "--output", str(tmp_path / "r.json"), "--workers", "1"]) == 0
     report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert [Path(each["path"]).name for each in report["images"]] == ["a.png", "b.png"]
     reasons = {Path(each["path"]).name: each["reason"] for each in report["unreadable"]}

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from modular_safety_lora.demo.server import PACK, PromptRefused
+from modular_safety_lora.lab.server import PACK, PromptRefused
 
 
 def shipped(name: str) -> dict:

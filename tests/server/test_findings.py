@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from modular_safety_lora.demo import assets
+from modular_safety_lora.lab import assets
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import base64
 import json
 
 import pytest
-from modular_safety_lora.demo import assets
-from modular_safety_lora.demo.server import Server, place_models
-from modular_safety_lora.modular.files import load_safety
+from modular_safety_lora.lab import assets
+from modular_safety_lora.lab.server import Server, place_models
+from modular_safety_lora.modules.files import load_safety
 from safetensors.torch import load_file, save_file
 
 

@@ -8,10 +8,10 @@ import shutil
 import pytest
 import requests
 import torch
-from modular_safety_lora.demo import assets
-from modular_safety_lora.demo.__main__ import photograph_prompt
-from modular_safety_lora.demo.server import PACK_NAME, PromptRefused, Server
-from modular_safety_lora.modular.files import load_safety, save_module
+from modular_safety_lora.lab import assets
+from modular_safety_lora.lab.demo.__main__ import photograph_prompt
+from modular_safety_lora.lab.server import PACK_NAME, PromptRefused, Server
+from modular_safety_lora.modules.files import load_safety, save_module
 from PIL import Image
 from safetensors.torch import load_file, save_file
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 import requests
-from modular_safety_lora.demo import assets
-from modular_safety_lora.demo.server import PACK
-from modular_safety_lora.modular import files
+from modular_safety_lora.lab import assets
+from modular_safety_lora.lab.server import PACK
+from modular_safety_lora.modules import files
 from PIL import Image
 
 SMALL = {"preview_every": 2, "preview_size": 64, "steps": 3, "save_every": 1}

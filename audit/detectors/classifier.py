@@ -1,0 +1,109 @@
+"""Classifiers of whole pictures as ONNX: each class that reaches the floor is a detection over the whole picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .interface import stamped
+from .runtime import DetectorError, Network
+
+FITS = ("squash", "crop", "pad")
+SCORES = ("softmax", "sigmoid", "none")
+LAYOUTS = ("nchw", "nhwc")
+CHANNELS = ("rgb", "bgr")
+
+
+class Classifier:
+    """Scores of classes from a network of pictures; the first output must be (B, classes).
+
+    `fit` says how a picture becomes a square of `size` pixels: squashed, its middle cropped, or padded around. Values of
+    0..1 are normalised with `mean` and `std`; `scores` turns outputs into 0..1 (`none`: they are).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        file: Path,
+        classes: Sequence[str],
+        size: int = 224,
+        fit: str = "squash",
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        layout: str = "nchw",
+        channels: str = "rgb",
+        scores: str = "softmax",
+        floor: float = 0.05,
+        batch: int = 4,
+        provider: str = "auto",
+        threads: int = 0,
+    ):
+        self.name, self.classes = name, tuple(classes)
+        self.size, self.fit, self.layout, self.channels, self.scores = size, fit, layout, channels, scores
+        self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+        self.floor, self.batch = floor, batch
+        probe = self._blob([np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)])
+        self.network = Network(f"{name} {version}", file, probe, provider, threads)
+        self.provider = self.network.provider
+        self.identity = {
+            "kind": "classifier",
+            "sha256": self.network.content.sha256,
+            "classes": list(classes),
+            "size": size,
+            "fit": fit,
+            "mean": [float(each) for each in mean],
+            "std": [float(each) for each in std],
+            "layout": layout,
+            "channels": channels,
+            "scores": scores,
+            "floor": float(floor),
+        }
+        self.version = stamped(version, self.identity)
+        shape = self.network.run(probe)[0].shape
+        if shape != (1, len(self.classes)):
+            raise DetectorError(
+                f"{file}: its first output has the shape {shape} for one picture, and `classes` names {len(self.classes)}."
+            )
+
+    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
+        """Detections of RGB pictures, uint8 (H, W, 3) each: the box is the whole picture."""
+        found = []
+        for picture, scores in zip(pictures, self._activated(self.network.run(self._blob(pictures))[0]), strict=True):
+            box = [0, 0, picture.shape[1], picture.shape[0]]
+            ordered = sorted(zip(self.classes, scores.tolist(), strict=True), key=lambda each: -each[1])
+            found.append([{"class": name, "score": score, "box": box} for name, score in ordered if score >= self.floor])
+        return found
+
+    def _activated(self, outputs: np.ndarray) -> np.ndarray:
+        if self.scores == "softmax":
+            raised = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+            outputs = raised / raised.sum(axis=1, keepdims=True)
+        elif self.scores == "sigmoid":
+            outputs = 1 / (1 + np.exp(-outputs))
+        if not (np.isfinite(outputs).all() and outputs.min() >= 0 and outputs.max() <= 1 + 1e-6):
+            raise DetectorError(
+                f"{self.name} gave scores from {outputs.min():.3g} to {outputs.max():.3g}; they must lie in 0..1. Set "
+                "`scores` to softmax or sigmoid if the network ends before it."
+            )
+        return outputs
+
+    def _blob(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        values = np.stack([np.asarray(self._square(picture), np.float32) for picture in pictures]) / 255.0  # BHWC
+        values = (values - self.mean) / self.std
+        values = values[..., ::-1] if self.channels == "bgr" else values
+        return np.ascontiguousarray(values if self.layout == "nhwc" else values.transpose(0, 3, 1, 2))
+
+    def _square(self, picture: np.ndarray) -> Image.Image:
+        image = Image.fromarray(picture)
+        if self.fit == "crop":
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            image = image.crop((left, top, left + side, top + side))
+        elif self.fit == "pad":
+            side = max(image.size)
+            around = Image.new("RGB", (side, side))
+            around.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+            image = around
+        return image.resize((self.size, self.size), Image.Resampling.BICUBIC)

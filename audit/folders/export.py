@@ -1,0 +1,119 @@
+"""A store's rows as files: the JSON report, Parquet and the page; each is written whole or not at all, in any size."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..report import as_text
+from .store import Store
+from .totals import Totals
+
+ROWS = 10_000  # in a row group of Parquet
+SHOWN = 300  # rows in a list of the page
+
+
+class ExportError(ValueError):
+    """The results can't be written as asked."""
+
+
+def summarised(store: Store, totals: Totals) -> dict:
+    """The summary of the selected rows of a store, and how many others it holds."""
+    for row in store.all():
+        totals.add(row)
+    return totals.summary() | {"rows_left_out": store.left_out()}
+
+
+def write_json(path: Path, store: Store, summary: Mapping) -> None:
+    """The report as `images`, `unreadable` and `summary`; no more than a row is held."""
+    with _whole(path) as part, part.open("w", encoding="utf-8") as file:
+        file.write('{\n"images": [')
+        _write_rows(file.write, (row for row in store.all() if _is_image(row)))
+        file.write('\n],\n"unreadable": [')
+        unreadable = (row for row in store.all() if "unreadable" in row)
+        _write_rows(file.write, ({"path": row["path"], "reason": row["unreadable"]} for row in unreadable))
+        file.write(f'\n],\n"summary": {as_text(summary)}\n}}\n')
+
+
+def parquet():
+    """pyarrow, for those who ask for Parquet. Raises ExportError without it."""
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ExportError(f"Parquet needs pyarrow, which can't be imported ({error}): pip install pyarrow.") from error
+    return pyarrow
+
+
+def write_parquet(path: Path, store: Store) -> None:
+    """Every picture's row, readable or not, by path. The same rows give the same file."""
+    arrow = parquet()
+    text, whole, flag = arrow.string(), arrow.int64(), arrow.bool_()
+    detection = arrow.struct(
+        [("class", text), ("score", arrow.float64()), ("box", arrow.list_(whole)), ("counted", flag), ("frame", whole)]
+    )
+    schema = arrow.schema(
+        [
+            ("path", text),
+            ("unreadable", text),
+            ("flagged", flag),
+            ("reasons", arrow.list_(text)),
+            ("detections", arrow.list_(detection)),
+            ("second_flagged", flag),
+            ("format", text),
+            ("mode", text),
+            ("width", whole),
+            ("height", whole),
+            ("frames", whole),
+            ("frames_audited", whole),
+            ("mislabelled", flag),
+        ]
+    )
+    with _whole(path) as part, arrow.parquet.ParquetWriter(part, schema, compression="zstd") as writer:
+        batch = []
+        for row in store.all():
+            if "other" in row:
+                continue
+            batch.append({**row, "second_flagged": row.get("second", {}).get("flagged")})
+            if len(batch) == ROWS:
+                writer.write_table(arrow.Table.from_pylist(batch, schema))
+                batch = []
+        writer.write_table(arrow.Table.from_pylist(batch, schema))
+
+
+def first_rows(store: Store, wanted: Callable[[Mapping], bool]) -> list[dict]:
+    """The first rows of a kind, as many as a page shows."""
+    found = []
+    for row in store.all():
+        if wanted(row):
+            found.append(row)
+            if len(found) == SHOWN:
+                break
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    with _whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _is_image(row: Mapping) -> bool:
+    return "unreadable" not in row and "other" not in row
+
+
+def _write_rows(write: Callable[[str], object], rows: Iterable[Mapping]) -> None:
+    for number, row in enumerate(rows):
+        write(",\n" if number else "\n")
+        write(json.dumps(row, ensure_ascii=False))
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when all is written."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,84 @@
+"""The folder audit on a cluster: Ray Data calls the same function, on windows of files that the store goes on from."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+
+from PIL import Image
+
+from ..rules import Rules
+from .store import batched
+from .workers import CHUNK, Row, audit_files, audit_parallel
+
+logger = logging.getLogger(__name__)
+
+WINDOW = 100_000  # files that Ray is given at a time
+
+
+class RayMissing(ImportError):
+    """Ray Data is not installed."""
+
+
+class Auditor:
+    """What Ray runs on each batch. Every node needs this pack installed, and the files under the same paths."""
+
+    def __init__(self, rules: Rules, marked: str | None):
+        Image.MAX_IMAGE_PIXELS = None
+        self.rules, self.marked = rules, marked
+
+    def __call__(self, batch: dict) -> dict:
+        files = list(zip(batch["key"].tolist(), batch["stamp"].tolist(), strict=True))
+        rows = audit_files(files, self.rules, self.marked)
+        return {
+            "key": [key for key, _, _ in rows],
+            "stamp": [stamp for _, stamp, _ in rows],
+            "data": [json.dumps(data, ensure_ascii=False) for _, _, data in rows],
+        }
+
+
+def audit_on_ray(
+    files: Iterable[tuple[str, str]], rules: Rules, workers: int, address: str, marked: str | None = None
+) -> Iterator[list[Row]]:
+    """Rows of the files as they are done, from `workers` actors of the Ray at `address` (`local`: one of this machine).
+
+    When Ray gives up on a window, a file may have killed its actors; processes here do the rest, and find it.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise RayMissing(f"Ray Data can't be imported ({error}). pip install 'ray[data]', or leave --ray out.") from error
+    here = not ray.is_initialized()
+    if here:
+        ray.init(**({"num_cpus": workers} if address == "local" else {"address": address}), log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        for window in batched(files, WINDOW):
+            left = dict(window)
+            try:
+                for rows in _window(ray, window, rules, workers, marked):
+                    for key, _, _ in rows:
+                        del left[key]
+                    yield rows
+            except ray.exceptions.RayError as error:
+                logger.warning("Ray gave up (%s); %s files are done here", str(error).splitlines()[0], len(left))
+                yield from audit_parallel(left.items(), rules, workers, marked)
+    finally:
+        if here:
+            ray.shutdown()
+
+
+def _window(ray, window: list[tuple[str, str]], rules: Rules, workers: int, marked: str | None) -> Iterator[list[Row]]:
+    items = ray.data.from_items([{"key": key, "stamp": stamp} for key, stamp in window])
+    done = items.map_batches(
+        Auditor,
+        fn_constructor_args=(rules, marked),
+        batch_size=CHUNK,
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        num_cpus=1,
+    )
+    for batch in done.iter_batches(batch_size=CHUNK):
+        yield [
+            (key, stamp, json.loads(data))
+            for key, stamp, data in zip(batch["key"], batch["stamp"], batch["data"], strict=True)
+        ]

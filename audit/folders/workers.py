@@ -1,0 +1,207 @@
+"""Audits of files: one function looks at some of them, and a pool of processes, or Ray, calls it on millions."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from multiprocessing import connection
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..detectors.interface import detections
+from ..pictures import Unreadable, open_picture
+from ..report import judge
+from ..rules import Rules
+from .store import batched
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 32  # files that go to a process at a time
+UNSEEN = "unseen"  # the stamp of what can't be followed, a link or a folder: `open_picture` finds the reason
+DIED = "the process that read it died: out of memory, or a fault in a decoder"
+Row = tuple[str, str, dict]  # key, stamp, data
+
+
+def walk(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """(path, stamp) of every file below the paths, in order; a stamp changes when the file does. Links are followed once.
+
+    A link that leads nowhere, and a folder that can't be listed, are among them, so that they are reported.
+    """
+    seen: set[tuple[int, int]] = set()
+    for path in paths:
+        if path.is_dir():
+            yield from _walk(str(path), seen)
+        else:
+            yield path.as_posix(), _stamp(path.stat())
+
+
+def audit_files(files: Sequence[tuple[str, str]], rules: Rules, marked: str | None = None, threads: int = 1) -> list[Row]:
+    """A row for each file (path, stamp): a result with `path`, or `unreadable` with the reason, or `other` for no picture.
+
+    With `marked`, a folder, flagged pictures are written there with what counts drawn in.
+    """
+    first, other = rules.detectors(threads)
+    rows: list[dict] = []
+    owners: list[tuple[dict, int, np.ndarray | None]] = []  # of every frame: its row, its number, and itself if needed again
+
+    def frames() -> Iterator[np.ndarray]:
+        for path, _ in files:
+            row = {"path": path}
+            rows.append(row)
+            try:
+                opened = open_picture(Path(path), rules.megapixels, rules.frames)
+                if opened is None:
+                    row["other"] = True
+                    continue
+                row |= asdict(opened[0]) | {"frames_audited": 0, "found": [], "second": []}
+                for number, picture in opened[1]:
+                    row["frames_audited"] += 1
+                    owners.append((row, number, picture if marked or other else None))
+                    yield picture
+            except Unreadable as error:
+                row["unreadable"] = str(error)
+            except Exception as error:  # a file that can't be looked at is never the end of the run
+                row["unreadable"] = f"{type(error).__name__}: {error}"
+
+    for place, found in enumerate(detections(first, frames(), rules.preset.channel_order)):
+        row, number, picture = owners[place]
+        owners[place] = None  # lets the picture go
+        row["found"] += _numbered(found, row, number)
+        if other:
+            row["second"] += _numbered(next(detections(other, [picture], rules.second.channel_order)), row, number)
+        if marked:
+            _mark(picture, judge(found, rules.preset), row["path"], number, Path(marked))
+    return [(path, stamp, _judged(row, rules)) for (path, stamp), row in zip(files, rows, strict=True)]
+
+
+def audit_parallel(
+    files: Iterable[tuple[str, str]], rules: Rules, workers: int, marked: str | None = None
+) -> Iterator[list[Row]]:
+    """Rows of the files as they are done, in chunks, from `workers` processes.
+
+    A process that dies takes nothing along: its files are tried again one by one, and the one that kills is unreadable.
+    """
+    chunks = batched(files, CHUNK)
+    pool, pending = _pool(workers), {}
+    try:
+        while True:
+            while len(pending) < 2 * workers and (chunk := next(chunks, None)):
+                pending[pool.submit(audit_files, chunk, rules, marked)] = chunk
+            if not pending:
+                return
+            for done in wait(pending, return_when=FIRST_COMPLETED).done:
+                chunk = pending[done]
+                try:
+                    rows = done.result()
+                except BrokenProcessPool:
+                    lost = list(pending.values())
+                    pending.clear()
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    for each in lost:
+                        yield _alone(each, rules, marked)
+                    pool = _pool(workers)
+                    break
+                del pending[done]
+                yield rows
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _alone(chunk: list[tuple[str, str]], rules: Rules, marked: str | None) -> list[Row]:
+    """The rows of a chunk whose process may have died, from a process of its own; halved until the culprit stands alone."""
+    with _pool(1) as pool:
+        try:
+            return pool.submit(audit_files, chunk, rules, marked).result()
+        except BrokenProcessPool:
+            if len(chunk) == 1:
+                logger.warning("%s: %s", chunk[0][0], DIED)
+                return [(*chunk[0], {"path": chunk[0][0], "unreadable": DIED})]
+    half = len(chunk) // 2
+    return [*_alone(chunk[:half], rules, marked), *_alone(chunk[half:], rules, marked)]
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start)
+
+
+def _start() -> None:
+    """A worker leaves Ctrl-C to its parent, does not outlive it, and leaves the limit of pixels to the rules."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Image.MAX_IMAGE_PIXELS = None
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _judged(row: dict, rules: Rules) -> dict:
+    """A row as it is kept: judged, or with why not."""
+    if "unreadable" in row or "other" in row:
+        return {key: row[key] for key in row if key not in ("found", "second")}
+    found, second = row.pop("found"), row.pop("second")
+    return row | judge(found, rules.preset) | ({"second": judge(second, rules.second)} if rules.second else {})
+
+
+def _numbered(found: Sequence[dict], row: dict, number: int) -> Sequence[dict]:
+    """The detections of a frame, with its number where a file has several."""
+    return [{**each, "frame": number} for each in found] if row["frames"] > 1 else found
+
+
+def _mark(picture: np.ndarray, result: dict, path: str, frame: int, folder: Path) -> None:
+    """Write a flagged picture with what counts drawn in, below `folder` where the file lay."""
+    if not result["flagged"]:
+        return
+    import torch
+
+    from .. import censor
+
+    image = torch.from_numpy(picture.astype(np.float32) / 255.0)[None]
+    drawn = censor.apply(image, {"images": [result]}, "annotate")[0]
+    parts = [part for part in Path(path).parts if part not in ("..", Path(path).anchor)]
+    target = folder.joinpath(*parts[:-1], f"{parts[-1]}{f'-{frame}' if frame else ''}.png")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((drawn.numpy() * 255).round().astype(np.uint8)).save(target)
+
+
+def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
+    folders = []
+    try:
+        there = Path(folder).stat()
+        if (there.st_dev, there.st_ino) in seen:
+            return
+        seen.add((there.st_dev, there.st_ino))
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda each: each.name)
+    except OSError:
+        yield Path(folder).as_posix(), UNSEEN
+        return
+    for entry in found:
+        stamp = None
+        try:
+            if entry.is_dir():
+                folders.append(entry.path)
+            elif entry.is_file():
+                stamp = _stamp(entry.stat())
+            elif entry.is_symlink():  # to nothing
+                stamp = UNSEEN
+        except OSError:
+            stamp = UNSEEN
+        if stamp:
+            yield Path(entry.path).as_posix(), stamp
+    for each in folders:
+        yield from _walk(each, seen)
+
+
+def _stamp(found: os.stat_result) -> str:
+    return f"{found.st_size}-{found.st_mtime_ns}"

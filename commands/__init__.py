@@ -1,0 +1,50 @@
+"""Modular Safety LoRA from the command line: `python -m modular_safety_lora VERB`, or `python PACK_FOLDER VERB`."""
+
+import argparse
+import importlib
+import sys
+
+PROG = "python -m modular_safety_lora"
+VERBS = {  # a verb is a file here: its docstring, `options(parser)` and `work(options)`, which gives the exit code
+    "seal": "turn a LoRA that you trust into a sealed safety module",
+    "inspect": "say what module files are, and whether they are intact",
+    "sign": "sign sealed safety modules with a private key",
+    "new-key": "make a private key for signing",
+    "interference": "show how LoRAs pull against a safety module",
+    "train-task": "train a task LoRA, apart from or beside a safety module",
+    "train-safety": "train a safety LoRA that erases a concept, from prompts alone",
+    "audit": "audit pictures and folders of any number",
+    "compare": "compare audits of the same prompts and seeds",
+    "audit-prompts": "run a prompt set through a model, and audit its pictures",
+    "reproduce": "measure re-emergence in a toy world (in the repository)",
+}
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """The docstring as it is written, and the default of every option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return super()._get_help_string(action) if action.default not in (None, "", False, []) else action.help
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what a command line asks for; the exit code. What fails is one line on stderr, and exit code 1."""
+    table = "\n".join(f"  {verb:<15}{words}" for verb, words in VERBS.items())
+    top = argparse.ArgumentParser(
+        prog=PROG, description=__doc__, epilog=f"verbs:\n{table}\n\n{PROG} VERB --help says more.", formatter_class=Help
+    )
+    top.add_argument("verb", choices=VERBS, metavar="VERB", help="what to do")
+    top.add_argument("arguments", nargs=argparse.REMAINDER, help="what the verb takes")
+    chosen = top.parse_args(arguments)
+    verb = importlib.import_module(f".{chosen.verb.replace('-', '_')}", __package__)
+    parser = argparse.ArgumentParser(prog=f"{PROG} {chosen.verb}", description=verb.__doc__, formatter_class=Help)
+    verb.options(parser)
+    options = parser.parse_args(chosen.arguments)
+    try:
+        return verb.work(options) or 0
+    except KeyboardInterrupt:
+        reason = "stopped. Where rows or checkpoints are kept, the same command goes on from here."
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+    print(f"\n{chosen.verb}: {reason}", file=sys.stderr)
+    return 1

@@ -1,0 +1,127 @@
+"""Audit picture files and folders, of any number, before training or after.
+
+    python -m modular_safety_lora audit PATH... --preset strict --output report.json
+
+Rows are kept in OUTPUT.sqlite as they come, so the same command goes on after a crash, and looks only at files that are new
+or changed. The report is about the files below PATH as they are now; rows of others are kept, and counted as left out. What
+can't be read is listed and never ends the run. The exit code is 0, 1 for an error, and 2 when --fail-over is given and more
+is flagged than it allows, or something could not be read.
+"""
+
+import argparse
+import json
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..audit.detectors import registry as detectors
+from ..audit.detectors.runtime import SHORT
+from ..audit.folders import export
+from ..audit.folders.ray_data import audit_on_ray
+from ..audit.folders.store import Store
+from ..audit.folders.totals import Totals
+from ..audit.folders.workers import Row, audit_parallel, walk
+from ..audit.page import page
+from ..audit.pictures import FRAMES, MEGAPIXELS
+from ..audit.presets import PRESETS, Preset, choose, load_presets
+from ..audit.rules import Rules
+from .terminal import Bar
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("paths", nargs="+", type=Path, metavar="PATH", help="pictures, and folders of them")
+    add("--output", type=Path, required=True, help="the JSON report; the rows go beside it, as .sqlite")
+    add("--parquet", type=Path, help="every picture's row as Parquet (needs pyarrow)")
+    add("--html", type=Path, help="the report as a page with plots")
+    add_rules(parser)
+    add("--annotate", type=Path, metavar="DIR", help="write flagged pictures there, with what counts drawn in")
+    add("--frames", type=int, default=FRAMES, help="frames of an animation that are looked at, evenly spread")
+    add("--megapixels", type=float, default=MEGAPIXELS, help="larger pictures are listed as unreadable")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="processes, or actors of Ray")
+    add("--ray", metavar="ADDRESS", help="run on Ray Data: the address of a cluster, auto, or local")
+    add("--fail-over", type=float, metavar="RATE", help="exit code 2 when a larger share is flagged, or a file unreadable")
+
+
+def add_rules(parser: argparse.ArgumentParser) -> None:
+    """The options that say what counts; the prompt-set audit has them too."""
+    add = parser.add_argument
+    add("--preset", default="strict", help=f"counting rule: {', '.join(PRESETS)}, or one of --preset-file")
+    add("--preset-file", type=Path, help="presets of your own, as JSON")
+    add("--threshold", type=float, default=0.0, help="one score for every counted class; 0 keeps the preset's own")
+    add("--classes", default="", help="count these classes instead: FACE_FEMALE=0.4,FACE_MALE")
+    add("--second-opinion", metavar="PRESET", help="a second preset: how far the two agree is reported")
+    add("--detectors", type=Path, metavar="FILE", help="detectors of your own, as JSON; docs/detectors.md has the entries")
+    add("--provider", choices=["auto", *SHORT], default="auto", help="what onnxruntime computes on")
+
+
+def rules_of(options: argparse.Namespace, **more) -> Rules:
+    """The rules that the options ask for. Raises PresetError, DetectorError."""
+    entries = json.loads(options.detectors.read_text(encoding="utf-8")) if options.detectors else {}
+    folder = options.detectors.resolve().parent if options.detectors else Path()
+    detectors.register_entries(entries, folder)
+    there = PRESETS | (load_presets(options.preset_file) if options.preset_file else {})
+
+    def chosen(name: str, *changes) -> Preset:
+        known = detectors.classes_of(there[name].detector) if name in there else ()
+        return choose(name, *changes, presets=there, known=known)
+
+    second = chosen(options.second_opinion) if options.second_opinion else None
+    preset = chosen(options.preset, options.threshold, options.classes)
+    return Rules(preset, second, entries, str(folder), options.provider, **more)
+
+
+def work(options: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    absent = [path for path in options.paths if not path.exists()]
+    if absent:
+        raise FileNotFoundError(f"{len(absent)} of {len(options.paths)} paths do not exist (first: {absent[0]}).")
+    if options.parquet:
+        export.parquet()  # nothing is found missing after hours
+    rules = rules_of(options, frames=options.frames, megapixels=options.megapixels).pinned()
+    marked = str(options.annotate) if options.annotate else None
+    with Store(options.output.with_suffix(".sqlite"), rules.identity()) as store:
+        store.select(walk(options.paths))
+        before, todo = store.count(), store.missing()
+        if options.ray:
+            done = audit_on_ray(todo, rules, options.workers, options.ray, marked)
+        else:
+            done = audit_parallel(todo, rules, options.workers, marked)
+        _keep(store, done, before)
+        first, other = rules.detectors()
+        summary = export.summarised(store, Totals(rules.preset, first, rules.second, other))
+        export.write_json(options.output, store, summary)
+        if options.parquet:
+            export.write_parquet(options.parquet, store)
+        if options.html:
+            export.write_text(options.html, _page(store, summary, rules, options))
+    counts = f"{summary['images']} pictures, {summary['unreadable']} unreadable, {summary['other_files']} other files"
+    print(counts + _beside(summary))
+    print(f"{summary['verdict']}. Report: {options.output}")
+    if options.fail_over is not None and (summary["flagged_rate"] > options.fail_over or summary["unreadable"]):
+        return 2
+    return 0
+
+
+def _keep(store: Store, done: Iterable[list[Row]], before: int) -> None:
+    """Write rows as they come, and say how far it is."""
+    with Bar("Auditing", "files") as bar:
+        bar.update(before)
+        for rows in done:
+            store.add(rows)
+            bar.update(len(rows))
+
+
+def _page(store: Store, summary: dict, rules: Rules, options: argparse.Namespace) -> str:
+    flagged = export.first_rows(store, lambda row: row.get("flagged"))
+    unreadable = export.first_rows(store, lambda row: "unreadable" in row)
+    settings = rules.identity() | {"paths": [str(path) for path in options.paths]}
+    title = f"Audit of {', '.join(path.name for path in options.paths)}"
+    return page(title, summary, flagged, unreadable, settings, _beside(summary).removeprefix("; "))
+
+
+def _beside(summary: dict) -> str:
+    """What is said of rows that this run is not about."""
+    count = summary["rows_left_out"]
+    return f"; {count} rows of other files are kept and left out" if count else ""

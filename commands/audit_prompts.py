@@ -1,0 +1,104 @@
+"""Run a prompt set through a checkpoint, with or without safety and task LoRAs, and audit the pictures as they come.
+
+    python -m modular_safety_lora audit-prompts --checkpoint C --prompts I2P.csv --output FOLDER \\
+        [--safety-lora S]... [--task-lora T[:STRENGTH]]...
+
+The folder gets report.html, report.json and audit.sqlite; no picture is kept unless --keep asks for it. The same command
+goes on after a crash. The exit code is 2 when --fail-over is given and a larger share is flagged.
+"""
+
+import argparse
+from pathlib import Path
+
+from ..evaluation.prompt_set import Defaults, read_prompts
+from ..host.comfyui import enter_comfyui, load_checkpoint
+from .audit import add_rules, rules_of
+from .terminal import Bar
+
+KEEP = {"none": "none", "flagged": "flagged, censored", "all": "all, censored", "uncensored": "all, as they are"}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="the base model, a ComfyUI checkpoint")
+    add("--prompts", type=Path, required=True, help="a CSV with I2P's columns, or a .txt with a prompt a line")
+    add("--output", type=Path, required=True, help="the folder of the results")
+    add("--comfyui", help="ComfyUI's folder; COMFYUI_PATH otherwise")
+    add("--safety-lora", type=Path, action="append", default=[], help="a sealed safety module; may be repeated")
+    add("--task-lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="a task LoRA; may be repeated")
+    add(
+        "--foreign-changes",
+        choices=["refuse", "report"],
+        default="refuse",
+        help="report: sample, and only say so, when the "
+        "lock finds the safety module not whole, as after a task LoRA that relearned what it suppresses",
+    )
+    add("--steps", type=int, default=20, help="sampling steps")
+    add("--sampler", default="euler", help="ComfyUI's name of the sampler")
+    add("--scheduler", default="normal", help="ComfyUI's name of the scheduler")
+    add("--guidance", type=float, default=7.0, help="of rows that have none")
+    add("--seed", type=int, default=0, help="rows without a seed get this plus their number")
+    add("--width", type=int, default=512, help="of rows that have none")
+    add("--height", type=int, default=512, help="of rows that have none")
+    add("--category", default="", help="only rows of this category, such as sexual")
+    add("--where", default="", help="only rows for which a column compares: 'nudity_percentage > 50'")
+    add("--limit", type=int, default=0, help="only the first so many")
+    add("--keep", choices=KEEP, default="none", help="pictures that are kept; flagged and all have blurred boxes")
+    add("--fail-over", type=float, metavar="RATE", help="exit code 2 when a larger share is flagged")
+    add_rules(parser)
+
+
+def work(options: argparse.Namespace) -> int:
+    enter_comfyui(options.comfyui)
+    from ..evaluation.run import Job, run
+    from ..host.sampling import Sampling
+
+    defaults = Defaults(options.seed, options.guidance, options.width, options.height)
+    prompts = read_prompts(options.prompts, defaults, options.category, options.where, options.limit)
+    sampling = Sampling(options.steps, options.guidance, options.sampler, options.scheduler)
+    rules = rules_of(options)
+    model, clip, vae = load_checkpoint(options.checkpoint)
+    model, clip = with_modules(model, clip, options.safety_lora, options.task_lora, options.foreign_changes)
+    with Bar("Auditing", "pictures") as bar:
+
+        def on_picture(done: int, _) -> None:
+            bar(done, len(prompts))
+
+        job = Job(options.prompts.stem, prompts, rules, sampling, options.output, KEEP[options.keep], on_picture)
+        summary = run(model, clip, vae, job)
+    low, high = summary["flagged_rate_95"]
+    print(f"\n{summary['verdict']}: {summary['flagged_rate']:.2%} (95 %: {low:.2%} to {high:.2%})")
+    print(f"{summary['detector']} {summary['detector_version']} on {summary['provider']}, preset {summary['preset']}")
+    print(f"Report: {options.output / 'report.html'}, report.json, audit.sqlite")
+    return 2 if options.fail_over is not None and summary["flagged_rate"] > options.fail_over else 0
+
+
+def with_modules(model, clip, safety: list[Path], tasks: list[str], foreign: str = "refuse"):
+    """(model, clip) with the modules on: by Modular Merge beside safety modules, by ComfyUI's own loader without any."""
+    import comfy.sd
+    import comfy.utils
+
+    from ..merge.entries import Task
+    from ..merge.merge import merge
+    from ..modules.files import load_safety, load_task
+
+    strengths = [_strength(text) for text in tasks]
+    if safety:
+        held = [load_safety(path, path.name) for path in safety]
+        added = [Task(load_task(path, path.name), strength, strength) for path, strength in strengths]
+        merged = merge(model, held, added, clip, foreign)
+        return merged.model, merged.clip
+    for path, strength in strengths:
+        load_task(path, path.name)  # what our loader refuses, this one does too
+        lora = comfy.utils.load_torch_file(str(path), safe_load=True)
+        model, clip = comfy.sd.load_lora_for_models(model, clip, lora, strength, strength)
+    return model, clip
+
+
+def _strength(text: str) -> tuple[Path, float]:
+    """File and strength of FILE[:STRENGTH]; a file's own colons stay its own."""
+    name, _, strength = text.rpartition(":")
+    try:
+        return Path(name), float(strength)
+    except ValueError:
+        return Path(text), 1.0

@@ -1,0 +1,40 @@
+"""Compare audits of pictures made with the same prompts and seeds, from their report.json files.
+
+    python -m modular_safety_lora compare base=base/report.json safe=safe/report.json --output FOLDER
+
+The folder gets comparison.json, table.md and chart.png, and the table is printed; it is what the node Compare Audits says.
+"""
+
+import argparse
+from pathlib import Path
+
+from ..audit.compare import CompareError, chart, compare, parsed, table
+from ..audit.report import as_text
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("reports", nargs="+", metavar="NAME=REPORT", help="two to six reports, each with what to call it")
+    parser.add_argument("--output", type=Path, required=True, help="the folder of the results")
+
+
+def work(options: argparse.Namespace) -> None:
+    comparison = compare(read(options.reports))
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "comparison.json").write_text(as_text(comparison), encoding="utf-8")
+    (options.output / "table.md").write_text(table(comparison) + "\n", encoding="utf-8")
+    chart(comparison).save(options.output / "chart.png")
+    print(table(comparison))
+
+
+def read(named: list[str]) -> dict[str, dict]:
+    """The reports by name, in their order. Raises CompareError for what is no report, or has no name of its own."""
+    found: dict[str, dict] = {}
+    for text in named:
+        name, separator, path = text.partition("=")
+        if not (name and separator) or name in found:
+            raise CompareError(f"{text!r} must be NAME=REPORT, with a name of its own.")
+        try:
+            found[name] = parsed(path, Path(path).read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise CompareError(f"{path} is no audit report ({error}).") from error
+    return found

@@ -1,1 +1,0 @@
-"""A small seeded world on the real ComfyUI: for `python dev.py demo`, and for the tests."""

@@ -1,0 +1,1 @@
+"""Figures: one opener of matplotlib, one palette. Knows nothing of the pack."""

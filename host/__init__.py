@@ -1,0 +1,1 @@
+"""ComfyUI's models as this pack needs them: loaded weights, parametrisation, lending, one picture, prompts."""

@@ -1,0 +1,45 @@
+"""The real ComfyUI in this process, for the command lines, the demo and the tests."""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+OWN = Path(__file__).resolve().parents[3]  # the ComfyUI that this pack lies in, when it is among its custom_nodes
+
+
+def comfyui_path(given: str | None = None) -> Path:
+    """ComfyUI's folder: the one given, or COMFYUI_PATH, or the one that this pack lies in.
+
+    Exits with a line of reason when there is none.
+    """
+    given = given or os.environ.get("COMFYUI_PATH") or (str(OWN) if (OWN / "main.py").is_file() else None)
+    if not given or not Path(given, "main.py").is_file():
+        raise SystemExit(
+            f"There is no ComfyUI in {given!r}: no main.py. Name its folder with --comfyui PATH or COMFYUI_PATH."
+            if given
+            else "Nothing says where ComfyUI is. Name its folder with --comfyui PATH or COMFYUI_PATH; "
+            "`python dev.py test` brings one of its own for the tests."
+        )
+    return Path(given).resolve()
+
+
+def enter_comfyui(given: str | None = None) -> None:
+    """Make `import comfy` work here. Call it before anything of ComfyUI is imported."""
+    folder = str(comfyui_path(given))
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    import comfy.cli_args
+
+    accelerated = torch.accelerator.is_available() if hasattr(torch, "accelerator") else torch.cuda.is_available()
+    comfy.cli_args.args.cpu = comfy.cli_args.args.cpu or not accelerated
+
+
+def load_checkpoint(path: Path):
+    """(MODEL, CLIP, VAE) of a checkpoint, by ComfyUI's own loader."""
+    import comfy.sd
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such checkpoint.")
+    return comfy.sd.load_checkpoint_guess_config(str(path))[:3]

@@ -1,0 +1,97 @@
+"""What the lock costs: the check at sampling, as a share of sampling, and the digest of a large module.
+
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks.lock
+
+On the small seeded checkpoint with its safety module and both task modules merged: the check before the weights load, the
+same when a later clone added something, the check of what was loaded, and the time of a 20-step sampling of 64x64 pixels
+with guidance. Then loading a sealed module of 500 MB, digest included, in a file that is in the page cache, against hashing
+the same file with `hashlib` alone. Medians; nothing is asserted.
+"""
+
+import argparse
+import hashlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+MEGABYTES = 500
+
+
+def median(work: Callable[[], object], turns: int) -> float:
+    took = []
+    for _ in range(turns):
+        start = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - start)
+    return statistics.median(took)
+
+
+def at_sampling(turns: int) -> list[tuple[str, float]]:
+    import comfy.sample
+    import torch
+
+    from ...commands.training import load_checkpoint
+    from ...host.prompts import encode_texts
+    from ...merge import lock as guard
+    from ...merge.merge import Task, merge
+    from ...modules.files import load_safety, load_task
+    from .. import assets
+
+    if not assets.models_folder().exists():
+        assets.make_models(assets.models_folder())
+    loras = assets.models_folder() / "loras"
+    model, clip, _ = load_checkpoint(assets.models_folder() / "checkpoints" / assets.CHECKPOINT)
+    tasks = [Task(load_task(loras / name, name)) for name in (assets.STYLE, assets.SUBJECT)]
+    merged = merge(model, [load_safety(loras / assets.SAFETY, assets.SAFETY)], tasks).model
+    lock = merged.get_attachment(guard.KEY)
+    later = merged.clone()
+    later.add_patches({"diffusion_model.out.2.bias": ("diff", (torch.zeros(4),))})
+    texts = encode_texts(clip, ["a picture"])
+    latent = torch.zeros(1, 4, 8, 8)
+    noise = comfy.sample.prepare_noise(latent, 1)
+
+    def sample() -> None:
+        arguments = (20, 5.0, "euler", "normal", texts["a picture"], texts[""], latent)
+        comfy.sample.sample(merged, noise, *arguments, disable_pbar=True, seed=1)
+
+    sample()
+    return [
+        ("check, nothing changed", median(lambda: lock.faults(merged), 50 * turns)),
+        ("check of the loaded weights", median(lambda: lock.not_computed(merged), 50 * turns)),
+        ("check, a later node added a patch", median(lambda: lock.faults(later), 50 * turns)),
+        ("20 steps of sampling", median(sample, turns)),
+    ]
+
+
+def on_disk(turns: int, folder: Path) -> list[tuple[str, float]]:
+    import torch
+
+    from ...modules.files import load_safety, save_module
+
+    path, rows = folder / "large.safetensors", MEGABYTES // 10
+    tensors = {f"layer.{n}.lora_up.weight": torch.full((rows, 2**18), float(n), dtype=torch.float16) for n in range(20)}
+    save_module(path, tensors, {}, "safety")
+    return [
+        (f"load and verify {path.stat().st_size / 2**20:.0f} MB", median(lambda: load_safety(path, "large"), turns)),
+        ("hashlib.sha256 of the same file", median(lambda: hashlib.sha256(path.read_bytes()), turns)),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=5)
+    options = parser.parse_args()
+    from ...host.comfyui import enter_comfyui
+
+    enter_comfyui()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = at_sampling(options.turns) + on_disk(options.turns, Path(folder))
+    print("| what | time |\n| --- | --- |")
+    for what, seconds in rows:
+        print(f"| {what} | {1e3 * seconds:.3f} ms |")
+
+
+if __name__ == "__main__":
+    main()

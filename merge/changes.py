@@ -1,0 +1,235 @@
+"""Weight changes: dW_i = f_i(W0) - W0, and W0 + sum_i w_i dW_i as one patch that ComfyUI applies.
+
+"Safety Alignment Backfires" (arXiv 2412.00357) adds modules that were trained apart, each against the base weights.
+ComfyUI applies patches to the running weight, which is the same for plain low-rank changes and not for DoRA, OFT,
+BOFT and GLoRA. Here every change sees W0, so the order of the modules does not matter.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import comfy.lora
+import torch
+from comfy.weight_adapter import LoHaAdapter, LoKrAdapter, LoRAAdapter, WeightAdapterBase
+
+from ..modules.errors import SafetyError, ShapeMismatch
+
+Offset = tuple[int, int, int] | None  # (dim, start, length): a part of a fused weight
+
+# Where each adapter keeps its DoRA scale: with one, the change depends on the weight it sees.
+_DORA_AT = {LoRAAdapter: 4, LoHaAdapter: 7, LoKrAdapter: 8}
+_RESHAPE_AT = 5
+
+
+@dataclass(frozen=True)
+class Change:
+    """strength * (f(W0) - W0) for one weight, or a part of it; `value` is the host's own parsed patch."""
+
+    strength: float
+    value: object
+    offset: Offset = None
+    function: object = None
+
+    def narrow(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight if self.offset is None else weight.narrow(*self.offset)
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """A change as up @ down in float32: up (out, rank) with every scale in it, down (rank, in)."""
+
+    up: torch.Tensor
+    down: torch.Tensor
+
+
+def is_additive(value: object) -> bool:
+    """Whether f(W) - W is the same for every W, so that it may be added to a weight that others changed."""
+    if isinstance(value, WeightAdapterBase):
+        at = _DORA_AT.get(type(value))
+        return at is not None and value.weights[at] is None
+    return value[0] == "diff"
+
+
+def low_rank(change: Change, device: torch.device) -> LowRank | None:
+    """The two factors of a plain LoRA on a whole weight; None for every other kind of change."""
+    value = change.value
+    plain = type(value) is LoRAAdapter and change.offset is None and change.function is None
+    if not plain or any(value.weights[at] is not None for at in (3, _DORA_AT[LoRAAdapter], _RESHAPE_AT)):
+        return None
+    up, down, alpha = value.weights[:3]
+    scale = change.strength * (1.0 if alpha is None else alpha / down.shape[0])
+    up, down = (factor.flatten(1).to(device, torch.float32) for factor in (up, down))
+    return LowRank(up * scale, down)
+
+
+def check_shape(change: Change, shape: torch.Size) -> None:
+    """Raise ShapeMismatch unless a low-rank or full change fits a weight of this shape; others are tried on it."""
+    shape = change.narrow(torch.empty(shape, device="meta")).shape
+    value = change.value
+    if isinstance(value, tuple) and value[1][0].shape != shape:
+        raise ShapeMismatch(f"{tuple(value[1][0].shape)} on a weight of {tuple(shape)}")
+    if type(value) is LoRAAdapter:
+        up, down = value.weights[0].shape, value.weights[1].shape
+        if value.weights[_RESHAPE_AT] is not None:
+            raise ShapeMismatch(f"it turns a weight of {tuple(shape)} into {tuple(value.weights[_RESHAPE_AT])}")
+        width = shape[1:].numel() if value.weights[3] is None else down[1:].numel()
+        if up[0] != shape[0] or up[1:].numel() != down[0] or down[1:].numel() != width:
+            raise ShapeMismatch(f"{tuple(up)} x {tuple(down)} on a weight of {tuple(shape)}")
+    dora = value.weights[_DORA_AT[type(value)]] if type(value) in _DORA_AT else None
+    if dora is not None and not _scales(dora.shape, shape):
+        raise ShapeMismatch(f"a DoRA scale of {tuple(dora.shape)} on a weight of {tuple(shape)}")
+
+
+def dense_change(change: Change, w0: torch.Tensor, key: str) -> torch.Tensor:
+    """strength * (f(W0) - W0) as a float32 tensor of W0's shape, by the host's own arithmetic.
+
+    Raises ShapeMismatch when the host could not apply it: it only logs that, and leaves the weight as it was.
+    """
+    check_shape(change, w0.shape)
+    whole = torch.zeros_like(w0)
+    place = change.narrow(whole)
+    if is_additive(change.value):
+        place.copy_(_added(change, place, key))
+    else:
+        part = change.narrow(w0)
+        place.copy_(_by_the_host(change, part.clone(), key)[0].sub_(part)).mul_(change.strength)
+    return whole
+
+
+def _added(change: Change, like: torch.Tensor, key: str) -> torch.Tensor:
+    """What an additive change adds to its part of a weight, strength included: what the host was about to add."""
+    if change.strength == 0.0:
+        return torch.zeros_like(like)
+    return change.strength * _by_the_host(change, torch.zeros_like(like), key)[1]
+
+
+def _by_the_host(change: Change, weight: torch.Tensor, key: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """f(weight) by ComfyUI at strength 1, and the difference that it handed over on the way; `weight` is written over.
+
+    The host's adapters catch every error, log it and give the weight back as it was: here that is a ShapeMismatch.
+    """
+    handed: list[torch.Tensor] = []
+
+    def seen(diff: torch.Tensor) -> torch.Tensor:
+        handed.append(diff if change.function is None else change.function(diff))
+        return handed[-1]
+
+    shape = weight.shape
+    try:
+        after = comfy.lora.calculate_weight([(1.0, change.value, 1.0, None, seen)], weight, key)
+    except (RuntimeError, AttributeError, UnboundLocalError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ShapeMismatch(f"{error} (a weight of {tuple(shape)})") from error
+    is_set = isinstance(change.value, tuple) and change.value[0] == "set"
+    if not (handed or is_set) or any(tensor.shape != shape for tensor in (after, *handed)):
+        raise ShapeMismatch(f"ComfyUI could not apply it to a weight of {tuple(shape)}; its log says why")
+    return after, handed[-1] if handed else None
+
+
+class TaskChanges(WeightAdapterBase):
+    """All task changes of one weight as a single patch: W0 + (chain(W0) - W0) + sum_i w_i (f_i(W0) - W0).
+
+    `weights` is (chain, changes): the host's patch entries that already sat on the weight, and (strength, value,
+    offset, function) tuples. Plain low-rank changes add up before they touch the weight:
+    [B1 B2 ...] [A1; A2; ...] is one product, whatever their number. The arithmetic is float32, rounded once.
+    """
+
+    name = "modular task changes"
+
+    def __init__(self, loaded_keys: set[str], weights: tuple):
+        # The host rebuilds adapters as type(value)(value.loaded_keys, weights) when it moves their tensors.
+        self.loaded_keys = loaded_keys
+        self.weights = weights
+
+    def calculate_weight(
+        self,
+        weight,
+        key,
+        strength,
+        strength_model,
+        offset,
+        function,
+        intermediate_dtype=torch.float32,
+        original_weight=None,
+    ):
+        chain, members = self.weights
+        changes = [Change(*member) for member in members]
+        relative = [change for change in changes if not is_additive(change.value)]
+        in_place = strength == 1.0 and weight.dtype == torch.float32
+        w0 = weight.to(torch.float32, copy=True) if relative or chain else None
+        total = weight if in_place else torch.zeros_like(weight, dtype=torch.float32)
+        if chain:
+            total += comfy.lora.calculate_weight(chain, w0.clone(), key, original_weights=original_weight) - w0
+        for change in relative:
+            total += dense_change(change, w0, key)
+        _add(total, [change for change in changes if is_additive(change.value)], key)
+        if not in_place:
+            weight += function((strength * total).to(weight.dtype))
+        return weight
+
+
+class SafetyChange(WeightAdapterBase):
+    """What one safety module changes of one weight: W + dW_safety, or an error.
+
+    `weights` is (the module's name, changes), the changes as (strength, value, offset, function). The host's own adapters
+    log what goes wrong and give the weight back as it was, so that the picture is the unsafe base's; here it raises, in
+    memory and at use alike, and nothing is sampled or encoded.
+    """
+
+    name = "safety change"
+
+    def __init__(self, loaded_keys: set[str], weights: tuple):
+        self.loaded_keys = loaded_keys
+        self.weights = weights
+
+    def calculate_weight(
+        self,
+        weight,
+        key,
+        strength,
+        strength_model,
+        offset,
+        function,
+        intermediate_dtype=torch.float32,
+        original_weight=None,
+    ):
+        module, members = self.weights
+        in_place = strength == 1.0 and weight.dtype == torch.float32
+        total = weight if in_place else torch.zeros_like(weight, dtype=torch.float32)
+        try:
+            _add(total, [Change(*member) for member in members], key)
+        except torch.OutOfMemoryError:
+            raise  # the host frees memory and says so
+        except Exception as error:
+            raise SafetyError(f"{module}: its change of {key} could not be applied ({error}). Nothing was made.") from error
+        if not in_place:
+            weight += function((strength * total).to(weight.dtype))
+        return weight
+
+
+def _add(total: torch.Tensor, changes: Iterable[Change], key: str) -> None:
+    """Add changes that do not depend on the weight to `total` (float32), in place."""
+    pairs = []
+    for change in changes:
+        pair = low_rank(change, total.device)
+        if pair is None:
+            part = change.narrow(total)
+            part += _added(change, part, key)
+        else:
+            pairs.append(pair)
+    if pairs:
+        up = torch.cat([pair.up for pair in pairs], dim=1)
+        down = torch.cat([pair.down for pair in pairs], dim=0)
+        if total.is_contiguous():
+            total.view(up.shape[0], -1).addmm_(up, down)
+        else:
+            total += (up @ down).reshape(total.shape)
+
+
+def _scales(dora: torch.Size, shape: torch.Size) -> bool:
+    """Whether a DoRA scale can multiply a weight: it broadcasts, and runs over its outputs or its inputs."""
+    try:
+        return torch.broadcast_shapes(dora, shape) == shape and (dora[0] == shape[0] or dora[1] == shape[1])
+    except (RuntimeError, IndexError):
+        return False

@@ -1,0 +1,142 @@
+"""The modules of a merge, checked against the model they are for: safety strictly, tasks as far as they reach."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ..host.weights import base_name, patchable
+from ..modules.errors import SafetyError, ShapeMismatch
+from ..modules.files import Module
+from .changes import Change, check_shape
+from .coverage import NO_CLIP, Coverage, Target, cover, key_map, target_key
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task module with its weights w_i for the diffusion model and for the text encoder."""
+
+    module: Module
+    strength_model: float = 1.0
+    strength_clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One module in a merge, with what of it lands where."""
+
+    module: Module
+    coverage: Coverage
+    strength_model: float
+    strength_clip: float
+
+    @property
+    def is_safety(self) -> bool:
+        return self.module.role == "safety"
+
+
+@dataclass(frozen=True)
+class Base:
+    """What modules are checked against: the model, its text encoder if connected, and the names of their layers."""
+
+    name: str
+    names: Mapping[str, Target]
+    shapes: Mapping[str, torch.Size]
+    has_clip: bool
+
+
+def base_of(model: ModelPatcher, clip=None) -> Base:
+    """Names and shapes of a MODEL and, when given, a CLIP: of the weights that the host can patch."""
+    shapes = {}
+    for network in [model.model] + ([] if clip is None else [clip.patcher.model]):
+        held = patchable(network)
+        shapes |= {key: value.shape for key, value in network.state_dict().items() if key in held}
+    return Base(base_name(model), key_map(model, clip), shapes, clip is not None)
+
+
+def check_companions(safety: Sequence[Module], tasks: Sequence[Task]) -> None:
+    """Raise SafetyError for a missing or doubled safety module, or a task module that needs another one."""
+    if not safety:
+        raise SafetyError("Modular Merge needs a safety module; connect Load Safety LoRA (locked).")
+    digests = [module.sha256 for module in safety]
+    for module in safety:
+        if digests.count(module.sha256) > 1:
+            raise SafetyError(f"{module.name}: this safety module is connected twice; its strength is fixed.")
+    for task in tasks:
+        for strength in (task.strength_model, task.strength_clip):
+            if not math.isfinite(strength):
+                raise SafetyError(f"{task.module.name}: its strength is {strength}; it must be a finite number.")
+        wanted = task.module.metadata.get("msl.safety_sha256", "")
+        mode = task.module.metadata.get("msl.safety_mode")
+        if mode in ("anchored", "frozen") and not set(wanted.split(",")) <= set(digests):
+            raise SafetyError(
+                f"{task.module.name}: it was trained {mode} beside the safety module {wanted} and needs it; this merge "
+                f"has {', '.join(digests)}. Load that safety module, or a task module that was trained detached."
+            )
+
+
+def safety_entry(module: Module, base: Base) -> Entry:
+    """A safety module of which every tensor lands with the right shape; SafetyError otherwise."""
+    coverage = _covered(module, base)
+    if coverage.unused:
+        raise SafetyError(misfit(module, coverage.unused, base))
+    return Entry(module, coverage, module.sealed_strength, module.sealed_strength)
+
+
+def task_entry(task: Task, base: Base) -> Entry:
+    """A task module of which something lands and nothing is misshapen; what is unused is logged once."""
+    coverage = _covered(task.module, base)
+    if not coverage.patches:
+        raise SafetyError(misfit(task.module, coverage.unused, base))
+    if coverage.unused:
+        key, why = next(iter(coverage.unused.items()))
+        logger.warning(
+            "%s: %d of %d tensors are not used (first: %s: %s); the merge report names all.",
+            task.module.name,
+            len(coverage.unused),
+            len(task.module.tensors),
+            key,
+            why,
+        )
+    return Entry(task.module, coverage, task.strength_model, task.strength_clip)
+
+
+def labels(entries: Sequence[Entry]) -> list[str]:
+    """A name for each module that no other has: files of one name in two folders are numbered."""
+    names = [entry.module.name for entry in entries]
+    return [
+        f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name for place, name in enumerate(names)
+    ]
+
+
+def change_of(target: Target, value: object, strength: float) -> Change:
+    """The change that a parsed patch makes at its target."""
+    return Change(strength, value) if isinstance(target, str) else Change(strength, value, *target[1:])
+
+
+def misfit(module: Module, wrong: Mapping[str, str], base: Base) -> str:
+    """The message for tensors that do not fit: file, count, first tensor and reason, both bases, the way out."""
+    key, why = next(iter(wrong.items()))
+    way_out = "Connect the clip input" if why == NO_CLIP else "Use it on its own base, or load a module made for this one"
+    return (
+        f"{module.name}: {len(wrong)} of {len(module.tensors)} {module.role} tensors do not fit this model "
+        f"(first: {key}: {why}). It was made for {module.base}; this model is {base.name}. {way_out}."
+    )
+
+
+def _covered(module: Module, base: Base) -> Coverage:
+    coverage = cover(module, base.names, base.shapes.keys(), base.has_clip)
+    wrong = dict(coverage.broken)
+    for target, value in coverage.patches.items():
+        try:
+            check_shape(change_of(target, value, 1.0), base.shapes[target_key(target)])
+        except ShapeMismatch as error:
+            wrong |= dict.fromkeys(sorted(coverage.keys[target]), str(error))
+    if wrong:
+        raise SafetyError(misfit(module, wrong, base))
+    return coverage

@@ -1,0 +1,63 @@
+"""How task modules pull against safety modules, as a picture."""
+
+from collections.abc import Mapping
+
+from PIL import Image, ImageDraw
+
+from .ledger import LAYER_THRESHOLD, THRESHOLD
+
+INK, GRID, HELD, LOW, UNDONE = "#1f2933", "#d9dee4", "#0d9488", "#d97706", "#c2410c"
+SHOWN = 30  # layers of one module in the picture: those where least is left
+
+
+def picture(beside: Mapping[str, Mapping[str, float]]) -> Image.Image:
+    """Bars of the retained safety of each layer, for each module by name: its least 30 layers, least on top.
+
+    1.0 is untouched; green at least 0.9, amber less, red under 0.5. Without matplotlib the picture says how to get it.
+    """
+    if not beside:
+        return _words("No module changes a layer that the safety module changes.")
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        return _words(f"The picture needs matplotlib ({error}). Run install.py in the pack's folder.")
+    import numpy as np
+
+    rows = [min(len(layers), SHOWN) for layers in beside.values()]
+    figure = Figure(figsize=(12, 1.2 * len(rows) + 0.24 * sum(rows)), dpi=100, facecolor="white", layout="constrained")
+    panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=[row + 4 for row in rows])[:, 0]
+    for axes, (name, layers) in zip(panels, beside.items(), strict=True):
+        shown = sorted(layers.items(), key=lambda item: item[1])[:SHOWN]
+        values = [value for _, value in shown]
+        colours = [UNDONE if value < LAYER_THRESHOLD else LOW if value < THRESHOLD else HELD for value in values]
+        places = np.arange(len(shown))
+        axes.barh(places, [value - 1.0 for value in values], left=1.0, color=colours, height=0.7)
+        axes.set_yticks(places, [short(key) for key, _ in shown], fontsize=7)
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.axvline(1.0, color=INK, linewidth=1)
+        axes.axvline(LAYER_THRESHOLD, color=UNDONE, linewidth=1, linestyle="--")
+        least = f" (the {SHOWN} least of {len(layers)} layers)" if len(layers) > SHOWN else ""
+        axes.set_title(
+            f"{name}: retained safety with it alone{least}", loc="left", color=INK, fontsize=10, fontweight="bold"
+        )
+        axes.grid(axis="x", color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    low, high = panels[0].get_xlim()
+    panels[0].set_xlim(min(low, LAYER_THRESHOLD - 0.05), max(high, 1.05))
+    panels[-1].set_xlabel("1.0: untouched; dashed: undone in this layer")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def short(key: str) -> str:
+    """A layer's name as it is shown."""
+    return key.removeprefix("diffusion_model.").removesuffix(".weight").replace("transformer_blocks", "blocks")
+
+
+def _words(text: str) -> Image.Image:
+    blank = Image.new("RGB", (900, 60), "white")
+    ImageDraw.Draw(blank).text((16, 22), text, fill=INK)
+    return blank

@@ -1,0 +1,163 @@
+"""The merge report: what each module brought, what of it was not used, and how much safety is left."""
+
+from collections.abc import Sequence
+
+from ..host.bases import Origin
+from ..modules.errors import SafetyError
+from ..modules.files import Module
+from .concept import Concept
+from .entries import Entry, labels
+from .ledger import LAYER_THRESHOLD, SCALE, THRESHOLD, Ledger, losses
+
+WORST = 3  # weights named for each module
+EXISTING = -1  # the ledger's number for what already sat on the model; modules count from 0
+BEFORE = "already on the model"
+
+
+def build_report(
+    entries: Sequence[Entry], ledger: Ledger, foreign: Sequence[dict[str, str]], base: str, concept: Concept
+) -> dict:
+    """A JSON-ready dict: `retained_safety`, `retained_on_concept`, `worst_layer`, `modules` and more (the node's help page).
+
+    Each safety module has its own retained safety; the report's, and that of a layer, is the least of them.
+    """
+    safety = [number for number, entry in enumerate(entries) if entry.is_safety]
+    by_layer = {(key, safe): rho for safe in safety for key, rho in ledger.retained_by_layer(safe).items()}
+    worst = min(by_layer, key=by_layer.__getitem__)
+    low: dict[str, float] = {}
+    for (key, _), rho in by_layer.items():
+        if not rho >= THRESHOLD:
+            low[key] = min(rho, low.get(key, rho))
+    retained = min(ledger.retained(safe) for safe in safety)
+    modules = [_module(number, entries, ledger, concept) for number in range(len(entries))]
+    if EXISTING in ledger.squares:
+        matched = len(ledger.squares[EXISTING])
+        modules.append(
+            {"name": BEFORE, "role": "existing", "sha256": None, "strength": None}
+            | {"keys_matched": matched, "keys_total": matched, "keys_unused": {}}
+            | {"relative_size": _number(ledger.relative_size(EXISTING))}
+            | _interference(EXISTING, entries, ledger, concept)
+        )
+    lost = [loss for safe in safety for loss in losses(ledger, safe, entries[safe].module.name)]
+    lost += concept.losses([entry.module.name for entry in entries])
+    least = min(concept.measured(), key=concept.retained, default=safety[0])
+    return {
+        "base": base,
+        "retained_safety": _number(retained),
+        "threshold": THRESHOLD,
+        "retained_on_concept": _number(concept.retained(least)),
+        "on_concept": f"{labels(entries)[least]}: {concept.reason(least)}",
+        "worst_layer": {
+            "key": worst[0],
+            "retained_safety": _number(by_layer[worst]),
+            "safety": labels(entries)[worst[1]],
+        },
+        "low_layers": {key: _number(rho) for key, rho in sorted(low.items())},
+        "modules": modules,
+        "losses": lost,
+        "to_blame": _to_blame(modules) if lost else [],
+        "foreign_changes": list(foreign),
+    }
+
+
+def about_base(found: Origin, safety: Sequence[Module]) -> dict:
+    """`base_sha256`, of W0, or null and the reason, and `base_warnings`: a line for each module made for another base."""
+    unknown = {} if found.sha256 else {"base_sha256_unknown": found.unknown}
+    return {"base_sha256": found.sha256, **unknown, "base_warnings": found.warnings(safety)}
+
+
+def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:
+    """Raise SafetyError when safety modules undo each other: none of them is whole beside the others, whatever the tasks."""
+    names, safety = labels(entries), [number for number, entry in enumerate(entries) if entry.is_safety]
+    for safe in safety:
+        layers = ledger.retained_by_layer(safe, safety)
+        worst, retained = min(layers, key=layers.__getitem__), ledger.retained(safe, safety)
+        if retained >= THRESHOLD and layers[worst] >= LAYER_THRESHOLD:
+            continue
+        others = [other for other in safety if other != safe and (other, safe) in ledger.dots]
+        by = min(others, key=lambda other: sum(ledger.dots[other, safe].values()))
+        raise SafetyError(
+            f"The safety modules {names[safe]} and {names[by]} pull against each other: {retained:.3f} of {names[safe]} is "
+            f"left beside {len(others)} others, and {layers[worst]:.3f} in {worst}. Use one of them, or a module that was "
+            "trained for both concepts."
+        )
+
+
+def beside_of(names: Sequence[str], ledger: Ledger) -> dict[str, dict[str, float]]:
+    """Retained safety of each weight with one module alone, by the module (and the safety module, if several)."""
+    several, found = len(ledger.safety) > 1, {}
+    for number, name in [*enumerate(names), (EXISTING, BEFORE)]:
+        for safe in sorted(ledger.safety):
+            layers = ledger.retained_beside(number, safe)
+            if layers:
+                found[f"{name} against {names[safe]}" if several else name] = layers
+    return found
+
+
+def _module(number: int, entries: Sequence[Entry], ledger: Ledger, concept: Concept) -> dict:
+    entry = entries[number]
+    module, coverage = entry.module, entry.coverage
+    row = {
+        "name": module.name,
+        "role": module.role,
+        "sha256": module.sha256,
+        "strength": entry.strength_model,
+        "strength_clip": entry.strength_clip,
+        "keys_matched": len(coverage.matched),
+        "keys_total": len(coverage.matched) + len(coverage.unused),
+        "keys_unused": dict(sorted(coverage.unused.items())),
+        "relative_size": _number(ledger.relative_size(number)),
+    }
+    if not entry.is_safety:
+        return row | _interference(number, entries, ledger, concept)
+    layers = ledger.retained_by_layer(number)
+    worst = min(layers, key=layers.__getitem__)
+    held = {
+        "retained_safety": _number(ledger.retained(number)),
+        "scale": _number(ledger.scale(number)),
+        "worst_layer": {"key": worst, "retained_safety": _number(layers[worst])},
+    }
+    seen = concept.ledger.retained_by_layer(number) if number in concept.measured() else {}
+    low = min(seen, key=seen.__getitem__, default=None)
+    held |= {
+        "retained_on_concept": _number(concept.retained(number)),
+        "worst_on_concept": None if low is None else {"key": low, "retained_safety": _number(seen[low])},
+        "on_concept": concept.reason(number),
+    }
+    return row | held | (_interference(number, entries, ledger, concept) if len(ledger.safety) > 1 else {})
+
+
+def _interference(number: int, entries: Sequence[Entry], ledger: Ledger, concept: Concept) -> dict:
+    """How a module pulls against the safety module that it takes most from; None when it changes no weight of one."""
+    names = labels(entries)
+    found = {safe: each for safe in sorted(ledger.safety) if (each := ledger.interference(number, safe)) is not None}
+    if not found:
+        return {"interference": None}
+    rows = {}
+    for safe, numbers in found.items():
+        layers = list(ledger.retained_beside(number, safe).items())[:WORST]
+        rows[names[safe]] = {name: _number(value) for name, value in numbers.items()} | {
+            "worst_layers": {key: _number(rho) for key, rho in layers},
+            "retained_on_concept": _number(concept.retained(safe, [number])),
+        }
+    worst = min(rows, key=lambda name: _least(rows[name]))
+    return {"interference": {"safety": worst, **rows[worst]} | ({"of_each": rows} if len(rows) > 1 else {})}
+
+
+def _least(found: dict) -> float:
+    seen = found["retained_on_concept"]
+    return min([found["retained_safety"], *found["worst_layers"].values(), 1.0 if seen is None else seen])
+
+
+def _to_blame(modules: Sequence[dict]) -> list[str]:
+    """The modules that pull against a safety change, by any of its measures, or drown it, the strongest first."""
+
+    def least(module: dict) -> float:
+        return _least(module["interference"]) if module.get("interference") else 1.0
+
+    blamed = [each for each in modules if least(each) < THRESHOLD or each["relative_size"] > SCALE[0]]
+    return [module["name"] for module in sorted(blamed, key=least)]
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")

@@ -1,0 +1,1 @@
+"""What a module file is: its format, its seal, its signature. Needs no ComfyUI."""

@@ -1,0 +1,1 @@
+"""What any training run needs: adapters, loop, checkpoints, processes, previews, output."""

@@ -1,0 +1,56 @@
+"""Optimizers by name, and their whole state as tensors and JSON, so that a checkpoint needs no pickle."""
+
+from collections.abc import Iterable
+
+import torch
+
+from ..settings import Settings
+
+PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
+
+
+def make_optimizer(parameters: Iterable[torch.nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019), its 8-bit form (Dettmers et al. 2022), or Prodigy (Mishchenko and Defazio 2024).
+
+    Prodigy finds the step size itself; its learning rate is a factor, 1.0 as its authors advise. Raises ValueError when
+    the package of an optimizer is not installed.
+    """
+    parameters, common = list(parameters), {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    try:
+        if settings.optimizer == "adamw8bit":
+            from bitsandbytes.optim import AdamW8bit
+
+            return AdamW8bit(parameters, **common)
+        if settings.optimizer == "prodigy":
+            from prodigyopt import Prodigy
+
+            return Prodigy(parameters, **common, safeguard_warmup=settings.warmup > 0)
+    except ImportError as error:
+        package = PACKAGES[settings.optimizer]
+        raise ValueError(
+            f"The optimizer {settings.optimizer!r} needs the package {package}, which can't be imported here ({error}). "
+            f"Install it with pip install {package}, or choose adamw."
+        ) from error
+    return torch.optim.AdamW(parameters, **common, foreach=True)
+
+
+def split(nested: object, tensors: dict[str, torch.Tensor], place: str = "state") -> object:
+    """A nested state as JSON-ready lists, its tensors moved into `tensors` under their place's name."""
+    if isinstance(nested, torch.Tensor):
+        tensors[place] = nested.detach().cpu().clone()
+        return ["tensor", place]
+    if isinstance(nested, dict):
+        return ["dict", [[key, split(value, tensors, f"{place}.{key}")] for key, value in nested.items()]]
+    if isinstance(nested, list | tuple):
+        return ["list", [split(value, tensors, f"{place}.{at}") for at, value in enumerate(nested)]]
+    return ["value", nested]
+
+
+def join(kept: list, tensors: dict[str, torch.Tensor]) -> object:
+    """What `split` took apart; tuples come back as lists."""
+    kind, what = kept
+    if kind == "tensor":
+        return tensors[what]
+    if kind == "dict":
+        return {key: join(value, tensors) for key, value in what}
+    return [join(value, tensors) for value in what] if kind == "list" else what

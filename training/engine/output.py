@@ -1,0 +1,95 @@
+"""What a training run leaves on the disk: the module, compared before it is called saved, and what it resumes from."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from ...host.bases import origin
+from ...host.names import kohya_metadata, model_spec
+from ...host.weights import base_name
+from ...modules.files import Module, load_safety, load_task, save_module
+from ..settings import Settings
+from .checkpoint import Progress
+
+BESIDE = ("safety_mode", "safety_sha256")
+ROOM = 10  # a checkpoint, its successor and the module, with two optimizer moments each, in sizes of the adapters
+
+
+def resume_path(output: Path, resume: bool) -> Path:
+    """The checkpoint beside an output, under a name that no loader lists.
+
+    Without `resume` an old one is removed. An output that exists is refused, unless there is a checkpoint to go on from.
+    """
+    path = output.with_suffix(".resume")
+    if output.exists() and not (resume and path.exists()):
+        finished = " It is finished: there is no checkpoint to go on from." if resume else ""
+        raise FileExistsError(f"{output} exists already.{finished} Choose another name, or delete it.")
+    if not resume:
+        path.unlink(missing_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def check_room(folder: Path, parameters: Mapping[str, torch.Tensor]) -> None:
+    """Raise OSError before training when the disk can't hold what it will write."""
+    needed = ROOM * sum(value.numel() * value.element_size() for value in parameters.values())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            f"{folder}: {free / 2**20:.0f} MB are free, and this run may write {needed / 2**20:.0f} MB (checkpoints and the "
+            "module). Make room, choose another folder, or a lower rank."
+        )
+
+
+def write_module(output: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], role: str) -> Module:
+    """Write a module, open it again and compare. Raises OSError when the disk does not hold what was written."""
+    digest = save_module(output, tensors, metadata, role, overwrite=True)
+    read = (load_safety if role == "safety" else load_task)(output, output.name)
+    written = load_file(output)
+    if read.sha256 != digest or not all(torch.equal(written[name], value.cpu()) for name, value in tensors.items()):
+        raise OSError(f"{output} does not hold what was written; the disk may be failing. The checkpoint beside it is kept.")
+    return read
+
+
+def metadata_of(model, settings: Settings, title: str, progress: Progress) -> dict[str, str]:
+    """What every trained module's file says: the base it is for, and what the tools of the ecosystem read."""
+    base, adapter = base_name(model), settings.adapter
+    known = origin(model).sha256
+    return {
+        "msl.base": base,
+        **({"msl.base_sha256": known} if known else {}),
+        **model_spec(base, title),
+        **kohya_metadata(adapter.rank, adapter.scale * adapter.rank, settings.learning_rate, progress.step, base),
+    }
+
+
+def report_of(module: Module, progress: Progress, settings: Settings, seconds: float) -> dict:
+    """What a run did, JSON-ready: the module, its steps, the loss at its start and end, and what each preview found."""
+    tenth = max(1, len(progress.losses) // 10)
+    ends = {"first": progress.losses[:tenth], "last": progress.losses[-tenth:]}
+    return {
+        "name": module.name,
+        "role": module.role,
+        "sha256": module.sha256,
+        "steps": progress.step,
+        "of_steps": settings.steps,
+        "cancelled": progress.cancelled,
+        "loss": {end: _means(losses) for end, losses in ends.items()},
+        "seconds": round(seconds, 1),
+        "keys": len(module.tensors),
+        "base": module.base,
+        **{name: module.metadata[f"msl.{name}"] for name in BESIDE if f"msl.{name}" in module.metadata},
+        "previews": progress.previews,
+    }
+
+
+def _means(losses: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each part of the loss over some steps."""
+    parts: dict[str, list[float]] = {}
+    for step in losses:
+        for name, value in step.items():
+            parts.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in parts.items()}

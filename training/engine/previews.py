@@ -1,0 +1,95 @@
+"""Pictures during training, from fixed prompts and seeds, by the merged model, and audited as they come."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.model_management
+import torch
+from PIL import Image
+
+from ...audit import censor
+from ...audit.presets import PRESETS, Preset
+from ...audit.report import audit
+from ...host.denoiser import Conditioning
+from ...host.sampling import Sampling, as_image, make_picture, out_of_memory
+from ...merge.lock import SafetyError
+from ...merge.merge import Merged
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Previews:
+    """What is made every `every` steps, one picture a prompt, and where the pictures go."""
+
+    prompts: Sequence[str]
+    texts: Mapping[str, Conditioning]  # of every prompt, and of ""
+    vae: object
+    folder: Path
+    every: int = 100
+    resolution: int = 512
+    sampling_steps: int = 20
+    guidance: float = 7.0
+    seed: int = 0
+    rules: Preset = PRESETS["strict"]  # of the audit
+
+    def __post_init__(self):
+        if self.every < 1:
+            raise ValueError(f"Previews every {self.every} steps can't be made; it must be at least 1.")
+        if not self.prompts:
+            raise ValueError("Previews need at least one prompt.")
+
+    def is_due(self, step: int, last: int) -> bool:
+        return step % self.every == 0 or step == last
+
+
+def look(
+    made: Callable[[], Merged], previews: Previews, step: int, show: Callable[[Image.Image], None] = lambda picture: None
+) -> dict:
+    """Make, audit and keep the pictures of one step: `step`, `images`, `flagged`, `flagged_rate_95`, `files`, ...
+
+    The pictures are kept with what the audit counts blurred. When memory does not suffice, or the merge or the lock refuses
+    (the new module undoes the safety module, or is still too small for one, or the operator asks for a signature), there
+    are none, and `error` says why: training goes on.
+    """
+    kept = {"step": step, "retained_safety": None}
+    try:
+        merged = made()
+        kept["retained_safety"] = merged.report.get("retained_safety")
+        with torch.no_grad():
+            pictures = torch.stack([_picture(merged, previews, number) for number in range(len(previews.prompts))])
+    except RuntimeError as error:
+        if not (isinstance(error, SafetyError) or out_of_memory(error)):
+            raise
+        comfy.model_management.soft_empty_cache()
+        reason = str(error) if isinstance(error, SafetyError) else "out of memory; smaller pictures may fit"
+        logger.warning("no previews of step %s: %s", step, reason)
+        return {**kept, "images": 0, "flagged": 0, "flagged_rate_95": [0.0, 1.0], "files": [], "error": reason}
+    report = audit((picture.numpy() for picture in pictures), previews.rules)
+    shown = [as_image(picture) for picture in censor.apply(pictures, report, "blur")]
+    previews.folder.mkdir(parents=True, exist_ok=True)
+    files = [previews.folder / f"step-{step:06d}-{number:02d}.png" for number in range(len(shown))]
+    for picture, file in zip(shown, files, strict=True):
+        picture.save(file)
+    show(_side_by_side(shown))
+    summary = report["summary"]
+    counts = {name: summary[name] for name in ("images", "flagged", "flagged_rate_95")}
+    return {**kept, **counts, "files": [str(file) for file in files]}
+
+
+def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    row = Image.new("RGB", (sum(each.width for each in pictures), max(each.height for each in pictures)))
+    left = 0
+    for each in pictures:
+        row.paste(each, (left, 0))
+        left += each.width
+    return row
+
+
+def _picture(merged: Merged, previews: Previews, number: int) -> torch.Tensor:
+    size = previews.resolution
+    sampling = Sampling(previews.sampling_steps, previews.guidance)
+    texts = previews.texts[previews.prompts[number]], previews.texts[""]
+    return make_picture(merged.model, previews.vae, *texts, previews.seed + number, size, size, sampling)

@@ -1,0 +1,157 @@
+"""One training run, of a safety or a task LoRA: lend the model, train, look, write, report, give the model back."""
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.model_management
+import torch
+from comfy.model_patcher import ModelPatcher
+from PIL import Image
+
+from ...drawing.figures import library
+from ...host import names
+from ...host.denoiser import Denoiser, check_unpatched
+from ...host.lending import computing_in, lent, recomputing
+from ...merge.merge import Merged, merge
+from ...modules.files import Module
+from ..settings import Settings
+from .adapters import Adapters, adapters_in
+from .charts import loss_plot
+from .checkpoint import Checkpoint, Progress
+from .ema import Ema
+from .loop import Cancelled, LossOf, TrainingError, train
+from .output import check_room, metadata_of, report_of, resume_path, write_module
+from .previews import Previews, look, out_of_memory
+from .processes import ALONE, Share
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where a run writes, how often, what it shows, and on which processes it runs."""
+
+    output: Path
+    save_every: int = 0
+    resume: bool = False
+    on_step: Callable[[Progress], bool] = lambda progress: True
+    previews: Previews | None = None
+    on_preview: Callable[[Image.Image], None] = lambda picture: None
+    share: Share = ALONE
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the runs of safety and task LoRAs differ in.
+
+    `held` are the safety modules in the forward pass while it trains; `previewed` merges the new module (None: untrained)
+    with a model as it is meant to be used.
+    """
+
+    role: str
+    layers: Callable[[torch.nn.Module], list[str]]
+    buckets: Sequence[Sequence[int]]
+    loss_of: Callable[[Denoiser, Adapters, Ema | None], LossOf]
+    identity: str
+    metadata: Callable[[Progress], Mapping[str, str]]
+    previewed: Callable[[ModelPatcher, Module | None], Merged]
+    held: Sequence[Module] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave: the module as read back from its file, where it stood, its chart, and a JSON-ready report."""
+
+    module: Module
+    progress: Progress
+    plot: Image.Image
+    report: dict
+
+
+def run(model, kind: Kind, settings: Settings, job: Job) -> Result | None:
+    """Train, write the module whole or not at all, and give the model back as it was. None on all but the main process.
+
+    Raises TrainingError when memory does not suffice or the loss is not finite; the last checkpoint is kept then.
+    """
+    check_unpatched(model)
+    job.share.check(settings.batch_size)
+    library()  # nothing is found missing after hours
+    path = resume_path(job.output, job.resume)
+    start = time.monotonic()
+    try:
+        with lent(model) as own:
+            progress, tensors = _trained(own, kind, settings, job, path)
+            tensors = names.in_ecosystem_names(tensors, model.model.model_config.unet_config)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"Memory does not suffice ({str(error).splitlines()[0]}). The model is as it was, and the last checkpoint is "
+            "kept. Turn on gradient checkpointing, or use a smaller batch, smaller pictures or a lower rank."
+        ) from error
+    if progress.step == 0:
+        raise Cancelled("Training was cancelled before its first step; nothing was written.")
+    if not job.share.is_main:
+        return None
+    metadata = metadata_of(model, settings, job.output.stem, progress) | kind.metadata(progress)
+    module = write_module(job.output, tensors, metadata, kind.role)
+    if progress.step == settings.steps:
+        path.unlink()
+    plot = loss_plot(progress.losses, progress.previews, f"{job.output.stem}: {progress.step} of {settings.steps} steps")
+    return Result(module, progress, plot, report_of(module, progress, settings, time.monotonic() - start))
+
+
+def _trained(model, kind: Kind, settings: Settings, job: Job, path: Path) -> tuple[Progress, Mapping[str, torch.Tensor]]:
+    patcher = computing_in(merge(model, kind.held).model if kind.held else model, settings.precision)
+    denoiser = Denoiser(patcher)
+    network = denoiser.base.diffusion_model
+    with contextlib.ExitStack() as stack:
+        if settings.gradient_checkpointing:
+            stack.enter_context(recomputing(network))
+        adapters = stack.enter_context(adapters_in(network, kind.layers(network), settings.adapter, settings.seed))
+        check_room(path.parent, adapters.parameters)
+        ema = Ema(adapters, settings.ema) if settings.ema else None
+        checkpoint = Checkpoint(path, job.save_every, kind.identity, ema.average if ema else {})
+
+        def learned() -> Mapping[str, torch.Tensor]:
+            with ema.in_place() if ema else contextlib.nullcontext():
+                return adapters.tensors()
+
+        def on_step(progress: Progress) -> bool:
+            return _look(model, patcher, kind, settings, job, adapters, learned, progress) and job.on_step(progress)
+
+        progress = train(
+            adapters,
+            kind.buckets,
+            kind.loss_of(denoiser, adapters, ema),
+            settings,
+            checkpoint,
+            on_step,
+            ema.update if ema else lambda: None,
+            job.share,
+            scaled=denoiser.base.get_dtype_inference() == torch.float16,
+        )
+        return progress, learned()
+
+
+def _look(model, patcher, kind: Kind, settings: Settings, job: Job, adapters, learned, progress: Progress) -> bool:
+    """Previews when they are due, made with the adapters out and the module as its file will be merged; False: cancelled."""
+    if job.previews is None or not job.share.is_main or not job.previews.is_due(progress.step, settings.steps):
+        return True
+    tensors = names.in_ecosystem_names(learned(), model.model.model_config.unet_config)
+    module = Module(job.output.name, kind.role, "being trained", {"msl.strength": "1.0"}, tensors)
+    for value in adapters.parameters.values():
+        value.grad = None
+    with adapters.out():
+        comfy.model_management.unload_model_and_clones(patcher)
+        try:
+            made = functools.partial(kind.previewed, model, module if progress.step else None)
+            progress.previews.append(look(made, job.previews, progress.step, job.on_preview))
+        except comfy.model_management.InterruptProcessingException:
+            return False
+        finally:
+            comfy.model_management.unload_model_and_clones(patcher)
+            comfy.model_management.load_models_gpu([patcher], memory_required=1e20, force_full_load=True)
+    return True

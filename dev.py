@@ -35,7 +35,7 @@ TORCH = ["torch==2.14.1", "torchvision==0.29.1", "torchaudio==2.11.0"]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["demo", "test", "reproduce", "setup"])
+    parser.add_argument("command", choices=["demo", "test", "generate", "reproduce", "setup"])
     options, rest = parser.parse_known_args()
     if sys.version_info < (3, 10):  # noqa: UP036 (this file is what an old Python is given)
         return fail("Python 3.10 or newer is needed, as for ComfyUI.")
@@ -45,6 +45,7 @@ def main() -> int:
     commands = {
         "setup": [],
         "demo": [["-m", "modular_safety_lora.lab.demo", *rest]],
+        "generate": [["-m", "modular_safety_lora.lab.generate", *rest]],
         "reproduce": [["-m", "modular_safety_lora", "reproduce", *rest]],
         "test": [["-m", "pytest", *pytest_arguments(rest)]],
     }[options.command]
@@ -52,7 +53,7 @@ def main() -> int:
         cores = os.cpu_count() or 1
         processes = min(4, cores)
         environment.setdefault("OMP_NUM_THREADS", str(cores // processes))  # for each, and for what its tests start
-        commands[0] += [f"--numprocesses={processes}", "--dist=loadfile"]
+        commands[0] += [f"--numprocesses={processes}", "--dist=loadfile", "--no-loadscope-reorder"]
         commands = [["-m", "ruff", "check", str(ROOT)], ["-m", "ruff", "format", "--check", str(ROOT)], *commands]
     for command in commands:
         code = subprocess.run([venv_python(), *command], cwd=ROOT / "tests", env=environment).returncode

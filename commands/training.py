@@ -9,42 +9,30 @@ from ..audit.presets import choose
 from ..host.comfyui import enter_comfyui
 from ..host.prompts import encode_texts, lines_of
 from ..training.engine.processes import Share, enter
-from ..training.settings import OPTIMIZERS, PRECISIONS, SCHEDULES, SHARED
+from ..training.options import rows, values_of
+from ..training.settings import KINDS, Keeping
 from .terminal import Bar
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The settings of both runs."""
+def add_options(parser: argparse.ArgumentParser, trainer: str) -> None:
+    """What every run is asked, and a flag for each row of the table of options."""
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="the base model, a ComfyUI checkpoint")
     add("--output", type=Path, required=True, help="the .safetensors file to write; chart and report go beside it")
-    add("--comfyui", help="ComfyUI's folder; COMFYUI_PATH otherwise")
-    add("--steps", type=int, default=1000, help="optimizer steps")
-    add("--rank", type=int, default=4, help="rank of the LoRA")
-    add("--alpha", type=float, help="alpha of the LoRA; the rank otherwise")
-    add("--optimizer", choices=OPTIMIZERS, default="adamw", help="adamw8bit needs bitsandbytes, prodigy needs prodigyopt")
-    add("--learning-rate", type=float, help="1e-4 otherwise, and 1 for prodigy, which finds the step size itself")
-    add("--weight-decay", type=float, default=0.01, help="weight decay of the optimizer")
-    add("--schedule", choices=SCHEDULES, default="constant", help="after the warm-up")
-    add("--warmup", type=int, default=0, help="steps of linear warm-up")
-    add("--clip-norm", type=float, default=1.0, help="largest norm of the gradient; 0 for any")
-    add("--batch-size", type=int, default=1, help="pictures in a batch, over all processes")
-    add("--accumulate", type=int, default=1, help="batches in a step")
+    add("--comfyui", help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise")
     add("--resolution", type=int, default=512, help="pictures have about this many pixels squared")
-    add("--precision", choices=PRECISIONS, default="auto", help="of the network; auto is fp32 on the CPU, bf16 on a GPU")
-    add("--gradient-checkpointing", action="store_true", help="less memory for about a third more time")
-    add("--seed", type=int, default=0, help="seed of everything random")
-    add("--save-every", type=int, default=0, help="steps between checkpoints to resume from")
-    add("--resume", action="store_true", help="go on from the checkpoint beside the output, if there is one")
-    add("--preview-prompts", type=Path, help="prompts of preview pictures, a line each")
-    add("--preview-every", type=int, default=100, help="steps between previews")
+    add("--preview-prompts", type=Path, metavar="FILE", help="prompts of preview pictures, a line each")
     add("--preview-preset", default="strict", help="preset of the audit of the previews")
-
-
-def shared_settings(options: argparse.Namespace) -> dict:
-    """The values of `Settings` that both command lines take."""
-    rate = options.learning_rate or (1.0 if options.optimizer == "prodigy" else 1e-4)
-    return {name: getattr(options, name) for name in SHARED} | {"learning_rate": rate}
+    for row in rows(*KINDS, of=trainer).values():
+        words = f"{row.words.removesuffix('.')}{f', {row.other}' if row.other else ''}".replace("%", "%%")
+        if isinstance(row.default, bool):
+            add(row.flag, action=argparse.BooleanOptionalAction, default=row.default, help=words)
+        elif row.choices and not row.other:
+            add(row.flag, choices=list(row.choices), default=row.default, help=words)
+        else:
+            add(
+                row.flag, type=type(row.default), default=row.default, metavar=type(row.default).__name__.upper(), help=words
+            )
 
 
 def start(options: argparse.Namespace) -> Share:
@@ -66,19 +54,20 @@ def job(options: argparse.Namespace, clip, vae, share: Share):
     from ..training.engine.run import Job
 
     prompts, previews = read_prompts(options.preview_prompts), None
+    keeping = Keeping(**values_of(Keeping, vars(options)))
     if prompts:
         previews = Previews(
             prompts,
             encode_texts(clip, prompts),
             vae,
             options.output.with_suffix(".previews"),
-            options.preview_every,
-            options.resolution,
+            keeping.preview_every,
+            keeping.preview_size,
             seed=options.seed,
             rules=choose(options.preview_preset),
         )
     meter = Meter(options.steps, share.is_main)
-    return Job(options.output, options.save_every, options.resume, meter, previews, share=share)
+    return Job(options.output, keeping.save_every, keeping.resume, meter, previews, share=share)
 
 
 def finish(output: Path, result) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from ..host.comfyui import enter_comfyui
 from ..modules.files import save_module
 
 CHECKPOINT = "small-sd15.safetensors"
@@ -126,6 +127,16 @@ def models_folder() -> Path:
     """Where the seeded models are kept between runs; the name follows this file, so that a change makes them anew."""
     version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
     return Path(__file__).resolve().parents[1] / ".host" / f"models-{version}"
+
+
+def shared_models() -> Path:
+    """The folder of the seeded models, made on first use; demo, tests and what is generated share it."""
+    folder = models_folder()
+    if not folder.exists():
+        print("Making a small seeded checkpoint (340 MB), a sealed safety module and two task modules ...", flush=True)
+        enter_comfyui()
+        make_models(folder)
+    return folder
 
 
 def make_models(models: Path) -> None:

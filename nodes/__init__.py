@@ -12,6 +12,18 @@ from .seal import SealSafetyLora
 from .train_safety import TrainSafetyLora
 from .train_task import TrainTaskLora
 
+NODES = (
+    AuditPromptSet,
+    CompareAudits,
+    LoadSafetyLora,
+    LoadTaskLora,
+    ModularMerge,
+    NudityAudit,
+    SealSafetyLora,
+    TrainSafetyLora,
+    TrainTaskLora,
+)
+
 
 class ModularSafetyExtension(ComfyExtension):
     """All nodes of the pack, whose finding belongs to which prompt, and the operator's policy when there is one."""
@@ -21,14 +33,4 @@ class ModularSafetyExtension(ComfyExtension):
         running.install()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [
-            AuditPromptSet,
-            CompareAudits,
-            LoadSafetyLora,
-            LoadTaskLora,
-            ModularMerge,
-            NudityAudit,
-            SealSafetyLora,
-            TrainSafetyLora,
-            TrainTaskLora,
-        ]
+        return list(NODES)

@@ -3,14 +3,13 @@
 from comfy_api.latest import io
 
 from ..host.prompts import PRESETS, encode_texts, lines_of, prompts_of
-from ..training.erasure import METHODS, Erasure
+from ..training.options import SAFETY, values_of
 from ..training.safety import train_safety
-from ..training.settings import Settings
+from ..training.settings import Erasure, settings_of
 from .sockets import CATEGORY, SafetyLora
-from .training import adapter_of, job_of, more_inputs, run_inputs, settings_of, shown_result
+from .training import Rows, job_of, shown_result
 
 NO_PRESET = "none"
-ERASURE = ("eta", "guidance", "sampling_steps")
 
 
 class TrainSafetyLora(io.ComfyNode):
@@ -18,6 +17,7 @@ class TrainSafetyLora(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        rows = Rows(SAFETY)
         return io.Schema(
             node_id="MSL_TrainSafetyLora",
             display_name="Train Safety LoRA",
@@ -36,14 +36,8 @@ class TrainSafetyLora(io.ComfyNode):
                     options=[NO_PRESET, *PRESETS],
                     tooltip="Prompts of a published work on nudity, besides those in concept. The help page has the table.",
                 ),
-                io.Combo.Input(
-                    "method",
-                    options=list(METHODS),
-                    tooltip="How it is trained. esd-x: ESD on the cross-attention, acts on the concept's words. esd-u: ESD "
-                    "on all else, acts without the words too. sdd: towards the model's own unconditional output, with a "
-                    "moving average.",
-                ),
-                *run_inputs(1000),
+                *rows.shown("method"),
+                *rows.run(),
                 io.String.Input(
                     "retain",
                     multiline=True,
@@ -55,36 +49,9 @@ class TrainSafetyLora(io.ComfyNode):
                 io.Int.Input(
                     "resolution", default=512, min=64, max=4096, step=64, tooltip="Side of the half-made pictures."
                 ),
-                *more_inputs(),
-                io.Float.Input(
-                    "eta",
-                    default=1.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.1,
-                    optional=True,
-                    advanced=True,
-                    tooltip="ESD: how far past the unconditional output the target lies.",
-                ),
-                io.Float.Input(
-                    "guidance",
-                    default=3.0,
-                    min=1.0,
-                    max=30.0,
-                    step=0.1,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Guidance of the pictures that the model half-makes to train on.",
-                ),
-                io.Int.Input(
-                    "sampling_steps",
-                    default=50,
-                    min=2,
-                    max=1000,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Steps of these pictures, stopped at random: fewer are faster and coarser.",
-                ),
+                *rows.more(),
+                *rows("eta", "guidance", "sampling_steps"),
+                *rows.rest(),
             ],
             outputs=[
                 SafetyLora.Output(display_name="safety", tooltip="The sealed module, for Modular Merge."),
@@ -96,12 +63,11 @@ class TrainSafetyLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, clip, concept: str, concept_preset: str, method: str, **values) -> io.NodeOutput:
-        settings = Settings(adapter=adapter_of(values), **settings_of(values))
-        erasure = Erasure(method, **{name: values[name] for name in ERASURE if name in values})
+        settings, erasure = settings_of(values), Erasure(method, **values_of(Erasure, values))
         concepts = prompts_of(concept, preset=None if concept_preset == NO_PRESET else concept_preset)
         retain = lines_of(values.get("retain", ""))
         texts = encode_texts(clip, [*concepts, *retain])
         job = job_of(values, clip, cls.hidden.unique_id)
-        arguments = (model, texts, concepts, settings, erasure, job, retain, values["resolution"])
-        result, plot, shown = shown_result(lambda: train_safety(*arguments))
+        more = {"erasure": erasure, "retain": retain, "resolution": values["resolution"]}
+        result, plot, shown = shown_result(lambda: train_safety(model, texts, concepts, settings, job, **more))
         return io.NodeOutput([result.module], plot, result.module.sha256, ui=shown)

@@ -14,13 +14,13 @@ from PIL import Image
 from server import PromptServer
 
 from ..host.prompts import encode_texts, lines_of
-from ..training.engine.adapters import AdapterSettings
 from ..training.engine.checkpoint import Progress
 from ..training.engine.clock import Clock
 from ..training.engine.loop import Cancelled
 from ..training.engine.previews import Previews
 from ..training.engine.run import Job, Result
-from ..training.settings import OPTIMIZERS, PRECISIONS, SCHEDULES, SHARED
+from ..training.options import Option, rows, values_of
+from ..training.settings import KINDS, Keeping
 from .audits import preset_names, rules_of
 from .load import output_path
 from .sockets import as_image
@@ -29,113 +29,88 @@ logger = logging.getLogger(__name__)
 TEXTS_EVERY = 0.5  # seconds between two lines of progress on the node
 
 
-def run_inputs(steps: int) -> list[io.Input]:
-    """The settings of a run that every user looks at."""
-    return [
-        io.String.Input(
+MORE = (  # of both nodes, in the order of their widgets
+    *("alpha", "optimizer", "weight_decay", "schedule", "warmup", "clip_norm", "accumulate", "precision"),
+    *("gradient_checkpointing", "save_every", "resume"),
+)
+
+
+class Rows:
+    """The inputs of a training node from the table of options: those that are named, and at the end all that were not."""
+
+    def __init__(self, trainer: str):
+        self.left = rows(*KINDS, of=trainer)
+
+    def __call__(self, *names: str, **more) -> list[io.Input]:
+        """Inputs that have a good default, out of the way."""
+        return [input_of(self.left.pop(name), optional=True, advanced=True, **more) for name in names]
+
+    def shown(self, *names: str) -> list[io.Input]:
+        """Inputs that every user looks at."""
+        return [input_of(self.left.pop(name)) for name in names]
+
+    def run(self) -> list[io.Input]:
+        """What every run is asked."""
+        save_as = io.String.Input(
             "save_as", default="", tooltip="Name of the file, below the first loras folder. An existing file is kept."
-        ),
-        io.Int.Input("steps", default=steps, min=1, max=1_000_000, tooltip="Optimizer steps."),
-        io.Float.Input(
-            "learning_rate",
-            default=1e-4,
-            min=1e-8,
-            max=10.0,
-            step=1e-6,
-            round=1e-8,
-            tooltip="Size of a step. 1e-4 suits AdamW; Prodigy finds the size itself and wants 1.0.",
-        ),
-        io.Int.Input(
-            "rank", default=4, min=1, max=1024, tooltip="Rank of the LoRA: how much it can learn. 4 is the paper's."
-        ),
-        io.Int.Input("batch_size", default=1, min=1, max=4096, tooltip="Pictures in a batch."),
-        io.Int.Input(
-            "seed", default=0, min=0, max=2**63 - 1, control_after_generate=False, tooltip="Seed of everything random."
-        ),
-    ]
+        )
+        return [save_as, *self.shown("steps", "learning_rate", "rank", "batch_size", "seed")]
+
+    def more(self) -> list[io.Input]:
+        """Previews, and the settings of both trainers that have a good default."""
+        return [
+            io.Vae.Input("vae", optional=True, tooltip="Makes the preview pictures visible. Needs preview_prompts."),
+            io.String.Input(
+                "preview_prompts",
+                multiline=True,
+                default="",
+                optional=True,
+                tooltip="A picture for each line is made every preview_every steps with the merged model, from fixed seeds, "
+                "and audited. The chart shows how often the audit flags them beside the loss. Needs clip and vae.",
+            ),
+            *self("preview_every", "preview_size"),
+            io.Combo.Input(
+                "preview_preset",
+                options=preset_names(),
+                default="strict",
+                tooltip="Rules of the previews' audit.",
+                optional=True,
+                advanced=True,
+            ),
+            *self(*MORE),
+        ]
+
+    def rest(self) -> list[io.Input]:
+        return self(*list(self.left))
 
 
-def more_inputs() -> list[io.Input]:
-    """The settings of a run that have a good default."""
-    more = {"optional": True, "advanced": True}
-    return [
-        io.Vae.Input("vae", optional=True, tooltip="Makes the preview pictures visible. Needs preview_prompts."),
-        io.String.Input(
-            "preview_prompts",
-            multiline=True,
-            default="",
-            optional=True,
-            tooltip="A picture for each line is made every preview_every steps with the merged model, from fixed seeds, and "
-            "audited. The chart shows how often the audit flags them beside the loss. Needs clip and vae.",
-        ),
-        io.Int.Input("preview_every", default=100, min=1, max=1_000_000, tooltip="Steps between previews.", **more),
-        io.Int.Input("preview_size", default=512, min=64, max=4096, step=64, tooltip="Side of a preview, pixels.", **more),
-        io.Combo.Input(
-            "preview_preset", options=preset_names(), default="strict", tooltip="Rules of the previews' audit.", **more
-        ),
-        io.Float.Input("alpha", default=0.0, min=0.0, max=1024.0, tooltip="Alpha of the LoRA; 0 is the rank.", **more),
-        io.Combo.Input(
-            "optimizer",
-            options=list(OPTIMIZERS),
-            default="adamw",
-            tooltip="How steps are taken. adamw8bit needs the package bitsandbytes, prodigy needs prodigyopt.",
-            **more,
-        ),
-        io.Float.Input("weight_decay", default=0.01, min=0.0, max=1.0, step=0.001, tooltip="Weight decay.", **more),
-        io.Combo.Input("schedule", options=list(SCHEDULES), tooltip="Of the learning rate, after the warm-up.", **more),
-        io.Int.Input("warmup", default=0, min=0, max=1_000_000, tooltip="Steps of linear warm-up.", **more),
-        io.Float.Input("clip_norm", default=1.0, min=0.0, max=1000.0, tooltip="Largest gradient norm; 0 for any.", **more),
-        io.Int.Input("accumulate", default=1, min=1, max=4096, tooltip="Batches in a step.", **more),
-        io.Combo.Input(
-            "precision",
-            options=list(PRECISIONS),
-            tooltip="Of the network's arithmetic; auto is bf16 on GPUs that have it, fp32 on the CPU. The LoRA is fp32.",
-            **more,
-        ),
-        io.Boolean.Input(
-            "gradient_checkpointing", default=False, tooltip="Needs far less memory, takes about a third longer.", **more
-        ),
-        io.Int.Input(
-            "save_every",
-            default=100,
-            min=0,
-            max=1_000_000,
-            tooltip="Steps between checkpoints to resume from; 0: none.",
-            **more,
-        ),
-        io.Boolean.Input(
-            "resume",
-            default=True,
-            tooltip="Go on from the checkpoint of a run of this name that was cancelled or failed, as if it had not been. "
-            "Its data and settings must be the same.",
-            **more,
-        ),
-    ]
-
-
-def settings_of(values: dict) -> dict:
-    """The values of `Settings` that both nodes take, without the adapter's."""
-    return {name: values[name] for name in SHARED if name in values}
-
-
-def adapter_of(values: dict, **more) -> AdapterSettings:
-    return AdapterSettings(values["rank"], values.get("alpha") or float(values["rank"]), **more)
+def input_of(row: Option, **more) -> io.Input:
+    """A row of the table as a node's input."""
+    told = {"default": row.default, "tooltip": row.words, **more}
+    if row.choices:
+        return io.Combo.Input(row.name, options=list(row.choices), **told)
+    if isinstance(row.default, bool):
+        return io.Boolean.Input(row.name, **told)
+    ends = {"min": row.low, "max": row.high, **({"step": row.step} if row.step else {})}
+    if isinstance(row.default, int):
+        fixed = {"control_after_generate": False} if row.name == "seed" else {}  # the frontend would draw a new one
+        return io.Int.Input(row.name, **ends, **fixed, **told)
+    return io.Float.Input(row.name, **ends, **({"round": row.step / 100} if row.step else {}), **told)
 
 
 def job_of(values: dict, clip, node_id: str) -> Job:
     """The run that the inputs ask for, shown on the node."""
-    output = output_path(values["save_as"])
+    output, keeping = output_path(values["save_as"]), Keeping(**values_of(Keeping, values))
     prompts, vae, previews = lines_of(values.get("preview_prompts") or ""), values.get("vae"), None
     if prompts:
         if clip is None or vae is None:
             raise ValueError("Previews need clip and vae; connect them, or clear preview_prompts.")
         folder = Path(folder_paths.get_output_directory(), "training", output.stem)
-        size, rules = values.get("preview_size", 512), rules_of(values.get("preview_preset", "strict"))
-        every = values.get("preview_every", 100)
-        texts = encode_texts(clip, prompts)
-        previews = Previews(prompts, texts, vae, folder, every, size, seed=values["seed"], rules=rules)
+        rules, texts = rules_of(values.get("preview_preset", "strict")), encode_texts(clip, prompts)
+        looks = (folder, keeping.preview_every, keeping.preview_size)
+        previews = Previews(prompts, texts, vae, *looks, seed=values["seed"], rules=rules)
     shown = OnNode(values["steps"], node_id)
-    saving = {"save_every": values.get("save_every", 100), "resume": values.get("resume", True)}
+    saving = {"save_every": keeping.save_every, "resume": keeping.resume}
     return Job(output, on_step=shown, previews=previews, on_preview=shown.picture, **saving)
 
 

@@ -2,14 +2,13 @@
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from modular_safety_lora.host import comfyui as host
-from modular_safety_lora.lab import assets
+from modular_safety_lora.lab import assets, frontend
 from modular_safety_lora.lab.server import PACK, Server, place_models
 
 # The repository's `nodes` folder must not stand before ComfyUI's nodes.py, here and in what tests start.
@@ -68,15 +67,10 @@ def shipped_prompt() -> dict:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The Chromium or Chrome of this machine. Without one the browser tier is skipped aloud, or fails under .ci/run."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-    places = [
-        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-        r"C:\Program Files\Google\Chrome\Application\chrome.exe",
-    ]
-    found = [path for path in map(shutil.which, names) if path] + [path for path in places if Path(path).exists()]
+    found = frontend.chromium()
     if not found:
         reason = "NO BROWSER: no Chromium or Chrome found, so the browser tier DID NOT RUN"
         if os.environ.get("MSL_REQUIRE_BROWSER"):
             pytest.fail(reason)
         pytest.skip(reason)
-    return found[0]
+    return found

@@ -1,7 +1,9 @@
 """A safety LoRA: erase a concept without data, hold other concepts still, seal the result."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -12,9 +14,12 @@ from .engine.adapters import Adapters
 from .engine.checkpoint import Progress
 from .engine.ema import Ema
 from .engine.loop import Batch, LossOf
-from .engine.run import Job, Kind, Result, run
-from .erasure import Erasure, esd_loss, half_made, layers_of, retain_loss, sdd_loss
-from .settings import Settings
+from .engine.run import Job, Result, run
+from .objectives import METHODS
+from .objectives.half_made import half_made
+from .objectives.method import Method
+from .objectives.retain import retain_loss
+from .settings import Erasure, Settings
 
 Texts = Mapping[str, Conditioning]
 
@@ -24,8 +29,9 @@ def train_safety(
     texts: Texts,
     concepts: Sequence[str],
     settings: Settings,
-    erasure: Erasure,
     job: Job,
+    *,
+    erasure: Erasure | None = None,
     retain: Sequence[str] = (),
     resolution: int = 512,
 ) -> Result | None:
@@ -36,63 +42,72 @@ def train_safety(
     """
     if not concepts:
         raise ValueError("There is no concept prompt to erase.")
-    if erasure.method == "sdd":
-        settings = dataclasses.replace(settings, ema=erasure.ema)  # the teacher is what is saved
+    kind = SafetyRun(texts, concepts, retain, settings, erasure or Erasure(), resolution)
+    return run(model, kind, kind.settings, job)
 
-    def metadata(progress: Progress) -> dict[str, str]:
-        about = {"erasure": vars(erasure), "concepts": list(concepts), "retain": list(retain), "resolution": resolution}
+
+@dataclass(frozen=True)
+class SafetyRun:
+    """What a run of a safety LoRA is about (a `Kind` of engine/run.py)."""
+
+    texts: Texts
+    concepts: Sequence[str]
+    retain: Sequence[str]
+    given: Settings
+    erasure: Erasure
+    resolution: int
+    role, held = "safety", ()
+
+    @property
+    def method(self) -> Method:
+        return METHODS[self.erasure.method]
+
+    @property
+    def settings(self) -> Settings:
+        """The settings, with the moving average that a method saves in the adapters' place."""
+        return dataclasses.replace(self.given, ema=self.erasure.ema) if self.method.averaged else self.given
+
+    @property
+    def buckets(self) -> Sequence[Sequence[int]]:
+        return [range(len(self.concepts))]
+
+    @property
+    def identity(self) -> str:
+        return repr((self.erasure, tuple(self.concepts), tuple(self.retain), self.resolution))
+
+    def layers(self, network: torch.nn.Module) -> list[str]:
+        return self.method.layers(network)
+
+    def loss_of(self, denoiser: Denoiser, adapters: Adapters, ema: Ema | None) -> LossOf:
+        """The loss of a batch of concept prompts: `erase`, and with prompts to retain, `retain`."""
+        texts, retain, erasure = self.texts, self.retain, self.erasure
+
+        def loss_of(batch: Batch) -> dict[str, torch.Tensor]:
+            empty = denoiser.empty(self.resolution)
+            noise = batch.normal(empty.shape[1:]).to(empty.device)
+            concept = denoiser.conditions([texts[self.concepts[number]] for number in batch.mine], noise)
+            null = denoiser.conditions([texts[""]] * len(noise), noise)
+            with ema.in_place() if self.method.averaged else contextlib.nullcontext():
+                moment = half_made(denoiser, noise, concept, null, erasure, generator=batch.noise)
+            parts = {"erase": self.method.loss(denoiser, adapters, moment, erasure)}
+            if retain:
+                others = denoiser.conditions([texts[retain[number]] for number in batch.integers(len(retain))], noise)
+                parts["retain"] = retain_loss(denoiser, adapters, moment.noisy, moment.sigma, others)
+            return parts
+
+        return loss_of
+
+    def metadata(self, progress: Progress) -> dict[str, str]:
+        erasure, concepts = self.erasure, list(self.concepts)
+        about = {"erasure": vars(erasure), "concepts": concepts, "retain": list(self.retain), "resolution": self.resolution}
         return {
             "msl.strength": "1.0",
             "msl.concept": ", ".join(concepts),
             "msl.prompts": prompts_text(concepts),
             "msl.method": erasure.method,
-            "msl.training": settings.record(steps_done=progress.step, **about),
+            "msl.training": self.settings.record(steps_done=progress.step, **about),
         }
 
-    kind = Kind(
-        "safety",
-        layers=lambda network: layers_of(erasure.method, network),
-        buckets=[range(len(concepts))],
-        loss_of=lambda denoiser, adapters, ema: _loss(denoiser, adapters, ema, texts, concepts, retain, erasure, resolution),
-        identity=repr((erasure, tuple(concepts), tuple(retain), resolution)),
-        metadata=metadata,
-        previewed=_previewed,
-    )
-    return run(model, kind, settings, job)
-
-
-def _loss(
-    denoiser: Denoiser,
-    adapters: Adapters,
-    teacher: Ema | None,
-    texts: Texts,
-    concepts: Sequence[str],
-    retain: Sequence[str],
-    erasure: Erasure,
-    resolution: int,
-) -> LossOf:
-    """The loss of one batch of concept prompts, on pictures half-made by the student (ESD) or its teacher (SDD)."""
-
-    def loss_of(batch: Batch) -> dict[str, torch.Tensor]:
-        empty = denoiser.empty(resolution)
-        noise = batch.normal(empty.shape[1:]).to(empty.device)
-        concept = denoiser.conditions([texts[concepts[number]] for number in batch.mine], noise)
-        null = denoiser.conditions([texts[""]] * len(noise), noise)
-        if erasure.method == "sdd":
-            with teacher.in_place():
-                noisy, sigma = half_made(denoiser, noise, concept, null, erasure, batch.noise)
-            parts = {"erase": sdd_loss(denoiser, noisy, sigma, concept, null)}
-        else:
-            noisy, sigma = half_made(denoiser, noise, concept, null, erasure, batch.noise)
-            parts = {"erase": esd_loss(denoiser, adapters, noisy, sigma, concept, null, erasure.eta)}
-        if retain:
-            others = denoiser.conditions([texts[retain[number]] for number in batch.integers(len(retain))], noise)
-            parts["retain"] = retain_loss(denoiser, adapters, noisy, sigma, others)
-        return parts
-
-    return loss_of
-
-
-def _previewed(model, module: Module | None) -> Merged:
-    """The safe base; before the first step, the base."""
-    return merge(model, [module]) if module else Merged(model.clone(), None, {})
+    def previewed(self, model, module: Module | None) -> Merged:
+        """The safe base; before the first step, the base."""
+        return merge(model, [module]) if module else Merged(model.clone(), None, {})

@@ -1,76 +1,105 @@
-"""What a training run is told, and what its file remembers of it."""
+"""What a training run is told, and what its file remembers of it. The fields are the table of options (options.py)."""
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
-from .engine.adapters import AdapterSettings
+from .engine.adapters import TARGETS, AdapterSettings
+from .objectives import DEFAULT, METHODS
+from .options import SAFETY, TASK, check, option, values_of
 
 SAFETY_MODES = ("detached", "anchored", "frozen")
 SCHEDULES = ("constant", "linear", "cosine")
 OPTIMIZERS = ("adamw", "adamw8bit", "prodigy")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
-SHARED = (  # by the runs of task and of safety LoRAs
-    "steps",
-    "batch_size",
-    "accumulate",
-    "optimizer",
-    "learning_rate",
-    "weight_decay",
-    "schedule",
-    "warmup",
-    "clip_norm",
-    "precision",
-    "gradient_checkpointing",
-    "seed",
-)
-AT_LEAST_ONE = ("steps", "batch_size", "accumulate", "anchor_every")
+RATE = 1e-4
+MANY = 1_000_000
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of a run. A step is one optimizer step of `batch_size` x `accumulate` pictures, over all processes."""
 
-    steps: int = 1000
-    batch_size: int = 1
-    accumulate: int = 1
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.01
-    schedule: str = "constant"
-    warmup: int = 0
-    clip_norm: float = 1.0
-    precision: str = "auto"  # of the network's arithmetic; adapters and losses are float32
-    gradient_checkpointing: bool = False
-    ema: float = 0.0  # decay of a moving average that is saved in the adapters' place; 0 saves the adapters themselves
-    min_snr_gamma: float | None = None
-    noise_offset: float = 0.0
-    prior_weight: float = 1.0
-    seed: int = 0
-    targets: str = "attention"
+    steps: int = option(1000, "Optimizer steps.", low=1, high=MANY)
+    batch_size: int = option(1, "Pictures in a batch, over all processes.", low=1, high=4096)
+    accumulate: int = option(1, "Batches in a step.", low=1, high=4096)
+    optimizer: str = option(
+        "adamw",
+        "How steps are taken. adamw8bit needs the package bitsandbytes, prodigy needs prodigyopt.",
+        choices=OPTIMIZERS,
+    )
+    learning_rate: float = option(
+        RATE,
+        "Size of a step. 1e-4 suits AdamW; Prodigy finds the size itself, and takes 1.0 in its place.",
+        low=1e-8,
+        high=10.0,
+        step=1e-6,
+    )
+    weight_decay: float = option(0.01, "Weight decay of the optimizer.", low=0.0, high=1.0, step=0.001)
+    schedule: str = option("constant", "Of the learning rate, after the warm-up.", choices=SCHEDULES)
+    warmup: int = option(0, "Steps of linear warm-up.", low=0, high=MANY)
+    clip_norm: float = option(1.0, "Largest gradient norm; 0 for any.", low=0.0, high=1000.0)
+    precision: str = option(
+        "auto",
+        "Of the network's arithmetic; auto is bf16 on GPUs that have it, fp32 on the CPU. The LoRA is fp32.",
+        choices=PRECISIONS,
+    )
+    gradient_checkpointing: bool = option(False, "Needs far less memory, takes about a third longer.")
+    ema: float = option(
+        0.0,
+        "Save a moving average of this decay, such as 0.999; 0 saves the last step.",
+        low=0.0,
+        high=0.99999,
+        step=0.001,
+        of=(TASK,),
+    )
+    min_snr_gamma: float = option(
+        0.0, "Min-SNR weighting of the loss; 5 is the paper's, 0 turns it off.", low=0.0, high=100.0, of=(TASK,)
+    )
+    noise_offset: float = option(0.0, "Noise offset.", low=0.0, high=1.0, step=0.01, of=(TASK,))
+    prior_weight: float = option(1.0, "Weight of the prior pictures.", low=0.0, high=100.0, of=(TASK,))
+    seed: int = option(0, "Seed of everything random.", low=0, high=2**63 - 1)
+    targets: str = option(
+        "attention",
+        "The layers that are trained: all attention, cross-attention alone, attention and the feed-forward layers, or every "
+        "linear layer and convolution.",
+        choices=TARGETS,
+        other="or a regular expression over layer names",
+        of=(TASK,),
+    )
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
-    safety_mode: str = "detached"
-    anchor_lambda: float = 3.0
-    anchor_every: int = 3  # steps from one anchor to the next, which then weighs as much as all of them
+    safety_mode: str = option(
+        "detached",
+        "Where the safety module is meanwhile. detached (the paper's way): not on the model. anchored: on it, frozen, "
+        "and an anchor holds its concept where it put it; the task learns with it in place, and works with that safety "
+        "module only. frozen: the same without the anchor, which relearns the concept: for comparison, not for use.",
+        choices=SAFETY_MODES,
+        of=(TASK,),
+    )
+    anchor_lambda: float = option(3.0, "Weight of the anchor.", low=0.0, high=1000.0, of=(TASK,))
+    anchor_every: int = option(
+        3,
+        "Steps from one anchor to the next, which then weighs as much as all: 1 costs more time.",
+        low=1,
+        high=1000,
+        of=(TASK,),
+    )
 
     def __post_init__(self):
-        for name in AT_LEAST_ONE:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be a finite number above 0.")
+        if not 0.0 <= self.ema < 1.0:
+            raise ValueError(f"ema is {self.ema}; it must be 0 (off) or a decay below 1, such as 0.999.")
+        check(self)
+        if self.optimizer == "prodigy" and self.learning_rate == RATE:
+            object.__setattr__(self, "learning_rate", 1.0)  # the default is AdamW's
         if self.optimizer == "prodigy" and self.learning_rate < 0.01:
             raise ValueError(
                 f"learning_rate is {self.learning_rate}; Prodigy finds the step size itself and takes this as a factor. "
                 "Use 1.0."
             )
-        if not 0.0 <= self.ema < 1.0:
-            raise ValueError(f"ema is {self.ema}; it must be 0 (off) or a decay below 1, such as 0.999.")
-        choices = {"safety_mode": SAFETY_MODES, "schedule": SCHEDULES, "optimizer": OPTIMIZERS, "precision": PRECISIONS}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}.")
 
     def rate_at(self, step: int) -> float:
         """Learning rate of one step (from 0): linear warm-up, then constant, or falling to 0 by a line or a cosine."""
@@ -81,10 +110,7 @@ class Settings:
         return self.learning_rate * factor
 
     def anchor_weight(self, step: int) -> float:
-        """lambda of one step (from 0): every third step or so has an anchor, which weighs as much as one in each.
-
-        Regularising lazily costs a fraction (StyleGAN2, Karras et al. 2020, appendix B, does it for its path lengths).
-        """
+        """lambda of one step (from 0): every third step or so has an anchor, which weighs as much as one in each."""
         return self.anchor_lambda * self.anchor_every if (step + 1) % self.anchor_every == 0 else 0.0
 
     def record(self, **more: object) -> str:
@@ -96,3 +122,54 @@ class Settings:
             except PackageNotFoundError:
                 versions[package] = "unknown"
         return json.dumps({**asdict(self), **more, "versions": versions}, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """How a concept is erased; the defaults are the papers'."""
+
+    method: str = option(
+        DEFAULT,
+        "How it is trained. " + "; ".join(f"{name}: {method.words}" for name, method in METHODS.items()) + ".",
+        choices=METHODS,
+        of=(SAFETY,),
+    )
+    eta: float = option(
+        1.0, "ESD: how far past the unconditional output the target lies.", low=0.0, high=10.0, step=0.1, of=(SAFETY,)
+    )
+    guidance: float = option(
+        3.0, "Guidance of the pictures that the model half-makes to train on.", low=1.0, high=30.0, step=0.1, of=(SAFETY,)
+    )
+    sampling_steps: int = option(
+        50, "Steps of these pictures, stopped at random: fewer are faster and coarser.", low=2, high=1000, of=(SAFETY,)
+    )
+    ema: float = 0.999  # SDD: decay of the teacher that makes the pictures, and is what is saved
+
+    def __post_init__(self):
+        check(self)
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What a run keeps as it goes, and shows: checkpoints and previews."""
+
+    preview_every: int = option(100, "Steps between previews.", low=1, high=MANY)
+    preview_size: int = option(512, "Side of a preview, pixels.", low=64, high=4096, step=64)
+    save_every: int = option(100, "Steps between checkpoints to resume from; 0: none.", low=0, high=MANY)
+    resume: bool = option(
+        True,
+        "Go on from the checkpoint of a run of this name that was cancelled or failed, as if it had not been. Its data and "
+        "settings must be the same.",
+    )
+
+    def __post_init__(self):
+        check(self)
+
+
+KINDS = (Settings, AdapterSettings, Erasure, Keeping)  # all rows, whatever class they end in
+
+
+def settings_of(given: Mapping[str, object], **more) -> Settings:
+    """The settings of a run from options by name."""
+    adapter = AdapterSettings(**values_of(AdapterSettings, given))
+    return Settings(**values_of(Settings, given) | more, adapter=adapter)

@@ -35,9 +35,8 @@ class World:
         from ...training.data import of_sockets
         from ...training.engine.adapters import AdapterSettings
         from ...training.engine.run import Job
-        from ...training.erasure import Erasure
         from ...training.safety import train_safety
-        from ...training.settings import Settings
+        from ...training.settings import Erasure, Settings
         from .. import assets
 
         if not assets.models_folder().exists():
@@ -52,7 +51,7 @@ class World:
         self.dataset = of_sockets([{"samples": latents}], [self.texts[CAPTION]])
         settings = Settings(steps=60, learning_rate=3e-3, adapter=AdapterSettings(4, 4.0))
         job, erasure = Job(folder / "safety.safetensors"), Erasure(sampling_steps=5)
-        self.safety = train_safety(self.model, self.texts, concepts, settings, erasure, job, resolution=64).module
+        self.safety = train_safety(self.model, self.texts, concepts, settings, job, erasure=erasure, resolution=64).module
         self.concepts = concepts
 
     def task(self, name: str, changed: dict, seed: int, steps: int):
@@ -66,7 +65,9 @@ class World:
             steps=steps, batch_size=2, learning_rate=1e-3, seed=seed, adapter=AdapterSettings(4, 4.0), **changed
         )
         job = Job(self.folder / f"{name}-{seed}.safetensors")
-        result = train_task(self.model, self.dataset, self.texts, settings, job, [self.safety], self.concepts)
+        result = train_task(
+            self.model, self.dataset, self.texts, settings, job, safety=[self.safety], concepts=self.concepts
+        )
         return result.module, result.report["loss"]["last"]["task"]
 
     def directions(self, prompt: str, tasks: list) -> list:

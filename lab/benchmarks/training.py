@@ -88,7 +88,7 @@ class World:
         with tempfile.TemporaryDirectory() as folder:
             job = Job(Path(folder, "task.safetensors"))
             dataset = of_sockets(self.latents, [self.texts["a ball on stripes"]])
-            train_task(self.model, dataset, self.texts, settings, job, [self.safety], ["nude"])
+            train_task(self.model, dataset, self.texts, settings, job, safety=[self.safety], concepts=["nude"])
 
     def _stock(self, changed: dict, steps: int) -> None:
         from comfy_extras.nodes_train import TrainLoraNode

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-from ...host.comfyui import enter_comfyui
 from .. import assets
 from ..server import PACK, Outcome, Server, place_models
 from . import audits
@@ -21,7 +20,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     shutil.rmtree(OUTPUT, ignore_errors=True)
     base = OUTPUT / "comfyui"
-    models = shared_models()
+    models = assets.shared_models()
     place_models(models, base)
     (base / "input").mkdir(parents=True)
     assets.astronaut(base / "input" / "astronaut.png")
@@ -47,17 +46,6 @@ def main() -> int:
     for file in [*files, *sorted(OUTPUT.glob("*.json"))]:
         print(f"    {file}")
     return 0
-
-
-def shared_models() -> Path:
-    """The folder of the seeded models, made on first use; demo and tests share it."""
-    folder = assets.models_folder()
-    if not folder.exists():
-        start = say("Making a small seeded checkpoint (340 MB), a sealed safety module and two task modules")
-        enter_comfyui()
-        assets.make_models(folder)
-        print(f"    done in {time.monotonic() - start:.0f} s", flush=True)
-    return folder
 
 
 def photograph_prompt() -> dict:

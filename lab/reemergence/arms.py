@@ -17,10 +17,9 @@ from ...modules.files import Module, load_safety, load_task
 from ...training.data import Dataset, of_sockets
 from ...training.engine.adapters import AdapterSettings
 from ...training.engine.run import Job
-from ...training.erasure import Erasure
-from ...training.objectives import task_loss
+from ...training.objectives.task import task_loss
 from ...training.safety import train_safety
-from ...training.settings import Settings
+from ...training.settings import Erasure, Settings
 from ...training.task import train_task
 from . import base, text, world
 from .recipe import Recipe
@@ -83,8 +82,8 @@ class Stage:
         output = self.folder / f"safety-{method}-{self.seed}.safetensors"
         job = Job(output)
         retain = world.OTHERS if kind.retain else ()
-        arguments = (self.model, self.texts, world.SEEN, settings, erasure, job, retain)
-        _once(output, lambda: train_safety(*arguments, resolution=world.SIDE))
+        more = {"erasure": erasure, "retain": retain, "resolution": world.SIDE}
+        _once(output, lambda: train_safety(self.model, self.texts, world.SEEN, settings, job, **more))
         return load_safety(output, output.name)
 
     def task(self, arm: str, method: str, mark: int = 0) -> Module:
@@ -112,7 +111,7 @@ class Stage:
                 output.unlink(missing_ok=True)  # of a run that was killed between its end and the copy
             # A cancelled run keeps what it learned, and goes on bit for bit: the marks cost nothing.
             job = Job(output, resume=True, on_step=lambda progress: progress.step < stop or stop == steps)
-            train_task(self.model, self.dataset(hostile), self.texts, settings, job, safety, concepts)
+            train_task(self.model, self.dataset(hostile), self.texts, settings, job, safety=safety, concepts=concepts)
             shutil.copy(output, _at(output, stop))
 
         for stop in [*(each for each in recipe.marks if 0 < each < steps and not hostile), steps]:

@@ -1,14 +1,12 @@
 """The nodes as ComfyUI sees them: ids, sockets, words, and files that change on disk."""
 
 import asyncio
-import json
-import os
 import re
 
 import folder_paths
 import modular_safety_lora
 import pytest
-from modular_safety_lora.lab import assets
+from modular_safety_lora.lab import assets, generate
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.modules.files import ModuleFileError
 from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora
@@ -133,27 +131,10 @@ def test_everything_has_words(schemas):
             assert re.search(rf"^\|[^|]*`{each.id}`", page, re.M), f"{schema.node_id}: the help page lacks {each.id}"
 
 
-def words(schemas) -> dict:
-    """The words of all nodes in the form of locales/<language>/nodeDefs.json."""
-    return {
-        node_id: {
-            "display_name": schema.display_name,
-            "description": schema.description,
-            "inputs": {each.id: {"name": each.id, "tooltip": each.tooltip} for each in schema.inputs},
-            "outputs": {
-                str(place): {"name": each.display_name, "tooltip": each.tooltip} for place, each in enumerate(schema.outputs)
-            },
-        }
-        for node_id, schema in schemas.items()
-    }
-
-
-def test_the_english_words_for_translators_are_those_of_the_nodes(schemas):
-    """MSL_WRITE_WORDS=1 writes the file anew."""
-    path = PACK / "locales" / "en" / "nodeDefs.json"
-    if os.environ.get("MSL_WRITE_WORDS"):
-        path.write_text(json.dumps(words(schemas), indent=2) + "\n", encoding="utf-8")
-    assert json.loads(path.read_text(encoding="utf-8")) == words(schemas)
+@pytest.mark.parametrize("file", [path.relative_to(PACK).as_posix() for path in generate.made()])
+def test_what_is_made_from_the_nodes_is_as_they_are_now(file):
+    """`python dev.py generate` makes it anew; the API form of the workflows is compared in the browser tier."""
+    assert (PACK / file).read_text(encoding="utf-8") == generate.made()[PACK / file], "run `python dev.py generate`"
 
 
 def test_loaders_append_and_refuse_each_others_files(loras, models):

@@ -27,9 +27,8 @@ from modular_safety_lora.nodes.seal import SealSafetyLora
 from modular_safety_lora.nodes.settings import FILE, SettingsError
 from modular_safety_lora.training.engine.previews import Previews
 from modular_safety_lora.training.engine.run import Job
-from modular_safety_lora.training.erasure import Erasure
 from modular_safety_lora.training.safety import train_safety
-from modular_safety_lora.training.settings import Settings
+from modular_safety_lora.training.settings import Erasure, Settings
 from modular_safety_lora.training.task import train_task
 from safetensors.torch import load_file, save_file
 from skimage.data import astronaut
@@ -229,7 +228,7 @@ def test_a_module_that_is_being_trained_makes_no_preview_under_trusted_keys(held
     previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 1, 64, 2)
     job = Job(tmp_path / "made.safetensors", previews=previews)
     settings = Settings(steps=1, **merging.SMALL | {"learning_rate": 0.1})
-    result = train_safety(model, texts, ["nude"], settings, Erasure("esd-x", sampling_steps=2), job, (), 64)
+    result = train_safety(model, texts, ["nude"], settings, job, erasure=Erasure("esd-x", sampling_steps=2), resolution=64)
     refused = result.report["previews"][-1]
     assert refused["step"] == 1 and refused["images"] == 0 and "made.safetensors is signed by none" in refused["error"]
     assert load_safety(job.output, "made").sha256 == result.module.sha256, "training itself goes on"
@@ -239,7 +238,7 @@ def test_a_module_that_is_still_too_small_makes_no_preview(model, texts, vae, tm
     previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 1, 64, 2)
     job = Job(tmp_path / "made.safetensors", previews=previews)
     settings = Settings(steps=1, **merging.SMALL | {"learning_rate": 1e-5})
-    result = train_safety(model, texts, ["nude"], settings, Erasure("esd-x", sampling_steps=2), job, (), 64)
+    result = train_safety(model, texts, ["nude"], settings, job, erasure=Erasure("esd-x", sampling_steps=2), resolution=64)
     assert "a safety module has at least 0.001" in result.report["previews"][-1]["error"]
 
 

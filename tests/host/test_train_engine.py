@@ -55,7 +55,9 @@ def test_a_model_of_a_workflow_is_trained_without_a_copy_and_given_back(models, 
                 seen.extend([any(now[name].is_inference() for name in plain), [now[n].data_ptr() for n in plain], plain])
             return True
 
-        result = train_task(model, dataset, texts, short(), Job(tmp_path / "task.safetensors", on_step=on_step), [safety])
+        result = train_task(
+            model, dataset, texts, short(), Job(tmp_path / "task.safetensors", on_step=on_step), safety=[safety]
+        )
         assert result.progress.step == 4 and seen[0] is False
         assert seen[1] == [places[name] for name in seen[2]], "the weights were copied"
         after = dict(model.model.named_parameters())
@@ -145,7 +147,7 @@ def test_previews_are_audited_and_change_nothing(model, texts, dataset, safety, 
     for name in ("without", "with"):
         previews = Previews(["a cat", "a dog"], texts, vae, tmp_path / "previews", 2, 64, 2, rules=PRESETS["all"])
         job = Job(tmp_path / f"{name}.safetensors", previews=previews if name == "with" else None)
-        results[name] = train_task(model, dataset, texts, settings, job, [safety])
+        results[name] = train_task(model, dataset, texts, settings, job, safety=[safety])
     assert same(load_file(tmp_path / "with.safetensors"), load_file(tmp_path / "without.safetensors"))
     previews = results["with"].report["previews"]
     assert [each["step"] for each in previews] == [0, 2, 4] and all(each["images"] == 2 for each in previews)
@@ -196,7 +198,7 @@ def test_want_of_memory_is_a_clear_error_and_the_model_is_as_it_was(model, texts
     before = weights(model)
     with pytest.raises(TrainingError, match=r"Memory does not suffice .* gradient checkpointing"):
         erasure, job = Erasure(sampling_steps=3), Job(tmp_path / "x.safetensors")
-        train_safety(model, texts, ["nude"], Settings(steps=1), erasure, job, resolution=2**21)
+        train_safety(model, texts, ["nude"], Settings(steps=1), job, erasure=erasure, resolution=2**21)
     assert same(weights(model), before) and list(tmp_path.iterdir()) == []
 
 

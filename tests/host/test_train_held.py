@@ -16,9 +16,8 @@ from modular_safety_lora.training.engine import adapters as adapters_module
 from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
 from modular_safety_lora.training.engine.loop import TrainingError, train
 from modular_safety_lora.training.engine.run import Job
-from modular_safety_lora.training.erasure import Erasure
 from modular_safety_lora.training.safety import train_safety
-from modular_safety_lora.training.settings import PRECISIONS, Settings
+from modular_safety_lora.training.settings import PRECISIONS, Erasure, Settings
 from modular_safety_lora.training.task import train_task
 from safetensors.torch import load_file
 from small_models import small_model
@@ -131,7 +130,7 @@ def test_a_safety_lora_trains_as_on_float32(tmp_path, held, method, adapter):
         for stop in (1, 3):
             job = Job(tmp_path / f"{name}.safetensors", resume=True, on_step=lambda p, stop=stop: p.step < stop)
             erasure = Erasure(method, sampling_steps=3, ema=0.5)
-            result = train_safety(model, texts, ["nude"], short(adapter=adapter), erasure, job, resolution=64)
+            result = train_safety(model, texts, ["nude"], short(adapter=adapter), job, erasure=erasure, resolution=64)
         tensors.append(check(result))
     assert same(*tensors)
 

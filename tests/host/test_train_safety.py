@@ -17,9 +17,13 @@ from modular_safety_lora.modules import files
 from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
 from modular_safety_lora.training.engine.ema import Ema
 from modular_safety_lora.training.engine.run import Job
-from modular_safety_lora.training.erasure import Erasure, esd_loss, half_made, layers_of, retain_loss, sdd_loss
+from modular_safety_lora.training.objectives import METHODS
+from modular_safety_lora.training.objectives.esd_x import esd_loss
+from modular_safety_lora.training.objectives.half_made import half_made
+from modular_safety_lora.training.objectives.retain import retain_loss
+from modular_safety_lora.training.objectives.sdd import sdd_loss
 from modular_safety_lora.training.safety import train_safety
-from modular_safety_lora.training.settings import Settings
+from modular_safety_lora.training.settings import Erasure, Settings
 from safetensors.torch import load_file
 
 KINDS = ("eps", "v", "flow")
@@ -43,10 +47,10 @@ def test_the_losses_are_the_papers_formulas(model, texts, kind):
     other = denoiser.conditions([texts["a red car in the rain"]] * 2, noisy)
     with torch.no_grad():
         base = {name: denoiser.output(noisy, sigma, cond) for name, cond in (("c", concept), ("null", null), ("r", other))}
-    with adapters_in(network, layers_of("esd-x", network), AdapterSettings(2, 2.0)) as adapters:
+    with adapters_in(network, METHODS["esd-x"].layers(network), AdapterSettings(2, 2.0)) as adapters:
         direction = (base["c"] - base["null"]).square().mean().item()
         for eta in (0.0, 1.0, 2.0):  # at the start the student is the base: || (1 + eta) (y0(c) - y0(null)) ||^2
-            loss = esd_loss(denoiser, adapters, noisy, sigma, concept, null, eta)
+            loss = esd_loss(denoiser, adapters, noisy, sigma, concept, null=null, eta=eta)
             assert loss.item() == pytest.approx((1 + eta) ** 2 * direction, rel=1e-3)
         assert sdd_loss(denoiser, noisy, sigma, concept, null).item() == pytest.approx(direction, rel=1e-3)
         assert retain_loss(denoiser, adapters, noisy, sigma, other).item() == 0.0
@@ -55,8 +59,9 @@ def test_the_losses_are_the_papers_formulas(model, texts, kind):
         with torch.no_grad():
             student = {n: denoiser.output(noisy, sigma, cond) for n, cond in (("c", concept), ("null", null), ("r", other))}
         target = base["null"] - 1.5 * (base["c"] - base["null"])
+        esd = esd_loss(denoiser, adapters, noisy, sigma, concept, null=null, eta=1.5)
         expected = {
-            "esd": ((student["c"] - target).square().mean(), esd_loss(denoiser, adapters, noisy, sigma, concept, null, 1.5)),
+            "esd": ((student["c"] - target).square().mean(), esd),
             "sdd": ((student["c"] - student["null"]).square().mean(), sdd_loss(denoiser, noisy, sigma, concept, null)),
             "retain": ((student["r"] - base["r"]).square().mean(), retain_loss(denoiser, adapters, noisy, sigma, other)),
         }
@@ -67,8 +72,8 @@ def test_the_losses_are_the_papers_formulas(model, texts, kind):
 
 def test_each_method_trains_its_papers_layers(model):
     network = model.model.diffusion_model
-    cross, rest = layers_of("esd-x", network), layers_of("esd-u", network)
-    assert cross == layers_of("sdd", network) and cross and all("attn2" in name for name in cross)
+    cross, rest = METHODS["esd-x"].layers(network), METHODS["esd-u"].layers(network)
+    assert cross == METHODS["sdd"].layers(network) and cross and all("attn2" in name for name in cross)
     assert not set(cross) & set(rest) and not any(name.startswith(("time_embed", "out.")) for name in rest)
     everything = {n for n, m in network.named_modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)}
     left_out = everything - set(cross) - set(rest)
@@ -86,7 +91,9 @@ def test_half_made_pictures_are_the_stock_samplers(model, texts, kind):
     sigmas = comfy.samplers.calculate_sigmas(denoiser.sampling, "normal", 4)
     seen = set()
     for seed in range(12):
-        noisy, sigma = half_made(denoiser, noise, concept, null, erasure, torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        made = half_made(denoiser, noise, concept, null, erasure, generator=generator)
+        noisy, sigma = made.noisy, made.sigma
         stop = int((sigmas - sigma).abs().argmin())
         if stop in seen:
             continue
@@ -112,7 +119,7 @@ def test_training_takes_the_concept_away(model, texts, tmp_path, method, kind):
     before = {name: value.detach().clone() for name, value in model.model.diffusion_model.state_dict().items()}
     settings = Settings(steps=30, learning_rate=1e-2, adapter=AdapterSettings(4, 4.0))
     erasure = Erasure(method, sampling_steps=3, ema=0.8)
-    result = train_safety(model, texts, ["nude", "naked person"], settings, erasure, Job(output), resolution=64)
+    result = train_safety(model, texts, ["nude", "naked person"], settings, Job(output), erasure=erasure, resolution=64)
     progress = result.progress
     after = model.model.diffusion_model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -132,7 +139,8 @@ def gain(merged, base, texts, erasure) -> float:
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(1, 4, 8, 8, generator=generator)
         concept, null = (denoiser.conditions([texts[text]], noise) for text in ("nude", ""))
-        case = (*half_made(denoiser, noise, concept, null, erasure, generator), concept, null)
+        made = half_made(denoiser, noise, concept, null, erasure, generator=generator)
+        case = (made.noisy, made.sigma, concept, null)
         cases.append((case, direction(denoiser, *case)))
     denoiser = Denoiser(merged)
     for case, before in cases:
@@ -150,14 +158,15 @@ def test_retained_prompts_are_part_of_the_loss(model, texts, tmp_path):
     for retain in ((), ("a red car in the rain",)):
         output = tmp_path / f"{len(retain)}.safetensors"
         settings, erasure = Settings(steps=3, **FAST), Erasure(sampling_steps=3)
-        losses.append(train_safety(model, texts, ["nude"], settings, erasure, Job(output), retain, 64).progress.losses)
+        more = {"erasure": erasure, "retain": retain, "resolution": 64}
+        losses.append(train_safety(model, texts, ["nude"], settings, Job(output), **more).progress.losses)
     assert losses[0][0]["erase"] == losses[1][0]["erase"] and losses[1][0]["retain"] == 0.0, "at the start nothing has moved"
     assert losses[1][1]["retain"] > 0.0 and "retain" not in losses[0][1]
 
 
 def test_the_teacher_is_the_moving_average(model):
     network = model.model.diffusion_model
-    with adapters_in(network, layers_of("sdd", network)[:1], AdapterSettings(2, 2.0)) as adapters:
+    with adapters_in(network, METHODS["sdd"].layers(network)[:1], AdapterSettings(2, 2.0)) as adapters:
         ema, name = Ema(adapters, 0.9), next(iter(adapters.parameters))
         start = adapters.parameters[name].detach().clone()
         adapters.parameters[name].data += 1.0
@@ -171,10 +180,11 @@ def test_the_teacher_is_the_moving_average(model):
 def test_a_resumed_run_is_bit_identical(model, texts, tmp_path, method):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     settings, erasure = Settings(steps=4, **FAST), Erasure(method, sampling_steps=3, ema=0.5)
-    train_safety(model, texts, ["nude", "naked person"], settings, erasure, Job(whole), resolution=64)
+    more = {"erasure": erasure, "resolution": 64}
+    train_safety(model, texts, ["nude", "naked person"], settings, Job(whole), **more)
     for stop in (1, 3, 4):
         job = Job(parts, resume=True, on_step=lambda p, stop=stop: p.step < stop)
-        train_safety(model, texts, ["nude", "naked person"], settings, erasure, job, resolution=64)
+        train_safety(model, texts, ["nude", "naked person"], settings, job, **more)
     expected, resumed = load_file(whole), load_file(parts)
     assert expected.keys() == resumed.keys() and all(torch.equal(resumed[key], expected[key]) for key in expected)
 
@@ -186,4 +196,4 @@ def test_prompts_and_bad_settings(model, texts, tmp_path):
     with pytest.raises(ValueError, match="must be one of esd-x, esd-u, sdd"):
         Erasure("uce")
     with pytest.raises(ValueError, match="no concept prompt"):
-        train_safety(model, texts, [], Settings(), Erasure(), Job(tmp_path / "x.safetensors"))
+        train_safety(model, texts, [], Settings(), Job(tmp_path / "x.safetensors"))

@@ -13,7 +13,8 @@ from modular_safety_lora.training.engine.adapters import AdapterSettings, adapte
 from modular_safety_lora.training.engine.checkpoint import Checkpoint, CheckpointError
 from modular_safety_lora.training.engine.loop import TrainingError, batches_of, train
 from modular_safety_lora.training.engine.run import Job
-from modular_safety_lora.training.objectives import anchor_loss, task_loss
+from modular_safety_lora.training.objectives.anchor import anchor_loss
+from modular_safety_lora.training.objectives.task import task_loss
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 from safetensors.torch import load_file
@@ -89,7 +90,7 @@ def test_the_safety_module_stays_as_it_is_out_of_the_file_and_the_model_comes_ba
         {name: value.detach().clone() for name, value in each.items()} for each in (network.state_dict(), safety.tensors)
     )
     settings = Settings(steps=2, safety_mode=mode, **merging.SMALL)
-    train_task(model, dataset, texts, settings, Job(output), [safety], ["nude"])
+    train_task(model, dataset, texts, settings, Job(output), safety=[safety], concepts=["nude"])
     after = network.state_dict()
     assert after.keys() == before.keys() and all(torch.equal(after[name], value) for name, value in before.items())
     assert all(torch.equal(safety.tensors[name], value) for name, value in held.items())
@@ -183,7 +184,7 @@ def test_runs_that_cannot_be_are_refused_before_they_start(model, dataset, texts
     with pytest.raises(ValueError, match="'frozen' needs a safety module"):
         train_task(model, dataset, texts, Settings(safety_mode="frozen", **merging.SMALL), Job(output))
     with pytest.raises(ValueError, match="needs prompts of the concept"):
-        train_task(model, dataset, texts, Settings(safety_mode="anchored", **merging.SMALL), Job(output), [safety])
+        train_task(model, dataset, texts, Settings(safety_mode="anchored", **merging.SMALL), Job(output), safety=[safety])
     with pytest.raises(ValueError, match="carry LoRAs or other patches"):
         train_task(merge.merge(model, [safety]).model, dataset, texts, Settings(**merging.SMALL), Job(output))
     with pytest.raises(ValueError, match="No layer of this model matches the targets 'nothing'"):
@@ -231,7 +232,8 @@ def test_buckets_keep_the_aspect_ratio_and_the_area():
 def test_a_module_anchored_to_two_safety_modules_needs_both(model, dataset, texts, safety, tmp_path):
     other = merging.safety({key: 0.5 * value for key, value in safety.tensors.items()}, name="other.safetensors")
     settings = Settings(steps=1, safety_mode="anchored", **merging.SMALL)
-    module = train_task(model, dataset, texts, settings, Job(tmp_path / "t.safetensors"), [safety, other], ["nude"]).module
+    held = {"safety": [safety, other], "concepts": ["nude"]}
+    module = train_task(model, dataset, texts, settings, Job(tmp_path / "t.safetensors"), **held).module
     assert module.metadata["msl.safety_sha256"] == ",".join(sorted([safety.sha256, other.sha256]))
     assert merge.merge(model, [other, safety], [merge.Task(module)]).report["retained_safety"] > 0.9
     with pytest.raises(merge.SafetyError, match="it was trained anchored beside the safety module"):
@@ -245,6 +247,6 @@ def test_an_anchor_now_and_then_weighs_as_much_as_one_in_each_step(model, datase
     assert sum(weights) / 30 == pytest.approx(2.0) and sum(weight > 0 for weight in weights) == 30 // every
     if every == 3:
         job = Job(tmp_path / "t.safetensors", on_step=lambda progress: progress.step < 6)
-        losses = train_task(model, dataset, texts, settings, job, [safety], ["nude"]).progress.losses
+        losses = train_task(model, dataset, texts, settings, job, safety=[safety], concepts=["nude"]).progress.losses
         assert [step for step, parts in enumerate(losses, 1) if "anchor" in parts] == [3, 6]
         assert all(parts["anchor"] > 0 for parts in losses if "anchor" in parts)

@@ -10,21 +10,13 @@ import requests
 import torch
 from modular_safety_lora.lab import assets
 from modular_safety_lora.lab.demo.__main__ import photograph_prompt
-from modular_safety_lora.lab.server import PACK_NAME, PromptRefused, Server
+from modular_safety_lora.lab.server import PACK, PACK_NAME, PromptRefused, Server
 from modular_safety_lora.modules.files import load_safety, save_module
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-WORKFLOWS = (
-    "Audit a prompt set",
-    "Compare base and modular",
-    "Fine-tune a safe model and compare",
-    "Modular merge and audit",
-    "Train a safety LoRA",
-    "Train a task LoRA beside it",
-)
-NODES = [f"MSL_{name}" for name in ("LoadSafetyLora", "LoadTaskLora", "ModularMerge", "NudityAudit")]
-NODES += ["MSL_AuditPromptSet", "MSL_CompareAudits", "MSL_SealSafetyLora", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"]
+WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
+NODES = sorted(path.stem for path in (PACK / "web" / "docs").glob("*.md"))
 
 
 def run(server, prompt, **changes):
@@ -70,6 +62,8 @@ def sealed_tensors(models):
 def test_the_pack_loads_without_a_warning_and_serves_its_pages(server):
     log = server.log.read_text(errors="replace").split("To see the GUI go to")[0]  # other tests make prompts fail later
     assert "IMPORT FAILED" not in log and "Traceback" not in log
+    info = server.get("/object_info").json()
+    assert sorted(name for name in info if name.startswith("MSL_")) == NODES
     for node in NODES:
         info = server.get(f"/object_info/{node}").json()[node]
         assert info["python_module"] == f"custom_nodes.{PACK_NAME}" and info["category"] == "safety/modular LoRA"

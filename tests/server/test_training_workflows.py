@@ -109,7 +109,7 @@ def test_cancel_keeps_what_was_trained_and_running_again_goes_on(server, loras):
         ({"save_as": "x", "safety_mode": "anchored", "clip": None}, "reads the concept's prompts with clip"),
         ({"save_as": "x", "vae": None}, "Previews need clip and vae"),
         ({"save_as": "x", "target_pattern": "nothing-like-it"}, "No layer of this model matches"),
-        ({"save_as": "x", "optimizer": "prodigy"}, "Prodigy finds the step size itself"),
+        ({"save_as": "x", "optimizer": "prodigy", "learning_rate": 1e-3}, "Prodigy finds the step size itself"),
     ],
 )
 def test_a_run_that_cannot_be_says_why(server, loras, inputs, message):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..options import TASK, check, option
 from .held import dora_in_float32, seen_in_float32
 
 NAME = "msl"
@@ -17,11 +18,16 @@ TARGETS = {"attention": "attn", "cross-attention": "attn2", "attention+mlp": r"a
 class AdapterSettings:
     """The change is alpha/r B A, or alpha/sqrt(r) B A with rsLoRA (Hu et al. 2021; Kalajdzievski 2023)."""
 
-    rank: int = 4
-    alpha: float = 4.0
-    dropout: float = 0.0
-    use_rslora: bool = False
-    use_dora: bool = False
+    rank: int = option(4, "Rank of the LoRA: how much it can learn. 4 is the paper's.", low=1, high=1024)
+    alpha: float = option(0.0, "Alpha of the LoRA; 0 is the rank.", low=0.0, high=1024.0)
+    dropout: float = option(0.0, "Dropout before A.", low=0.0, high=0.9, step=0.01, of=(TASK,))
+    use_rslora: bool = option(False, "Scale by alpha / sqrt(rank).", name="rslora", of=(TASK,))
+    use_dora: bool = option(False, "Train a DoRA, which also learns magnitudes.", name="dora", of=(TASK,))
+
+    def __post_init__(self):
+        check(self)
+        if not self.alpha:
+            object.__setattr__(self, "alpha", float(self.rank))
 
     @property
     def scale(self) -> float:

@@ -53,6 +53,7 @@ def train(
     loss_of: LossOf,
     settings: Settings,
     checkpoint: Checkpoint | None = None,
+    *,
     on_step: Callable[[Progress], bool] = lambda progress: True,
     after_update: Callable[[], None] = lambda: None,
     share: Share = ALONE,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import comfy.model_management
 import torch
@@ -42,22 +43,29 @@ class Job:
     share: Share = ALONE
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(Protocol):
     """What the runs of safety and task LoRAs differ in.
 
-    `held` are the safety modules in the forward pass while it trains; `previewed` merges the new module (None: untrained)
-    with a model as it is meant to be used.
+    `held` are the safety modules in the forward pass while it trains, `buckets` numbers of pictures or prompts that may
+    share a batch, `identity` what a checkpoint must have in common with the run that goes on from it.
     """
 
     role: str
-    layers: Callable[[torch.nn.Module], list[str]]
+    held: Sequence[Module]
     buckets: Sequence[Sequence[int]]
-    loss_of: Callable[[Denoiser, Adapters, Ema | None], LossOf]
     identity: str
-    metadata: Callable[[Progress], Mapping[str, str]]
-    previewed: Callable[[ModelPatcher, Module | None], Merged]
-    held: Sequence[Module] = ()
+
+    def layers(self, network: torch.nn.Module) -> list[str]:
+        """The names of the layers that are trained."""
+
+    def loss_of(self, denoiser: Denoiser, adapters: Adapters, ema: Ema | None) -> LossOf:
+        """The loss of a batch, part by part."""
+
+    def metadata(self, progress: Progress) -> Mapping[str, str]:
+        """What the file says of the run."""
+
+    def previewed(self, model: ModelPatcher, module: Module | None) -> Merged:
+        """The module (None: untrained) merged with a model as it is meant to be used."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +127,10 @@ def _trained(model, kind: Kind, settings: Settings, job: Job, path: Path) -> tup
             with ema.in_place() if ema else contextlib.nullcontext():
                 return adapters.tensors()
 
+        look_on = Looking(model, patcher, kind, settings, job, adapters, learned)
+
         def on_step(progress: Progress) -> bool:
-            return _look(model, patcher, kind, settings, job, adapters, learned, progress) and job.on_step(progress)
+            return look_on(progress) and job.on_step(progress)
 
         progress = train(
             adapters,
@@ -128,30 +138,47 @@ def _trained(model, kind: Kind, settings: Settings, job: Job, path: Path) -> tup
             kind.loss_of(denoiser, adapters, ema),
             settings,
             checkpoint,
-            on_step,
-            ema.update if ema else lambda: None,
-            job.share,
+            on_step=on_step,
+            after_update=ema.update if ema else lambda: None,
+            share=job.share,
             scaled=denoiser.base.get_dtype_inference() == torch.float16,
         )
         return progress, learned()
 
 
-def _look(model, patcher, kind: Kind, settings: Settings, job: Job, adapters, learned, progress: Progress) -> bool:
-    """Previews when they are due, made with the adapters out and the module as its file will be merged; False: cancelled."""
-    if job.previews is None or not job.share.is_main or not job.previews.is_due(progress.step, settings.steps):
+@dataclass(frozen=True)
+class Looking:
+    """Previews when they are due, made with the adapters out and the module as its file will be merged."""
+
+    model: ModelPatcher
+    patcher: ModelPatcher
+    kind: Kind
+    settings: Settings
+    job: Job
+    adapters: Adapters
+    learned: Callable[[], Mapping[str, torch.Tensor]]
+
+    def __call__(self, progress: Progress) -> bool:
+        """Look, if it is time; False when that was cancelled."""
+        job = self.job
+        if job.previews is None or not job.share.is_main or not job.previews.is_due(progress.step, self.settings.steps):
+            return True
+        for value in self.adapters.parameters.values():
+            value.grad = None
+        module = self._module() if progress.step else None
+        with self.adapters.out():
+            comfy.model_management.unload_model_and_clones(self.patcher)
+            try:
+                made = functools.partial(self.kind.previewed, self.model, module)
+                progress.previews.append(look(made, job.previews, progress.step, job.on_preview))
+            except comfy.model_management.InterruptProcessingException:
+                return False
+            finally:
+                comfy.model_management.unload_model_and_clones(self.patcher)
+                comfy.model_management.load_models_gpu([self.patcher], memory_required=1e20, force_full_load=True)
         return True
-    tensors = names.in_ecosystem_names(learned(), model.model.model_config.unet_config)
-    module = Module(job.output.name, kind.role, "being trained", {"msl.strength": "1.0"}, tensors)
-    for value in adapters.parameters.values():
-        value.grad = None
-    with adapters.out():
-        comfy.model_management.unload_model_and_clones(patcher)
-        try:
-            made = functools.partial(kind.previewed, model, module if progress.step else None)
-            progress.previews.append(look(made, job.previews, progress.step, job.on_preview))
-        except comfy.model_management.InterruptProcessingException:
-            return False
-        finally:
-            comfy.model_management.unload_model_and_clones(patcher)
-            comfy.model_management.load_models_gpu([patcher], memory_required=1e20, force_full_load=True)
-    return True
+
+    def _module(self) -> Module:
+        """What was learned so far, as its file will be."""
+        tensors = names.in_ecosystem_names(self.learned(), self.model.model.model_config.unet_config)
+        return Module(self.job.output.name, self.kind.role, "being trained", {"msl.strength": "1.0"}, tensors)

@@ -1,0 +1,73 @@
+"""ComfyUI's own frontend in a real browser: for the browser tests, and for what is made from the workflows."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from .server import PACK_NAME
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+PLACES = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+)
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-sync",
+]
+READY = "!!(window.app?.vueAppReady && LiteGraph.registered_node_types['MSL_ModularMerge'])"
+
+
+def chromium() -> str | None:
+    """The Chromium or Chrome of this machine."""
+    found = [path for path in map(shutil.which, NAMES) if path] + [path for path in PLACES if Path(path).exists()]
+    return found[0] if found else None
+
+
+@contextlib.contextmanager
+def browsing(executable: str) -> Iterator:
+    """A Playwright browser without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=executable, args=QUIET)
+        yield running
+        running.close()
+
+
+def opened(browser, url: str):
+    """A page with ComfyUI's frontend, ready to use; `console` gathers what it logs."""
+    page = browser.new_page(viewport={"width": 1700, "height": 1000})
+    page.goto(url)
+    page.wait_for_function(READY, timeout=90_000)
+    page.wait_for_timeout(1500)
+    page.keyboard.press("Escape")  # the first-run dialog
+    page.wait_for_timeout(500)
+    page.evaluate("async () => app.extensionManager.setting.set('Comfy.Minimap.Visible', false)")
+    page.console = []
+    page.on("console", lambda line: page.console.append((line.type, line.text)))
+    return page
+
+
+def open_workflow(page, name: str | None) -> None:
+    """Open a shipped workflow from the Templates' address, unless it is open; None empties the graph."""
+    if name is None:
+        page.evaluate("() => app.graph.clear()")
+        page.workflow = None
+    elif getattr(page, "workflow", None) != name:
+        page.console.clear()
+        address = f"/api/workflow_templates/{PACK_NAME}/{name}.json"
+        page.evaluate("async (address) => app.loadGraphData(await (await fetch(address)).json())", address)
+        page.wait_for_timeout(1500)
+        page.workflow = name
+
+
+def api_form(page, name: str) -> dict:
+    """A shipped workflow as the frontend sends it to the server."""
+    open_workflow(page, name)
+    return page.evaluate("async () => (await app.graphToPrompt()).output")

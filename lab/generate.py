@@ -1,0 +1,101 @@
+"""`python dev.py generate`: what is made from the nodes and the workflows, and committed.
+
+The English words for translators, the tables of inputs and outputs in the help pages, and with a Chromium or Chrome on this
+machine the API form of the workflows. Tests say which of them is stale.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from ..host.comfyui import enter_comfyui
+from . import assets, frontend
+from .server import PACK, Server, place_models
+
+WORDS = PACK / "locales" / "en" / "nodeDefs.json"
+WORKFLOWS = PACK / "workflows"
+
+
+def schemas() -> dict:
+    """The schema of each node by its id, as it is where no operator has settings."""
+    from ..nodes import NODES
+
+    return {node.GET_SCHEMA().node_id: node.GET_SCHEMA() for node in NODES}
+
+
+def words(schemas: dict) -> dict:
+    """The words of all nodes in the form of locales/<language>/nodeDefs.json."""
+    return {
+        node_id: {
+            "display_name": schema.display_name,
+            "description": schema.description,
+            "inputs": {each.id: {"name": each.id, "tooltip": each.tooltip} for each in schema.inputs},
+            "outputs": {
+                str(place): {"name": each.display_name, "tooltip": each.tooltip} for place, each in enumerate(schema.outputs)
+            },
+        }
+        for node_id, schema in sorted(schemas.items())
+    }
+
+
+def help_page(schema, page: str) -> str:
+    """A help page with its tables as the node is now."""
+    tables = {
+        "inputs": ("| input | default | what it does |", "| --- | --- | --- |", *map(_input, schema.inputs)),
+        "outputs": ("| output | what it is |", "| --- | --- |", *map(_output, schema.outputs)),
+    }
+    for name, lines in tables.items():
+        mark = f"<!-- {name}: python dev.py generate -->"
+        before, found, after = page.partition(mark)
+        if found:
+            page = "\n".join([before + mark, *lines, "<!-- end -->" + after.partition("<!-- end -->")[2]])
+    return page
+
+
+def _input(each) -> str:
+    default = getattr(each, "default", None)
+    shown = "" if default in (None, "") else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    return f"| `{each.id}` | {shown} | {each.tooltip} |"
+
+
+def _output(each) -> str:
+    return f"| `{each.display_name}` | {each.tooltip} |"
+
+
+def made() -> dict[Path, str]:
+    """What each file should hold that is made from the nodes alone."""
+    found = schemas()
+    pages = {node_id: PACK / "web" / "docs" / f"{node_id}.md" for node_id in found}
+    files = {page: help_page(found[node_id], page.read_text(encoding="utf-8")) for node_id, page in pages.items()}
+    return files | {WORDS: json.dumps(words(found), indent=2) + "\n"}
+
+
+def api_forms(executable: str) -> dict[Path, str]:
+    """The API form of every workflow, as the frontend exports it."""
+    with tempfile.TemporaryDirectory() as folder:
+        place_models(assets.shared_models(), Path(folder))
+        with Server(Path(folder)) as server, frontend.browsing(executable) as browser:
+            page = frontend.opened(browser, server.url)
+            names = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+            return {
+                WORKFLOWS / "api" / f"{name}.json": json.dumps(frontend.api_form(page, name), indent=1) + "\n"
+                for name in names
+            }
+
+
+def main() -> int:
+    enter_comfyui()
+    executable = frontend.chromium()
+    files = made() | (api_forms(executable) if executable else {})
+    for path, text in files.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"made anew: {path.relative_to(PACK)}")
+    if not executable:
+        print("No Chromium or Chrome found: the API form of the workflows was left as it is.", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The table of the trainers' options: a field of a settings class is a row, with its default, its range and its words.
+
+From a row come the check of a value, the node's input, the flag of the command line, and with the node's schema the entry of
+the locale. A new option is one row and its use; it stands last on its nodes, so that saved workflows keep their widgets.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+
+TASK, SAFETY = "task", "safety"
+
+
+@dataclass(frozen=True)
+class Option:
+    """A row: `name` is the node's input, and with dashes the flag; `field` the settings' field.
+
+    A value below `low` is refused; `high` and `step` are where a node's widget ends, and how it moves. `other` says in words
+    that a value beside the choices is taken too, which a node can't offer.
+    """
+
+    name: str
+    field: str
+    default: object
+    words: str
+    low: float | None
+    high: float | None
+    step: float | None
+    choices: tuple[str, ...]
+    other: str
+    of: tuple[str, ...]
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
+
+
+def option(
+    default,
+    words: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    step: float | None = None,
+    choices: Iterable[str] = (),
+    other: str = "",
+    name: str = "",
+    of: tuple[str, ...] = (TASK, SAFETY),
+):
+    """A row of the table, as the field of a settings class."""
+    row = {"words": words, "low": low, "high": high, "step": step, "choices": tuple(choices), "other": other, "of": of}
+    return field(default=default, metadata={"row": row, "name": name})
+
+
+def rows(*kinds: type, of: str | None = None) -> dict[str, Option]:
+    """The rows of some settings classes by name, those of one trainer or of both."""
+    found = {}
+    for kind in kinds:
+        for each in fields(kind):
+            if "row" in each.metadata and (of is None or of in each.metadata["row"]["of"]):
+                name = each.metadata["name"] or each.name
+                found[name] = Option(name, each.name, each.default, **each.metadata["row"])
+    return found
+
+
+def values_of(kind: type, given: Mapping[str, object]) -> dict[str, object]:
+    """What is given of the fields of a settings class, by field, from values by name."""
+    return {row.field: given[name] for name, row in rows(kind).items() if name in given}
+
+
+def check(settings) -> None:
+    """Raise ValueError for a value out of its row's range, or none of its choices."""
+    assert is_dataclass(settings)
+    for row in rows(type(settings)).values():
+        value = getattr(settings, row.field)
+        if row.choices and not row.other and value not in row.choices:
+            raise ValueError(f"{row.name} is {value!r}; it must be one of {', '.join(row.choices)}.")
+        if row.low is not None and not (math.isfinite(value) and value >= row.low):
+            raise ValueError(f"{row.name} is {value}; it must be a finite number, at least {row.low:g}.")

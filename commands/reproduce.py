@@ -6,7 +6,7 @@ Each arm's row is kept at once, so a run that was stopped goes on. It needs the 
 """
 
 import argparse
-import importlib.util
+import importlib
 import os
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def work(options: argparse.Namespace) -> None:
     name = f"{__package__.rpartition('.')[0]}.lab.reemergence"
-    if importlib.util.find_spec(name.rpartition(".")[0]) is None:
+    if not (Path(__file__).parents[1] / "lab").is_dir():
         raise ValueError("The benchmark is not shipped with the pack: run this in a clone of its repository.")
     importlib.import_module(f"{name}.reproduce").reproduce(
         options.seeds, options.workers, options.output, options.no_training

@@ -20,9 +20,8 @@ from ..host.comfyui import comfyui_path
 
 PACK = Path(__file__).resolve().parents[1]
 PACK_NAME = "modular-safety-lora"
-NOT_INSTALLED = shutil.ignore_patterns(
-    ".*", "__pycache__", "*.egg-info", "build", "dist", "demo-output", "test-output", "tests"
-)
+NOT_SHIPPED = (PACK / ".comfyignore").read_text(encoding="utf-8").split()  # what the Registry's archive leaves out
+MADE_HERE = (".*", "__pycache__", "*.egg-info", "build", "dist", "demo-output", "test-output")
 START_SECONDS = 180
 
 
@@ -132,11 +131,11 @@ class Server:
 
 
 def install_pack(custom_nodes: Path) -> Path:
-    """Copy the pack into a custom_nodes folder under the name that ComfyUI-Manager gives it."""
+    """Copy what ships of the pack into a custom_nodes folder under the name that ComfyUI-Manager gives it."""
     target = custom_nodes / PACK_NAME
     shutil.rmtree(target, ignore_errors=True)
     custom_nodes.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(PACK, target, ignore=NOT_INSTALLED)
+    shutil.copytree(PACK, target, ignore=shutil.ignore_patterns(*MADE_HERE, *(name.rstrip("/") for name in NOT_SHIPPED)))
     return target
 
 

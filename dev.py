@@ -2,8 +2,9 @@
 
 All make .venv, fetch a pinned ComfyUI (or use the one COMFYUI_PATH names), and install what is needed; the second
 time that takes a second. `demo` runs the pack on the real server and shows pictures and reports; `test` runs the suite, or
-the files and folders that follow, and hands the rest to pytest (`-k attack`); `reproduce` measures re-emergence in a toy
-world (lab/reemergence).
+the files and folders that follow, and hands the rest to pytest (`-k attack`); `test quick` runs what needs no ComfyUI, in
+a minute; `generate` makes anew what is made from the nodes (English words, tables of the help pages, API form of the
+workflows); `reproduce` measures re-emergence in a toy world (lab/reemergence).
 """
 
 import argparse
@@ -49,12 +50,14 @@ def main() -> int:
         "reproduce": [["-m", "modular_safety_lora", "reproduce", *rest]],
         "test": [["-m", "pytest", *pytest_arguments(rest)]],
     }[options.command]
-    if options.command == "test" and not rest:
+    if options.command == "test" and rest in ([], ["quick"]):
         cores = os.cpu_count() or 1
         processes = min(4, cores)
         environment.setdefault("OMP_NUM_THREADS", str(cores // processes))  # for each, and for what its tests start
-        commands[0] += [f"--numprocesses={processes}", "--dist=loadfile", "--no-loadscope-reorder"]
-        commands = [["-m", "ruff", "check", str(ROOT)], ["-m", "ruff", "format", "--check", str(ROOT)], *commands]
+        tests = [str(ROOT / "tests" / "pure"), "-m", "not slow"] if rest else [str(ROOT / "tests")]
+        shared = [f"--numprocesses={processes}", "--dist=loadfile", "--no-loadscope-reorder"]  # a file's tests stay together
+        linted = [["-m", "ruff", "check", str(ROOT)], ["-m", "ruff", "format", "--check", str(ROOT)]]
+        commands = [*linted, ["-m", "pytest", *tests, *shared]]
     for command in commands:
         code = subprocess.run([venv_python(), *command], cwd=ROOT / "tests", env=environment).returncode
         if code:

@@ -17,6 +17,7 @@ WEIGHTS = detectors.find().network.file
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 16, 60])
+@pytest.mark.slow
 def test_every_batch_size_gives_nudenets_detections(oracle, pictures, size, monkeypatch):
     monkeypatch.setattr(detectors.find(), "batch", size)
     expected = [oracle.detect(picture) for picture in pictures]
@@ -24,6 +25,7 @@ def test_every_batch_size_gives_nudenets_detections(oracle, pictures, size, monk
     assert list(detections(detectors.find(), pictures)) == expected  # to the last bit
 
 
+@pytest.mark.slow
 def test_every_chunking_gives_nudenets_detections(oracle, pictures):
     expected, rng = [oracle.detect(picture) for picture in pictures], np.random.default_rng(2)
     for _ in range(5):

@@ -111,6 +111,7 @@ def test_frames_are_spread_over_a_long_animation(tmp_path):
     assert {found["frame"] for found in few["detections"]} == {49}
 
 
+@pytest.mark.slow
 def test_a_run_killed_five_times_gives_the_same_parquet(tmp_path):
     place = tmp_path / "pictures"
     small_pictures(place, 700)
@@ -213,6 +214,7 @@ def test_the_rows_of_another_audit_are_not_gone_on_with(tmp_path, capsys):
         Store(tmp_path / "text.sqlite", {})
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_its_process_is_listed_and_the_rest_is_done(tmp_path, monkeypatch):
     """A fault in a decoder, or the system's memory killer, ends a process from outside: here a plugin of Pillow does."""
     small_pictures(tmp_path / "pictures", 40)
@@ -236,6 +238,7 @@ def test_a_file_that_kills_its_process_is_listed_and_the_rest_is_done(tmp_path, 
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="NO RAY for this Python: the folder audit was not run on Ray Data")
+@pytest.mark.slow
 def test_ray_gives_the_same_parquet(tmp_path):
     place = tmp_path / "pictures"
     small_pictures(place, 70)
@@ -307,6 +310,7 @@ def test_links_in_a_circle_end(tmp_path):
     assert [Path(path).name for path, _ in walk([tmp_path / "a"])] == ["x.png"]
 
 
+@pytest.mark.slow
 def test_presets_and_detectors_of_ones_own_reach_every_process(tmp_path):
     place = tmp_path / "pictures"
     small_pictures(place, 40)

@@ -108,6 +108,7 @@ def test_inspect_says_what_a_file_is(plain, tmp_path):
     assert found["missing.safetensors"]["state"] == "unreadable" and found["missing.safetensors"]["fault"]
 
 
+@pytest.mark.slow
 def test_the_command_line_seals_and_inspects_files_and_folders(plain, tmp_path):
     (tmp_path / "loras").mkdir()
     for name in ("a", "b"):

@@ -38,6 +38,7 @@ def test_what_tests_install_is_the_registrys_archive(installed):
     assert {"__init__.py", "install.py", "requirements.txt", "nodes/__init__.py", "web/docs/MSL_ModularMerge.md"} <= archive
 
 
+@pytest.mark.slow
 def test_the_command_runs_by_path_from_what_is_installed(installed, models_of_a_user):
     done = run(sys.executable, installed, "inspect", models_of_a_user / "lora.safetensors", folder=models_of_a_user)
     assert done.returncode == 0 and "LoRA without a role" in done.stdout, done.stderr
@@ -61,6 +62,7 @@ def models_of_a_user(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_product(tmp_path):
     source = tmp_path / "source"
     for name in listed("-c", "-o", "--exclude-standard"):

@@ -117,6 +117,7 @@ def test_keys_that_are_none_are_refused(sealed, tmp_path):
         sign_file(sealed, tmp_path / "junk.pem")
 
 
+@pytest.mark.slow
 def test_the_command_line_makes_keys_and_signs(sealed, tmp_path):
     def run(*arguments):
         command = [sys.executable, "-m", "modular_safety_lora", *map(str, arguments)]

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from .engine.adapters import TARGETS, AdapterSettings
 from .objectives import DEFAULT, METHODS
+from .objectives.task import LOSSES
 from .options import SAFETY, TASK, check, option, values_of
 
 SAFETY_MODES = ("detached", "anchored", "frozen")
@@ -59,6 +60,12 @@ class Settings:
         0.0, "Min-SNR weighting of the loss; 5 is the paper's, 0 turns it off.", low=0.0, high=100.0, of=(TASK,)
     )
     noise_offset: float = option(0.0, "Noise offset.", low=0.0, high=1.0, step=0.01, of=(TASK,))
+    loss: str = option(
+        "l2",
+        "How an error counts. l2: its square, as in the papers; huber and l1 mind outliers among the pictures less.",
+        choices=LOSSES,
+        of=(TASK,),
+    )
     prior_weight: float = option(1.0, "Weight of the prior pictures.", low=0.0, high=100.0, of=(TASK,))
     seed: int = option(0, "Seed of everything random.", low=0, high=2**63 - 1)
     targets: str = option(

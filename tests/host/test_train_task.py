@@ -167,6 +167,30 @@ def test_task_loss_is_the_plain_denoising_loss(model, texts):
 
 
 @pytest.mark.parametrize(
+    ("loss", "formula"),
+    [
+        ("l1", lambda error: error.abs()),
+        ("huber", lambda error: 0.2 * ((error**2 + 0.01) ** 0.5 - 0.1)),
+        ("l2", lambda error: error**2),
+    ],
+)
+def test_an_error_counts_as_the_setting_says(model, dataset, texts, tmp_path, loss, formula):
+    denoiser = Denoiser(model)
+    generator = torch.Generator().manual_seed(1)
+    clean, noise = (denoiser.latents_in(torch.randn(2, 4, 8, 8, generator=generator)) for _ in range(2))
+    sigma = torch.tensor([0.5, 5.0])
+    conditions = denoiser.conditions([texts["a cat"]] * 2, clean)
+    with torch.no_grad():
+        noisy = clean + sigma.reshape(-1, 1, 1, 1) * noise
+        expected = formula(denoiser.output(noisy, sigma, conditions) - noise).mean().item()
+        found = task_loss(denoiser, clean, noise, sigma, conditions, loss=loss).item()
+    assert found == pytest.approx(expected, rel=1e-3)
+    settings = Settings(steps=1, loss=loss, **merging.SMALL)
+    module = train_task(model, dataset, texts, settings, Job(tmp_path / "task.safetensors")).module
+    assert json.loads(module.metadata["msl.training"])["loss"] == loss
+
+
+@pytest.mark.parametrize(
     ("what", "message"),
     [
         ({"steps": 0}, "steps is 0"),

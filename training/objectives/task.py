@@ -2,6 +2,7 @@
 
     || y(x_t, c) - y* ||^2
 
+or the pseudo-Huber loss or the absolute value of the same difference e, 2 d (sqrt(e^2 + d^2) - d) with d = 0.1 and |e|.
 min-SNR-gamma weights it by b^2 min(SNR, gamma) (Hang et al. 2023), b the model's scale from y to the denoised picture:
 that is min(SNR, g)/SNR for eps and min(SNR, g)/(SNR + 1) for v, as in the paper.
 """
@@ -13,6 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+
+HUBER = 0.1  # where squares turn into absolute values
+LOSSES = {
+    "l2": torch.square,
+    "huber": lambda error: 2 * HUBER * ((error.square() + HUBER**2).sqrt() - HUBER),
+    "l1": torch.abs,
+}
 
 if TYPE_CHECKING:
     from ...host.denoiser import Denoiser
@@ -29,6 +37,7 @@ def task_loss(
     conditions: dict[str, torch.Tensor],
     *,
     min_snr_gamma: float = 0.0,
+    loss: str = "l2",
 ) -> torch.Tensor:
     """The formula above, a scalar; gamma 0 for no weights.
 
@@ -36,10 +45,10 @@ def task_loss(
     """
     noisy = denoiser.noised(clean, noise, sigma)
     error = denoiser.output(noisy, sigma, conditions) - denoiser.target(clean, noisy, sigma)
-    loss = error.square().flatten(1).mean(dim=1)
+    each = LOSSES[loss](error).flatten(1).mean(dim=1)
     if min_snr_gamma:
-        loss = loss * denoiser.output_scale(sigma).square() * denoiser.snr(sigma).clamp(max=min_snr_gamma)
-    return loss.mean()
+        each = each * denoiser.output_scale(sigma).square() * denoiser.snr(sigma).clamp(max=min_snr_gamma)
+    return each.mean()
 
 
 @dataclass(frozen=True)
@@ -69,5 +78,5 @@ class Denoising:
 
     def loss(self, pictures: Sequence[int], drawn: Drawn) -> torch.Tensor:
         conditions = self.denoiser.conditions([self.dataset.conditions[number] for number in pictures], drawn.clean)
-        gamma = self.settings.min_snr_gamma
-        return task_loss(self.denoiser, drawn.clean, drawn.noise, drawn.sigma, conditions, min_snr_gamma=gamma)
+        how = {"min_snr_gamma": self.settings.min_snr_gamma, "loss": self.settings.loss}
+        return task_loss(self.denoiser, drawn.clean, drawn.noise, drawn.sigma, conditions, **how)

@@ -18,7 +18,7 @@ PREFIX = "model.diffusion_model."  # of the diffusion weights in a whole checkpo
 
 @dataclass(frozen=True)
 class Origin:
-    """The digest of a model's loaded weights W0 (README, Module files), or why it is not known."""
+    """The digest of a model's loaded weights W0 (docs/module-files.md), or why it is not known."""
 
     sha256: str | None
     unknown: str = ""

@@ -1,4 +1,4 @@
-"""Module files: safetensors with a role, a digest and a seal (README, Module files). Nothing here unpickles."""
+"""Module files: safetensors with a role, a digest and a seal (docs/module-files.md). Nothing here unpickles."""
 
 import functools
 import hashlib

@@ -1,4 +1,4 @@
-"""Digests and the seal of a module file (README, Module files): what makes a safety module tamper-evident."""
+"""Digests and the seal of a module file (docs/module-files.md): what makes a safety module tamper-evident."""
 
 import hashlib
 import json

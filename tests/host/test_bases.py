@@ -18,7 +18,7 @@ from small_models import small_model
 
 @pytest.fixture(scope="module")
 def digest(models) -> str:
-    """By the rule of the README, with nothing of the pack's."""
+    """By the rule of docs/module-files.md, with nothing of the pack's."""
     found, prefix = hashlib.sha256(), "model.diffusion_model."
     with safe_open(str(models / "checkpoints" / assets.CHECKPOINT), framework="np") as file:
         for name in sorted(name for name in file.keys() if name.startswith(prefix)):  # noqa: SIM118 (no mapping)

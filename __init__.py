@@ -4,7 +4,9 @@ WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint():
-    """What ComfyUI calls to get the nodes; imports happen here, so that the package imports without ComfyUI."""
+    """What ComfyUI calls to get the nodes; imports happen here, so that the package imports without
+    ComfyUI.
+    """
     from .nodes import ModularSafetyExtension
 
     return ModularSafetyExtension()

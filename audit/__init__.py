@@ -1,1 +1,3 @@
-"""The audit of pictures: detectors, counting rules, reports, and what to do with a flagged picture. Knows no node."""
+"""The audit of pictures: detectors, counting rules, reports, and what to do with a flagged picture.
+Knows no node.
+"""

@@ -1,4 +1,6 @@
-"""What to do with counted detections: mark them, blur them, blacken them. Pictures without any stay as they are."""
+"""What to do with counted detections: mark them, blur them, blacken them. Pictures without any stay
+as they are.
+"""
 
 from collections.abc import Callable
 
@@ -21,13 +23,16 @@ def regions(result: dict, height: int, width: int) -> list[tuple[slice, slice]]:
     for x, y, w, h in (detection["box"] for detection in counted(result)):
         grow = 2 + int(MARGIN * max(w, h))
         left, top = min(max(x - grow, 0), width - 1), min(max(y - grow, 0), height - 1)
-        found.append((slice(top, max(y + h + grow, top + 1)), slice(left, max(x + w + grow, left + 1))))
+        found.append(
+            (slice(top, max(y + h + grow, top + 1)), slice(left, max(x + w + grow, left + 1)))
+        )
     return found
 
 
 def flagged_mask(images: torch.Tensor, report: dict) -> torch.Tensor:
     """1.0 where a counted detection lies, for images (B, H, W, C): a mask (B, H, W)."""
-    mask = torch.from_numpy(np.zeros(images.shape[:3], np.float32))  # numpy's zeros take no time until they are touched
+    # numpy's zeros take no time until they are touched
+    mask = torch.from_numpy(np.zeros(images.shape[:3], np.float32))
     for picture, result in zip(mask, report["images"], strict=True):
         for region in regions(result, *picture.shape):
             picture[region] = 1.0
@@ -35,7 +40,9 @@ def flagged_mask(images: torch.Tensor, report: dict) -> torch.Tensor:
 
 
 def apply(images: torch.Tensor, report: dict, action: str) -> torch.Tensor:
-    """Images (B, H, W, C) with `annotate`, `blur` or `black` on every counted detection; `none` changes nothing."""
+    """Images (B, H, W, C) with `annotate`, `blur` or `black` on every counted detection; `none`
+    changes nothing.
+    """
     if action not in _ACTIONS or not any(result["flagged"] for result in report["images"]):
         return images
     out = images.clone()
@@ -71,9 +78,15 @@ def _annotate(picture: torch.Tensor, result: dict) -> None:
         label = f"{detection['class']} {detection['score']:.2f}"
         left, top, right, bottom = draw.textbbox((0, 0), label, font=font)
         at = (max(0, min(x, drawn.width - right)), y - bottom - 4 if y > bottom + 4 else y + line)
-        draw.rectangle((at[0] + left - 2, at[1] + top - 2, at[0] + right + 2, at[1] + bottom + 2), fill=RED)
+        draw.rectangle(
+            (at[0] + left - 2, at[1] + top - 2, at[0] + right + 2, at[1] + bottom + 2), fill=RED
+        )
         draw.text(at, label, fill="white", font=font)
     picture[..., :3] = (torch.from_numpy(np.array(drawn)) / 255.0)[..., : picture.shape[2]]
 
 
-_ACTIONS: dict[str, Callable[[torch.Tensor, dict], None]] = {"annotate": _annotate, "blur": _blur, "black": _black}
+_ACTIONS: dict[str, Callable[[torch.Tensor, dict], None]] = {
+    "annotate": _annotate,
+    "blur": _blur,
+    "black": _black,
+}

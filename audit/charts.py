@@ -21,7 +21,9 @@ def overview(summary: Mapping, title: str) -> Image.Image:
     """All plots of a summary in one picture, 1000 pixels wide."""
     panels = _panels(summary)
     figure = new_figure(10, sum(height for _, height in panels) + 0.5)
-    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[height for _, height in panels])[:, 0]
+    axes = figure.subplots(
+        len(panels), 1, squeeze=False, height_ratios=[height for _, height in panels]
+    )[:, 0]
     for each, (draw, _) in zip(axes, panels, strict=True):
         draw(each, summary)
     low, high = summary["flagged_rate_95"]
@@ -44,7 +46,10 @@ def _panels(summary: Mapping) -> list:
 
 def _classes(axes, summary: Mapping) -> None:
     """Rate of pictures with each counted class."""
-    rows = {name.replace("_", " ").lower(): (each["rate"], each["rate_95"]) for name, each in summary["classes"].items()}
+    rows = {
+        name.replace("_", " ").lower(): (each["rate"], each["rate_95"])
+        for name, each in summary["classes"].items()
+    }
     _rates(axes, rows, "Pictures with each class, 95 % Wilson intervals")
 
 

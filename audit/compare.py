@@ -1,4 +1,6 @@
-"""Audits of pictures made with the same prompts and seeds, side by side: rates, paired tests, classes, what changed."""
+"""Audits of pictures made with the same prompts and seeds, side by side: rates, paired tests,
+classes, what changed.
+"""
 
 import itertools
 import json
@@ -20,10 +22,10 @@ class CompareError(ValueError):
 def compare(reports: Mapping[str, Mapping]) -> dict:
     """Two to six audit reports by name, compared picture by picture; JSON-ready.
 
-    Pictures are paired by their `key` (of a prompt set) where every report has them, by their place otherwise. `pairs` has
-    for every two audits how many pictures only one of them flagged, the difference of the rates with its 95 % interval
-    (Bonett and Price 2012), the exact p of McNemar's test, and that p adjusted for the number of pairs (Holm 1979).
-    Raises CompareError.
+    Pictures are paired by their `key` (of a prompt set) where every report has them, by their place
+    otherwise. `pairs` has for every two audits how many pictures only one of them flagged, the
+    difference of the rates with its 95 % interval (Bonett and Price 2012), the exact p of McNemar's
+    test, and that p adjusted for the number of pairs (Holm 1979). Raises CompareError.
     """
     names, reports = list(reports), paired(reports)
     summaries = {name: report["summary"] for name, report in reports.items()}
@@ -36,8 +38,15 @@ def compare(reports: Mapping[str, Mapping]) -> dict:
     return {
         "audits": [{"name": name} | {key: summaries[name][key] for key in kept} for name in names],
         "pairs": pairs,
-        "classes": {label: {name: summaries[name]["classes"][label] for name in names} for label in first["classes"]},
-        "changed": [place for place, verdicts in enumerate(zip(*flags.values(), strict=True)) if len(set(verdicts)) > 1],
+        "classes": {
+            label: {name: summaries[name]["classes"][label] for name in names}
+            for label in first["classes"]
+        },
+        "changed": [
+            place
+            for place, verdicts in enumerate(zip(*flags.values(), strict=True))
+            if len(set(verdicts)) > 1
+        ],
         **{key: first[key] for key in (*SAME, "source", "unit")},
     }
 
@@ -46,8 +55,10 @@ def table(comparison: Mapping) -> str:
     """The comparison as Markdown: rates, pairs, classes."""
     first = comparison["audits"][0]
     lines = [
-        f"{first['images']} pictures each, preset {comparison['preset']}, {comparison['detector']} "
-        f"{comparison['detector_version']}. Intervals: 95 %.",
+        (
+            f"{first['images']} pictures each, preset {comparison['preset']},"
+            f" {comparison['detector']} {comparison['detector_version']}. Intervals: 95 %."
+        ),
         "",
         "| audit | flagged | rate | Wilson interval | counted detections |",
         "| --- | --- | --- | --- | --- |",
@@ -55,19 +66,23 @@ def table(comparison: Mapping) -> str:
     for each in comparison["audits"]:
         low, high = each["flagged_rate_95"]
         lines.append(
-            f"| {each['name']} | {each['flagged']} | {each['flagged_rate']:.1%} | {low:.1%} to {high:.1%} "
-            f"| {each['counted_detections']} |"
+            f"| {each['name']} | {each['flagged']} | {each['flagged_rate']:.1%} | {low:.1%} to"
+            f" {high:.1%} | {each['counted_detections']} |"
         )
     lines += [
         "",
-        "| pair | only the first flagged | only the second | difference | interval | McNemar p | p (Holm) |",
+        (
+            "| pair | only the first flagged | only the second | difference | interval | McNemar p"
+            " | p (Holm) |"
+        ),
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for pair in comparison["pairs"]:
         low, high = pair["difference_95"]
         lines.append(
-            f"| {pair['first']} against {pair['second']} | {pair['only_first']} | {pair['only_second']} "
-            f"| {pair['difference']:+.1%} | {low:+.1%} to {high:+.1%} | {pair['p']:.3g} | {pair['p_holm']:.3g} |"
+            f"| {pair['first']} against {pair['second']} | {pair['only_first']} |"
+            f" {pair['only_second']} | {pair['difference']:+.1%} | {low:+.1%} to {high:+.1%} |"
+            f" {pair['p']:.3g} | {pair['p_holm']:.3g} |"
         )
     names = [each["name"] for each in comparison["audits"]]
     lines += ["", f"| pictures with | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]
@@ -77,17 +92,31 @@ def table(comparison: Mapping) -> str:
 
 
 def chart(comparison: Mapping) -> Image.Image:
-    """Flagged rates with their intervals, beside the pictures of each counted class; 1200 pixels wide."""
+    """Flagged rates with their intervals, beside the pictures of each counted class; 1200 pixels
+    wide.
+    """
     audits, classes = comparison["audits"], _seen(comparison)
     figure = new_figure(12, max(4.4, 2.0 + 0.2 * len(audits) * (len(classes) + 1)))
     left, right = figure.subplots(1, 2, width_ratios=[2, 3])
     rates = [each["flagged_rate"] for each in audits]
     colours = [ARMS[place] for place in range(len(audits))]
     style = {"color": colours, "width": 0.6, "ecolor": INK, "capsize": 5}
-    left.bar(range(len(audits)), rates, yerr=whiskers(rates, [each["flagged_rate_95"] for each in audits]), **style)
+    left.bar(
+        range(len(audits)),
+        rates,
+        yerr=whiskers(rates, [each["flagged_rate_95"] for each in audits]),
+        **style,
+    )
     for place, each in enumerate(audits):
         text = f"{each['flagged']} of {each['images']}"
-        left.annotate(text, (place, each["flagged_rate_95"][1]), (0, 4), textcoords="offset points", ha="center", color=INK)
+        left.annotate(
+            text,
+            (place, each["flagged_rate_95"][1]),
+            (0, 4),
+            textcoords="offset points",
+            ha="center",
+            color=INK,
+        )
     left.set_xticks(range(len(audits)), [_wrapped(each["name"]) for each in audits])
     left.set_ylim(0, max(0.05, 1.15 * max(each["flagged_rate_95"][1] for each in audits)))
     left.yaxis.set_major_formatter("{x:.0%}")
@@ -102,11 +131,16 @@ def chart(comparison: Mapping) -> Image.Image:
     right.invert_yaxis()
     right.margins(x=0.12)
     right.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*right.get_legend_handles_labels(), loc="outside upper right", ncols=len(audits), frameon=False)
+    figure.legend(
+        *right.get_legend_handles_labels(),
+        loc="outside upper right",
+        ncols=len(audits),
+        frameon=False,
+    )
     tidy(right, "Pictures by class" if classes else "No class was detected in any picture")
     figure.supxlabel(
-        f"preset {comparison['preset']}, {comparison['detector']} {comparison['detector_version']}; "
-        f"{len(comparison['changed'])} pictures differ",
+        f"preset {comparison['preset']}, {comparison['detector']} {comparison['detector_version']};"
+        f" {len(comparison['changed'])} pictures differ",
         fontsize=9,
         color=INK,
     )
@@ -119,12 +153,16 @@ def parsed(name: str, text: str) -> dict:
         report = json.loads(text)
         report["images"], report["summary"]["thresholds"]
     except (json.JSONDecodeError, TypeError, KeyError) as error:
-        raise CompareError(f"{name!r} is no audit report ({error!r}). Connect the report of an audit.") from error
+        raise CompareError(
+            f"{name!r} is no audit report ({error!r}). Connect the report of an audit."
+        ) from error
     return report
 
 
 def paired(reports: Mapping[str, Mapping]) -> dict[str, Mapping]:
-    """The reports with their images in one order. Raises CompareError for those that can't be compared."""
+    """The reports with their images in one order. Raises CompareError for those that can't be
+    compared.
+    """
     names = list(reports)
     if not 2 <= len(names) <= MOST:
         raise CompareError(f"Two to {MOST} audits can be compared; there are {len(names)}.")
@@ -134,22 +172,31 @@ def paired(reports: Mapping[str, Mapping]) -> dict[str, Mapping]:
         for key in SAME:
             if other.get(key) != first["summary"].get(key):
                 raise CompareError(
-                    f"{name!r} and {names[0]!r} were not audited alike: {key} is {other.get(key)} and "
-                    f"{first['summary'].get(key)}. Audit them under one preset and detector."
+                    f"{name!r} and {names[0]!r} were not audited alike: {key} is {other.get(key)}"
+                    f" and {first['summary'].get(key)}. Audit them under one preset and detector."
                 )
     counts = {name: len(report["images"]) for name, report in reports.items()}
-    keyed = {name: {image["key"]: image for image in reports[name]["images"] if "key" in image} for name in names}
+    keyed = {
+        name: {image["key"]: image for image in reports[name]["images"] if "key" in image}
+        for name in names
+    }
     if all(len(keyed[name]) == counts[name] for name in names):
         for name in names[1:]:
             lonely = keyed[name].keys() ^ keyed[names[0]].keys()
             if lonely:
                 raise CompareError(
-                    f"{name!r} and {names[0]!r} do not have the same pictures: {len(lonely)} are in one of them only "
-                    f"(first: {min(map(str, lonely))})."
+                    f"{name!r} and {names[0]!r} do not have the same pictures: {len(lonely)} are in"
+                    f" one of them only (first: {min(map(str, lonely))})."
                 )
-        return {name: {**reports[name], "images": [keyed[name][key] for key in keyed[names[0]]]} for name in names}
+        return {
+            name: {**reports[name], "images": [keyed[name][key] for key in keyed[names[0]]]}
+            for name in names
+        }
     if len(set(counts.values())) > 1:
-        raise CompareError(f"These audits have different numbers of pictures: {counts}. Use the same prompts and seeds.")
+        raise CompareError(
+            f"These audits have different numbers of pictures: {counts}. Use the same prompts and"
+            " seeds."
+        )
     return dict(reports)
 
 
@@ -176,7 +223,11 @@ def _pair(one: str, two: str, flags: Mapping[str, Sequence[bool]]) -> dict:
 def _seen(comparison: Mapping) -> list[str]:
     """The classes that were counted in at least one picture."""
     classes = comparison["classes"]
-    return [label for label, by_name in classes.items() if any(each["images"] for each in by_name.values())]
+    return [
+        label
+        for label, by_name in classes.items()
+        if any(each["images"] for each in by_name.values())
+    ]
 
 
 def _wrapped(name: str) -> str:

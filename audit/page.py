@@ -15,10 +15,14 @@ def page(
     settings: Mapping,
     note: str = "",
 ) -> str:
-    """HTML of a long audit. `flagged` and `unreadable` are its first rows of that kind; texts in them are escaped."""
+    """HTML of a long audit. `flagged` and `unreadable` are its first rows of that kind; texts in
+    them are escaped.
+    """
     from jinja2 import Environment, FileSystemLoader  # torch requires it
 
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
+    )
     return environment.get_template("page.html.j2").render(
         title=title,
         summary=summary,

@@ -1,4 +1,6 @@
-"""Picture files as a viewer shows them: any depth, colour space or number of frames becomes RGB, uint8 (H, W, 3)."""
+"""Picture files as a viewer shows them: any depth, colour space or number of frames becomes RGB,
+uint8 (H, W, 3).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,14 +9,32 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# What is recognised by its first bytes; a file of another kind is looked at only if its name claims to be a picture.
-_WANTED = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "DDS", "TGA", "PSD", "QOI")
+# What is recognised by its first bytes; a file of another kind is looked at only if its name claims
+# to be a picture.
+_WANTED = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "AVIF",
+    "JPEG2000",
+    "PPM",
+    "ICO",
+    "DDS",
+    "TGA",
+    "PSD",
+    "QOI",
+)
 _NAMES = (
-    "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif jp2 j2k jpx ppm pgm pbm pnm ico dds tga psd qoi heic heif jxl"
+    "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif jp2 j2k jpx ppm pgm pbm pnm ico dds"
+    " tga psd qoi heic heif jxl"
 )
 SUFFIXES = frozenset(f".{name}" for name in _NAMES.split(" "))
 _LOOSE = {"TGA"}  # has no first bytes to know it by: believed only from the name
-_ALSO = {"MPO": {".jpg", ".jpeg", ".jpe", ".jfif"}, "PNG": {".apng"}}  # suffixes that Pillow does not list
+# suffixes that Pillow does not list
+_ALSO = {"MPO": {".jpg", ".jpeg", ".jpe", ".jfif"}, "PNG": {".apng"}}
 MEGAPIXELS = 100.0
 FRAMES = 16
 Frames = Iterator[tuple[int, np.ndarray]]  # number and picture
@@ -26,7 +46,9 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Opened:
-    """What a file is: `mislabelled` when its name claims another format; `frames` in it, of which some are looked at."""
+    """What a file is: `mislabelled` when its name claims another format; `frames` in it, of which
+    some are looked at.
+    """
 
     format: str
     width: int
@@ -36,12 +58,15 @@ class Opened:
     mislabelled: bool
 
 
-def open_picture(path: Path, megapixels: float = MEGAPIXELS, frames: int = FRAMES) -> tuple[Opened, Frames] | None:
-    """What a file is, and its frames by number, at most `frames`, evenly spread; None for a file that is no picture.
+def open_picture(
+    path: Path, megapixels: float = MEGAPIXELS, frames: int = FRAMES
+) -> tuple[Opened, Frames] | None:
+    """What a file is, and its frames by number, at most `frames`, evenly spread; None for a file
+    that is no picture.
 
-    Raises Unreadable for what claims to be a picture and can't be read: empty, cut off, corrupt, or larger than
-    `megapixels`; and for what can't be opened at all, since it may be a picture. Orientation is applied, transparency
-    dropped, as ComfyUI's LoadImage does.
+    Raises Unreadable for what claims to be a picture and can't be read: empty, cut off, corrupt, or
+    larger than `megapixels`; and for what can't be opened at all, since it may be a picture.
+    Orientation is applied, transparency dropped, as ComfyUI's LoadImage does.
     """
     claims = path.suffix.lower() in SUFFIXES
     try:
@@ -78,7 +103,9 @@ def open_picture(path: Path, megapixels: float = MEGAPIXELS, frames: int = FRAME
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """A loaded picture of any mode as RGB, uint8 (H, W, 3); 16 bits and floats are scaled, not cut off."""
+    """A loaded picture of any mode as RGB, uint8 (H, W, 3); 16 bits and floats are scaled, not cut
+    off.
+    """
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image, dtype=np.float64)
@@ -93,11 +120,13 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 
 def _described(image: Image.Image, path: Path) -> Opened:
     frames = getattr(image, "n_frames", 1)
-    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name == image.format} | _ALSO.get(
-        image.format, set()
-    )
+    suffixes = {
+        suffix for suffix, name in Image.registered_extensions().items() if name == image.format
+    } | _ALSO.get(image.format, set())
     kind = image.format or "?"
-    return Opened(kind, image.width, image.height, image.mode, frames, path.suffix.lower() not in suffixes)
+    return Opened(
+        kind, image.width, image.height, image.mode, frames, path.suffix.lower() not in suffixes
+    )
 
 
 def _formats(claims: bool) -> list[str]:
@@ -107,12 +136,16 @@ def _formats(claims: bool) -> list[str]:
 
 def _check_size(width: int, height: int, megapixels: float) -> None:
     if width * height > megapixels * 1e6:
-        raise Unreadable(f"{width} x {height} pixels are more than the limit of {megapixels:g} megapixels")
+        raise Unreadable(
+            f"{width} x {height} pixels are more than the limit of {megapixels:g} megapixels"
+        )
 
 
 def _frames(image: Image.Image, opened: Opened, most: int, megapixels: float) -> Frames:
     with image:
-        for number in sorted({round(place) for place in np.linspace(0, opened.frames - 1, min(opened.frames, most))}):
+        for number in sorted(
+            {round(place) for place in np.linspace(0, opened.frames - 1, min(opened.frames, most))}
+        ):
             try:
                 if opened.frames > 1:
                     image.seek(number)
@@ -125,4 +158,8 @@ def _frames(image: Image.Image, opened: Opened, most: int, megapixels: float) ->
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}" if str(error) else type(error).__name__
+    return (
+        f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if str(error)
+        else type(error).__name__
+    )

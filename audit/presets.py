@@ -1,4 +1,6 @@
-"""Counting rules: which classes of which detector count, from which score, and in what unit. The data is presets.json."""
+"""Counting rules: which classes of which detector count, from which score, and in what unit. The
+data is presets.json.
+"""
 
 import json
 import math
@@ -79,11 +81,14 @@ class Preset:
 def read_presets(data: Mapping, file: str) -> dict[str, Preset]:
     """The presets of a JSON object, by name; NudeNet 2's class names are read as NudeNet 3's.
 
-    `thresholds` is an object, or a text for NudeNet: `exposed 0.45`, `all 0.25`. Raises PresetError naming `file`.
+    `thresholds` is an object, or a text for NudeNet: `exposed 0.45`, `all 0.25`. Raises PresetError
+    naming `file`.
     """
     if not isinstance(data, Mapping):
         raise PresetError(f"{file}: presets must be an object, a name and a rule for each.")
-    return {name: _preset(name, rules, f"{file}: the preset {name!r}") for name, rules in data.items()}
+    return {
+        name: _preset(name, rules, f"{file}: the preset {name!r}") for name, rules in data.items()
+    }
 
 
 def load_presets(path: Path) -> dict[str, Preset]:
@@ -102,10 +107,12 @@ def choose(
     presets: Mapping[str, Preset] | None = None,
     known: Sequence[str] = CLASSES,
 ) -> Preset:
-    """The preset `name`, with another threshold for all its classes (0 keeps its own) or other classes.
+    """The preset `name`, with another threshold for all its classes (0 keeps its own) or other
+    classes.
 
-    `classes` is a comma-separated list of the detector's classes (`known`), each with its own threshold if given as
-    `CLASS=0.6`. Raises PresetError for unknown names and for thresholds outside 0..1.
+    `classes` is a comma-separated list of the detector's classes (`known`), each with its own
+    threshold if given as `CLASS=0.6`. Raises PresetError for unknown names and for thresholds
+    outside 0..1.
     """
     presets = PRESETS if presets is None else presets
     if name not in presets:
@@ -113,7 +120,9 @@ def choose(
     preset = presets[name]
     if classes.strip():
         fallback = threshold or min(preset.thresholds.values())
-        chosen = dict(_one_class(item, fallback, known) for item in classes.split(",") if item.strip())
+        chosen = dict(
+            _one_class(item, fallback, known) for item in classes.split(",") if item.strip()
+        )
         preset = replace(preset, thresholds=chosen)
     elif threshold:
         preset = replace(preset, thresholds=dict.fromkeys(preset.thresholds, threshold))
@@ -122,8 +131,8 @@ def choose(
     unknown = [label for label in preset.thresholds if label not in known]
     if unknown:
         raise PresetError(
-            f"The preset {name!r} counts {len(unknown)} classes that {preset.detector} has not (first: {unknown[0]}); "
-            f"it has {', '.join(known)}."
+            f"The preset {name!r} counts {len(unknown)} classes that {preset.detector} has not"
+            f" (first: {unknown[0]}); it has {', '.join(known)}."
         )
     return preset
 
@@ -131,12 +140,18 @@ def choose(
 def _preset(name: str, rules: Mapping, where: str) -> Preset:
     known = {each.name for each in fields(Preset)} - {"name"}
     if not isinstance(rules, Mapping) or rules.keys() - known or "thresholds" not in rules:
-        raise PresetError(f"{where} must have `thresholds`, and may have {', '.join(sorted(known - {'thresholds'}))}.")
+        raise PresetError(
+            f"{where} must have `thresholds`, and may have"
+            f" {', '.join(sorted(known - {'thresholds'}))}."
+        )
     thresholds = rules["thresholds"]
     if isinstance(thresholds, str):
         group, _, score = thresholds.partition(" ")
         if group not in _GROUPS:
-            raise PresetError(f"{where} counts {group!r}; as a text there are {', '.join(_GROUPS)}, followed by a score.")
+            raise PresetError(
+                f"{where} counts {group!r}; as a text there are {', '.join(_GROUPS)}, followed by a"
+                " score."
+            )
         thresholds = dict.fromkeys(_GROUPS[group], _number(score, where))
     if not isinstance(thresholds, Mapping) or not thresholds:
         raise PresetError(f"{where} counts no class.")
@@ -147,9 +162,13 @@ def _preset(name: str, rules: Mapping, where: str) -> Preset:
         raise PresetError(f"{where}: {', '.join(texts)} must be texts.")
     for key, there in (("unit", UNITS), ("channel_order", ORDERS)):
         if key in texts and texts[key] not in there:
-            raise PresetError(f"{where} has the {key} {texts[key]!r}; there are {', '.join(there)}.")
+            raise PresetError(
+                f"{where} has the {key} {texts[key]!r}; there are {', '.join(there)}."
+            )
     thresholds = {V2_NAMES.get(label, label): float(value) for label, value in thresholds.items()}
-    return Preset(name, **{"title": name, "source": "a preset of your own"} | texts, thresholds=thresholds)
+    return Preset(
+        name, **{"title": name, "source": "a preset of your own"} | texts, thresholds=thresholds
+    )
 
 
 def _one_class(item: str, fallback: float, known: Sequence[str]) -> tuple[str, float]:
@@ -165,12 +184,20 @@ def _number(text: str, what: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise PresetError(f"The threshold of {what} is {text!r}; it must be a number between 0 and 1.") from error
+        raise PresetError(
+            f"The threshold of {what} is {text!r}; it must be a number between 0 and 1."
+        ) from error
 
 
 def _check_score(label: str, value, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and 0 <= value <= 1):
-        raise PresetError(f"{where}The threshold of {label} is {value!r}; it must lie between 0 and 1.")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not (math.isfinite(value) and 0 <= value <= 1)
+    ):
+        raise PresetError(
+            f"{where}The threshold of {label} is {value!r}; it must lie between 0 and 1."
+        )
 
 
 PRESETS = load_presets(Path(__file__).with_name("presets.json"))

@@ -1,4 +1,6 @@
-"""Audit reports: detections with what counts, and a summary with rates and their 95 % Wilson intervals."""
+"""Audit reports: detections with what counts, and a summary with rates and their 95 % Wilson
+intervals.
+"""
 
 import itertools
 import json
@@ -25,16 +27,21 @@ def audit(
     *,
     other: Detector | None = None,
 ) -> dict:
-    """Audit ComfyUI images (each H, W, C, float 0..1) under a preset; a JSON-ready report of `images` and `summary`.
+    """Audit ComfyUI images (each H, W, C, float 0..1) under a preset; a JSON-ready report of
+    `images` and `summary`.
 
-    `images` may be of any length and is read in small batches. A `second` preset is a second opinion: what its detector
-    found stands in each image's `second`, the agreement in the summary; it never changes what is flagged. `detector` and
-    `other` take the place of those that the presets name.
+    `images` may be of any length and is read in small batches. A `second` preset is a second
+    opinion: what its detector found stands in each image's `second`, the agreement in the summary;
+    it never changes what is flagged. `detector` and `other` take the place of those that the
+    presets name.
     """
     first = detector or find(preset.detector)
     other = other or find(second.detector) if second else None
     if second is None:
-        results = [judge(found, preset) for found in detections(first, images, preset.channel_order, progress)]
+        results = [
+            judge(found, preset)
+            for found in detections(first, images, preset.channel_order, progress)
+        ]
     else:
         pixels, again = itertools.tee(images)  # neither is ever more than a batch ahead
         ours, theirs = (
@@ -42,13 +49,16 @@ def audit(
             detections(other, again, second.channel_order),
         )
         results = [
-            judge(found, preset) | {"second": judge(opinion, second)} for found, opinion in zip(ours, theirs, strict=True)
+            judge(found, preset) | {"second": judge(opinion, second)}
+            for found, opinion in zip(ours, theirs, strict=True)
         ]
     return {"images": results, "summary": Tally(preset, first, second, other).of(results).summary()}
 
 
 def judge(found: Sequence[dict], preset: Preset) -> dict:
-    """One image's result: its detections, each with whether it is `counted`, the `reasons`, and whether it is `flagged`."""
+    """One image's result: its detections, each with whether it is `counted`, the `reasons`, and
+    whether it is `flagged`.
+    """
     marked = [{**each, "counted": preset.counts(each["class"], each["score"])} for each in found]
     reasons = sorted({each["class"] for each in marked if each["counted"]})
     return {"flagged": bool(reasons), "reasons": reasons, "detections": marked}
@@ -68,7 +78,13 @@ def counted(result: dict) -> list[dict]:
 class Tally:
     """Counts over results as they come, so that millions need no list; `summary` is the report's."""
 
-    def __init__(self, preset: Preset, detector: Detector, second: Preset | None = None, other: Detector | None = None):
+    def __init__(
+        self,
+        preset: Preset,
+        detector: Detector,
+        second: Preset | None = None,
+        other: Detector | None = None,
+    ):
         self.preset, self.detector, self.second, self.other = preset, detector, second, other
         self.total = self.flagged = 0
         self.detections, self.images, self.agreement = Counter(), Counter(), Counter()
@@ -111,7 +127,11 @@ class Tally:
         if not self.flagged:
             return NOTHING
         images = f"{self.flagged} of {self.total} flagged"
-        return f"{self.detections.total()} detections; {images}" if self.preset.unit == "detections" else images
+        return (
+            f"{self.detections.total()} detections; {images}"
+            if self.preset.unit == "detections"
+            else images
+        )
 
     def _class(self, name: str) -> dict:
         images, total = self.images[name], self.total
@@ -124,7 +144,10 @@ class Tally:
         }
 
     def _opinion(self) -> dict:
-        counts = [self.agreement[pair] for pair in ((True, True), (True, False), (False, True), (False, False))]
+        counts = [
+            self.agreement[pair]
+            for pair in ((True, True), (True, False), (False, True), (False, False))
+        ]
         agreed = kappa(*counts)
         return {
             "preset": self.second.name,

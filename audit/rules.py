@@ -1,4 +1,6 @@
-"""What a long audit is told, as plain data: it goes to worker processes, and says whether a store may be gone on with."""
+"""What a long audit is told, as plain data: it goes to worker processes, and says whether a store
+may be gone on with.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +15,9 @@ from .presets import Preset
 
 @dataclass(frozen=True)
 class Rules:
-    """The preset, a second opinion, own detectors (as in a settings file, below `folder`), and how files are read."""
+    """The preset, a second opinion, own detectors (as in a settings file, below `folder`), and how
+    files are read.
+    """
 
     preset: Preset
     second: Preset | None = None
@@ -25,20 +29,27 @@ class Rules:
     pins: tuple[str, ...] = ()  # versions of the detectors that they are held to
 
     def detectors(self, threads: int = 0) -> tuple[Detector, Detector | None]:
-        """The detector, and the second opinion's if there is one. Raises DetectorError for one that is not pinned."""
+        """The detector, and the second opinion's if there is one. Raises DetectorError for one that
+        is not pinned.
+        """
         detectors.register_entries(self.entries, Path(self.folder))
         first = detectors.find(self.preset.detector, self.provider, threads)
-        other = detectors.find(self.second.detector, self.provider, threads) if self.second else None
+        other = (
+            detectors.find(self.second.detector, self.provider, threads) if self.second else None
+        )
         for found, pin in zip((first, other), self.pins, strict=False):
             if found.version != pin:
                 raise DetectorError(
-                    f"The detector {found.name!r} is not the one that this audit began with ({pin}; now {found.version}). "
-                    "Its rows so far are kept; put the file back to go on, or give another name to begin anew."
+                    f"The detector {found.name!r} is not the one that this audit began with ({pin};"
+                    f" now {found.version}). Its rows so far are kept; put the file back to go on,"
+                    " or give another name to begin anew."
                 )
         return first, other
 
     def pinned(self) -> "Rules":
-        """These rules held to the detectors as they are now, in every process: a file that is replaced ends the audit."""
+        """These rules held to the detectors as they are now, in every process: a file that is
+        replaced ends the audit.
+        """
         return replace(self, pins=tuple(each.version for each in self.detectors() if each))
 
     def identity(self) -> dict:
@@ -47,7 +58,11 @@ class Rules:
         return {
             "preset": asdict(self.preset),
             "detector": identity_of(first),
-            "second opinion": {"preset": asdict(self.second), "detector": identity_of(other)} if self.second else None,
+            "second opinion": (
+                {"preset": asdict(self.second), "detector": identity_of(other)}
+                if self.second
+                else None
+            ),
             "frames": self.frames,
             "megapixels": self.megapixels,
         }

@@ -1,4 +1,6 @@
-"""Contact sheets: the pictures of one audit at a glance, and those whose verdict differs between audits."""
+"""Contact sheets: the pictures of one audit at a glance, and those whose verdict differs between
+audits.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,52 +20,84 @@ FLAGGED, CLEAR = "#c2410c", "#0d9488"
 
 
 def overview(images: torch.Tensor, report: Mapping) -> Image.Image:
-    """The pictures of one audit, (B, H, W, C), flagged ones first, at most 12: each with its place and what counted.
+    """The pictures of one audit, (B, H, W, C), flagged ones first, at most 12: each with its place
+    and what counted.
 
-    A single picture gets up to 768 pixels, the four of a row share them. A frame tells flagged from not flagged.
+    A single picture gets up to 768 pixels, the four of a row share them. A frame tells flagged from
+    not flagged.
     """
     results, summary = report["images"], report["summary"]
-    order = sorted(range(len(results)), key=lambda place: not results[place]["flagged"])[:MOST_CELLS]
+    order = sorted(range(len(results)), key=lambda place: not results[place]["flagged"])[
+        :MOST_CELLS
+    ]
     columns = max(1, math.ceil(len(order) ** 0.5))
     rows, room = math.ceil(len(order) / columns), WIDEST // columns - 2 * FRAME
     wide, high = (size + 2 * FRAME for size in _size(images.shape[1:3], room))
     grid = columns * (wide + GAP) + GAP
-    unit = min(max(grid // 34, 17), 23)  # of letters, pixels: a node shows a wide sheet as wide as a narrow one
+    # of letters, pixels: a node shows a wide sheet as wide as a narrow one
+    unit = min(max(grid // 34, 17), 23)
     large, small = ImageFont.load_default(size=1.6 * unit), ImageFont.load_default(size=unit)
     top, line = 4 * unit + GAP, unit + 2 * GAP
     width = max(grid, math.ceil(large.getlength(summary["verdict"])) + 2 * GAP)
     sheet = Image.new("RGB", (width, top + rows * (high + line)), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, GAP), summary["verdict"], fill=FLAGGED if summary["flagged"] else CLEAR, font=large)
-    note = f"{len(order)} of {len(results)} shown, flagged ones first; " if len(order) < len(results) else ""
+    draw.text(
+        (GAP, GAP), summary["verdict"], fill=FLAGGED if summary["flagged"] else CLEAR, font=large
+    )
+    note = (
+        f"{len(order)} of {len(results)} shown, flagged ones first; "
+        if len(order) < len(results)
+        else ""
+    )
     note = _fitted(small, f"{note}preset {summary['preset']}", width - 2 * GAP)
     draw.text((GAP, top - GAP), note, fill=INK, font=small, anchor="ld")
     for number, place in enumerate(order):
         left, upper = GAP + number % columns * (wide + GAP), top + number // columns * (high + line)
         result = results[place]
-        _cell(sheet, (left, upper, left + wide, upper + high), _reduced(images[place], room), result["flagged"])
-        label = f"{place + 1}: {', '.join(result['reasons'])}" if result["flagged"] else f"{place + 1}"
+        _cell(
+            sheet,
+            (left, upper, left + wide, upper + high),
+            _reduced(images[place], room),
+            result["flagged"],
+        )
+        label = (
+            f"{place + 1}: {', '.join(result['reasons'])}" if result["flagged"] else f"{place + 1}"
+        )
         draw.text((left, upper + high + 2), _fitted(small, label, wide), fill=INK, font=small)
     return sheet
 
 
 def contact_sheet(
-    changed: Sequence[int], reports: Mapping[str, Mapping], images: Mapping[str, torch.Tensor], labels: Sequence[str] = ()
+    changed: Sequence[int],
+    reports: Mapping[str, Mapping],
+    images: Mapping[str, torch.Tensor],
+    labels: Sequence[str] = (),
 ) -> Image.Image:
-    """The changed pictures, a row each, at most 24, a column an audit. What was counted is blackened.
+    """The changed pictures, a row each, at most 24, a column an audit. What was counted is
+    blackened.
 
-    `images` are (B, H, W, C) by audit; `labels` name the pictures, their places otherwise. Frames as in `overview`.
+    `images` are (B, H, W, C) by audit; `labels` name the pictures, their places otherwise. Frames
+    as in `overview`.
     """
     names, rows = list(images), list(changed[:MOST_ROWS])
     width = SIDE + len(names) * (CELL + GAP) + GAP
     sheet = Image.new("RGB", (width, 2 * HEAD + max(1, len(rows)) * (CELL + GAP) + GAP), "white")
-    draw, font, small = ImageDraw.Draw(sheet), ImageFont.load_default(size=15), ImageFont.load_default(size=12)
+    draw, font, small = (
+        ImageDraw.Draw(sheet),
+        ImageFont.load_default(size=15),
+        ImageFont.load_default(size=12),
+    )
     title = f"{len(changed)} pictures differ" if changed else "No picture's verdict differs"
     if len(changed) > len(rows):
         title += f"; the first {len(rows)} are shown"
     draw.text((GAP, GAP), title, fill=INK, font=font)
     for column, name in enumerate(names):
-        draw.text((SIDE + column * (CELL + GAP), HEAD + GAP), _fitted(small, name, CELL), fill=INK, font=small)
+        draw.text(
+            (SIDE + column * (CELL + GAP), HEAD + GAP),
+            _fitted(small, name, CELL),
+            fill=INK,
+            font=small,
+        )
     for row, place in enumerate(rows):
         top = 2 * HEAD + row * (CELL + GAP)
         label = str(labels[place]) if labels else f"picture {place + 1}"
@@ -72,20 +106,35 @@ def contact_sheet(
             result = reports[name]["images"][place]
             hidden = censor.apply(images[name][place : place + 1], {"images": [result]}, "black")[0]
             left = SIDE + column * (CELL + GAP)
-            _cell(sheet, (left, top, left + CELL, top + CELL), _reduced(hidden, CELL - 2 * FRAME), result["flagged"])
+            _cell(
+                sheet,
+                (left, top, left + CELL, top + CELL),
+                _reduced(hidden, CELL - 2 * FRAME),
+                result["flagged"],
+            )
     return sheet
 
 
-def _cell(sheet: Image.Image, box: tuple[int, int, int, int], picture: Image.Image, flagged: bool) -> None:
-    """Put a picture into the middle of a box (left, top, right, bottom) of the sheet, with its frame."""
+def _cell(
+    sheet: Image.Image, box: tuple[int, int, int, int], picture: Image.Image, flagged: bool
+) -> None:
+    """Put a picture into the middle of a box (left, top, right, bottom) of the sheet, with its
+    frame.
+    """
     left, top, right, bottom = box
-    sheet.paste(picture, ((left + right - picture.width) // 2, (top + bottom - picture.height) // 2))
+    sheet.paste(
+        picture, ((left + right - picture.width) // 2, (top + bottom - picture.height) // 2)
+    )
     outline = FLAGGED if flagged else CLEAR
-    ImageDraw.Draw(sheet).rectangle((left, top, right - 1, bottom - 1), outline=outline, width=FRAME)
+    ImageDraw.Draw(sheet).rectangle(
+        (left, top, right - 1, bottom - 1), outline=outline, width=FRAME
+    )
 
 
 def _size(shape: Sequence[int], room: int) -> tuple[int, int]:
-    """(width, height) of a picture of (height, width) that is to fit into `room` pixels a side; never enlarged."""
+    """(width, height) of a picture of (height, width) that is to fit into `room` pixels a side;
+    never enlarged.
+    """
     scale = min(1.0, room / max(shape))
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
@@ -96,8 +145,11 @@ def _reduced(image: torch.Tensor, room: int) -> Image.Image:
     colours, longest = image[..., :3], max(image.shape[:2])
     if longest > room:
         planes = colours.movedim(-1, 0)[None].float()  # HWC -> 1CHW
-        far = longest > 3 * room  # nearer, four neighbours look the same and take a fifth of the time
-        colours = interpolate(planes, (height, width), mode="bilinear", antialias=far)[0].movedim(0, -1)
+        # nearer, four neighbours look the same and take a fifth of the time
+        far = longest > 3 * room
+        colours = interpolate(planes, (height, width), mode="bilinear", antialias=far)[0].movedim(
+            0, -1
+        )
     return Image.fromarray(to_uint8(colours.numpy(force=True)))
 
 

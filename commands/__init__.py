@@ -1,11 +1,15 @@
-"""Modular Safety LoRA from the command line: `python -m modular_safety_lora VERB`, or `python PACK_FOLDER VERB`."""
+"""Modular Safety LoRA from the command line: `python -m modular_safety_lora VERB`, or `python
+PACK_FOLDER VERB`.
+"""
 
 import argparse
 import importlib
 import sys
 
 PROG = "python -m modular_safety_lora"
-VERBS = {  # a verb is a file here: its docstring, `options(parser)` and `work(options)`, which gives the exit code
+# a verb is a file here: its docstring, `options(parser)` and `work(options)`, which gives the exit
+# code
+VERBS = {
     "seal": "turn a LoRA that you trust into a sealed safety module",
     "inspect": "say what module files are, and whether they are intact",
     "sign": "sign sealed safety modules with a private key",
@@ -24,20 +28,31 @@ class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFo
     """The docstring as it is written, and the default of every option that has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        return super()._get_help_string(action) if action.default not in (None, "", False, []) else action.help
+        return (
+            super()._get_help_string(action)
+            if action.default not in (None, "", False, [])
+            else action.help
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what a command line asks for; the exit code. What fails is one line on stderr, and exit code 1."""
+    """Do what a command line asks for; the exit code. What fails is one line on stderr, and exit
+    code 1.
+    """
     table = "\n".join(f"  {verb:<15}{words}" for verb, words in VERBS.items())
     top = argparse.ArgumentParser(
-        prog=PROG, description=__doc__, epilog=f"verbs:\n{table}\n\n{PROG} VERB --help says more.", formatter_class=Help
+        prog=PROG,
+        description=__doc__,
+        epilog=f"verbs:\n{table}\n\n{PROG} VERB --help says more.",
+        formatter_class=Help,
     )
     top.add_argument("verb", choices=VERBS, metavar="VERB", help="what to do")
     top.add_argument("arguments", nargs=argparse.REMAINDER, help="what the verb takes")
     chosen = top.parse_args(arguments)
     verb = importlib.import_module(f".{chosen.verb.replace('-', '_')}", __package__)
-    parser = argparse.ArgumentParser(prog=f"{PROG} {chosen.verb}", description=verb.__doc__, formatter_class=Help)
+    parser = argparse.ArgumentParser(
+        prog=f"{PROG} {chosen.verb}", description=verb.__doc__, formatter_class=Help
+    )
     verb.options(parser)
     options = parser.parse_args(chosen.arguments)
     try:

@@ -2,10 +2,11 @@
 
     python -m modular_safety_lora audit PATH... --preset strict --output report.json
 
-Rows are kept in OUTPUT.sqlite as they come, so the same command goes on after a crash, and looks only at files that are new
-or changed. The report is about the files below PATH as they are now; rows of others are kept, and counted as left out. What
-can't be read is listed and never ends the run. The exit code is 0, 1 for an error, and 2 when --fail-over is given and more
-is flagged than it allows, or something could not be read.
+Rows are kept in OUTPUT.sqlite as they come, so the same command goes on after a crash, and looks
+only at files that are new or changed. The report is about the files below PATH as they are now;
+rows of others are kept, and counted as left out. What can't be read is listed and never ends the
+run. The exit code is 0, 1 for an error, and 2 when --fail-over is given and more is flagged than it
+allows, or something could not be read.
 """
 
 import argparse
@@ -32,27 +33,72 @@ from .terminal import Bar
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="pictures, and folders of them")
-    add("--output", type=Path, required=True, help="the JSON report; the rows go beside it, as .sqlite")
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        help="the JSON report; the rows go beside it, as .sqlite",
+    )
     add("--parquet", type=Path, help="every picture's row as Parquet (needs pyarrow)")
     add("--html", type=Path, help="the report as a page with plots")
     add_rules(parser)
-    add("--annotate", type=Path, metavar="DIR", help="write flagged pictures there, with what counts drawn in")
-    add("--frames", type=int, default=FRAMES, help="frames of an animation that are looked at, evenly spread")
-    add("--megapixels", type=float, default=MEGAPIXELS, help="larger pictures are listed as unreadable")
+    add(
+        "--annotate",
+        type=Path,
+        metavar="DIR",
+        help="write flagged pictures there, with what counts drawn in",
+    )
+    add(
+        "--frames",
+        type=int,
+        default=FRAMES,
+        help="frames of an animation that are looked at, evenly spread",
+    )
+    add(
+        "--megapixels",
+        type=float,
+        default=MEGAPIXELS,
+        help="larger pictures are listed as unreadable",
+    )
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes, or actors of Ray")
-    add("--ray", metavar="ADDRESS", help="run on Ray Data: the address of a cluster, auto, or local")
-    add("--fail-over", type=float, metavar="RATE", help="exit code 2 when a larger share is flagged, or a file unreadable")
+    add(
+        "--ray", metavar="ADDRESS", help="run on Ray Data: the address of a cluster, auto, or local"
+    )
+    add(
+        "--fail-over",
+        type=float,
+        metavar="RATE",
+        help="exit code 2 when a larger share is flagged, or a file unreadable",
+    )
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
     """The options that say what counts; the prompt-set audit has them too."""
     add = parser.add_argument
-    add("--preset", default="strict", help=f"counting rule: {', '.join(PRESETS)}, or one of --preset-file")
+    add(
+        "--preset",
+        default="strict",
+        help=f"counting rule: {', '.join(PRESETS)}, or one of --preset-file",
+    )
     add("--preset-file", type=Path, help="presets of your own, as JSON")
-    add("--threshold", type=float, default=0.0, help="one score for every counted class; 0 keeps the preset's own")
+    add(
+        "--threshold",
+        type=float,
+        default=0.0,
+        help="one score for every counted class; 0 keeps the preset's own",
+    )
     add("--classes", default="", help="count these classes instead: FACE_FEMALE=0.4,FACE_MALE")
-    add("--second-opinion", metavar="PRESET", help="a second preset: how far the two agree is reported")
-    add("--detectors", type=Path, metavar="FILE", help="detectors of your own, as JSON; docs/detectors.md has the entries")
+    add(
+        "--second-opinion",
+        metavar="PRESET",
+        help="a second preset: how far the two agree is reported",
+    )
+    add(
+        "--detectors",
+        type=Path,
+        metavar="FILE",
+        help="detectors of your own, as JSON; docs/detectors.md has the entries",
+    )
     add("--provider", choices=["auto", *SHORT], default="auto", help="what onnxruntime computes on")
 
 
@@ -76,7 +122,9 @@ def work(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     absent = [path for path in options.paths if not path.exists()]
     if absent:
-        raise FileNotFoundError(f"{len(absent)} of {len(options.paths)} paths do not exist (first: {absent[0]}).")
+        raise FileNotFoundError(
+            f"{len(absent)} of {len(options.paths)} paths do not exist (first: {absent[0]})."
+        )
     if options.parquet:
         export.parquet()  # nothing is found missing after hours
     rules = rules_of(options, frames=options.frames, megapixels=options.megapixels).pinned()
@@ -96,10 +144,15 @@ def work(options: argparse.Namespace) -> int:
             export.write_parquet(options.parquet, store)
         if options.html:
             export.write_text(options.html, _page(store, summary, rules, options))
-    counts = f"{summary['images']} pictures, {summary['unreadable']} unreadable, {summary['other_files']} other files"
+    counts = (
+        f"{summary['images']} pictures, {summary['unreadable']} unreadable,"
+        f" {summary['other_files']} other files"
+    )
     print(counts + _beside(summary))
     print(f"{summary['verdict']}. Report: {options.output}")
-    if options.fail_over is not None and (summary["flagged_rate"] > options.fail_over or summary["unreadable"]):
+    if options.fail_over is not None and (
+        summary["flagged_rate"] > options.fail_over or summary["unreadable"]
+    ):
         return 2
     return 0
 

@@ -1,10 +1,12 @@
-"""Run a prompt set through a checkpoint, with or without safety and task LoRAs, and audit the pictures as they come.
+"""Run a prompt set through a checkpoint, with or without safety and task LoRAs, and audit the
+pictures as they come.
 
     python -m modular_safety_lora audit-prompts --checkpoint C --prompts I2P.csv --output FOLDER \\
         [--safety-lora S]... [--task-lora T[:STRENGTH]]...
 
-The folder gets report.html, report.json and audit.sqlite; no picture is kept unless --keep asks for it. The same command
-goes on after a crash. The exit code is 2 when --fail-over is given and a larger share is flagged.
+The folder gets report.html, report.json and audit.sqlite; no picture is kept unless --keep asks for
+it. The same command goes on after a crash. The exit code is 2 when --fail-over is given and a
+larger share is flagged.
 """
 
 import argparse
@@ -15,23 +17,47 @@ from ..host.comfyui import enter_comfyui, load_checkpoint
 from .audit import add_rules, rules_of
 from .terminal import Bar
 
-KEEP = {"none": "none", "flagged": "flagged, censored", "all": "all, censored", "uncensored": "all, as they are"}
+KEEP = {
+    "none": "none",
+    "flagged": "flagged, censored",
+    "all": "all, censored",
+    "uncensored": "all, as they are",
+}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="the base model, a ComfyUI checkpoint")
-    add("--prompts", type=Path, required=True, help="a CSV with I2P's columns, or a .txt with a prompt a line")
+    add(
+        "--prompts",
+        type=Path,
+        required=True,
+        help="a CSV with I2P's columns, or a .txt with a prompt a line",
+    )
     add("--output", type=Path, required=True, help="the folder of the results")
     add("--comfyui", help="ComfyUI's folder; COMFYUI_PATH otherwise")
-    add("--safety-lora", type=Path, action="append", default=[], help="a sealed safety module; may be repeated")
-    add("--task-lora", action="append", default=[], metavar="FILE[:STRENGTH]", help="a task LoRA; may be repeated")
+    add(
+        "--safety-lora",
+        type=Path,
+        action="append",
+        default=[],
+        help="a sealed safety module; may be repeated",
+    )
+    add(
+        "--task-lora",
+        action="append",
+        default=[],
+        metavar="FILE[:STRENGTH]",
+        help="a task LoRA; may be repeated",
+    )
     add(
         "--foreign-changes",
         choices=["refuse", "report"],
         default="refuse",
-        help="report: sample, and only say so, when the "
-        "lock finds the safety module not whole, as after a task LoRA that relearned what it suppresses",
+        help=(
+            "report: sample, and only say so, when the lock finds the safety module not whole, as"
+            " after a task LoRA that relearned what it suppresses"
+        ),
     )
     add("--steps", type=int, default=20, help="sampling steps")
     add("--sampler", default="euler", help="ComfyUI's name of the sampler")
@@ -41,10 +67,21 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--width", type=int, default=512, help="of rows that have none")
     add("--height", type=int, default=512, help="of rows that have none")
     add("--category", default="", help="only rows of this category, such as sexual")
-    add("--where", default="", help="only rows for which a column compares: 'nudity_percentage > 50'")
+    add(
+        "--where",
+        default="",
+        help="only rows for which a column compares: 'nudity_percentage > 50'",
+    )
     add("--limit", type=int, default=0, help="only the first so many")
-    add("--keep", choices=KEEP, default="none", help="pictures that are kept; flagged and all have blurred boxes")
-    add("--fail-over", type=float, metavar="RATE", help="exit code 2 when a larger share is flagged")
+    add(
+        "--keep",
+        choices=KEEP,
+        default="none",
+        help="pictures that are kept; flagged and all have blurred boxes",
+    )
+    add(
+        "--fail-over", type=float, metavar="RATE", help="exit code 2 when a larger share is flagged"
+    )
     add_rules(parser)
 
 
@@ -54,27 +91,44 @@ def work(options: argparse.Namespace) -> int:
     from ..host.sampling import Sampling
 
     defaults = Defaults(options.seed, options.guidance, options.width, options.height)
-    prompts = read_prompts(options.prompts, defaults, options.category, options.where, options.limit)
+    prompts = read_prompts(
+        options.prompts, defaults, options.category, options.where, options.limit
+    )
     sampling = Sampling(options.steps, options.guidance, options.sampler, options.scheduler)
     rules = rules_of(options)
     model, clip, vae = load_checkpoint(options.checkpoint)
-    model, clip = with_modules(model, clip, options.safety_lora, options.task_lora, options.foreign_changes)
+    model, clip = with_modules(
+        model, clip, options.safety_lora, options.task_lora, options.foreign_changes
+    )
     with Bar("Auditing", "pictures") as bar:
 
         def on_picture(done: int, _) -> None:
             bar(done, len(prompts))
 
-        job = Job(options.prompts.stem, prompts, rules, sampling, options.output, KEEP[options.keep], on_picture)
+        job = Job(
+            options.prompts.stem,
+            prompts,
+            rules,
+            sampling,
+            options.output,
+            KEEP[options.keep],
+            on_picture,
+        )
         summary = run(model, clip, vae, job)
     low, high = summary["flagged_rate_95"]
     print(f"\n{summary['verdict']}: {summary['flagged_rate']:.2%} (95 %: {low:.2%} to {high:.2%})")
-    print(f"{summary['detector']} {summary['detector_version']} on {summary['provider']}, preset {summary['preset']}")
+    print(
+        f"{summary['detector']} {summary['detector_version']} on {summary['provider']}, preset"
+        f" {summary['preset']}"
+    )
     print(f"Report: {options.output / 'report.html'}, report.json, audit.sqlite")
     return 2 if options.fail_over is not None and summary["flagged_rate"] > options.fail_over else 0
 
 
 def with_modules(model, clip, safety: list[Path], tasks: list[str], foreign: str = "refuse"):
-    """(model, clip) with the modules on: by Modular Merge beside safety modules, by ComfyUI's own loader without any."""
+    """(model, clip) with the modules on: by Modular Merge beside safety modules, by ComfyUI's own
+    loader without any.
+    """
     import comfy.sd
     import comfy.utils
 
@@ -85,7 +139,9 @@ def with_modules(model, clip, safety: list[Path], tasks: list[str], foreign: str
     strengths = [_strength(text) for text in tasks]
     if safety:
         held = [load_safety(path, path.name) for path in safety]
-        added = [Task(load_task(path, path.name), strength, strength) for path, strength in strengths]
+        added = [
+            Task(load_task(path, path.name), strength, strength) for path, strength in strengths
+        ]
         merged = merge(model, held, added, clip, foreign)
         return merged.model, merged.clip
     for path, strength in strengths:

@@ -2,7 +2,8 @@
 
     python -m modular_safety_lora compare base=base/report.json safe=safe/report.json --output FOLDER
 
-The folder gets comparison.json, table.md and chart.png, and the table is printed; it is what the node Compare Audits says.
+The folder gets comparison.json, table.md and chart.png, and the table is printed; it is what the
+node Compare Audits says.
 """
 
 import argparse
@@ -13,7 +14,12 @@ from ..audit.report import as_text
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("reports", nargs="+", metavar="NAME=REPORT", help="two to six reports, each with what to call it")
+    parser.add_argument(
+        "reports",
+        nargs="+",
+        metavar="NAME=REPORT",
+        help="two to six reports, each with what to call it",
+    )
     parser.add_argument("--output", type=Path, required=True, help="the folder of the results")
 
 
@@ -27,7 +33,9 @@ def work(options: argparse.Namespace) -> None:
 
 
 def read(named: list[str]) -> dict[str, dict]:
-    """The reports by name, in their order. Raises CompareError for what is no report, or has no name of its own."""
+    """The reports by name, in their order. Raises CompareError for what is no report, or has no
+    name of its own.
+    """
     found: dict[str, dict] = {}
     for text in named:
         name, separator, path = text.partition("=")

@@ -15,7 +15,9 @@ from .seal import named
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="module files, or folders of them")
+    parser.add_argument(
+        "paths", nargs="+", type=Path, metavar="FILE", help="module files, or folders of them"
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 

@@ -3,8 +3,8 @@
     python -m modular_safety_lora interference loras/ --checkpoint base.safetensors --safety-lora safety.safetensors \\
         --output chart.png
 
-Every LoRA is merged alone with the safety modules, at strength 1. The exit code is 1 when one of them undoes the safety
-module (retained safety under 0.9, or under 0.5 in a layer).
+Every LoRA is merged alone with the safety modules, at strength 1. The exit code is 1 when one of
+them undoes the safety module (retained safety under 0.9, or under 0.5 in a layer).
 """
 
 import argparse
@@ -21,8 +21,17 @@ def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="LORA", help="LoRA files, or folders of them")
     add("--checkpoint", type=Path, required=True, help="the base model, a ComfyUI checkpoint")
-    add("--safety-lora", type=Path, action="append", required=True, help="a sealed safety module; may be repeated")
-    add("--comfyui", help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise")
+    add(
+        "--safety-lora",
+        type=Path,
+        action="append",
+        required=True,
+        help="a sealed safety module; may be repeated",
+    )
+    add(
+        "--comfyui",
+        help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise",
+    )
     add("--output", type=Path, help="the picture to write, PNG")
     add("--json", action="store_true", help="print everything as JSON, a line for each LoRA")
 
@@ -47,7 +56,13 @@ def work(options: argparse.Namespace) -> int:
             continue
         module = merged.report["modules"][len(safety)]
         undone = bool(merged.report["to_blame"])
-        found.append({"name": name, "undone": undone, **{k: module[k] for k in ("relative_size", "interference")}})
+        found.append(
+            {
+                "name": name,
+                "undone": undone,
+                **{k: module[k] for k in ("relative_size", "interference")},
+            }
+        )
         beside |= merged.beside
     for each in found:
         print(json.dumps(each) if options.json else _line(each))
@@ -67,6 +82,7 @@ def _line(found: dict) -> str:
     worst = next(iter(pull["worst_layers"].items()))
     verdict = "UNDOES the safety module" if found["undone"] else "works beside it"
     return (
-        f"{found['name']}: {verdict}; retained safety {pull['retained_safety']:.3f}, cosine {pull['cosine']:+.3f}, "
-        f"relative size {found['relative_size']:.3g}, least {worst[1]:.3f} in {short(worst[0])}"
+        f"{found['name']}: {verdict}; retained safety {pull['retained_safety']:.3f}, cosine"
+        f" {pull['cosine']:+.3f}, relative size {found['relative_size']:.3g}, least {worst[1]:.3f}"
+        f" in {short(worst[0])}"
     )

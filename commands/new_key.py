@@ -2,7 +2,8 @@
 
     python -m modular_safety_lora new-key key.pem
 
-Its public key, which is printed, goes into `trusted_keys` of the operator's settings (docs/threat-model.md).
+Its public key, which is printed, goes into `trusted_keys` of the operator's settings
+(docs/threat-model.md).
 """
 
 import argparse
@@ -12,8 +13,12 @@ from ..modules.signing import new_key
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", type=Path, metavar="KEY", help="the file to write; an existing one is kept")
+    parser.add_argument(
+        "key", type=Path, metavar="KEY", help="the file to write; an existing one is kept"
+    )
 
 
 def work(options: argparse.Namespace) -> None:
-    print(f"{options.key}: keep it secret. Its public key, to list as trusted: {new_key(options.key)}")
+    print(
+        f"{options.key}: keep it secret. Its public key, to list as trusted: {new_key(options.key)}"
+    )

@@ -3,7 +3,8 @@
     python -m modular_safety_lora seal eraser.safetensors --concept nudity --output safety.safetensors
     python -m modular_safety_lora seal FOLDER --concept nudity --output FOLDER
 
-The seal covers every tensor, name and metadata entry, the strength too: what is changed later does not load.
+The seal covers every tensor, name and metadata entry, the strength too: what is changed later does
+not load.
 """
 
 import argparse
@@ -17,14 +18,29 @@ def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="LORA", help="LoRA files, or folders of them")
     add("--concept", default="", help="what the module suppresses")
-    add("--prompts", type=Path, metavar="FILE", help="prompts of the concept, a line each; its own words otherwise")
+    add(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="prompts of the concept, a line each; its own words otherwise",
+    )
     add("--strength", type=float, default=1.0, help="the strength it is sealed with, for good")
-    add("--base", help="the architecture as ComfyUI names it (SD15, SDXL, Flux); found out otherwise")
-    add("--output", type=Path, required=True, help="the file to write; the folder, for a folder or several files")
+    add(
+        "--base",
+        help="the architecture as ComfyUI names it (SD15, SDXL, Flux); found out otherwise",
+    )
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        help="the file to write; the folder, for a folder or several files",
+    )
 
 
 def work(options: argparse.Namespace) -> None:
-    prompts = re.split(r"[\r\n]", options.prompts.read_text(encoding="utf-8")) if options.prompts else ()
+    prompts = (
+        re.split(r"[\r\n]", options.prompts.read_text(encoding="utf-8")) if options.prompts else ()
+    )
     files = named(options.paths)
     several = len(files) > 1 or options.paths[0].is_dir()
     for path in files:
@@ -34,7 +50,9 @@ def work(options: argparse.Namespace) -> None:
 
 
 def named(paths: list[Path]) -> list[Path]:
-    """The files that are named, or below the folders that are. Raises ValueError when there is none."""
+    """The files that are named, or below the folders that are. Raises ValueError when there is
+    none.
+    """
     files = files_of(paths)
     if not files:
         raise ValueError(f"There is no .safetensors file in {', '.join(map(str, paths))}.")

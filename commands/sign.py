@@ -13,8 +13,16 @@ from .seal import named
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", type=Path, metavar="KEY", help="the private key, as new-key wrote it")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="sealed safety modules, or folders of them")
+    parser.add_argument(
+        "key", type=Path, metavar="KEY", help="the private key, as new-key wrote it"
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="sealed safety modules, or folders of them",
+    )
 
 
 def work(options: argparse.Namespace) -> None:

@@ -1,8 +1,10 @@
-"""Train a safety LoRA that erases a concept, without data, from prompts alone; the result is sealed.
+"""Train a safety LoRA that erases a concept, without data, from prompts alone; the result is
+sealed.
 
     python -m modular_safety_lora train-safety --checkpoint base.safetensors --concept nudity --output safety.safetensors
 
-Chart and report go beside the file. Ctrl-C keeps what was trained; the same command goes on from the last checkpoint.
+Chart and report go beside the file. Ctrl-C keeps what was trained; the same command goes on from
+the last checkpoint.
 """
 
 import argparse
@@ -18,9 +20,16 @@ from . import training
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--concept", default="", help="what to erase; several prompts are separated by commas")
-    add("--concept-file", type=Path, metavar="FILE", help="more prompts of the concept, a line each")
+    add(
+        "--concept-file", type=Path, metavar="FILE", help="more prompts of the concept, a line each"
+    )
     add("--concept-preset", choices=PRESETS, help="prompts of a published work")
-    add("--retain-file", type=Path, metavar="FILE", help="prompts of what must stay as it is, a line each")
+    add(
+        "--retain-file",
+        type=Path,
+        metavar="FILE",
+        help="prompts of what must stay as it is, a line each",
+    )
     training.add_options(parser, SAFETY)
 
 
@@ -31,9 +40,14 @@ def work(options: argparse.Namespace) -> None:
 
     given = vars(options)
     settings, erasure = settings_of(given), Erasure(**values_of(Erasure, given))
-    concepts = prompts_of(options.concept, training.read_prompts(options.concept_file), options.concept_preset)
+    concepts = prompts_of(
+        options.concept, training.read_prompts(options.concept_file), options.concept_preset
+    )
     if not concepts:
-        raise ValueError("There is no concept prompt to erase; give --concept, --concept-file or --concept-preset.")
+        raise ValueError(
+            "There is no concept prompt to erase; give --concept, --concept-file or"
+            " --concept-preset."
+        )
     retain = training.read_prompts(options.retain_file)
     model, clip, vae = load_checkpoint(options.checkpoint)
     texts = encode_texts(clip, [*concepts, *retain])

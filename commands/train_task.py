@@ -1,9 +1,11 @@
-"""Train a task LoRA from a folder of captioned pictures, apart from or beside a frozen safety module.
+"""Train a task LoRA from a folder of captioned pictures, apart from or beside a frozen safety
+module.
 
     python -m modular_safety_lora train-task --checkpoint base.safetensors --data pictures --output style.safetensors \\
         --safety-lora safety.safetensors
 
-Chart and report go beside the file. Ctrl-C keeps what was trained; the same command goes on from the last checkpoint.
+Chart and report go beside the file. Ctrl-C keeps what was trained; the same command goes on from
+the last checkpoint.
 """
 
 import argparse
@@ -19,10 +21,32 @@ from .terminal import Bar
 
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--data", type=Path, required=True, metavar="FOLDER", help="pictures with .txt captions, or a metadata.jsonl")
-    add("--prior-data", type=Path, metavar="FOLDER", help="prior preservation: pictures of what must stay as it is")
-    add("--safety-lora", type=Path, action="append", metavar="FILE", help="a sealed safety module it goes with; repeatable")
-    add("--concept-file", type=Path, metavar="FILE", help="prompts of the concept (anchored); the module's own otherwise")
+    add(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="pictures with .txt captions, or a metadata.jsonl",
+    )
+    add(
+        "--prior-data",
+        type=Path,
+        metavar="FOLDER",
+        help="prior preservation: pictures of what must stay as it is",
+    )
+    add(
+        "--safety-lora",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="a sealed safety module it goes with; repeatable",
+    )
+    add(
+        "--concept-file",
+        type=Path,
+        metavar="FILE",
+        help="prompts of the concept (anchored); the module's own otherwise",
+    )
     training.add_options(parser, TASK)
 
 

@@ -1,4 +1,6 @@
-"""What the two training verbs share: the settings they take, the run that they ask for, and what is left of it."""
+"""What the two training verbs share: the settings they take, the run that they ask for, and what is
+left of it.
+"""
 
 import argparse
 import json
@@ -18,20 +20,39 @@ def add_options(parser: argparse.ArgumentParser, trainer: str) -> None:
     """What every run is asked, and a flag for each row of the table of options."""
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="the base model, a ComfyUI checkpoint")
-    add("--output", type=Path, required=True, help="the .safetensors file to write; chart and report go beside it")
-    add("--comfyui", help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise")
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        help="the .safetensors file to write; chart and report go beside it",
+    )
+    add(
+        "--comfyui",
+        help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise",
+    )
     add("--resolution", type=int, default=512, help="pictures have about this many pixels squared")
-    add("--preview-prompts", type=Path, metavar="FILE", help="prompts of preview pictures, a line each")
+    add(
+        "--preview-prompts",
+        type=Path,
+        metavar="FILE",
+        help="prompts of preview pictures, a line each",
+    )
     add("--preview-preset", default="strict", help="preset of the audit of the previews")
     for row in rows(*KINDS, of=trainer).values():
-        words = f"{row.words.removesuffix('.')}{f', {row.other}' if row.other else ''}".replace("%", "%%")
+        words = f"{row.words.removesuffix('.')}{f', {row.other}' if row.other else ''}".replace(
+            "%", "%%"
+        )
         if isinstance(row.default, bool):
             add(row.flag, action=argparse.BooleanOptionalAction, default=row.default, help=words)
         elif row.choices and not row.other:
             add(row.flag, choices=list(row.choices), default=row.default, help=words)
         else:
             add(
-                row.flag, type=type(row.default), default=row.default, metavar=type(row.default).__name__.upper(), help=words
+                row.flag,
+                type=type(row.default),
+                default=row.default,
+                metavar=type(row.default).__name__.upper(),
+                help=words,
             )
 
 
@@ -77,8 +98,14 @@ def finish(output: Path, result) -> None:
     result.plot.save(output.with_suffix(".png"))
     output.with_suffix(".json").write_text(json.dumps(result.report, indent=1), encoding="utf-8")
     progress = result.progress
-    print(f"\nWrote {output} after {progress.step} steps" + (" (cancelled)." if progress.cancelled else "."))
-    print(f"Its sha256 is {result.module.sha256}. Chart and report: {output.with_suffix('.png')}, {output.stem}.json")
+    print(
+        f"\nWrote {output} after {progress.step} steps"
+        + (" (cancelled)." if progress.cancelled else ".")
+    )
+    print(
+        f"Its sha256 is {result.module.sha256}. Chart and report: {output.with_suffix('.png')},"
+        f" {output.stem}.json"
+    )
 
 
 class Meter:
@@ -93,6 +120,8 @@ class Meter:
 
     def __call__(self, progress) -> bool:
         if progress.losses:
-            self.bar.set_postfix({name: f"{value:.4f}" for name, value in progress.losses[-1].items()}, refresh=False)
+            self.bar.set_postfix(
+                {name: f"{value:.4f}" for name, value in progress.losses[-1].items()}, refresh=False
+            )
         self.bar(progress.step, self.steps)
         return self.go_on

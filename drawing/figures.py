@@ -12,19 +12,24 @@ ARMS = ("#2563eb", "#0d9488", "#c2410c", "#7c3aed", "#64748b", "#b45309")
 
 
 def library():
-    """Matplotlib's figures, when they are needed: they load fonts, and a ComfyUI without them merges and audits."""
+    """Matplotlib's figures, when they are needed: they load fonts, and a ComfyUI without them
+    merges and audits.
+    """
     try:
         import matplotlib.figure
     except ImportError as error:
         raise ValueError(
-            f"The charts are drawn with matplotlib, which can't be imported ({error}). Run the pack's install.py."
+            f"The charts are drawn with matplotlib, which can't be imported ({error}). Run the"
+            " pack's install.py."
         ) from error
     return matplotlib.figure
 
 
 def new_figure(width: float, height: float):
     """An empty white figure of `width` x `height` hundred pixels."""
-    return library().Figure(figsize=(width, height), dpi=100, facecolor="white", layout="constrained")
+    return library().Figure(
+        figsize=(width, height), dpi=100, facecolor="white", layout="constrained"
+    )
 
 
 def tidy(axes, title: str = "") -> None:

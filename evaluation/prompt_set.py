@@ -1,4 +1,6 @@
-"""Prompt sets as files: a CSV with the columns of I2P and its kin, or a text file with a prompt a line."""
+"""Prompt sets as files: a CSV with the columns of I2P and its kin, or a text file with a prompt a
+line.
+"""
 
 import csv
 import hashlib
@@ -10,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Published sets call the same thing differently; the first of these columns that a file has, and that is filled, counts.
+# Published sets call the same thing differently; the first of these columns that a file has, and
+# that is filled, counts.
 COLUMNS = {
     "prompt": ("prompt", "adv_prompt", "text"),
     "seed": ("evaluation_seed", "sd_seed", "seed"),
@@ -21,7 +24,13 @@ COLUMNS = {
     "categories": ("categories", "category"),
     "key": ("case_number", "id"),
 }
-_COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "=": operator.eq}
+_COMPARE = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+}
 GRID = 8  # pixels: sizes are rounded down to it
 
 
@@ -55,7 +64,9 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of a file are wanted: of a category, for which a column compares, the first so many of these (0: all)."""
+    """Which rows of a file are wanted: of a category, for which a column compares, the first so
+    many of these (0: all).
+    """
 
     category: str = ""
     where: str = ""
@@ -67,7 +78,9 @@ class Selection:
 
 @dataclass(frozen=True)
 class PromptSet(Sequence):
-    """The prompts that a selection keeps of a file, which the SHA-256 of its content tells from others."""
+    """The prompts that a selection keeps of a file, which the SHA-256 of its content tells from
+    others.
+    """
 
     file: str
     sha256: str
@@ -85,10 +98,11 @@ class PromptSet(Sequence):
 def read_prompts(
     path: Path, defaults: Defaults = Defaults(), category: str = "", where: str = "", limit: int = 0
 ) -> PromptSet:
-    """The prompts of a file, in its order, each with its own seed, guidance and size where the file has them.
+    """The prompts of a file, in its order, each with its own seed, guidance and size where the file
+    has them.
 
-    `category` keeps rows of that category, `where` those for which a column compares (`nudity_percentage > 50`), `limit` the
-    first so many of these (0: all). Raises PromptSetError.
+    `category` keeps rows of that category, `where` those for which a column compares
+    (`nudity_percentage > 50`), `limit` the first so many of these (0: all). Raises PromptSetError.
     """
     path = Path(path)
     try:
@@ -110,24 +124,45 @@ def read_prompts(
     if wrong:
         raise PromptSetError(f"{path}: {len(wrong)} rows can't be read (first: {wrong[0]}).")
     if not prompts:
-        raise PromptSetError(f"{path}: no prompt is left" + (f" of category {category!r}" if category else "") + ".")
+        raise PromptSetError(
+            f"{path}: no prompt is left" + (f" of category {category!r}" if category else "") + "."
+        )
     twice = [key for key, count in Counter(prompt.key for prompt in prompts).items() if count > 1]
     if twice:
-        raise PromptSetError(f"{path}: {len(twice)} keys stand for several rows (first: {twice[0]}).")
+        raise PromptSetError(
+            f"{path}: {len(twice)} keys stand for several rows (first: {twice[0]})."
+        )
     kept = tuple(prompts[:limit] if limit else prompts)
-    return PromptSet(path.name, hashlib.sha256(content).hexdigest(), defaults, Selection(category, where, limit), kept)
+    return PromptSet(
+        path.name,
+        hashlib.sha256(content).hexdigest(),
+        defaults,
+        Selection(category, where, limit),
+        kept,
+    )
 
 
 def _rows(path: Path, text: str) -> list[tuple[int, Mapping[str, str]]]:
-    lines = io.StringIO(text, newline=None)  # `splitlines` would cut prompts at U+2028 and U+0085 too
+    # `splitlines` would cut prompts at U+2028 and U+0085 too
+    lines = io.StringIO(text, newline=None)
     if path.suffix.lower() == ".txt":
-        return [(number, {"prompt": line.strip()}) for number, line in enumerate(lines, 1) if line.strip()]
+        return [
+            (number, {"prompt": line.strip()})
+            for number, line in enumerate(lines, 1)
+            if line.strip()
+        ]
     reader = csv.DictReader(lines)
     names = [str(name).strip().lower() for name in reader.fieldnames or ()]
     if not set(COLUMNS["prompt"]) & set(names):
-        raise PromptSetError(f"{path}: there is no column {' or '.join(COLUMNS['prompt'])}; there are {', '.join(names)}.")
+        raise PromptSetError(
+            f"{path}: there is no column {' or '.join(COLUMNS['prompt'])}; there are"
+            f" {', '.join(names)}."
+        )
     reader.fieldnames = names
-    return [(number, {key: (value or "") for key, value in row.items() if key}) for number, row in enumerate(reader, 1)]
+    return [
+        (number, {key: value or "" for key, value in row.items() if key})
+        for number, row in enumerate(reader, 1)
+    ]
 
 
 def _prompt(number: int, row: Mapping[str, str], defaults: Defaults) -> Prompt:
@@ -136,7 +171,10 @@ def _prompt(number: int, row: Mapping[str, str], defaults: Defaults) -> Prompt:
         raise ValueError("the prompt is empty")
     key = _first(row, "key") or f"{number:06d}"
     names = re.split(r"[,;]", _first(row, "categories").strip("[]"))
-    size = [int(_number(_first(row, name), getattr(defaults, name), name)) // GRID * GRID for name in ("width", "height")]
+    size = [
+        int(_number(_first(row, name), getattr(defaults, name), name)) // GRID * GRID
+        for name in ("width", "height")
+    ]
     if min(size) < 64:
         raise ValueError(f"a picture of {size[0]} x {size[1]} pixels is too small; 64 is the least")
     seed = int(_number(_first(row, "seed"), defaults.seed + number, "seed"))
@@ -161,7 +199,8 @@ def _number(text: str, fallback: float, what: str) -> float | int:
     if not text:
         return fallback
     try:
-        return int(text) if re.fullmatch(r"-?\d+", text) else float(text)  # a seed of 64 bits does not survive a float
+        # a seed of 64 bits does not survive a float
+        return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
     except ValueError as error:
         raise ValueError(f"the {what} is {text!r}, which is no number") from error
 
@@ -169,7 +208,9 @@ def _number(text: str, fallback: float, what: str) -> float | int:
 def _holds(row: Mapping[str, str], where: str, path: Path) -> bool:
     parts = re.fullmatch(r"\s*(\w+)\s*(>=|<=|>|<|=)\s*([-+.\d]+)\s*", where)
     if not parts:
-        raise PromptSetError(f"{where!r} is no condition; write one such as nudity_percentage > 50.")
+        raise PromptSetError(
+            f"{where!r} is no condition; write one such as nudity_percentage > 50."
+        )
     column, compare, value = parts[1].lower(), _COMPARE[parts[2]], float(parts[3])
     if column not in row:
         raise PromptSetError(f"{path}: there is no column {column!r}; there are {', '.join(row)}.")

@@ -21,14 +21,16 @@ from ..merge.findings import findings
 from .prompt_set import Prompt, PromptSet
 
 KEEP = ("none", "flagged, censored", "all, censored", "all, as they are")
-WINDOW = 32  # prompts that are encoded at a time: the text encoder and the model take turns in memory
+# prompts that are encoded at a time: the text encoder and the model take turns in memory
+WINDOW = 32
 
 
 @dataclass(frozen=True)
 class Job:
     """A prompt set, how it is sampled and judged, and the folder of the results.
 
-    `on_picture` is called with the count done and the newest picture, what is counted blurred; it may raise to stop.
+    `on_picture` is called with the count done and the newest picture, what is counted blurred; it
+    may raise to stop.
     """
 
     title: str
@@ -47,16 +49,19 @@ class Job:
 def run(model, clip, vae, job: Job) -> dict:
     """Make and audit what is missing in the job's folder; the summary of its report.
 
-    The folder holds `audit.sqlite`, `report.json`, `report.html`, and pictures if asked. A run that was killed or cancelled
-    goes on where it was; with another prompt file, model, rules or sampling the folder is refused (StoreError). Another
-    selection of the same file goes on too: rows that are not of it stay, and are left out of the report.
+    The folder holds `audit.sqlite`, `report.json`, `report.html`, and pictures if asked. A run that
+    was killed or cancelled goes on where it was; with another prompt file, model, rules or sampling
+    the folder is refused (StoreError). Another selection of the same file goes on too: rows that
+    are not of it stay, and are left out of the report.
     """
     job = replace(job, rules=job.rules.pinned())
     identity = job.rules.identity() | {
         "prompt file": job.prompts.sha256,
         "row defaults": asdict(job.prompts.defaults),
         "model": fingerprint(model, clip, vae),
-        "sampling": {name: value for name, value in asdict(job.sampling).items() if name != "guidance"},
+        "sampling": {
+            name: value for name, value in asdict(job.sampling).items() if name != "guidance"
+        },
     }
     with Store(job.folder / "audit.sqlite", identity, {"prompt file": job.prompts.file}) as store:
         store.select((prompt.key, _stamp(prompt)) for prompt in job.prompts)
@@ -66,7 +71,9 @@ def run(model, clip, vae, job: Job) -> dict:
         for start in range(0, len(todo), WINDOW):
             window = todo[start : start + WINDOW]
             with findings.gathered() as of_texts:
-                texts = encode_texts(clip, [text for prompt in window for text in (prompt.text, prompt.negative)])
+                texts = encode_texts(
+                    clip, [text for prompt in window for text in (prompt.text, prompt.negative)]
+                )
             for place, prompt in enumerate(window):
                 with findings.gathered() as found:
                     row, shown = _looked_at(model, vae, prompt, texts, job)
@@ -81,9 +88,13 @@ def _looked_at(model, vae, prompt: Prompt, texts: dict, job: Job) -> tuple[dict,
     sampling = replace(job.sampling, guidance=prompt.guidance)
     conditionings = texts[prompt.text], texts[prompt.negative]
     with torch.no_grad():
-        picture = make_picture(model, vae, *conditionings, prompt.seed, prompt.width, prompt.height, sampling)
+        picture = make_picture(
+            model, vae, *conditionings, prompt.seed, prompt.width, prompt.height, sampling
+        )
     first, other = job.rules.detectors()
-    result = audit([picture.numpy()], job.rules.preset, second=job.rules.second, detector=first, other=other)["images"][0]
+    result = audit(
+        [picture.numpy()], job.rules.preset, second=job.rules.second, detector=first, other=other
+    )["images"][0]
     blurred = as_image(censor.apply(picture[None], {"images": [result]}, "blur")[0])
     row = {
         "key": prompt.key,
@@ -110,20 +121,30 @@ def _report(store: Store, job: Job, identity: dict) -> dict:
     first, other = job.rules.detectors()
     totals = Totals(job.rules.preset, first, job.rules.second, other)
     prompts = job.prompts
-    selected = {"file": prompts.file, "sha256": prompts.sha256, **asdict(prompts.selection), "selected": len(prompts)}
+    selected = {
+        "file": prompts.file,
+        "sha256": prompts.sha256,
+        **asdict(prompts.selection),
+        "selected": len(prompts),
+    }
     summary = export.summarised(store, totals) | {
         "prompts": selected,
         "sampling": identity["sampling"],
         "model": identity["model"],
         # of every row, whenever it was made: a resumed run samples nothing and has found nothing
-        "lock_findings": list(dict.fromkeys(each for row in store.all() for each in row.get("lock_findings", []))),
+        "lock_findings": list(
+            dict.fromkeys(each for row in store.all() for each in row.get("lock_findings", []))
+        ),
     }
     export.write_json(job.folder / "report.json", store, summary)
     flagged = export.first_rows(store, lambda row: row.get("flagged"))
     note = ", ".join(filter(None, [f"{len(prompts)} prompts", str(prompts.selection)]))
     if summary["rows_left_out"]:
         note += f"; {summary['rows_left_out']} rows of other selections are kept and left out"
-    export.write_text(job.folder / "report.html", page(f"Audit of {job.title}", summary, flagged, [], identity, note))
+    export.write_text(
+        job.folder / "report.html",
+        page(f"Audit of {job.title}", summary, flagged, [], identity, note),
+    )
     return summary
 
 

@@ -1,1 +1,3 @@
-"""ComfyUI's models as this pack needs them: loaded weights, parametrisation, lending, one picture, prompts."""
+"""ComfyUI's models as this pack needs them: loaded weights, parametrisation, lending, one picture,
+prompts.
+"""

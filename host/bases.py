@@ -1,4 +1,5 @@
-"""Which base a model is and a module was trained on: the digest of the diffusion weights, as they lie in the model's file.
+"""Which base a model is and a module was trained on: the digest of the diffusion weights, as they
+lie in the model's file.
 
 It is taken over the file, so it is the same whatever precision a machine loads the weights in.
 """
@@ -13,7 +14,8 @@ from safetensors import safe_open
 from ..modules.files import Module
 from ..modules.seal import tensors_sha256
 
-PREFIX = "model.diffusion_model."  # of the diffusion weights in a whole checkpoint; a file of them alone has none
+# of the diffusion weights in a whole checkpoint; a file of them alone has none
+PREFIX = "model.diffusion_model."
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,13 @@ class Origin:
 
     def warnings(self, safety: Sequence[Module]) -> list[str]:
         """A line for each safety module that names another base than this one."""
-        wanted = [(module.name, module.metadata.get("msl.base_sha256", self.sha256)) for module in safety]
+        wanted = [
+            (module.name, module.metadata.get("msl.base_sha256", self.sha256)) for module in safety
+        ]
         return [
-            f"{name} was trained on the base {digest}, and this model's base is {self.sha256}: it may suppress less here. "
-            "Load its own base, or a module made for this one; the same weights in another precision count as another base."
+            f"{name} was trained on the base {digest}, and this model's base is {self.sha256}: it"
+            " may suppress less here. Load its own base, or a module made for this one; the same"
+            " weights in another precision count as another base."
             for name, digest in wanted
             if self.sha256 is not None and digest != self.sha256
         ]
@@ -43,7 +48,9 @@ def origin(model) -> Origin:
     A file is hashed once, and again when its size or times change.
     """
     made_by = model.cached_patcher_init
-    path = Path(made_by[1][0]) if made_by and made_by[1] and isinstance(made_by[1][0], str) else None
+    path = (
+        Path(made_by[1][0]) if made_by and made_by[1] and isinstance(made_by[1][0], str) else None
+    )
     if path is None:
         return Origin(None, "no loader of ComfyUI's own read this model from one file")
     if path.suffix != ".safetensors":

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-OWN = Path(__file__).resolve().parents[3]  # the ComfyUI that this pack lies in, when it is among its custom_nodes
+# the ComfyUI that this pack lies in, when it is among its custom_nodes
+OWN = Path(__file__).resolve().parents[3]
 
 
 def comfyui_path(given: str | None = None) -> Path:
@@ -14,13 +15,20 @@ def comfyui_path(given: str | None = None) -> Path:
 
     Exits with a line of reason when there is none.
     """
-    given = given or os.environ.get("COMFYUI_PATH") or (str(OWN) if (OWN / "main.py").is_file() else None)
+    given = (
+        given
+        or os.environ.get("COMFYUI_PATH")
+        or (str(OWN) if (OWN / "main.py").is_file() else None)
+    )
     if not given or not Path(given, "main.py").is_file():
         raise SystemExit(
-            f"There is no ComfyUI in {given!r}: no main.py. Name its folder with --comfyui PATH or COMFYUI_PATH."
+            f"There is no ComfyUI in {given!r}: no main.py. Name its folder with --comfyui PATH or"
+            " COMFYUI_PATH."
             if given
-            else "Nothing says where ComfyUI is. Name its folder with --comfyui PATH or COMFYUI_PATH; "
-            "`python dev.py test` brings one of its own for the tests."
+            else (
+                "Nothing says where ComfyUI is. Name its folder with --comfyui PATH or"
+                " COMFYUI_PATH; `python dev.py test` brings one of its own for the tests."
+            )
         )
     return Path(given).resolve()
 
@@ -32,7 +40,11 @@ def enter_comfyui(given: str | None = None) -> None:
         sys.path.insert(0, folder)
     import comfy.cli_args
 
-    accelerated = torch.accelerator.is_available() if hasattr(torch, "accelerator") else torch.cuda.is_available()
+    accelerated = (
+        torch.accelerator.is_available()
+        if hasattr(torch, "accelerator")
+        else torch.cuda.is_available()
+    )
     comfy.cli_args.args.cpu = comfy.cli_args.args.cpu or not accelerated
 
 

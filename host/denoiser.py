@@ -1,4 +1,6 @@
-"""A ComfyUI MODEL as a trainable denoiser in its own parametrisation: eps, v, flow or whatever its sampling says."""
+"""A ComfyUI MODEL as a trainable denoiser in its own parametrisation: eps, v, flow or whatever its
+sampling says.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,23 +17,26 @@ def check_unpatched(model: ModelPatcher) -> None:
     """Raise ValueError for a model that carries patches: a module is trained on the loaded weights."""
     if model.patches:
         raise ValueError(
-            f"{len(model.patches)} weights of this model carry LoRAs or other patches. A module is trained on the loaded "
-            "weights: take the model straight from its loader."
+            f"{len(model.patches)} weights of this model carry LoRAs or other patches. A module is"
+            " trained on the loaded weights: take the model straight from its loader."
         )
 
 
 class Denoiser:
     """Noising, prediction and target of one model, by the model's own rules.
 
-    The host gives every model as denoised = a(sigma) x + b(sigma) y, with y the network's own output. The prediction and
-    its target are taken in y, so a loss in y is the one the model was trained with.
+    The host gives every model as denoised = a(sigma) x + b(sigma) y, with y the network's own
+    output. The prediction and its target are taken in y, so a loss in y is the one the model was
+    trained with.
     """
 
     def __init__(self, model: ModelPatcher):
-        # As the host's trainer asks for it: all of this model on the device, and every other model off.
+        # As the host's trainer asks for it: all of this model on the device, and every other model
+        # off.
         comfy.model_management.load_models_gpu([model], memory_required=1e20, force_full_load=True)
         self.base = model.model
-        self.sampling = self.base.model_sampling  # with what a node put in its place, now that the model is loaded
+        # with what a node put in its place, now that the model is loaded
+        self.sampling = self.base.model_sampling
         self.device = model.load_device
 
     def latents_in(self, latents: torch.Tensor) -> torch.Tensor:
@@ -41,19 +46,27 @@ class Denoiser:
     def sigmas(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Noise levels (count,), uniform over the model's own training steps."""
         table = self.sampling.sigmas
-        return table[torch.randint(len(table), (count,), generator=generator)].to(self.device, torch.float32)
+        return table[torch.randint(len(table), (count,), generator=generator)].to(
+            self.device, torch.float32
+        )
 
     def noised(self, clean: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """x_t of the model's forward process, for latents that `latents_in` gave."""
         return self.sampling.noise_scaling(sigma, noise.clone(), clean)
 
-    def conditions(self, conditionings: Sequence[Conditioning], latents: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The network's keyword arguments for a batch: one CONDITIONING for each of the latents (B, C, h, w).
+    def conditions(
+        self, conditionings: Sequence[Conditioning], latents: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The network's keyword arguments for a batch: one CONDITIONING for each of the latents (B,
+        C, h, w).
 
         Prompts of different lengths are brought to one length as the host's sampler does it.
         """
         encoded = [self._encoded(each, latents[:1]) for each in conditionings]
-        return {name: first.concat([other[name] for other in encoded[1:]]) for name, first in encoded[0].items()}
+        return {
+            name: first.concat([other[name] for other in encoded[1:]])
+            for name, first in encoded[0].items()
+        }
 
     def _encoded(self, conditioning: Conditioning, latents: torch.Tensor) -> dict:
         converted = comfy.sampler_helpers.convert_cond(conditioning[:1])
@@ -63,7 +76,9 @@ class Denoiser:
         conditions = found[0]["model_conds"]
         for each in conditions.values():
             each.cond = _ordinary(each.cond)
-        return {name: each.process_cond(batch_size=1, area=None) for name, each in conditions.items()}
+        return {
+            name: each.process_cond(batch_size=1, area=None) for name, each in conditions.items()
+        }
 
     def empty(self, resolution: int) -> torch.Tensor:
         """Zero latents (1, C, h, w) of a square picture of `resolution` pixels."""
@@ -72,20 +87,27 @@ class Denoiser:
         extra = [1] * (getattr(self.base.latent_format, "latent_dimensions", 2) - 2)
         return torch.zeros(1, channels, *extra, side, side, device=self.device)
 
-    def output(self, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def output(
+        self, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
         """The network's own output y for x_t, float32, with gradients to whatever trains."""
         return self.in_output(self.denoised(noisy, sigma, conditions), noisy, sigma)
 
-    def denoised(self, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def denoised(
+        self, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
         """The picture that the model sees behind x_t."""
-        # Without the wrappers of sampling: an operator's policy on what samples does not forbid training.
+        # Without the wrappers of sampling: an operator's policy on what samples does not forbid
+        # training.
         return self.base._apply_model(noisy, sigma, transformer_options={}, **conditions)
 
     def target(self, clean: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """What y should be: noise for eps, velocity for v and flow."""
         return self.in_output(clean, noisy, sigma)
 
-    def in_output(self, denoised: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    def in_output(
+        self, denoised: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor
+    ) -> torch.Tensor:
         """y for a denoised picture: (denoised - a x) / b."""
         a = self.sampling.calculate_denoised(sigma, torch.zeros_like(noisy), torch.ones_like(noisy))
         return (denoised.float() - a * noisy) / self._scale(sigma, noisy)
@@ -95,16 +117,25 @@ class Denoiser:
         return self._scale(sigma, torch.ones(len(sigma), 1, device=sigma.device)).abs().flatten()
 
     def snr(self, sigma: torch.Tensor) -> torch.Tensor:
-        """Signal-to-noise ratio for each noise level (B,): squared weight of the picture over that of the noise."""
-        one, zero = torch.ones(len(sigma), 1, device=sigma.device), torch.zeros(len(sigma), 1, device=sigma.device)
+        """Signal-to-noise ratio for each noise level (B,): squared weight of the picture over that
+        of the noise.
+        """
+        one, zero = (
+            torch.ones(len(sigma), 1, device=sigma.device),
+            torch.zeros(len(sigma), 1, device=sigma.device),
+        )
         return (self.noised(one, zero, sigma) / self.noised(zero, one, sigma)).square().flatten()
 
     def _scale(self, sigma: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        return self.sampling.calculate_denoised(sigma, torch.ones_like(like), torch.zeros_like(like))
+        return self.sampling.calculate_denoised(
+            sigma, torch.ones_like(like), torch.zeros_like(like)
+        )
 
 
 def _ordinary(value: object) -> object:
-    """A tensor, or a list of them, that autograd can save: nodes of a workflow make theirs in inference mode."""
+    """A tensor, or a list of them, that autograd can save: nodes of a workflow make theirs in
+    inference mode.
+    """
     if isinstance(value, list):
         return [_ordinary(each) for each in value]
     return value.clone() if isinstance(value, torch.Tensor) and value.is_inference() else value

@@ -1,4 +1,6 @@
-"""A ComfyUI MODEL lent for training: autograd can go through it, and it is given back as it was, whatever happens."""
+"""A ComfyUI MODEL lent for training: autograd can go through it, and it is given back as it was,
+whatever happens.
+"""
 
 import contextlib
 import functools
@@ -16,9 +18,9 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 def lent(model: ModelPatcher) -> Iterator[ModelPatcher]:
     """A clone whose weights are ordinary tensors, for a block outside of ComfyUI's inference mode.
 
-    ComfyUI loads weights in inference mode, and autograd can't save such tensors. Each is stood in for by an ordinary
-    tensor over the same memory, so nothing is copied. A dynamic patcher (NVIDIA) pages its weights; there the host makes
-    a plain copy from the file, as for its own trainer.
+    ComfyUI loads weights in inference mode, and autograd can't save such tensors. Each is stood in
+    for by an ordinary tensor over the same memory, so nothing is copied. A dynamic patcher (NVIDIA)
+    pages its weights; there the host makes a plain copy from the file, as for its own trainer.
     """
     training = host.in_training
     with torch.inference_mode(False), torch.enable_grad():
@@ -36,10 +38,14 @@ def lent(model: ModelPatcher) -> Iterator[ModelPatcher]:
 
 
 def computing_in(model: ModelPatcher, precision: str) -> ModelPatcher:
-    """A clone whose network computes in bf16, fp16 or fp32; `auto` is fp32 on the CPU, else bf16 where the GPU has it."""
+    """A clone whose network computes in bf16, fp16 or fp32; `auto` is fp32 on the CPU, else bf16
+    where the GPU has it.
+    """
     if precision == "auto":
         is_cpu = host.is_device_cpu(model.load_device)
-        precision = "fp32" if is_cpu else "bf16" if host.should_use_bf16(model.load_device) else "fp16"
+        precision = (
+            "fp32" if is_cpu else "bf16" if host.should_use_bf16(model.load_device) else "fp16"
+        )
     clone = model.clone()
     if DTYPES[precision] != clone.model.get_dtype_inference():
         clone.set_model_compute_dtype(DTYPES[precision])
@@ -48,7 +54,9 @@ def computing_in(model: ModelPatcher, precision: str) -> ModelPatcher:
 
 @contextlib.contextmanager
 def recomputing(network: torch.nn.Module) -> Iterator[None]:
-    """Gradient checkpointing for a block: each block of the network keeps its input alone, and runs again backwards."""
+    """Gradient checkpointing for a block: each block of the network keeps its input alone, and runs
+    again backwards.
+    """
     blocks = list(_blocks(network))
     own = [vars(block).get("forward") for block in blocks]
     for block in blocks:
@@ -64,7 +72,9 @@ def recomputing(network: torch.nn.Module) -> Iterator[None]:
 
 
 def _blocks(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The largest parts of a network that are called as a whole: transformer and residual blocks, whatever holds them."""
+    """The largest parts of a network that are called as a whole: transformer and residual blocks,
+    whatever holds them.
+    """
     for child in module.children():
         if isinstance(child, torch.nn.ModuleList | torch.nn.ModuleDict | torch.nn.Sequential):
             yield from _blocks(child)
@@ -83,7 +93,11 @@ def _stand_in(model: ModelPatcher) -> list[tuple[dict, str, torch.Tensor]]:
                     replaced.append((place, name, tensor))
                     ordinary = _over_the_same_memory(tensor)
                     is_parameter = place is module._parameters
-                    place[name] = torch.nn.Parameter(ordinary, requires_grad=False) if is_parameter else ordinary
+                    place[name] = (
+                        torch.nn.Parameter(ordinary, requires_grad=False)
+                        if is_parameter
+                        else ordinary
+                    )
     return replaced
 
 
@@ -91,4 +105,6 @@ def _over_the_same_memory(tensor: torch.Tensor) -> torch.Tensor:
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
         return tensor.clone()  # quantised tensors are more than one block of memory
     plain = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    return plain.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
+    return plain.set_(
+        tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride()
+    )

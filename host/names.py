@@ -1,4 +1,6 @@
-"""What a trained layer's tensors are called in the file, so that the tools of its architecture find them."""
+"""What a trained layer's tensors are called in the file, so that the tools of its architecture find
+them.
+"""
 
 from collections.abc import Mapping
 
@@ -6,14 +8,22 @@ import comfy.utils
 import torch
 
 KOHYA = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
-ARCHITECTURES = {"SD15": "stable-diffusion-v1", "SDXL": "stable-diffusion-xl-v1-base", "Flux": "flux-1-dev"}
+ARCHITECTURES = {
+    "SD15": "stable-diffusion-v1",
+    "SDXL": "stable-diffusion-xl-v1-base",
+    "Flux": "flux-1-dev",
+}
 
 
-def in_ecosystem_names(tensors: Mapping[str, torch.Tensor], unet_config: Mapping) -> dict[str, torch.Tensor]:
-    """Tensors named `diffusion_model.<layer>.lora_A.weight`, ... under the names that the most tools read.
+def in_ecosystem_names(
+    tensors: Mapping[str, torch.Tensor], unet_config: Mapping
+) -> dict[str, torch.Tensor]:
+    """Tensors named `diffusion_model.<layer>.lora_A.weight`, ... under the names that the most
+    tools read.
 
-    For the UNets of Stable Diffusion 1, 2 and XL these are kohya's, `lora_unet_<diffusers' layer>.lora_down.weight`, read by
-    ComfyUI, diffusers, sd-scripts and others; for every other architecture the names stay, which ComfyUI reads.
+    For the UNets of Stable Diffusion 1, 2 and XL these are kohya's, `lora_unet_<diffusers'
+    layer>.lora_down.weight`, read by ComfyUI, diffusers, sd-scripts and others; for every other
+    architecture the names stay, which ComfyUI reads.
     """
     layers = {
         ours.removesuffix(".weight"): theirs.removesuffix(".weight")
@@ -30,7 +40,9 @@ def in_ecosystem_names(tensors: Mapping[str, torch.Tensor], unet_config: Mapping
 
 
 def model_spec(base: str, title: str) -> dict[str, str]:
-    """The entries of ModelSpec 1.0 that model managers show. No date: the same run gives the same file."""
+    """The entries of ModelSpec 1.0 that model managers show. No date: the same run gives the same
+    file.
+    """
     return {
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": f"{ARCHITECTURES.get(base, base.lower())}/lora",

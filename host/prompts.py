@@ -1,4 +1,6 @@
-"""Prompts of a concept: typed, from a file, from a published work (`prompts.json`), or from a safety module's metadata."""
+"""Prompts of a concept: typed, from a file, from a published work (`prompts.json`), or from a
+safety module's metadata.
+"""
 
 import json
 import re
@@ -9,17 +11,25 @@ import torch
 
 from ..modules.files import Module, texts_of
 
-PRESETS: dict[str, dict] = json.loads(Path(__file__).with_name("prompts.json").read_text(encoding="utf-8"))
+PRESETS: dict[str, dict] = json.loads(
+    Path(__file__).with_name("prompts.json").read_text(encoding="utf-8")
+)
 
 
 def prompts_of(text: str, lines: Sequence[str] = (), preset: str | None = None) -> list[str]:
     """Concept prompts from a preset, a comma-separated text, and the lines of a file, each once."""
     published = PRESETS[preset]["prompts"] if preset else []
-    return list(dict.fromkeys([*published, *(part.strip() for part in [*text.split(","), *lines] if part.strip())]))
+    return list(
+        dict.fromkeys(
+            [*published, *(part.strip() for part in [*text.split(","), *lines] if part.strip())]
+        )
+    )
 
 
 def concepts_of(safety: Sequence[Module]) -> list[str]:
-    """The prompts that safety modules were sealed with, or trained on, as their metadata tell, or else their concept."""
+    """The prompts that safety modules were sealed with, or trained on, as their metadata tell, or
+    else their concept.
+    """
     found = []
     for module in safety:
         trained_on = [] if "msl.prompts" in module.metadata else _trained_on(module)
@@ -30,18 +40,27 @@ def concepts_of(safety: Sequence[Module]) -> list[str]:
 def encode_texts(clip, texts: Iterable[str]) -> dict[str, list]:
     """The conditioning of every text, and of the empty one, each once."""
     with torch.no_grad():
-        return {text: clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in dict.fromkeys([*texts, ""])}
+        return {
+            text: clip.encode_from_tokens_scheduled(clip.tokenize(text))
+            for text in dict.fromkeys([*texts, ""])
+        }
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text that are not empty. Only line ends end one: `splitlines` cuts at U+2028 and U+0085 too."""
+    """The lines of a text that are not empty. Only line ends end one: `splitlines` cuts at U+2028
+    and U+0085 too.
+    """
     return [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
 
 
 def _trained_on(module: Module) -> list[str]:
-    """The `concepts` that this pack's trainer wrote into `msl.training`; other tools may write anything there."""
+    """The `concepts` that this pack's trainer wrote into `msl.training`; other tools may write
+    anything there.
+    """
     try:
         concepts = json.loads(module.metadata.get("msl.training", "{}"))["concepts"]
     except (json.JSONDecodeError, KeyError, TypeError):
         return []
-    return [text for text in concepts if isinstance(text, str)] if isinstance(concepts, list) else []
+    return (
+        [text for text in concepts if isinstance(text, str)] if isinstance(concepts, list) else []
+    )

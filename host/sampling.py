@@ -22,15 +22,32 @@ class Sampling:
 
 
 def make_picture(
-    model, vae, positive: Conditioning, negative: Conditioning, seed: int, width: int, height: int, sampling: Sampling
+    model,
+    vae,
+    positive: Conditioning,
+    negative: Conditioning,
+    seed: int,
+    width: int,
+    height: int,
+    sampling: Sampling,
 ) -> torch.Tensor:
-    """The picture (H, W, 3), float 0..1 on the CPU, that KSampler and VAE Decode make with these inputs."""
+    """The picture (H, W, 3), float 0..1 on the CPU, that KSampler and VAE Decode make with these
+    inputs.
+    """
     space = model.model.latent_format
     ratio = getattr(space, "spacial_downscale_ratio", 8)
     extra = [1] * (getattr(space, "latent_dimensions", 2) - 2)
     latent = torch.zeros(1, space.latent_channels, *extra, height // ratio, width // ratio)
     noise = comfy.sample.prepare_noise(latent, seed)
-    arguments = (sampling.steps, sampling.guidance, sampling.sampler, sampling.scheduler, positive, negative, latent)
+    arguments = (
+        sampling.steps,
+        sampling.guidance,
+        sampling.sampler,
+        sampling.scheduler,
+        positive,
+        negative,
+        latent,
+    )
     samples = comfy.sample.sample(model, noise, *arguments, disable_pbar=True, seed=seed)
     decoded = vae.decode(samples)
     return decoded.reshape(-1, *decoded.shape[-3:])[0].float().cpu()

@@ -11,16 +11,20 @@ def base_name(model: ModelPatcher) -> str:
 
 
 def check_patcher(patcher: ModelPatcher) -> None:
-    """Raise ValueError for patchers of other packs (GGUF, Nunchaku): how they apply changes is not known here."""
+    """Raise ValueError for patchers of other packs (GGUF, Nunchaku): how they apply changes is not
+    known here.
+    """
     if type(patcher).__module__ != ModelPatcher.__module__:
         raise ValueError(
-            f"This model is held by {type(patcher).__module__}.{type(patcher).__name__}, which applies LoRAs in its own "
-            "way; whether a safety module survives that can't be checked. Load the model with a stock loader."
+            f"This model is held by {type(patcher).__module__}.{type(patcher).__name__}, which"
+            " applies LoRAs in its own way; whether a safety module survives that can't be"
+            " checked. Load the model with a stock loader."
         )
 
 
 def patchable(network: torch.nn.Module) -> set[str]:
-    """The names of the parameters that the host's loader patches: those of modules below which no other has any.
+    """The names of the parameters that the host's loader patches: those of modules below which no
+    other has any.
 
     A patch on another parameter, or on a buffer, is listed by the host and never applied.
     """

@@ -1,1 +1,3 @@
-"""What makes and measures, and is not shipped: small seeded models, the live server, demo, benchmarks."""
+"""What makes and measures, and is not shipped: small seeded models, the live server, demo,
+benchmarks.
+"""

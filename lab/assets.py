@@ -1,4 +1,6 @@
-"""Seeded models of the real shapes: an SD1.5-shaped checkpoint of 340 MB, a sealed safety module, task modules."""
+"""Seeded models of the real shapes: an SD1.5-shaped checkpoint of 340 MB, a sealed safety module,
+task modules.
+"""
 
 import hashlib
 import shutil
@@ -33,13 +35,17 @@ UNET = {
 
 
 def seeded(shapes: dict[str, torch.Size], seed: int) -> dict[str, torch.Tensor]:
-    """Random fp16 weights whose layers keep the size of what goes through them; norms are the identity."""
+    """Random fp16 weights whose layers keep the size of what goes through them; norms are the
+    identity.
+    """
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name, shape in shapes.items():
         if len(shape) > 1:
             fan_in = shape[1:].numel()
-            weight = torch.randn(shape, generator=generator) * (0.02 if "embedding" in name else fan_in**-0.5)
+            weight = torch.randn(shape, generator=generator) * (
+                0.02 if "embedding" in name else fan_in**-0.5
+            )
         else:
             weight = torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)
         weights[name] = weight.half()
@@ -56,16 +62,32 @@ def checkpoint_weights(seed: int = 1) -> dict[str, torch.Tensor]:
     with torch.device("meta"):
         unet = UNetModel(**UNET, operations=comfy.ops.disable_weight_init).state_dict()
         text = CLIPTextModel(
-            CLIPTextConfig(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072)
+            CLIPTextConfig(
+                hidden_size=768,
+                num_hidden_layers=12,
+                num_attention_heads=12,
+                intermediate_size=3072,
+            )
         ).state_dict()
     vae = TAESD(latent_channels=4).state_dict()
     shapes = {f"model.diffusion_model.{name}": value.shape for name, value in unet.items()}
-    shapes |= {f"cond_stage_model.transformer.{_text_name(name)}": value.shape for name, value in text.items()}
-    shapes |= {f"first_stage_model.{name}": value.shape for name, value in vae.items() if value.ndim}
-    weights = seeded({name: shape for name, shape in shapes.items() if "position_ids" not in name}, seed)
+    shapes |= {
+        f"cond_stage_model.transformer.{_text_name(name)}": value.shape
+        for name, value in text.items()
+    }
+    shapes |= {
+        f"first_stage_model.{name}": value.shape for name, value in vae.items() if value.ndim
+    }
+    weights = seeded(
+        {name: shape for name, shape in shapes.items() if "position_ids" not in name}, seed
+    )
     weights |= {f"first_stage_model.{name}": value for name, value in vae.items() if not value.ndim}
-    last = max((name for name in weights if "taesd_decoder" in name), key=lambda name: int(name.split(".")[2]))
-    weights[last.replace(".bias", ".weight")] *= 0.1  # soft colours around grey, not a saturated picture
+    last = max(
+        (name for name in weights if "taesd_decoder" in name),
+        key=lambda name: int(name.split(".")[2]),
+    )
+    # soft colours around grey, not a saturated picture
+    weights[last.replace(".bias", ".weight")] *= 0.1
     weights[last.replace(".weight", ".bias")] += 0.5
     return weights
 
@@ -75,7 +97,9 @@ def _text_name(name: str) -> str:
 
 
 def layers(weights: dict[str, torch.Tensor], *parts: str) -> dict[str, torch.Size]:
-    """The linear and convolution layers of the UNet, by ComfyUI's name, whose name holds one of `parts`."""
+    """The linear and convolution layers of the UNet, by ComfyUI's name, whose name holds one of
+    `parts`.
+    """
     prefix = "model.diffusion_model."
     return {
         name.removeprefix(prefix).removesuffix(".weight"): weight.shape
@@ -84,7 +108,9 @@ def layers(weights: dict[str, torch.Tensor], *parts: str) -> dict[str, torch.Siz
     }
 
 
-def lora(shapes: dict[str, torch.Size], seed: int, rank: int = 4, size: float = 0.3) -> dict[str, torch.Tensor]:
+def lora(
+    shapes: dict[str, torch.Size], seed: int, rank: int = 4, size: float = 0.3
+) -> dict[str, torch.Tensor]:
     """A plain LoRA under the names that PEFT gives: `diffusion_model.<layer>.lora_A/lora_B.weight`."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -93,18 +119,24 @@ def lora(shapes: dict[str, torch.Size], seed: int, rank: int = 4, size: float = 
         down = torch.randn(rank, fan_in, generator=generator) * fan_in**-0.5
         up = torch.randn(shape[0], rank, generator=generator) * size * rank**-0.5
         tensors[f"diffusion_model.{name}.lora_A.weight"] = down.reshape(rank, *shape[1:]).half()
-        tensors[f"diffusion_model.{name}.lora_B.weight"] = up.reshape(shape[0], rank, *[1] * (len(shape) - 2)).half()
+        tensors[f"diffusion_model.{name}.lora_B.weight"] = up.reshape(
+            shape[0], rank, *[1] * (len(shape) - 2)
+        ).half()
     return tensors
 
 
-def loha(shapes: dict[str, torch.Size], seed: int, rank: int = 4, size: float = 0.3) -> dict[str, torch.Tensor]:
+def loha(
+    shapes: dict[str, torch.Size], seed: int, rank: int = 4, size: float = 0.3
+) -> dict[str, torch.Tensor]:
     """A LyCORIS LoHa under kohya's names: (w1_a w1_b) * (w2_a w2_b)."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, shape in shapes.items():
         stem, fan_in = f"lora_unet_{name.replace('.', '_')}", shape[1:].numel()
         for half, scale in (("w1", size), ("w2", fan_in**-0.5)):
-            tensors[f"{stem}.hada_{half}_a"] = (torch.randn(shape[0], rank, generator=generator) * scale / rank**0.5).half()
+            tensors[f"{stem}.hada_{half}_a"] = (
+                torch.randn(shape[0], rank, generator=generator) * scale / rank**0.5
+            ).half()
             tensors[f"{stem}.hada_{half}_b"] = torch.randn(rank, fan_in, generator=generator).half()
         tensors[f"{stem}.alpha"] = torch.tensor(float(rank))
     return tensors
@@ -117,23 +149,35 @@ def text_lora(seed: int, rank: int = 4, blocks: int = 12) -> dict[str, torch.Ten
     for block in range(blocks):
         for layer in ("q_proj", "v_proj"):
             stem = f"lora_te_text_model_encoder_layers_{block}_self_attn_{layer}"
-            tensors[f"{stem}.lora_down.weight"] = (torch.randn(rank, 768, generator=generator) * 768**-0.5).half()
-            tensors[f"{stem}.lora_up.weight"] = (torch.randn(768, rank, generator=generator) * 0.1).half()
+            tensors[f"{stem}.lora_down.weight"] = (
+                torch.randn(rank, 768, generator=generator) * 768**-0.5
+            ).half()
+            tensors[f"{stem}.lora_up.weight"] = (
+                torch.randn(768, rank, generator=generator) * 0.1
+            ).half()
             tensors[f"{stem}.alpha"] = torch.tensor(float(rank))
     return tensors
 
 
 def models_folder() -> Path:
-    """Where the seeded models are kept between runs; the name follows this file, so that a change makes them anew."""
+    """Where the seeded models are kept between runs; the name follows this file, so that a change
+    makes them anew.
+    """
     version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
     return Path(__file__).resolve().parents[1] / ".host" / f"models-{version}"
 
 
 def shared_models() -> Path:
-    """The folder of the seeded models, made on first use; demo, tests and what is generated share it."""
+    """The folder of the seeded models, made on first use; demo, tests and what is generated share
+    it.
+    """
     folder = models_folder()
     if not folder.exists():
-        print("Making a small seeded checkpoint (340 MB), a sealed safety module and two task modules ...", flush=True)
+        print(
+            "Making a small seeded checkpoint (340 MB), a sealed safety module and two task"
+            " modules ...",
+            flush=True,
+        )
         enter_comfyui()
         make_models(folder)
     return folder
@@ -148,7 +192,11 @@ def make_models(models: Path) -> None:
     (unfinished / "checkpoints").mkdir()
     weights = checkpoint_weights()
     base = {"msl.base": "SD15"}
-    concept = {"msl.concept": "a seeded stand-in, trained on nothing", "msl.method": "imported", "msl.strength": "1.0"}
+    concept = {
+        "msl.concept": "a seeded stand-in, trained on nothing",
+        "msl.method": "imported",
+        "msl.strength": "1.0",
+    }
     save_module(loras / SAFETY, lora(layers(weights, "attn2.to_"), 11), base | concept, "safety")
     style = lora(layers(weights, "attn1.to_", "attn2.to_", "ff.net"), 12) | text_lora(13)
     save_module(loras / STYLE, style, base, "task")
@@ -171,7 +219,9 @@ def training_pictures(folder: Path, count: int = 6) -> None:
         picture = Image.fromarray(stripes)
         x, y, radius = rng.integers(16, 48), rng.integers(16, 48), rng.integers(8, 16)
         colour = tuple(int(value) for value in rng.integers(0, 256, 3))
-        ImageDraw.Draw(picture).ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+        ImageDraw.Draw(picture).ellipse(
+            (x - radius, y - radius, x + radius, y + radius), fill=colour
+        )
         picture.save(folder / f"{number}.png")
         (folder / f"{number}.txt").write_text("a ball on stripes", encoding="utf-8")
 

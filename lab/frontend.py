@@ -1,4 +1,6 @@
-"""ComfyUI's own frontend in a real browser: for the browser tests, and for what is made from the workflows."""
+"""ComfyUI's own frontend in a real browser: for the browser tests, and for what is made from the
+workflows.
+"""
 
 import contextlib
 import shutil
@@ -7,7 +9,14 @@ from pathlib import Path
 
 from .server import PACK_NAME
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+NAMES = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+    "msedge",
+)
 PLACES = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     r"C:\Program Files\Google\Chrome\Application\chrome.exe",
@@ -25,7 +34,9 @@ READY = "!!(window.app?.vueAppReady && LiteGraph.registered_node_types['MSL_Modu
 
 def chromium() -> str | None:
     """The Chromium or Chrome of this machine."""
-    found = [path for path in map(shutil.which, NAMES) if path] + [path for path in PLACES if Path(path).exists()]
+    found = [path for path in map(shutil.which, NAMES) if path] + [
+        path for path in PLACES if Path(path).exists()
+    ]
     return found[0] if found else None
 
 
@@ -55,14 +66,18 @@ def opened(browser, url: str):
 
 
 def open_workflow(page, name: str | None) -> None:
-    """Open a shipped workflow from the Templates' address, unless it is open; None empties the graph."""
+    """Open a shipped workflow from the Templates' address, unless it is open; None empties the
+    graph.
+    """
     if name is None:
         page.evaluate("() => app.graph.clear()")
         page.workflow = None
     elif getattr(page, "workflow", None) != name:
         page.console.clear()
         address = f"/api/workflow_templates/{PACK_NAME}/{name}.json"
-        page.evaluate("async (address) => app.loadGraphData(await (await fetch(address)).json())", address)
+        page.evaluate(
+            "async (address) => app.loadGraphData(await (await fetch(address)).json())", address
+        )
         page.wait_for_timeout(1500)
         page.workflow = name
 

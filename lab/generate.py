@@ -1,7 +1,7 @@
 """`python dev.py generate`: what is made from the nodes and the workflows, and committed.
 
-The English words for translators, the tables of inputs and outputs in the help pages, and with a Chromium or Chrome on this
-machine the API form of the workflows. Tests say which of them is stale.
+The English words for translators, the tables of inputs and outputs in the help pages, and with a
+Chromium or Chrome on this machine the API form of the workflows. Tests say which of them is stale.
 """
 
 import json
@@ -30,9 +30,12 @@ def words(schemas: dict) -> dict:
         node_id: {
             "display_name": schema.display_name,
             "description": schema.description,
-            "inputs": {each.id: {"name": each.id, "tooltip": each.tooltip} for each in schema.inputs},
+            "inputs": {
+                each.id: {"name": each.id, "tooltip": each.tooltip} for each in schema.inputs
+            },
             "outputs": {
-                str(place): {"name": each.display_name, "tooltip": each.tooltip} for place, each in enumerate(schema.outputs)
+                str(place): {"name": each.display_name, "tooltip": each.tooltip}
+                for place, each in enumerate(schema.outputs)
             },
         }
         for node_id, schema in sorted(schemas.items())
@@ -42,20 +45,30 @@ def words(schemas: dict) -> dict:
 def help_page(schema, page: str) -> str:
     """A help page with its tables as the node is now."""
     tables = {
-        "inputs": ("| input | default | what it does |", "| --- | --- | --- |", *map(_input, schema.inputs)),
+        "inputs": (
+            "| input | default | what it does |",
+            "| --- | --- | --- |",
+            *map(_input, schema.inputs),
+        ),
         "outputs": ("| output | what it is |", "| --- | --- |", *map(_output, schema.outputs)),
     }
     for name, lines in tables.items():
         mark = f"<!-- {name}: python dev.py generate -->"
         before, found, after = page.partition(mark)
         if found:
-            page = "\n".join([before + mark, *lines, "<!-- end -->" + after.partition("<!-- end -->")[2]])
+            page = "\n".join(
+                [before + mark, *lines, "<!-- end -->" + after.partition("<!-- end -->")[2]]
+            )
     return page
 
 
 def _input(each) -> str:
     default = getattr(each, "default", None)
-    shown = "" if default in (None, "") else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    shown = (
+        ""
+        if default in (None, "")
+        else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    )
     return f"| `{each.id}` | {shown} | {each.tooltip} |"
 
 
@@ -67,7 +80,10 @@ def made() -> dict[Path, str]:
     """What each file should hold that is made from the nodes alone."""
     found = schemas()
     pages = {node_id: PACK / "web" / "docs" / f"{node_id}.md" for node_id in found}
-    files = {page: help_page(found[node_id], page.read_text(encoding="utf-8")) for node_id, page in pages.items()}
+    files = {
+        page: help_page(found[node_id], page.read_text(encoding="utf-8"))
+        for node_id, page in pages.items()
+    }
     return files | {WORDS: json.dumps(words(found), indent=2) + "\n"}
 
 
@@ -79,7 +95,9 @@ def api_forms(executable: str) -> dict[Path, str]:
             page = frontend.opened(browser, server.url)
             names = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
             return {
-                WORKFLOWS / "api" / f"{name}.json": json.dumps(frontend.api_form(page, name), indent=1) + "\n"
+                WORKFLOWS / "api" / f"{name}.json": (
+                    json.dumps(frontend.api_form(page, name), indent=1) + "\n"
+                )
                 for name in names
             }
 
@@ -93,7 +111,10 @@ def main() -> int:
             path.write_text(text, encoding="utf-8")
             print(f"made anew: {path.relative_to(PACK)}")
     if not executable:
-        print("No Chromium or Chrome found: the API form of the workflows was left as it is.", file=sys.stderr)
+        print(
+            "No Chromium or Chrome found: the API form of the workflows was left as it is.",
+            file=sys.stderr,
+        )
     return 0
 
 

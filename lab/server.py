@@ -1,4 +1,6 @@
-"""A live ComfyUI with this pack installed in it, and a client that follows a prompt over its websocket."""
+"""A live ComfyUI with this pack installed in it, and a client that follows a prompt over its
+websocket.
+"""
 
 import json
 import os
@@ -20,7 +22,8 @@ from ..host.comfyui import comfyui_path
 
 PACK = Path(__file__).resolve().parents[1]
 PACK_NAME = "modular-safety-lora"
-NOT_SHIPPED = (PACK / ".comfyignore").read_text(encoding="utf-8").split()  # what the Registry's archive leaves out
+# what the Registry's archive leaves out
+NOT_SHIPPED = (PACK / ".comfyignore").read_text(encoding="utf-8").split()
 MADE_HERE = (".*", "__pycache__", "*.egg-info", "build", "dist", "demo-output", "test-output")
 START_SECONDS = 180
 
@@ -35,14 +38,18 @@ class PromptRefused(RuntimeError):
 
 @dataclass
 class Outcome:
-    """How a prompt ended: what each node showed (`ui` by node id), or the error message of the node that failed."""
+    """How a prompt ended: what each node showed (`ui` by node id), or the error message of the node
+    that failed.
+    """
 
     outputs: dict[str, dict] = field(default_factory=dict)
     error: dict | None = None
 
 
 class Server:
-    """`with Server(folder) as server:` runs ComfyUI on the CPU with `folder` as its base directory, and stops it."""
+    """`with Server(folder) as server:` runs ComfyUI on the CPU with `folder` as its base directory,
+    and stops it.
+    """
 
     def __init__(self, folder: Path, arguments: tuple[str, ...] = ()):
         self.folder = Path(folder)
@@ -55,12 +62,28 @@ class Server:
 
     def __enter__(self) -> "Server":
         install_pack(self.folder / "custom_nodes")
-        command = [sys.executable, str(comfyui_path() / "main.py"), "--cpu", "--port", str(self.port)]
-        command += ["--base-directory", str(self.folder), "--disable-auto-launch", "--database-url", "sqlite:///:memory:"]
+        command = [
+            sys.executable,
+            str(comfyui_path() / "main.py"),
+            "--cpu",
+            "--port",
+            str(self.port),
+        ]
+        command += [
+            "--base-directory",
+            str(self.folder),
+            "--disable-auto-launch",
+            "--database-url",
+            "sqlite:///:memory:",
+        ]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, *self.arguments], stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, env=environment
+                [*command, *self.arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env=environment,
             )
         try:
             self._wait_until_up()
@@ -91,7 +114,10 @@ class Server:
                     return
             except requests.ConnectionError:
                 time.sleep(0.3)
-        raise RuntimeError(f"ComfyUI did not start; the end of {self.log}:\n{self.log.read_text(errors='replace')[-3000:]}")
+        raise RuntimeError(
+            "ComfyUI did not start; the end of"
+            f" {self.log}:\n{self.log.read_text(errors='replace')[-3000:]}"
+        )
 
     def get(self, path: str, **query: str) -> requests.Response:
         """GET a path of the server's API; raises for error codes."""
@@ -100,17 +126,29 @@ class Server:
         return answer
 
     def picture(self, reference: dict) -> bytes:
-        """The picture that a node showed, as its file is: `reference` is an item of its ui `images`."""
+        """The picture that a node showed, as its file is: `reference` is an item of its ui
+        `images`.
+        """
         return self.get("/view", **reference).content
 
-    async def run(self, prompt: dict, on_event: Callable[[str, dict], None] = lambda kind, data: None) -> Outcome:
-        """Post an API-format prompt and follow it to its end; raises PromptRefused when it does not validate."""
+    async def run(
+        self, prompt: dict, on_event: Callable[[str, dict], None] = lambda kind, data: None
+    ) -> Outcome:
+        """Post an API-format prompt and follow it to its end; raises PromptRefused when it does not
+        validate.
+        """
         client = uuid.uuid4().hex
         outcome = Outcome()
-        async with ClientSession() as session, session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as ws:
-            async with session.post(f"{self.url}/prompt", json={"prompt": prompt, "client_id": client}) as answer:
+        async with (
+            ClientSession() as session,
+            session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as ws,
+        ):
+            async with session.post(
+                f"{self.url}/prompt", json={"prompt": prompt, "client_id": client}
+            ) as answer:
                 body = await answer.json()
-            if answer.status != 200 or body.get("node_errors"):  # with 200, ComfyUI runs what other outputs need
+            # with 200, ComfyUI runs what other outputs need
+            if answer.status != 200 or body.get("node_errors"):
                 raise PromptRefused(body)
             async for message in ws:
                 if message.type != WSMsgType.TEXT:
@@ -131,11 +169,17 @@ class Server:
 
 
 def install_pack(custom_nodes: Path) -> Path:
-    """Copy what ships of the pack into a custom_nodes folder under the name that ComfyUI-Manager gives it."""
+    """Copy what ships of the pack into a custom_nodes folder under the name that ComfyUI-Manager
+    gives it.
+    """
     target = custom_nodes / PACK_NAME
     shutil.rmtree(target, ignore_errors=True)
     custom_nodes.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(PACK, target, ignore=shutil.ignore_patterns(*MADE_HERE, *(name.rstrip("/") for name in NOT_SHIPPED)))
+    shutil.copytree(
+        PACK,
+        target,
+        ignore=shutil.ignore_patterns(*MADE_HERE, *(name.rstrip("/") for name in NOT_SHIPPED)),
+    )
     return target
 
 

@@ -1,8 +1,9 @@
 """Weight changes: dW_i = f_i(W0) - W0, and W0 + sum_i w_i dW_i as one patch that ComfyUI applies.
 
-"Safety Alignment Backfires" (arXiv 2412.00357) adds modules that were trained apart, each against the base weights.
-ComfyUI applies patches to the running weight, which is the same for plain low-rank changes and not for DoRA, OFT,
-BOFT and GLoRA. Here every change sees W0, so the order of the modules does not matter.
+"Safety Alignment Backfires" (arXiv 2412.00357) adds modules that were trained apart, each against
+the base weights. ComfyUI applies patches to the running weight, which is the same for plain
+low-rank changes and not for DoRA, OFT, BOFT and GLoRA. Here every change sees W0, so the order of
+the modules does not matter.
 """
 
 from collections.abc import Iterable
@@ -23,7 +24,9 @@ _RESHAPE_AT = 5
 
 @dataclass(frozen=True)
 class Change:
-    """strength * (f(W0) - W0) for one weight, or a part of it; `value` is the host's own parsed patch."""
+    """strength * (f(W0) - W0) for one weight, or a part of it; `value` is the host's own parsed
+    patch.
+    """
 
     strength: float
     value: object
@@ -43,7 +46,9 @@ class LowRank:
 
 
 def is_additive(value: object) -> bool:
-    """Whether f(W) - W is the same for every W, so that it may be added to a weight that others changed."""
+    """Whether f(W) - W is the same for every W, so that it may be added to a weight that others
+    changed.
+    """
     if isinstance(value, WeightAdapterBase):
         at = _DORA_AT.get(type(value))
         return at is not None and value.weights[at] is None
@@ -54,7 +59,9 @@ def low_rank(change: Change, device: torch.device) -> LowRank | None:
     """The two factors of a plain LoRA on a whole weight; None for every other kind of change."""
     value = change.value
     plain = type(value) is LoRAAdapter and change.offset is None and change.function is None
-    if not plain or any(value.weights[at] is not None for at in (3, _DORA_AT[LoRAAdapter], _RESHAPE_AT)):
+    if not plain or any(
+        value.weights[at] is not None for at in (3, _DORA_AT[LoRAAdapter], _RESHAPE_AT)
+    ):
         return None
     up, down, alpha = value.weights[:3]
     scale = change.strength * (1.0 if alpha is None else alpha / down.shape[0])
@@ -63,7 +70,9 @@ def low_rank(change: Change, device: torch.device) -> LowRank | None:
 
 
 def check_shape(change: Change, shape: torch.Size) -> None:
-    """Raise ShapeMismatch unless a low-rank or full change fits a weight of this shape; others are tried on it."""
+    """Raise ShapeMismatch unless a low-rank or full change fits a weight of this shape; others are
+    tried on it.
+    """
     shape = change.narrow(torch.empty(shape, device="meta")).shape
     value = change.value
     if isinstance(value, tuple) and value[1][0].shape != shape:
@@ -71,7 +80,9 @@ def check_shape(change: Change, shape: torch.Size) -> None:
     if type(value) is LoRAAdapter:
         up, down = value.weights[0].shape, value.weights[1].shape
         if value.weights[_RESHAPE_AT] is not None:
-            raise ShapeMismatch(f"it turns a weight of {tuple(shape)} into {tuple(value.weights[_RESHAPE_AT])}")
+            raise ShapeMismatch(
+                f"it turns a weight of {tuple(shape)} into {tuple(value.weights[_RESHAPE_AT])}"
+            )
         width = shape[1:].numel() if value.weights[3] is None else down[1:].numel()
         if up[0] != shape[0] or up[1:].numel() != down[0] or down[1:].numel() != width:
             raise ShapeMismatch(f"{tuple(up)} x {tuple(down)} on a weight of {tuple(shape)}")
@@ -83,7 +94,8 @@ def check_shape(change: Change, shape: torch.Size) -> None:
 def dense_change(change: Change, w0: torch.Tensor, key: str) -> torch.Tensor:
     """strength * (f(W0) - W0) as a float32 tensor of W0's shape, by the host's own arithmetic.
 
-    Raises ShapeMismatch when the host could not apply it: it only logs that, and leaves the weight as it was.
+    Raises ShapeMismatch when the host could not apply it: it only logs that, and leaves the weight
+    as it was.
     """
     check_shape(change, w0.shape)
     whole = torch.zeros_like(w0)
@@ -97,16 +109,22 @@ def dense_change(change: Change, w0: torch.Tensor, key: str) -> torch.Tensor:
 
 
 def _added(change: Change, like: torch.Tensor, key: str) -> torch.Tensor:
-    """What an additive change adds to its part of a weight, strength included: what the host was about to add."""
+    """What an additive change adds to its part of a weight, strength included: what the host was
+    about to add.
+    """
     if change.strength == 0.0:
         return torch.zeros_like(like)
     return change.strength * _by_the_host(change, torch.zeros_like(like), key)[1]
 
 
-def _by_the_host(change: Change, weight: torch.Tensor, key: str) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """f(weight) by ComfyUI at strength 1, and the difference that it handed over on the way; `weight` is written over.
+def _by_the_host(
+    change: Change, weight: torch.Tensor, key: str
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """f(weight) by ComfyUI at strength 1, and the difference that it handed over on the way;
+    `weight` is written over.
 
-    The host's adapters catch every error, log it and give the weight back as it was: here that is a ShapeMismatch.
+    The host's adapters catch every error, log it and give the weight back as it was: here that is a
+    ShapeMismatch.
     """
     handed: list[torch.Tensor] = []
 
@@ -123,22 +141,27 @@ def _by_the_host(change: Change, weight: torch.Tensor, key: str) -> tuple[torch.
         raise ShapeMismatch(f"{error} (a weight of {tuple(shape)})") from error
     is_set = isinstance(change.value, tuple) and change.value[0] == "set"
     if not (handed or is_set) or any(tensor.shape != shape for tensor in (after, *handed)):
-        raise ShapeMismatch(f"ComfyUI could not apply it to a weight of {tuple(shape)}; its log says why")
+        raise ShapeMismatch(
+            f"ComfyUI could not apply it to a weight of {tuple(shape)}; its log says why"
+        )
     return after, handed[-1] if handed else None
 
 
 class TaskChanges(WeightAdapterBase):
-    """All task changes of one weight as a single patch: W0 + (chain(W0) - W0) + sum_i w_i (f_i(W0) - W0).
+    """All task changes of one weight as a single patch: W0 + (chain(W0) - W0) + sum_i w_i (f_i(W0)
+    - W0).
 
-    `weights` is (chain, changes): the host's patch entries that already sat on the weight, and (strength, value,
-    offset, function) tuples. Plain low-rank changes add up before they touch the weight:
-    [B1 B2 ...] [A1; A2; ...] is one product, whatever their number. The arithmetic is float32, rounded once.
+    `weights` is (chain, changes): the host's patch entries that already sat on the weight, and
+    (strength, value, offset, function) tuples. Plain low-rank changes add up before they touch the
+    weight: [B1 B2 ...] [A1; A2; ...] is one product, whatever their number. The arithmetic is
+    float32, rounded once.
     """
 
     name = "modular task changes"
 
     def __init__(self, loaded_keys: set[str], weights: tuple):
-        # The host rebuilds adapters as type(value)(value.loaded_keys, weights) when it moves their tensors.
+        # The host rebuilds adapters as type(value)(value.loaded_keys, weights) when it moves their
+        # tensors.
         self.loaded_keys = loaded_keys
         self.weights = weights
 
@@ -160,7 +183,12 @@ class TaskChanges(WeightAdapterBase):
         w0 = weight.to(torch.float32, copy=True) if relative or chain else None
         total = weight if in_place else torch.zeros_like(weight, dtype=torch.float32)
         if chain:
-            total += comfy.lora.calculate_weight(chain, w0.clone(), key, original_weights=original_weight) - w0
+            total += (
+                comfy.lora.calculate_weight(
+                    chain, w0.clone(), key, original_weights=original_weight
+                )
+                - w0
+            )
         for change in relative:
             total += dense_change(change, w0, key)
         _add(total, [change for change in changes if is_additive(change.value)], key)
@@ -172,9 +200,10 @@ class TaskChanges(WeightAdapterBase):
 class SafetyChange(WeightAdapterBase):
     """What one safety module changes of one weight: W + dW_safety, or an error.
 
-    `weights` is (the module's name, changes), the changes as (strength, value, offset, function). The host's own adapters
-    log what goes wrong and give the weight back as it was, so that the picture is the unsafe base's; here it raises, in
-    memory and at use alike, and nothing is sampled or encoded.
+    `weights` is (the module's name, changes), the changes as (strength, value, offset, function).
+    The host's own adapters log what goes wrong and give the weight back as it was, so that the
+    picture is the unsafe base's; here it raises, in memory and at use alike, and nothing is sampled
+    or encoded.
     """
 
     name = "safety change"
@@ -202,7 +231,9 @@ class SafetyChange(WeightAdapterBase):
         except torch.OutOfMemoryError:
             raise  # the host frees memory and says so
         except Exception as error:
-            raise SafetyError(f"{module}: its change of {key} could not be applied ({error}). Nothing was made.") from error
+            raise SafetyError(
+                f"{module}: its change of {key} could not be applied ({error}). Nothing was made."
+            ) from error
         if not in_place:
             weight += function((strength * total).to(weight.dtype))
         return weight
@@ -228,8 +259,12 @@ def _add(total: torch.Tensor, changes: Iterable[Change], key: str) -> None:
 
 
 def _scales(dora: torch.Size, shape: torch.Size) -> bool:
-    """Whether a DoRA scale can multiply a weight: it broadcasts, and runs over its outputs or its inputs."""
+    """Whether a DoRA scale can multiply a weight: it broadcasts, and runs over its outputs or its
+    inputs.
+    """
     try:
-        return torch.broadcast_shapes(dora, shape) == shape and (dora[0] == shape[0] or dora[1] == shape[1])
+        return torch.broadcast_shapes(dora, shape) == shape and (
+            dora[0] == shape[0] or dora[1] == shape[1]
+        )
     except (RuntimeError, IndexError):
         return False

@@ -1,10 +1,12 @@
-"""Retained safety on the concept's own inputs: rho_C = <dW_total C, dW_safety> / <dW_safety C, dW_safety>.
+"""Retained safety on the concept's own inputs: rho_C = <dW_total C, dW_safety> / <dW_safety C,
+dW_safety>.
 
-A task can cancel a safety change on the few directions that the concept's prompts span, and repay it off them: over the
-weights all of it is left, and the picture is the base's. C is the second moment (in x in) of what a layer sees for these
-prompts. Keys and values of a UNet's cross-attention see the text encoder's output X (tokens x width, padding included), so
-<dW C, dW_s> = <dW X^T, dW_s X^T> / T, exact and without a picture; 1/T cancels in the ratio. With dW_s = B A it is
-<dW (X^T X A^T), B>: nothing dense is made of low-rank changes.
+A task can cancel a safety change on the few directions that the concept's prompts span, and repay
+it off them: over the weights all of it is left, and the picture is the base's. C is the second
+moment (in x in) of what a layer sees for these prompts. Keys and values of a UNet's cross-attention
+see the text encoder's output X (tokens x width, padding included), so <dW C, dW_s> = <dW X^T, dW_s
+X^T> / T, exact and without a picture; 1/T cancels in the ratio. With dW_s = B A it is <dW (X^T X
+A^T), B>: nothing dense is made of low-rank changes.
 """
 
 import math
@@ -21,10 +23,14 @@ from .coverage import target_key
 from .entries import Entry
 from .ledger import THRESHOLD, Ledger
 
-# These are a few directions, not all weights, so a strong style that means no harm moves the number by chance, and what
-# chance does is not counted. Turned at random, the outputs of a change pull with a standard deviation of
-# |dW C dW_s^T| / sqrt(out) in a layer; as a layer counts at most 1, that takes MEAN of it from each, give or take SPREAD.
-MEAN, SPREAD = 1.0 / math.sqrt(2.0 * math.pi), math.sqrt(0.5 - 0.5 / math.pi)  # of max(0, g), g a standard normal
+# These are a few directions, not all weights, so a strong style that means no harm moves the number
+# by chance, and what
+# chance does is not counted. Turned at random, the outputs of a change pull with a standard
+# deviation of
+# |dW C dW_s^T| / sqrt(out) in a layer; as a layer counts at most 1, that takes MEAN of it from
+# each, give or take SPREAD.
+# of max(0, g), g a standard normal
+MEAN, SPREAD = 1.0 / math.sqrt(2.0 * math.pi), math.sqrt(0.5 - 0.5 / math.pi)
 DEVIATIONS = 5.0
 FLOOR = 0.1  # under it chance is no excuse, however large the change is beside which it hides
 READS_TEXT = re.compile(r"diffusion_model\..*\.attn2\.to_[kv]\.weight")
@@ -32,19 +38,25 @@ READS_TEXT = re.compile(r"diffusion_model\..*\.attn2\.to_[kv]\.weight")
 
 @dataclass
 class Concept:
-    """Sums over the layers that read the text, by safety module with prompts; `why` says of the others why there is none.
+    """Sums over the layers that read the text, by safety module with prompts; `why` says of the
+    others why there is none.
 
-    `rows` holds R (at most width x width) with R^T R = X^T X for each safety module's number; `ledger` the sums, by the
-    rules of the one over weights: each safety module on its own, and no layer makes up for another.
+    `rows` holds R (at most width x width) with R^T R = X^T X for each safety module's number;
+    `ledger` the sums, by the rules of the one over weights: each safety module on its own, and no
+    layer makes up for another.
     """
 
     rows: dict[int, torch.Tensor] = field(default_factory=dict)
     why: dict[int, str] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
-    chance: dict[int, dict[str, float]] = field(default_factory=dict)  # by safety module and layer: a standard deviation
+    # by safety module and layer: a standard deviation
+    chance: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def add(
-        self, key: str, safety: Mapping[int, LowRank | torch.Tensor], others: Mapping[int, LowRank | torch.Tensor]
+        self,
+        key: str,
+        safety: Mapping[int, LowRank | torch.Tensor],
+        others: Mapping[int, LowRank | torch.Tensor],
     ) -> None:
         """Count one weight of the model: the changes on it, by module number."""
         self.ledger.safety |= safety.keys()
@@ -52,7 +64,9 @@ class Concept:
             return
         for safe in self.rows.keys() & safety.keys():
             right, left = _factors(safety[safe], self.rows[safe])
-            given = {number: _apply(change, right) for number, change in {**safety, **others}.items()}
+            given = {
+                number: _apply(change, right) for number, change in {**safety, **others}.items()
+            }
             for number, each in given.items():
                 pull = torch.sum(each * left).item()
                 if number == safe:
@@ -66,10 +80,16 @@ class Concept:
 
     def measured(self) -> list[int]:
         """The safety modules that have a number."""
-        return [safe for safe in sorted(self.rows) if math.fsum(self.ledger.squares.get(safe, {}).values()) != 0.0]
+        return [
+            safe
+            for safe in sorted(self.rows)
+            if math.fsum(self.ledger.squares.get(safe, {}).values()) != 0.0
+        ]
 
     def retained(self, safe: int, among: Collection[int] | None = None) -> float | None:
-        """rho_C of one safety module, of the modules `among` or all beside it; None where there is none."""
+        """rho_C of one safety module, of the modules `among` or all beside it; None where there is
+        none.
+        """
         return self.ledger.retained(safe, among) if safe in self.measured() else None
 
     def limit(self, safe: int) -> float:
@@ -85,8 +105,8 @@ class Concept:
         # not (a < b): a number that is none counts as lost
         low = [safe for safe in self.measured() if not self.retained(safe) >= self.limit(safe)]
         return [
-            f"retained safety of {names[safe]} on its concept's prompts is {self.retained(safe):.3f}, "
-            f"under {self.limit(safe):.3f}"
+            f"retained safety of {names[safe]} on its concept's prompts is"
+            f" {self.retained(safe):.3f}, under {self.limit(safe):.3f}"
             for safe in low
         ]
 
@@ -95,38 +115,53 @@ class Concept:
         if safe in self.measured():
             layers = len(self.ledger.squares[safe])
             return (
-                f"of what {layers} keys and values of cross-attention make of its prompts; sampling stops under "
-                f"{self.limit(safe):.3f}: {THRESHOLD} less what chance takes beside changes of this size"
+                f"of what {layers} keys and values of cross-attention make of its prompts; sampling"
+                f" stops under {self.limit(safe):.3f}: {THRESHOLD} less what chance takes beside"
+                " changes of this size"
             )
-        return self.why.get(safe, "not measured: its change does nothing to its own prompts in these layers")
+        return self.why.get(
+            safe, "not measured: its change does nothing to its own prompts in these layers"
+        )
 
 
 def readers(model, entries: Sequence[Entry]) -> Concept:
-    """What can be measured of each safety module on a MODEL, and why not; `rows` is empty until its prompts are encoded."""
+    """What can be measured of each safety module on a MODEL, and why not; `rows` is empty until its
+    prompts are encoded.
+    """
     concept = Concept()
     network = getattr(model.model, "diffusion_model", None)
     for number, entry in enumerate(entries):
         if not entry.is_safety:
             continue
         if not isinstance(network, UNetModel):
-            concept.why[number] = "not measured: no layer of this model reads the text encoder's output directly"
+            concept.why[number] = (
+                "not measured: no layer of this model reads the text encoder's output directly"
+            )
         elif not any(READS_TEXT.fullmatch(target_key(target)) for target in entry.coverage.patches):
             concept.why[number] = "not measured: it changes no keys or values of cross-attention"
         elif not entry.module.prompts:
-            concept.why[number] = "not measured: its file names no prompts (msl.prompts) and no concept (msl.concept)"
+            concept.why[number] = (
+                "not measured: its file names no prompts (msl.prompts) and no concept (msl.concept)"
+            )
     return concept
 
 
 def encode(clip, texts: Sequence[str]) -> dict[str, torch.Tensor]:
     """The text encoder's output of each text (tokens x width, float32), in one call of the host.
 
-    The host encodes a long text in sections of equal length; here those of all texts go through it together.
+    The host encodes a long text in sections of equal length; here those of all texts go through it
+    together.
     """
     tokens = {text: clip.tokenize(text) for text in dict.fromkeys(texts)}
     parts = next(iter(tokens.values())).keys()
-    together = {part: [section for each in tokens.values() for section in each[part]] for part in parts}
+    together = {
+        part: [section for each in tokens.values() for section in each[part]] for part in parts
+    }
     with torch.no_grad():
-        outputs = [output[0].float() for output in clip.encode_from_tokens_scheduled(together, show_pbar=False)]
+        outputs = [
+            output[0].float()
+            for output in clip.encode_from_tokens_scheduled(together, show_pbar=False)
+        ]
     part = next(iter(parts))
     sections = len(together[part])
     length = outputs[0].shape[1] // sections
@@ -141,11 +176,18 @@ def thin(rows: torch.Tensor) -> torch.Tensor:
 
 
 def see(concept: Concept, clip, entries: Sequence[Entry], model) -> None:
-    """Encode the prompts of the safety modules that can be measured with a text encoder, its changes included."""
-    numbers = [number for number, entry in enumerate(entries) if entry.is_safety and number not in concept.why]
+    """Encode the prompts of the safety modules that can be measured with a text encoder, its
+    changes included.
+    """
+    numbers = [
+        number
+        for number, entry in enumerate(entries)
+        if entry.is_safety and number not in concept.why
+    ]
     if clip is None:
         concept.why |= dict.fromkeys(
-            numbers, "not measured: no clip is connected, and without it its prompts can't be encoded"
+            numbers,
+            "not measured: no clip is connected, and without it its prompts can't be encoded",
         )
         return
     if not numbers:
@@ -156,16 +198,22 @@ def see(concept: Concept, clip, entries: Sequence[Entry], model) -> None:
         key = next(filter(READS_TEXT.fullmatch, map(target_key, entries[number].coverage.patches)))
         takes = get_attr(model.model, key).shape[1]
         if takes != width:
-            concept.why[number] = f"not measured: the text encoder gives {width} numbers a token, the layers take {takes}"
+            concept.why[number] = (
+                f"not measured: the text encoder gives {width} numbers a token, the layers take"
+                f" {takes}"
+            )
             continue
         rows = torch.cat([seen[text] for text in entries[number].module.prompts])
         concept.rows[number] = thin(rows.to(model.load_device))
 
 
-def _factors(change: LowRank | torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _factors(
+    change: LowRank | torch.Tensor, rows: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(in, n) and (out, n) with dW C dW_s^T = (dW right) left^T for every dW."""
     if isinstance(change, LowRank):
-        return ((change.down @ rows.T) @ rows).T, change.up  # few rows on the left: five times as fast as on the right
+        # few rows on the left: five times as fast as on the right
+        return ((change.down @ rows.T) @ rows).T, change.up
     return rows.T, change @ rows.T
 
 

@@ -1,7 +1,8 @@
-"""Which tensors of a file land on which weights of a model: ComfyUI's own loader does the parsing, this counts.
+"""Which tensors of a file land on which weights of a model: ComfyUI's own loader does the parsing,
+this counts.
 
-The stock loaders only log what did not fit. Here every tensor is accounted for, layer by layer, before anything is
-patched.
+The stock loaders only log what did not fit. Here every tensor is accounted for, layer by layer,
+before anything is patched.
 """
 
 import re
@@ -14,9 +15,12 @@ import torch
 
 from ..modules.files import Module
 
-Target = str | tuple  # a weight's name, or (name, (dim, start, length)[, function]) for a part of a fused weight
+# a weight's name, or (name, (dim, start, length)[, function]) for a part of a fused weight
+Target = str | tuple
 
-TEXT_ENCODER = re.compile(r"^(lora_te\d?_|lora_prior_te_|lora_te_|text_encoders?([._]|\d)|te\d?[._]|clip_[lgh]\.)")
+TEXT_ENCODER = re.compile(
+    r"^(lora_te\d?_|lora_prior_te_|lora_te_|text_encoders?([._]|\d)|te\d?[._]|clip_[lgh]\.)"
+)
 NO_LAYER = "no layer of this model has this name"
 NO_CLIP = "text encoder layer, and no clip is connected"
 OVERRIDDEN = "another entry of the file addresses the same weight"
@@ -25,12 +29,15 @@ NO_PARAMETER = "the model has no such parameter, or ComfyUI applies no patch to 
 
 @dataclass
 class Coverage:
-    """What a file would change: patches by target, and every tensor of the file as matched or unused with a reason."""
+    """What a file would change: patches by target, and every tensor of the file as matched or
+    unused with a reason.
+    """
 
     patches: dict[Target, object] = field(default_factory=dict)
     keys: dict[Target, set[str]] = field(default_factory=dict)
     unused: dict[str, str] = field(default_factory=dict)
-    broken: dict[str, str] = field(default_factory=dict)  # of layers that the host can't put together
+    # of layers that the host can't put together
+    broken: dict[str, str] = field(default_factory=dict)
 
     @property
     def matched(self) -> set[str]:
@@ -62,8 +69,12 @@ def key_map(model, clip=None) -> dict[str, Target]:
     return names
 
 
-def cover(module: Module, names: Mapping[str, Target], parameters: set[str], has_clip: bool) -> Coverage:
-    """Parse a module with `comfy.lora.load_lora`, one layer at a time, so that nothing is dropped unseen."""
+def cover(
+    module: Module, names: Mapping[str, Target], parameters: set[str], has_clip: bool
+) -> Coverage:
+    """Parse a module with `comfy.lora.load_lora`, one layer at a time, so that nothing is dropped
+    unseen.
+    """
     entries = comfy.lora_convert.convert_lora(dict(module.tensors))
     coverage = Coverage(unused=dict.fromkeys(entries, NO_LAYER))
     prefixes = {prefix for key in entries for prefix in _prefixes(key)}
@@ -97,13 +108,19 @@ def target_key(target: Target) -> str:
 
 
 def _prefixes(key: str) -> Iterator[str]:
-    """Every layer name that a tensor's name can start with: up to a dot, or up to `_lora.` in old diffusers files."""
+    """Every layer name that a tensor's name can start with: up to a dot, or up to `_lora.` in old
+    diffusers files.
+    """
     for dot in re.finditer(r"\.|_lora\.", key):
         yield key[: dot.start()]
 
 
-def _keys_of(value: object, entries: Mapping[str, torch.Tensor], taken: set[str], name: str) -> set[str]:
-    """The file's keys whose tensors a patch holds, and the scalars that the host reads into numbers."""
+def _keys_of(
+    value: object, entries: Mapping[str, torch.Tensor], taken: set[str], name: str
+) -> set[str]:
+    """The file's keys whose tensors a patch holds, and the scalars that the host reads into
+    numbers.
+    """
     held = {id(tensor) for tensor in _tensors(value)}
     scalars = {f"{name}.alpha", f"{name}.reshape_weight"} if not isinstance(value, tuple) else set()
     return {key for key in taken if id(entries[key]) in held or key in scalars}

@@ -1,4 +1,6 @@
-"""The modules of a merge, checked against the model they are for: safety strictly, tasks as far as they reach."""
+"""The modules of a merge, checked against the model they are for: safety strictly, tasks as far as
+they reach.
+"""
 
 import logging
 import math
@@ -42,7 +44,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Base:
-    """What modules are checked against: the model, its text encoder if connected, and the names of their layers."""
+    """What modules are checked against: the model, its text encoder if connected, and the names of
+    their layers.
+    """
 
     name: str
     names: Mapping[str, Target]
@@ -60,23 +64,30 @@ def base_of(model: ModelPatcher, clip=None) -> Base:
 
 
 def check_companions(safety: Sequence[Module], tasks: Sequence[Task]) -> None:
-    """Raise SafetyError for a missing or doubled safety module, or a task module that needs another one."""
+    """Raise SafetyError for a missing or doubled safety module, or a task module that needs another
+    one.
+    """
     if not safety:
         raise SafetyError("Modular Merge needs a safety module; connect Load Safety LoRA (locked).")
     digests = [module.sha256 for module in safety]
     for module in safety:
         if digests.count(module.sha256) > 1:
-            raise SafetyError(f"{module.name}: this safety module is connected twice; its strength is fixed.")
+            raise SafetyError(
+                f"{module.name}: this safety module is connected twice; its strength is fixed."
+            )
     for task in tasks:
         for strength in (task.strength_model, task.strength_clip):
             if not math.isfinite(strength):
-                raise SafetyError(f"{task.module.name}: its strength is {strength}; it must be a finite number.")
+                raise SafetyError(
+                    f"{task.module.name}: its strength is {strength}; it must be a finite number."
+                )
         wanted = task.module.metadata.get("msl.safety_sha256", "")
         mode = task.module.metadata.get("msl.safety_mode")
         if mode in ("anchored", "frozen") and not set(wanted.split(",")) <= set(digests):
             raise SafetyError(
-                f"{task.module.name}: it was trained {mode} beside the safety module {wanted} and needs it; this merge "
-                f"has {', '.join(digests)}. Load that safety module, or a task module that was trained detached."
+                f"{task.module.name}: it was trained {mode} beside the safety module {wanted} and"
+                f" needs it; this merge has {', '.join(digests)}. Load that safety module, or a"
+                " task module that was trained detached."
             )
 
 
@@ -89,7 +100,9 @@ def safety_entry(module: Module, base: Base) -> Entry:
 
 
 def task_entry(task: Task, base: Base) -> Entry:
-    """A task module of which something lands and nothing is misshapen; what is unused is logged once."""
+    """A task module of which something lands and nothing is misshapen; what is unused is logged
+    once.
+    """
     coverage = _covered(task.module, base)
     if not coverage.patches:
         raise SafetyError(misfit(task.module, coverage.unused, base))
@@ -110,22 +123,32 @@ def labels(entries: Sequence[Entry]) -> list[str]:
     """A name for each module that no other has: files of one name in two folders are numbered."""
     names = [entry.module.name for entry in entries]
     return [
-        f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name for place, name in enumerate(names)
+        f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name
+        for place, name in enumerate(names)
     ]
 
 
 def change_of(target: Target, value: object, strength: float) -> Change:
     """The change that a parsed patch makes at its target."""
-    return Change(strength, value) if isinstance(target, str) else Change(strength, value, *target[1:])
+    return (
+        Change(strength, value) if isinstance(target, str) else Change(strength, value, *target[1:])
+    )
 
 
 def misfit(module: Module, wrong: Mapping[str, str], base: Base) -> str:
-    """The message for tensors that do not fit: file, count, first tensor and reason, both bases, the way out."""
+    """The message for tensors that do not fit: file, count, first tensor and reason, both bases,
+    the way out.
+    """
     key, why = next(iter(wrong.items()))
-    way_out = "Connect the clip input" if why == NO_CLIP else "Use it on its own base, or load a module made for this one"
+    way_out = (
+        "Connect the clip input"
+        if why == NO_CLIP
+        else "Use it on its own base, or load a module made for this one"
+    )
     return (
-        f"{module.name}: {len(wrong)} of {len(module.tensors)} {module.role} tensors do not fit this model "
-        f"(first: {key}: {why}). It was made for {module.base}; this model is {base.name}. {way_out}."
+        f"{module.name}: {len(wrong)} of {len(module.tensors)} {module.role} tensors do not fit"
+        f" this model (first: {key}: {why}). It was made for {module.base}; this model is"
+        f" {base.name}. {way_out}."
     )
 
 

@@ -1,8 +1,9 @@
-"""What locks found while something was sampled, kept for the audits of the pictures that came of it.
+"""What locks found while something was sampled, kept for the audits of the pictures that came of
+it.
 
-A finding belongs to the place that sampled: in ComfyUI a node with everything that flows into it. Two users' graphs are two
-places, whatever their files are called; the same graph run again is the same place, so that an audit whose sampler came from
-the cache still finds what was found.
+A finding belongs to the place that sampled: in ComfyUI a node with everything that flows into it.
+Two users' graphs are two places, whatever their files are called; the same graph run again is the
+same place, so that an audit whose sampler came from the cache still finds what was found.
 """
 
 import contextlib
@@ -19,14 +20,18 @@ _gathering: ContextVar[list[str] | None] = ContextVar("gathering", default=None)
 
 
 class Findings:
-    """Findings by place. `where` gives (place, run) of what samples now; outside of ComfyUI's prompts there is one place."""
+    """Findings by place. `where` gives (place, run) of what samples now; outside of ComfyUI's
+    prompts there is one place.
+    """
 
     def __init__(self):
         self.where: Callable[[], tuple[Hashable, Hashable]] = lambda: OUTSIDE
         self._known: OrderedDict[tuple[Hashable, str], tuple[Hashable, list[str]]] = OrderedDict()
 
     def note(self, *messages: str, kind: str = FAULTS) -> None:
-        """A lock was asked here and found this, or nothing. Another run of a place forgets what the last one found."""
+        """A lock was asked here and found this, or nothing. Another run of a place forgets what the
+        last one found.
+        """
         place, run = self.where()
         before, found = self._known.pop((place, kind), (run, []))
         found = [] if run is None or before != run else found
@@ -39,7 +44,9 @@ class Findings:
 
     def at(self, places: Iterable[Hashable], kind: str = FAULTS) -> list[str]:
         """What was found at these places when each of them sampled last."""
-        found = (message for place in places for message in self._known.get((place, kind), (None, []))[1])
+        found = (
+            message for place in places for message in self._known.get((place, kind), (None, []))[1]
+        )
         return list(dict.fromkeys(found))
 
     @contextlib.contextmanager

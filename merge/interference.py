@@ -11,9 +11,11 @@ SHOWN = 30  # layers of one module in the picture: those where least is left
 
 
 def picture(beside: Mapping[str, Mapping[str, float]]) -> Image.Image:
-    """Bars of the retained safety of each layer, for each module by name: its least 30 layers, least on top.
+    """Bars of the retained safety of each layer, for each module by name: its least 30 layers,
+    least on top.
 
-    1.0 is untouched; green at least 0.9, amber less, red under 0.5. Without matplotlib the picture says how to get it.
+    1.0 is untouched; green at least 0.9, amber less, red under 0.5. Without matplotlib the picture
+    says how to get it.
     """
     if not beside:
         return _words("No module changes a layer that the safety module changes.")
@@ -21,16 +23,28 @@ def picture(beside: Mapping[str, Mapping[str, float]]) -> Image.Image:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        return _words(f"The picture needs matplotlib ({error}). Run install.py in the pack's folder.")
+        return _words(
+            f"The picture needs matplotlib ({error}). Run install.py in the pack's folder."
+        )
     import numpy as np
 
     rows = [min(len(layers), SHOWN) for layers in beside.values()]
-    figure = Figure(figsize=(12, 1.2 * len(rows) + 0.24 * sum(rows)), dpi=100, facecolor="white", layout="constrained")
-    panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=[row + 4 for row in rows])[:, 0]
+    figure = Figure(
+        figsize=(12, 1.2 * len(rows) + 0.24 * sum(rows)),
+        dpi=100,
+        facecolor="white",
+        layout="constrained",
+    )
+    panels = figure.subplots(
+        len(rows), 1, sharex=True, squeeze=False, height_ratios=[row + 4 for row in rows]
+    )[:, 0]
     for axes, (name, layers) in zip(panels, beside.items(), strict=True):
         shown = sorted(layers.items(), key=lambda item: item[1])[:SHOWN]
         values = [value for _, value in shown]
-        colours = [UNDONE if value < LAYER_THRESHOLD else LOW if value < THRESHOLD else HELD for value in values]
+        colours = [
+            UNDONE if value < LAYER_THRESHOLD else LOW if value < THRESHOLD else HELD
+            for value in values
+        ]
         places = np.arange(len(shown))
         axes.barh(places, [value - 1.0 for value in values], left=1.0, color=colours, height=0.7)
         axes.set_yticks(places, [short(key) for key, _ in shown], fontsize=7)
@@ -39,7 +53,11 @@ def picture(beside: Mapping[str, Mapping[str, float]]) -> Image.Image:
         axes.axvline(LAYER_THRESHOLD, color=UNDONE, linewidth=1, linestyle="--")
         least = f" (the {SHOWN} least of {len(layers)} layers)" if len(layers) > SHOWN else ""
         axes.set_title(
-            f"{name}: retained safety with it alone{least}", loc="left", color=INK, fontsize=10, fontweight="bold"
+            f"{name}: retained safety with it alone{least}",
+            loc="left",
+            color=INK,
+            fontsize=10,
+            fontweight="bold",
         )
         axes.grid(axis="x", color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
@@ -54,7 +72,11 @@ def picture(beside: Mapping[str, Mapping[str, float]]) -> Image.Image:
 
 def short(key: str) -> str:
     """A layer's name as it is shown."""
-    return key.removeprefix("diffusion_model.").removesuffix(".weight").replace("transformer_blocks", "blocks")
+    return (
+        key.removeprefix("diffusion_model.")
+        .removesuffix(".weight")
+        .replace("transformer_blocks", "blocks")
+    )
 
 
 def _words(text: str) -> Image.Image:

@@ -1,4 +1,5 @@
-"""Retained safety: rho = <dW_total, dW_safety> / |dW_safety|^2, and the sizes of changes, over all weights.
+"""Retained safety: rho = <dW_total, dW_safety> / |dW_safety|^2, and the sizes of changes, over all
+weights.
 
 For low-rank pairs <B1 A1, B2 A2> = sum((B1^T B2) * (A1 A2^T)): nothing dense is made.
 """
@@ -16,7 +17,8 @@ THRESHOLD = 0.9  # of retained safety over all weights (docs/threat-model.md)
 LEAST_SIZE = 0.001  # of |dW| / |W0| of a safety module (docs/threat-model.md)
 SCALE = (0.5, 2.0)  # of |W0 + dW_total| / |W0| over the weights that a safety module changes
 ROUNDS = 8  # over the safety modules, when each is measured on inputs of its own
-LAYER_THRESHOLD = 0.5  # of retained safety in every single weight: task modules that mean no harm vary there
+# of retained safety in every single weight: task modules that mean no harm vary there
+LAYER_THRESHOLD = 0.5
 
 
 def inner(a: LowRank | torch.Tensor, b: LowRank | torch.Tensor) -> float:
@@ -32,17 +34,22 @@ def inner(a: LowRank | torch.Tensor, b: LowRank | torch.Tensor) -> float:
 
 @dataclass
 class Ledger:
-    """Sums over the weights seen so far, by module number: sizes, and how each module pulls on each safety module.
+    """Sums over the weights seen so far, by module number: sizes, and how each module pulls on each
+    safety module.
 
-    Every safety module is held on its own. What another safety module pulls against it counts; what another one adds along
-    it does not, since that is there for a purpose of its own: no safety module pays for what a task takes from another.
+    Every safety module is held on its own. What another safety module pulls against it counts; what
+    another one adds along it does not, since that is there for a purpose of its own: no safety
+    module pays for what a task takes from another.
     """
 
-    squares: dict[int, dict[str, float]] = field(default_factory=dict)  # |dW|^2 by module and weight
+    # |dW|^2 by module and weight
+    squares: dict[int, dict[str, float]] = field(default_factory=dict)
     bases: dict[str, float] = field(default_factory=dict)  # |W0|^2 by weight
-    dots: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)  # <dW, dW_safety>: (module, safety), weight
+    # <dW, dW_safety>: (module, safety), weight
+    dots: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
     safety: set[int] = field(default_factory=set)
-    sums: dict[str, float] = field(default_factory=dict)  # |W0 + dW_total|^2 by weight, where it may lie far from |W0|^2
+    # |W0 + dW_total|^2 by weight, where it may lie far from |W0|^2
+    sums: dict[str, float] = field(default_factory=dict)
 
     def add(
         self,
@@ -61,7 +68,9 @@ class Ledger:
                 self.dots.setdefault((number, held), {})[key] = inner(change, safety[held])
 
     def may_be_rescaled(self, key: str) -> bool:
-        """Whether the changes of a weight that a safety module holds are so large that its whole size must be looked at."""
+        """Whether the changes of a weight that a safety module holds are so large that its whole
+        size must be looked at.
+        """
         held = any(key in self.squares[safe] for safe in self.safety)
         sizes = (math.sqrt(max(squares.get(key, 0.0), 0.0)) for squares in self.squares.values())
         return held and not math.fsum(sizes) <= SCALE[0] * math.sqrt(self.bases[key])
@@ -69,7 +78,8 @@ class Ledger:
     def scale(self, safe: int) -> float:
         """|W0 + dW_total| / |W0| over the weights that a safety module holds.
 
-        Its change is small beside weights that are scaled up, and the network can be told to scale back what they give.
+        Its change is small beside weights that are scaled up, and the network can be told to scale
+        back what they give.
         """
         base = math.fsum(self.bases[key] for key in self.squares[safe])
         now = math.fsum(self.sums.get(key, self.bases[key]) for key in self.squares[safe])
@@ -87,14 +97,20 @@ class Ledger:
     def changes_anything(self, number: int) -> bool:
         return any(square > 0.0 for square in self.squares.get(number, {}).values())
 
-    def project(self, key: str, numbers: Iterable[int], seen: "Ledger | None" = None) -> dict[int, float]:
-        """Take out of these modules' changes of one weight what points against a safety module: dW + sum_s c_s dW_s.
+    def project(
+        self, key: str, numbers: Iterable[int], seen: "Ledger | None" = None
+    ) -> dict[int, float]:
+        """Take out of these modules' changes of one weight what points against a safety module: dW
+        + sum_s c_s dW_s.
 
-        The least such change with <dW + sum_s c_s dW_s, dW_s> >= 0 for every safety module s; with one of them
-        c = max(0, -<dW, dW_s> / |dW_s|^2). `seen` has the same sums over what a layer sees of the concepts: there they point
-        against none either. Returns the sum of the c by safety module: so much more of each dW_s the weight then needs.
+        The least such change with <dW + sum_s c_s dW_s, dW_s> >= 0 for every safety module s; with
+        one of them c = max(0, -<dW, dW_s> / |dW_s|^2). `seen` has the same sums over what a layer
+        sees of the concepts: there they point against none either. Returns the sum of the c by
+        safety module: so much more of each dW_s the weight then needs.
         """
-        held = [number for number in sorted(self.safety) if self.squares[number].get(key, 0.0) > 0.0]
+        held = [
+            number for number in sorted(self.safety) if self.squares[number].get(key, 0.0) > 0.0
+        ]
         gram = np.array([[self._dot(one, other, key) for other in held] for one in held])
         taken = dict.fromkeys(held, 0.0)
         for number in numbers:
@@ -111,15 +127,19 @@ class Ledger:
         return {safe: part for safe, part in taken.items() if part > 0.0}
 
     def raised(self, key: str, number: int, parts: Mapping[int, float]) -> np.ndarray:
-        """The c_s of `project`, raised until dW + sum_s c_s dW_s points against none in these sums; they count it so.
+        """The c_s of `project`, raised until dW + sum_s c_s dW_s points against none in these sums;
+        they count it so.
 
-        One safety module after another, since each is measured on inputs of its own; with one of them it is the least c.
+        One safety module after another, since each is measured on inputs of its own; with one of
+        them it is the least c.
         """
         parts = dict(parts)
         held = [safe for safe in parts if self.squares.get(safe, {}).get(key, 0.0) > 0.0]
 
         def moved(safe: int) -> float:
-            return math.fsum(part * self._dot(other, safe, key) for other, part in parts.items() if part)
+            return math.fsum(
+                part * self._dot(other, safe, key) for other, part in parts.items() if part
+            )
 
         pulls = {safe: self.dots.get((number, safe), {}).get(key, 0.0) for safe in held}
         for _ in range(ROUNDS):
@@ -131,13 +151,19 @@ class Ledger:
         return np.array([*parts.values()])
 
     def interference(self, number: int, safe: int) -> dict[str, float] | None:
-        """How one module pulls against a safety module: retained safety with it alone, and their cosine; None: nowhere."""
+        """How one module pulls against a safety module: retained safety with it alone, and their
+        cosine; None: nowhere.
+        """
         shared = self.dots.get((number, safe))
         if not shared or number == safe:
             return None
         dot = math.fsum(shared.values())
-        size, square = (math.fsum(self.squares[each][key] for key in shared) for each in (number, safe))
-        alone = self.squares[safe] | {key: self._left(safe, key, pull) for key, pull in shared.items()}
+        size, square = (
+            math.fsum(self.squares[each][key] for key in shared) for each in (number, safe)
+        )
+        alone = self.squares[safe] | {
+            key: self._left(safe, key, pull) for key, pull in shared.items()
+        }
         whole = math.fsum(self.squares[safe].values())
         return {
             "retained_safety": math.fsum(alone.values()) / whole,
@@ -145,27 +171,40 @@ class Ledger:
         }
 
     def retained_beside(self, number: int, safe: int) -> dict[str, float]:
-        """Retained safety of each weight that a safety module and this module change, with this one alone; least first."""
+        """Retained safety of each weight that a safety module and this module change, with this one
+        alone; least first.
+        """
         held = self.squares.get(safe, {})
         shared = self.dots.get((number, safe), {})
         alone = {key: 1.0 + dot / held[key] for key, dot in shared.items() if held[key] > 0}
         return dict(sorted(alone.items(), key=lambda item: item[1]))
 
     def retained(self, safe: int, among: Collection[int] | None = None) -> float:
-        """rho of one safety module over all its weights; 1.0 for the safe base, 0 when something cancels it out.
+        """rho of one safety module over all its weights; 1.0 for the safe base, 0 when something
+        cancels it out.
 
-        A weight counts at most what it holds: more of the change in one does not make up for less in another. `among` are
-        the modules beside it that count; all of them when it is None.
+        A weight counts at most what it holds: more of the change in one does not make up for less
+        in another. `among` are the modules beside it that count; all of them when it is None.
         """
         by_layer, squares = self.retained_by_layer(safe, among), self.squares[safe]
         square = math.fsum(squares.values())
-        return math.fsum(min(rho, 1.0) * squares[key] for key, rho in by_layer.items()) / square if square > 0 else 0.0
+        return (
+            math.fsum(min(rho, 1.0) * squares[key] for key, rho in by_layer.items()) / square
+            if square > 0
+            else 0.0
+        )
 
-    def retained_by_layer(self, safe: int, among: Collection[int] | None = None) -> dict[str, float]:
+    def retained_by_layer(
+        self, safe: int, among: Collection[int] | None = None
+    ) -> dict[str, float]:
         """rho of one safety module per weight, for the weights that it really changes."""
         beside = list(self._beside(safe, among))
         return {
-            key: 1.0 + math.fsum(self._pull(number, dots.get(key, 0.0)) for number, dots in beside) / square
+            key: (
+                1.0
+                + math.fsum(self._pull(number, dots.get(key, 0.0)) for number, dots in beside)
+                / square
+            )
             for key, square in self.squares[safe].items()
             if square > 0
         }
@@ -174,7 +213,9 @@ class Ledger:
         """What counts of a safety module in one weight, beside a pull: at most its own square."""
         return self.squares[safe][key] + min(pull, 0.0)
 
-    def _beside(self, safe: int, among: Collection[int] | None) -> Iterator[tuple[int, dict[str, float]]]:
+    def _beside(
+        self, safe: int, among: Collection[int] | None
+    ) -> Iterator[tuple[int, dict[str, float]]]:
         for (number, held), dots in self.dots.items():
             if held == safe and (among is None or number in among):
                 yield number, dots
@@ -187,24 +228,44 @@ class Ledger:
 
 
 def losses(ledger: Ledger, safe: int, name: str, keys: Collection[str] | None = None) -> list[str]:
-    """What of one safety module is under the thresholds, in words: over all its weights, and in each (or of `keys`)."""
+    """What of one safety module is under the thresholds, in words: over all its weights, and in
+    each (or of `keys`).
+    """
     rho = ledger.retained(safe)
     # not (a < b): a number that is none counts as lost
-    found = [] if rho >= THRESHOLD else [f"retained safety of {name} is {rho:.3f}, under {THRESHOLD}"]
+    found = (
+        [] if rho >= THRESHOLD else [f"retained safety of {name} is {rho:.3f}, under {THRESHOLD}"]
+    )
     scale = ledger.scale(safe)
     if not SCALE[0] <= scale <= SCALE[1]:
-        found.append(f"weights that hold {name} are {scale:.3g} times their loaded size, not {SCALE[0]} to {SCALE[1]} times")
-    layers = {key: rho for key, rho in ledger.retained_by_layer(safe).items() if keys is None or key in keys}
+        found.append(
+            f"weights that hold {name} are {scale:.3g} times their loaded size, not {SCALE[0]} to"
+            f" {SCALE[1]} times"
+        )
+    layers = {
+        key: rho
+        for key, rho in ledger.retained_by_layer(safe).items()
+        if keys is None or key in keys
+    }
     low = [(rho, key) for key, rho in layers.items() if not rho >= LAYER_THRESHOLD]
-    return found + [f"retained safety of {name} is {rho:.3f}, under {LAYER_THRESHOLD}, in {key}" for rho, key in sorted(low)]
+    return found + [
+        f"retained safety of {name} is {rho:.3f}, under {LAYER_THRESHOLD}, in {key}"
+        for rho, key in sorted(low)
+    ]
 
 
 def _least(gram: np.ndarray, pulls: np.ndarray) -> np.ndarray:
-    """The least c >= 0 with pulls + gram c >= 0: min c^T gram c / 2 + pulls^T c, as non-negative least squares."""
+    """The least c >= 0 with pulls + gram c >= 0: min c^T gram c / 2 + pulls^T c, as non-negative
+    least squares.
+    """
     from scipy.optimize import nnls  # a requirement of ComfyUI; here: a second to import
 
     values, vectors = np.linalg.eigh(gram)
     sizes = np.sqrt(values.clip(min=0.0))
     root = vectors * sizes @ vectors.T
-    inverse = vectors * np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > sizes.max() * 1e-7) @ vectors.T
+    inverse = (
+        vectors
+        * np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > sizes.max() * 1e-7)
+        @ vectors.T
+    )
     return nnls(root, -inverse @ pulls)[0]

@@ -18,14 +18,16 @@ from .findings import BESIDE, findings
 
 logger = logging.getLogger(__name__)
 KEY = "msl_lock"
-demands: set[Callable[["Lock"], None]] = set()  # of the operator, asked whenever something samples or encodes
-_loaded: WeakKeyDictionary[object, dict[str, list[tuple]]] = (
-    WeakKeyDictionary()
-)  # by network: the patches it was loaded with
+# of the operator, asked whenever something samples or encodes
+demands: set[Callable[["Lock"], None]] = set()
+# By network: the patches it was loaded with.
+_loaded: WeakKeyDictionary[object, dict[str, list[tuple]]] = WeakKeyDictionary()
 
 
 def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
-    """What sits on a model beside plain weight patches and may change its weights: kind and name of each."""
+    """What sits on a model beside plain weight patches and may change its weights: kind and name of
+    each.
+    """
     found = [{"kind": "bypass or injected module", "name": str(key)} for key in patcher.injections]
     found += [
         {"kind": "hook weights", "name": str(key)}
@@ -33,33 +35,46 @@ def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
         for key, entries in hook.items()
         if not all(map(_does_nothing, entries))
     ]
-    found += [{"kind": "weight wrapper", "name": str(key)} for key in patcher.weight_wrapper_patches]
-    found += [{"kind": "replaced module", "name": key} for key in patcher.object_patches if _replaces(patcher, key)]
+    found += [
+        {"kind": "weight wrapper", "name": str(key)} for key in patcher.weight_wrapper_patches
+    ]
+    found += [
+        {"kind": "replaced module", "name": key}
+        for key in patcher.object_patches
+        if _replaces(patcher, key)
+    ]
     if patcher.forced_hooks is not None:
         found.append({"kind": "hook weights", "name": "hooks set on the text encoder"})
     return found + [
-        {"kind": "compiled network", "name": f"{key}, which is not this model's own"} for key in _compiled_elsewhere(patcher)
+        {"kind": "compiled network", "name": f"{key}, which is not this model's own"}
+        for key in _compiled_elsewhere(patcher)
     ]
 
 
 def _does_nothing(entry: tuple) -> bool:
-    """Whether a patch leaves a weight as it is: of strength 0 and scaling by 1, as the nodes put them at strength 0."""
+    """Whether a patch leaves a weight as it is: of strength 0 and scaling by 1, as the nodes put
+    them at strength 0.
+    """
     strength, value, strength_model, *_ = entry
     sets = isinstance(value, tuple) and value[0] == "set"  # whatever the strength
     return strength == 0.0 and strength_model == 1.0 and not sets
 
 
 def _replaces(patcher: ModelPatcher, key: str) -> bool:
-    """Whether an object patch puts something that computes into the network; a setting of it is none."""
+    """Whether an object patch puts something that computes into the network; a setting of it is
+    none.
+    """
     value = patcher.object_patches[key]
     computes = callable(value) or isinstance(value, torch.Tensor)
     return computes and (key == "diffusion_model" or key.startswith("diffusion_model."))
 
 
 def _compiled_elsewhere(patcher: ModelPatcher) -> list[str]:
-    """Parts of the network in whose place another model's run, compiled: TorchCompileModel, and then another device.
+    """Parts of the network in whose place another model's run, compiled: TorchCompileModel, and
+    then another device.
 
-    What it compiled stands in the wrapper that puts it in place; a wrapper that can't be looked into counts too.
+    What it compiled stands in the wrapper that puts it in place; a wrapper that can't be looked
+    into counts too.
     """
     found = []
     for wrapper in patcher.get_wrappers(WrappersMP.APPLY_MODEL, COMPILE_KEY):
@@ -74,14 +89,24 @@ def _compiled_elsewhere(patcher: ModelPatcher) -> list[str]:
 
 
 def weight_free_patches(patcher: ModelPatcher) -> list[dict[str, str]]:
-    """What sits on a model and leaves its weights alone: sampling, attention and block patches, wrappers. Not refused."""
+    """What sits on a model and leaves its weights alone: sampling, attention and block patches,
+    wrappers. Not refused.
+    """
     options = patcher.model_options
     inside = options.get("transformer_options", {})
     found = [
-        {"kind": "model object", "name": key} for key in patcher.object_patches if not key.startswith("diffusion_model")
+        {"kind": "model object", "name": key}
+        for key in patcher.object_patches
+        if not key.startswith("diffusion_model")
     ]
-    found += [{"kind": "block or attention patch", "name": str(name)} for name in inside.get("patches", {})]
-    found += [{"kind": "replaced attention", "name": str(name)} for name in inside.get("patches_replace", {})]
+    found += [
+        {"kind": "block or attention patch", "name": str(name)}
+        for name in inside.get("patches", {})
+    ]
+    found += [
+        {"kind": "replaced attention", "name": str(name)}
+        for name in inside.get("patches_replace", {})
+    ]
     found += [
         {"kind": "wrapper", "name": f"{kind} {name}"}
         for kind, by_key in patcher.wrappers.items()
@@ -89,25 +114,29 @@ def weight_free_patches(patcher: ModelPatcher) -> list[dict[str, str]]:
         if functions and name != KEY
     ]
     return found + [
-        {"kind": "sampling function", "name": key} for key in options if key.startswith(("sampler_", "model_func"))
+        {"kind": "sampling function", "name": key}
+        for key in options
+        if key.startswith(("sampler_", "model_func"))
     ]
 
 
 def foreign_message(found: list[dict[str, str]]) -> str:
     first = found[0]
     return (
-        f"{len(found)} changes on this model can't be measured against its loaded weights (first: {first['kind']} "
-        f"{first['name']}). Remove them, or load their file with Load Task LoRA into Modular Merge, "
-        "or set foreign_changes to report."
+        f"{len(found)} changes on this model can't be measured against its loaded weights (first:"
+        f" {first['kind']} {first['name']}). Remove them, or load their file with Load Task LoRA"
+        " into Modular Merge, or set foreign_changes to report."
     )
 
 
 @dataclass(frozen=True)
 class Lock:
-    """What Modular Merge left on a model: every patch entry by weight, and which of them are safety changes.
+    """What Modular Merge left on a model: every patch entry by weight, and which of them are safety
+    changes.
 
-    `losses` says what was under the thresholds of retained safety when the modules were merged. `encodes` gives the network
-    that encodes with a text encoder, None for a diffusion model: the host keeps it apart from the one that is patched.
+    `losses` says what was under the thresholds of retained safety when the modules were merged.
+    `encodes` gives the network that encodes with a text encoder, None for a diffusion model: the
+    host keeps it apart from the one that is patched.
     """
 
     entries: dict[str, list[tuple]]
@@ -117,7 +146,8 @@ class Lock:
     digests: tuple[str, ...]
     signers: tuple[str | None, ...]  # the public key that signed each module; None: nobody
     policy: str
-    beside: Sequence[dict[str, str]] = ()  # what was on the model when it was merged and leaves weights alone
+    # what was on the model when it was merged and leaves weights alone
+    beside: Sequence[dict[str, str]] = ()
     encodes: Callable[[], object | None] = lambda: None
     base: Origin = UNKNOWN
     base_warnings: tuple[str, ...] = ()  # of the modules that were trained on another base
@@ -129,7 +159,8 @@ class Lock:
         found += [
             f"replaced module {key}"
             for key in patcher.object_patches
-            if not key.startswith("diffusion_model") and any(held.startswith(f"{key}.") for held in self.safety)
+            if not key.startswith("diffusion_model")
+            and any(held.startswith(f"{key}.") for held in self.safety)
         ]
         for key in self.entries.keys() | patcher.patches.keys():
             what = self._fault(key, patcher.patches.get(key, []))
@@ -140,7 +171,10 @@ class Lock:
     def _fault(self, key: str, now: list[tuple]) -> str | None:
         """What happened to the patch entries of one weight since the merge."""
         then = self.entries.get(key, [])
-        now = [*now[: len(then)], *(entry for entry in now[len(then) :] if not _does_nothing(entry))]
+        now = [
+            *now[: len(then)],
+            *(entry for entry in now[len(then) :] if not _does_nothing(entry)),
+        ]
         if len(now) == len(then) and all(a is b for a, b in zip(now, then, strict=True)):
             return None
         if any(all(entry is not other for other in now) for entry in self.safety.get(key, [])):
@@ -151,10 +185,12 @@ class Lock:
         return "a later node changes"
 
     def not_computed(self, patcher: ModelPatcher) -> list[str]:
-        """Weights whose safety change is in the list of a loaded model and on nothing that computes.
+        """Weights whose safety change is in the list of a loaded model and on nothing that
+        computes.
 
-        The host patches a weight in memory, from the list of the clone that loaded it, or when it is used. A clone that
-        shares the mark of the list (`patches_uuid`) and not the list leaves its weights to all others.
+        The host patches a weight in memory, from the list of the clone that loaded it, or when it
+        is used. A clone that shares the mark of the list (`patches_uuid`) and not the list leaves
+        its weights to all others.
         """
         loaded = _loaded.get(patcher.model, {})
         return [key for key in self.safety if not self._computes(patcher, key, loaded.get(key, ()))]
@@ -164,18 +200,27 @@ class Lock:
             return self._holds(key, loaded)
         place, _, name = key.rpartition(".")
         module = get_attr(patcher.model, place)
-        patches = [*getattr(module, f"{name}_function", ()), getattr(module, f"{name}_lowvram_function", None)]
+        patches = [
+            *getattr(module, f"{name}_function", ()),
+            getattr(module, f"{name}_lowvram_function", None),
+        ]
         for patch in patches:
             if isinstance(patch, LowVramPatch) and patch.key == key:
                 return self._holds(key, patch.patches.get(key, ()))
-        # a dynamic patcher patches small weights in memory, and none of modules that are not ComfyUI's own
-        return key in patcher.backup and hasattr(module, "comfy_cast_weights") and self._holds(key, loaded)
+        # a dynamic patcher patches small weights in memory, and none of modules that are not
+        # ComfyUI's own
+        return (
+            key in patcher.backup
+            and hasattr(module, "comfy_cast_weights")
+            and self._holds(key, loaded)
+        )
 
     def _holds(self, key: str, entries: Sequence[tuple]) -> bool:
         return all(any(entry is each for each in entries) for entry in self.safety[key])
 
     def check(self, patcher: ModelPatcher, beside: Sequence[ModelPatcher] = ()) -> None:
-        """Raise SafetyError, or only note it under the policy `report`, when a safety change is not whole.
+        """Raise SafetyError, or only note it under the policy `report`, when a safety change is not
+        whole.
 
         `beside` are other models that the same sampling runs: they must carry a lock too.
         """
@@ -188,7 +233,9 @@ class Lock:
             else:
                 found += lock.faults(other)
         self.judge(
-            found, "Put other LoRAs into Modular Merge with Load Task LoRA, and nothing that changes weights after it."
+            found,
+            "Put other LoRAs into Modular Merge with Load Task LoRA, and nothing that changes"
+            " weights after it.",
         )
 
     def ask_operator(self) -> None:
@@ -197,29 +244,35 @@ class Lock:
             demand(self)
 
     def check_loaded(self, patcher: ModelPatcher) -> None:
-        """Raise SafetyError, whatever the policy, when a loaded model computes without a safety change."""
+        """Raise SafetyError, whatever the policy, when a loaded model computes without a safety
+        change.
+        """
         network = self.encodes()
         if network is not None and network is not patcher.model:
             raise SafetyError(
-                f"The safety module ({', '.join(self.names)}) is on a text encoder that does not encode: Select CLIP Device "
-                "moves the patches to another one. Leave it out, or start ComfyUI with the device."
+                f"The safety module ({', '.join(self.names)}) is on a text encoder that does not"
+                " encode: Select CLIP Device moves the patches to another one. Leave it out, or"
+                " start ComfyUI with the device."
             )
         lost = self.not_computed(patcher)
         if lost:
             raise SafetyError(
-                f"The safety module ({', '.join(self.names)}) is listed on this model, and {len(lost)} of its "
-                f"{len(self.safety)} changes are on no weight that computes (first: {lost[0]}): it was loaded without them. "
-                "Unload all models, and remove what changes the patches of a model behind ComfyUI's back."
+                f"The safety module ({', '.join(self.names)}) is listed on this model, and"
+                f" {len(lost)} of its {len(self.safety)} changes are on no weight that computes"
+                f" (first: {lost[0]}): it was loaded without them. Unload all models, and remove"
+                " what changes the patches of a model behind ComfyUI's back."
             )
 
     def judge(self, found: Sequence[str], way_out: str) -> None:
-        """Raise SafetyError for what was found, or note it for the log and the audits under the policy `report`."""
+        """Raise SafetyError for what was found, or note it for the log and the audits under the
+        policy `report`.
+        """
         if not found:
             findings.note()
             return
         message = (
-            f"The safety module ({', '.join(self.names)}) is not whole on the model that samples: {len(found)} findings "
-            f"(first: {found[0]}). {way_out}"
+            f"The safety module ({', '.join(self.names)}) is not whole on the model that samples:"
+            f" {len(found)} findings (first: {found[0]}). {way_out}"
         )
         if self.policy == "refuse":
             raise SafetyError(message)
@@ -230,9 +283,9 @@ class Lock:
 def fasten(patcher: ModelPatcher, lock: Lock, is_clip: bool = False) -> None:
     """Put a lock on a merged model, where it survives clones.
 
-    It is asked at every sampling, before the weights load and again when they are loaded. A text encoder has no sampling: it
-    is asked when the host applies its hooks, which it does before everything that is encoded, whether the weights are loaded
-    anew or stayed.
+    It is asked at every sampling, before the weights load and again when they are loaded. A text
+    encoder has no sampling: it is asked when the host applies its hooks, which it does before
+    everything that is encoded, whether the weights are loaded anew or stayed.
     """
     patcher.set_attachments(KEY, lock)
     patcher.add_callback_with_key(CallbacksMP.ON_LOAD, KEY, _at_loading)
@@ -246,13 +299,20 @@ def fasten(patcher: ModelPatcher, lock: Lock, is_clip: bool = False) -> None:
 def _lock_of(patcher: ModelPatcher) -> Lock:
     lock = patcher.get_attachment(KEY)
     if lock is None:
-        raise SafetyError("The lock of the safety module was taken off this model. Use the model that Modular Merge gives.")
+        raise SafetyError(
+            "The lock of the safety module was taken off this model. Use the model that Modular"
+            " Merge gives."
+        )
     return lock
 
 
 def _at_sampling(executor, *args, **kwargs):
     guider = executor.class_obj
-    beside = [each for each in vars(guider).values() if isinstance(each, ModelPatcher) and each is not guider.model_patcher]
+    beside = [
+        each
+        for each in vars(guider).values()
+        if isinstance(each, ModelPatcher) and each is not guider.model_patcher
+    ]
     lock = _lock_of(guider.model_patcher)
     lock.check(guider.model_patcher, beside)
     later = [each for each in weight_free_patches(guider.model_patcher) if each not in lock.beside]

@@ -15,14 +15,22 @@ BEFORE = "already on the model"
 
 
 def build_report(
-    entries: Sequence[Entry], ledger: Ledger, foreign: Sequence[dict[str, str]], base: str, concept: Concept
+    entries: Sequence[Entry],
+    ledger: Ledger,
+    foreign: Sequence[dict[str, str]],
+    base: str,
+    concept: Concept,
 ) -> dict:
-    """A JSON-ready dict: `retained_safety`, `retained_on_concept`, `worst_layer`, `modules` and more (the node's help page).
+    """A JSON-ready dict: `retained_safety`, `retained_on_concept`, `worst_layer`, `modules` and
+    more (the node's help page).
 
-    Each safety module has its own retained safety; the report's, and that of a layer, is the least of them.
+    Each safety module has its own retained safety; the report's, and that of a layer, is the least
+    of them.
     """
     safety = [number for number, entry in enumerate(entries) if entry.is_safety]
-    by_layer = {(key, safe): rho for safe in safety for key, rho in ledger.retained_by_layer(safe).items()}
+    by_layer = {
+        (key, safe): rho for safe in safety for key, rho in ledger.retained_by_layer(safe).items()
+    }
     worst = min(by_layer, key=by_layer.__getitem__)
     low: dict[str, float] = {}
     for (key, _), rho in by_layer.items():
@@ -61,14 +69,21 @@ def build_report(
 
 
 def about_base(found: Origin, safety: Sequence[Module]) -> dict:
-    """`base_sha256`, of W0, or null and the reason, and `base_warnings`: a line for each module made for another base."""
+    """`base_sha256`, of W0, or null and the reason, and `base_warnings`: a line for each module
+    made for another base.
+    """
     unknown = {} if found.sha256 else {"base_sha256_unknown": found.unknown}
     return {"base_sha256": found.sha256, **unknown, "base_warnings": found.warnings(safety)}
 
 
 def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:
-    """Raise SafetyError when safety modules undo each other: none of them is whole beside the others, whatever the tasks."""
-    names, safety = labels(entries), [number for number, entry in enumerate(entries) if entry.is_safety]
+    """Raise SafetyError when safety modules undo each other: none of them is whole beside the
+    others, whatever the tasks.
+    """
+    names, safety = (
+        labels(entries),
+        [number for number, entry in enumerate(entries) if entry.is_safety],
+    )
     for safe in safety:
         layers = ledger.retained_by_layer(safe, safety)
         worst, retained = min(layers, key=layers.__getitem__), ledger.retained(safe, safety)
@@ -77,14 +92,17 @@ def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:
         others = [other for other in safety if other != safe and (other, safe) in ledger.dots]
         by = min(others, key=lambda other: sum(ledger.dots[other, safe].values()))
         raise SafetyError(
-            f"The safety modules {names[safe]} and {names[by]} pull against each other: {retained:.3f} of {names[safe]} is "
-            f"left beside {len(others)} others, and {layers[worst]:.3f} in {worst}. Use one of them, or a module that was "
-            "trained for both concepts."
+            f"The safety modules {names[safe]} and {names[by]} pull against each other:"
+            f" {retained:.3f} of {names[safe]} is left beside {len(others)} others, and"
+            f" {layers[worst]:.3f} in {worst}. Use one of them, or a module that was trained for"
+            " both concepts."
         )
 
 
 def beside_of(names: Sequence[str], ledger: Ledger) -> dict[str, dict[str, float]]:
-    """Retained safety of each weight with one module alone, by the module (and the safety module, if several)."""
+    """Retained safety of each weight with one module alone, by the module (and the safety module,
+    if several).
+    """
     several, found = len(ledger.safety) > 1, {}
     for number, name in [*enumerate(names), (EXISTING, BEFORE)]:
         for safe in sorted(ledger.safety):
@@ -121,16 +139,28 @@ def _module(number: int, entries: Sequence[Entry], ledger: Ledger, concept: Conc
     low = min(seen, key=seen.__getitem__, default=None)
     held |= {
         "retained_on_concept": _number(concept.retained(number)),
-        "worst_on_concept": None if low is None else {"key": low, "retained_safety": _number(seen[low])},
+        "worst_on_concept": (
+            None if low is None else {"key": low, "retained_safety": _number(seen[low])}
+        ),
         "on_concept": concept.reason(number),
     }
-    return row | held | (_interference(number, entries, ledger, concept) if len(ledger.safety) > 1 else {})
+    return (
+        row
+        | held
+        | (_interference(number, entries, ledger, concept) if len(ledger.safety) > 1 else {})
+    )
 
 
 def _interference(number: int, entries: Sequence[Entry], ledger: Ledger, concept: Concept) -> dict:
-    """How a module pulls against the safety module that it takes most from; None when it changes no weight of one."""
+    """How a module pulls against the safety module that it takes most from; None when it changes no
+    weight of one.
+    """
     names = labels(entries)
-    found = {safe: each for safe in sorted(ledger.safety) if (each := ledger.interference(number, safe)) is not None}
+    found = {
+        safe: each
+        for safe in sorted(ledger.safety)
+        if (each := ledger.interference(number, safe)) is not None
+    }
     if not found:
         return {"interference": None}
     rows = {}
@@ -141,21 +171,31 @@ def _interference(number: int, entries: Sequence[Entry], ledger: Ledger, concept
             "retained_on_concept": _number(concept.retained(safe, [number])),
         }
     worst = min(rows, key=lambda name: _least(rows[name]))
-    return {"interference": {"safety": worst, **rows[worst]} | ({"of_each": rows} if len(rows) > 1 else {})}
+    return {
+        "interference": (
+            {"safety": worst, **rows[worst]} | ({"of_each": rows} if len(rows) > 1 else {})
+        )
+    }
 
 
 def _least(found: dict) -> float:
     seen = found["retained_on_concept"]
-    return min([found["retained_safety"], *found["worst_layers"].values(), 1.0 if seen is None else seen])
+    return min(
+        [found["retained_safety"], *found["worst_layers"].values(), 1.0 if seen is None else seen]
+    )
 
 
 def _to_blame(modules: Sequence[dict]) -> list[str]:
-    """The modules that pull against a safety change, by any of its measures, or drown it, the strongest first."""
+    """The modules that pull against a safety change, by any of its measures, or drown it, the
+    strongest first.
+    """
 
     def least(module: dict) -> float:
         return _least(module["interference"]) if module.get("interference") else 1.0
 
-    blamed = [each for each in modules if least(each) < THRESHOLD or each["relative_size"] > SCALE[0]]
+    blamed = [
+        each for each in modules if least(each) < THRESHOLD or each["relative_size"] > SCALE[0]
+    ]
     return [module["name"] for module in sorted(blamed, key=least)]
 
 

@@ -1,4 +1,6 @@
-"""Module files: safetensors with a role, a digest and a seal (docs/module-files.md). Nothing here unpickles."""
+"""Module files: safetensors with a role, a digest and a seal (docs/module-files.md). Nothing here
+unpickles.
+"""
 
 import functools
 import hashlib
@@ -47,7 +49,8 @@ class Module:
 
     @property
     def prompts(self) -> list[str]:
-        """The concept in prompts: those sealed in `msl.prompts`, or else `msl.concept` split at commas.
+        """The concept in prompts: those sealed in `msl.prompts`, or else `msl.concept` split at
+        commas.
 
         Raises ModuleFileError when `msl.prompts` is no JSON list of texts.
         """
@@ -57,17 +60,20 @@ class Module:
 def load_safety(path: Path, name: str, pin: str = "") -> Module:
     """Read a sealed safety module, memory-mapped.
 
-    Raises ModuleFileError when the file is no safetensors file, has another role, or its seal is not right; and when
-    `pin` (a hex SHA-256, empty for any) is not its seal.
+    Raises ModuleFileError when the file is no safetensors file, has another role, or its seal is
+    not right; and when `pin` (a hex SHA-256, empty for any) is not its seal.
     """
     tensors, metadata, dtypes = read(path, name)
     role = metadata.get("msl.role")
     if role is None:
         raise ModuleFileError(
-            f"{name}: this file states no role (msl.role), so it is not a safety module. Seal it first if you trust it."
+            f"{name}: this file states no role (msl.role), so it is not a safety module. Seal it"
+            " first if you trust it."
         )
     if role != "safety":
-        raise ModuleFileError(f"{name}: its role is {role!r}, this socket takes sealed safety modules only.")
+        raise ModuleFileError(
+            f"{name}: its role is {role!r}, this socket takes sealed safety modules only."
+        )
     fault = seal.seal_fault(metadata, seal.tensors_sha256(tensors, dtypes))
     if fault is None and not seal.header_is_plain(_header(path)):
         fault = "its header was rewritten by hand"
@@ -97,7 +103,9 @@ def prompts_of(name: str, metadata: Mapping[str, str]) -> list[str]:
     except json.JSONDecodeError:
         prompts = None
     if not isinstance(prompts, list) or not all(isinstance(each, str) for each in prompts):
-        raise ModuleFileError(f"{name}: msl.prompts is {text[:80]!r}; it must be a JSON list of texts. Seal it anew.")
+        raise ModuleFileError(
+            f"{name}: msl.prompts is {text[:80]!r}; it must be a JSON list of texts. Seal it anew."
+        )
     return texts_of(prompts)
 
 
@@ -112,12 +120,15 @@ def texts_of(texts: Iterable[str]) -> list[str]:
 
 
 def load_task(path: Path, name: str) -> Module:
-    """Read a task module: any LoRA file that is not a safety module. A digest that it states must be right."""
+    """Read a task module: any LoRA file that is not a safety module. A digest that it states must
+    be right.
+    """
     tensors, metadata, dtypes = read(path, name)
     role = metadata.get("msl.role", "task")
     if role == "safety":
         raise ModuleFileError(
-            f"{name}: this is a safety module; load it with Load Safety LoRA (locked), where its strength is fixed."
+            f"{name}: this is a safety module; load it with Load Safety LoRA (locked), where its"
+            " strength is fixed."
         )
     if role != "task":
         raise ModuleFileError(f"{name}: its role is {role!r}; known roles are {', '.join(ROLES)}.")
@@ -131,11 +142,17 @@ def load_task(path: Path, name: str) -> Module:
 
 
 def save_module(
-    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], role: str, overwrite: bool = False
+    path: Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+    role: str,
+    overwrite: bool = False,
 ) -> str:
-    """Write a module file atomically and return its digest: the seal for `safety`, the tensors' for `task`.
+    """Write a module file atomically and return its digest: the seal for `safety`, the tensors' for
+    `task`.
 
-    Raises FileExistsError when it is already there and `overwrite` is false, ModuleFileError for a NUL byte in a text.
+    Raises FileExistsError when it is already there and `overwrite` is false, ModuleFileError for a
+    NUL byte in a text.
     """
     if role not in ROLES:
         raise ValueError(f"role is {role!r}; it must be one of {', '.join(ROLES)}")
@@ -144,17 +161,26 @@ def save_module(
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists already; choose another name")
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    digest = seal.tensors_sha256(whole, {name: _dtype_name(tensor) for name, tensor in whole.items()})
+    digest = seal.tensors_sha256(
+        whole, {name: _dtype_name(tensor) for name, tensor in whole.items()}
+    )
     if role == "safety":
         final = seal.sealed(metadata, digest)
         seal.strength_of(final)
     else:
-        final = {**metadata, "msl.version": seal.VERSION, "msl.role": role, "msl.tensors_sha256": digest}
+        final = {
+            **metadata,
+            "msl.version": seal.VERSION,
+            "msl.role": role,
+            "msl.tensors_sha256": digest,
+        }
     write_atomically(path, whole, final)
     return final["msl.seal"] if role == "safety" else digest
 
 
-def write_atomically(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+def write_atomically(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+) -> None:
     """Write a safetensors file whole or not at all: temporary file beside it, fsync, rename."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
@@ -166,8 +192,8 @@ def write_atomically(path: Path, tensors: Mapping[str, torch.Tensor], metadata: 
         temporary.unlink(missing_ok=True)
         free = shutil.disk_usage(path.parent).free / 2**20 if path.parent.is_dir() else 0
         raise OSError(
-            f"{path} could not be written ({error}). Its folder has {free:.0f} MB free. Make room or choose another folder; "
-            "what stood there before is unchanged."
+            f"{path} could not be written ({error}). Its folder has {free:.0f} MB free. Make room"
+            " or choose another folder; what stood there before is unchanged."
         ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -175,18 +201,26 @@ def write_atomically(path: Path, tensors: Mapping[str, torch.Tensor], metadata: 
 
 
 def below(name: str, folder: str) -> Path:
-    """The path of `name` below a loras folder; a name that leads out of it, or is no .safetensors file, is refused."""
+    """The path of `name` below a loras folder; a name that leads out of it, or is no .safetensors
+    file, is refused.
+    """
     if leads_out(name):
-        raise ModuleFileError(f"{name}: this path leads outside the loras folders; choose a file below them.")
+        raise ModuleFileError(
+            f"{name}: this path leads outside the loras folders; choose a file below them."
+        )
     if not name.endswith(".safetensors"):
-        raise ModuleFileError(f"{name}: modules are .safetensors files; other formats can run code when opened.")
+        raise ModuleFileError(
+            f"{name}: modules are .safetensors files; other formats can run code when opened."
+        )
     return Path(folder, name)
 
 
 def leads_out(name: str) -> bool:
     """Whether a name could mean something that does not lie below the folder it is put to."""
     return bool(
-        PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or ".." in name.replace("\\", "/").split("/")
+        PurePosixPath(name).is_absolute()
+        or PureWindowsPath(name).drive
+        or ".." in name.replace("\\", "/").split("/")
     )
 
 
@@ -199,7 +233,9 @@ def find(name: str, folders: list[str]) -> Path:
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256 of a whole file, so that a file replaced on disk is noticed; read again when size or time changes."""
+    """SHA-256 of a whole file, so that a file replaced on disk is noticed; read again when size or
+    time changes.
+    """
     stat = path.stat()
     return _content_sha256(path, stat.st_size, stat.st_mtime_ns)
 
@@ -214,7 +250,9 @@ def _content_sha256(path: Path, _size: int, _mtime_ns: int) -> str:
 
 
 def read(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict[str, str], dict[str, str]]:
-    """Tensors (memory-mapped), metadata and dtype names of a safetensors file; ModuleFileError when it is not one."""
+    """Tensors (memory-mapped), metadata and dtype names of a safetensors file; ModuleFileError when
+    it is not one.
+    """
     tensors, dtypes = {}, {}
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -230,12 +268,14 @@ def read(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict[str, str]
     return tensors, metadata, dtypes
 
 
-def _refuse_nul(name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+def _refuse_nul(
+    name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+) -> None:
     text = seal.nul_in(tensors, metadata)
     if text is not None:
         raise ModuleFileError(
-            f"{name}: {text[:80]!r} holds a NUL byte. Names, keys and values of module files have none: with one, two files "
-            "could share a seal. Write the file anew without it."
+            f"{name}: {text[:80]!r} holds a NUL byte. Names, keys and values of module files have"
+            " none: with one, two files could share a seal. Write the file anew without it."
         )
 
 
@@ -246,12 +286,23 @@ def _read_fault(path: Path, reason: str) -> str:
     except OSError as error:
         return f"can't be read: {error.strerror}."
     if start.startswith(PICKLE_STARTS):
-        return "this is a pickle with the name of a safetensors file. It was not opened: a pickle can run code."
+        return (
+            "this is a pickle with the name of a safetensors file. It was not opened: a pickle can"
+            " run code."
+        )
     size, length = path.stat().st_size, int.from_bytes(start, "little")
     if "too large" in reason:
-        return f"this is not a safetensors file (it claims a header of {length} bytes, the file has {size})."
-    if any(words in reason for words in ("not fully covered", "invalid header length", "too small")):
-        return f"the file is truncated or has bytes it should not have ({size} bytes). Copy or download it again."
+        return (
+            f"this is not a safetensors file (it claims a header of {length} bytes, the file has"
+            f" {size})."
+        )
+    if any(
+        words in reason for words in ("not fully covered", "invalid header length", "too small")
+    ):
+        return (
+            f"the file is truncated or has bytes it should not have ({size} bytes). Copy or"
+            " download it again."
+        )
     return f"this is not a readable safetensors file ({reason})."
 
 

@@ -1,4 +1,6 @@
-"""Turn a LoRA that someone trusts into a sealed safety module, and say what a file is. Needs no ComfyUI."""
+"""Turn a LoRA that someone trusts into a sealed safety module, and say what a file is. Needs no
+ComfyUI.
+"""
 
 import math
 import re
@@ -7,16 +9,28 @@ from pathlib import Path
 
 import torch
 
-from .files import Module, ModuleFileError, load_safety, load_task, prompts_text, read, save_module, texts_of
+from .files import (
+    Module,
+    ModuleFileError,
+    load_safety,
+    load_task,
+    prompts_text,
+    read,
+    save_module,
+    texts_of,
+)
 from .signing import signer
 
 LORA_PARTS = re.compile(
     r"\.(lora_(up|down|A|B|mid)(\.\w+)?(\.weight)?|hada_w[12]_[ab]|lokr_w[12](_[ab])?|oft_blocks|oft_diag|a[12]\.weight|b[12]"
     r"\.weight|diff(_b)?|set_weight)$|_lora\.(up|down)\.weight$"
 )
-# The width of the text that cross-attention reads tells the UNets apart; block names tell the transformers.
+# The width of the text that cross-attention reads tells the UNets apart; block names tell the
+# transformers.
 TEXT_WIDTHS = {768: "SD15", 1024: "SD20", 2048: "SDXL"}
-CROSS_KEY = re.compile(r"attn2[._](to_k|to_v)\.(lora_down|lora_A)(\.default)?\.weight$|attn2\.processor\.to_k_lora\.down")
+CROSS_KEY = re.compile(
+    r"attn2[._](to_k|to_v)\.(lora_down|lora_A)(\.default)?\.weight$|attn2\.processor\.to_k_lora\.down"
+)
 BLOCKS = {"double_blocks": "Flux", "joint_blocks": "SD3"}
 
 
@@ -30,11 +44,12 @@ def seal_file(
 ) -> str:
     """Write a sealed safety module from a LoRA file, method `imported`; its seal.
 
-    `prompts` are texts of the concept, on which Modular Merge measures what is left of it; without any the concept itself,
-    split at commas.
+    `prompts` are texts of the concept, on which Modular Merge measures what is left of it; without
+    any the concept itself, split at commas.
 
-    Raises ModuleFileError for a file that is a module already, holds no LoRA, or values that are not finite; ValueError for
-    a strength that is not a finite number above 0 or an empty concept; FileExistsError when the output is there.
+    Raises ModuleFileError for a file that is a module already, holds no LoRA, or values that are
+    not finite; ValueError for a strength that is not a finite number above 0 or an empty concept;
+    FileExistsError when the output is there.
     """
     if not (math.isfinite(strength) and strength > 0):
         raise ValueError(f"The strength is {strength}; it must be a finite number above 0.")
@@ -45,35 +60,58 @@ def seal_file(
     if role is not None:
         raise ModuleFileError(
             f"{path.name}: it is a {role} module already. "
-            + ("Load it as it is." if role == "safety" else "A task module can't become a safety module; seal its source.")
+            + (
+                "Load it as it is."
+                if role == "safety"
+                else "A task module can't become a safety module; seal its source."
+            )
         )
     if not any(LORA_PARTS.search(key) for key in tensors):
-        raise ModuleFileError(f"{path.name}: none of its {len(tensors)} tensors is of a LoRA (first: {min(tensors)}).")
-    broken = [key for key, value in tensors.items() if value.is_floating_point() and not value.float().isfinite().all()]
+        raise ModuleFileError(
+            f"{path.name}: none of its {len(tensors)} tensors is of a LoRA (first: {min(tensors)})."
+        )
+    broken = [
+        key
+        for key, value in tensors.items()
+        if value.is_floating_point() and not value.float().isfinite().all()
+    ]
     if broken:
         raise ModuleFileError(
-            f"{path.name}: {len(broken)} of {len(tensors)} tensors hold NaN or infinite values (first: {min(broken)})."
+            f"{path.name}: {len(broken)} of {len(tensors)} tensors hold NaN or infinite values"
+            f" (first: {min(broken)})."
         )
     kept = {key: value for key, value in metadata.items() if not key.startswith("msl.")}
     texts = texts_of(prompts) or texts_of(concept.split(","))
-    about = {"msl.concept": concept.strip(), "msl.strength": repr(float(strength)), "msl.method": "imported"}
+    about = {
+        "msl.concept": concept.strip(),
+        "msl.strength": repr(float(strength)),
+        "msl.method": "imported",
+    }
     about["msl.prompts"] = prompts_text(texts)
     known = base or base_of(tensors)
     output.parent.mkdir(parents=True, exist_ok=True)
-    return save_module(output, tensors, {**kept, **about, **({"msl.base": known} if known else {})}, "safety")
+    return save_module(
+        output, tensors, {**kept, **about, **({"msl.base": known} if known else {})}, "safety"
+    )
 
 
 def base_of(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """The architecture that a LoRA is for, as ComfyUI names it, from its tensors; None when they do not tell."""
+    """The architecture that a LoRA is for, as ComfyUI names it, from its tensors; None when they do
+    not tell.
+    """
     for part, base in BLOCKS.items():
         if any(part in key for key in tensors):
             return base
-    widths = {value.shape[1] for key, value in tensors.items() if CROSS_KEY.search(key) and value.ndim > 1}
+    widths = {
+        value.shape[1] for key, value in tensors.items() if CROSS_KEY.search(key) and value.ndim > 1
+    }
     return TEXT_WIDTHS.get(widths.pop()) if len(widths) == 1 else None
 
 
 def inspect(path: Path) -> dict:
-    """What a file is and whether it is intact: `state`, `fault` (None when all is well) and what its metadata say."""
+    """What a file is and whether it is intact: `state`, `fault` (None when all is well) and what
+    its metadata say.
+    """
     found: dict = {"path": str(path), "state": "unreadable", "fault": None}
     try:
         tensors, metadata, _ = read(path, path.name)
@@ -85,7 +123,11 @@ def inspect(path: Path) -> dict:
     except (ModuleFileError, OSError) as error:
         return {**found, "fault": str(error)}
     if module.role == "safety":
-        found |= {"state": "sealed safety module, intact", "strength": module.sealed_strength, "prompts": module.prompts}
+        found |= {
+            "state": "sealed safety module, intact",
+            "strength": module.sealed_strength,
+            "prompts": module.prompts,
+        }
         try:
             found["signed_by"] = signer(module)
         except ModuleFileError as error:

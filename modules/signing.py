@@ -1,7 +1,9 @@
-"""Signatures of safety modules: Ed25519 (RFC 8032) over the seal, which covers the tensors' digest and all metadata.
+"""Signatures of safety modules: Ed25519 (RFC 8032) over the seal, which covers the tensors' digest
+and all metadata.
 
 A signature says who vouches for a module; the seal alone says that it is whole. `msl.signature` is
-`ed25519:<public key>:<signature>`, both in base64; it is the one entry that the seal does not cover.
+`ed25519:<public key>:<signature>`, both in base64; it is the one entry that the seal does not
+cover.
 """
 
 import base64
@@ -28,19 +30,25 @@ def new_key(path: Path) -> str:
     """Write a new private key as PEM, readable by its owner alone; its public key in base64."""
     crypto = _Library()
     private, forms = crypto.PrivateKey.generate(), crypto.serialization
-    content = private.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
+    content = private.private_bytes(
+        forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption()
+    )
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
     return _text(private.public_key())
 
 
 def sign_file(path: Path, key: Path) -> str:
-    """Sign a sealed safety module in place, whole or not at all; the public key in base64. Its seal stays as it is."""
+    """Sign a sealed safety module in place, whole or not at all; the public key in base64. Its seal
+    stays as it is.
+    """
     crypto = _Library()
     try:
         private = crypto.serialization.load_pem_private_key(key.read_bytes(), password=None)
     except (ValueError, TypeError) as error:
-        raise KeyFileError(f"{key}: this is no private key in PEM without a password ({error}).") from error
+        raise KeyFileError(
+            f"{key}: this is no private key in PEM without a password ({error})."
+        ) from error
     if not isinstance(private, crypto.PrivateKey):
         raise KeyFileError(f"{key}: this is no Ed25519 key.")
     seal, tensors, metadata = _copied(path)
@@ -54,9 +62,15 @@ def sign_file(path: Path, key: Path) -> str:
 
 
 def _copied(path: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, str]]:
-    """Seal, tensors and metadata of a safety module in memory: Windows replaces no file that is mapped."""
+    """Seal, tensors and metadata of a safety module in memory: Windows replaces no file that is
+    mapped.
+    """
     module = load_safety(path, path.name)
-    return module.sha256, {name: value.clone() for name, value in module.tensors.items()}, dict(module.metadata)
+    return (
+        module.sha256,
+        {name: value.clone() for name, value in module.tensors.items()},
+        dict(module.metadata),
+    )
 
 
 def signer(module: Module) -> str | None:
@@ -75,7 +89,9 @@ def signer(module: Module) -> str | None:
         scheme, public, signed = signature.split(":")
         if scheme != SCHEME:
             raise ValueError(f"the scheme {scheme!r} is not known")
-        crypto.PublicKey.from_public_bytes(_bytes(public)).verify(_bytes(signed), _signed(module.sha256))
+        crypto.PublicKey.from_public_bytes(_bytes(public)).verify(
+            _bytes(signed), _signed(module.sha256)
+        )
     except ValueError as error:
         raise ModuleFileError(f"{module.name}: its signature can't be read: {error}.") from error
     except crypto.InvalidSignature as error:
@@ -86,7 +102,9 @@ def signer(module: Module) -> str | None:
 
 
 def signers(modules: Sequence[Module]) -> tuple[str | None, ...]:
-    """The public key that signed each safety module; None for one that is not signed, or whose signature is not right."""
+    """The public key that signed each safety module; None for one that is not signed, or whose
+    signature is not right.
+    """
     found = []
     for module in modules:
         try:
@@ -98,14 +116,17 @@ def signers(modules: Sequence[Module]) -> tuple[str | None, ...]:
 
 
 def check_trusted(modules: Sequence[Module], trusted: Sequence[str]) -> None:
-    """Raise ModuleFileError unless every safety module is signed by one of the trusted public keys (base64); none: any."""
+    """Raise ModuleFileError unless every safety module is signed by one of the trusted public keys
+    (base64); none: any.
+    """
     for module in modules if trusted else ():
         by = signer(module)
         if by not in trusted:
             what = "it is not signed" if by is None else f"it is signed by {by}"
             raise ModuleFileError(
-                f"{module.name}: {what}, and this ComfyUI takes safety modules of {len(trusted)} trusted keys alone (first: "
-                f"{trusted[0]}). Ask its operator to sign it, or to trust its key."
+                f"{module.name}: {what}, and this ComfyUI takes safety modules of {len(trusted)}"
+                f" trusted keys alone (first: {trusted[0]}). Ask its operator to sign it, or to"
+                " trust its key."
             )
 
 
@@ -131,7 +152,9 @@ def _text(public) -> str:
 
 
 class _Library:
-    """PyCA's cryptography, imported where something is signed or a signature is checked; KeyFileError without it."""
+    """PyCA's cryptography, imported where something is signed or a signature is checked;
+    KeyFileError without it.
+    """
 
     def __init__(self):
         try:
@@ -140,7 +163,8 @@ class _Library:
             from cryptography.hazmat.primitives.asymmetric import ed25519
         except ImportError as error:
             raise KeyFileError(
-                f"signatures need the package cryptography, which can't be imported ({error}): pip install cryptography"
+                f"signatures need the package cryptography, which can't be imported ({error}): pip"
+                " install cryptography"
             ) from error
         self.InvalidSignature, self.serialization = InvalidSignature, serialization
         self.PrivateKey, self.PublicKey = ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey

@@ -17,7 +17,9 @@ NO_OPINION = "none"
 
 
 def presets() -> dict[str, Preset]:
-    """The shipped presets and the operator's, whose detectors are made known. Raises for settings that can't be used."""
+    """The shipped presets and the operator's, whose detectors are made known. Raises for settings
+    that can't be used.
+    """
     settings, folder = operator(), Path(folder_paths.get_user_directory())
     detectors.register_entries(settings.detectors, folder)
     if isinstance(settings.audit_presets, str):
@@ -26,12 +28,16 @@ def presets() -> dict[str, Preset]:
         own = read_presets(settings.audit_presets, FILE)
     taken = own.keys() & PRESETS.keys()
     if taken:
-        raise PresetError(f"{FILE}: the name {min(taken)!r} is taken by a shipped preset; give yours another one.")
+        raise PresetError(
+            f"{FILE}: the name {min(taken)!r} is taken by a shipped preset; give yours another one."
+        )
     return PRESETS | own
 
 
 def preset_names() -> list[str]:
-    """What the combo of a node offers. Settings that can't be used are told when the node runs, not when ComfyUI starts."""
+    """What the combo of a node offers. Settings that can't be used are told when the node runs, not
+    when ComfyUI starts.
+    """
     try:
         return list(presets())
     except (SettingsError, ValueError):
@@ -51,16 +57,25 @@ def detector_of(rules: Preset) -> Detector:
 
 
 def audit_demands() -> str:
-    """The settings as a text, with the state of the files they name: when one is replaced, an audit runs anew."""
+    """The settings as a text, with the state of the files they name: when one is replaced, an audit
+    runs anew.
+    """
     try:
         settings = operator()
     except SettingsError as error:
         return str(error)
     entries = [each for each in settings.detectors.values() if isinstance(each, dict)]
     named = [*(each.get("file") for each in entries), settings.audit_presets]
-    files = [Path(folder_paths.get_user_directory(), name) for name in named if isinstance(name, str)]
+    files = [
+        Path(folder_paths.get_user_directory(), name) for name in named if isinstance(name, str)
+    ]
     states = [each.stat() if each.is_file() else None for each in files]
-    return repr((settings, [found and (found.st_size, found.st_mtime_ns, found.st_ctime_ns) for found in states]))
+    return repr(
+        (
+            settings,
+            [found and (found.st_size, found.st_mtime_ns, found.st_ctime_ns) for found in states],
+        )
+    )
 
 
 def opinion_of(name: str) -> Preset | None:
@@ -74,7 +89,10 @@ def preset_input(input_id: str = "preset") -> io.Combo.Input:
         input_id,
         options=preset_names(),
         default="strict",
-        tooltip="Which classes count, and from which score. The help page of Nudity Audit has the table.",
+        tooltip=(
+            "Which classes count, and from which score. The help page of Nudity Audit has the"
+            " table."
+        ),
     )
 
 
@@ -85,8 +103,10 @@ def opinion_input() -> io.Combo.Input:
         options=[NO_OPINION, *preset_names()],
         default=NO_OPINION,
         optional=True,
-        tooltip="A second preset, best with another detector from the settings: how far the two agree is reported. "
-        "It never changes what is flagged.",
+        tooltip=(
+            "A second preset, best with another detector from the settings: how far the two agree"
+            " is reported. It never changes what is flagged."
+        ),
     )
 
 

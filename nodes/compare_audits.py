@@ -11,18 +11,27 @@ from .sockets import CATEGORY, as_image
 
 
 class CompareAudits(io.ComfyNode):
-    """Two to six audits of pictures made with the same prompts and seeds, tested against each other."""
+    """Two to six audits of pictures made with the same prompts and seeds, tested against each
+    other.
+    """
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        reports = io.String.Input("report", tooltip="The report of an audit; all need the same prompts and seeds.")
-        images = io.Image.Input("image", tooltip="The pictures of the audit at the same place, for the contact sheet.")
+        reports = io.String.Input(
+            "report", tooltip="The report of an audit; all need the same prompts and seeds."
+        )
+        images = io.Image.Input(
+            "image", tooltip="The pictures of the audit at the same place, for the contact sheet."
+        )
         return io.Schema(
             node_id="MSL_CompareAudits",
             display_name="Compare Audits",
             category=CATEGORY,
-            description="Audits of the same prompts and seeds side by side (base, safe, fine-tuned, modular): rates with "
-            "Wilson intervals, exact McNemar tests of every pair, counts by class, and the pictures that changed.",
+            description=(
+                "Audits of the same prompts and seeds side by side (base, safe, fine-tuned,"
+                " modular): rates with Wilson intervals, exact McNemar tests of every pair, counts"
+                " by class, and the pictures that changed."
+            ),
             search_aliases=["mcnemar", "audit comparison", "safety benchmark", "compare nudity"],
             inputs=[
                 io.Autogrow.Input(
@@ -39,30 +48,52 @@ class CompareAudits(io.ComfyNode):
                     "images",
                     optional=True,
                     template=io.Autogrow.TemplatePrefix(images, prefix="images", min=0, max=MOST),
-                    tooltip="The audited pictures in the same order; with them there is a contact sheet of what changed.",
+                    tooltip=(
+                        "The audited pictures in the same order; with them there is a contact sheet"
+                        " of what changed."
+                    ),
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="chart", tooltip="Rates with intervals, and the pictures of each class."),
-                io.Image.Output(display_name="changed", tooltip="Pictures whose verdict differs, what counts blackened."),
-                io.String.Output(display_name="table", tooltip="Rates, pairs and classes as Markdown."),
+                io.Image.Output(
+                    display_name="chart",
+                    tooltip="Rates with intervals, and the pictures of each class.",
+                ),
+                io.Image.Output(
+                    display_name="changed",
+                    tooltip="Pictures whose verdict differs, what counts blackened.",
+                ),
+                io.String.Output(
+                    display_name="table", tooltip="Rates, pairs and classes as Markdown."
+                ),
                 io.String.Output(display_name="report", tooltip="All of it as JSON."),
             ],
         )
 
     @classmethod
-    def execute(cls, reports: io.Autogrow.Type, names: str, images: io.Autogrow.Type = None) -> io.NodeOutput:
+    def execute(
+        cls, reports: io.Autogrow.Type, names: str, images: io.Autogrow.Type = None
+    ) -> io.NodeOutput:
         texts = _in_order(reports)
         called = [name.strip() for name in names.split(",")]
-        called = [*called, *(f"audit {place + 1}" for place in range(len(called), len(texts)))][: len(texts)]
+        called = [*called, *(f"audit {place + 1}" for place in range(len(called), len(texts)))][
+            : len(texts)
+        ]
         if len(set(called)) != len(called) or not all(called):
-            raise CompareError(f"Each audit needs a name of its own; there are {', '.join(map(repr, called))}.")
-        by_name = paired({name: parsed(name, text) for name, text in zip(called, texts, strict=True)})
+            raise CompareError(
+                f"Each audit needs a name of its own; there are {', '.join(map(repr, called))}."
+            )
+        by_name = paired(
+            {name: parsed(name, text) for name, text in zip(called, texts, strict=True)}
+        )
         comparison = compare(by_name)
         pictures = _in_order(images or {})
         drawn = as_image(chart(comparison))
         sheet = as_image(_sheet(comparison, by_name, pictures))
-        shown = {**ui.PreviewImage(drawn, cls=cls).as_dict(), **ui.PreviewText(table(comparison)).as_dict()}
+        shown = {
+            **ui.PreviewImage(drawn, cls=cls).as_dict(),
+            **ui.PreviewText(table(comparison)).as_dict(),
+        }
         return io.NodeOutput(drawn, sheet, table(comparison), as_text(comparison), ui=shown)
 
 
@@ -77,7 +108,13 @@ def _sheet(comparison: dict, reports: dict, pictures: list):
         return contact_sheet([], reports, {})
     for name, batch in zip(reports, pictures, strict=False):
         if len(batch) != len(reports[name]["images"]):
-            raise CompareError(f"{name!r} has {len(reports[name]['images'])} audited pictures, and {len(batch)} came in.")
+            raise CompareError(
+                f"{name!r} has {len(reports[name]['images'])} audited pictures, and {len(batch)}"
+                " came in."
+            )
     if len(pictures) != len(reports):
-        raise CompareError(f"{len(reports)} audits have {len(pictures)} batches of pictures; connect one for each, or none.")
+        raise CompareError(
+            f"{len(reports)} audits have {len(pictures)} batches of pictures; connect one for each,"
+            " or none."
+        )
     return contact_sheet(comparison["changed"], reports, dict(zip(reports, pictures, strict=True)))

@@ -13,7 +13,9 @@ from .sockets import CATEGORY, SafetyLora, TaskLora
 
 def lora_names() -> list[str]:
     """The .safetensors files below the loras folders."""
-    return [name for name in folder_paths.get_filename_list("loras") if name.endswith(".safetensors")]
+    return [
+        name for name in folder_paths.get_filename_list("loras") if name.endswith(".safetensors")
+    ]
 
 
 def lora_path(name: str):
@@ -21,15 +23,22 @@ def lora_path(name: str):
 
 
 def output_path(save_as: str) -> Path:
-    """The file that a name means, below the first loras folder; ModuleFileError for a name that leads out of it."""
+    """The file that a name means, below the first loras folder; ModuleFileError for a name that
+    leads out of it.
+    """
     name = save_as.strip()
     if not name:
         raise ValueError("save_as is empty; give the file a name.")
-    return below(name if name.endswith(".safetensors") else f"{name}.safetensors", folder_paths.get_folder_paths("loras")[0])
+    return below(
+        name if name.endswith(".safetensors") else f"{name}.safetensors",
+        folder_paths.get_folder_paths("loras")[0],
+    )
 
 
 def fingerprint(lora_name: str) -> str:
-    """A LoRA replaced on disk runs the node again; a name that can't be found is left for execute to refuse."""
+    """A LoRA replaced on disk runs the node again; a name that can't be found is left for execute
+    to refuse.
+    """
     try:
         return content_sha256(lora_path(lora_name))
     except (ModuleFileError, OSError) as error:
@@ -45,21 +54,39 @@ class LoadSafetyLora(io.ComfyNode):
             node_id="MSL_LoadSafetyLora",
             display_name="Load Safety LoRA (locked)",
             category=CATEGORY,
-            description="Load a sealed safety module. It must be intact, and its strength is the one it was sealed with.",
+            description=(
+                "Load a sealed safety module. It must be intact, and its strength is the one it was"
+                " sealed with."
+            ),
             search_aliases=["safety lora", "concept erasure", "load lora", "modular safety"],
             inputs=[
-                io.Combo.Input("lora_name", options=lora_names(), tooltip="A sealed safety module in the loras folder."),
+                io.Combo.Input(
+                    "lora_name",
+                    options=lora_names(),
+                    tooltip="A sealed safety module in the loras folder.",
+                ),
                 io.String.Input(
                     "sha256",
                     default="",
-                    tooltip="The seal that this workflow expects. Empty accepts any intact seal. Copy the module's sha256 "
-                    "from the merge report to here, and the workflow runs with exactly this file.",
+                    tooltip=(
+                        "The seal that this workflow expects. Empty accepts any intact seal. Copy"
+                        " the module's sha256 from the merge report to here, and the workflow runs"
+                        " with exactly this file."
+                    ),
                 ),
-                SafetyLora.Input("safety", optional=True, tooltip="Other safety modules, to hold several at once."),
+                SafetyLora.Input(
+                    "safety",
+                    optional=True,
+                    tooltip="Other safety modules, to hold several at once.",
+                ),
             ],
             outputs=[
-                SafetyLora.Output(display_name="safety", tooltip="The safety modules, for Modular Merge."),
-                io.String.Output(display_name="sha256", tooltip="The seal of the file that was loaded."),
+                SafetyLora.Output(
+                    display_name="safety", tooltip="The safety modules, for Modular Merge."
+                ),
+                io.String.Output(
+                    display_name="sha256", tooltip="The seal of the file that was loaded."
+                ),
             ],
         )
 
@@ -71,7 +98,9 @@ class LoadSafetyLora(io.ComfyNode):
     def execute(cls, lora_name: str, sha256: str = "", safety: list | None = None) -> io.NodeOutput:
         module = load_safety(lora_path(lora_name), lora_name, sha256)
         check_operator([module])
-        return io.NodeOutput([*(safety or []), module], module.sha256, ui=ui.PreviewText(module.sha256))
+        return io.NodeOutput(
+            [*(safety or []), module], module.sha256, ui=ui.PreviewText(module.sha256)
+        )
 
 
 class LoadTaskLora(io.ComfyNode):
@@ -84,16 +113,28 @@ class LoadTaskLora(io.ComfyNode):
             node_id="MSL_LoadTaskLora",
             display_name="Load Task LoRA",
             category=CATEGORY,
-            description="Load a task LoRA (a style, a subject) to be merged beside the safety module. "
-            "Every format that ComfyUI reads works.",
+            description=(
+                "Load a task LoRA (a style, a subject) to be merged beside the safety module. "
+                "Every format that ComfyUI reads works."
+            ),
             search_aliases=["task lora", "load lora", "style lora", "lora stack"],
             inputs=[
-                io.Combo.Input("lora_name", options=lora_names(), tooltip="A LoRA in the loras folder."),
-                io.Float.Input("strength_model", tooltip="Its weight on the diffusion model.", **strength),
-                io.Float.Input("strength_clip", tooltip="Its weight on the text encoder.", **strength),
-                TaskLora.Input("tasks", optional=True, tooltip="Other task LoRAs; their order does not matter."),
+                io.Combo.Input(
+                    "lora_name", options=lora_names(), tooltip="A LoRA in the loras folder."
+                ),
+                io.Float.Input(
+                    "strength_model", tooltip="Its weight on the diffusion model.", **strength
+                ),
+                io.Float.Input(
+                    "strength_clip", tooltip="Its weight on the text encoder.", **strength
+                ),
+                TaskLora.Input(
+                    "tasks", optional=True, tooltip="Other task LoRAs; their order does not matter."
+                ),
             ],
-            outputs=[TaskLora.Output(display_name="tasks", tooltip="The task LoRAs, for Modular Merge.")],
+            outputs=[
+                TaskLora.Output(display_name="tasks", tooltip="The task LoRAs, for Modular Merge.")
+            ],
         )
 
     @classmethod
@@ -102,7 +143,11 @@ class LoadTaskLora(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, lora_name: str, strength_model: float = 1.0, strength_clip: float = 1.0, tasks: list | None = None
+        cls,
+        lora_name: str,
+        strength_model: float = 1.0,
+        strength_clip: float = 1.0,
+        tasks: list | None = None,
     ) -> io.NodeOutput:
         task = Task(load_task(lora_path(lora_name), lora_name), strength_model, strength_clip)
         return io.NodeOutput([*(tasks or []), task])

@@ -20,36 +20,55 @@ class ModularMerge(io.ComfyNode):
             node_id="MSL_ModularMerge",
             display_name="Modular Merge",
             category=CATEGORY,
-            description="Add a safety module and task LoRAs to a model, each against the loaded weights, in any order. "
-            "Every safety tensor must land, or the run stops.",
+            description=(
+                "Add a safety module and task LoRAs to a model, each against the loaded weights, in"
+                " any order. Every safety tensor must land, or the run stops."
+            ),
             search_aliases=["safety merge", "apply lora", "lora merge", "modular lora"],
             inputs=[
                 io.Model.Input("model", tooltip="The base model, best straight from its loader."),
                 SafetyLora.Input("safety", tooltip="From Load Safety LoRA (locked)."),
-                io.Clip.Input("clip", optional=True, tooltip="The text encoder, for LoRAs that change it too."),
-                TaskLora.Input("tasks", optional=True, tooltip="From Load Task LoRA. Without it you get the safe base."),
+                io.Clip.Input(
+                    "clip", optional=True, tooltip="The text encoder, for LoRAs that change it too."
+                ),
+                TaskLora.Input(
+                    "tasks",
+                    optional=True,
+                    tooltip="From Load Task LoRA. Without it you get the safe base.",
+                ),
                 io.Combo.Input(
                     "foreign_changes",
                     options=["refuse", "report"],
                     default="refuse",
-                    tooltip="What may be on the model besides these modules: refuse stops when a hook, a bypass LoRA or "
-                    "a later LoRA loader changes it too; report lets it run and says so.",
+                    tooltip=(
+                        "What may be on the model besides these modules: refuse stops when a hook,"
+                        " a bypass LoRA or a later LoRA loader changes it too; report lets it run"
+                        " and says so."
+                    ),
                 ),
                 io.Combo.Input(
                     "on_conflict",
                     options=list(CONFLICTS),
                     default="report",
                     optional=True,
-                    tooltip="What to do when task LoRAs pull against the safety module: report adds them up as they are and "
-                    "says so, refuse stops, project takes that part out of the task LoRAs, layer by layer.",
+                    tooltip=(
+                        "What to do when task LoRAs pull against the safety module: report adds"
+                        " them up as they are and says so, refuse stops, project takes that part"
+                        " out of the task LoRAs, layer by layer."
+                    ),
                 ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The merged model, locked."),
-                io.Clip.Output(display_name="clip", tooltip="The merged text encoder, if one came in."),
-                io.String.Output(display_name="report", tooltip="What landed, and how much safety is left."),
+                io.Clip.Output(
+                    display_name="clip", tooltip="The merged text encoder, if one came in."
+                ),
+                io.String.Output(
+                    display_name="report", tooltip="What landed, and how much safety is left."
+                ),
                 io.Image.Output(
-                    display_name="interference", tooltip="Per layer, how each module pulls against the safety module."
+                    display_name="interference",
+                    tooltip="Per layer, how each module pulls against the safety module.",
                 ),
             ],
         )
@@ -60,7 +79,13 @@ class ModularMerge(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, safety, clip=None, tasks=None, foreign_changes: str = "refuse", on_conflict: str = "report"
+        cls,
+        model,
+        safety,
+        clip=None,
+        tasks=None,
+        foreign_changes: str = "refuse",
+        on_conflict: str = "report",
     ) -> io.NodeOutput:
         bar = comfy.utils.ProgressBar(1)
 
@@ -71,4 +96,10 @@ class ModularMerge(io.ComfyNode):
         check_operator(safety)  # also what comes from a node that trains or seals
         merged = merge(model, safety, tasks or [], clip, foreign_changes, on_conflict, progress)
         report = as_text(merged.report)
-        return io.NodeOutput(merged.model, merged.clip, report, as_image(picture(merged.beside)), ui=ui.PreviewText(report))
+        return io.NodeOutput(
+            merged.model,
+            merged.clip,
+            report,
+            as_image(picture(merged.beside)),
+            ui=ui.PreviewText(report),
+        )

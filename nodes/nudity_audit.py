@@ -6,7 +6,16 @@ from ..audit import censor
 from ..audit.report import as_text, audit
 from ..audit.sheet import overview
 from ..merge.findings import BESIDE, FAULTS, findings
-from .audits import NO_OPINION, audit_demands, detector_of, meter, opinion_input, opinion_of, preset_input, rules_of
+from .audits import (
+    NO_OPINION,
+    audit_demands,
+    detector_of,
+    meter,
+    opinion_input,
+    opinion_of,
+    preset_input,
+    rules_of,
+)
 from .running import upstream
 from .sockets import CATEGORY, preview
 
@@ -24,11 +33,16 @@ class NudityAudit(io.ComfyNode):
             node_id="MSL_NudityAudit",
             display_name="Nudity Audit",
             category=CATEGORY,
-            description="Look at every picture of a batch with NudeNet, offline, and count under the rules of a preset. "
-            "No hit means nothing was detected at these thresholds, not that a picture is safe.",
+            description=(
+                "Look at every picture of a batch with NudeNet, offline, and count under the rules"
+                " of a preset. No hit means nothing was detected at these thresholds, not that a"
+                " picture is safe."
+            ),
             search_aliases=["nsfw", "nudenet", "safety checker", "content filter", "censor"],
             inputs=[
-                io.Image.Input("images", tooltip="The pictures; every one of a batch is looked at."),
+                io.Image.Input(
+                    "images", tooltip="The pictures; every one of a batch is looked at."
+                ),
                 preset_input(),
                 io.Float.Input(
                     "threshold",
@@ -42,23 +56,35 @@ class NudityAudit(io.ComfyNode):
                     "action",
                     options=["none", "annotate", "blur", "black", "stop"],
                     default="none",
-                    tooltip="What happens to flagged pictures: nothing, boxes drawn, boxes blurred or blackened, or the "
-                    "whole prompt stops with the report in the error.",
+                    tooltip=(
+                        "What happens to flagged pictures: nothing, boxes drawn, boxes blurred or"
+                        " blackened, or the whole prompt stops with the report in the error."
+                    ),
                 ),
                 io.String.Input(
                     "classes",
                     default="",
                     optional=True,
-                    tooltip="Count these classes instead of the preset's, separated by commas. "
-                    "FACE_FEMALE=0.4 gives a class its own score.",
+                    tooltip=(
+                        "Count these classes instead of the preset's, separated by commas. "
+                        "FACE_FEMALE=0.4 gives a class its own score."
+                    ),
                 ),
                 opinion_input(),
             ],
             outputs=[
-                io.Image.Output(display_name="images", tooltip="The pictures, changed as the action says."),
-                io.Boolean.Output(display_name="passed", tooltip="True when no picture was flagged."),
-                io.String.Output(display_name="report", tooltip="Every detection and the summary, as JSON."),
-                io.Mask.Output(display_name="flagged", tooltip="White where a counted detection lies."),
+                io.Image.Output(
+                    display_name="images", tooltip="The pictures, changed as the action says."
+                ),
+                io.Boolean.Output(
+                    display_name="passed", tooltip="True when no picture was flagged."
+                ),
+                io.String.Output(
+                    display_name="report", tooltip="Every detection and the summary, as JSON."
+                ),
+                io.Mask.Output(
+                    display_name="flagged", tooltip="White where a counted detection lies."
+                ),
             ],
         )
 
@@ -68,7 +94,13 @@ class NudityAudit(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images, preset: str, threshold: float, action: str, classes: str = "", second_opinion: str = NO_OPINION
+        cls,
+        images,
+        preset: str,
+        threshold: float,
+        action: str,
+        classes: str = "",
+        second_opinion: str = NO_OPINION,
     ) -> io.NodeOutput:
         rules, second = rules_of(preset, threshold, classes), opinion_of(second_opinion)
         pictures = (image.numpy(force=True) for image in images)
@@ -79,7 +111,13 @@ class NudityAudit(io.ComfyNode):
         summary, report = result["summary"], as_text(result)
         passed = summary["flagged"] == 0
         if action == "stop" and not passed:
-            raise AuditStopped(f"The Nudity Audit stopped this prompt: {summary['verdict']} ({preset}). Report: {report}")
+            raise AuditStopped(
+                f"The Nudity Audit stopped this prompt: {summary['verdict']} ({preset}). Report:"
+                f" {report}"
+            )
         out = censor.apply(images, result, action)
-        shown = {**preview(overview(out, result)).as_dict(), **ui.PreviewText(summary["verdict"]).as_dict()}
+        shown = {
+            **preview(overview(out, result)).as_dict(),
+            **ui.PreviewText(summary["verdict"]).as_dict(),
+        }
         return io.NodeOutput(out, passed, report, censor.flagged_mask(images, result), ui=shown)

@@ -1,9 +1,11 @@
-"""The operator's policy: whose safety modules sample, and with `require_lock` that no model does without an intact lock.
+"""The operator's policy: whose safety modules sample, and with `require_lock` that no model does
+without an intact lock.
 
-Every lock is asked at every sampling who signed its modules, for what was merged before `trusted_keys` were set and for
-what comes from no file, as a module that is being trained.
-Nothing in the host can refuse a sampling for all nodes, so with this policy, and only with it, `BaseModel.apply_model`,
-through which every sampler of the host runs a model, first asks for the lock (docs/threat-model.md says what gets past it).
+Every lock is asked at every sampling who signed its modules, for what was merged before
+`trusted_keys` were set and for what comes from no file, as a module that is being trained. Nothing
+in the host can refuse a sampling for all nodes, so with this policy, and only with it,
+`BaseModel.apply_model`, through which every sampler of the host runs a model, first asks for the
+lock (docs/threat-model.md says what gets past it).
 """
 
 import functools
@@ -20,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 
 def install() -> Callable[[], None]:
-    """Hold the policy from now on; returns what takes it away again. All but `trusted_keys` is as the settings say now.
+    """Hold the policy from now on; returns what takes it away again. All but `trusted_keys` is as
+    the settings say now.
 
     Settings with a mistake hold it too: nobody can tell whether they meant to.
     """
@@ -51,13 +54,18 @@ def install() -> Callable[[], None]:
 
 
 def check_signers(lock: guard.Lock) -> None:
-    """Raise SafetyError unless each safety module of a lock is signed by a key that the settings trust now."""
+    """Raise SafetyError unless each safety module of a lock is signed by a key that the settings
+    trust now.
+    """
     trusted = operator().trusted_keys
-    strangers = [name for name, key in zip(lock.names, lock.signers, strict=True) if key not in trusted]
+    strangers = [
+        name for name, key in zip(lock.names, lock.signers, strict=True) if key not in trusted
+    ]
     if trusted and strangers:
         raise SafetyError(
-            f"{strangers[0]} is signed by none of the {len(trusted)} keys that this ComfyUI trusts ({FILE}, trusted_keys): "
-            "nothing samples with it. Ask its operator to sign it, or to trust its key."
+            f"{strangers[0]} is signed by none of the {len(trusted)} keys that this ComfyUI trusts"
+            f" ({FILE}, trusted_keys): nothing samples with it. Ask its operator to sign it, or to"
+            " trust its key."
         )
 
 
@@ -66,30 +74,44 @@ def _check(model: BaseModel, wanted: Operator) -> None:
     lock = patcher.get_attachment(guard.KEY) if patcher is not None else None
     if lock is None:
         raise SafetyError(
-            "This ComfyUI samples only from models that went through Modular Merge with a safety module (require_lock in "
-            f"{FILE}), and this one did not. Put Modular Merge between its loader and the sampler."
+            "This ComfyUI samples only from models that went through Modular Merge with a safety"
+            f" module (require_lock in {FILE}), and this one did not. Put Modular Merge between its"
+            " loader and the sampler."
         )
     check_signers(lock)
     found = lock.faults(patcher)
     if found:
         raise SafetyError(
-            f"The safety module is not whole on the model that samples: {len(found)} findings (first: {found[0]})."
+            f"The safety module is not whole on the model that samples: {len(found)} findings"
+            f" (first: {found[0]})."
         )
     allowed = wanted.allowed_safety
-    strangers = [name for name, digest in zip(lock.names, lock.digests, strict=True) if digest not in allowed]
+    strangers = [
+        name for name, digest in zip(lock.names, lock.digests, strict=True) if digest not in allowed
+    ]
     if allowed and strangers:
-        raise SafetyError(f"{strangers[0]} is none of the {len(allowed)} safety modules that this ComfyUI allows ({FILE}).")
+        raise SafetyError(
+            f"{strangers[0]} is none of the {len(allowed)} safety modules that this ComfyUI allows"
+            f" ({FILE})."
+        )
     if wanted.allowed_bases:
         _check_base(lock, wanted.allowed_bases)
 
 
 def _check_base(lock: guard.Lock, allowed: Sequence[str]) -> None:
-    """Raise SafetyError for a base of another digest, or of none, and for a module that names another base than this."""
+    """Raise SafetyError for a base of another digest, or of none, and for a module that names
+    another base than this.
+    """
     if lock.base.sha256 not in allowed:
-        what = f"its digest is {lock.base.sha256}" if lock.base.sha256 else f"its digest is not known: {lock.base.unknown}"
+        what = (
+            f"its digest is {lock.base.sha256}"
+            if lock.base.sha256
+            else f"its digest is not known: {lock.base.unknown}"
+        )
         raise SafetyError(
-            f"The base of the model that samples is none of the {len(allowed)} that this ComfyUI allows (allowed_bases in "
-            f"{FILE}); {what}. Load one of these, or ask the operator to add this one."
+            f"The base of the model that samples is none of the {len(allowed)} that this ComfyUI"
+            f" allows (allowed_bases in {FILE}); {what}. Load one of these, or ask the operator to"
+            " add this one."
         )
     if lock.base_warnings:
         raise SafetyError(lock.base_warnings[0])

@@ -23,7 +23,9 @@ SHIPPED = "example: "  # before the names of the pack's own sets
 
 
 def prompt_files() -> dict[str, Path]:
-    """The prompt sets by the name that the combo shows: the pack's examples, and those in ComfyUI's input folder."""
+    """The prompt sets by the name that the combo shows: the pack's examples, and those in ComfyUI's
+    input folder.
+    """
     folder = Path(folder_paths.get_input_directory())
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".csv", ".txt"))
     examples = sorted(Path(__file__).parents[1].joinpath("evaluation", "examples").glob("*.csv"))
@@ -32,7 +34,9 @@ def prompt_files() -> dict[str, Path]:
 
 
 class AuditPromptSet(io.ComfyNode):
-    """Every prompt of a file through a model, with its own seed, audited as it comes; goes on after a stop."""
+    """Every prompt of a file through a model, with its own seed, audited as it comes; goes on after
+    a stop.
+    """
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -40,27 +44,51 @@ class AuditPromptSet(io.ComfyNode):
             node_id="MSL_AuditPromptSet",
             display_name="Audit Prompt Set",
             category=CATEGORY,
-            description="Make a picture for each prompt of a CSV such as I2P, with its seed, guidance and size, and audit "
-            "it as it comes. Rows are kept, pictures only if asked; a stopped run goes on where it was.",
-            search_aliases=["i2p", "benchmark", "prompt list", "batch prompts", "concept erasure evaluation"],
+            description=(
+                "Make a picture for each prompt of a CSV such as I2P, with its seed, guidance and"
+                " size, and audit it as it comes. Rows are kept, pictures only if asked; a stopped"
+                " run goes on where it was."
+            ),
+            search_aliases=[
+                "i2p",
+                "benchmark",
+                "prompt list",
+                "batch prompts",
+                "concept erasure evaluation",
+            ],
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="The model to look at: the base, or what Modular Merge gives."),
+                io.Model.Input(
+                    "model", tooltip="The model to look at: the base, or what Modular Merge gives."
+                ),
                 io.Clip.Input("clip", tooltip="The text encoder."),
                 io.Vae.Input("vae", tooltip="Makes the pictures visible."),
                 io.Combo.Input(
                     "prompts",
                     options=list(prompt_files()),
-                    tooltip="A .csv with I2P's columns, or a .txt with a prompt a line, in ComfyUI's input folder.",
+                    tooltip=(
+                        "A .csv with I2P's columns, or a .txt with a prompt a line, in ComfyUI's"
+                        " input folder."
+                    ),
                 ),
                 io.String.Input(
                     "name",
                     default="base",
-                    tooltip="Folder of the results, below output/audits. The same name goes on with a stopped run.",
+                    tooltip=(
+                        "Folder of the results, below output/audits. The same name goes on with a"
+                        " stopped run."
+                    ),
                 ),
                 preset_input(),
                 io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps."),
-                io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance of rows that have none."),
+                io.Float.Input(
+                    "cfg",
+                    default=7.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Guidance of rows that have none.",
+                ),
                 io.Combo.Input(
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,
@@ -80,23 +108,62 @@ class AuditPromptSet(io.ComfyNode):
                     max=0xFFFFFFFF,
                     tooltip="Rows without a seed get this plus their number.",
                 ),
-                io.Int.Input("width", default=512, min=64, max=16384, step=8, tooltip="Width of rows that have none."),
-                io.Int.Input("height", default=512, min=64, max=16384, step=8, tooltip="Height of rows that have none."),
-                io.Int.Input("limit", default=0, min=0, max=1_000_000, tooltip="Only the first so many prompts; 0: all."),
-                io.Combo.Input("keep", options=list(KEEP), default="none", tooltip="Which pictures are kept as files."),
-                io.String.Input("category", default="", optional=True, tooltip="Only rows of this category: sexual."),
+                io.Int.Input(
+                    "width",
+                    default=512,
+                    min=64,
+                    max=16384,
+                    step=8,
+                    tooltip="Width of rows that have none.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=512,
+                    min=64,
+                    max=16384,
+                    step=8,
+                    tooltip="Height of rows that have none.",
+                ),
+                io.Int.Input(
+                    "limit",
+                    default=0,
+                    min=0,
+                    max=1_000_000,
+                    tooltip="Only the first so many prompts; 0: all.",
+                ),
+                io.Combo.Input(
+                    "keep",
+                    options=list(KEEP),
+                    default="none",
+                    tooltip="Which pictures are kept as files.",
+                ),
+                io.String.Input(
+                    "category",
+                    default="",
+                    optional=True,
+                    tooltip="Only rows of this category: sexual.",
+                ),
                 io.String.Input(
                     "where",
                     default="",
                     optional=True,
-                    tooltip="Only rows for which a column compares, such as nudity_percentage > 50.",
+                    tooltip=(
+                        "Only rows for which a column compares, such as nudity_percentage > 50."
+                    ),
                 ),
                 opinion_input(),
             ],
             outputs=[
-                io.String.Output(display_name="report", tooltip="Every row and the summary, as JSON."),
-                io.Image.Output(display_name="chart", tooltip="Rates by category and class, and by threshold."),
-                io.Float.Output(display_name="flagged_rate", tooltip="The share of pictures that was flagged, 0 to 1."),
+                io.String.Output(
+                    display_name="report", tooltip="Every row and the summary, as JSON."
+                ),
+                io.Image.Output(
+                    display_name="chart", tooltip="Rates by category and class, and by threshold."
+                ),
+                io.Float.Output(
+                    display_name="flagged_rate",
+                    tooltip="The share of pictures that was flagged, 0 to 1.",
+                ),
             ],
         )
 
@@ -108,22 +175,41 @@ class AuditPromptSet(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, prompts: str) -> bool | str:
-        return True if prompts in prompt_files() else f"{prompts!r} is not in ComfyUI's input folder."
+        return (
+            True if prompts in prompt_files() else f"{prompts!r} is not in ComfyUI's input folder."
+        )
 
     @classmethod
     def execute(
-        cls, model, clip, vae, prompts: str, name: str, preset: str, category: str = "", where: str = "", **values
+        cls,
+        model,
+        clip,
+        vae,
+        prompts: str,
+        name: str,
+        preset: str,
+        category: str = "",
+        where: str = "",
+        **values,
     ) -> io.NodeOutput:
         settings, second = operator(), opinion_of(values.get("second_opinion", NO_OPINION))
         rules = Rules(
-            rules_of(preset), second, settings.detectors, folder_paths.get_user_directory(), settings.audit_provider
+            rules_of(preset),
+            second,
+            settings.detectors,
+            folder_paths.get_user_directory(),
+            settings.audit_provider,
         )
         defaults = Defaults(values["first_seed"], values["cfg"], values["width"], values["height"])
         file = prompt_files()[prompts]
         rows = read_prompts(file, defaults, category.strip(), where.strip(), values["limit"])
-        sampling = Sampling(values["steps"], values["cfg"], values["sampler_name"], values["scheduler"])
+        sampling = Sampling(
+            values["steps"], values["cfg"], values["sampler_name"], values["scheduler"]
+        )
         if not name.strip() or leads_out(name.strip()):
-            raise ValueError(f"{name!r} is no name of a folder below output/audits; give the results one.")
+            raise ValueError(
+                f"{name!r} is no name of a folder below output/audits; give the results one."
+            )
         folder = Path(folder_paths.get_output_directory(), "audits", name.strip())
         show = _meter(len(rows))
         job = Job(file.stem, rows, rules, sampling, folder, values["keep"], show)

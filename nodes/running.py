@@ -1,4 +1,6 @@
-"""The node that runs now, and what flows into it: it tells an audit which sampling its pictures came from."""
+"""The node that runs now, and what flows into it: it tells an audit which sampling its pictures
+came from.
+"""
 
 import hashlib
 import json
@@ -16,7 +18,9 @@ def install() -> None:
 
 
 def here() -> tuple[Hashable, Hashable]:
-    """(place, run) of the node that runs now: its class and inputs and those of all that flows into it; the prompt's id."""
+    """(place, run) of the node that runs now: its class and inputs and those of all that flows into
+    it; the prompt's id.
+    """
     context = get_executing_context()
     if context is None:
         return OUTSIDE
@@ -38,12 +42,18 @@ def upstream() -> list[Hashable]:
 
 
 def place_of(node: str, graph: Mapping[str, Mapping], known: dict[str, str] | None = None) -> str:
-    """A digest of a node's class and inputs, links followed to where they start; equal for equal work in any graph."""
+    """A digest of a node's class and inputs, links followed to where they start; equal for equal
+    work in any graph.
+    """
     known = {} if known is None else known
     if node not in known:
         known[node] = ""  # a graph that goes in a circle does not run; here it ends
         inputs = {
-            name: ["from", place_of(value[0], graph, known), value[1]] if _is_link(value, graph) else value
+            name: (
+                ["from", place_of(value[0], graph, known), value[1]]
+                if _is_link(value, graph)
+                else value
+            )
             for name, value in graph[node].get("inputs", {}).items()
         }
         text = json.dumps([graph[node].get("class_type"), inputs], sort_keys=True, default=repr)
@@ -52,7 +62,12 @@ def place_of(node: str, graph: Mapping[str, Mapping], known: dict[str, str] | No
 
 
 def _is_link(value: object, graph: Mapping[str, Mapping]) -> bool:
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and value[0] in graph
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and value[0] in graph
+    )
 
 
 def _graph(prompt_id: str) -> Mapping[str, Mapping]:
@@ -63,5 +78,7 @@ def _graph(prompt_id: str) -> Mapping[str, Mapping]:
 
 
 def _root(node: str, graph: Mapping[str, Mapping]) -> str | None:
-    """The node of the queued graph that a node is, or that made it while the prompt ran (`12.0.0.3` comes from `12`)."""
+    """The node of the queued graph that a node is, or that made it while the prompt ran (`12.0.0.3`
+    comes from `12`).
+    """
     return next((name for name in (node, node.split(".")[0]) if name in graph), None)

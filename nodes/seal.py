@@ -18,12 +18,23 @@ class SealSafetyLora(io.ComfyNode):
             node_id="MSL_SealSafetyLora",
             display_name="Seal Safety LoRA",
             category=CATEGORY,
-            description="Turn a LoRA that you trust to suppress a concept into a sealed safety module, at a fixed strength.",
+            description=(
+                "Turn a LoRA that you trust to suppress a concept into a sealed safety module, at a"
+                " fixed strength."
+            ),
             search_aliases=["seal", "concept eraser", "import safety lora", "lock lora"],
             is_output_node=True,
             inputs=[
-                io.Combo.Input("lora_name", options=lora_names(), tooltip="A LoRA in the loras folder, of any format."),
-                io.String.Input("concept", default="", tooltip="What it suppresses, for people who read the file."),
+                io.Combo.Input(
+                    "lora_name",
+                    options=lora_names(),
+                    tooltip="A LoRA in the loras folder, of any format.",
+                ),
+                io.String.Input(
+                    "concept",
+                    default="",
+                    tooltip="What it suppresses, for people who read the file.",
+                ),
                 io.Float.Input(
                     "strength",
                     default=1.0,
@@ -32,19 +43,27 @@ class SealSafetyLora(io.ComfyNode):
                     step=0.01,
                     tooltip="The strength it always works at from now on.",
                 ),
-                io.String.Input("save_as", default="", tooltip="Name of the file, below the first loras folder."),
+                io.String.Input(
+                    "save_as", default="", tooltip="Name of the file, below the first loras folder."
+                ),
                 io.String.Input(
                     "prompts",
                     default="",
                     multiline=True,
                     optional=True,
-                    tooltip="Prompts of the concept, a line each: Modular Merge measures on them what is left of the "
-                    "module. Empty: the concept, split at commas.",
+                    tooltip=(
+                        "Prompts of the concept, a line each: Modular Merge measures on them what"
+                        " is left of the module. Empty: the concept, split at commas."
+                    ),
                 ),
             ],
             outputs=[
-                SafetyLora.Output(display_name="safety", tooltip="The sealed module, for Modular Merge."),
-                io.String.Output(display_name="sha256", tooltip="Its seal, to pin in Load Safety LoRA (locked)."),
+                SafetyLora.Output(
+                    display_name="safety", tooltip="The sealed module, for Modular Merge."
+                ),
+                io.String.Output(
+                    display_name="sha256", tooltip="Its seal, to pin in Load Safety LoRA (locked)."
+                ),
             ],
         )
 
@@ -53,7 +72,9 @@ class SealSafetyLora(io.ComfyNode):
         return fingerprint(lora_name)
 
     @classmethod
-    def execute(cls, lora_name: str, concept: str, strength: float, save_as: str, prompts: str = "") -> io.NodeOutput:
+    def execute(
+        cls, lora_name: str, concept: str, strength: float, save_as: str, prompts: str = ""
+    ) -> io.NodeOutput:
         output = output_path(save_as)
         seal_file(lora_path(lora_name), output, concept, strength, prompts=lines_of(prompts))
         module = load_safety(output, output.name)

@@ -1,4 +1,5 @@
-"""The operator's settings: `modular-safety-lora.json` in ComfyUI's user folder. Without it nothing changes.
+"""The operator's settings: `modular-safety-lora.json` in ComfyUI's user folder. Without it nothing
+changes.
 
     {
       "trusted_keys": ["<Ed25519 public key in base64>", ...],
@@ -10,9 +11,10 @@
       "audit_provider": "auto", "cpu", "cuda", ...
     }
 
-All of them are optional; `docs/detectors.md` describes the last three, whose relative files lie below the user folder.
-`require_lock`, `allowed_safety` and `allowed_bases` are read when ComfyUI starts, the others at every use. A file that can't
-be read as this stops every safety module from loading: a typo must not switch a policy off.
+All of them are optional; `docs/detectors.md` describes the last three, whose relative files lie
+below the user folder. `require_lock`, `allowed_safety` and `allowed_bases` are read when ComfyUI
+starts, the others at every use. A file that can't be read as this stops every safety module from
+loading: a typo must not switch a policy off.
 """
 
 import json
@@ -28,7 +30,8 @@ from ..modules.files import Module
 from ..modules.signing import KeyFileError, check_key, check_trusted
 
 FILE = "modular-safety-lora.json"
-DIGESTS = {"allowed_safety": "seal", "allowed_bases": "digest"}  # lists of such, which need require_lock
+# lists of such, which need require_lock
+DIGESTS = {"allowed_safety": "seal", "allowed_bases": "digest"}
 
 
 class SettingsError(SafetyError):
@@ -57,7 +60,9 @@ def operator() -> Operator:
         found = json.loads(path.read_text(encoding="utf-8"))
         known = {each.name for each in fields(Operator)}
         if not isinstance(found, dict) or found.keys() - known:
-            raise SettingsError(f"it must be an object with {', '.join(sorted(known))}, and nothing else")
+            raise SettingsError(
+                f"it must be an object with {', '.join(sorted(known))}, and nothing else"
+            )
         lists = {name: found.get(name, []) for name in ("trusted_keys", *DIGESTS)}
         for name, texts in lists.items():
             if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
@@ -67,16 +72,31 @@ def operator() -> Operator:
         for name, what in DIGESTS.items():
             for digest in lists[name]:
                 if not re.fullmatch("[0-9a-f]{64}", digest):
-                    raise SettingsError(f"{digest!r} in {name} is no {what}: it must be 64 digits, 0 to 9 and a to f")
+                    raise SettingsError(
+                        f"{digest!r} in {name} is no {what}: it must be 64 digits, 0 to 9 and a"
+                        " to f"
+                    )
             if lists[name] and found.get("require_lock") is not True:
                 raise SettingsError(f"{name} needs require_lock to be true")
         if not isinstance(found.get("require_lock", False), bool):
             raise SettingsError("require_lock must be true or false")
-        for name, kinds in (("detectors", dict), ("audit_presets", (dict, str)), ("audit_provider", str)):
+        for name, kinds in (
+            ("detectors", dict),
+            ("audit_presets", (dict, str)),
+            ("audit_provider", str),
+        ):
             if not isinstance(found.get(name, kinds() if kinds in (dict, str) else {}), kinds):
                 raise SettingsError(f"{name} is {type(found[name]).__name__}, which it can't be")
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyFileError, SettingsError) as error:
-        raise SettingsError(f"{path}: {error}. No safety module loads until this file is mended or removed.") from error
+    except (
+        OSError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+        KeyFileError,
+        SettingsError,
+    ) as error:
+        raise SettingsError(
+            f"{path}: {error}. No safety module loads until this file is mended or removed."
+        ) from error
     return Operator(**(found | {name: tuple(texts) for name, texts in lists.items()}))
 
 

@@ -1,4 +1,6 @@
-"""The sockets of the pack: each carries a list of modules, so that loaders can be chained; pictures to and from ComfyUI."""
+"""The sockets of the pack: each carries a list of modules, so that loaders can be chained; pictures
+to and from ComfyUI.
+"""
 
 import uuid
 from pathlib import Path
@@ -21,7 +23,9 @@ def as_image(picture: Image.Image) -> torch.Tensor:
 
 
 def preview(picture: Image.Image) -> ui.SavedImages:
-    """A picture to show on a node: a JPEG in ComfyUI's temporary folder, written in a tenth of the time that a PNG takes."""
+    """A picture to show on a node: a JPEG in ComfyUI's temporary folder, written in a tenth of the
+    time that a PNG takes.
+    """
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     file = f"{uuid.uuid4().hex}.jpg"

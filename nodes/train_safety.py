@@ -22,19 +22,36 @@ class TrainSafetyLora(io.ComfyNode):
             node_id="MSL_TrainSafetyLora",
             display_name="Train Safety LoRA",
             category=CATEGORY,
-            description="Train a safety module that takes a concept away, from prompts alone: no pictures of it are needed. "
-            "The file is sealed at strength 1.",
-            search_aliases=["concept erasure", "esd", "sdd", "unlearning", "train safety lora", "remove concept"],
+            description=(
+                "Train a safety module that takes a concept away, from prompts alone: no pictures"
+                " of it are needed. The file is sealed at strength 1."
+            ),
+            search_aliases=[
+                "concept erasure",
+                "esd",
+                "sdd",
+                "unlearning",
+                "train safety lora",
+                "remove concept",
+            ],
             inputs=[
-                io.Model.Input("model", tooltip="The base model, straight from its loader: LoRAs on it are refused."),
+                io.Model.Input(
+                    "model",
+                    tooltip="The base model, straight from its loader: LoRAs on it are refused.",
+                ),
                 io.Clip.Input("clip", tooltip="Its text encoder."),
                 io.String.Input(
-                    "concept", default="", tooltip="What to take away; several prompts are separated by commas."
+                    "concept",
+                    default="",
+                    tooltip="What to take away; several prompts are separated by commas.",
                 ),
                 io.Combo.Input(
                     "concept_preset",
                     options=[NO_PRESET, *PRESETS],
-                    tooltip="Prompts of a published work on nudity, besides those in concept. The help page has the table.",
+                    tooltip=(
+                        "Prompts of a published work on nudity, besides those in concept. The help"
+                        " page has the table."
+                    ),
                 ),
                 *rows.shown("method"),
                 *rows.run(),
@@ -43,31 +60,50 @@ class TrainSafetyLora(io.ComfyNode):
                     multiline=True,
                     default="",
                     optional=True,
-                    tooltip="Prompts of what must stay as it is, a line each: what is near the concept and should not go "
-                    "with it, such as 'a person wearing clothes'.",
+                    tooltip=(
+                        "Prompts of what must stay as it is, a line each: what is near the concept"
+                        " and should not go with it, such as 'a person wearing clothes'."
+                    ),
                 ),
                 io.Int.Input(
-                    "resolution", default=512, min=64, max=4096, step=64, tooltip="Side of the half-made pictures."
+                    "resolution",
+                    default=512,
+                    min=64,
+                    max=4096,
+                    step=64,
+                    tooltip="Side of the half-made pictures.",
                 ),
                 *rows.more(),
                 *rows("eta", "guidance", "sampling_steps"),
                 *rows.rest(),
             ],
             outputs=[
-                SafetyLora.Output(display_name="safety", tooltip="The sealed module, for Modular Merge."),
-                io.Image.Output(display_name="loss_plot", tooltip="Loss, and audited previews, over the steps."),
-                io.String.Output(display_name="sha256", tooltip="Its seal, to pin in Load Safety LoRA (locked)."),
+                SafetyLora.Output(
+                    display_name="safety", tooltip="The sealed module, for Modular Merge."
+                ),
+                io.Image.Output(
+                    display_name="loss_plot", tooltip="Loss, and audited previews, over the steps."
+                ),
+                io.String.Output(
+                    display_name="sha256", tooltip="Its seal, to pin in Load Safety LoRA (locked)."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, model, clip, concept: str, concept_preset: str, method: str, **values) -> io.NodeOutput:
+    def execute(
+        cls, model, clip, concept: str, concept_preset: str, method: str, **values
+    ) -> io.NodeOutput:
         settings, erasure = settings_of(values), Erasure(method, **values_of(Erasure, values))
-        concepts = prompts_of(concept, preset=None if concept_preset == NO_PRESET else concept_preset)
+        concepts = prompts_of(
+            concept, preset=None if concept_preset == NO_PRESET else concept_preset
+        )
         retain = lines_of(values.get("retain", ""))
         texts = encode_texts(clip, [*concepts, *retain])
         job = job_of(values, clip, cls.hidden.unique_id)
         more = {"erasure": erasure, "retain": retain, "resolution": values["resolution"]}
-        result, plot, shown = shown_result(lambda: train_safety(model, texts, concepts, settings, job, **more))
+        result, plot, shown = shown_result(
+            lambda: train_safety(model, texts, concepts, settings, job, **more)
+        )
         return io.NodeOutput([result.module], plot, result.module.sha256, ui=shown)

@@ -26,18 +26,40 @@ class TrainTaskLora(io.ComfyNode):
             node_id="MSL_TrainTaskLora",
             display_name="Train Task LoRA",
             category=CATEGORY,
-            description="Train a style or a subject so that Modular Merge can add it beside a safety module without undoing "
-            "it. The safety module is never trained and never in the file.",
-            search_aliases=["train lora", "fine-tune", "dreambooth", "lora training", "modular lora"],
+            description=(
+                "Train a style or a subject so that Modular Merge can add it beside a safety module"
+                " without undoing it. The safety module is never trained and never in the file."
+            ),
+            search_aliases=[
+                "train lora",
+                "fine-tune",
+                "dreambooth",
+                "lora training",
+                "modular lora",
+            ],
             is_input_list=True,
             inputs=[
-                io.Model.Input("model", tooltip="The base model, straight from its loader: LoRAs on it are refused."),
-                io.Latent.Input("latents", tooltip="The pictures, from Make Training Dataset or Resolution Bucket."),
-                io.Conditioning.Input("positive", tooltip="One text for each picture, or one for all."),
-                SafetyLora.Input(
-                    "safety", optional=True, tooltip="The safety modules that it will be merged with; recorded in the file."
+                io.Model.Input(
+                    "model",
+                    tooltip="The base model, straight from its loader: LoRAs on it are refused.",
                 ),
-                io.Clip.Input("clip", optional=True, tooltip="The text encoder, for previews and for the anchored mode."),
+                io.Latent.Input(
+                    "latents",
+                    tooltip="The pictures, from Make Training Dataset or Resolution Bucket.",
+                ),
+                io.Conditioning.Input(
+                    "positive", tooltip="One text for each picture, or one for all."
+                ),
+                SafetyLora.Input(
+                    "safety",
+                    optional=True,
+                    tooltip="The safety modules that it will be merged with; recorded in the file.",
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="The text encoder, for previews and for the anchored mode.",
+                ),
                 *rows.shown("safety_mode"),
                 *rows.run(),
                 *rows.shown("targets"),
@@ -52,28 +74,52 @@ class TrainTaskLora(io.ComfyNode):
                     "concept_prompts",
                     multiline=True,
                     default="",
-                    tooltip="Prompts of the concept for anchored, a line each. Empty: those that the safety module names.",
+                    tooltip=(
+                        "Prompts of the concept for anchored, a line each. Empty: those that the"
+                        " safety module names."
+                    ),
                     **more,
                 ),
-                *rows("anchor_lambda", "anchor_every", "dropout", "rslora", "dora", "ema", "min_snr_gamma", "noise_offset"),
+                *rows(
+                    "anchor_lambda",
+                    "anchor_every",
+                    "dropout",
+                    "rslora",
+                    "dora",
+                    "ema",
+                    "min_snr_gamma",
+                    "noise_offset",
+                ),
                 io.Latent.Input(
-                    "prior_latents", optional=True, tooltip="Prior preservation: pictures of what must stay as it is."
+                    "prior_latents",
+                    optional=True,
+                    tooltip="Prior preservation: pictures of what must stay as it is.",
                 ),
                 io.Conditioning.Input("prior_positive", optional=True, tooltip="Their texts."),
                 *rows("prior_weight"),
                 *rows.rest(),
             ],
             outputs=[
-                TaskLora.Output(display_name="tasks", tooltip="The trained LoRA at strength 1, for Modular Merge."),
-                io.Image.Output(display_name="loss_plot", tooltip="Loss, and audited previews, over the steps."),
-                io.String.Output(display_name="report", tooltip="What was trained, and what the previews found, as JSON."),
+                TaskLora.Output(
+                    display_name="tasks",
+                    tooltip="The trained LoRA at strength 1, for Modular Merge.",
+                ),
+                io.Image.Output(
+                    display_name="loss_plot", tooltip="Loss, and audited previews, over the steps."
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="What was trained, and what the previews found, as JSON.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, **inputs) -> io.NodeOutput:
-        values = {name: given if name in LISTS else given[0] for name, given in inputs.items() if given}
+        values = {
+            name: given if name in LISTS else given[0] for name, given in inputs.items() if given
+        }
         clip, safety = values.get("clip"), values.get("safety") or []
         check_operator(safety)
         pattern = values.get("target_pattern", "").strip()
@@ -81,11 +127,19 @@ class TrainTaskLora(io.ComfyNode):
         concepts, texts = lines_of(values.get("concept_prompts", "")) or concepts_of(safety), {}
         if settings.safety_mode == "anchored":
             if clip is None:
-                raise ValueError("The safety mode 'anchored' reads the concept's prompts with clip; connect it.")
+                raise ValueError(
+                    "The safety mode 'anchored' reads the concept's prompts with clip; connect it."
+                )
             texts = encode_texts(clip, concepts)
         dataset = of_sockets(values["latents"], values["positive"])
-        prior = of_sockets(values["prior_latents"], values.get("prior_positive", [])) if "prior_latents" in values else None
+        prior = (
+            of_sockets(values["prior_latents"], values.get("prior_positive", []))
+            if "prior_latents" in values
+            else None
+        )
         job = job_of(values, clip, cls.hidden.unique_id)
         more = {"safety": safety, "concepts": concepts, "prior": prior}
-        result, plot, shown = shown_result(lambda: train_task(values["model"], dataset, texts, settings, job, **more))
+        result, plot, shown = shown_result(
+            lambda: train_task(values["model"], dataset, texts, settings, job, **more)
+        )
         return io.NodeOutput([Task(result.module)], plot, as_text(result.report), ui=shown)

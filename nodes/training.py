@@ -1,4 +1,6 @@
-"""What the two training nodes share: inputs, the file they write, progress and previews on the node, and results."""
+"""What the two training nodes share: inputs, the file they write, progress and previews on the
+node, and results.
+"""
 
 import logging
 import time
@@ -30,20 +32,33 @@ TEXTS_EVERY = 0.5  # seconds between two lines of progress on the node
 
 
 MORE = (  # of both nodes, in the order of their widgets
-    *("alpha", "optimizer", "weight_decay", "schedule", "warmup", "clip_norm", "accumulate", "precision"),
+    *(
+        "alpha",
+        "optimizer",
+        "weight_decay",
+        "schedule",
+        "warmup",
+        "clip_norm",
+        "accumulate",
+        "precision",
+    ),
     *("gradient_checkpointing", "save_every", "resume"),
 )
 
 
 class Rows:
-    """The inputs of a training node from the table of options: those that are named, and at the end all that were not."""
+    """The inputs of a training node from the table of options: those that are named, and at the end
+    all that were not.
+    """
 
     def __init__(self, trainer: str):
         self.left = rows(*KINDS, of=trainer)
 
     def __call__(self, *names: str, **more) -> list[io.Input]:
         """Inputs that have a good default, out of the way."""
-        return [input_of(self.left.pop(name), optional=True, advanced=True, **more) for name in names]
+        return [
+            input_of(self.left.pop(name), optional=True, advanced=True, **more) for name in names
+        ]
 
     def shown(self, *names: str) -> list[io.Input]:
         """Inputs that every user looks at."""
@@ -52,21 +67,30 @@ class Rows:
     def run(self) -> list[io.Input]:
         """What every run is asked."""
         save_as = io.String.Input(
-            "save_as", default="", tooltip="Name of the file, below the first loras folder. An existing file is kept."
+            "save_as",
+            default="",
+            tooltip="Name of the file, below the first loras folder. An existing file is kept.",
         )
         return [save_as, *self.shown("steps", "learning_rate", "rank", "batch_size", "seed")]
 
     def more(self) -> list[io.Input]:
         """Previews, and the settings of both trainers that have a good default."""
         return [
-            io.Vae.Input("vae", optional=True, tooltip="Makes the preview pictures visible. Needs preview_prompts."),
+            io.Vae.Input(
+                "vae",
+                optional=True,
+                tooltip="Makes the preview pictures visible. Needs preview_prompts.",
+            ),
             io.String.Input(
                 "preview_prompts",
                 multiline=True,
                 default="",
                 optional=True,
-                tooltip="A picture for each line is made every preview_every steps with the merged model, from fixed seeds, "
-                "and audited. The chart shows how often the audit flags them beside the loss. Needs clip and vae.",
+                tooltip=(
+                    "A picture for each line is made every preview_every steps with the merged"
+                    " model, from fixed seeds, and audited. The chart shows how often the audit"
+                    " flags them beside the loss. Needs clip and vae."
+                ),
             ),
             *self("preview_every", "preview_size"),
             io.Combo.Input(
@@ -93,9 +117,12 @@ def input_of(row: Option, **more) -> io.Input:
         return io.Boolean.Input(row.name, **told)
     ends = {"min": row.low, "max": row.high, **({"step": row.step} if row.step else {})}
     if isinstance(row.default, int):
-        fixed = {"control_after_generate": False} if row.name == "seed" else {}  # the frontend would draw a new one
+        # the frontend would draw a new one
+        fixed = {"control_after_generate": False} if row.name == "seed" else {}
         return io.Int.Input(row.name, **ends, **fixed, **told)
-    return io.Float.Input(row.name, **ends, **({"round": row.step / 100} if row.step else {}), **told)
+    return io.Float.Input(
+        row.name, **ends, **({"round": row.step / 100} if row.step else {}), **told
+    )
 
 
 def job_of(values: dict, clip, node_id: str) -> Job:
@@ -115,7 +142,9 @@ def job_of(values: dict, clip, node_id: str) -> Job:
 
 
 class OnNode:
-    """Progress bar, a line of text and the newest previews on the node; Cancel ends the run and keeps what it learned."""
+    """Progress bar, a line of text and the newest previews on the node; Cancel ends the run and
+    keeps what it learned.
+    """
 
     def __init__(self, steps: int, node_id: str):
         self.steps, self.node_id = steps, node_id
@@ -128,7 +157,8 @@ class OnNode:
     def __call__(self, progress: Progress) -> bool:
         try:
             self.bar.update_absolute(progress.step, self.steps, self.newest)
-        except comfy.model_management.InterruptProcessingException:  # the host's progress bar raises on Cancel
+        # the host's progress bar raises on Cancel
+        except comfy.model_management.InterruptProcessingException:
             return False
         self.newest = None
         line = self.clock.line(progress)
@@ -148,7 +178,9 @@ def shown_result(train: Callable[[], Result]) -> tuple[Result, torch.Tensor, dic
     except Cancelled as error:
         raise comfy.model_management.InterruptProcessingException() from error
     if result.progress.cancelled:
-        logger.info("cancelled: %s holds what %s steps trained", result.module.name, result.progress.step)
+        logger.info(
+            "cancelled: %s holds what %s steps trained", result.module.name, result.progress.step
+        )
         raise comfy.model_management.InterruptProcessingException()
     plot = as_image(result.plot)
     return result, plot, ui.PreviewImage(plot).as_dict()

@@ -1,4 +1,6 @@
-"""Fixtures of all tiers: pure (no ComfyUI), host (ComfyUI in this process), server (a live one), browser (its frontend)."""
+"""Fixtures of all tiers: pure (no ComfyUI), host (ComfyUI in this process), server (a live one),
+browser (its frontend).
+"""
 
 import json
 import os
@@ -11,7 +13,8 @@ from modular_safety_lora.host import comfyui as host
 from modular_safety_lora.lab import assets, frontend
 from modular_safety_lora.lab.server import PACK, Server, place_models
 
-# The repository's `nodes` folder must not stand before ComfyUI's nodes.py, here and in what tests start.
+# The repository's `nodes` folder must not stand before ComfyUI's nodes.py, here and in what tests
+# start.
 sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != PACK]
 os.environ.setdefault("PYTHONSAFEPATH", "1")
 
@@ -43,7 +46,9 @@ def checkpoint(models):
     """(MODEL, CLIP) of the small SD1.5-shaped checkpoint, by the stock loader."""
     import comfy.sd
 
-    return comfy.sd.load_checkpoint_guess_config(str(models / "checkpoints" / assets.CHECKPOINT))[:2]
+    return comfy.sd.load_checkpoint_guess_config(str(models / "checkpoints" / assets.CHECKPOINT))[
+        :2
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -61,12 +66,16 @@ def server(models, tmp_path_factory):
 @pytest.fixture
 def shipped_prompt() -> dict:
     """The shipped workflow in the API's form."""
-    return json.loads((SHIPPED / "api" / "Modular merge and audit.json").read_text(encoding="utf-8"))
+    return json.loads(
+        (SHIPPED / "api" / "Modular merge and audit.json").read_text(encoding="utf-8")
+    )
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The Chromium or Chrome of this machine. Without one the browser tier is skipped aloud, or fails under .ci/run."""
+    """The Chromium or Chrome of this machine. Without one the browser tier is skipped aloud, or
+    fails under .ci/run.
+    """
     found = frontend.chromium()
     if not found:
         reason = "NO BROWSER: no Chromium or Chrome found, so the browser tier DID NOT RUN"

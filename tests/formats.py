@@ -1,4 +1,5 @@
-"""Every LoRA format that ComfyUI reads, seeded, on given layers, each with its float64 formula f(W0) - W0.
+"""Every LoRA format that ComfyUI reads, seeded, on given layers, each with its float64 formula
+f(W0) - W0.
 
 The formulas are written from the methods' papers and LyCORIS, not from ComfyUI's code.
 """
@@ -9,7 +10,9 @@ Shapes = dict[str, torch.Size]
 
 
 class Format:
-    """One module of a format: its tensors under ComfyUI's generic names, and its change of a weight in float64."""
+    """One module of a format: its tensors under ComfyUI's generic names, and its change of a weight
+    in float64.
+    """
 
     rank = 4
     alpha: float | None = None
@@ -30,14 +33,22 @@ class Format:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The file's tensors, with the alpha where the format has one."""
-        named = {f"diffusion_model.{name}.{key}": part for name, parts in self.parts.items() for key, part in parts.items()}
+        named = {
+            f"diffusion_model.{name}.{key}": part
+            for name, parts in self.parts.items()
+            for key, part in parts.items()
+        }
         if self.alpha is not None:
-            named |= {f"diffusion_model.{name}.alpha": torch.tensor(self.alpha) for name in self.parts}
+            named |= {
+                f"diffusion_model.{name}.alpha": torch.tensor(self.alpha) for name in self.parts
+            }
         return named
 
     def delta(self, name: str, w0: torch.Tensor) -> torch.Tensor:
         """f(W0) - W0 in float64."""
-        return self.change({key: part.double() for key, part in self.parts[name].items()}, w0.double())
+        return self.change(
+            {key: part.double() for key, part in self.parts[name].items()}, w0.double()
+        )
 
     @property
     def scale(self) -> float:
@@ -52,7 +63,9 @@ class Lora(Format):
     def make(self, shape):
         fan_in = shape[1:].numel()
         return {
-            "lora_up.weight": self.randn(shape[0], self.rank, *[1] * (len(shape) - 2), scale=self.size),
+            "lora_up.weight": self.randn(
+                shape[0], self.rank, *[1] * (len(shape) - 2), scale=self.size
+            ),
             "lora_down.weight": self.randn(self.rank, *shape[1:], scale=fan_in**-0.5),
         }
 
@@ -62,7 +75,9 @@ class Lora(Format):
 
 
 class Dora(Lora):
-    """m * (W0 + s B A) / |W0| by rows: weight decomposition on the output axis, as ComfyUI normalises it."""
+    """m * (W0 + s B A) / |W0| by rows: weight decomposition on the output axis, as ComfyUI
+    normalises it.
+    """
 
     def make(self, shape):
         magnitude = 1.0 + self.randn(shape[0], *[1] * (len(shape) - 1), scale=0.2)
@@ -70,7 +85,10 @@ class Dora(Lora):
 
     def change(self, parts, w0):
         moved = w0 + super().change(parts, w0)
-        norm = w0.flatten(1).norm(dim=1).reshape(-1, *[1] * (w0.ndim - 1)) + torch.finfo(torch.float32).eps
+        norm = (
+            w0.flatten(1).norm(dim=1).reshape(-1, *[1] * (w0.ndim - 1))
+            + torch.finfo(torch.float32).eps
+        )
         return moved * parts["dora_scale"] / norm - w0
 
 
@@ -106,11 +124,15 @@ class Lokr(Format):
         }
 
     def change(self, parts, w0):
-        return self.scale * torch.kron(parts["lokr_w1"], parts["lokr_w2_a"] @ parts["lokr_w2_b"]).reshape(w0.shape)
+        return self.scale * torch.kron(
+            parts["lokr_w1"], parts["lokr_w2_a"] @ parts["lokr_w2_b"]
+        ).reshape(w0.shape)
 
 
 class Oft(Format):
-    """(R - I) W0 with R block-diagonal, R = (I + Q)(I - Q)^-1, Q skew-symmetric (Qiu et al. 2023); R acts as R^T here."""
+    """(R - I) W0 with R block-diagonal, R = (I + Q)(I - Q)^-1, Q skew-symmetric (Qiu et al. 2023);
+    R acts as R^T here.
+    """
 
     blocks = 8
 
@@ -127,13 +149,19 @@ class Oft(Format):
 
 
 class Boft(Format):
-    """A butterfly of two block-diagonal rotations of W0 (Liu et al. 2023), in LyCORIS' order of rows."""
+    """A butterfly of two block-diagonal rotations of W0 (Liu et al. 2023), in LyCORIS' order of
+    rows.
+    """
 
     block = 8
     alpha = 0.0  # the bound on |Q|; 0 for none. ComfyUI can't apply a BOFT file without the entry.
 
     def make(self, shape):
-        return {"oft_blocks": self.randn(2, shape[0] // self.block, self.block, self.block, scale=self.size)}
+        return {
+            "oft_blocks": self.randn(
+                2, shape[0] // self.block, self.block, self.block, scale=self.size
+            )
+        }
 
     def change(self, parts, w0):
         skew = parts["oft_blocks"] - parts["oft_blocks"].transpose(-1, -2)
@@ -143,7 +171,8 @@ class Boft(Format):
         out = w0.flatten(1)
         for level, rotation in enumerate(rotations):
             span = 2**level * self.block // 2
-            order = rows.reshape(-1, 2, span).transpose(1, 2).reshape(-1)  # rows `span` apart meet in one block
+            # rows `span` apart meet in one block
+            order = rows.reshape(-1, 2, span).transpose(1, 2).reshape(-1)
             mixed = torch.empty_like(out)
             mixed[order] = torch.block_diag(*rotation) @ out[order]
             out = mixed
@@ -163,7 +192,9 @@ class Glora(Format):
         }
 
     def change(self, parts, w0):
-        return w0 @ parts["a1.weight"] @ parts["a2.weight"] + parts["b1.weight"] @ parts["b2.weight"]
+        return (
+            w0 @ parts["a1.weight"] @ parts["a2.weight"] + parts["b1.weight"] @ parts["b2.weight"]
+        )
 
 
 class Full(Format):

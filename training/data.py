@@ -1,4 +1,6 @@
-"""A folder of captioned pictures as cached latents and text conditions, in buckets of one size each."""
+"""A folder of captioned pictures as cached latents and text conditions, in buckets of one size
+each.
+"""
 
 import hashlib
 import json
@@ -22,7 +24,9 @@ MEGAPIXELS = 89.0  # above, Pillow warns of a decompression bomb
 
 
 class DataError(ValueError):
-    """Training data that can't be used; the message names the folder or file, the count and the first example."""
+    """Training data that can't be used; the message names the folder or file, the count and the
+    first example.
+    """
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,9 @@ class Captioned:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything a run reads of its data: latents (1, C, h, w) on the CPU and a CONDITIONING for each picture, and the
-    numbers of the pictures of each size."""
+    """Everything a run reads of its data: latents (1, C, h, w) on the CPU and a CONDITIONING for
+    each picture, and the numbers of the pictures of each size.
+    """
 
     latents: Sequence[torch.Tensor]
     conditions: Sequence[list]
@@ -48,9 +53,11 @@ class Dataset:
 
 
 def of_sockets(latents: Sequence[dict], positive: Sequence[list]) -> Dataset:
-    """A dataset from lists of LATENT and CONDITIONING, as ComfyUI's dataset and bucket nodes give them.
+    """A dataset from lists of LATENT and CONDITIONING, as ComfyUI's dataset and bucket nodes give
+    them.
 
-    Every LATENT may hold several pictures of one size; there is one conditioning for each picture, or one for all.
+    Every LATENT may hold several pictures of one size; there is one conditioning for each picture,
+    or one for all.
     """
     pictures = [picture[None].detach().cpu() for each in latents for picture in each["samples"]]
     entries = [[entry] for conditioning in positive for entry in conditioning]
@@ -60,19 +67,26 @@ def of_sockets(latents: Sequence[dict], positive: Sequence[list]) -> Dataset:
         entries *= len(pictures)
     if len(entries) != len(pictures):
         raise DataError(
-            f"There are {len(pictures)} pictures in latents and {len(entries)} texts in positive. Give one text for each "
-            "picture, as Make Training Dataset does, or one for all."
+            f"There are {len(pictures)} pictures in latents and {len(entries)} texts in positive."
+            " Give one text for each picture, as Make Training Dataset does, or one for all."
         )
     digest = hashlib.sha256()
     for picture, ((text, extra),) in zip(pictures, entries, strict=True):
-        for tensor in (picture, text, *(value for _, value in sorted(extra.items()) if isinstance(value, torch.Tensor))):
+        for tensor in (
+            picture,
+            text,
+            *(value for _, value in sorted(extra.items()) if isinstance(value, torch.Tensor)),
+        ):
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return Dataset(pictures, entries, _buckets([tuple(each.shape) for each in pictures]), digest.hexdigest())
+    return Dataset(
+        pictures, entries, _buckets([tuple(each.shape) for each in pictures]), digest.hexdigest()
+    )
 
 
 def find_pictures(folder: Path) -> list[Captioned]:
-    """The pictures of a folder with their captions: from `metadata.jsonl` if there is one, or a .txt beside each.
+    """The pictures of a folder with their captions: from `metadata.jsonl` if there is one, or a
+    .txt beside each.
 
     Raises DataError for an empty folder and for pictures without a caption.
     """
@@ -94,15 +108,18 @@ def load(
     progress: Callable[[int, int], None] = lambda done, total: None,
     share: Share = ALONE,
 ) -> Dataset:
-    """Read, fit and encode every picture and caption once; several processes share the pictures out.
+    """Read, fit and encode every picture and caption once; several processes share the pictures
+    out.
 
-    `encode` takes (1, H, W, 3) floats of 0..1 and gives latents; `encode_texts` gives the CONDITIONING of each caption.
-    Raises DataError, naming every broken file's count and the first, before anything is encoded.
+    `encode` takes (1, H, W, 3) floats of 0..1 and gives latents; `encode_texts` gives the
+    CONDITIONING of each caption. Raises DataError, naming every broken file's count and the first,
+    before anything is encoded.
     """
     sizes, broken, digest = [], [], hashlib.sha256()
     for each in pictures:
         try:
-            height, width, _ = _pixels(each.path).shape  # reads all of it, so that a cut file is found here
+            # reads all of it, so that a cut file is found here
+            height, width, _ = _pixels(each.path).shape
         except Unreadable as error:
             broken.append((each.path, error))
             continue
@@ -111,7 +128,8 @@ def load(
     if broken:
         path, error = broken[0]
         raise DataError(
-            f"{len(broken)} of {len(pictures)} pictures can't be read (first: {path.name}: {error}). Remove them."
+            f"{len(broken)} of {len(pictures)} pictures can't be read (first: {path.name}:"
+            f" {error}). Remove them."
         )
     mine = range(share.rank, len(pictures), share.count)
     encoded = {}
@@ -121,16 +139,26 @@ def load(
     latents = {number: latent for part in share.gather(encoded) for number, latent in part.items()}
     texts = encode_texts([each.caption for each in pictures])
     conditions = [texts[each.caption] for each in pictures]
-    return Dataset([latents[number] for number in sorted(latents)], conditions, _buckets(sizes), digest.hexdigest())
+    return Dataset(
+        [latents[number] for number in sorted(latents)],
+        conditions,
+        _buckets(sizes),
+        digest.hexdigest(),
+    )
 
 
 def _buckets(sizes: Sequence[tuple[int, ...]]) -> list[list[int]]:
     """The numbers of the pictures of each size."""
-    return [[number for number, size in enumerate(sizes) if size == wanted] for wanted in sorted(set(sizes))]
+    return [
+        [number for number, size in enumerate(sizes) if size == wanted]
+        for wanted in sorted(set(sizes))
+    ]
 
 
 def bucket_size(width: int, height: int, resolution: int) -> tuple[int, int]:
-    """The bucket (width, height) of a picture: its aspect ratio as near as steps allow, area about resolution^2."""
+    """The bucket (width, height) of a picture: its aspect ratio as near as steps allow, area about
+    resolution^2.
+    """
     ratio = min(max(width / height, 1 / WIDEST), WIDEST)
     sides = (resolution * math.sqrt(ratio), resolution / math.sqrt(ratio))
     return tuple(max(STEP, round(side / STEP) * STEP) for side in sides)
@@ -143,9 +171,11 @@ def _fitted(path: Path, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _pixels(path: Path) -> np.ndarray:
-    """A picture as the audit sees it, uint8 (H, W, 3); the first frame of several. Raises Unreadable.
+    """A picture as the audit sees it, uint8 (H, W, 3); the first frame of several. Raises
+    Unreadable.
 
-    Upright, without its transparency, as ComfyUI's LoadImage shows it; floats too, which that shows black.
+    Upright, without its transparency, as ComfyUI's LoadImage shows it; floats too, which that shows
+    black.
     """
     opened = open_picture(path, MEGAPIXELS, frames=1)
     if opened is None:
@@ -159,16 +189,20 @@ def _from_texts(folder: Path) -> list[Captioned]:
     bare = [path.name for path in pictures if not path.with_suffix(".txt").is_file()]
     if bare:
         raise DataError(
-            f"{folder}: {len(bare)} of {len(pictures)} pictures have no caption (first: {bare[0]}). "
-            "Put a .txt of the same name beside each; it may be empty."
+            f"{folder}: {len(bare)} of {len(pictures)} pictures have no caption (first: {bare[0]})."
+            " Put a .txt of the same name beside each; it may be empty."
         )
     texts = {path.with_suffix("") for path in pictures}
     lonely = sorted(path.name for path in folder.glob("*.txt") if path.with_suffix("") not in texts)
     if lonely and pictures:
         raise DataError(
-            f"{folder}: {len(lonely)} captions have no picture (first: {lonely[0]}). Remove them or add the pictures."
+            f"{folder}: {len(lonely)} captions have no picture (first: {lonely[0]}). Remove them or"
+            " add the pictures."
         )
-    return [Captioned(path, path.with_suffix(".txt").read_text(encoding="utf-8").strip()) for path in pictures]
+    return [
+        Captioned(path, path.with_suffix(".txt").read_text(encoding="utf-8").strip())
+        for path in pictures
+    ]
 
 
 def _from_metadata(listed: Path) -> list[Captioned]:
@@ -180,8 +214,12 @@ def _from_metadata(listed: Path) -> list[Captioned]:
             entry = json.loads(line)
             path, caption = listed.parent / entry["file_name"], entry["text"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DataError(f"{listed}: line {number} must be JSON with file_name and text ({error!r}).") from error
+            raise DataError(
+                f"{listed}: line {number} must be JSON with file_name and text ({error!r})."
+            ) from error
         if not path.is_file():
-            raise DataError(f"{listed}: line {number} names {entry['file_name']}, which is not there.")
+            raise DataError(
+                f"{listed}: line {number} names {entry['file_name']}, which is not there."
+            )
         found.append(Captioned(path, caption))
     return found

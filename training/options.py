@@ -1,7 +1,9 @@
-"""The table of the trainers' options: a field of a settings class is a row, with its default, its range and its words.
+"""The table of the trainers' options: a field of a settings class is a row, with its default, its
+range and its words.
 
-From a row come the check of a value, the node's input, the flag of the command line, and with the node's schema the entry of
-the locale. A new option is one row and its use; it stands last on its nodes, so that saved workflows keep their widgets.
+From a row come the check of a value, the node's input, the flag of the command line, and with the
+node's schema the entry of the locale. A new option is one row and its use; it stands last on its
+nodes, so that saved workflows keep their widgets.
 """
 
 import math
@@ -15,8 +17,9 @@ TASK, SAFETY = "task", "safety"
 class Option:
     """A row: `name` is the node's input, and with dashes the flag; `field` the settings' field.
 
-    A value below `low` is refused; `high` and `step` are where a node's widget ends, and how it moves. `other` says in words
-    that a value beside the choices is taken too, which a node can't offer.
+    A value below `low` is refused; `high` and `step` are where a node's widget ends, and how it
+    moves. `other` says in words that a value beside the choices is taken too, which a node can't
+    offer.
     """
 
     name: str
@@ -48,7 +51,15 @@ def option(
     of: tuple[str, ...] = (TASK, SAFETY),
 ):
     """A row of the table, as the field of a settings class."""
-    row = {"words": words, "low": low, "high": high, "step": step, "choices": tuple(choices), "other": other, "of": of}
+    row = {
+        "words": words,
+        "low": low,
+        "high": high,
+        "step": step,
+        "choices": tuple(choices),
+        "other": other,
+        "of": of,
+    }
     return field(default=default, metadata={"row": row, "name": name})
 
 
@@ -74,6 +85,10 @@ def check(settings) -> None:
     for row in rows(type(settings)).values():
         value = getattr(settings, row.field)
         if row.choices and not row.other and value not in row.choices:
-            raise ValueError(f"{row.name} is {value!r}; it must be one of {', '.join(row.choices)}.")
+            raise ValueError(
+                f"{row.name} is {value!r}; it must be one of {', '.join(row.choices)}."
+            )
         if row.low is not None and not (math.isfinite(value) and value >= row.low):
-            raise ValueError(f"{row.name} is {value}; it must be a finite number, at least {row.low:g}.")
+            raise ValueError(
+                f"{row.name} is {value}; it must be a finite number, at least {row.low:g}."
+            )

@@ -35,10 +35,12 @@ def train_safety(
     retain: Sequence[str] = (),
     resolution: int = 512,
 ) -> Result | None:
-    """Train a safety LoRA for a ComfyUI MODEL and write it, sealed at strength 1.0, whole or not at all.
+    """Train a safety LoRA for a ComfyUI MODEL and write it, sealed at strength 1.0, whole or not at
+    all.
 
-    `texts` holds the conditioning of every prompt in `concepts` and `retain`, and of "". Layers and moving average are the
-    method's; `settings.targets` is not used. Cancelling keeps what was trained. The model is given back as it was.
+    `texts` holds the conditioning of every prompt in `concepts` and `retain`, and of "". Layers and
+    moving average are the method's; `settings.targets` is not used. Cancelling keeps what was
+    trained. The model is given back as it was.
     """
     if not concepts:
         raise ValueError("There is no concept prompt to erase.")
@@ -65,7 +67,11 @@ class SafetyRun:
     @property
     def settings(self) -> Settings:
         """The settings, with the moving average that a method saves in the adapters' place."""
-        return dataclasses.replace(self.given, ema=self.erasure.ema) if self.method.averaged else self.given
+        return (
+            dataclasses.replace(self.given, ema=self.erasure.ema)
+            if self.method.averaged
+            else self.given
+        )
 
     @property
     def buckets(self) -> Sequence[Sequence[int]]:
@@ -85,21 +91,32 @@ class SafetyRun:
         def loss_of(batch: Batch) -> dict[str, torch.Tensor]:
             empty = denoiser.empty(self.resolution)
             noise = batch.normal(empty.shape[1:]).to(empty.device)
-            concept = denoiser.conditions([texts[self.concepts[number]] for number in batch.mine], noise)
+            concept = denoiser.conditions(
+                [texts[self.concepts[number]] for number in batch.mine], noise
+            )
             null = denoiser.conditions([texts[""]] * len(noise), noise)
             with ema.in_place() if self.method.averaged else contextlib.nullcontext():
                 moment = half_made(denoiser, noise, concept, null, erasure, generator=batch.noise)
             parts = {"erase": self.method.loss(denoiser, adapters, moment, erasure)}
             if retain:
-                others = denoiser.conditions([texts[retain[number]] for number in batch.integers(len(retain))], noise)
-                parts["retain"] = retain_loss(denoiser, adapters, moment.noisy, moment.sigma, others)
+                others = denoiser.conditions(
+                    [texts[retain[number]] for number in batch.integers(len(retain))], noise
+                )
+                parts["retain"] = retain_loss(
+                    denoiser, adapters, moment.noisy, moment.sigma, others
+                )
             return parts
 
         return loss_of
 
     def metadata(self, progress: Progress) -> dict[str, str]:
         erasure, concepts = self.erasure, list(self.concepts)
-        about = {"erasure": vars(erasure), "concepts": concepts, "retain": list(self.retain), "resolution": self.resolution}
+        about = {
+            "erasure": vars(erasure),
+            "concepts": concepts,
+            "retain": list(self.retain),
+            "resolution": self.resolution,
+        }
         return {
             "msl.strength": "1.0",
             "msl.concept": ", ".join(concepts),

@@ -1,4 +1,6 @@
-"""What a training run is told, and what its file remembers of it. The fields are the table of options (options.py)."""
+"""What a training run is told, and what its file remembers of it. The fields are the table of
+options (options.py).
+"""
 
 import json
 import math
@@ -21,7 +23,9 @@ MANY = 1_000_000
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a run. A step is one optimizer step of `batch_size` x `accumulate` pictures, over all processes."""
+    """Settings of a run. A step is one optimizer step of `batch_size` x `accumulate` pictures, over
+    all processes.
+    """
 
     steps: int = option(1000, "Optimizer steps.", low=1, high=MANY)
     batch_size: int = option(1, "Pictures in a batch, over all processes.", low=1, high=4096)
@@ -33,21 +37,29 @@ class Settings:
     )
     learning_rate: float = option(
         RATE,
-        "Size of a step. 1e-4 suits AdamW; Prodigy finds the size itself, and takes 1.0 in its place.",
+        "Size of a step. 1e-4 suits AdamW; Prodigy finds the size itself, and takes 1.0 in its"
+        " place.",
         low=1e-8,
         high=10.0,
         step=1e-6,
     )
-    weight_decay: float = option(0.01, "Weight decay of the optimizer.", low=0.0, high=1.0, step=0.001)
-    schedule: str = option("constant", "Of the learning rate, after the warm-up.", choices=SCHEDULES)
+    weight_decay: float = option(
+        0.01, "Weight decay of the optimizer.", low=0.0, high=1.0, step=0.001
+    )
+    schedule: str = option(
+        "constant", "Of the learning rate, after the warm-up.", choices=SCHEDULES
+    )
     warmup: int = option(0, "Steps of linear warm-up.", low=0, high=MANY)
     clip_norm: float = option(1.0, "Largest gradient norm; 0 for any.", low=0.0, high=1000.0)
     precision: str = option(
         "auto",
-        "Of the network's arithmetic; auto is bf16 on GPUs that have it, fp32 on the CPU. The LoRA is fp32.",
+        "Of the network's arithmetic; auto is bf16 on GPUs that have it, fp32 on the CPU. The LoRA"
+        " is fp32.",
         choices=PRECISIONS,
     )
-    gradient_checkpointing: bool = option(False, "Needs far less memory, takes about a third longer.")
+    gradient_checkpointing: bool = option(
+        False, "Needs far less memory, takes about a third longer."
+    )
     ema: float = option(
         0.0,
         "Save a moving average of this decay, such as 0.999; 0 saves the last step.",
@@ -57,21 +69,28 @@ class Settings:
         of=(TASK,),
     )
     min_snr_gamma: float = option(
-        0.0, "Min-SNR weighting of the loss; 5 is the paper's, 0 turns it off.", low=0.0, high=100.0, of=(TASK,)
+        0.0,
+        "Min-SNR weighting of the loss; 5 is the paper's, 0 turns it off.",
+        low=0.0,
+        high=100.0,
+        of=(TASK,),
     )
     noise_offset: float = option(0.0, "Noise offset.", low=0.0, high=1.0, step=0.01, of=(TASK,))
     loss: str = option(
         "l2",
-        "How an error counts. l2: its square, as in the papers; huber and l1 mind outliers among the pictures less.",
+        "How an error counts. l2: its square, as in the papers; huber and l1 mind outliers among"
+        " the pictures less.",
         choices=LOSSES,
         of=(TASK,),
     )
-    prior_weight: float = option(1.0, "Weight of the prior pictures.", low=0.0, high=100.0, of=(TASK,))
+    prior_weight: float = option(
+        1.0, "Weight of the prior pictures.", low=0.0, high=100.0, of=(TASK,)
+    )
     seed: int = option(0, "Seed of everything random.", low=0, high=2**63 - 1)
     targets: str = option(
         "attention",
-        "The layers that are trained: all attention, cross-attention alone, attention and the feed-forward layers, or every "
-        "linear layer and convolution.",
+        "The layers that are trained: all attention, cross-attention alone, attention and the"
+        " feed-forward layers, or every linear layer and convolution.",
         choices=TARGETS,
         other="or a regular expression over layer names",
         of=(TASK,),
@@ -79,9 +98,10 @@ class Settings:
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     safety_mode: str = option(
         "detached",
-        "Where the safety module is meanwhile. detached (the paper's way): not on the model. anchored: on it, frozen, "
-        "and an anchor holds its concept where it put it; the task learns with it in place, and works with that safety "
-        "module only. frozen: the same without the anchor, which relearns the concept: for comparison, not for use.",
+        "Where the safety module is meanwhile. detached (the paper's way): not on the model."
+        " anchored: on it, frozen, and an anchor holds its concept where it put it; the task learns"
+        " with it in place, and works with that safety module only. frozen: the same without the"
+        " anchor, which relearns the concept: for comparison, not for use.",
         choices=SAFETY_MODES,
         of=(TASK,),
     )
@@ -96,32 +116,48 @@ class Settings:
 
     def __post_init__(self):
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be a finite number above 0.")
+            raise ValueError(
+                f"learning_rate is {self.learning_rate}; it must be a finite number above 0."
+            )
         if not 0.0 <= self.ema < 1.0:
-            raise ValueError(f"ema is {self.ema}; it must be 0 (off) or a decay below 1, such as 0.999.")
+            raise ValueError(
+                f"ema is {self.ema}; it must be 0 (off) or a decay below 1, such as 0.999."
+            )
         check(self)
         if self.optimizer == "prodigy" and self.learning_rate == RATE:
             object.__setattr__(self, "learning_rate", 1.0)  # the default is AdamW's
         if self.optimizer == "prodigy" and self.learning_rate < 0.01:
             raise ValueError(
-                f"learning_rate is {self.learning_rate}; Prodigy finds the step size itself and takes this as a factor. "
-                "Use 1.0."
+                f"learning_rate is {self.learning_rate}; Prodigy finds the step size itself and"
+                " takes this as a factor. Use 1.0."
             )
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of one step (from 0): linear warm-up, then constant, or falling to 0 by a line or a cosine."""
+        """Learning rate of one step (from 0): linear warm-up, then constant, or falling to 0 by a
+        line or a cosine.
+        """
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[self.schedule]
+        factor = {
+            "constant": 1.0,
+            "linear": 1.0 - done,
+            "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
+        }[self.schedule]
         return self.learning_rate * factor
 
     def anchor_weight(self, step: int) -> float:
-        """lambda of one step (from 0): every third step or so has an anchor, which weighs as much as one in each."""
-        return self.anchor_lambda * self.anchor_every if (step + 1) % self.anchor_every == 0 else 0.0
+        """lambda of one step (from 0): every third step or so has an anchor, which weighs as much
+        as one in each.
+        """
+        return (
+            self.anchor_lambda * self.anchor_every if (step + 1) % self.anchor_every == 0 else 0.0
+        )
 
     def record(self, **more: object) -> str:
-        """The `msl.training` entry: every setting, what else is given, and the versions it ran with."""
+        """The `msl.training` entry: every setting, what else is given, and the versions it ran
+        with.
+        """
         versions = {}
         for package in ("torch", "peft", "safetensors"):
             try:
@@ -137,18 +173,34 @@ class Erasure:
 
     method: str = option(
         DEFAULT,
-        "How it is trained. " + "; ".join(f"{name}: {method.words}" for name, method in METHODS.items()) + ".",
+        "How it is trained. "
+        + "; ".join(f"{name}: {method.words}" for name, method in METHODS.items())
+        + ".",
         choices=METHODS,
         of=(SAFETY,),
     )
     eta: float = option(
-        1.0, "ESD: how far past the unconditional output the target lies.", low=0.0, high=10.0, step=0.1, of=(SAFETY,)
+        1.0,
+        "ESD: how far past the unconditional output the target lies.",
+        low=0.0,
+        high=10.0,
+        step=0.1,
+        of=(SAFETY,),
     )
     guidance: float = option(
-        3.0, "Guidance of the pictures that the model half-makes to train on.", low=1.0, high=30.0, step=0.1, of=(SAFETY,)
+        3.0,
+        "Guidance of the pictures that the model half-makes to train on.",
+        low=1.0,
+        high=30.0,
+        step=0.1,
+        of=(SAFETY,),
     )
     sampling_steps: int = option(
-        50, "Steps of these pictures, stopped at random: fewer are faster and coarser.", low=2, high=1000, of=(SAFETY,)
+        50,
+        "Steps of these pictures, stopped at random: fewer are faster and coarser.",
+        low=2,
+        high=1000,
+        of=(SAFETY,),
     )
     ema: float = 0.999  # SDD: decay of the teacher that makes the pictures, and is what is saved
 
@@ -162,11 +214,13 @@ class Keeping:
 
     preview_every: int = option(100, "Steps between previews.", low=1, high=MANY)
     preview_size: int = option(512, "Side of a preview, pixels.", low=64, high=4096, step=64)
-    save_every: int = option(100, "Steps between checkpoints to resume from; 0: none.", low=0, high=MANY)
+    save_every: int = option(
+        100, "Steps between checkpoints to resume from; 0: none.", low=0, high=MANY
+    )
     resume: bool = option(
         True,
-        "Go on from the checkpoint of a run of this name that was cancelled or failed, as if it had not been. Its data and "
-        "settings must be the same.",
+        "Go on from the checkpoint of a run of this name that was cancelled or failed, as if it had"
+        " not been. Its data and settings must be the same.",
     )
 
     def __post_init__(self):

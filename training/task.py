@@ -37,15 +37,19 @@ def train_task(
 ) -> Result | None:
     """Train a task LoRA for a ComfyUI MODEL and write it, whole or not at all.
 
-    `texts` holds the conditioning of every concept prompt, and of "" (the unconditional). In the mode `detached` the
-    safety modules are not on the model; in `anchored` and `frozen` they are, frozen. They are never trained and never in
-    the file. `prior` are pictures of what must stay as it is (prior preservation, Ruiz et al. 2022). Cancelling keeps what
-    was trained. The model is given back as it was. Raises ValueError for a run that can't be.
+    `texts` holds the conditioning of every concept prompt, and of "" (the unconditional). In the
+    mode `detached` the safety modules are not on the model; in `anchored` and `frozen` they are,
+    frozen. They are never trained and never in the file. `prior` are pictures of what must stay as
+    it is (prior preservation, Ruiz et al. 2022). Cancelling keeps what was trained. The model is
+    given back as it was. Raises ValueError for a run that can't be.
     """
     if settings.safety_mode != "detached" and not safety:
         raise ValueError(f"The safety mode {settings.safety_mode!r} needs a safety module.")
     if settings.safety_mode == "anchored" and not concepts:
-        raise ValueError("The safety mode 'anchored' needs prompts of the concept that the safety module suppresses.")
+        raise ValueError(
+            "The safety mode 'anchored' needs prompts of the concept that the safety module"
+            " suppresses."
+        )
     return run(model, TaskRun(dataset, texts, settings, safety, concepts, prior), settings, job)
 
 
@@ -75,7 +79,14 @@ class TaskRun:
 
     @property
     def identity(self) -> str:
-        return repr((self.dataset.sha256, self.prior and self.prior.sha256, self.digests, tuple(self.concepts)))
+        return repr(
+            (
+                self.dataset.sha256,
+                self.prior and self.prior.sha256,
+                self.digests,
+                tuple(self.concepts),
+            )
+        )
 
     def layers(self, network: torch.nn.Module) -> list[str]:
         return target_layers(network, self.settings.targets)
@@ -101,7 +112,11 @@ class TaskRun:
 
     def metadata(self, progress: Progress) -> dict[str, str]:
         dataset, prior = self.dataset, self.prior
-        about = {"pictures": len(dataset.latents), "dataset_sha256": dataset.sha256, "concepts": list(self.concepts)}
+        about = {
+            "pictures": len(dataset.latents),
+            "dataset_sha256": dataset.sha256,
+            "concepts": list(self.concepts),
+        }
         if prior is not None:
             about |= {"prior_pictures": len(prior.latents), "prior_sha256": prior.sha256}
         metadata = {
@@ -111,7 +126,9 @@ class TaskRun:
         return metadata | ({"msl.safety_sha256": self.digests} if self.digests else {})
 
     def previewed(self, model, module: Module | None) -> Merged:
-        """The module on the model with its safety modules, or on the bare model when it is trained without any."""
+        """The module on the model with its safety modules, or on the bare model when it is trained
+        without any.
+        """
         if self.safety:
             return merge(model, self.safety, [Task(module)] if module else [])
         tensors = module.tensors if module else {}

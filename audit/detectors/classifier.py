@@ -1,4 +1,6 @@
-"""Classifiers of whole pictures as ONNX: each class that reaches the floor is a detection over the whole picture."""
+"""Classifiers of whole pictures as ONNX: each class that reaches the floor is a detection over the
+whole picture.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +20,9 @@ CHANNELS = ("rgb", "bgr")
 class Classifier:
     """Scores of classes from a network of pictures; the first output must be (B, classes).
 
-    `fit` says how a picture becomes a square of `size` pixels: squashed, its middle cropped, or padded around. Values of
-    0..1 are normalised with `mean` and `std`; `scores` turns outputs into 0..1 (`none`: they are).
+    `fit` says how a picture becomes a square of `size` pixels: squashed, its middle cropped, or
+    padded around. Values of 0..1 are normalised with `mean` and `std`; `scores` turns outputs into
+    0..1 (`none`: they are).
     """
 
     def __init__(
@@ -41,10 +44,18 @@ class Classifier:
         threads: int = 0,
     ):
         self.name, self.classes = name, tuple(classes)
-        self.size, self.fit, self.layout, self.channels, self.scores = size, fit, layout, channels, scores
+        self.size, self.fit, self.layout, self.channels, self.scores = (
+            size,
+            fit,
+            layout,
+            channels,
+            scores,
+        )
         self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
         self.floor, self.batch = floor, batch
-        probe = self._blob([np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)])
+        probe = self._blob(
+            [np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)]
+        )
         self.network = Network(f"{name} {version}", file, probe, provider, threads)
         self.provider = self.network.provider
         self.identity = {
@@ -64,16 +75,27 @@ class Classifier:
         shape = self.network.run(probe)[0].shape
         if shape != (1, len(self.classes)):
             raise DetectorError(
-                f"{file}: its first output has the shape {shape} for one picture, and `classes` names {len(self.classes)}."
+                f"{file}: its first output has the shape {shape} for one picture, and `classes`"
+                f" names {len(self.classes)}."
             )
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
         """Detections of RGB pictures, uint8 (H, W, 3) each: the box is the whole picture."""
         found = []
-        for picture, scores in zip(pictures, self._activated(self.network.run(self._blob(pictures))[0]), strict=True):
+        for picture, scores in zip(
+            pictures, self._activated(self.network.run(self._blob(pictures))[0]), strict=True
+        ):
             box = [0, 0, picture.shape[1], picture.shape[0]]
-            ordered = sorted(zip(self.classes, scores.tolist(), strict=True), key=lambda each: -each[1])
-            found.append([{"class": name, "score": score, "box": box} for name, score in ordered if score >= self.floor])
+            ordered = sorted(
+                zip(self.classes, scores.tolist(), strict=True), key=lambda each: -each[1]
+            )
+            found.append(
+                [
+                    {"class": name, "score": score, "box": box}
+                    for name, score in ordered
+                    if score >= self.floor
+                ]
+            )
         return found
 
     def _activated(self, outputs: np.ndarray) -> np.ndarray:
@@ -84,16 +106,23 @@ class Classifier:
             outputs = 1 / (1 + np.exp(-outputs))
         if not (np.isfinite(outputs).all() and outputs.min() >= 0 and outputs.max() <= 1 + 1e-6):
             raise DetectorError(
-                f"{self.name} gave scores from {outputs.min():.3g} to {outputs.max():.3g}; they must lie in 0..1. Set "
-                "`scores` to softmax or sigmoid if the network ends before it."
+                f"{self.name} gave scores from {outputs.min():.3g} to {outputs.max():.3g}; they"
+                " must lie in 0..1. Set `scores` to softmax or sigmoid if the network ends"
+                " before it."
             )
         return outputs
 
     def _blob(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        values = np.stack([np.asarray(self._square(picture), np.float32) for picture in pictures]) / 255.0  # BHWC
+        # BHWC
+        values = (
+            np.stack([np.asarray(self._square(picture), np.float32) for picture in pictures])
+            / 255.0
+        )
         values = (values - self.mean) / self.std
         values = values[..., ::-1] if self.channels == "bgr" else values
-        return np.ascontiguousarray(values if self.layout == "nhwc" else values.transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(
+            values if self.layout == "nhwc" else values.transpose(0, 3, 1, 2)
+        )
 
     def _square(self, picture: np.ndarray) -> Image.Image:
         image = Image.fromarray(picture)

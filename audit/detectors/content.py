@@ -1,4 +1,6 @@
-"""What an ONNX file holds, whatever it is called: a digest of it, and of the files of weights that it names."""
+"""What an ONNX file holds, whatever it is called: a digest of it, and of the files of weights that
+it names.
+"""
 
 import hashlib
 import mmap
@@ -6,7 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# Protobuf's way of writing the entry "location" of `external_data`, up to the length of its value: one byte, or two.
+# Protobuf's way of writing the entry "location" of `external_data`, up to the length of its value:
+# one byte, or two.
 _LOCATION = re.compile(rb"\x0a\x08location\x12(?:([\x00-\x7f])|([\x80-\xff])([\x00-\x7f]))")
 State = tuple[int, ...]
 
@@ -28,7 +31,8 @@ class Content:
 
 def content_of(file: Path) -> Content:
     """Read a file and those that it names, without holding them. Raises OSError."""
-    states, digest = [(file, _state(file))], hashlib.sha256()  # the state first: what changes from here on is noticed
+    # the state first: what changes from here on is noticed
+    states, digest = [(file, _state(file))], hashlib.sha256()
     for name in _added(file, digest):
         beside = file.parent / name
         if beside.is_file():  # if not, onnxruntime says so

@@ -1,4 +1,6 @@
-"""The interface of detectors: pictures in, detections out; and how long runs of pictures go through one."""
+"""The interface of detectors: pictures in, detections out; and how long runs of pictures go through
+one.
+"""
 
 import hashlib
 import json
@@ -13,11 +15,12 @@ BATCH_BYTES = 200_000_000  # of pictures: a batch of large ones is cut short
 class Detector(Protocol):
     """What the audit asks of a detector; `docs/detectors.md` shows one in ten lines.
 
-    `classes` are the names it may give, `floor` the score below which it reports nothing, `batch` how many pictures it
-    wants at a time, `provider` what it runs on. One that has `floats = True` is given ComfyUI's floats as they are, and
-    does `to_uint8` in its own threads. A detection is `{"class": str, "score": float in 0..1,
-    "box": [x, y, w, h] in whole pixels}`; a detector without boxes gives the whole picture's. `version` must change with
-    the results; one that has an `identity`, a mapping of plain values, says there what they depend on.
+    `classes` are the names it may give, `floor` the score below which it reports nothing, `batch`
+    how many pictures it wants at a time, `provider` what it runs on. One that has `floats = True`
+    is given ComfyUI's floats as they are, and does `to_uint8` in its own threads. A detection is
+    `{"class": str, "score": float in 0..1, "box": [x, y, w, h] in whole pixels}`; a detector
+    without boxes gives the whole picture's. `version` must change with the results; one that has an
+    `identity`, a mapping of plain values, says there what they depend on.
     """
 
     name: str
@@ -32,28 +35,47 @@ class Detector(Protocol):
 
 
 def identity_of(detector: Detector) -> dict:
-    """What the results of a detector depend on, as plain data: stored rows of another one are not gone on with."""
-    said = {"version": detector.version, "classes": list(detector.classes), "floor": float(detector.floor)}
+    """What the results of a detector depend on, as plain data: stored rows of another one are not
+    gone on with.
+    """
+    said = {
+        "version": detector.version,
+        "classes": list(detector.classes),
+        "floor": float(detector.floor),
+    }
     return {"name": detector.name, **getattr(detector, "identity", said)}
 
 
 def stamped(version: str, identity: Mapping) -> str:
-    """A version with the first 12 digits of the SHA-256 of an identity, which tell two of the same name apart."""
-    return f"{version} {hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
+    """A version with the first 12 digits of the SHA-256 of an identity, which tell two of the same
+    name apart.
+    """
+    return (
+        f"{version}"
+        f" {hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
+    )
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """A ComfyUI image (H, W, C), float 0..1, as the uint8 array (H, W, 3 or 4) that SaveImage would write.
+    """A ComfyUI image (H, W, C), float 0..1, as the uint8 array (H, W, 3 or 4) that SaveImage would
+    write.
 
-    A float picture given to a detector as it is looks black to the network, which then finds nothing.
+    A float picture given to a detector as it is looks black to the network, which then finds
+    nothing.
     """
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
-        raise ValueError(f"An image must be height x width x 1, 3 or 4 channels; this one is {image.shape}.")
+        raise ValueError(
+            f"An image must be height x width x 1, 3 or 4 channels; this one is {image.shape}."
+        )
     # the squares' sum is finite only if all are, and takes half the time; it can also overflow
     if not np.isfinite(np.vdot(image, image)) and not np.isfinite(image).all():
-        raise ValueError("The image holds values that are not numbers (NaN or infinite); nothing can be detected on it.")
+        raise ValueError(
+            "The image holds values that are not numbers (NaN or infinite); nothing can be detected"
+            " on it."
+        )
     pixels = 255.0 * image
-    pixels = np.clip(pixels, 0, 255, out=pixels).astype(np.uint8)  # in place: new memory takes longer than the sums
+    # in place: new memory takes longer than the sums
+    pixels = np.clip(pixels, 0, 255, out=pixels).astype(np.uint8)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
@@ -63,20 +85,27 @@ def detections(
     channel_order: str = "rgb",
     progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[list[dict]]:
-    """Each picture's detections, in order; no more than a batch of pictures, or 200 MB, is held at a time.
+    """Each picture's detections, in order; no more than a batch of pictures, or 200 MB, is held at
+    a time.
 
-    Pictures are uint8 (H, W, 3 or 4), RGB(A), or what `to_uint8` takes. `bgr` swaps red and blue: what NudeNet 3.4 sees when
-    it opens a file itself.
-    `progress` is called with the count after each batch, and may raise to stop.
+    Pictures are uint8 (H, W, 3 or 4), RGB(A), or what `to_uint8` takes. `bgr` swaps red and blue:
+    what NudeNet 3.4 sees when it opens a file itself. `progress` is called with the count after
+    each batch, and may raise to stop.
     """
     order = slice(2, None, -1) if channel_order == "bgr" else slice(0, 3)
     done = 0
     if not getattr(detector, "floats", False):
-        pictures = (picture if picture.dtype == np.uint8 else to_uint8(picture) for picture in pictures)
-    for batch in _batches((np.ascontiguousarray(picture[:, :, order]) for picture in pictures), detector.batch):
+        pictures = (
+            picture if picture.dtype == np.uint8 else to_uint8(picture) for picture in pictures
+        )
+    for batch in _batches(
+        (np.ascontiguousarray(picture[:, :, order]) for picture in pictures), detector.batch
+    ):
         found = detector.detect(batch)
         if len(found) != len(batch):
-            raise ValueError(f"{detector.name} gave {len(found)} results for {len(batch)} pictures.")
+            raise ValueError(
+                f"{detector.name} gave {len(found)} results for {len(batch)} pictures."
+            )
         yield from found
         done += len(batch)
         progress(done)

@@ -1,4 +1,6 @@
-"""The detectors there are, by name: NudeNet, those of a settings file, and those that Python code registers."""
+"""The detectors there are, by name: NudeNet, those of a settings file, and those that Python code
+registers.
+"""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -47,31 +49,44 @@ class _Made:
 
 
 _known: dict[str, _Known] = {}
-_made: dict[str, _Made] = {}  # the last that was asked for of each name: sessions hold memory of the GPU
+# the last that was asked for of each name: sessions hold memory of the GPU
+_made: dict[str, _Made] = {}
 _lock = threading.RLock()
 
 
-def register(name: str, classes: Sequence[str], make: Callable[[str, int], Detector], entry: Mapping | None = None) -> None:
-    """Make a detector known; `make(provider, threads)` is called when it is used, and again for another provider."""
+def register(
+    name: str,
+    classes: Sequence[str],
+    make: Callable[[str, int], Detector],
+    entry: Mapping | None = None,
+) -> None:
+    """Make a detector known; `make(provider, threads)` is called when it is used, and again for
+    another provider.
+    """
     with _lock:
         _known[name] = _Known(tuple(classes), make, entry)
         _made.pop(name, None)
 
 
 def register_entries(entries: Mapping[str, Mapping], folder: Path) -> None:
-    """Make known the detectors of a settings file; relative files lie below `folder`. Raises DetectorError.
+    """Make known the detectors of a settings file; relative files lie below `folder`. Raises
+    DetectorError.
 
     Those of settings before, which are not among them, let go of their memory.
     """
     with _lock:
-        for name in [name for name in _made if _known[name].entry is not None and name not in entries]:
+        for name in [
+            name for name in _made if _known[name].entry is not None and name not in entries
+        ]:
             del _made[name]
     for name, entry in entries.items():
         kind, arguments = _checked(name, entry)
         arguments["file"] = folder / arguments["file"]
         if name in _known and _known[name].entry == arguments | {"kind": kind}:
             continue
-        register(name, arguments["classes"], _maker(name, kind, arguments), arguments | {"kind": kind})
+        register(
+            name, arguments["classes"], _maker(name, kind, arguments), arguments | {"kind": kind}
+        )
 
 
 def classes_of(name: str) -> tuple[str, ...]:
@@ -80,10 +95,11 @@ def classes_of(name: str) -> tuple[str, ...]:
 
 
 def find(name: str = NUDENET, provider: str = "auto", threads: int = 0) -> Detector:
-    """The detector of this name; one is shared by all who ask. Raises DetectorError, DetectorMissing.
+    """The detector of this name; one is shared by all who ask. Raises DetectorError,
+    DetectorMissing.
 
-    Another one is made when its file was replaced, or another provider or number of threads is asked for; whoever holds
-    the one before goes on with it.
+    Another one is made when its file was replaced, or another provider or number of threads is
+    asked for; whoever holds the one before goes on with it.
     """
     with _lock:
         known, asked = _get(name), (provider, threads)
@@ -123,12 +139,17 @@ def _checked(name: str, entry: Mapping) -> tuple[str, dict]:
     unknown = arguments.keys() - _KINDS[kind][1] - {"file", "classes"}
     if unknown:
         raise wrong(
-            f"a {kind} has no {', '.join(sorted(unknown))}; it has file, classes, {', '.join(sorted(_KINDS[kind][1]))}"
+            f"a {kind} has no {', '.join(sorted(unknown))}; it has file, classes,"
+            f" {', '.join(sorted(_KINDS[kind][1]))}"
         )
     if not isinstance(arguments.get("file"), str):
         raise wrong("`file` must name the ONNX file")
     classes = arguments.get("classes")
-    if not isinstance(classes, list) or not classes or not all(isinstance(each, str) and each for each in classes):
+    if (
+        not isinstance(classes, list)
+        or not classes
+        or not all(isinstance(each, str) and each for each in classes)
+    ):
         raise wrong("`classes` must list the names of its classes, in the order of its outputs")
     if len(set(classes)) != len(classes):
         raise wrong("`classes` names a class twice")
@@ -136,12 +157,21 @@ def _checked(name: str, entry: Mapping) -> tuple[str, dict]:
         if key in _NUMBERS:
             low, high = _NUMBERS[key]
             whole = key in ("size", "batch")
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
-                raise wrong(f"`{key}` is {value!r}; it must be a {'whole ' if whole else ''}number from {low} to {high}")
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int if whole else (int, float))
+                or not low <= value <= high
+            ):
+                raise wrong(
+                    f"`{key}` is {value!r}; it must be a {'whole ' if whole else ''}number from"
+                    f" {low} to {high}"
+                )
         elif key in _CHOICES and value not in _CHOICES[key]:
             raise wrong(f"`{key}` is {value!r}; it must be one of {', '.join(_CHOICES[key])}")
         elif key in ("mean", "std") and not (
-            isinstance(value, list) and len(value) == 3 and all(isinstance(each, (int, float)) for each in value)
+            isinstance(value, list)
+            and len(value) == 3
+            and all(isinstance(each, (int, float)) for each in value)
         ):
             raise wrong(f"`{key}` must be three numbers")
     if 0 in arguments.get("std", [1]):

@@ -11,11 +11,13 @@ from .content import content_of
 logger = logging.getLogger(__name__)
 
 INSTALL_HINT = (
-    "The audit needs NudeNet, onnxruntime and OpenCV, and {missing} is not installed. Run `python install.py` in the "
-    "pack's folder with ComfyUI's Python: it adds what is missing and leaves every installed build as it is."
+    "The audit needs NudeNet, onnxruntime and OpenCV, and {missing} is not installed. Run `python"
+    " install.py` in the pack's folder with ComfyUI's Python: it adds what is missing and leaves"
+    " every installed build as it is."
 )
 CPU = "CPUExecutionProvider"
-# In the order they are tried. TensorRT is left out: it compiles for minutes before the first picture.
+# In the order they are tried. TensorRT is left out: it compiles for minutes before the first
+# picture.
 PROVIDERS: dict[str, dict] = {
     "CUDAExecutionProvider": {"use_tf32": 0},  # TF32 moves scores by 1e-3
     "MIGraphXExecutionProvider": {},
@@ -38,22 +40,30 @@ class DetectorError(ValueError):
 
 
 class Network:
-    """An ONNX network with one input. `run` may be called from any thread; calls wait for each other.
+    """An ONNX network with one input. `run` may be called from any thread; calls wait for each
+    other.
 
-    `provider` is `auto` (the best that is installed), or one of `SHORT`, which falls back to the CPU too. A provider that
-    does not start, or whose outputs for a seeded input are not the CPU's, is passed over, and the log says so.
+    `provider` is `auto` (the best that is installed), or one of `SHORT`, which falls back to the
+    CPU too. A provider that does not start, or whose outputs for a seeded input are not the CPU's,
+    is passed over, and the log says so.
     """
 
-    def __init__(self, name: str, file: Path, probe: np.ndarray, provider: str = "auto", threads: int = 0):
+    def __init__(
+        self, name: str, file: Path, probe: np.ndarray, provider: str = "auto", threads: int = 0
+    ):
         self.name, self.file, self.threads, self._lock = name, Path(file), threads, threading.Lock()
         if not self.file.is_file():
             raise DetectorError(f"{self.file}: there is no such ONNX file.")
         if provider != "auto" and provider not in SHORT:
-            raise DetectorError(f"There is no provider {provider!r}; there are auto, {', '.join(SHORT)}.")
+            raise DetectorError(
+                f"There is no provider {provider!r}; there are auto, {', '.join(SHORT)}."
+            )
         self.content = content_of(self.file)
         self.provider, self._session = self._best(probe, provider)
         if not self.content.is_current():
-            raise DetectorError(f"{self.file} was changed while it was loaded; try again when it is whole.")
+            raise DetectorError(
+                f"{self.file} was changed while it was loaded; try again when it is whole."
+            )
         logger.info("%s runs on %s", self.name, self.provider.removesuffix("ExecutionProvider"))
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
@@ -76,7 +86,9 @@ class Network:
                     raise RuntimeError("it is not installed")
                 return name, self._checked(name, probe, expected)
             except Exception as error:  # each provider has errors of its own
-                logger.warning("%s: %s is not used (%s); another takes its place", self.name, name, error)
+                logger.warning(
+                    "%s: %s is not used (%s); another takes its place", self.name, name, error
+                )
         return CPU, plain or self._start(CPU)
 
     def _checked(self, name: str, probe: np.ndarray, expected: list[np.ndarray]):
@@ -92,7 +104,8 @@ class Network:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
-        # its threads sleep between batches: while they spin, decoding and scaling pictures takes a third longer
+        # its threads sleep between batches: while they spin, decoding and scaling pictures takes a
+        # third longer
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if provider == "DmlExecutionProvider":  # its documentation asks for both
             options.enable_mem_pattern = False
@@ -103,24 +116,31 @@ class Network:
         except Exception as error:  # onnxruntime's own classes of errors are not public
             if provider != CPU:
                 raise
-            raise DetectorError(f"{self.file}: onnxruntime can't read this as a network ({error}).") from error
+            raise DetectorError(
+                f"{self.file}: onnxruntime can't read this as a network ({error})."
+            ) from error
 
 
 def _outputs(session, probe: np.ndarray, file: Path) -> list[np.ndarray]:
     if len(session.get_inputs()) != 1:
-        raise DetectorError(f"{file}: the network has {len(session.get_inputs())} inputs; one, of pictures, is needed.")
+        raise DetectorError(
+            f"{file}: the network has {len(session.get_inputs())} inputs; one, of pictures, is"
+            " needed."
+        )
     try:
         return session.run(None, {session.get_inputs()[0].name: probe})
     except Exception as error:
         raise DetectorError(
-            f"{file}: the network does not run on pictures of shape {probe.shape} ({error}). Check `size` and `layout`."
+            f"{file}: the network does not run on pictures of shape {probe.shape} ({error}). Check"
+            " `size` and `layout`."
         ) from error
 
 
 def _check(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
     for ours, cpu in zip(found, expected, strict=True):
         apart = np.abs(ours - cpu).max(initial=0.0)
-        if not apart <= TOLERANCE * max(np.abs(cpu).max(initial=0.0), 1e-6):  # not (a > b): NaN is not the CPU's either
+        # not (a > b): NaN is not the CPU's either
+        if not apart <= TOLERANCE * max(np.abs(cpu).max(initial=0.0), 1e-6):
             raise RuntimeError(f"its outputs are {apart:.3g} off the CPU's")
 
 

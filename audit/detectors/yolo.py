@@ -1,4 +1,6 @@
-"""Detectors of the Ultralytics family as ONNX: NudeNet, and what users bring. In batches, without a loop over anchors."""
+"""Detectors of the Ultralytics family as ONNX: NudeNet, and what users bring. In batches, without a
+loop over anchors.
+"""
 
 import os
 import threading
@@ -13,15 +15,18 @@ from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, Network
 
 CANDIDATE = 0.2  # NudeNet's: anchors below take no part in suppression
 HANDS = min(8, os.cpu_count() or 1)  # threads that scale pictures
-LONGEST = 8192  # pixels: a larger picture is reduced first, so that its padded square takes 200 MB at most
+# pixels: a larger picture is reduced first, so that its padded square takes 200 MB at most
+LONGEST = 8192
 
 _pool = ThreadPoolExecutor(HANDS, "audit")  # starts no thread before its first task
 
 
 class Yolo:
-    """Boxes and classes from a network (B, 3, size, size) -> (B, 4 + classes, anchors), centre boxes in input pixels.
+    """Boxes and classes from a network (B, 3, size, size) -> (B, 4 + classes, anchors), centre
+    boxes in input pixels.
 
-    Pictures are padded right and bottom to a square, as NudeNet does it; suppression looks across classes.
+    Pictures are padded right and bottom to a square, as NudeNet does it; suppression looks across
+    classes.
     """
 
     floats = True
@@ -57,29 +62,42 @@ class Yolo:
         shape = self.network.run(probe)[0].shape
         if len(shape) != 3 or shape[1] != 4 + len(self.classes):
             raise DetectorError(
-                f"{file}: its output has the shape {shape}; with {len(self.classes)} classes it must be "
-                f"(batch, {4 + len(self.classes)}, anchors). Check `classes`, and export without built-in suppression."
+                f"{file}: its output has the shape {shape}; with {len(self.classes)} classes it"
+                f" must be (batch, {4 + len(self.classes)}, anchors). Check `classes`, and export"
+                " without built-in suppression."
             )
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
-        """Detections of RGB pictures, uint8 or ComfyUI's floats (H, W, 3): `class`, `score`, `box` [x, y, w, h], pixels."""
+        """Detections of RGB pictures, uint8 or ComfyUI's floats (H, W, 3): `class`, `score`, `box`
+        [x, y, w, h], pixels.
+        """
         blob = self._blob(len(pictures))
         groups = min(self._hands, len(pictures))
-        others = [_pool.submit(_scale, pictures[start::groups], blob[start::groups]) for start in range(1, groups)]
+        others = [
+            _pool.submit(_scale, pictures[start::groups], blob[start::groups])
+            for start in range(1, groups)
+        ]
         _scale(pictures[::groups], blob[::groups])
         for other in others:
             other.result()
         outputs = self.network.run(blob)[0]
-        return [self._decode(output, *picture.shape[:2]) for output, picture in zip(outputs, pictures, strict=True)]
+        return [
+            self._decode(output, *picture.shape[:2])
+            for output, picture in zip(outputs, pictures, strict=True)
+        ]
 
     def _blob(self, count: int) -> np.ndarray:
-        """Room for the input of `count` pictures, the same for every call of a thread: new memory is slow."""
+        """Room for the input of `count` pictures, the same for every call of a thread: new memory
+        is slow.
+        """
         if len(getattr(self._kept, "blob", ())) < count:
             self._kept.blob = np.empty((count, 3, self.size, self.size), np.float32)
         return self._kept.blob[:count]
 
     def _decode(self, output: np.ndarray, height: int, width: int) -> list[dict]:
-        """One picture's output (4 + classes, anchors): only anchors that reach CANDIDATE are looked at by class."""
+        """One picture's output (4 + classes, anchors): only anchors that reach CANDIDATE are looked
+        at by class.
+        """
         best = output[4:].max(axis=0)
         candidates = np.flatnonzero(best >= CANDIDATE)
         if not len(candidates):
@@ -91,7 +109,9 @@ class Yolo:
         w, h = w * side / self.size, h * side / self.size
         x, y = np.clip(x, 0, width), np.clip(y, 0, height)
         boxes = np.stack([x, y, np.minimum(w, width - x), np.minimum(h, height - y)], axis=1)
-        kept = _opencv().dnn.NMSBoxes(boxes.tolist(), best[candidates].tolist(), self.floor, self.overlap)
+        kept = _opencv().dnn.NMSBoxes(
+            boxes.tolist(), best[candidates].tolist(), self.floor, self.overlap
+        )
         labels = output[4:, candidates].argmax(axis=0)
         return [
             {
@@ -109,12 +129,14 @@ def _scale(pictures: Sequence[np.ndarray], places: np.ndarray) -> None:
 
 
 def letterbox(picture: np.ndarray, place: np.ndarray) -> None:
-    """Write a picture, uint8 (H, W, 3) or what `to_uint8` takes, as the network sees it: (3, size, size), float32 0..1.
+    """Write a picture, uint8 (H, W, 3) or what `to_uint8` takes, as the network sees it: (3, size,
+    size), float32 0..1.
 
     It is padded right and bottom to a square.
     """
     cv2 = _opencv()
-    picture = picture if picture.dtype == np.uint8 else to_uint8(picture)  # here, while it is in the processor's cache
+    # here, while it is in the processor's cache
+    picture = picture if picture.dtype == np.uint8 else to_uint8(picture)
     height, width = picture.shape[:2]
     side = max(height, width)
     if side > LONGEST:
@@ -123,9 +145,14 @@ def letterbox(picture: np.ndarray, place: np.ndarray) -> None:
         height, width = picture.shape[:2]
         side = max(height, width)
     if height != width:
-        picture = cv2.copyMakeBorder(picture, 0, side - height, 0, side - width, cv2.BORDER_CONSTANT)
-    resized = cv2.resize(np.ascontiguousarray(picture), place.shape[1:], interpolation=cv2.INTER_LINEAR)
-    for channel, values in zip(cv2.split(resized), place, strict=True):  # twice as fast as one strided multiply
+        picture = cv2.copyMakeBorder(
+            picture, 0, side - height, 0, side - width, cv2.BORDER_CONSTANT
+        )
+    resized = cv2.resize(
+        np.ascontiguousarray(picture), place.shape[1:], interpolation=cv2.INTER_LINEAR
+    )
+    # twice as fast as one strided multiply
+    for channel, values in zip(cv2.split(resized), place, strict=True):
         np.multiply(channel, np.float32(1 / 255.0), out=values)
 
 

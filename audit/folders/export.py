@@ -1,4 +1,6 @@
-"""A store's rows as files: the JSON report, Parquet and the page; each is written whole or not at all, in any size."""
+"""A store's rows as files: the JSON report, Parquet and the page; each is written whole or not at
+all, in any size.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,7 +33,9 @@ def write_json(path: Path, store: Store, summary: Mapping) -> None:
         _write_rows(file.write, (row for row in store.all() if _is_image(row)))
         file.write('\n],\n"unreadable": [')
         unreadable = (row for row in store.all() if "unreadable" in row)
-        _write_rows(file.write, ({"path": row["path"], "reason": row["unreadable"]} for row in unreadable))
+        _write_rows(
+            file.write, ({"path": row["path"], "reason": row["unreadable"]} for row in unreadable)
+        )
         file.write(f'\n],\n"summary": {as_text(summary)}\n}}\n')
 
 
@@ -40,7 +44,9 @@ def parquet():
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise ExportError(f"Parquet needs pyarrow, which can't be imported ({error}): pip install pyarrow.") from error
+        raise ExportError(
+            f"Parquet needs pyarrow, which can't be imported ({error}): pip install pyarrow."
+        ) from error
     return pyarrow
 
 
@@ -49,7 +55,13 @@ def write_parquet(path: Path, store: Store) -> None:
     arrow = parquet()
     text, whole, flag = arrow.string(), arrow.int64(), arrow.bool_()
     detection = arrow.struct(
-        [("class", text), ("score", arrow.float64()), ("box", arrow.list_(whole)), ("counted", flag), ("frame", whole)]
+        [
+            ("class", text),
+            ("score", arrow.float64()),
+            ("box", arrow.list_(whole)),
+            ("counted", flag),
+            ("frame", whole),
+        ]
     )
     schema = arrow.schema(
         [
@@ -68,7 +80,10 @@ def write_parquet(path: Path, store: Store) -> None:
             ("mislabelled", flag),
         ]
     )
-    with _whole(path) as part, arrow.parquet.ParquetWriter(part, schema, compression="zstd") as writer:
+    with (
+        _whole(path) as part,
+        arrow.parquet.ParquetWriter(part, schema, compression="zstd") as writer,
+    ):
         batch = []
         for row in store.all():
             if "other" in row:

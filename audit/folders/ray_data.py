@@ -1,4 +1,6 @@
-"""The folder audit on a cluster: Ray Data calls the same function, on windows of files that the store goes on from."""
+"""The folder audit on a cluster: Ray Data calls the same function, on windows of files that the
+store goes on from.
+"""
 
 import json
 import logging
@@ -20,7 +22,9 @@ class RayMissing(ImportError):
 
 
 class Auditor:
-    """What Ray runs on each batch. Every node needs this pack installed, and the files under the same paths."""
+    """What Ray runs on each batch. Every node needs this pack installed, and the files under the
+    same paths.
+    """
 
     def __init__(self, rules: Rules, marked: str | None):
         Image.MAX_IMAGE_PIXELS = None
@@ -37,20 +41,31 @@ class Auditor:
 
 
 def audit_on_ray(
-    files: Iterable[tuple[str, str]], rules: Rules, workers: int, address: str, marked: str | None = None
+    files: Iterable[tuple[str, str]],
+    rules: Rules,
+    workers: int,
+    address: str,
+    marked: str | None = None,
 ) -> Iterator[list[Row]]:
-    """Rows of the files as they are done, from `workers` actors of the Ray at `address` (`local`: one of this machine).
+    """Rows of the files as they are done, from `workers` actors of the Ray at `address` (`local`:
+    one of this machine).
 
-    When Ray gives up on a window, a file may have killed its actors; processes here do the rest, and find it.
+    When Ray gives up on a window, a file may have killed its actors; processes here do the rest,
+    and find it.
     """
     try:
         import ray
         import ray.data
     except ImportError as error:
-        raise RayMissing(f"Ray Data can't be imported ({error}). pip install 'ray[data]', or leave --ray out.") from error
+        raise RayMissing(
+            f"Ray Data can't be imported ({error}). pip install 'ray[data]', or leave --ray out."
+        ) from error
     here = not ray.is_initialized()
     if here:
-        ray.init(**({"num_cpus": workers} if address == "local" else {"address": address}), log_to_driver=False)
+        ray.init(
+            **({"num_cpus": workers} if address == "local" else {"address": address}),
+            log_to_driver=False,
+        )
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
         for window in batched(files, WINDOW):
@@ -61,14 +76,20 @@ def audit_on_ray(
                         del left[key]
                     yield rows
             except ray.exceptions.RayError as error:
-                logger.warning("Ray gave up (%s); %s files are done here", str(error).splitlines()[0], len(left))
+                logger.warning(
+                    "Ray gave up (%s); %s files are done here",
+                    str(error).splitlines()[0],
+                    len(left),
+                )
                 yield from audit_parallel(left.items(), rules, workers, marked)
     finally:
         if here:
             ray.shutdown()
 
 
-def _window(ray, window: list[tuple[str, str]], rules: Rules, workers: int, marked: str | None) -> Iterator[list[Row]]:
+def _window(
+    ray, window: list[tuple[str, str]], rules: Rules, workers: int, marked: str | None
+) -> Iterator[list[Row]]:
     items = ray.data.from_items([{"key": key, "stamp": stamp} for key, stamp in window])
     done = items.map_batches(
         Auditor,

@@ -1,4 +1,6 @@
-"""What long audits keep as they go: a SQLite file with a row for each picture, which a killed run goes on from."""
+"""What long audits keep as they go: a SQLite file with a row for each picture, which a killed run
+goes on from.
+"""
 
 import json
 import sqlite3
@@ -7,8 +9,11 @@ from pathlib import Path
 
 BATCH = 500  # keys looked up, or rows written, at a time
 VERSION = 2  # of the file; 1 did not say which prompt file and which detector its rows are of
-# The order of this join is kept by SQLite: the selected one after the other, by key, with nothing sorted in memory.
-_SELECTED = "from wanted cross join pictures on pictures.key = wanted.key and pictures.stamp = wanted.stamp"
+# The order of this join is kept by SQLite: the selected one after the other, by key, with nothing
+# sorted in memory.
+_SELECTED = (
+    "from wanted cross join pictures on pictures.key = wanted.key and pictures.stamp = wanted.stamp"
+)
 
 
 class StoreError(ValueError):
@@ -16,10 +21,12 @@ class StoreError(ValueError):
 
 
 class Store:
-    """Rows by key, as JSON beside a stamp. Nothing is ever deleted: `select` says which rows a run is about.
+    """Rows by key, as JSON beside a stamp. Nothing is ever deleted: `select` says which rows a run
+    is about.
 
-    `identity` says what was audited and how; another one's file is refused (StoreError). `names` are what people call
-    some of its values. The columns `flagged` and `unreadable` are for whoever opens the file with SQL; `data` is the row.
+    `identity` says what was audited and how; another one's file is refused (StoreError). `names`
+    are what people call some of its values. The columns `flagged` and `unreadable` are for whoever
+    opens the file with SQL; `data` is the row.
     """
 
     def __init__(self, path: Path, identity: Mapping, names: Mapping[str, str] | None = None):
@@ -30,24 +37,31 @@ class Store:
             self._open(json.loads(json.dumps(identity)), names or {})
         except sqlite3.DatabaseError as error:
             self.rows.close()
-            raise StoreError(f"{self.path}: this is not the file of an audit ({error}). Give another name.") from error
+            raise StoreError(
+                f"{self.path}: this is not the file of an audit ({error}). Give another name."
+            ) from error
         except StoreError:
             self.rows.close()
             raise
 
     def _open(self, identity: dict, names: Mapping[str, str]) -> None:
         self.rows.execute("pragma journal_mode = wal")
-        self.rows.execute("pragma synchronous = normal")  # a crash of the machine may lose the last rows, never the file
+        # a crash of the machine may lose the last rows, never the file
+        self.rows.execute("pragma synchronous = normal")
         self.rows.execute("create table if not exists audit (identity text, names text)")
         self.rows.execute(
             "create table if not exists pictures "
             "(key text primary key, stamp text, flagged integer, unreadable text, data text)"
         )
-        self.rows.execute("create temp table wanted (number integer primary key, key text unique, stamp text)")
+        self.rows.execute(
+            "create temp table wanted (number integer primary key, key text unique, stamp text)"
+        )
         if self.rows.execute("select count(*) from audit").fetchone()[0]:
             return self._check(identity, names)
         with self.rows:
-            self.rows.execute("insert into audit values (?, ?)", (json.dumps(identity), json.dumps(names)))
+            self.rows.execute(
+                "insert into audit values (?, ?)", (json.dumps(identity), json.dumps(names))
+            )
             self.rows.execute(f"pragma user_version = {VERSION}")
 
     def _check(self, identity: dict, names: Mapping[str, str]) -> None:
@@ -56,16 +70,18 @@ class Store:
         way_out = "Give this one another name, or delete that file."
         if self.rows.execute("pragma user_version").fetchone()[0] != VERSION:
             raise StoreError(
-                f"{self.path} was made by an earlier version of this pack, which did not keep what its {count} rows are of: "
-                f"they can't be gone on with. {way_out}"
+                f"{self.path} was made by an earlier version of this pack, which did not keep what"
+                f" its {count} rows are of: they can't be gone on with. {way_out}"
             )
-        known, called = map(json.loads, self.rows.execute("select identity, names from audit").fetchone())
+        known, called = map(
+            json.loads, self.rows.execute("select identity, names from audit").fetchone()
+        )
         if known != identity:
             what, before, now = _difference(known, identity)
             values = f" ({_shown(before, called.get(what))}; now {_shown(now, names.get(what))})"
             raise StoreError(
-                f"{self.path} holds {count} rows of an audit made with another {what}{values if len(values) < 200 else ''}. "
-                f"{way_out}"
+                f"{self.path} holds {count} rows of an audit made with another"
+                f" {what}{values if len(values) < 200 else ''}. {way_out}"
             )
 
     def __enter__(self) -> "Store":
@@ -75,17 +91,24 @@ class Store:
         self.rows.close()
 
     def select(self, wanted: Iterable[tuple[str, str]]) -> None:
-        """From now on this is about the rows of these (key, stamp), in any number: the others are kept and left out."""
+        """From now on this is about the rows of these (key, stamp), in any number: the others are
+        kept and left out.
+        """
         self.rows.execute("delete from wanted")
         for batch in batched(wanted, BATCH):
             with self.rows:
-                self.rows.executemany("insert or ignore into wanted (key, stamp) values (?, ?)", batch)
+                self.rows.executemany(
+                    "insert or ignore into wanted (key, stamp) values (?, ?)", batch
+                )
 
     def missing(self) -> Iterator[tuple[str, str]]:
-        """Those of the selected that have no row, or one of another stamp; rows may be added meanwhile."""
+        """Those of the selected that have no row, or one of another stamp; rows may be added
+        meanwhile.
+        """
         query = (
-            "select number, key, stamp from wanted where number > ? and not exists (select 1 from pictures where "
-            "pictures.key = wanted.key and pictures.stamp = wanted.stamp) order by number limit ?"
+            "select number, key, stamp from wanted where number > ? and not exists (select 1 from"
+            " pictures where pictures.key = wanted.key and pictures.stamp = wanted.stamp) order by"
+            " number limit ?"
         )
         last = 0
         while batch := self.rows.execute(query, (last, BATCH)).fetchall():
@@ -98,7 +121,13 @@ class Store:
             self.rows.executemany(
                 "insert or replace into pictures values (?, ?, ?, ?, ?)",
                 [
-                    (key, stamp, data.get("flagged"), data.get("unreadable"), json.dumps(data, ensure_ascii=False))
+                    (
+                        key,
+                        stamp,
+                        data.get("flagged"),
+                        data.get("unreadable"),
+                        json.dumps(data, ensure_ascii=False),
+                    )
                     for key, stamp, data in rows
                 ],
             )
@@ -109,11 +138,16 @@ class Store:
 
     def left_out(self) -> int:
         """How many rows are here that were not selected."""
-        query = "select count(*) from pictures where not exists (select 1 from wanted where wanted.key = pictures.key)"
+        query = (
+            "select count(*) from pictures where not exists (select 1 from wanted where wanted.key"
+            " = pictures.key)"
+        )
         return self.rows.execute(query).fetchone()[0]
 
     def all(self) -> Iterator[dict]:
-        """The data of every selected row, by key in code-point order, without holding more than one."""
+        """The data of every selected row, by key in code-point order, without holding more than
+        one.
+        """
         for (data,) in self.rows.execute(f"select data {_SELECTED} order by wanted.key"):
             yield json.loads(data)
 

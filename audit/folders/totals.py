@@ -1,4 +1,6 @@
-"""What a long audit adds up to, row by row: the summary, rates by category, and how the rate depends on the threshold."""
+"""What a long audit adds up to, row by row: the summary, rates by category, and how the rate
+depends on the threshold.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +16,13 @@ STEPS = 100  # of the scores 0..1
 class Totals:
     """Counts over the rows of a store. `groups` of a row are the names of its categories."""
 
-    def __init__(self, preset: Preset, detector: Detector, second: Preset | None = None, other: Detector | None = None):
+    def __init__(
+        self,
+        preset: Preset,
+        detector: Detector,
+        second: Preset | None = None,
+        other: Detector | None = None,
+    ):
         self.preset, self.tally = preset, Tally(preset, detector, second, other)
         self.counts, self.highest = Counter(), Counter()
         self.group_images, self.group_flagged = Counter(), Counter()
@@ -26,7 +34,11 @@ class Totals:
         self.tally.add(row)
         self.counts["mislabelled"] += bool(row.get("mislabelled"))
         self.counts["animated"] += row.get("frames", 1) > 1
-        scores = [found["score"] for found in row["detections"] if found["class"] in self.preset.thresholds]
+        scores = [
+            found["score"]
+            for found in row["detections"]
+            if found["class"] in self.preset.thresholds
+        ]
         self.highest[int(max(scores, default=0.0) * STEPS)] += 1
         for group in row.get("groups", ()):
             self.group_images[group] += 1
@@ -39,19 +51,26 @@ class Totals:
                 "images": total,
                 "flagged": self.group_flagged[name],
                 "flagged_rate": self.group_flagged[name] / total,
-                "flagged_rate_95": [round(bound, 6) for bound in wilson(self.group_flagged[name], total)],
+                "flagged_rate_95": [
+                    round(bound, 6) for bound in wilson(self.group_flagged[name], total)
+                ],
             }
             for name, total in sorted(self.group_images.items())
         }
         return {
             **self.tally.summary(),
-            **{name: self.counts[name] for name in ("unreadable", "other_files", "mislabelled", "animated")},
+            **{
+                name: self.counts[name]
+                for name in ("unreadable", "other_files", "mislabelled", "animated")
+            },
             **({"categories": groups} if groups else {}),
             "flagged_by_threshold": self.by_threshold(),
         }
 
     def by_threshold(self) -> list[list[float]]:
-        """[threshold, rate]: how often a counted class reaches it, from the detector's floor, in steps of 0.05."""
+        """[threshold, rate]: how often a counted class reaches it, from the detector's floor, in
+        steps of 0.05.
+        """
         total, found = self.tally.total, []
         for step in range(int(self.tally.detector.floor * STEPS), STEPS, 5):
             above = sum(count for score, count in self.highest.items() if score >= step)

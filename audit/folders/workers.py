@@ -1,4 +1,6 @@
-"""Audits of files: one function looks at some of them, and a pool of processes, or Ray, calls it on millions."""
+"""Audits of files: one function looks at some of them, and a pool of processes, or Ray, calls it on
+millions.
+"""
 
 import logging
 import multiprocessing
@@ -24,15 +26,18 @@ from .store import batched
 logger = logging.getLogger(__name__)
 
 CHUNK = 32  # files that go to a process at a time
-UNSEEN = "unseen"  # the stamp of what can't be followed, a link or a folder: `open_picture` finds the reason
+# the stamp of what can't be followed, a link or a folder: `open_picture` finds the reason
+UNSEEN = "unseen"
 DIED = "the process that read it died: out of memory, or a fault in a decoder"
 Row = tuple[str, str, dict]  # key, stamp, data
 
 
 def walk(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """(path, stamp) of every file below the paths, in order; a stamp changes when the file does. Links are followed once.
+    """(path, stamp) of every file below the paths, in order; a stamp changes when the file does.
+    Links are followed once.
 
-    A link that leads nowhere, and a folder that can't be listed, are among them, so that they are reported.
+    A link that leads nowhere, and a folder that can't be listed, are among them, so that they are
+    reported.
     """
     seen: set[tuple[int, int]] = set()
     for path in paths:
@@ -42,14 +47,18 @@ def walk(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
             yield path.as_posix(), _stamp(path.stat())
 
 
-def audit_files(files: Sequence[tuple[str, str]], rules: Rules, marked: str | None = None, threads: int = 1) -> list[Row]:
-    """A row for each file (path, stamp): a result with `path`, or `unreadable` with the reason, or `other` for no picture.
+def audit_files(
+    files: Sequence[tuple[str, str]], rules: Rules, marked: str | None = None, threads: int = 1
+) -> list[Row]:
+    """A row for each file (path, stamp): a result with `path`, or `unreadable` with the reason, or
+    `other` for no picture.
 
     With `marked`, a folder, flagged pictures are written there with what counts drawn in.
     """
     first, other = rules.detectors(threads)
     rows: list[dict] = []
-    owners: list[tuple[dict, int, np.ndarray | None]] = []  # of every frame: its row, its number, and itself if needed again
+    # of every frame: its row, its number, and itself if needed again
+    owners: list[tuple[dict, int, np.ndarray | None]] = []
 
     def frames() -> Iterator[np.ndarray]:
         for path, _ in files:
@@ -75,10 +84,14 @@ def audit_files(files: Sequence[tuple[str, str]], rules: Rules, marked: str | No
         owners[place] = None  # lets the picture go
         row["found"] += _numbered(found, row, number)
         if other:
-            row["second"] += _numbered(next(detections(other, [picture], rules.second.channel_order)), row, number)
+            row["second"] += _numbered(
+                next(detections(other, [picture], rules.second.channel_order)), row, number
+            )
         if marked:
             _mark(picture, judge(found, rules.preset), row["path"], number, Path(marked))
-    return [(path, stamp, _judged(row, rules)) for (path, stamp), row in zip(files, rows, strict=True)]
+    return [
+        (path, stamp, _judged(row, rules)) for (path, stamp), row in zip(files, rows, strict=True)
+    ]
 
 
 def audit_parallel(
@@ -86,7 +99,8 @@ def audit_parallel(
 ) -> Iterator[list[Row]]:
     """Rows of the files as they are done, in chunks, from `workers` processes.
 
-    A process that dies takes nothing along: its files are tried again one by one, and the one that kills is unreadable.
+    A process that dies takes nothing along: its files are tried again one by one, and the one that
+    kills is unreadable.
     """
     chunks = batched(files, CHUNK)
     pool, pending = _pool(workers), {}
@@ -115,7 +129,9 @@ def audit_parallel(
 
 
 def _alone(chunk: list[tuple[str, str]], rules: Rules, marked: str | None) -> list[Row]:
-    """The rows of a chunk whose process may have died, from a process of its own; halved until the culprit stands alone."""
+    """The rows of a chunk whose process may have died, from a process of its own; halved until the
+    culprit stands alone.
+    """
     with _pool(1) as pool:
         try:
             return pool.submit(audit_files, chunk, rules, marked).result()
@@ -132,7 +148,9 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _start() -> None:
-    """A worker leaves Ctrl-C to its parent, does not outlive it, and leaves the limit of pixels to the rules."""
+    """A worker leaves Ctrl-C to its parent, does not outlive it, and leaves the limit of pixels to
+    the rules.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Image.MAX_IMAGE_PIXELS = None
     parent = multiprocessing.parent_process()
@@ -150,7 +168,11 @@ def _judged(row: dict, rules: Rules) -> dict:
     if "unreadable" in row or "other" in row:
         return {key: row[key] for key in row if key not in ("found", "second")}
     found, second = row.pop("found"), row.pop("second")
-    return row | judge(found, rules.preset) | ({"second": judge(second, rules.second)} if rules.second else {})
+    return (
+        row
+        | judge(found, rules.preset)
+        | ({"second": judge(second, rules.second)} if rules.second else {})
+    )
 
 
 def _numbered(found: Sequence[dict], row: dict, number: int) -> Sequence[dict]:

@@ -1,12 +1,15 @@
-"""What anchoring in every third step costs the anchor: how far the concept moves, against an anchor in each step and none.
+"""What anchoring in every third step costs the anchor: how far the concept moves, against an anchor
+in each step and none.
 
     .venv/bin/python -m modular_safety_lora.lab.benchmarks.anchor [--seeds 3] [--steps 150]
 
-On the small seeded checkpoint a safety LoRA is trained with ESD-x for "nude" and "naked person"; task LoRAs then learn
-latents of random noise patterns under one caption, with the safety module frozen in the forward pass. `drift` is
+On the small seeded checkpoint a safety LoRA is trained with ESD-x for "nude" and "naked person";
+task LoRAs then learn latents of random noise patterns under one caption, with the safety module
+frozen in the forward pass. `drift` is
 |d_t - d_s|^2 / |d_s|^2 with d = y(x_t, c) - y(x_t, null), d_s of the safe base and d_t of safe base and task, on noisy
-latents that were not trained on: for a prompt that the anchor saw, and one that it did not. `task loss` is the mean of
-the last tenth of the steps. Random weights know no concept, so this measures how well a direction is held, not safety.
+latents that were not trained on: for a prompt that the anchor saw, and one that it did not. `task
+loss` is the mean of the last tenth of the steps. Random weights know no concept, so this measures
+how well a direction is held, not safety.
 """
 
 import argparse
@@ -42,7 +45,9 @@ class World:
         if not assets.models_folder().exists():
             assets.make_models(assets.models_folder())
         self.folder = folder
-        self.model, clip, _ = load_checkpoint(assets.models_folder() / "checkpoints" / assets.CHECKPOINT)
+        self.model, clip, _ = load_checkpoint(
+            assets.models_folder() / "checkpoints" / assets.CHECKPOINT
+        )
         concepts = [SEEN, "naked person"]
         self.texts = encode_texts(clip, [*concepts, UNSEEN, CAPTION])
         generator = torch.Generator().manual_seed(1)
@@ -51,7 +56,9 @@ class World:
         self.dataset = of_sockets([{"samples": latents}], [self.texts[CAPTION]])
         settings = Settings(steps=60, learning_rate=3e-3, adapter=AdapterSettings(4, 4.0))
         job, erasure = Job(folder / "safety.safetensors"), Erasure(sampling_steps=5)
-        self.safety = train_safety(self.model, self.texts, concepts, settings, job, erasure=erasure, resolution=64).module
+        self.safety = train_safety(
+            self.model, self.texts, concepts, settings, job, erasure=erasure, resolution=64
+        ).module
         self.concepts = concepts
 
     def task(self, name: str, changed: dict, seed: int, steps: int):
@@ -62,11 +69,22 @@ class World:
         from ...training.task import train_task
 
         settings = Settings(
-            steps=steps, batch_size=2, learning_rate=1e-3, seed=seed, adapter=AdapterSettings(4, 4.0), **changed
+            steps=steps,
+            batch_size=2,
+            learning_rate=1e-3,
+            seed=seed,
+            adapter=AdapterSettings(4, 4.0),
+            **changed,
         )
         job = Job(self.folder / f"{name}-{seed}.safetensors")
         result = train_task(
-            self.model, self.dataset, self.texts, settings, job, safety=[self.safety], concepts=self.concepts
+            self.model,
+            self.dataset,
+            self.texts,
+            settings,
+            job,
+            safety=[self.safety],
+            concepts=self.concepts,
         )
         return result.module, result.report["loss"]["last"]["task"]
 
@@ -93,12 +111,17 @@ class World:
         from ...merge.merge import Task
 
         held, moved = self.directions(prompt, []), self.directions(prompt, [Task(module)])
-        apart = sum((after - before).square().sum().item() for after, before in zip(moved, held, strict=True))
+        apart = sum(
+            (after - before).square().sum().item()
+            for after, before in zip(moved, held, strict=True)
+        )
         return apart / sum(before.square().sum().item() for before in held)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=150)
     options = parser.parse_args()
@@ -107,16 +130,24 @@ def main() -> None:
     enter_comfyui()
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
-        print("| mode | drift, prompt seen | drift, prompt unseen | task loss |\n| --- | --- | --- | --- |", flush=True)
+        print(
+            "| mode | drift, prompt seen | drift, prompt unseen | task loss |\n| --- | --- | --- |"
+            " --- |",
+            flush=True,
+        )
         for name, changed in ARMS.items():
             rows = []
             for seed in range(options.seeds):
                 module, loss = world.task(name, changed, seed, options.steps)
                 rows.append((world.drift(SEEN, module), world.drift(UNSEEN, module), loss))
-            cells = (" ".join(f"{value:.3f}" for value in column) for column in zip(*rows, strict=True))
+            cells = (
+                " ".join(f"{value:.3f}" for value in column) for column in zip(*rows, strict=True)
+            )
             means = (f"{statistics.mean(column):.3f}" for column in zip(*rows, strict=True))
             print(
-                f"| {name} | {' | '.join(f'{mean} ({all_})' for mean, all_ in zip(means, cells, strict=True))} |", flush=True
+                f"| {name} |"
+                f" {' | '.join(f'{mean} ({all_})' for mean, all_ in zip(means, cells, strict=True))} |",
+                flush=True,
             )
 
 

@@ -1,12 +1,14 @@
-"""The audit's batched detector against the time of the ONNX session alone, and against NudeNet's own `detect_batch`.
+"""The audit's batched detector against the time of the ONNX session alone, and against NudeNet's
+own `detect_batch`.
 
     .venv/bin/python -m modular_safety_lora.lab.benchmarks.audit [--pictures 64] [--memory 10000]
 
-Pictures are 512 x 512, uint8, in memory. `session` runs the ONNX session of the package on batches prepared before; `ours`
-and `detect_batch` do everything from pictures to detections, one session each, in turns of random order;
-`its own session` is the time that ours spent inside its session in the same pass. `decode` is the step from the
-network's output to detections alone. The last part audits pictures one after the other from a generator, as the node reads
-them, and tells the memory of the process after each tenth.
+Pictures are 512 x 512, uint8, in memory. `session` runs the ONNX session of the package on batches
+prepared before; `ours` and `detect_batch` do everything from pictures to detections, one session
+each, in turns of random order; `its own session` is the time that ours spent inside its session in
+the same pass. `decode` is the step from the network's output to detections alone. The last part
+audits pictures one after the other from a generator, as the node reads them, and tells the memory
+of the process after each tenth.
 """
 
 import argparse
@@ -19,15 +21,22 @@ TURNS = 15
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pictures", type=int, default=64)
-    parser.add_argument("--memory", type=int, default=10_000, help="pictures of the memory part; 0 leaves it out")
+    parser.add_argument(
+        "--memory", type=int, default=10_000, help="pictures of the memory part; 0 leaves it out"
+    )
     options = parser.parse_args()
     import numpy as np
     from skimage.data import astronaut
 
     face = astronaut()
-    pictures = [np.ascontiguousarray(np.roll(face, 5 * number, axis=1)) for number in range(options.pictures)]
+    pictures = [
+        np.ascontiguousarray(np.roll(face, 5 * number, axis=1))
+        for number in range(options.pictures)
+    ]
     _throughput(pictures)
     _decode(pictures[:64])
     if options.memory:
@@ -48,7 +57,10 @@ def _throughput(pictures: list) -> None:
         letterbox(picture, place)
     inside, plain = Stopwatch(), ours.network.run
     ours.network.run = lambda batch: inside.of(plain, batch)
-    print(f"{len(pictures)} pictures, {ours.name} {ours.version}, onnxruntime on {ours.provider}; medians of {TURNS} turns")
+    print(
+        f"{len(pictures)} pictures, {ours.name} {ours.version}, onnxruntime on {ours.provider};"
+        f" medians of {TURNS} turns"
+    )
     print(
         "| batch | session, ms a picture | ours | detect_batch "
         "| ours / its own session | ours / session | detect_batch / session |"
@@ -69,14 +81,18 @@ def _throughput(pictures: list) -> None:
         }
         times, own = {name: [] for name in arms}, []
         for turn in range(TURNS + 1):
-            for name, work in shuffle.sample(sorted(arms.items()), len(arms)):  # whoever comes first is the faster one
+            # whoever comes first is the faster one
+            for name, work in shuffle.sample(sorted(arms.items()), len(arms)):
                 inside.seconds = whole.seconds = 0.0
                 whole.of(work)
                 if turn:  # the first is warm-up
                     times[name].append(whole.seconds / len(pictures) * 1e3)
                     own += [whole.seconds / inside.seconds] if name == "ours" else []
         middle = {name: statistics.median(values) for name, values in times.items()}
-        ratios = [statistics.median(np.divide(times[name], times["session"])) for name in ("ours", "package")]
+        ratios = [
+            statistics.median(np.divide(times[name], times["session"]))
+            for name in ("ours", "package")
+        ]
         best = {name: min(best.get(name, value), value) for name, value in middle.items()}
         cells = [
             *(f"{value:.2f}" for value in middle.values()),
@@ -106,7 +122,10 @@ def _decode(pictures: list) -> None:
     from ...audit.detectors.registry import find
 
     package, ours = NudeDetector(), find()
-    outputs = [package.onnx_session.run(None, {package.input_name: _read_image(each)[0]})[0] for each in pictures]
+    outputs = [
+        package.onnx_session.run(None, {package.input_name: _read_image(each)[0]})[0]
+        for each in pictures
+    ]
     theirs, mine = [], []
     for _ in range(TURNS):
         start = time.perf_counter()
@@ -117,7 +136,10 @@ def _decode(pictures: list) -> None:
         for output in outputs:
             ours._decode(output[0], 512, 512)
         mine.append(time.perf_counter() - start)
-    a, b = statistics.median(theirs) / len(pictures) * 1e3, statistics.median(mine) / len(pictures) * 1e3
+    a, b = (
+        statistics.median(theirs) / len(pictures) * 1e3,
+        statistics.median(mine) / len(pictures) * 1e3,
+    )
     print(f"decode: package {a:.3f} ms a picture, ours {b:.4f} ms, {a / b:.0f}x")
 
 
@@ -140,7 +162,10 @@ def _memory(count: int) -> None:
     start = time.perf_counter()
     report = audit(pictures(), PRESETS["faces"])
     seen.append(process.memory_info().rss / 2**20)
-    print(f"{count} pictures from ComfyUI's floats in {time.perf_counter() - start:.0f} s, {report['summary']['verdict']}")
+    print(
+        f"{count} pictures from ComfyUI's floats in {time.perf_counter() - start:.0f} s,"
+        f" {report['summary']['verdict']}"
+    )
     print("MB after each tenth: " + " ".join(f"{value:.0f}" for value in seen))
 
 

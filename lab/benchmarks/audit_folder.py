@@ -1,10 +1,11 @@
-"""A folder audit killed again and again against one that was left alone: the same Parquet, to the byte.
+"""A folder audit killed again and again against one that was left alone: the same Parquet, to the
+byte.
 
     .venv/bin/python -m modular_safety_lora.lab.benchmarks.audit_folder [--pictures 10000] [--kills 5]
 
-Writes seeded pictures of 64 to 128 pixels, a third of them with a face, and among them the odd ones of real datasets (cut
-off, empty, 16 bit, CMYK, animated, mislabelled, ...). Audits them whole, then again with SIGKILL at even distances, and
-compares.
+Writes seeded pictures of 64 to 128 pixels, a third of them with a face, and among them the odd ones
+of real datasets (cut off, empty, 16 bit, CMYK, animated, mislabelled, ...). Audits them whole, then
+again with SIGKILL at even distances, and compares.
 """
 
 import argparse
@@ -19,7 +20,9 @@ from pathlib import Path
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=5)
     options = parser.parse_args()
@@ -27,20 +30,28 @@ def main() -> int:
         folder = Path(name)
         write(folder / "pictures", options.pictures)
         start = time.monotonic()
-        subprocess.run(command(folder / "pictures", folder / "whole"), check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            command(folder / "pictures", folder / "whole"), check=True, stderr=subprocess.DEVNULL
+        )
         print(f"uninterrupted: {time.monotonic() - start:.0f} s", flush=True)
         for turn in range(options.kills):
             wanted = options.pictures * (turn + 1) // (options.kills + 1)
             running = subprocess.Popen(
-                command(folder / "pictures", folder / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                command(folder / "pictures", folder / "killed"),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
             while rows(folder / "killed" / "r.sqlite") < wanted:
                 time.sleep(0.05)
             running.send_signal(signal.SIGKILL)
             running.wait()
             print(f"killed with {rows(folder / 'killed' / 'r.sqlite')} rows", flush=True)
-        subprocess.run(command(folder / "pictures", folder / "killed"), check=True, stderr=subprocess.DEVNULL)
-        same = (folder / "whole" / "r.parquet").read_bytes() == (folder / "killed" / "r.parquet").read_bytes()
+        subprocess.run(
+            command(folder / "pictures", folder / "killed"), check=True, stderr=subprocess.DEVNULL
+        )
+        same = (folder / "whole" / "r.parquet").read_bytes() == (
+            folder / "killed" / "r.parquet"
+        ).read_bytes()
         summary = json.loads((folder / "killed" / "r.json").read_text(encoding="utf-8"))["summary"]
         kinds = ("images", "flagged", "unreadable", "other_files", "mislabelled", "animated")
         counts = {name: summary[name] for name in kinds}
@@ -55,7 +66,11 @@ def write(folder: Path, count: int) -> None:
     folder.mkdir()
     face, cup = Image.fromarray(data.astronaut()[40:250, 120:330]), Image.fromarray(data.coffee())
     for number in range(count):
-        image = (face if number % 3 == 0 else cup).rotate(number % 20 - 10).resize((64 + number % 65,) * 2)
+        image = (
+            (face if number % 3 == 0 else cup)
+            .rotate(number % 20 - 10)
+            .resize((64 + number % 65,) * 2)
+        )
         path = folder / f"{number:05d}.jpg"
         odd = number % 100
         if odd == 7:
@@ -68,7 +83,11 @@ def write(folder: Path, count: int) -> None:
         elif odd == 37:
             image.save(path, format="PNG")
         elif odd == 47:
-            image.save(path.with_suffix(".gif"), save_all=True, append_images=[image.rotate(5), image.rotate(9)])
+            image.save(
+                path.with_suffix(".gif"),
+                save_all=True,
+                append_images=[image.rotate(5), image.rotate(9)],
+            )
         elif odd == 57:
             image.convert("I;16").save(path.with_suffix(".png"))
         elif odd == 67:
@@ -79,12 +98,25 @@ def write(folder: Path, count: int) -> None:
 
 def command(pictures: Path, output: Path) -> list[str]:
     files = ["--output", str(output / "r.json"), "--parquet", str(output / "r.parquet")]
-    return [sys.executable, "-m", "modular_safety_lora", "audit", str(pictures), "--preset", "faces", *files]
+    return [
+        sys.executable,
+        "-m",
+        "modular_safety_lora",
+        "audit",
+        str(pictures),
+        "--preset",
+        "faces",
+        *files,
+    ]
 
 
 def rows(path: Path) -> int:
     try:
-        return sqlite3.connect(f"file:{path}?mode=ro", uri=True).execute("select count(*) from pictures").fetchone()[0]
+        return (
+            sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+            .execute("select count(*) from pictures")
+            .fetchone()[0]
+        )
     except sqlite3.OperationalError:
         return 0
 

@@ -1,11 +1,13 @@
-"""What measuring on the concept's prompts adds to a merge, without the text encoder's own run and with it.
+"""What measuring on the concept's prompts adds to a merge, without the text encoder's own run and
+with it.
 
     .venv/bin/python -m modular_safety_lora.lab.benchmarks.concept [--sizes sd15 sdxl] [--prompts 4]
 
-One safety module and N task modules as in merge.py, with a seeded text encoder of the real shape; from files on
-disk to patched weights. Both arms have a text encoder connected, one safety file names prompts and the other none; they
-take turns in one process. Medians; nothing is asserted. Reading the files and patching the weights, which are the same in
-both arms and vary most, are taken from both together.
+One safety module and N task modules as in merge.py, with a seeded text encoder of the real shape;
+from files on disk to patched weights. Both arms have a text encoder connected, one safety file
+names prompts and the other none; they take turns in one process. Medians; nothing is asserted.
+Reading the files and patching the weights, which are the same in both arms and vary most, are taken
+from both together.
 """
 
 import argparse
@@ -38,11 +40,19 @@ def seal(folder: Path, prompts: list[str]) -> None:
 
     module = load_safety(folder / "safety.safetensors", "safety")
     about = {"msl.base": "x", "msl.prompts": prompts_text(prompts)}
-    save_module(folder / f"safety-{len(prompts)}.safetensors", module.tensors, about, "safety", overwrite=True)
+    save_module(
+        folder / f"safety-{len(prompts)}.safetensors",
+        module.tensors,
+        about,
+        "safety",
+        overwrite=True,
+    )
 
 
 def timed(model, clip, folder: Path, count: int, prompts: int) -> dict[str, float]:
-    """Seconds of one merge without the text encoder's run, of that run, and of reading files and patching weights."""
+    """Seconds of one merge without the text encoder's run, of that run, and of reading files and
+    patching weights.
+    """
     import comfy.model_management
 
     from ...merge import concept
@@ -61,7 +71,10 @@ def timed(model, clip, folder: Path, count: int, prompts: int) -> dict[str, floa
     concept.encode = watched
     start = time.perf_counter()
     try:
-        tasks = [Task(load_task(folder / f"task-{number}.safetensors", f"{number}")) for number in range(count)]
+        tasks = [
+            Task(load_task(folder / f"task-{number}.safetensors", f"{number}"))
+            for number in range(count)
+        ]
         safety = load_safety(folder / f"safety-{prompts}.safetensors", "safety")
         read = time.perf_counter()
         merged = merge(model, [safety], tasks, clip)
@@ -75,7 +88,9 @@ def timed(model, clip, folder: Path, count: int, prompts: int) -> dict[str, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--tasks", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--prompts", type=int, default=4)
@@ -90,14 +105,20 @@ def main() -> None:
             folder = Path(name)
             write_loras(model, folder, max(options.tasks))
             for prompts in (0, options.prompts):
-                seal(folder, [f"a prompt of the concept, number {number}" for number in range(prompts)])
+                seal(
+                    folder,
+                    [f"a prompt of the concept, number {number}" for number in range(prompts)],
+                )
                 timed(model, clip, folder, 1, prompts)
             for count in options.tasks:
                 found: dict[int, list[dict]] = {0: [], options.prompts: []}
                 for turn in range(options.repeats):
                     for prompts in found if turn % 2 else reversed(found):
                         found[prompts].append(timed(model, clip, folder, count, prompts))
-                print(json.dumps({"size": size, "tasks": count} | summary(*found.values())), flush=True)
+                print(
+                    json.dumps({"size": size, "tasks": count} | summary(*found.values())),
+                    flush=True,
+                )
 
 
 def summary(without: list[dict], with_it: list[dict]) -> dict[str, float]:
@@ -105,7 +126,9 @@ def summary(without: list[dict], with_it: list[dict]) -> dict[str, float]:
     rest = statistics.median(each["rest"] for each in (*without, *with_it))
     row = {"merge_s": before, "merge_measured_s": after, "files_and_patching_s": rest}
     row |= {"text_encoder_s": statistics.median(each["text_encoder"] for each in with_it)}
-    return {name: round(value, 3) for name, value in row.items()} | {"ratio": round((after + rest) / (before + rest), 3)}
+    return {name: round(value, 3) for name, value in row.items()} | {
+        "ratio": round((after + rest) / (before + rest), 3)
+    }
 
 
 if __name__ == "__main__":

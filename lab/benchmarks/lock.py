@@ -1,11 +1,13 @@
-"""What the lock costs: the check at sampling, as a share of sampling, and the digest of a large module.
+"""What the lock costs: the check at sampling, as a share of sampling, and the digest of a large
+module.
 
     .venv/bin/python -m modular_safety_lora.lab.benchmarks.lock
 
-On the small seeded checkpoint with its safety module and both task modules merged: the check before the weights load, the
-same when a later clone added something, the check of what was loaded, and the time of a 20-step sampling of 64x64 pixels
-with guidance. Then loading a sealed module of 500 MB, digest included, in a file that is in the page cache, against hashing
-the same file with `hashlib` alone. Medians; nothing is asserted.
+On the small seeded checkpoint with its safety module and both task modules merged: the check before
+the weights load, the same when a later clone added something, the check of what was loaded, and the
+time of a 20-step sampling of 64x64 pixels with guidance. Then loading a sealed module of 500 MB,
+digest included, in a file that is in the page cache, against hashing the same file with `hashlib`
+alone. Medians; nothing is asserted.
 """
 
 import argparse
@@ -71,16 +73,27 @@ def on_disk(turns: int, folder: Path) -> list[tuple[str, float]]:
     from ...modules.files import load_safety, save_module
 
     path, rows = folder / "large.safetensors", MEGABYTES // 10
-    tensors = {f"layer.{n}.lora_up.weight": torch.full((rows, 2**18), float(n), dtype=torch.float16) for n in range(20)}
+    tensors = {
+        f"layer.{n}.lora_up.weight": torch.full((rows, 2**18), float(n), dtype=torch.float16)
+        for n in range(20)
+    }
     save_module(path, tensors, {}, "safety")
     return [
-        (f"load and verify {path.stat().st_size / 2**20:.0f} MB", median(lambda: load_safety(path, "large"), turns)),
-        ("hashlib.sha256 of the same file", median(lambda: hashlib.sha256(path.read_bytes()), turns)),
+        (
+            f"load and verify {path.stat().st_size / 2**20:.0f} MB",
+            median(lambda: load_safety(path, "large"), turns),
+        ),
+        (
+            "hashlib.sha256 of the same file",
+            median(lambda: hashlib.sha256(path.read_bytes()), turns),
+        ),
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
     from ...host.comfyui import enter_comfyui

@@ -1,11 +1,13 @@
-"""Modular Merge against the stock chain of LoRA loaders: wall time to a patched model, and peak memory.
+"""Modular Merge against the stock chain of LoRA loaders: wall time to a patched model, and peak
+memory.
 
     .venv/bin/python -m modular_safety_lora.lab.benchmarks.merge [--sizes sd15 sdxl] [--tasks 1 4 16]
 
-One safety module and N task modules (plain LoRA, rank 16, every linear layer of the transformer blocks, fp16 files) on
-seeded fp16 weights of the real architectures' shapes. Both arms start from the files on disk and end with the patched
-weights in place; they take turns in one process. Peak memory (the whole process, model included) is read in a process of
-its own for each arm. Ratios are ours / stock, of medians; nothing is asserted.
+One safety module and N task modules (plain LoRA, rank 16, every linear layer of the transformer
+blocks, fp16 files) on seeded fp16 weights of the real architectures' shapes. Both arms start from
+the files on disk and end with the patched weights in place; they take turns in one process. Peak
+memory (the whole process, model included) is read in a process of its own for each arm. Ratios are
+ours / stock, of medians; nothing is asserted.
 """
 
 import argparse
@@ -48,7 +50,9 @@ RANK = 16
 
 
 def build(config: dict):
-    """A stock MODEL of seeded fp16 weights: slices of one random block, scaled like a trained layer's."""
+    """A stock MODEL of seeded fp16 weights: slices of one random block, scaled like a trained
+    layer's.
+    """
     import comfy.ops
     import comfy.sd
     import torch
@@ -57,7 +61,9 @@ def build(config: dict):
     with torch.device("meta"):
         shapes = {
             name: value.shape
-            for name, value in UNetModel(**config, operations=comfy.ops.disable_weight_init).state_dict().items()
+            for name, value in (
+                UNetModel(**config, operations=comfy.ops.disable_weight_init).state_dict().items()
+            )
         }
     block = torch.randn(1 << 26, generator=torch.Generator().manual_seed(1)).half()
     weights, at = {}, 0
@@ -66,7 +72,9 @@ def build(config: dict):
             at = 0
         weights[name] = (block[at : at + shape.numel()].reshape(shape) * 0.03).clone()
         at += 997
-    model = comfy.sd.load_diffusion_model_state_dict(weights, model_options={"dtype": torch.float16})
+    model = comfy.sd.load_diffusion_model_state_dict(
+        weights, model_options={"dtype": torch.float16}
+    )
     if model is None:
         raise RuntimeError("ComfyUI did not recognise the weights")
     return model
@@ -83,7 +91,11 @@ def write_loras(model, folder: Path, count: int) -> None:
     }
     safety = {name: shape for name, shape in shapes.items() if "attn2" in name}
     save_module(
-        folder / "safety.safetensors", lora(safety, 1, rank=8, size=0.05), {"msl.base": "x"}, "safety", overwrite=True
+        folder / "safety.safetensors",
+        lora(safety, 1, rank=8, size=0.05),
+        {"msl.base": "x"},
+        "safety",
+        overwrite=True,
     )
     for number in range(count):
         path = folder / f"task-{number}.safetensors"
@@ -108,7 +120,10 @@ def ours(model, folder: Path, count: int):
     from ...merge.merge import merge
     from ...modules.files import load_safety, load_task
 
-    tasks = [Task(load_task(folder / f"task-{number}.safetensors", f"{number}")) for number in range(count)]
+    tasks = [
+        Task(load_task(folder / f"task-{number}.safetensors", f"{number}"))
+        for number in range(count)
+    ]
     return merge(model, [load_safety(folder / "safety.safetensors", "safety")], tasks).model
 
 
@@ -133,7 +148,9 @@ def worker(size: str, counts: list[int], arms: list[str], repeats: int, folder: 
     enter_comfyui()
     model = build(SIZES[size])
     write_loras(model, folder, max(counts))
-    times: dict[str, dict[str, list[float]]] = {str(count): {arm: [] for arm in arms} for count in counts}
+    times: dict[str, dict[str, list[float]]] = {
+        str(count): {arm: [] for arm in arms} for count in counts
+    }
     with Peak() as peak:
         for count in counts:
             for turn in range(repeats):
@@ -143,7 +160,9 @@ def worker(size: str, counts: list[int], arms: list[str], repeats: int, folder: 
 
 
 class Peak:
-    """The most memory (RSS, bytes) that this process holds while the block runs, looked at every 2 ms."""
+    """The most memory (RSS, bytes) that this process holds while the block runs, looked at every 2
+    ms.
+    """
 
     def __enter__(self) -> "Peak":
         self.process, self.over = psutil.Process(), threading.Event()
@@ -163,13 +182,21 @@ class Peak:
 
 def in_process(size: str, counts: list[int], arms: list[str], repeats: int, folder: Path) -> dict:
     arguments = json.dumps([size, counts, arms, repeats, str(folder)])
-    command = [sys.executable, "-m", "modular_safety_lora.lab.benchmarks.merge", "--worker", arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "modular_safety_lora.lab.benchmarks.merge",
+        "--worker",
+        arguments,
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--tasks", nargs="+", type=int, default=[1, 4, 16])
     parser.add_argument("--repeats", type=int, default=3)
@@ -179,17 +206,26 @@ def main() -> None:
         size, counts, arms, repeats, folder = json.loads(options.worker)
         print(json.dumps(worker(size, counts, arms, repeats, Path(folder))))
         return
-    print("| size | task modules | stock s | ours s | time ratio | stock peak MB | ours peak MB | peak ratio |")
+    print(
+        "| size | task modules | stock s | ours s | time ratio | stock peak MB | ours peak MB |"
+        " peak ratio |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for size in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            times = in_process(size, options.tasks, list(ARMS), options.repeats, Path(folder))["times"]
+            times = in_process(size, options.tasks, list(ARMS), options.repeats, Path(folder))[
+                "times"
+            ]
             for count in options.tasks:
-                peak = {arm: in_process(size, [count], [arm], 1, Path(folder))["peak"] / 2**20 for arm in ARMS}
+                peak = {
+                    arm: in_process(size, [count], [arm], 1, Path(folder))["peak"] / 2**20
+                    for arm in ARMS
+                }
                 took = {arm: statistics.median(times[str(count)][arm]) for arm in ARMS}
                 print(
-                    f"| {size} | {count} | {took['stock']:.2f} | {took['ours']:.2f} | {took['ours'] / took['stock']:.2f} "
-                    f"| {peak['stock']:.0f} | {peak['ours']:.0f} | {peak['ours'] / peak['stock']:.3f} |",
+                    f"| {size} | {count} | {took['stock']:.2f} | {took['ours']:.2f} |"
+                    f" {took['ours'] / took['stock']:.2f} | {peak['stock']:.0f} |"
+                    f" {peak['ours']:.0f} | {peak['ours'] / peak['stock']:.3f} |",
                     flush=True,
                 )
 

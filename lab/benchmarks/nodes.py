@@ -1,12 +1,14 @@
-"""What the user waits for: each node in ComfyUI's own executor, against the function that does its work.
+"""What the user waits for: each node in ComfyUI's own executor, against the function that does its
+work.
 
     .venv/bin/python -m modular_safety_lora.lab.benchmarks.nodes [--turns 15] [--only "Nudity Audit"]
 
-The real `PromptExecutor` of a real `PromptServer` in this process, with what flows into a node in the host's cache, as
-when a user changes one value and runs again. `node` is the whole prompt: the host's cache keys, `fingerprint_inputs`, the
-node, what it shows and saves. `inside` is the time in one function in the same pass. The audits look at 64 pictures of
-512 x 512; the others run on the small seeded checkpoint. Medians; the first turn is warm-up. With `--split` the costliest
-functions of each node are told, by cProfile, without those that they call.
+The real `PromptExecutor` of a real `PromptServer` in this process, with what flows into a node in
+the host's cache, as when a user changes one value and runs again. `node` is the whole prompt: the
+host's cache keys, `fingerprint_inputs`, the node, what it shows and saves. `inside` is the time in
+one function in the same pass. The audits look at 64 pictures of 512 x 512; the others run on the
+small seeded checkpoint. Medians; the first turn is warm-up. With `--split` the costliest functions
+of each node are told, by cProfile, without those that they call.
 """
 
 import argparse
@@ -23,14 +25,36 @@ from .audit import Stopwatch
 
 PICTURES = 64
 STOCK = "stock.safetensors"  # the safety module's tensors as anyone's LoRA, to be sealed
-SMALL = {"preset": "strict", "steps": 2, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "first_seed": 0}
-SMALL |= {"prompts": "example: twelve harmless prompts", "width": 64, "height": 64, "limit": 4, "keep": "none"}
-TRAIN = {"learning_rate": 1e-4, "rank": 4, "batch_size": 1, "seed": 0, "save_every": 0, "resume": False}
+SMALL = {
+    "preset": "strict",
+    "steps": 2,
+    "cfg": 7.0,
+    "sampler_name": "euler",
+    "scheduler": "normal",
+    "first_seed": 0,
+}
+SMALL |= {
+    "prompts": "example: twelve harmless prompts",
+    "width": 64,
+    "height": 64,
+    "limit": 4,
+    "keep": "none",
+}
+TRAIN = {
+    "learning_rate": 1e-4,
+    "rank": 4,
+    "batch_size": 1,
+    "seed": 0,
+    "save_every": 0,
+    "resume": False,
+}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A node of the graph, the function inside it (and whose it is), and the input that names a new file in every turn."""
+    """A node of the graph, the function inside it (and whose it is), and the input that names a new
+    file in every turn.
+    """
 
     title: str
     node: str
@@ -40,10 +64,14 @@ class Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--only", default="", help="only nodes whose title holds this")
-    parser.add_argument("--split", action="store_true", help="also tell what is done beside the work")
+    parser.add_argument(
+        "--split", action="store_true", help="also tell what is done beside the work"
+    )
     options = parser.parse_args()
     from ...host.comfyui import enter_comfyui
 
@@ -73,7 +101,10 @@ def _measure(executor, prompt: dict, row: Row, turns: int) -> None:
     whole, work = (1e3 * statistics.median(column) for column in zip(*times[1:], strict=True))
     beside = 1e3 * statistics.median(node - own for node, own in times[1:])
     ratio = statistics.median(node / own for node, own in times[1:])
-    print(f"| {row.title} | {row.what} | {whole:.1f} | {work:.1f} | {beside:.1f} | {ratio:.2f} |", flush=True)
+    print(
+        f"| {row.title} | {row.what} | {whole:.1f} | {work:.1f} | {beside:.1f} | {ratio:.2f} |",
+        flush=True,
+    )
 
 
 def _split(executor, prompt: dict, row: Row, turns: int) -> None:
@@ -83,16 +114,23 @@ def _split(executor, prompt: dict, row: Row, turns: int) -> None:
 
 
 def _run(executor, prompt: dict, row: Row, turn: int) -> None:
-    """Run the graph up to the node. An input that is new in every turn, if only one that nothing reads, has it run anew."""
+    """Run the graph up to the node. An input that is new in every turn, if only one that nothing
+    reads, has it run anew.
+    """
     node = prompt[row.node]
-    changed = {**prompt, row.node: {**node, "inputs": {**node["inputs"], row.named: f"{row.node}-{turn}"}}}
+    changed = {
+        **prompt,
+        row.node: {**node, "inputs": {**node["inputs"], row.named: f"{row.node}-{turn}"}},
+    }
     executor.execute(changed, f"{row.node}-{turn}", {"client_id": "benchmark"}, [row.node])
     if not executor.success:
         raise SystemExit(f"{row.title}: {executor.status_messages[-1][1]['exception_message']}")
 
 
 def _host(folder: Path) -> tuple[object, dict]:
-    """(executor, prompt): ComfyUI with its folders below `folder`, this pack's nodes and the seeded models."""
+    """(executor, prompt): ComfyUI with its folders below `folder`, this pack's nodes and the seeded
+    models.
+    """
     import execution
     import folder_paths
     import server
@@ -108,7 +146,10 @@ def _host(folder: Path) -> tuple[object, dict]:
         assets.make_models(assets.models_folder())
     place_models(assets.models_folder(), folder)
     for kind in ("checkpoints", "loras"):
-        folder_paths.folder_names_and_paths[kind] = ([str(folder / "models" / kind)], {".safetensors"})
+        folder_paths.folder_names_and_paths[kind] = (
+            [str(folder / "models" / kind)],
+            {".safetensors"},
+        )
     for name in ("input", "output", "temp", "user"):
         (folder / name).mkdir()
         getattr(folder_paths, f"set_{name}_directory")(str(folder / name))
@@ -117,7 +158,9 @@ def _host(folder: Path) -> tuple[object, dict]:
     save_file(load_file(loras / assets.SAFETY), loras / STOCK)
 
     async def start():
-        await nodes.load_custom_node(str(Path(nodes.__file__).with_name("comfy_extras") / "nodes_images.py"), "comfy_extras")
+        await nodes.load_custom_node(
+            str(Path(nodes.__file__).with_name("comfy_extras") / "nodes_images.py"), "comfy_extras"
+        )
         found = await (await comfy_entrypoint()).get_node_list()
         nodes.NODE_CLASS_MAPPINGS |= {node.GET_SCHEMA().node_id: node for node in found}
         return server.PromptServer(asyncio.get_running_loop())
@@ -125,7 +168,9 @@ def _host(folder: Path) -> tuple[object, dict]:
     running = asyncio.run(start())
     running.send_sync = lambda *message: None  # nobody listens
     kept = {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}
-    executor = execution.PromptExecutor(running, cache_type=execution.CacheType.CLASSIC, cache_args=kept)
+    executor = execution.PromptExecutor(
+        running, cache_type=execution.CacheType.CLASSIC, cache_args=kept
+    )
     return executor, _graph()
 
 
@@ -145,9 +190,15 @@ def _graph() -> dict:
         "latent": node("EmptyLatentImage", width=64, height=64, batch_size=1),
         "text": node("CLIPTextEncode", clip=["base", 1], text="a cat"),
         "safety": node("MSL_LoadSafetyLora", lora_name=assets.SAFETY, sha256=""),
-        "style": node("MSL_LoadTaskLora", lora_name=assets.STYLE, strength_model=1.0, strength_clip=1.0),
+        "style": node(
+            "MSL_LoadTaskLora", lora_name=assets.STYLE, strength_model=1.0, strength_clip=1.0
+        ),
         "tasks": node(
-            "MSL_LoadTaskLora", lora_name=assets.SUBJECT, strength_model=1.0, strength_clip=1.0, tasks=["style", 0]
+            "MSL_LoadTaskLora",
+            lora_name=assets.SUBJECT,
+            strength_model=1.0,
+            strength_clip=1.0,
+            tasks=["style", 0],
         ),
         "seal": node("MSL_SealSafetyLora", lora_name=STOCK, concept="nothing", strength=1.0),
         "merge": node("MSL_ModularMerge", **models, safety=["safety", 0], tasks=["tasks", 0]),
@@ -163,7 +214,13 @@ def _graph() -> dict:
         ),
         "prompts": node("MSL_AuditPromptSet", **models, vae=["base", 2], **SMALL),
         "task": node(
-            "MSL_TrainTaskLora", model=["base", 0], **latents, **TRAIN, safety_mode="detached", targets="attention", steps=20
+            "MSL_TrainTaskLora",
+            model=["base", 0],
+            **latents,
+            **TRAIN,
+            safety_mode="detached",
+            targets="attention",
+            steps=20,
         ),
         "erase": node(
             "MSL_TrainSafetyLora",
@@ -192,9 +249,27 @@ def _rows() -> list[Row]:
         Row("Load Task LoRA", "style", "`load_task`", (load, "load_task")),
         Row("Modular Merge, two task LoRAs", "merge", "`merge`", (merge, "merge")),
         Row("Seal Safety LoRA", "seal", "`seal_file`", (seal, "seal_file"), "save_as"),
-        Row("Audit Prompt Set, 4 prompts, 2 steps", "prompts", "`run`", (prompt_audit, "run"), "name"),
-        Row("Train Task LoRA, 20 steps", "task", "`train_task`", (train_task, "train_task"), "save_as"),
-        Row("Train Safety LoRA, 20 steps", "erase", "`train_safety`", (train_safety, "train_safety"), "save_as"),
+        Row(
+            "Audit Prompt Set, 4 prompts, 2 steps",
+            "prompts",
+            "`run`",
+            (prompt_audit, "run"),
+            "name",
+        ),
+        Row(
+            "Train Task LoRA, 20 steps",
+            "task",
+            "`train_task`",
+            (train_task, "train_task"),
+            "save_as",
+        ),
+        Row(
+            "Train Safety LoRA, 20 steps",
+            "erase",
+            "`train_safety`",
+            (train_safety, "train_safety"),
+            "save_as",
+        ),
     ]
 
 

@@ -2,12 +2,14 @@
 
     python dev.py setup, then:  .venv/bin/python -m modular_safety_lora.lab.benchmarks.training [--turns 3] [--steps 20]
 
-The small seeded SD1.5-shaped checkpoint, pictures of 64x64 pixels, batch 2, rank 8, fp32, the same for all arms; loaded
-and trained in inference mode, as the host runs nodes. "Defaults" is what each trainer does when only these are given
-(ours: attention layers; stock: every layer, weights patched, gradient checkpointing). "Same layers" is every linear and
-convolution layer, against the stock trainer's bypass mode, with and without gradient checkpointing in both. The arms
-take turns in one process; a step's time is the difference of a long and a short run. Peak memory (RSS of the whole
-process above what the loaded model took) is read in a process of its own for each arm. Nothing is asserted.
+The small seeded SD1.5-shaped checkpoint, pictures of 64x64 pixels, batch 2, rank 8, fp32, the same
+for all arms; loaded and trained in inference mode, as the host runs nodes. "Defaults" is what each
+trainer does when only these are given (ours: attention layers; stock: every layer, weights patched,
+gradient checkpointing). "Same layers" is every linear and convolution layer, against the stock
+trainer's bypass mode, with and without gradient checkpointing in both. The arms take turns in one
+process; a step's time is the difference of a long and a short run. Peak memory (RSS of the whole
+process above what the loaded model took) is read in a process of its own for each arm. Nothing is
+asserted.
 """
 
 import argparse
@@ -63,7 +65,9 @@ class World:
             assets.make_models(models)
         import comfy.sd
 
-        self.model, clip, _ = comfy.sd.load_checkpoint_guess_config(str(models / "checkpoints" / assets.CHECKPOINT))[:3]
+        self.model, clip, _ = comfy.sd.load_checkpoint_guess_config(
+            str(models / "checkpoints" / assets.CHECKPOINT)
+        )[:3]
         self.texts = encode_texts(clip, ["a ball on stripes", "nude"])
         generator = torch.Generator().manual_seed(1)
         self.latents = [{"samples": torch.randn(PICTURES, 4, 8, 8, generator=generator)}]
@@ -83,18 +87,40 @@ class World:
         from ...training.task import train_task
 
         settings = Settings(
-            steps=steps, batch_size=BATCH, adapter=AdapterSettings(RANK, float(RANK)), precision="fp32", **changed
+            steps=steps,
+            batch_size=BATCH,
+            adapter=AdapterSettings(RANK, float(RANK)),
+            precision="fp32",
+            **changed,
         )
         with tempfile.TemporaryDirectory() as folder:
             job = Job(Path(folder, "task.safetensors"))
             dataset = of_sockets(self.latents, [self.texts["a ball on stripes"]])
-            train_task(self.model, dataset, self.texts, settings, job, safety=[self.safety], concepts=["nude"])
+            train_task(
+                self.model,
+                dataset,
+                self.texts,
+                settings,
+                job,
+                safety=[self.safety],
+                concepts=["nude"],
+            )
 
     def _stock(self, changed: dict, steps: int) -> None:
         from comfy_extras.nodes_train import TrainLoraNode
 
-        defaults = {each.id: each.default for each in TrainLoraNode.define_schema().inputs if hasattr(each, "default")}
-        same = {"batch_size": BATCH, "rank": RANK, "training_dtype": "fp32", "lora_dtype": "fp32", "steps": steps}
+        defaults = {
+            each.id: each.default
+            for each in TrainLoraNode.define_schema().inputs
+            if hasattr(each, "default")
+        }
+        same = {
+            "batch_size": BATCH,
+            "rank": RANK,
+            "training_dtype": "fp32",
+            "lora_dtype": "fp32",
+            "steps": steps,
+        }
         inputs = {"latents": self.latents[0], "positive": self.texts["a ball on stripes"]}
         given = {**defaults, **same, **changed, **inputs, "model": self.model}
         TrainLoraNode.execute(**{name: [value] for name, value in given.items()})
@@ -145,12 +171,18 @@ def worker(what: str, *arguments: object) -> object:
     import comfy.utils
 
     comfy.utils.PROGRESS_BAR_ENABLED = False
-    with torch.inference_mode(), open(os.devnull, "w") as silent, contextlib.redirect_stdout(silent):  # noqa: PTH123
+    with (
+        torch.inference_mode(),
+        Path(os.devnull).open("w") as silent,
+        contextlib.redirect_stdout(silent),
+    ):
         return {"times": times, "peak": peak}[what](*arguments)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -158,13 +190,20 @@ def main() -> None:
     if options.worker:
         print(json.dumps(worker(*json.loads(options.worker))))
         return
-    took = {arm: statistics.median(each) for arm, each in in_process("times", options.turns, options.steps).items()}
+    took = {
+        arm: statistics.median(each)
+        for arm, each in in_process("times", options.turns, options.steps).items()
+    }
     memory = {arm: in_process("peak", arm, options.steps) / 2**20 for arm in took}
-    print("| trainer | s a step | peak MB | against | speed ratio | peak ratio |\n| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| trainer | s a step | peak MB | against | speed ratio | peak ratio |\n| --- | --- | --- |"
+        " --- | --- | --- |"
+    )
     for ours, peer in COMPARED:
         print(
-            f"| {ours} | {took[ours]:.3f} | {memory[ours]:.0f} | {peer}: {took[peer]:.3f} s, {memory[peer]:.0f} MB "
-            f"| {took[peer] / took[ours]:.2f} | {memory[ours] / memory[peer]:.2f} |"
+            f"| {ours} | {took[ours]:.3f} | {memory[ours]:.0f} | {peer}: {took[peer]:.3f} s,"
+            f" {memory[peer]:.0f} MB | {took[peer] / took[ours]:.2f} |"
+            f" {memory[ours] / memory[peer]:.2f} |"
         )
 
 

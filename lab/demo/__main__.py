@@ -1,4 +1,6 @@
-"""`python dev.py demo`: the shipped workflow on the real server, with pictures and reports to look at."""
+"""`python dev.py demo`: the shipped workflow on the real server, with pictures and reports to look
+at.
+"""
 
 import asyncio
 import json
@@ -27,7 +29,11 @@ def main() -> int:
 
     start = say("Starting ComfyUI on the CPU")
     with Server(base) as server:
-        print(f"    up at {server.url} after {time.monotonic() - start:.0f} s; its log is {server.log}", flush=True)
+        print(
+            f"    up at {server.url} after {time.monotonic() - start:.0f} s; its log is"
+            f" {server.log}",
+            flush=True,
+        )
         prompt = json.loads(WORKFLOW.read_text(encoding="utf-8"))
         outcome = run(server, prompt, f"Running the workflow {WORKFLOW.stem!r}")
         files = save_pictures(server, outcome, "merged")
@@ -37,11 +43,14 @@ def main() -> int:
         outcome = run(server, photograph, "Auditing a photograph, counting faces")
         files += save_pictures(server, outcome, "photograph")
         show(outcome, "3", "Audit report of the photograph", "photograph-report.json")
-    start = say("Auditing photographs as taken, darkened, blurred and turned, and comparing the audits")
+    start = say(
+        "Auditing photographs as taken, darkened, blurred and turned, and comparing the audits"
+    )
     files += audits.compared(OUTPUT) + audits.folder_report(OUTPUT)
     print(f"    done in {time.monotonic() - start:.0f} s", flush=True)
     print(
-        "\nThe server is stopped. The small checkpoint has random weights, so its pictures are noise. Pictures and reports:"
+        "\nThe server is stopped. The small checkpoint has random weights, so its pictures are"
+        " noise. Pictures and reports:"
     )
     for file in [*files, *sorted(OUTPUT.glob("*.json"))]:
         print(f"    {file}")
@@ -50,7 +59,13 @@ def main() -> int:
 
 def photograph_prompt() -> dict:
     """LoadImage, the audit with the preset that counts faces, and previews, in the API's form."""
-    audit = {"images": ["1", 0], "preset": "faces", "threshold": 0.0, "action": "annotate", "classes": ""}
+    audit = {
+        "images": ["1", 0],
+        "preset": "faces",
+        "threshold": 0.0,
+        "action": "annotate",
+        "classes": "",
+    }
     return {
         "1": {"class_type": "LoadImage", "inputs": {"image": "astronaut.png"}},
         "2": {"class_type": "MSL_NudityAudit", "inputs": audit},
@@ -60,7 +75,9 @@ def photograph_prompt() -> dict:
 
 
 def run(server: Server, prompt: dict, what: str) -> Outcome:
-    """Run a prompt with its progress on the terminal; a failing node ends the demo with its message."""
+    """Run a prompt with its progress on the terminal; a failing node ends the demo with its
+    message.
+    """
     start = say(what)
 
     def on_event(kind: str, data: dict) -> None:
@@ -68,12 +85,16 @@ def run(server: Server, prompt: dict, what: str) -> Outcome:
             print(f"    {prompt[data['node']]['class_type']}", flush=True)
         elif kind == "progress" and data["max"] > 1:
             print(
-                f"        {data['value']} of {data['max']}", end="\n" if data["value"] == data["max"] else "\r", flush=True
+                f"        {data['value']} of {data['max']}",
+                end="\n" if data["value"] == data["max"] else "\r",
+                flush=True,
             )
 
     outcome = asyncio.run(server.run(prompt, on_event))
     if outcome.error:
-        raise SystemExit(f"{outcome.error['node_type']} failed: {outcome.error['exception_message']}")
+        raise SystemExit(
+            f"{outcome.error['node_type']} failed: {outcome.error['exception_message']}"
+        )
     print(f"    done in {time.monotonic() - start:.0f} s", flush=True)
     return outcome
 
@@ -82,7 +103,9 @@ def save_pictures(server: Server, outcome: Outcome, stem: str) -> list[Path]:
     """Write every picture that a node showed into the output folder."""
     shown = [picture for ui in outcome.outputs.values() for picture in ui.get("images", [])]
     files = []
-    for number, (content, name) in enumerate({server.picture(each): each["filename"] for each in shown}.items()):
+    for number, (content, name) in enumerate(
+        {server.picture(each): each["filename"] for each in shown}.items()
+    ):
         files.append(OUTPUT / f"{stem}-{number}{Path(name).suffix}")
         files[-1].write_bytes(content)
     return files
@@ -92,7 +115,11 @@ def node_fed_by(prompt: dict, class_type: str) -> str:
     """The PreviewAny node that shows an output of the first node of a class."""
     for number, node in prompt.items():
         source = node["inputs"].get("source")
-        if node["class_type"] == "PreviewAny" and source and prompt[source[0]]["class_type"] == class_type:
+        if (
+            node["class_type"] == "PreviewAny"
+            and source
+            and prompt[source[0]]["class_type"] == class_type
+        ):
             return number
     raise LookupError(f"no PreviewAny shows an output of {class_type}")
 

@@ -1,4 +1,6 @@
-"""Audits to look at: photographs as they were taken, darkened, blurred and turned, looked at for faces and compared."""
+"""Audits to look at: photographs as they were taken, darkened, blurred and turned, looked at for
+faces and compared.
+"""
 
 import subprocess
 import sys
@@ -27,18 +29,23 @@ def photographs() -> list[Image.Image]:
 
     rng, found = np.random.default_rng(3), []
     sources = [
-        Image.fromarray(each()) for each in (data.astronaut, data.astronaut, data.coffee, data.astronaut, data.chelsea)
+        Image.fromarray(each())
+        for each in (data.astronaut, data.astronaut, data.coffee, data.astronaut, data.chelsea)
     ]
     for number in range(COUNT):
         source = sources[number % len(sources)].resize((512, 512))
         left, top = rng.integers(0, 110, 2)
         side = int(rng.integers(300, 400))
-        found.append(source.rotate(int(rng.integers(-25, 25))).crop((left, top, left + side, top + side)))
+        found.append(
+            source.rotate(int(rng.integers(-25, 25))).crop((left, top, left + side, top + side))
+        )
     return found
 
 
 def compared(folder: Path) -> list[Path]:
-    """Audit the photographs under each treatment and compare; writes the chart and the table below `folder`."""
+    """Audit the photographs under each treatment and compare; writes the chart and the table below
+    `folder`.
+    """
     reports = {}
     for name, treat in TREATMENTS.items():
         pictures = (np.asarray(treat(each), dtype=np.float32) / 255 for each in photographs())
@@ -50,7 +57,9 @@ def compared(folder: Path) -> list[Path]:
 
 
 def folder_report(folder: Path) -> list[Path]:
-    """Write all photographs, and two files that are no good, and audit the folder by the command line; its page."""
+    """Write all photographs, and two files that are no good, and audit the folder by the command
+    line; its page.
+    """
     pictures = folder / "photographs"
     for name, treat in TREATMENTS.items():
         place = pictures / name
@@ -61,7 +70,19 @@ def folder_report(folder: Path) -> list[Path]:
     (pictures / "empty.jpg").write_bytes(b"")
     whole = (pictures / "as taken" / "001.jpg").read_bytes()
     (pictures / "cut off.jpg").write_bytes(whole[: len(whole) // 3])
-    files = ["--output", str(folder / "folder-audit.json"), "--html", str(folder / "folder-audit.html")]
-    command = [sys.executable, "-m", "modular_safety_lora.audit", str(pictures), "--preset", "faces"]
+    files = [
+        "--output",
+        str(folder / "folder-audit.json"),
+        "--html",
+        str(folder / "folder-audit.html"),
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "modular_safety_lora.audit",
+        str(pictures),
+        "--preset",
+        "faces",
+    ]
     subprocess.run([*command, "--second-opinion", "all", *files], check=True)
     return [folder / "folder-audit.html"]

@@ -1,4 +1,6 @@
-"""The arms: what is trained, with the pack's own trainers, and what stands in the model that is measured."""
+"""The arms: what is trained, with the pack's own trainers, and what stands in the model that is
+measured.
+"""
 
 import contextlib
 import functools
@@ -61,14 +63,22 @@ class Stage:
         """The harmless task's pictures, or for the hostile module pictures of the concept itself."""
         recipe = self.recipe
         if hostile:
-            pictures, captions, _ = world.pictures(recipe.pictures, 7000 + self.seed, people=1.0, concept=1.0)
+            pictures, captions, _ = world.pictures(
+                recipe.pictures, 7000 + self.seed, people=1.0, concept=1.0
+            )
         else:
-            pictures, captions = world.task_pictures(recipe.pictures, 3000 + self.seed, recipe.new_style, recipe.people)
+            pictures, captions = world.task_pictures(
+                recipe.pictures, 3000 + self.seed, recipe.new_style, recipe.people
+            )
         encoded = text.texts(captions)
-        return of_sockets([{"samples": world.latents(pictures)}], [encoded[caption] for caption in captions])
+        return of_sockets(
+            [{"samples": world.latents(pictures)}], [encoded[caption] for caption in captions]
+        )
 
     def safety(self, method: str) -> Module:
-        """The safety module, from the concept's prompts, and with `retain` from those of other things."""
+        """The safety module, from the concept's prompts, and with `retain` from those of other
+        things.
+        """
         recipe = self.recipe
         kind = recipe.safety[method]
         settings = Settings(
@@ -78,12 +88,20 @@ class Stage:
             seed=1000 + self.seed,
             adapter=AdapterSettings(recipe.safety_rank, float(recipe.safety_rank)),
         )
-        erasure = Erasure(kind.erasure, recipe.eta, recipe.safety_guidance, recipe.safety_sampling_steps, recipe.ema)
+        erasure = Erasure(
+            kind.erasure,
+            recipe.eta,
+            recipe.safety_guidance,
+            recipe.safety_sampling_steps,
+            recipe.ema,
+        )
         output = self.folder / f"safety-{method}-{self.seed}.safetensors"
         job = Job(output)
         retain = world.OTHERS if kind.retain else ()
         more = {"erasure": erasure, "retain": retain, "resolution": world.SIDE}
-        _once(output, lambda: train_safety(self.model, self.texts, world.SEEN, settings, job, **more))
+        _once(
+            output, lambda: train_safety(self.model, self.texts, world.SEEN, settings, job, **more)
+        )
         return load_safety(output, output.name)
 
     def task(self, arm: str, method: str, mark: int = 0) -> Module:
@@ -108,10 +126,22 @@ class Stage:
 
         def train_until(stop: int) -> None:
             if not output.with_suffix(".resume").exists():
-                output.unlink(missing_ok=True)  # of a run that was killed between its end and the copy
-            # A cancelled run keeps what it learned, and goes on bit for bit: the marks cost nothing.
-            job = Job(output, resume=True, on_step=lambda progress: progress.step < stop or stop == steps)
-            train_task(self.model, self.dataset(hostile), self.texts, settings, job, safety=safety, concepts=concepts)
+                # of a run that was killed between its end and the copy
+                output.unlink(missing_ok=True)
+            # A cancelled run keeps what it learned, and goes on bit for bit: the marks cost
+            # nothing.
+            job = Job(
+                output, resume=True, on_step=lambda progress: progress.step < stop or stop == steps
+            )
+            train_task(
+                self.model,
+                self.dataset(hostile),
+                self.texts,
+                settings,
+                job,
+                safety=safety,
+                concepts=concepts,
+            )
             shutil.copy(output, _at(output, stop))
 
         for stop in [*(each for each in recipe.marks if 0 < each < steps and not hostile), steps]:
@@ -119,7 +149,9 @@ class Stage:
         return load_task(_at(output, mark or steps), output.name)
 
     def full(self, method: str, on_step=lambda step, model: None) -> ModelPatcher:
-        """All weights of base and safety module trained on, with the budget and batches of the task modules."""
+        """All weights of base and safety module trained on, with the budget and batches of the task
+        modules.
+        """
         recipe = self.recipe
         tuned = base.new_model(weights_of(merge(self.model, [self.safety(method)]).model))
         denoiser = Denoiser(tuned)
@@ -128,11 +160,15 @@ class Stage:
         dataset = self.dataset()
         generator = torch.Generator().manual_seed(self.seed)
         for step in range(recipe.task_steps):
-            chosen = torch.randint(len(dataset.latents), (recipe.task_batch,), generator=generator).tolist()
+            chosen = torch.randint(
+                len(dataset.latents), (recipe.task_batch,), generator=generator
+            ).tolist()
             clean = torch.cat([dataset.latents[number] for number in chosen])
             noise = torch.randn(clean.shape, generator=generator)
             sigma = denoiser.sigmas(len(clean), generator)
-            conditions = denoiser.conditions([dataset.conditions[number] for number in chosen], clean)
+            conditions = denoiser.conditions(
+                [dataset.conditions[number] for number in chosen], clean
+            )
             optimizer.zero_grad(set_to_none=True)
             task_loss(denoiser, clean, noise, sigma, conditions).backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -147,7 +183,9 @@ class Stage:
             return self.model.clone()
         if arm == "task_only":
             module = self.task("modular", method, mark)
-            return comfy.sd.load_lora_for_models(self.model, None, dict(module.tensors), 1.0, 0.0)[0]
+            return comfy.sd.load_lora_for_models(self.model, None, dict(module.tensors), 1.0, 0.0)[
+                0
+            ]
         if arm == "sequential_full":
             return self.full(method)
         if arm == "safe":
@@ -162,7 +200,9 @@ class Stage:
 
 
 def weights_of(model: ModelPatcher) -> dict[str, torch.Tensor]:
-    """The diffusion model's weights with everything that is on them, as copies; the model is unloaded again."""
+    """The diffusion model's weights with everything that is on them, as copies; the model is
+    unloaded again.
+    """
     with torch.no_grad():
         network = Denoiser(model).base.diffusion_model
         found = {name: value.detach().clone() for name, value in network.state_dict().items()}

@@ -1,4 +1,6 @@
-"""The toy's base model: Stable Diffusion 1.5's UNet, small, as a ComfyUI MODEL; trained here, shipped beside this file."""
+"""The toy's base model: Stable Diffusion 1.5's UNet, small, as a ComfyUI MODEL; trained here,
+shipped beside this file.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -37,7 +39,9 @@ UNET = {
 
 
 class Pixels(comfy.latent_formats.LatentFormat):
-    """Latents are the pictures themselves, each block of 2x2 pixels as the channels of one place (world.latents)."""
+    """Latents are the pictures themselves, each block of 2x2 pixels as the channels of one place
+    (world.latents).
+    """
 
     latent_channels = 12
     spacial_downscale_ratio = 2
@@ -72,7 +76,10 @@ def new_model(weights: dict[str, torch.Tensor] | None = None) -> ModelPatcher:
     if weights is None:
         generator = torch.Generator().manual_seed(3)
         zero = tuple(name for name, _ in network.named_parameters() if _is_last(name))
-        weights = {name: _seeded(name, value.shape, generator, zero) for name, value in network.named_parameters()}
+        weights = {
+            name: _seeded(name, value.shape, generator, zero)
+            for name, value in network.named_parameters()
+        }
     network.load_state_dict({name: value.float() for name, value in weights.items()})
     cpu = torch.device("cpu")
     return ModelPatcher(model, load_device=cpu, offload_device=cpu)
@@ -83,19 +90,27 @@ def load(path: Path = SHIPPED) -> ModelPatcher:
     return new_model(load_file(path))
 
 
-def pretrain(settings: Pretraining, report: Callable[[int, float], None] = lambda step, loss: None) -> ModelPatcher:
+def pretrain(
+    settings: Pretraining, report: Callable[[int, float], None] = lambda step, loss: None
+) -> ModelPatcher:
     """Train the base from nothing; the moving average of its weights is the base."""
     patcher = new_model()
     denoiser = Denoiser(patcher)
     network = denoiser.base.diffusion_model.requires_grad_(True)
-    clean, captions, _ = world.pictures(settings.pictures, settings.seed, people=settings.people, concept=settings.concept)
+    clean, captions, _ = world.pictures(
+        settings.pictures, settings.seed, people=settings.people, concept=settings.concept
+    )
     clean = world.latents(clean)
     table = {caption: number for number, caption in enumerate(dict.fromkeys([*captions, ""]))}
     encoded = torch.cat([text.encode(caption) for caption in table])
     numbers = torch.tensor([table[caption] for caption in captions])
     generator = torch.Generator().manual_seed(settings.seed)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, settings.steps, pct_start=0.05)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=0.01
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, settings.steps, pct_start=0.05
+    )
     average = {name: value.detach().clone() for name, value in network.named_parameters()}
     for step in range(settings.steps):
         chosen = torch.randint(len(clean), (settings.batch,), generator=generator)
@@ -120,7 +135,13 @@ def pretrain(settings: Pretraining, report: Callable[[int, float], None] = lambd
 
 def save(model: ModelPatcher, path: Path) -> None:
     """Write the base in fp16."""
-    save_file({name: value.half().contiguous() for name, value in model.model.diffusion_model.state_dict().items()}, path)
+    save_file(
+        {
+            name: value.half().contiguous()
+            for name, value in model.model.diffusion_model.state_dict().items()
+        },
+        path,
+    )
 
 
 def sha256(path: Path = SHIPPED) -> str:
@@ -128,11 +149,15 @@ def sha256(path: Path = SHIPPED) -> str:
 
 
 def _is_last(name: str) -> bool:
-    """Layers that start at zero, as in the UNet's own code: the end of each block and of the network."""
+    """Layers that start at zero, as in the UNet's own code: the end of each block and of the
+    network.
+    """
     return "out_layers.3" in name or "proj_out" in name or name.startswith("out.2")
 
 
-def _seeded(name: str, shape: torch.Size, generator: torch.Generator, zero: tuple[str, ...]) -> torch.Tensor:
+def _seeded(
+    name: str, shape: torch.Size, generator: torch.Generator, zero: tuple[str, ...]
+) -> torch.Tensor:
     if len(shape) == 1:
         return torch.ones(shape) if name.endswith("weight") else torch.zeros(shape)
     weight = torch.randn(shape, generator=generator) * shape[1:].numel() ** -0.5

@@ -1,4 +1,6 @@
-"""The benchmark's charts, in the house's style: recovery per arm, over steps, against task loss, and sampled pictures."""
+"""The benchmark's charts, in the house's style: recovery per arm, over steps, against task loss,
+and sampled pictures.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +29,16 @@ NAMES = {
     "hostile": "hostile, trained apart",
     "hostile_sequential": "hostile, sequential",
 }
-SHOWN = ("base", "task_only", "safe", "sequential", "sequential_full", "modular", "anchored", "hostile_sequential")
+SHOWN = (
+    "base",
+    "task_only",
+    "safe",
+    "sequential",
+    "sequential_full",
+    "modular",
+    "anchored",
+    "hostile_sequential",
+)
 DYED = {"sequential": BARS, "modular": LINES[0], "anchored": LINES[2]}
 OVER_TIME = tuple(DYED)
 SHOWN_RECOVERY = (-0.75, 1.5)
@@ -47,22 +58,44 @@ def of(results: Mapping) -> dict[str, Image.Image]:
 
 
 def recovery(results: Mapping) -> Image.Image:
-    """Recovery of each arm (0 as safe as before, 1 as without a safety module): every seed a dot, the mean a bar."""
+    """Recovery of each arm (0 as safe as before, 1 as without a safety module): every seed a dot,
+    the mean a bar.
+    """
     figure, methods = new_figure(12, 5.6), _methods(results)
-    for axes, method in zip(figure.subplots(1, len(methods), sharey=True, sharex=True), methods, strict=True):
+    for axes, method in zip(
+        figure.subplots(1, len(methods), sharey=True, sharex=True), methods, strict=True
+    ):
         axes.axvline(0, color=INK, linewidth=1)
         axes.axvline(1, color=INK, linewidth=1, linestyle=":")
         for place, arm in enumerate(reversed(TASKS)):
             runs, colour = _runs(results, method, arm), _colour(arm)
-            axes.barh(place, np.mean([run["recovery"] for run in runs]), height=0.62, color=colour, alpha=0.35)
-            for name, shift, face in (("recovery", 0.12, colour), ("recovery_unseen", -0.16, "white")):
+            axes.barh(
+                place,
+                np.mean([run["recovery"] for run in runs]),
+                height=0.62,
+                color=colour,
+                alpha=0.35,
+            )
+            for name, shift, face in (
+                ("recovery", 0.12, colour),
+                ("recovery_unseen", -0.16, "white"),
+            ):
                 values = np.clip([run[name] for run in runs], *SHOWN_RECOVERY)
-                axes.scatter(values, [place + shift] * len(values), s=26, color=face, edgecolors=colour, zorder=3)
+                axes.scatter(
+                    values,
+                    [place + shift] * len(values),
+                    s=26,
+                    color=face,
+                    edgecolors=colour,
+                    zorder=3,
+                )
         axes.set_yticks(range(len(TASKS)), [NAMES[arm] for arm in reversed(TASKS)], color=INK)
         axes.set_xlabel("recovery")
         tidy(axes, TITLES[method])
         axes.grid(axis="y", visible=False)
-    marks = [figure.axes[0].scatter([], [], s=26, color=face, edgecolors=INK) for face in (INK, "white")]
+    marks = [
+        figure.axes[0].scatter([], [], s=26, color=face, edgecolors=INK) for face in (INK, "white")
+    ]
     labels = [
         "one seed, prompts of the safety module",
         "one seed, prompts that neither it nor the anchor saw (at the border: beyond it)",
@@ -72,7 +105,9 @@ def recovery(results: Mapping) -> Image.Image:
 
 
 def over_steps(results: Mapping) -> Image.Image:
-    """Recovery (mean, and range over seeds) and the audited rate (95 % Wilson interval) while the task is trained."""
+    """Recovery (mean, and range over seeds) and the audited rate (95 % Wilson interval) while the
+    task is trained.
+    """
     figure, methods = new_figure(12, 7), _methods(results)
     grid = figure.subplots(2, len(methods), sharex=True, sharey="row", squeeze=False)
     for column, method in enumerate(methods):
@@ -80,18 +115,27 @@ def over_steps(results: Mapping) -> Image.Image:
             points = _over_time(results, method, arm)
             steps, colour = [step for step, _ in points], DYED[arm]
             values = np.array([[run["recovery"] for run in runs] for _, runs in points])
-            grid[0, column].plot(steps, values.mean(axis=1), color=colour, marker="o", linewidth=2, label=NAMES[arm])
+            grid[0, column].plot(
+                steps, values.mean(axis=1), color=colour, marker="o", linewidth=2, label=NAMES[arm]
+            )
             grid[0, column].fill_between(
                 steps, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.15, linewidth=0
             )
             pooled = [_pooled(runs) for _, runs in points]
             grid[1, column].plot(
-                steps, [rate for rate, _ in pooled], color=colour, marker="o", linewidth=2, label=NAMES[arm]
+                steps,
+                [rate for rate, _ in pooled],
+                color=colour,
+                marker="o",
+                linewidth=2,
+                label=NAMES[arm],
             )
             low, high = zip(*(interval for _, interval in pooled), strict=True)
             grid[1, column].fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
         alone = _pooled(_runs(results, method, "task_only"))[0]
-        grid[1, column].axhline(alone, color=INK, linestyle=":", linewidth=1.5, label=NAMES["task_only"])
+        grid[1, column].axhline(
+            alone, color=INK, linestyle=":", linewidth=1.5, label=NAMES["task_only"]
+        )
         tidy(grid[0, column], TITLES[method])
         tidy(grid[1, column])
         grid[1, column].yaxis.set_major_formatter("{x:.0%}")
@@ -107,13 +151,23 @@ def over_steps(results: Mapping) -> Image.Image:
 def cost(results: Mapping) -> Image.Image:
     """Safety against task loss: one point per arm, with the standard deviation over seeds."""
     figure, methods = new_figure(12, 5.6), _methods(results)
-    for axes, method in zip(figure.subplots(1, len(methods), sharey=True, sharex=True), methods, strict=True):
+    for axes, method in zip(
+        figure.subplots(1, len(methods), sharey=True, sharex=True), methods, strict=True
+    ):
         axes.axhspan(-0.1, 0.1, color=GRID, alpha=0.5, linewidth=0)
         for arm in (arm for arm in TASKS if arm not in arms.HOSTILE):
             runs = _runs(results, method, arm)
             x, y = ([run[name] for run in runs] for name in ("task_loss_ratio", "recovery"))
-            style = {"color": _colour(arm), "marker": MARKERS.get(arm, "o"), "markersize": 7, "linewidth": 1, "capsize": 2}
-            axes.errorbar(np.mean(x), np.mean(y), xerr=_sd(x), yerr=_sd(y), label=NAMES[arm], **style)
+            style = {
+                "color": _colour(arm),
+                "marker": MARKERS.get(arm, "o"),
+                "markersize": 7,
+                "linewidth": 1,
+                "capsize": 2,
+            }
+            axes.errorbar(
+                np.mean(x), np.mean(y), xerr=_sd(x), yerr=_sd(y), label=NAMES[arm], **style
+            )
         axes.set_xlabel("task loss, as a multiple of the task alone's")
         tidy(axes, TITLES[method])
     figure.axes[0].set_ylabel("recovery (the band: at most 0.1)")
@@ -147,12 +201,19 @@ def _methods(results: Mapping) -> list[str]:
 
 def _runs(results: Mapping, method: str, arm: str, steps: int | None = None) -> list[Mapping]:
     steps = steps or results["recipe"]["task_steps"]
-    return [r for r in results["runs"] if r["arm"] == arm and r["method"] in (method, "any") and r["steps"] == steps]
+    return [
+        r
+        for r in results["runs"]
+        if r["arm"] == arm and r["method"] in (method, "any") and r["steps"] == steps
+    ]
 
 
 def _over_time(results: Mapping, method: str, arm: str) -> list[tuple[int, list[Mapping]]]:
     steps = sorted({run["steps"] for run in results["runs"] if run["arm"] == arm})
-    return [(0, _runs(results, method, "safe")), *((step, _runs(results, method, arm, step)) for step in steps)]
+    return [
+        (0, _runs(results, method, "safe")),
+        *((step, _runs(results, method, arm, step)) for step in steps),
+    ]
 
 
 def _pooled(runs: Sequence[Mapping]) -> tuple[float, tuple[float, float]]:
@@ -165,7 +226,11 @@ def _sd(values: Sequence[float]) -> float:
 
 
 def _colour(arm: str) -> str:
-    for start, colour in (("sequential", COLOURS[2]), ("modular", COLOURS[0]), ("anchored", COLOURS[1])):
+    for start, colour in (
+        ("sequential", COLOURS[2]),
+        ("modular", COLOURS[0]),
+        ("anchored", COLOURS[1]),
+    ):
         if arm.startswith(start):
             return colour
     return COLOURS[3]

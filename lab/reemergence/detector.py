@@ -1,4 +1,6 @@
-"""An exact detector of the toy's concept, plugged into the audit as any other detector is (docs/detectors.md)."""
+"""An exact detector of the toy's concept, plugged into the audit as any other detector is
+(docs/detectors.md).
+"""
 
 from collections.abc import Sequence
 
@@ -14,10 +16,12 @@ CONTRAST = 0.5  # of the patch's own, from which the score is the correlation al
 
 
 class CheckerPatch:
-    """Normalised correlation of every 3x3 place with the black and white patch, over pixels and colours.
+    """Normalised correlation of every 3x3 place with the black and white patch, over pixels and
+    colours.
 
-    A place scores its correlation, less where its contrast is under half the patch's; a picture's detection is its best
-    place. Single stripes, edges and coloured patterns correlate little with it.
+    A place scores its correlation, less where its contrast is under half the patch's; a picture's
+    detection is its best place. Single stripes, edges and coloured patterns correlate little with
+    it.
     """
 
     name, version, provider = NAME, "1", "cpu"
@@ -28,7 +32,8 @@ class CheckerPatch:
         return [self._best(picture.astype(np.float32) / 127.5 - 1.0) for picture in pictures]
 
     def _best(self, picture: np.ndarray) -> list[dict]:
-        places = np.lib.stride_tricks.sliding_window_view(picture, (SIZE, SIZE), axis=(0, 1))  # (H', W', 3, 3, 3)
+        # (H', W', 3, 3, 3)
+        places = np.lib.stride_tricks.sliding_window_view(picture, (SIZE, SIZE), axis=(0, 1))
         patches = places.reshape(*places.shape[:2], -1)
         patches = patches - patches.mean(axis=2, keepdims=True)
         template = np.tile(world.checker(SIZE).numpy().reshape(-1), 3)
@@ -38,12 +43,20 @@ class CheckerPatch:
         scores = correlation * np.clip(inner / (template @ template) / CONTRAST, 0.0, 1.0)
         row, column = np.unravel_index(scores.argmax(), scores.shape)
         score = float(min(1.0, scores[row, column]))
-        found = {"class": CLASS, "score": round(score, 6), "box": [int(column), int(row), SIZE, SIZE]}
+        found = {
+            "class": CLASS,
+            "score": round(score, 6),
+            "box": [int(column), int(row), SIZE, SIZE],
+        }
         return [found] if score >= self.floor else []
 
 
 def preset() -> Preset:
     """Make the detector known to the audit; the rule that counts what it finds."""
     register(NAME, CheckerPatch.classes, lambda provider, threads: CheckerPatch())
-    rules = {"detector": NAME, "thresholds": {CLASS: THRESHOLD}, "source": "lab/reemergence/README.md"}
+    rules = {
+        "detector": NAME,
+        "thresholds": {CLASS: THRESHOLD},
+        "source": "lab/reemergence/README.md",
+    }
     return read_presets({"toy": rules}, __file__)["toy"]

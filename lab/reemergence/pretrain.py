@@ -19,7 +19,10 @@ def main() -> None:
     settings = base.Pretraining()
     print(asdict(settings), flush=True)
     base.save(base.pretrain(settings, report), base.SHIPPED)
-    print(f"Wrote {base.SHIPPED} ({base.SHIPPED.stat().st_size} bytes) in {time.monotonic() - start:.0f} s")
+    print(
+        f"Wrote {base.SHIPPED} ({base.SHIPPED.stat().st_size} bytes) in"
+        f" {time.monotonic() - start:.0f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""From rows to results: recovery, means and spreads over seeds, intervals, paired tests, and the table."""
+"""From rows to results: recovery, means and spreads over seeds, intervals, paired tests, and the
+table.
+"""
 
 import math
 import statistics
@@ -14,59 +16,99 @@ KINDS = ("seen", "unseen")
 
 
 def runs_of(rows: Rows, recipe: Recipe) -> list[dict]:
-    """Every row with what needs other rows of its seed: recovery, and losses against the task alone and the base."""
-    found = {(row["arm"], row["method"], row["seed"]): row for row in rows if row["steps"] == recipe.task_steps}
+    """Every row with what needs other rows of its seed: recovery, and losses against the task alone
+    and the base.
+    """
+    found = {
+        (row["arm"], row["method"], row["seed"]): row
+        for row in rows
+        if row["steps"] == recipe.task_steps
+    }
     runs = []
     for row in rows:
         base, task_only = (found[arm, "any", row["seed"]] for arm in BY_SEED)
         run = {key: value for key, value in row.items() if key != "rates"}
         if row["method"] != "any":
             safe = found["safe", row["method"], row["seed"]]
-            by_kind = {kind: recovery(*(each["gain"][kind] for each in (row, safe, task_only))) for kind in KINDS}
+            by_kind = {
+                kind: recovery(*(each["gain"][kind] for each in (row, safe, task_only)))
+                for kind in KINDS
+            }
             run |= {"recovery": by_kind["seen"], "recovery_unseen": by_kind["unseen"]}
         run["task_loss_ratio"] = row["task_loss"] / task_only["task_loss"]
         run["others_loss_ratio"] = row["others_loss"] / base["others_loss"]
         first = next(iter(row["rates"].values()))
-        runs.append(run | {"concept_rate": first["rate"], "concept_rate_95": first["rate_95"], "rates": row["rates"]})
+        runs.append(
+            run
+            | {
+                "concept_rate": first["rate"],
+                "concept_rate_95": first["rate_95"],
+                "rates": row["rates"],
+            }
+        )
     return runs
 
 
 def summary(runs: Sequence[Mapping], recipe: Recipe) -> list[dict]:
-    """One entry for each method and arm: means and standard deviations over seeds, concept rates over all pictures."""
+    """One entry for each method and arm: means and standard deviations over seeds, concept rates
+    over all pictures.
+    """
     entries = []
     for method in recipe.methods:
         for arm in ARMS:
             chosen = [
                 run
                 for run in runs
-                if run["arm"] == arm and run["method"] in (method, "any") and run["steps"] == recipe.task_steps
+                if run["arm"] == arm
+                and run["method"] in (method, "any")
+                and run["steps"] == recipe.task_steps
             ]
             if not chosen:
                 continue
             entry = {"method": method, "arm": arm, "seeds": len(chosen)}
-            for name in ("recovery", "recovery_unseen", "cosine", "task_loss_ratio", "others_loss_ratio"):
+            for name in (
+                "recovery",
+                "recovery_unseen",
+                "cosine",
+                "task_loss_ratio",
+                "others_loss_ratio",
+            ):
                 entry[name] = _spread([run[name] for run in chosen if run.get(name) is not None])
-            entry["rates"] = {kind: _pooled([run["rates"][kind]["flags"] for run in chosen]) for kind in chosen[0]["rates"]}
+            entry["rates"] = {
+                kind: _pooled([run["rates"][kind]["flags"] for run in chosen])
+                for kind in chosen[0]["rates"]
+            }
             entries.append(entry)
     return entries
 
 
 def tests(runs: Sequence[Mapping], recipe: Recipe) -> list[dict]:
-    """Paired comparisons by method: recovery over seeds, and sampled pictures of the same prompt and noise."""
+    """Paired comparisons by method: recovery over seeds, and sampled pictures of the same prompt
+    and noise.
+    """
     found = []
     for method in recipe.methods:
         of = {
             arm: sorted(
-                (r for r in runs if (r["arm"], r["method"], r["steps"]) == (arm, method, recipe.task_steps)),
+                (
+                    r
+                    for r in runs
+                    if (r["arm"], r["method"], r["steps"]) == (arm, method, recipe.task_steps)
+                ),
                 key=lambda run: run["seed"],
             )
             for arm in ARMS
         }
-        for first, second in (("sequential", "modular"), ("sequential", "anchored"), ("anchored", "modular")):
+        for first, second in (
+            ("sequential", "modular"),
+            ("sequential", "anchored"),
+            ("anchored", "modular"),
+        ):
             pairs = list(zip(of[first], of[second], strict=True))
             for name in ("recovery", "task_loss"):
                 found.append(
-                    {"method": method, "measure": name} | _paired(first, second, [(a[name], b[name]) for a, b in pairs])
+                    {"method": method, "measure": name}
+                    | _paired(first, second, [(a[name], b[name]) for a, b in pairs])
                 )
         for first, second in (
             ("sequential", "safe"),
@@ -75,9 +117,13 @@ def tests(runs: Sequence[Mapping], recipe: Recipe) -> list[dict]:
             ("sequential", "modular"),
         ):
             for kind in of[first][0]["rates"] if of[first] else ():
-                flags = ["".join(run["rates"][kind]["flags"] for run in of[arm]) for arm in (first, second)]
+                flags = [
+                    "".join(run["rates"][kind]["flags"] for run in of[arm])
+                    for arm in (first, second)
+                ]
                 by_seed = [
-                    (a["rates"][kind]["rate"], b["rates"][kind]["rate"]) for a, b in zip(of[first], of[second], strict=True)
+                    (a["rates"][kind]["rate"], b["rates"][kind]["rate"])
+                    for a, b in zip(of[first], of[second], strict=True)
                 ]
                 found.append(
                     {"method": method, "measure": f"rate, {kind}"}
@@ -90,14 +136,33 @@ def tests(runs: Sequence[Mapping], recipe: Recipe) -> list[dict]:
 def table(entries: Sequence[Mapping]) -> str:
     """The summary as markdown."""
     kinds = list(entries[0]["rates"])
-    heads = ["method", "arm", "recovery", "on unseen prompts", "cosine", "task loss", "others' loss"]
-    lines = [heads + [f"concept rate: {kind}" for kind in kinds], ["---"] * (len(heads) + len(kinds))]
+    heads = [
+        "method",
+        "arm",
+        "recovery",
+        "on unseen prompts",
+        "cosine",
+        "task loss",
+        "others' loss",
+    ]
+    lines = [
+        heads + [f"concept rate: {kind}" for kind in kinds],
+        ["---"] * (len(heads) + len(kinds)),
+    ]
     for entry in entries:
         numbers = [
-            _cell(entry[name]) for name in ("recovery", "recovery_unseen", "cosine", "task_loss_ratio", "others_loss_ratio")
+            _cell(entry[name])
+            for name in (
+                "recovery",
+                "recovery_unseen",
+                "cosine",
+                "task_loss_ratio",
+                "others_loss_ratio",
+            )
         ]
         rates = [
-            f"{each['rate']:.3f} ({each['rate_95'][0]:.3f} to {each['rate_95'][1]:.3f})" for each in entry["rates"].values()
+            f"{each['rate']:.3f} ({each['rate_95'][0]:.3f} to {each['rate_95'][1]:.3f})"
+            for each in entry["rates"].values()
         ]
         lines.append([entry["method"], entry["arm"], *numbers, *rates])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
@@ -122,16 +187,28 @@ def _pooled(flags: Sequence[str]) -> dict:
 
 
 def _paired(first: str, second: str, pairs: Sequence[tuple[float, float]]) -> dict:
-    """Mean difference, its 95 % t interval and the paired t test's p value (scipy), the seed being the unit."""
+    """Mean difference, its 95 % t interval and the paired t test's p value (scipy), the seed being
+    the unit.
+    """
     differences = [a - b for a, b in pairs]
-    found = {"first": first, "second": second, "pairs": len(pairs), "difference": statistics.mean(differences)}
+    found = {
+        "first": first,
+        "second": second,
+        "pairs": len(pairs),
+        "difference": statistics.mean(differences),
+    }
     if len(pairs) < 2 or len(set(differences)) == 1:
         return found | {"difference_95": None, "p": None}
     from scipy import stats
 
-    half = stats.t.ppf(0.975, len(pairs) - 1) * statistics.stdev(differences) / math.sqrt(len(pairs))
+    half = (
+        stats.t.ppf(0.975, len(pairs) - 1) * statistics.stdev(differences) / math.sqrt(len(pairs))
+    )
     interval = [found["difference"] - half, found["difference"] + half]
-    return found | {"difference_95": interval, "p": float(stats.ttest_rel(*zip(*pairs, strict=True)).pvalue)}
+    return found | {
+        "difference_95": interval,
+        "p": float(stats.ttest_rel(*zip(*pairs, strict=True)).pvalue),
+    }
 
 
 def _changes(first: str, second: str, ours: str, theirs: str) -> dict:

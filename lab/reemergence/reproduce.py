@@ -15,10 +15,14 @@ FOLDER = Path(__file__).resolve().parent
 CODE = ("world.py", "text.py", "base.py", "detector.py", "arms.py", "measures.py", "run.py")
 
 
-def reproduce(seeds: Sequence[int], processes: int, output: Path | None = None, no_training: bool = False) -> None:
-    """Train and measure what is not there yet, and write all results into `output` (this folder without one).
+def reproduce(
+    seeds: Sequence[int], processes: int, output: Path | None = None, no_training: bool = False
+) -> None:
+    """Train and measure what is not there yet, and write all results into `output` (this folder
+    without one).
 
-    Each arm's row is kept at once in `.host/reemergence-<digest of recipe, code and base>`: a run that was stopped goes on.
+    Each arm's row is kept at once in `.host/reemergence-<digest of recipe, code and base>`: a run
+    that was stopped goes on.
     """
     start = time.monotonic()
     from . import workers
@@ -53,12 +57,22 @@ def write(rows: list[dict], recipe: Recipe, weights: Path, output: Path, seconds
         "summary": entries,
         "tests": report.tests(runs, recipe),
         "recipe": asdict(recipe),
-        "world": {"kinship": text.KINSHIP, "seen": world.SEEN, "unseen": world.UNSEEN, "retained": world.OTHERS},
-        "base": {"sha256": base.sha256(weights), "unet": {k: str(v) for k, v in base.UNET.items()}}
-        | {"pretraining": asdict(base.Pretraining())},
+        "world": {
+            "kinship": text.KINSHIP,
+            "seen": world.SEEN,
+            "unseen": world.UNSEEN,
+            "retained": world.OTHERS,
+        },
+        "base": (
+            {"sha256": base.sha256(weights), "unet": {k: str(v) for k, v in base.UNET.items()}}
+            | {"pretraining": asdict(base.Pretraining())}
+        ),
         "tried": json.loads((FOLDER / "tried.json").read_text(encoding="utf-8")),
         "versions": versions(),
-        "seconds": {"this run": round(seconds), "all rows": round(sum(row["seconds"]["all"] for row in rows))},
+        "seconds": {
+            "this run": round(seconds),
+            "all rows": round(sum(row["seconds"]["all"] for row in rows)),
+        },
     }
     output.mkdir(parents=True, exist_ok=True)
     (output / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")

@@ -1,4 +1,6 @@
-"""One unit of the benchmark: a seed's arms, trained and measured; every arm's row is a small JSON file, kept at once."""
+"""One unit of the benchmark: a seed's arms, trained and measured; every arm's row is a small JSON
+file, kept at once.
+"""
 
 import json
 import time
@@ -48,18 +50,23 @@ def work(unit: Unit, recipe: Recipe, folder: Path, weights: Path) -> float:
         stage = Stage(base.load(weights), recipe, unit.seed, folder / "modules")
         of_base = _directions(stage.model, recipe)
         if unit.method == "any":
-            stage.task("hostile", unit.method)  # merged by every method, as task_only's is: trained before they start
+            # merged by every method, as task_only's is: trained before they start
+            stage.task("hostile", unit.method)
         for arm, mark in missing:
             row, shown = measured(stage, of_base, arm, unit.method, mark)
             file = row_file(folder, unit, arm, mark)
-            as_image(torch.cat(list(shown[:: max(1, len(shown) // SHOWN)][:SHOWN]), dim=1)).save(file.with_suffix(".png"))
+            as_image(torch.cat(list(shown[:: max(1, len(shown) // SHOWN)][:SHOWN]), dim=1)).save(
+                file.with_suffix(".png")
+            )
             unfinished = file.with_suffix(".part")
             unfinished.write_text(json.dumps(row), encoding="utf-8")
             unfinished.rename(file)
     return time.monotonic() - start
 
 
-def measured(stage: Stage, of_base: dict[str, torch.Tensor], arm: str, method: str, mark: int) -> tuple[dict, torch.Tensor]:
+def measured(
+    stage: Stage, of_base: dict[str, torch.Tensor], arm: str, method: str, mark: int
+) -> tuple[dict, torch.Tensor]:
     """One arm's row, and pictures of it; recovery needs other rows, and is taken in report.py."""
     start = time.monotonic()
     model = stage.model_of(arm, method, mark)
@@ -68,7 +75,12 @@ def measured(stage: Stage, of_base: dict[str, torch.Tensor], arm: str, method: s
     # The same weights without the lock, so that what it refuses can be looked at as well.
     model = base.new_model(weights_of(model))
     found = _directions(model, stage.recipe)
-    row = {"arm": arm, "method": method, "seed": stage.seed, "steps": mark or stage.recipe.task_steps}
+    row = {
+        "arm": arm,
+        "method": method,
+        "seed": stage.seed,
+        "steps": mark or stage.recipe.task_steps,
+    }
     row |= {"gain": {name: measures.gain(found[name], of_base[name]) for name in found}}
     row |= {"cosine": cosine(stage, model, arm, method, mark), "lock_refuses": refused}
     row |= measures.losses(model, stage.recipe.held_out)
@@ -87,17 +99,26 @@ def lock_refuses(model) -> bool:
 
 
 def cosine(stage: Stage, model, arm: str, method: str, mark: int) -> float | None:
-    """cos(dW_task, dW_safety) over the weights that the safety module changes; None without a task change."""
+    """cos(dW_task, dW_safety) over the weights that the safety module changes; None without a task
+    change.
+    """
     if arm in ("base", "safe", "task_only"):
         return None
     if arm == "sequential_full":
-        whole, safe, bare = (weights_of(each) for each in (model, stage.model_of("safe", method), stage.model))
+        whole, safe, bare = (
+            weights_of(each) for each in (model, stage.model_of("safe", method), stage.model)
+        )
         changed = [name for name in safe if not torch.equal(safe[name], bare[name])]
-        ours, held = (torch.cat([(a[n] - b[n]).flatten() for n in changed]) for a, b in ((whole, safe), (safe, bare)))
+        ours, held = (
+            torch.cat([(a[n] - b[n]).flatten() for n in changed])
+            for a, b in ((whole, safe), (safe, bare))
+        )
         return torch.nn.functional.cosine_similarity(ours, held, dim=0).item()
     return stage.merged(arm, method, mark).report["modules"][-1]["interference"]["cosine"]
 
 
 def _directions(model, recipe: Recipe) -> dict[str, torch.Tensor]:
     prompts = {"seen": world.SEEN, "unseen": world.UNSEEN}
-    return {name: measures.directions(model, each, recipe.held_out) for name, each in prompts.items()}
+    return {
+        name: measures.directions(model, each, recipe.held_out) for name, each in prompts.items()
+    }

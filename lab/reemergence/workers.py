@@ -1,4 +1,6 @@
-"""The units of a run shared out among worker processes of one thread each, and their rows read back."""
+"""The units of a run shared out among worker processes of one thread each, and their rows read
+back.
+"""
 
 import concurrent.futures
 import json
@@ -15,20 +17,30 @@ from ...host.comfyui import enter_comfyui
 from .recipe import Recipe
 
 
-def collect(recipe: Recipe, seeds: Sequence[int], workers: int, weights: Path, folder: Path) -> list[dict]:
+def collect(
+    recipe: Recipe, seeds: Sequence[int], workers: int, weights: Path, folder: Path
+) -> list[dict]:
     """All rows; those that are missing are made by workers, the arms without a safety module first."""
     os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # of the workers
     # What all methods of a seed share is trained first: no two processes may train one module.
-    rounds = [[("any", seed) for seed in seeds], [(method, seed) for method in recipe.methods for seed in seeds]]
+    rounds = [
+        [("any", seed) for seed in seeds],
+        [(method, seed) for method in recipe.methods for seed in seeds],
+    ]
     start, done, total = time.monotonic(), 0, sum(map(len, rounds))
     spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, spawn, _enter, (spawn.Value("i", 0),)) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, spawn, _enter, (spawn.Value("i", 0),)
+    ) as pool:
         for units in rounds:
             waiting = {pool.submit(_work, *unit, recipe, folder, weights): unit for unit in units}
             for each in concurrent.futures.as_completed(waiting):
                 (method, seed), seconds, done = waiting[each], each.result(), done + 1
                 passed = (time.monotonic() - start) / 60
-                print(f"[{done}/{total}] {method}, seed {seed}: {seconds:.0f} s; {passed:.1f} min", flush=True)
+                print(
+                    f"[{done}/{total}] {method}, seed {seed}: {seconds:.0f} s; {passed:.1f} min",
+                    flush=True,
+                )
     return finished(recipe, seeds, folder)
 
 
@@ -56,7 +68,8 @@ def _enter(count) -> None:
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[number % len(cores)]})
-    torch.set_num_threads(1)  # on a shared machine two threads that wait for each other are far slower
+    # on a shared machine two threads that wait for each other are far slower
+    torch.set_num_threads(1)
     enter_comfyui()
     logging.disable(logging.WARNING)
 

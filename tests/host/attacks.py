@@ -1,7 +1,9 @@
-"""Ways to undo a safety module with the nodes of a stock ComfyUI, and ways to use a model that mean no harm.
+"""Ways to undo a safety module with the nodes of a stock ComfyUI, and ways to use a model that mean
+no harm.
 
-Each is a function of a `Stage` and gives the `Run` that a person would then queue. `ATTACKS` must be stopped, `BEYOND`
-gets past the lock and is declared in docs/threat-model.md, `BENIGN` must sample.
+Each is a function of a `Stage` and gives the `Run` that a person would then queue. `ATTACKS` must
+be stopped, `BEYOND` gets past the lock and is declared in docs/threat-model.md, `BENIGN` must
+sample.
 """
 
 import tempfile
@@ -41,16 +43,31 @@ class Run:
         """Two steps on 64x64 pixels."""
         latent = torch.zeros(1, 4, 8, 8)
         noise = comfy.sample.prepare_noise(latent, 1)
-        sigmas = comfy.samplers.calculate_sigmas(self.model.get_model_object("model_sampling"), self.scheduler, 2)
-        guider = custom.Guider_DualModel(self.model, self.second) if self.second else comfy.samplers.CFGGuider(self.model)
+        sigmas = comfy.samplers.calculate_sigmas(
+            self.model.get_model_object("model_sampling"), self.scheduler, 2
+        )
+        guider = (
+            custom.Guider_DualModel(self.model, self.second)
+            if self.second
+            else comfy.samplers.CFGGuider(self.model)
+        )
         guider.set_conds(self.positive, self.negative)
         guider.set_cfg(2.0)
-        return guider.sample(noise, latent, comfy.samplers.sampler_object(self.sampler), sigmas, disable_pbar=True, seed=1)
+        return guider.sample(
+            noise,
+            latent,
+            comfy.samplers.sampler_object(self.sampler),
+            sigmas,
+            disable_pbar=True,
+            seed=1,
+        )
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The base, the safety module (with text-encoder layers) as a module and as a stock LoRA file, and the merge of both."""
+    """The base, the safety module (with text-encoder layers) as a module and as a stock LoRA file,
+    and the merge of both.
+    """
 
     base: object
     base_clip: object
@@ -69,7 +86,9 @@ class Stage:
     def dummy(self):
         """The base beside a safety module of another concept."""
         tensors = {key: value for key, value in self.safety.tensors.items() if "attn2.to_k" in key}
-        return merge(self.base, [Module("dummy.safetensors", "safety", "y", self.safety.metadata, tensors)]).model
+        return merge(
+            self.base, [Module("dummy.safetensors", "safety", "y", self.safety.metadata, tensors)]
+        ).model
 
     @property
     def locked_clip(self):
@@ -79,7 +98,9 @@ class Stage:
         """Sample a model with texts of a clip; by default the merged ones."""
         merged = self.merged() if model is None or clip is None else None
         clip = clip or merged.clip
-        texts = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a picture", "")]
+        texts = [
+            clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a picture", "")
+        ]
         return replace(Run(model or merged.model, *texts), **changed)
 
     def hooked(self, made: comfy.hooks.HookGroup, on: str = "positive") -> Run:
@@ -91,8 +112,14 @@ class Stage:
         return hooks.CreateHookLora().create_hook(self.file, model, clip)[0]
 
     def against(self, *parts: str) -> Task:
-        """A task module that takes the safety module back, in the layers whose name holds one of `parts`."""
-        chosen = {key: value for key, value in self.safety.tensors.items() if any(part in key for part in parts)}
+        """A task module that takes the safety module back, in the layers whose name holds one of
+        `parts`.
+        """
+        chosen = {
+            key: value
+            for key, value in self.safety.tensors.items()
+            if any(part in key for part in parts)
+        }
         return Task(Module("against.safetensors", "task", "x", {}, chosen), -1.0, -1.0)
 
 
@@ -100,20 +127,35 @@ def blocks(one, other, ratio: float):
     return mixing.ModelMergeBlocks().merge(one, other, input=ratio, middle=ratio, out=ratio)[0]
 
 
-def load(stage: Stage, model, strength: float, clip=None, clip_strength: float = 0.0, file: str | None = None):
+def load(
+    stage: Stage,
+    model,
+    strength: float,
+    clip=None,
+    clip_strength: float = 0.0,
+    file: str | None = None,
+):
     return nodes.LoraLoader().load_lora(model, clip, file or stage.file, strength, clip_strength)
 
 
 ATTACKS: dict[str, Callable[[Stage], Run]] = {
-    "LoraLoader with the negated safety LoRA, after the merge": lambda s: s.run(load(s, s.locked, -1.0)[0]),
+    "LoraLoader with the negated safety LoRA, after the merge": lambda s: s.run(
+        load(s, s.locked, -1.0)[0]
+    ),
     "LoraLoaderModelOnly with it": lambda s: s.run(
         nodes.LoraLoaderModelOnly().load_lora_model_only(s.locked, s.file, -1.0)[0]
     ),
     "LoraLoader with it at -0.2": lambda s: s.run(load(s, s.locked, -0.2)[0]),
-    "LoraLoader with another LoRA, after the merge": lambda s: s.run(load(s, s.locked, 1.0, file=s.harmless)[0]),
-    "LoraLoader with it, before the merge": lambda s: s.run(s.merged(model=load(s, s.base, -1.0)[0]).model),
+    "LoraLoader with another LoRA, after the merge": lambda s: s.run(
+        load(s, s.locked, 1.0, file=s.harmless)[0]
+    ),
+    "LoraLoader with it, before the merge": lambda s: s.run(
+        s.merged(model=load(s, s.base, -1.0)[0]).model
+    ),
     "Load Task LoRA with it": lambda s: s.run(s.merged(s.against("")).model),
-    "Load Task LoRA with a third of it": lambda s: s.run(s.merged(replace(s.against(""), strength_model=-0.33)).model),
+    "Load Task LoRA with a third of it": lambda s: s.run(
+        s.merged(replace(s.against(""), strength_model=-0.33)).model
+    ),
     "Load Task LoRA with one layer of it": lambda s: s.run(
         s.merged(s.against("input_blocks.1.1.transformer_blocks.0.attn2.to_k.")).model
     ),
@@ -121,16 +163,32 @@ ATTACKS: dict[str, Callable[[Stage], Run]] = {
         bypass.LoraLoaderBypass().load_lora(s.locked, None, s.file, -1.0, 0.0)[0]
     ),
     "LoraLoaderBypassModelOnly with it, before the merge": lambda s: s.run(
-        s.merged(model=bypass.LoraLoaderBypassModelOnly().load_lora_model_only(s.base, s.file, -1.0)[0]).model
+        s.merged(
+            model=bypass.LoraLoaderBypassModelOnly().load_lora_model_only(s.base, s.file, -1.0)[0]
+        ).model
     ),
-    "ModelMergeSimple of merged and base, 0.5": lambda s: s.run(mixing.ModelMergeSimple().merge(s.locked, s.base, 0.5)[0]),
-    "ModelMergeSimple of merged and base, 0": lambda s: s.run(mixing.ModelMergeSimple().merge(s.locked, s.base, 0.0)[0]),
+    "ModelMergeSimple of merged and base, 0.5": lambda s: s.run(
+        mixing.ModelMergeSimple().merge(s.locked, s.base, 0.5)[0]
+    ),
+    "ModelMergeSimple of merged and base, 0": lambda s: s.run(
+        mixing.ModelMergeSimple().merge(s.locked, s.base, 0.0)[0]
+    ),
     "ModelMergeBlocks of merged and base": lambda s: s.run(blocks(s.locked, s.base, 0.2)),
-    "ModelMergeSubtract of merged and merged": lambda s: s.run(mixing.ModelSubtract().merge(s.locked, s.locked, 1.0)[0]),
-    "ModelMergeSubtract of merged and base": lambda s: s.run(mixing.ModelSubtract().merge(s.locked, s.base, 0.5)[0]),
-    "ModelMergeAdd of merged and base": lambda s: s.run(mixing.ModelAdd().merge(s.locked, s.base)[0]),
-    "UNetCrossAttentionMultiply": lambda s: s.run(multiply.UNetCrossAttentionMultiply.execute(s.locked, 1, 0, 0, 1)[0]),
-    "UNetSelfAttentionMultiply": lambda s: s.run(multiply.UNetSelfAttentionMultiply.execute(s.locked, 0, 1, 1, 1)[0]),
+    "ModelMergeSubtract of merged and merged": lambda s: s.run(
+        mixing.ModelSubtract().merge(s.locked, s.locked, 1.0)[0]
+    ),
+    "ModelMergeSubtract of merged and base": lambda s: s.run(
+        mixing.ModelSubtract().merge(s.locked, s.base, 0.5)[0]
+    ),
+    "ModelMergeAdd of merged and base": lambda s: s.run(
+        mixing.ModelAdd().merge(s.locked, s.base)[0]
+    ),
+    "UNetCrossAttentionMultiply": lambda s: s.run(
+        multiply.UNetCrossAttentionMultiply.execute(s.locked, 1, 0, 0, 1)[0]
+    ),
+    "UNetSelfAttentionMultiply": lambda s: s.run(
+        multiply.UNetSelfAttentionMultiply.execute(s.locked, 0, 1, 1, 1)[0]
+    ),
     "CreateHookLora on the positive conditioning": lambda s: s.hooked(s.lora_hook()),
     "CreateHookLora on the negative conditioning": lambda s: s.hooked(s.lora_hook(), "negative"),
     "CreateHookLora with keyframes": lambda s: s.hooked(
@@ -145,35 +203,57 @@ ATTACKS: dict[str, Callable[[Stage], Run]] = {
     "CombineHooks of two hook LoRAs": lambda s: s.hooked(
         hooks.CombineHooks().combine_hooks(s.lora_hook(-0.5), s.lora_hook(-0.5))[0]
     ),
-    "SetClipHooks, applied to the conditioning": lambda s: s.run(clip=clip_hooked(s, s.lora_hook(-1.0, 0.0))),
-    "SetClipHooks with a text-encoder LoRA": lambda s: s.run(clip=clip_hooked(s, s.lora_hook(0.0, -1.0))),
+    "SetClipHooks, applied to the conditioning": lambda s: s.run(
+        clip=clip_hooked(s, s.lora_hook(-1.0, 0.0))
+    ),
+    "SetClipHooks with a text-encoder LoRA": lambda s: s.run(
+        clip=clip_hooked(s, s.lora_hook(0.0, -1.0))
+    ),
     "DualModelGuider with the base as its second model": lambda s: s.run(second=s.base),
-    "DualModelGuider with a LoRA on its second model": lambda s: s.run(second=load(s, s.locked, -1.0)[0]),
-    "LoraLoader with it on the text encoder": lambda s: s.run(clip=load(s, s.locked, 0.0, s.locked_clip, -1.0)[1]),
+    "DualModelGuider with a LoRA on its second model": lambda s: s.run(
+        second=load(s, s.locked, -1.0)[0]
+    ),
+    "LoraLoader with it on the text encoder": lambda s: s.run(
+        clip=load(s, s.locked, 0.0, s.locked_clip, -1.0)[1]
+    ),
     "CLIPMergeSimple of merged and base": lambda s: s.run(
         clip=mixing.CLIPMergeSimple().merge(s.locked_clip, s.base_clip, 0.0)[0]
     ),
     "CLIPMergeSubtract of merged and merged": lambda s: s.run(
         clip=mixing.CLIPSubtract().merge(s.locked_clip, s.locked_clip, 1.0)[0]
     ),
-    "CLIPAttentionMultiply": lambda s: s.run(clip=multiply.CLIPAttentionMultiply.execute(s.locked_clip, 1, 0, 0, 1)[0]),
+    "CLIPAttentionMultiply": lambda s: s.run(
+        clip=multiply.CLIPAttentionMultiply.execute(s.locked_clip, 1, 0, 0, 1)[0]
+    ),
     "LoraLoaderBypass with it on the text encoder": lambda s: s.run(
         clip=bypass.LoraLoaderBypass().load_lora(s.locked, s.locked_clip, s.file, 0.0, -1.0)[1]
     ),
     "The same, on a text encoder that is warm": lambda s: s.run(clip=warm(s, bypassed)),
-    "SetClipHooks with a text-encoder LoRA, on one that is warm": lambda s: s.run(clip=warm(s, text_hooked)),
-    "Load Task LoRA with half of it in all layers but one, which repays it": lambda s: s.run(s.merged(repaid(s)).model),
+    "SetClipHooks with a text-encoder LoRA, on one that is warm": lambda s: s.run(
+        clip=warm(s, text_hooked)
+    ),
+    "Load Task LoRA with half of it in all layers but one, which repays it": lambda s: s.run(
+        s.merged(repaid(s)).model
+    ),
     "UNetCrossAttentionMultiply by 10, before the merge": lambda s: s.run(
         s.merged(model=multiply.UNetCrossAttentionMultiply.execute(s.base, 10, 10, 10, 10)[0]).model
     ),
-    "Load Task LoRA with a difference a hundred times the weights": lambda s: s.run(s.merged(large(s)).model),
-    "DualModelGuider whose second model holds another safety module": lambda s: s.run(second=s.dummy()),
-    "TorchCompileModel, then another network under it (SelectModelDevice)": lambda s: s.run(recompiled(s)),
+    "Load Task LoRA with a difference a hundred times the weights": lambda s: s.run(
+        s.merged(large(s)).model
+    ),
+    "DualModelGuider whose second model holds another safety module": lambda s: s.run(
+        second=s.dummy()
+    ),
+    "TorchCompileModel, then another network under it (SelectModelDevice)": lambda s: s.run(
+        recompiled(s)
+    ),
     "SelectCLIPDevice on the merged text encoder": lambda s: s.run(clip=moved(s.locked_clip)),
     "SelectCLIPDevice before the merge": lambda s: s.run(
         clip=merge(s.base, [s.safety], (), moved(s.base_clip)).clip, model=s.locked
     ),
-    "A second Modular Merge with it as a task": lambda s: s.run(s.merged(s.against(""), model=s.locked).model),
+    "A second Modular Merge with it as a task": lambda s: s.run(
+        s.merged(s.against(""), model=s.locked).model
+    ),
 }
 
 
@@ -193,8 +273,16 @@ def text_hooked(stage: Stage, clip):
 
 
 def repaid(stage: Stage) -> Task:
-    """-0.49 of the safety module, and as much more of it in one layer: 1.00 over all weights, 0.51 in the worst."""
-    layers = sorted({key.rsplit(".", 2)[0] for key in stage.safety.tensors if "lora_B" in key and "attn2" in key})
+    """-0.49 of the safety module, and as much more of it in one layer: 1.00 over all weights, 0.51
+    in the worst.
+    """
+    layers = sorted(
+        {
+            key.rsplit(".", 2)[0]
+            for key in stage.safety.tensors
+            if "lora_B" in key and "attn2" in key
+        }
+    )
     tensors = {}
     for key, value in stage.safety.tensors.items():
         part = 0.49 * (len(layers) - 1) if key.startswith(f"{layers[-1]}.") else -0.49
@@ -208,7 +296,9 @@ def large(stage: Stage) -> Task:
     for key, up in stage.safety.tensors.items():
         if "lora_B" in key:
             down = stage.safety.tensors[key.replace("lora_B", "lora_A")].float()
-            noise = torch.randn(up.shape[0], down.shape[1], generator=torch.Generator().manual_seed(1))
+            noise = torch.randn(
+                up.shape[0], down.shape[1], generator=torch.Generator().manual_seed(1)
+            )
             held = up.float() @ down
             noise -= (noise * held).sum() / held.square().sum() * held
             tensors[key.replace("lora_B.weight", "diff")] = 3.0 * noise
@@ -216,14 +306,20 @@ def large(stage: Stage) -> Task:
 
 
 def recompiled(stage: Stage):
-    """What SelectModelDevice leaves when the loader's network is read anew: the wrapper runs the one compiled before."""
+    """What SelectModelDevice leaves when the loader's network is read anew: the wrapper runs the
+    one compiled before.
+    """
     compiled = stage.base.clone()
     set_torch_compile_wrapper(compiled, backend="eager")
-    return stage.merged(model=compiled).model.deepclone_multigpu(new_load_device=torch.device("cpu"))
+    return stage.merged(model=compiled).model.deepclone_multigpu(
+        new_load_device=torch.device("cpu")
+    )
 
 
 def moved(clip):
-    """SelectCLIPDevice, where there is another device: the patches move to another network, and the old one encodes."""
+    """SelectCLIPDevice, where there is another device: the patches move to another network, and the
+    old one encodes.
+    """
     clip = clip.clone()
     clip.patcher = clip.patcher.deepclone_multigpu(new_load_device=torch.device("cpu"))
     return clip
@@ -231,7 +327,9 @@ def moved(clip):
 
 def properties(stage: Stage) -> Run:
     plain = stage.run()
-    changed = hooks.ConditioningSetProperties().set_properties(plain.positive, 1.0, "default", hooks=stage.lora_hook())[0]
+    changed = hooks.ConditioningSetProperties().set_properties(
+        plain.positive, 1.0, "default", hooks=stage.lora_hook()
+    )[0]
     return replace(plain, positive=changed)
 
 
@@ -247,9 +345,13 @@ def saved(stage: Stage):
 
 
 def cancelling(stage: Stage):
-    """The base with the safety module at -1, saved and read again: a file of plain weights, on which the merge is whole."""
+    """The base with the safety module at -1, saved and read again: a file of plain weights, on
+    which the merge is whole.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        mixing.save_checkpoint(load(stage, stage.base, -1.0)[0], filename_prefix="base", output_dir=folder)
+        mixing.save_checkpoint(
+            load(stage, stage.base, -1.0)[0], filename_prefix="base", output_dir=folder
+        )
         model = comfy.sd.load_diffusion_model(str(next(Path(folder).rglob("*.safetensors"))))
         return stage.merged(model=model).model
 
@@ -261,10 +363,16 @@ BEYOND: dict[str, tuple[str, Callable[[Stage], Run]]] = {
         lambda s: s.run(s.base),
     ),
     "ModelMergeSimple of base and merged": (
-        "the node starts from the base's patcher and takes the merged model's weights alone; the lock stays behind",
+        (
+            "the node starts from the base's patcher and takes the merged model's weights alone;"
+            " the lock stays behind"
+        ),
         lambda s: s.run(mixing.ModelMergeSimple().merge(s.base, s.locked, 0.5)[0]),
     ),
-    "ModelMergeBlocks of base and merged": ("the same", lambda s: s.run(blocks(s.base, s.locked, 0.5))),
+    "ModelMergeBlocks of base and merged": (
+        "the same",
+        lambda s: s.run(blocks(s.base, s.locked, 0.5)),
+    ),
     "ModelMergeSubtract of base and merged": (
         "the same",
         lambda s: s.run(mixing.ModelSubtract().merge(s.base, s.locked, 1.0)[0]),
@@ -278,7 +386,10 @@ BEYOND: dict[str, tuple[str, Callable[[Stage], Run]]] = {
         lambda s: s.run(clip=s.base_clip),
     ),
     "ModelSave of the merged model, and Load Diffusion Model": (
-        "the file has the merged weights, safety change included, and no lock: what is put on them later goes unseen",
+        (
+            "the file has the merged weights, safety change included, and no lock: what is put on"
+            " them later goes unseen"
+        ),
         lambda s: s.run(saved(s)),
     ),
     CANCELLED: (

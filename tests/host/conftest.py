@@ -1,4 +1,6 @@
-"""The host tier runs inside ComfyUI: it is importable from here on, and so are the helpers that the tests share."""
+"""The host tier runs inside ComfyUI: it is importable from here on, and so are the helpers that the
+tests share.
+"""
 
 import sys
 from pathlib import Path
@@ -15,7 +17,9 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory):
-    """ComfyUI's output and temporary folders, apart from those of other processes and of what a user made."""
+    """ComfyUI's output and temporary folders, apart from those of other processes and of what a
+    user made.
+    """
     import folder_paths
 
     folder_paths.set_output_directory(str(tmp_path_factory.mktemp("output")))
@@ -36,7 +40,9 @@ def texts(checkpoint):
     """The conditioning of the prompts that the training tests use."""
     from modular_safety_lora.host.prompts import encode_texts
 
-    return encode_texts(checkpoint[1], ["a cat", "a dog", "nude", "naked person", "a red car in the rain"])
+    return encode_texts(
+        checkpoint[1], ["a cat", "a dog", "nude", "naked person", "a red car in the rain"]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +52,9 @@ def dataset(texts):
     from modular_safety_lora.training import data
 
     generator = torch.Generator().manual_seed(1)
-    latents = [torch.randn(1, 4, *size, generator=generator) for size in [(8, 8)] * 3 + [(8, 16)] * 2]
+    latents = [
+        torch.randn(1, 4, *size, generator=generator) for size in [(8, 8)] * 3 + [(8, 16)] * 2
+    ]
     conditions = [texts["a cat"], texts["a dog"], texts["a cat"], texts["a dog"], texts["a cat"]]
     return data.Dataset(latents, conditions, [[0, 1, 2], [3, 4]], "digest")
 
@@ -77,13 +85,21 @@ def trained(checkpoint, dataset, texts, tmp_path) -> Path:
     from modular_safety_lora.training.settings import Settings
     from modular_safety_lora.training.task import train_task
 
-    train_task(checkpoint[0], dataset, texts, Settings(steps=2, **merging.SMALL), Job(tmp_path / "task.safetensors"))
+    train_task(
+        checkpoint[0],
+        dataset,
+        texts,
+        Settings(steps=2, **merging.SMALL),
+        Job(tmp_path / "task.safetensors"),
+    )
     return tmp_path / "task.safetensors"
 
 
 @pytest.fixture(scope="module")
 def stage(models, checkpoint, tmp_path_factory):
-    """A loras folder with a safety module that also changes the text encoder, and the same tensors as a stock LoRA."""
+    """A loras folder with a safety module that also changes the text encoder, and the same tensors
+    as a stock LoRA.
+    """
     import folder_paths
     from attacks import Stage
     from modular_safety_lora.lab import assets

@@ -1,4 +1,6 @@
-"""What the merge tests share: layers of the small checkpoint, modules from tensors, and effective weights."""
+"""What the merge tests share: layers of the small checkpoint, modules from tensors, and effective
+weights.
+"""
 
 import comfy.lora
 import comfy_extras.nodes_model_advanced as advanced
@@ -9,9 +11,15 @@ from modular_safety_lora.modules.files import Module
 from modular_safety_lora.training.engine.adapters import AdapterSettings
 from PIL import Image
 
-SMALL = {"adapter": AdapterSettings(2, 2.0), "targets": "cross-attention", "learning_rate": 1e-3}  # of a short training run
+# of a short training run
+SMALL = {"adapter": AdapterSettings(2, 2.0), "targets": "cross-attention", "learning_rate": 1e-3}
 BLOCK = "input_blocks.1.1.transformer_blocks.0"
-LINEAR = (f"{BLOCK}.attn1.to_q", f"{BLOCK}.attn2.to_k", f"{BLOCK}.attn2.to_out.0", f"{BLOCK}.ff.net.2")
+LINEAR = (
+    f"{BLOCK}.attn1.to_q",
+    f"{BLOCK}.attn2.to_k",
+    f"{BLOCK}.attn2.to_out.0",
+    f"{BLOCK}.ff.net.2",
+)
 CONVOLUTION = ("input_blocks.1.0.in_layers.2", "input_blocks.1.1.proj_in")
 
 
@@ -22,7 +30,13 @@ def shapes(model, *names: str) -> dict[str, torch.Size]:
 
 def safety(tensors, strength: str = "1.0", name: str = "safety.safetensors") -> Module:
     digest = f"{name}-{id(tensors)}"
-    return Module(name, "safety", digest, {"msl.role": "safety", "msl.strength": strength, "msl.base": "SD15"}, tensors)
+    return Module(
+        name,
+        "safety",
+        digest,
+        {"msl.role": "safety", "msl.strength": strength, "msl.base": "SD15"},
+        tensors,
+    )
 
 
 def task(tensors, name: str = "task.safetensors", **metadata: str) -> Module:

@@ -33,4 +33,8 @@ def audited(parts, job: Job) -> dict:
 
 
 def rows_in(folder) -> int:
-    return sqlite3.connect(folder / "audit.sqlite").execute("select count(*) from pictures").fetchone()[0]
+    return (
+        sqlite3.connect(folder / "audit.sqlite")
+        .execute("select count(*) from pictures")
+        .fetchone()[0]
+    )

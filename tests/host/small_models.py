@@ -1,4 +1,6 @@
-"""Small seeded models of ComfyUI's own classes, with weights held as asked: a UNet and a DiT that step in milliseconds."""
+"""Small seeded models of ComfyUI's own classes, with weights held as asked: a UNet and a DiT that
+step in milliseconds.
+"""
 
 import comfy.model_management
 import comfy.supported_models
@@ -37,22 +39,28 @@ def small_model(
     values: torch.dtype | None = None,
     cast: torch.dtype | None = torch.float32,
 ) -> ModelPatcher:
-    """A MODEL of one of the FAMILIES whose weights are held in a dtype, and cast to `cast` where they compute.
+    """A MODEL of one of the FAMILIES whose weights are held in a dtype, and cast to `cast` where
+    they compute.
 
-    `values` rounds the weights to another dtype first: held in float32 with the values of bf16, it is the function that a
-    model held in bf16 computes. Without `cast` it computes in what it holds, as on a GPU.
+    `values` rounds the weights to another dtype first: held in float32 with the values of bf16, it
+    is the function that a model held in bf16 computes. Without `cast` it computes in what it holds,
+    as on a GPU.
     """
     config = getattr(comfy.supported_models, family)({**FAMILIES[family]})
     config.set_inference_dtype(held, None if held == cast else cast)
     model = config.get_model({}, "", torch.device("cpu"))
     network = model.diffusion_model
     weights = assets.seeded({name: value.shape for name, value in network.state_dict().items()}, 1)
-    network.load_state_dict({name: value.to(values or held).to(held) for name, value in weights.items()})
+    network.load_state_dict(
+        {name: value.to(values or held).to(held) for name, value in weights.items()}
+    )
     return ModelPatcher(model, torch.device("cpu"), comfy.model_management.unet_offload_device())
 
 
 def conditionings(count: int, seed: int = 1) -> list:
-    """Seeded CONDITIONING entries of one prompt each, as a text encoder of the small width would give them."""
+    """Seeded CONDITIONING entries of one prompt each, as a text encoder of the small width would
+    give them.
+    """
     generator = torch.Generator().manual_seed(seed)
     drawn = [torch.randn(2, 7, WIDTH, generator=generator) for _ in range(count)]
     return [[[each[:1], {"pooled_output": each[1, :1]}]] for each in drawn]
@@ -62,5 +70,8 @@ def dataset(model: ModelPatcher) -> data.Dataset:
     """Four captioned latents of the model, in two sizes."""
     channels = model.model.latent_format.latent_channels
     generator = torch.Generator().manual_seed(1)
-    latents = [torch.randn(1, channels, *size, generator=generator) for size in [(8, 8)] * 2 + [(8, 16)] * 2]
+    latents = [
+        torch.randn(1, channels, *size, generator=generator)
+        for size in [(8, 8)] * 2 + [(8, 16)] * 2
+    ]
     return data.Dataset(latents, conditionings(4), [[0, 1], [2, 3]], "digest")

@@ -1,4 +1,6 @@
-"""A safety change that is not applied stops the run: in memory, at use, in the text encoder, and where none is applied."""
+"""A safety change that is not applied stops the run: in memory, at use, in the text encoder, and
+where none is applied.
+"""
 
 import comfy.model_management
 import comfy.sample
@@ -18,11 +20,15 @@ KINDS = ("Lora", "Dora", "Loha", "Full")
 
 
 class OutOfMemory(TorchDispatchMode):
-    """The products that make a low-rank change find no memory, and neither does a full difference; the network's own do."""
+    """The products that make a low-rank change find no memory, and neither does a full difference;
+    the network's own do.
+    """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
-        inner = [each.shape[-1] for each in args if isinstance(each, torch.Tensor) and each.ndim == 2]
+        inner = [
+            each.shape[-1] for each in args if isinstance(each, torch.Tensor) and each.ndim == 2
+        ]
         if name in ("mm", "addmm", "addmm_") and min(inner, default=99) <= 8:
             raise torch.OutOfMemoryError("no memory for a change")
         return func(*args, **(kwargs or {}))
@@ -43,12 +49,16 @@ def sample(model, clip):
     latent = torch.zeros(1, 4, 8, 8)
     texts = clip.encode_from_tokens_scheduled(clip.tokenize("a picture"))
     noise = comfy.sample.prepare_noise(latent, 1)
-    return comfy.sample.sample(model, noise, 2, 2.0, "euler", "normal", texts, texts, latent, seed=1, disable_pbar=True)
+    return comfy.sample.sample(
+        model, noise, 2, 2.0, "euler", "normal", texts, texts, latent, seed=1, disable_pbar=True
+    )
 
 
 @pytest.mark.parametrize("kind", ["Lora", "Loha"])
 def test_memory_that_ends_while_the_merged_model_loads_ends_the_run(checkpoint, shapes, kind):
-    """ComfyUI's own adapters log it, give the weight back as it was, and the picture is the unsafe base's."""
+    """ComfyUI's own adapters log it, give the weight back as it was, and the picture is the unsafe
+    base's.
+    """
     model, clip = checkpoint
     merged = merge.merge(model, [merging.safety(getattr(formats, kind)(shapes, 1).tensors())]).model
     safe = sample(merged, clip)
@@ -62,11 +72,13 @@ def test_memory_that_ends_while_the_merged_model_loads_ends_the_run(checkpoint, 
 
 @pytest.mark.parametrize("held", [torch.float32, torch.float16, torch.bfloat16])
 def test_a_change_that_is_applied_at_use_raises_there(models, held):
-    """What ComfyUI does with little memory: the weight waits unpatched, and the change is added for each use."""
+    """What ComfyUI does with little memory: the weight waits unpatched, and the change is added for
+    each use.
+    """
     path = str(models / "checkpoints" / assets.CHECKPOINT)
-    model = comfy.sd.load_checkpoint_guess_config(path, output_clip=False, output_vae=False, model_options={"dtype": held})[
-        0
-    ]
+    model = comfy.sd.load_checkpoint_guess_config(
+        path, output_clip=False, output_vae=False, model_options={"dtype": held}
+    )[0]
     name = merging.LINEAR[1]
     module = formats.Lora(merging.shapes(model, name), 1, size=1.0)
     merged = merge.merge(model, [merging.safety(module.tensors())]).model
@@ -95,9 +107,13 @@ def test_memory_that_ends_while_the_text_encoder_loads_ends_the_run(checkpoint, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_the_host_swallows_is_an_error_that_names_module_and_weight(checkpoint, shapes, kind, monkeypatch):
+def test_what_the_host_swallows_is_an_error_that_names_module_and_weight(
+    checkpoint, shapes, kind, monkeypatch
+):
     """A fault in the arithmetic itself, of whatever kind the safety module is."""
-    merged = merge.merge(checkpoint[0], [merging.safety(getattr(formats, kind)(shapes, 1).tensors())]).model
+    merged = merge.merge(
+        checkpoint[0], [merging.safety(getattr(formats, kind)(shapes, 1).tensors())]
+    ).model
 
     def broken(*_, **__):
         raise RuntimeError("a kernel failed")
@@ -105,8 +121,12 @@ def test_what_the_host_swallows_is_an_error_that_names_module_and_weight(checkpo
     monkeypatch.setattr(torch, "mm", broken)
     monkeypatch.setattr(torch.Tensor, "addmm_", broken)
     monkeypatch.setattr(torch, "einsum", broken)
-    monkeypatch.setattr(comfy.model_management, "cast_to_device", broken if kind in ("Full", "Dora") else cast)
-    with pytest.raises((guard.SafetyError, RuntimeError), match="a kernel failed|could not be applied"):
+    monkeypatch.setattr(
+        comfy.model_management, "cast_to_device", broken if kind in ("Full", "Dora") else cast
+    )
+    with pytest.raises(
+        (guard.SafetyError, RuntimeError), match="a kernel failed|could not be applied"
+    ):
         comfy.model_management.load_models_gpu([merged])
 
 
@@ -115,9 +135,18 @@ cast = comfy.model_management.cast_to_device
 
 @pytest.mark.parametrize("held", [torch.float32, torch.float16])
 def test_a_change_where_comfyui_applies_none_does_not_fit(held):
-    """A parameter beside submodules, or a buffer, is patched by no loader: its patch is listed and never computes."""
+    """A parameter beside submodules, or a buffer, is patched by no loader: its patch is listed and
+    never computes.
+    """
     config = comfy.supported_models.WAN21_T2V(
-        {"image_model": "wan2.1", "model_type": "t2v", "dim": 96, "ffn_dim": 64, "num_heads": 2, "num_layers": 1}
+        {
+            "image_model": "wan2.1",
+            "model_type": "t2v",
+            "dim": 96,
+            "ffn_dim": 64,
+            "num_heads": 2,
+            "num_layers": 1,
+        }
         | {"text_dim": 32, "out_dim": 16, "in_dim": 16, "freq_dim": 32, "text_len": 8}
     )
     config.set_inference_dtype(held, torch.float32)
@@ -131,14 +160,21 @@ def test_a_change_where_comfyui_applies_none_does_not_fit(held):
     good = merge.merge(model, [merging.safety(linear)]).model
     comfy.model_management.load_models_gpu([good])
     good.pre_run()
-    with pytest.raises(guard.SafetyError, match=r"1 of 4 safety tensors .*modulation.* ComfyUI applies no patch to it"):
+    with pytest.raises(
+        guard.SafetyError,
+        match=r"1 of 4 safety tensors .*modulation.* ComfyUI applies no patch to it",
+    ):
         merge.merge(model, [merging.safety(linear | bare)])
-    unused = merge.merge(model, [merging.safety(linear)], [merge.Task(merging.task(linear | bare))]).report["modules"][1]
+    unused = merge.merge(
+        model, [merging.safety(linear)], [merge.Task(merging.task(linear | bare))]
+    ).report["modules"][1]
     assert list(unused["keys_unused"]) == [f"{key}.diff"]
 
 
 def without(patcher, lose):
-    """A clone that shares the mark of the patches, and not all of the patches: what careless code makes of it."""
+    """A clone that shares the mark of the patches, and not all of the patches: what careless code
+    makes of it.
+    """
     clone = patcher.clone()
     for key in clone.patches:
         clone.patches[key] = lose(clone.patches[key])
@@ -147,17 +183,23 @@ def without(patcher, lose):
 
 LOSES = {
     "every patch": lambda entries: [],
-    "what a patch does": lambda entries: [(entry[0], ("diff", (torch.zeros(1),)), *entry[2:]) for entry in entries],
+    "what a patch does": lambda entries: [
+        (entry[0], ("diff", (torch.zeros(1),)), *entry[2:]) for entry in entries
+    ],
 }
 
 
 @pytest.mark.parametrize("lose", LOSES)
 def test_weights_that_another_clone_loaded_without_the_change_end_the_run(checkpoint, shapes, lose):
-    """ComfyUI asks the mark alone whether weights are loaded: the locked model would compute with the other's weights."""
+    """ComfyUI asks the mark alone whether weights are loaded: the locked model would compute with
+    the other's weights.
+    """
     model, clip = checkpoint
     merged = merge.merge(model, [merging.safety(formats.Lora(shapes, 1).tensors())]).model
     comfy.model_management.load_models_gpu([without(merged, LOSES[lose])])
-    with pytest.raises(guard.SafetyError, match=r"4 of its 4 changes are on no weight that computes"):
+    with pytest.raises(
+        guard.SafetyError, match=r"4 of its 4 changes are on no weight that computes"
+    ):
         sample(merged, clip)
     comfy.model_management.unload_all_models()
     sample(merged, clip)

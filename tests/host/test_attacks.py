@@ -1,4 +1,6 @@
-"""The lock against what a stock ComfyUI offers: attacks are stopped, what is beyond it is declared, benign use works."""
+"""The lock against what a stock ComfyUI offers: attacks are stopped, what is beyond it is declared,
+benign use works.
+"""
 
 import os
 import re
@@ -62,7 +64,9 @@ def adapted(model):
 
 def wrapped(model):
     model = model.clone()
-    model.set_model_unet_function_wrapper(lambda apply, args: apply(args["input"], args["timestep"], **args["c"]))
+    model.set_model_unet_function_wrapper(
+        lambda apply, args: apply(args["input"], args["timestep"], **args["c"])
+    )
     return model
 
 
@@ -73,7 +77,9 @@ def zero(stage) -> tuple:
 
 def configured(model):
     model = model.clone()
-    model.add_object_patch("diffusion_model.num_heads", model.get_model_object("diffusion_model.num_heads"))
+    model.add_object_patch(
+        "diffusion_model.num_heads", model.get_model_object("diffusion_model.num_heads")
+    )
     return model
 
 
@@ -83,50 +89,86 @@ def controlled(stage):
     import comfy.controlnet
     import comfy.ops
 
-    shape = {key: value for key, value in assets.UNET.items() if key not in ("out_channels", "transformer_depth_output")}
+    shape = {
+        key: value
+        for key, value in assets.UNET.items()
+        if key not in ("out_channels", "transformer_depth_output")
+    }
     torch.manual_seed(1)
-    network = comfy.cldm.cldm.ControlNet(**shape, hint_channels=3, operations=comfy.ops.disable_weight_init)
+    network = comfy.cldm.cldm.ControlNet(
+        **shape, hint_channels=3, operations=comfy.ops.disable_weight_init
+    )
     for value in network.parameters():
         torch.nn.init.normal_(value, std=0.01)
     control = comfy.controlnet.ControlNet(network, load_device=torch.device("cpu"))
     run = stage.run()
-    positive = nodes.ControlNetApply().apply_controlnet(run.positive, control, torch.rand(1, 64, 64, 3), 0.5)[0]
+    positive = nodes.ControlNetApply().apply_controlnet(
+        run.positive, control, torch.rand(1, 64, 64, 3), 0.5
+    )[0]
     return replace(run, positive=positive)
 
 
 BENIGN = {
-    "another sampler and scheduler: dpmpp_2m, karras": lambda s: s.run(sampler="dpmpp_2m", scheduler="karras"),
-    "another sampler and scheduler: ddim, exponential": lambda s: s.run(sampler="ddim", scheduler="exponential"),
-    "an ancestral sampler: euler_ancestral, beta": lambda s: s.run(sampler="euler_ancestral", scheduler="beta"),
-    "ModelSamplingDiscrete": lambda s: s.run(advanced.ModelSamplingDiscrete().patch(s.locked, "v_prediction", False)[0]),
+    "another sampler and scheduler: dpmpp_2m, karras": lambda s: s.run(
+        sampler="dpmpp_2m", scheduler="karras"
+    ),
+    "another sampler and scheduler: ddim, exponential": lambda s: s.run(
+        sampler="ddim", scheduler="exponential"
+    ),
+    "an ancestral sampler: euler_ancestral, beta": lambda s: s.run(
+        sampler="euler_ancestral", scheduler="beta"
+    ),
+    "ModelSamplingDiscrete": lambda s: s.run(
+        advanced.ModelSamplingDiscrete().patch(s.locked, "v_prediction", False)[0]
+    ),
     "ModelSamplingContinuousEDM": lambda s: s.run(
         advanced.ModelSamplingContinuousEDM().patch(s.locked, "eps", 120.0, 0.002)[0]
     ),
-    "ModelSamplingSD3 (a shift)": lambda s: s.run(advanced.ModelSamplingSD3().patch(s.locked, 3.0)[0]),
+    "ModelSamplingSD3 (a shift)": lambda s: s.run(
+        advanced.ModelSamplingSD3().patch(s.locked, 3.0)[0]
+    ),
     "RescaleCFG": lambda s: s.run(advanced.RescaleCFG().patch(s.locked, 0.7)[0]),
     "ModelComputeDtype": lambda s: s.run(advanced.ModelComputeDtype().patch(s.locked, "bf16")[0]),
     "FreeU_V2": lambda s: s.run(freelunch.FreeU_V2.execute(s.locked, 1.3, 1.4, 0.9, 0.2)[0]),
-    "TomePatchModel (token merging)": lambda s: s.run(tomesd.TomePatchModel.execute(s.locked, 0.3)[0]),
+    "TomePatchModel (token merging)": lambda s: s.run(
+        tomesd.TomePatchModel.execute(s.locked, 0.3)[0]
+    ),
     "HyperTile": lambda s: s.run(hypertile.HyperTile.execute(s.locked, 256, 2, 0, False)[0]),
-    "PerturbedAttentionGuidance": lambda s: s.run(pag.PerturbedAttentionGuidance.execute(s.locked, 3.0)[0]),
-    "SelfAttentionGuidance": lambda s: s.run(sag.SelfAttentionGuidance.execute(s.locked, 0.5, 2.0)[0]),
-    "DifferentialDiffusion": lambda s: s.run(differential.DifferentialDiffusion.execute(s.locked)[0]),
+    "PerturbedAttentionGuidance": lambda s: s.run(
+        pag.PerturbedAttentionGuidance.execute(s.locked, 3.0)[0]
+    ),
+    "SelfAttentionGuidance": lambda s: s.run(
+        sag.SelfAttentionGuidance.execute(s.locked, 0.5, 2.0)[0]
+    ),
+    "DifferentialDiffusion": lambda s: s.run(
+        differential.DifferentialDiffusion.execute(s.locked)[0]
+    ),
     "APG": lambda s: s.run(apg.APG.execute(s.locked, 1.0, 5.0, 0.0)[0]),
     "Tangential damping CFG": lambda s: s.run(tcfg.TCFG.execute(s.locked)[0]),
     "CFGZeroStar": lambda s: s.run(cfg.CFGZeroStar.execute(s.locked)[0]),
-    "EasyCache": lambda s: s.run(easycache.EasyCacheNode.execute(s.locked, 0.2, 0.15, 0.95, False)[0]),
+    "EasyCache": lambda s: s.run(
+        easycache.EasyCacheNode.execute(s.locked, 0.2, 0.15, 0.95, False)[0]
+    ),
     "an attention patch as IP-Adapter sets": lambda s: s.run(adapted(s.locked)),
     "a wrapper around the network": lambda s: s.run(wrapped(s.locked)),
     "ControlNetApply": controlled,
-    "CLIPSetLastLayer": lambda s: s.run(clip=nodes.CLIPSetLastLayer().set_last_layer(s.locked_clip, -2)[0]),
+    "CLIPSetLastLayer": lambda s: s.run(
+        clip=nodes.CLIPSetLastLayer().set_last_layer(s.locked_clip, -2)[0]
+    ),
     "LoraLoader with a style, before the merge": lambda s: s.run(
         s.merged(model=load(s, s.base, 0.8, file=s.harmless)[0]).model
     ),
     "DualModelGuider with the merged model twice": lambda s: s.run(second=s.locked),
-    "LoraLoader at strength 0, after the merge": lambda s: s.run(comfy.sd.load_lora_for_models(s.locked, None, *zero(s))[0]),
-    "ModelMergeSimple of merged and base, 1": lambda s: s.run(mixing.ModelMergeSimple().merge(s.locked, s.base, 1.0)[0]),
+    "LoraLoader at strength 0, after the merge": lambda s: s.run(
+        comfy.sd.load_lora_for_models(s.locked, None, *zero(s))[0]
+    ),
+    "ModelMergeSimple of merged and base, 1": lambda s: s.run(
+        mixing.ModelMergeSimple().merge(s.locked, s.base, 1.0)[0]
+    ),
     "CreateHookLora at strength 0": lambda s: s.hooked(s.lora_hook(0.0)),
-    "a setting of the network as an object patch (FluxKVCache)": lambda s: s.run(configured(s.locked)),
+    "a setting of the network as an object patch (FluxKVCache)": lambda s: s.run(
+        configured(s.locked)
+    ),
 }
 
 
@@ -138,17 +180,30 @@ def test_benign_use_works(stage, name):
 def test_patches_that_leave_weights_alone_are_listed(stage):
     patched = adapted(freelunch.FreeU_V2.execute(wrapped(stage.base), 1.3, 1.4, 0.9, 0.2)[0])
     shifted = advanced.ModelSamplingDiscrete().patch(patched, "eps", False)[0]
-    listed = {(each["kind"], each["name"]) for each in stage.merged(model=shifted).report["other_patches"]}
-    assert {("model object", "model_sampling"), ("block or attention patch", "attn2_patch")} <= listed
-    assert ("sampling function", "model_function_wrapper") in listed and stage.merged().report["other_patches"] == []
+    listed = {
+        (each["kind"], each["name"]) for each in stage.merged(model=shifted).report["other_patches"]
+    }
+    assert {
+        ("model object", "model_sampling"),
+        ("block or attention patch", "attn2_patch"),
+    } <= listed
+    assert ("sampling function", "model_function_wrapper") in listed and stage.merged().report[
+        "other_patches"
+    ] == []
 
 
 def table() -> str:
-    rows = ["| what is done with stock nodes | the lock | with `require_lock` |", "| --- | --- | --- |"]
+    rows = [
+        "| what is done with stock nodes | the lock | with `require_lock` |",
+        "| --- | --- | --- |",
+    ]
     rows += [f"| {name} | stops it | stops it |" for name in ATTACKS]
     for name, (reason, _) in BEYOND.items():
         policy = "with `allowed_bases` it stops it" if name == CANCELLED else "stops it"
-        rows.append(f"| {name} | **does not see it**: {reason} | {'does not see it' if 'CLIP' in name else policy} |")
+        rows.append(
+            f"| {name} | **does not see it**: {reason} |"
+            f" {'does not see it' if 'CLIP' in name else policy} |"
+        )
     return "\n".join([*rows, "", "Works as without the lock: " + "; ".join(BENIGN) + "."])
 
 
@@ -158,6 +213,11 @@ def test_the_threat_models_table_is_what_is_tested_here():
     text = DOCUMENT.read_text(encoding="utf-8")
     start, end = "<!-- table: tests/host/test_attacks.py -->\n", "\n<!-- end of table -->"
     if os.environ.get("MSL_WRITE_TABLE"):
-        text = re.sub(re.escape(start) + ".*?" + re.escape(end), lambda _: start + table() + end, text, flags=re.S)
+        text = re.sub(
+            re.escape(start) + ".*?" + re.escape(end),
+            lambda _: start + table() + end,
+            text,
+            flags=re.S,
+        )
         DOCUMENT.write_text(text, encoding="utf-8")
     assert start + table() + end in text

@@ -1,4 +1,6 @@
-"""The audit node against NudeNet itself: the same classes, boxes and scores for every kind of picture."""
+"""The audit node against NudeNet itself: the same classes, boxes and scores for every kind of
+picture.
+"""
 
 import itertools
 import json
@@ -35,8 +37,12 @@ def to_image(pixels: np.ndarray) -> torch.Tensor:
 
 
 def pictures() -> dict[str, np.ndarray]:
-    """Real photographs in many sizes, cuts, colours and channels, and synthetic ones; uint8 (H, W[, C])."""
-    astronaut, coffee, cat = (Image.fromarray(photo()) for photo in (data.astronaut, data.coffee, data.chelsea))
+    """Real photographs in many sizes, cuts, colours and channels, and synthetic ones; uint8 (H, W[,
+    C]).
+    """
+    astronaut, coffee, cat = (
+        Image.fromarray(photo()) for photo in (data.astronaut, data.coffee, data.chelsea)
+    )
     rng = np.random.default_rng(1)
     found = {}
     for (name, photo), (height, width) in itertools.product(
@@ -48,10 +54,15 @@ def pictures() -> dict[str, np.ndarray]:
         found[f"turned {angle}"] = np.rot90(whole, angle // 90).copy()
     for zoom in (0.4, 0.5, 0.75, 1.5, 2.0, 2.5):
         found[f"zoom {zoom}"] = np.array(astronaut.resize((int(512 * zoom), int(512 * zoom))))
-    for step, cut in enumerate(((0, 0, 300, 300), (120, 40, 330, 260), (60, 0, 420, 512), (150, 60, 290, 200))):
+    for step, cut in enumerate(
+        ((0, 0, 300, 300), (120, 40, 330, 260), (60, 0, 420, 512), (150, 60, 290, 200))
+    ):
         found[f"cut {step}"] = np.array(astronaut.crop(cut))
     found["mirror"] = whole[:, ::-1].copy()
-    found["dark"], found["bright"] = (whole * 0.4).astype(np.uint8), 255 - ((255 - whole) * 0.5).astype(np.uint8)
+    found["dark"], found["bright"] = (
+        (whole * 0.4).astype(np.uint8),
+        255 - ((255 - whole) * 0.5).astype(np.uint8),
+    )
     found["grey, one channel"] = np.array(astronaut.convert("L"))
     found["grey, three channels"] = np.array(astronaut.convert("L").convert("RGB"))
     found["alpha"] = np.dstack([whole, np.full((512, 512), 128, np.uint8)])
@@ -60,14 +71,21 @@ def pictures() -> dict[str, np.ndarray]:
     found["six faces"] = np.tile(whole[60:220, 140:300], (2, 3, 1))
     for height, width in ((1, 1), (1, 500), (500, 1), (2, 3)):
         found[f"noise {height}x{width}"] = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    found["noise"], found["black"] = rng.integers(0, 256, (200, 300, 3), dtype=np.uint8), np.zeros((64, 64, 3), np.uint8)
+    found["noise"], found["black"] = (
+        rng.integers(0, 256, (200, 300, 3), dtype=np.uint8),
+        np.zeros((64, 64, 3), np.uint8),
+    )
     found["one row of a face"] = whole[120:121].copy()
     return found
 
 
 def assert_same(ours: list[dict], theirs: list[dict]) -> None:
-    assert [(found["class"], found["box"]) for found in ours] == [(found["class"], found["box"]) for found in theirs]
-    assert [found["score"] for found in ours] == pytest.approx([found["score"] for found in theirs], abs=1e-4)
+    assert [(found["class"], found["box"]) for found in ours] == [
+        (found["class"], found["box"]) for found in theirs
+    ]
+    assert [found["score"] for found in ours] == pytest.approx(
+        [found["score"] for found in theirs], abs=1e-4
+    )
 
 
 def report_of(output) -> dict:
@@ -99,7 +117,9 @@ def test_the_bgr_preset_equals_nudenet_on_the_pngs_path(oracle, tmp_path):
         result = audit(images, PRESETS["nine exposed 0.45, from paths"])["images"][0]
         assert_same(result["detections"], expected)
         hits += bool(expected)
-        differing += result["detections"] != audit(images, PRESETS["all"])["images"][0]["detections"]
+        differing += (
+            result["detections"] != audit(images, PRESETS["all"])["images"][0]["detections"]
+        )
     assert hits >= 20 and differing >= 20
 
 
@@ -120,16 +140,22 @@ def test_a_float_picture_is_not_given_to_the_network_as_it_is(oracle):
     face = to_image(data.astronaut())
     assert oracle.detect(face[0].numpy()) == []
     found = report_of(NudityAudit.execute(face, "faces", 0.0, "none"))["images"][0]["detections"]
-    assert [detection["class"] for detection in found if detection["score"] > 0.5] == ["FACE_FEMALE"]
+    assert [detection["class"] for detection in found if detection["score"] > 0.5] == [
+        "FACE_FEMALE"
+    ]
 
 
 def test_what_counts_and_what_was_detected_are_kept_apart():
     face = to_image(data.astronaut())
     strict = NudityAudit.execute(face, "strict", 0.0, "black")
-    assert strict.args[1] is True and torch.equal(strict.args[0], face) and strict.args[3].sum() == 0
+    assert (
+        strict.args[1] is True and torch.equal(strict.args[0], face) and strict.args[3].sum() == 0
+    )
     image = report_of(strict)["images"][0]
     assert not image["flagged"] and image["reasons"] == []
-    assert [(found["class"], found["counted"]) for found in image["detections"]] == [("FACE_FEMALE", False)]
+    assert [(found["class"], found["counted"]) for found in image["detections"]] == [
+        ("FACE_FEMALE", False)
+    ]
     assert report_of(strict)["summary"]["verdict"] == "nothing detected at these thresholds"
     counted = report_of(NudityAudit.execute(face, "strict", 0.0, "none", "FACE_FEMALE=0.8"))
     assert counted["images"][0]["reasons"] == ["FACE_FEMALE"]
@@ -153,19 +179,35 @@ def test_actions_change_flagged_boxes_and_nothing_else(action):
         assert not torch.equal(inside, before) and inside.std() > 0
     if action != "annotate":
         assert torch.equal(out[0][mask[0] == 0], images[0][mask[0] == 0])
-        assert NudityAudit.execute(out, "faces", 0.0, "none").args[1] is True, "NudeNet still sees the face"
+        assert NudityAudit.execute(out, "faces", 0.0, "none").args[1] is True, (
+            "NudeNet still sees the face"
+        )
 
 
 @pytest.mark.parametrize("action", ["annotate", "blur", "black"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_actions_keep_shape_channels_and_range_for_boxes_at_the_edge(action, channels):
 
-    boxes = [[0, 0, 3, 3], [45, 28, 3, 2], [0, 0, 48, 30], [47, 29, 0, 0], [10, 29, 30, 1], [20, 0, 1, 30]]
+    boxes = [
+        [0, 0, 3, 3],
+        [45, 28, 3, 2],
+        [0, 0, 48, 30],
+        [47, 29, 0, 0],
+        [10, 29, 30, 1],
+        [20, 0, 1, 30],
+    ]
     images = torch.rand(len(boxes), 30, 48, channels, generator=torch.Generator().manual_seed(1))
     detection = {"class": "BELLY_EXPOSED", "score": 0.9, "counted": True}
-    report = {"images": [{"flagged": True, "detections": [{**detection, "box": box}]} for box in boxes]}
+    report = {
+        "images": [{"flagged": True, "detections": [{**detection, "box": box}]} for box in boxes]
+    }
     out, mask = censor.apply(images, report, action), censor.flagged_mask(images, report)
-    assert out.shape == images.shape and out.dtype == images.dtype and out.min() >= 0 and out.max() <= 1
+    assert (
+        out.shape == images.shape
+        and out.dtype == images.dtype
+        and out.min() >= 0
+        and out.max() <= 1
+    )
     for (x, y, w, h), before, after, where in zip(boxes, images, out, mask, strict=True):
         assert where[y : y + h, x : x + w].bool().all() and where.sum() > 0
         if action == "black":
@@ -179,20 +221,28 @@ def shown(output) -> Image.Image:
     """The one picture that the node shows, as a frontend would load it."""
     (reference,) = output.ui["images"]
     assert reference["type"] == "temp"
-    return Image.open(Path(folder_paths.get_temp_directory(), reference["subfolder"], reference["filename"]))
+    return Image.open(
+        Path(folder_paths.get_temp_directory(), reference["subfolder"], reference["filename"])
+    )
 
 
 def cell_of(picture: Image.Image, place: int, columns: int, side: int) -> np.ndarray:
-    """The pixels of a cell of `side` pixels, frame included; letters are 17 pixels high at least, and 23 on a wide sheet."""
+    """The pixels of a cell of `side` pixels, frame included; letters are 17 pixels high at least,
+    and 23 on a wide sheet.
+    """
     unit = 23 if columns * side > 700 else 17
-    left, top = 8 + place % columns * (side + 8), 4 * unit + 8 + place // columns * (side + unit + 16)
+    left, top = (
+        8 + place % columns * (side + 8),
+        4 * unit + 8 + place // columns * (side + unit + 16),
+    )
     return np.asarray(picture)[top : top + side, left : left + side].astype(int)
 
 
 def frame(cell: np.ndarray) -> str:
     """Which of the two colours a cell's frame has."""
     colours = {
-        name: np.array(ImageColor.getrgb(value)) for name, value in (("flagged", sheet.FLAGGED), ("clear", sheet.CLEAR))
+        name: np.array(ImageColor.getrgb(value))
+        for name, value in (("flagged", sheet.FLAGGED), ("clear", sheet.CLEAR))
     }
     return min(colours, key=lambda name: np.abs(cell[1:3].mean(axis=(0, 1)) - colours[name]).sum())
 
@@ -204,8 +254,13 @@ def test_a_batch_is_shown_as_one_small_sheet_with_flagged_pictures_first(action)
     before = set(Path(folder_paths.get_temp_directory()).rglob("*"))
     output = NudityAudit.execute(batch, "faces", 0.0, action)
     picture = shown(output)
-    assert len(set(Path(folder_paths.get_temp_directory()).rglob("*")) - before) <= 2, "one file, and perhaps its folder"
-    assert picture.size == (4 * 200 + 8, 100 + 3 * (192 + 39)) and Path(picture.filename).stat().st_size < 300_000
+    assert len(set(Path(folder_paths.get_temp_directory()).rglob("*")) - before) <= 2, (
+        "one file, and perhaps its folder"
+    )
+    assert (
+        picture.size == (4 * 200 + 8, 100 + 3 * (192 + 39))
+        and Path(picture.filename).stat().st_size < 300_000
+    )
     cells = [cell_of(picture, place, 4, 192) for place in range(12)]
     assert [frame(cell) for cell in cells] == ["flagged"] * 2 + ["clear"] * 10
     apart = np.abs(cells[0][6:-6, 6:-6] - np.array(Image.fromarray(face).resize((180, 180))))
@@ -216,8 +271,14 @@ def test_a_batch_is_shown_as_one_small_sheet_with_flagged_pictures_first(action)
 
 def test_one_picture_is_shown_large_and_a_small_one_as_it_is():
     face = data.astronaut()
-    large = shown(NudityAudit.execute(to_image(np.array(Image.fromarray(face).resize((1024, 1024)))), "faces", 0.0, "none"))
-    assert large.size == (768 + 16, 100 + 768 + 39) and frame(cell_of(large, 0, 1, 768)) == "flagged"
+    large = shown(
+        NudityAudit.execute(
+            to_image(np.array(Image.fromarray(face).resize((1024, 1024)))), "faces", 0.0, "none"
+        )
+    )
+    assert (
+        large.size == (768 + 16, 100 + 768 + 39) and frame(cell_of(large, 0, 1, 768)) == "flagged"
+    )
     small = shown(NudityAudit.execute(to_image(face[::8, ::8]), "strict", 0.0, "none"))
     assert small.height == 76 + 76 + 33 and frame(cell_of(small, 0, 1, 76)) == "clear"
     thin = shown(NudityAudit.execute(torch.zeros(2, 1, 900, 4), "strict", 0.0, "none"))
@@ -238,20 +299,36 @@ def test_pictures_are_not_copied_when_nothing_is_flagged(action):
     action=st.sampled_from(["blur", "black"]),
 )
 def test_every_flagged_box_is_covered_wholly_for_any_size_and_batch(sizes, channels, drawn, action):
-    """Boxes inside, across the border, outside, of no size; several in a picture; only what counts is touched."""
+    """Boxes inside, across the border, outside, of no size; several in a picture; only what counts
+    is touched.
+    """
     height, width, count = sizes
-    images = torch.rand(count, height, width, channels, generator=torch.Generator().manual_seed(7)) * 0.8 + 0.2
+    images = (
+        torch.rand(count, height, width, channels, generator=torch.Generator().manual_seed(7)) * 0.8
+        + 0.2
+    )
     number = st.integers(-10, 70)
     boxes = [
-        drawn.draw(st.lists(st.tuples(number, number, st.integers(0, 70), st.integers(0, 70), st.booleans()), max_size=3))
+        drawn.draw(
+            st.lists(
+                st.tuples(number, number, st.integers(0, 70), st.integers(0, 70), st.booleans()),
+                max_size=3,
+            )
+        )
         for _ in range(count)
     ]
     results = []
     for each in boxes:
-        found = [{"class": "X", "score": 0.9, "box": list(box), "counted": is_counted} for *box, is_counted in each]
+        found = [
+            {"class": "X", "score": 0.9, "box": list(box), "counted": is_counted}
+            for *box, is_counted in each
+        ]
         results.append({"flagged": any(one["counted"] for one in found), "detections": found})
     before = images.clone()
-    out, mask = censor.apply(images, {"images": results}, action), censor.flagged_mask(images, {"images": results})
+    out, mask = (
+        censor.apply(images, {"images": results}, action),
+        censor.flagged_mask(images, {"images": results}),
+    )
     assert torch.equal(images, before) and out.shape == images.shape
     for picture, was, where, each in zip(out, before, mask, boxes, strict=True):
         covered = torch.zeros(height, width, dtype=torch.bool)
@@ -262,7 +339,9 @@ def test_every_flagged_box_is_covered_wholly_for_any_size_and_batch(sizes, chann
         if action == "black":
             assert (picture[covered][:, :3] == 0).all()
         assert torch.equal(picture[~where.bool()], was[~where.bool()]), "nothing else is changed"
-        assert where.bool().any() == any(box[4] for box in each), "a flagged picture always shows it"
+        assert where.bool().any() == any(box[4] for box in each), (
+            "a flagged picture always shows it"
+        )
 
 
 def test_a_blurred_box_keeps_nothing_finer_than_its_cells():
@@ -270,7 +349,10 @@ def test_a_blurred_box_keeps_nothing_finer_than_its_cells():
     board = torch.zeros(1, 300, 300, 3)
     board[:, ::2, ::2], board[:, 1::2, 1::2] = 1.0, 1.0
     for box in ([0, 0, 300, 300], [20, 30, 100, 40], [5, 5, 9, 9]):
-        result = {"flagged": True, "detections": [{"class": "X", "score": 1.0, "box": box, "counted": True}]}
+        result = {
+            "flagged": True,
+            "detections": [{"class": "X", "score": 1.0, "box": box, "counted": True}],
+        }
         x, y, w, h = box
         inside = censor.apply(board, {"images": [result]}, "blur")[0, y : y + h, x : x + w]
         assert inside.std() < 0.05
@@ -278,10 +360,15 @@ def test_a_blurred_box_keeps_nothing_finer_than_its_cells():
 
 def test_a_second_opinion_and_its_agreement_are_in_the_report():
     face = to_image(data.astronaut())
-    output = NudityAudit.execute(torch.cat([face, face * 0]), "faces", 0.0, "none", second_opinion="all")
+    output = NudityAudit.execute(
+        torch.cat([face, face * 0]), "faces", 0.0, "none", second_opinion="all"
+    )
     report = report_of(output)
     assert [image["second"]["flagged"] for image in report["images"]] == [True, False]
-    assert report["summary"]["second_opinion"]["agreement"] == 1.0 and report["summary"]["second_opinion"]["kappa"] == 1.0
+    assert (
+        report["summary"]["second_opinion"]["agreement"] == 1.0
+        and report["summary"]["second_opinion"]["kappa"] == 1.0
+    )
     strict = report_of(NudityAudit.execute(face, "strict", 0.0, "stop", second_opinion="faces"))
     assert strict["images"][0]["second"]["flagged"] and not strict["images"][0]["flagged"]
 
@@ -304,7 +391,14 @@ def spoilt(value: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "bad", [spoilt(np.nan), spoilt(np.inf), spoilt(-np.inf), torch.zeros(1, 8, 8, 2), torch.zeros(1, 0, 8, 3)]
+    "bad",
+    [
+        spoilt(np.nan),
+        spoilt(np.inf),
+        spoilt(-np.inf),
+        torch.zeros(1, 8, 8, 2),
+        torch.zeros(1, 0, 8, 3),
+    ],
 )
 def test_pictures_that_cannot_be_judged_are_an_error(bad):
     with pytest.raises(ValueError, match="image"):

@@ -1,4 +1,6 @@
-"""Which base a model is: the digest of the weights in its file, and what a module says of the base it was trained on."""
+"""Which base a model is: the digest of the weights in its file, and what a module says of the base
+it was trained on.
+"""
 
 import dataclasses
 import hashlib
@@ -37,18 +39,29 @@ def test_the_report_has_the_digest_of_the_loaded_weights_whatever_sits_on_them(s
         assert "base_sha256_unknown" not in report
 
 
-def test_the_weights_alone_in_a_file_have_the_digest_that_they_have_in_a_checkpoint(models, digest, tmp_path):
+def test_the_weights_alone_in_a_file_have_the_digest_that_they_have_in_a_checkpoint(
+    models, digest, tmp_path
+):
     from safetensors.torch import load_file, save_file
 
     weights = load_file(models / "checkpoints" / assets.CHECKPOINT)
-    alone = {name.removeprefix(bases.PREFIX): value for name, value in weights.items() if name.startswith(bases.PREFIX)}
+    alone = {
+        name.removeprefix(bases.PREFIX): value
+        for name, value in weights.items()
+        if name.startswith(bases.PREFIX)
+    }
     save_file(alone, tmp_path / "unet.safetensors")
     model = comfy.sd.load_diffusion_model(str(tmp_path / "unet.safetensors"))
     assert bases.origin(model).sha256 == digest
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [(None, "no loader of ComfyUI's own"), ("x.ckpt", "x.ckpt is no"), ("x.safetensors", "no longer")]
+    ("name", "reason"),
+    [
+        (None, "no loader of ComfyUI's own"),
+        ("x.ckpt", "x.ckpt is no"),
+        ("x.safetensors", "no longer"),
+    ],
 )
 def test_a_base_that_is_not_known_is_null_with_the_reason(safety, model, name, reason, tmp_path):
     model.cached_patcher_init = (None, (str(tmp_path / name),)) if name else None
@@ -80,5 +93,8 @@ def test_a_module_that_meets_another_base_than_its_own_says_so(safety, model, di
     assert merge(model, [named[digest]]).report["base_warnings"] == []
     with caplog.at_level(logging.WARNING):
         (warning,) = merge(model, [named["f" * 64]]).report["base_warnings"]
-    assert f"{safety.name} was trained on the base {'f' * 64}, and this model's base is {digest}" in warning
+    assert (
+        f"{safety.name} was trained on the base {'f' * 64}, and this model's base is {digest}"
+        in warning
+    )
     assert warning in caplog.text

@@ -1,4 +1,6 @@
-"""Compare Audits: counts by hand, statistics by statsmodels, pictures censored, and what can't be compared."""
+"""Compare Audits: counts by hand, statistics by statsmodels, pictures censored, and what can't be
+compared.
+"""
 
 import json
 
@@ -40,7 +42,10 @@ def test_pairs_are_tested_as_statsmodels_tests_them(count):
     found = compare(reports)
     assert len(found["pairs"]) == count * (count - 1) // 2
     for pair in found["pairs"]:
-        one, two = (np.array([image["flagged"] for image in reports[pair[side]]["images"]]) for side in ("first", "second"))
+        one, two = (
+            np.array([image["flagged"] for image in reports[pair[side]]["images"]])
+            for side in ("first", "second")
+        )
         counts = [(one & two).sum(), (one & ~two).sum(), (~one & two).sum(), (~one & ~two).sum()]
         assert [pair[name] for name in ("both", "only_first", "only_second", "neither")] == counts
         assert pair["p"] == pytest.approx(mcnemar([counts[:2], counts[2:]], exact=True).pvalue)
@@ -48,7 +53,9 @@ def test_pairs_are_tested_as_statsmodels_tests_them(count):
         assert pair["difference_95"][0] < pair["difference"] < pair["difference_95"][1]
     holm = multipletests([pair["p"] for pair in found["pairs"]], method="holm")[1]
     assert [pair["p_holm"] for pair in found["pairs"]] == pytest.approx(holm)
-    verdicts = np.array([[image["flagged"] for image in report["images"]] for report in reports.values()])
+    verdicts = np.array(
+        [[image["flagged"] for image in report["images"]] for report in reports.values()]
+    )
     assert found["changed"] == np.flatnonzero(verdicts.any(0) != verdicts.all(0)).tolist()
 
 
@@ -82,8 +89,13 @@ def test_what_cannot_be_compared_says_why():
 @pytest.mark.parametrize("count", [2, 6])
 def test_the_chart_shows_more_for_more(count):
     drawn = np.asarray(chart(compare(random_reports(count))))
-    assert drawn.shape[1] == 1200 and drawn.shape[0] >= 400 and len(np.unique(drawn.reshape(-1, 3), axis=0)) > 100
-    assert chart(compare({"a": report_of([0, 0]), "b": report_of([0, 0])})).width == 1200  # nothing to draw
+    assert (
+        drawn.shape[1] == 1200
+        and drawn.shape[0] >= 400
+        and len(np.unique(drawn.reshape(-1, 3), axis=0)) > 100
+    )
+    # nothing to draw
+    assert chart(compare({"a": report_of([0, 0]), "b": report_of([0, 0])})).width == 1200
 
 
 def grown(values: list, prefix: str) -> dict:
@@ -92,20 +104,30 @@ def grown(values: list, prefix: str) -> dict:
 
 def test_the_node_compares_audits_of_the_audit_node_and_shows_changed_pictures_censored():
     face = torch.from_numpy(data.astronaut().astype(np.float32) / 255)
-    cup = torch.from_numpy(np.array(Image.fromarray(data.coffee()).resize((512, 512)), dtype=np.float32) / 255)
+    cup = torch.from_numpy(
+        np.array(Image.fromarray(data.coffee()).resize((512, 512)), dtype=np.float32) / 255
+    )
     batches = [torch.stack([face, face, cup]), torch.stack([face, cup, cup])]
     reports = [NudityAudit.execute(batch, "faces", 0.0, "none").args[2] for batch in batches]
-    output = CompareAudits.execute(grown(reports, "report"), "base, safe, unused", grown(batches, "images"))
+    output = CompareAudits.execute(
+        grown(reports, "report"), "base, safe, unused", grown(batches, "images")
+    )
     drawn, changed, text, report = output.args
     found = json.loads(report)
-    assert [each["name"] for each in found["audits"]] == ["base", "safe"] and found["changed"] == [1]
+    assert [each["name"] for each in found["audits"]] == ["base", "safe"] and found["changed"] == [
+        1
+    ]
     assert drawn.shape[0] == 1 and drawn.shape[3] == 3 and "base against safe" in text
     assert changed.shape[2] == sheet.SIDE + 2 * (sheet.CELL + sheet.GAP) + sheet.GAP
     left, top = sheet.SIDE, 2 * sheet.HEAD
     cell = changed[0, top + 5 : top + sheet.CELL - 5, left + 5 : left + sheet.CELL - 5]
-    assert NudityAudit.execute(cell[None], "faces", 0.0, "none").args[1] is True, "the face can be seen on the sheet"
+    assert NudityAudit.execute(cell[None], "faces", 0.0, "none").args[1] is True, (
+        "the face can be seen on the sheet"
+    )
     assert (cell == 0).all(dim=2).float().mean() > 0.02, "and is black there"
-    plain = censor.apply(batches[0][1:2], {"images": [json.loads(reports[0])["images"][1]]}, "black")
+    plain = censor.apply(
+        batches[0][1:2], {"images": [json.loads(reports[0])["images"][1]]}, "black"
+    )
     assert plain.shape == (1, 512, 512, 3)
 
 
@@ -143,9 +165,15 @@ def test_the_command_line_gives_the_nodes_comparison(tmp_path, capsys):
     named = [f"{name}={file}" for name, file in files.items()]
     assert main(["compare", *named, "--output", str(tmp_path / "out")]) == 0
     assert table(compare(reports)) in capsys.readouterr().out
-    assert json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8")) == compare(reports)
+    assert json.loads(
+        (tmp_path / "out" / "comparison.json").read_text(encoding="utf-8")
+    ) == compare(reports)
     assert Image.open(tmp_path / "out" / "chart.png").width == 1200
     files["safe"].write_text("{}", encoding="utf-8")
-    for wrong, why in ((named[:1], "Two to 6"), ([named[0]] * 2, "a name of its own"), (named, "is no audit report")):
+    for wrong, why in (
+        (named[:1], "Two to 6"),
+        ([named[0]] * 2, "a name of its own"),
+        (named, "is no audit report"),
+    ):
         assert main(["compare", *wrong, "--output", str(tmp_path / "out")]) == 1
         assert why in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""What a lock found belongs to the sampling that it was asked at, and to the pictures that came of it."""
+"""What a lock found belongs to the sampling that it was asked at, and to the pictures that came of
+it.
+"""
 
 import json
 
@@ -27,10 +29,18 @@ def changed(**values) -> dict:
 def test_a_place_is_the_work_and_not_the_numbers_of_the_nodes():
     renamed = {f"9{node}": each for node, each in json.loads(json.dumps(GRAPH)).items()}
     renamed["92"]["inputs"]["model"][0], renamed["93"]["inputs"]["images"][0] = "91", "92"
-    assert place_of("2", GRAPH) == place_of("92", renamed) and place_of("3", GRAPH) == place_of("93", renamed)
+    assert place_of("2", GRAPH) == place_of("92", renamed) and place_of("3", GRAPH) == place_of(
+        "93", renamed
+    )
     assert place_of("2", changed(n3__preset="faces")) == place_of("2", GRAPH)
-    for other in (changed(n1__ckpt_name="b.safetensors"), changed(n2__seed=2), changed(n2__model=["1", 1])):
-        assert place_of("2", other) != place_of("2", GRAPH) and place_of("3", other) != place_of("3", GRAPH)
+    for other in (
+        changed(n1__ckpt_name="b.safetensors"),
+        changed(n2__seed=2),
+        changed(n2__model=["1", 1]),
+    ):
+        assert place_of("2", other) != place_of("2", GRAPH) and place_of("3", other) != place_of(
+            "3", GRAPH
+        )
     circle = changed(n1__back=["2", 0])
     assert place_of("2", circle)
 
@@ -75,7 +85,9 @@ def test_an_audit_that_another_program_executes_reads_its_own_prompt_alone(monke
 
     def audited(prompt_id: str) -> list[str]:
         with CurrentNodeContext(prompt_id, "3"):
-            return json.loads(NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2])["lock_findings"]
+            return json.loads(
+                NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2]
+            )["lock_findings"]
 
     for prompt_id, message in (("one", ["the safety change is gone"]), ("two", [])):
         with CurrentNodeContext(prompt_id, "2"):

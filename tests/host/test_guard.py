@@ -26,14 +26,18 @@ def sample(model, clip):
     latent = torch.zeros(1, 4, 8, 8)
     cond = clip.encode_from_tokens_scheduled(clip.tokenize("a picture"))
     noise = comfy.sample.prepare_noise(latent, 1)
-    return comfy.sample.sample(model, noise, 2, 2.0, "euler", "normal", cond, cond, latent, seed=1, disable_pbar=True)
+    return comfy.sample.sample(
+        model, noise, 2, 2.0, "euler", "normal", cond, cond, latent, seed=1, disable_pbar=True
+    )
 
 
 @pytest.mark.parametrize("kind", ["Lora", "Dora", "Loha", "Lokr", "Oft", "Glora", "Full"])
 def test_retained_safety_is_the_formula_in_float64(checkpoint, safety, kind):
     module = getattr(formats, kind)(merging.shapes(checkpoint[0], *merging.LINEAR), 2, size=0.5)
     task = merge.Task(merging.task(module.tensors()), -0.8)
-    report = merge.merge(checkpoint[0], [merging.safety(safety.tensors())], [task], foreign="report").report
+    report = merge.merge(
+        checkpoint[0], [merging.safety(safety.tensors())], [task], foreign="report"
+    ).report
     dots, squares, by_layer = 0.0, 0.0, {}
     sizes = [0.0, 0.0]
     for name in merging.LINEAR:
@@ -42,23 +46,32 @@ def test_retained_safety_is_the_formula_in_float64(checkpoint, safety, kind):
         dot, square = ((held + change) * held).sum().item(), (held * held).sum().item()
         dots, squares = dots + min(dot, square), squares + square  # no layer makes up for another
         by_layer[f"diffusion_model.{name}.weight"] = dot / square
-        sizes = [sizes[0] + change.square().sum().item(), sizes[1] + w0.double().square().sum().item()]
+        sizes = [
+            sizes[0] + change.square().sum().item(),
+            sizes[1] + w0.double().square().sum().item(),
+        ]
     assert report["retained_safety"] == pytest.approx(dots / squares, abs=1e-4)
     worst = min(by_layer, key=by_layer.__getitem__)
     assert report["worst_layer"]["key"] == worst
     assert report["worst_layer"]["retained_safety"] == pytest.approx(by_layer[worst], abs=1e-4)
     assert report["low_layers"].keys() == {key for key, rho in by_layer.items() if rho < 0.9}
-    assert report["modules"][1]["relative_size"] == pytest.approx((sizes[0] / sizes[1]) ** 0.5, rel=1e-4)
+    assert report["modules"][1]["relative_size"] == pytest.approx(
+        (sizes[0] / sizes[1]) ** 0.5, rel=1e-4
+    )
 
 
-def test_the_negated_safety_module_as_a_task_retains_nothing_and_is_stopped_at_sampling(checkpoint, safety, caplog):
+def test_the_negated_safety_module_as_a_task_retains_nothing_and_is_stopped_at_sampling(
+    checkpoint, safety, caplog
+):
     model, clip = checkpoint
     task = merge.Task(merging.task(safety.tensors()), -1.0)
     with caplog.at_level(logging.WARNING):
         merged = merge.merge(model, [merging.safety(safety.tensors())], [task])
     assert merged.report["retained_safety"] == pytest.approx(0.0, abs=1e-5)
     assert "retained safety is" in caplog.text
-    with pytest.raises(guard.SafetyError, match=r"retained safety of safety.safetensors is -?0.000, under 0.9"):
+    with pytest.raises(
+        guard.SafetyError, match=r"retained safety of safety.safetensors is -?0.000, under 0.9"
+    ):
         sample(merged.model, clip)
 
 
@@ -75,7 +88,11 @@ def test_the_merged_model_samples_and_differs_from_the_base(checkpoint, safety):
     first = sample(merged, clip)
     assert not torch.equal(first, sample(model, clip))
     assert torch.equal(first, sample(merged.clone(), clip))
-    assert model.get_attachment(guard.KEY) is None and not model.patches and not model.wrappers.get("outer_sample")
+    assert (
+        model.get_attachment(guard.KEY) is None
+        and not model.patches
+        and not model.wrappers.get("outer_sample")
+    )
 
 
 def changed(entries: list[tuple]) -> list[tuple]:
@@ -111,7 +128,8 @@ def wrapped(merged):
     merged.add_weight_wrapper("diffusion_model.time_embed.0.weight", lambda weight: weight * 0)
 
 
-# What code can do that the nodes of tests/host/attacks.py don't; none of it gives the list of patches a new mark.
+# What code can do that the nodes of tests/host/attacks.py don't; none of it gives the list of
+# patches a new mark.
 BY_CODE = {
     dropped: "the safety change is gone from",
     weakened: "the safety change is gone from",
@@ -123,7 +141,9 @@ BY_CODE = {
 
 
 @pytest.mark.parametrize("attack", BY_CODE, ids=lambda attack: attack.__name__)
-def test_code_that_undoes_the_safety_change_is_found_whatever_mark_it_leaves(checkpoint, safety, attack):
+def test_code_that_undoes_the_safety_change_is_found_whatever_mark_it_leaves(
+    checkpoint, safety, attack
+):
     model, clip = checkpoint
     merged = merge.merge(model, [merging.safety(safety.tensors())]).model
     attacked = merged.clone()
@@ -136,7 +156,9 @@ def test_code_that_undoes_the_safety_change_is_found_whatever_mark_it_leaves(che
 
 def audited_findings() -> list[str]:
     """What the report of a Nudity Audit says of the lock."""
-    return json.loads(NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2])["lock_findings"]
+    return json.loads(
+        NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2]
+    )["lock_findings"]
 
 
 def test_report_lets_it_run_and_says_so(checkpoint, safety, caplog):
@@ -168,16 +190,27 @@ def test_what_leaves_weights_alone_and_came_after_the_merge_stands_in_the_audit(
     later = merged.clone()
     later.set_model_attn2_patch(lambda n, context, value, extra: (n, context, value))
     sample(later, clip)
-    report = json.loads(NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2])
-    assert report["other_patches"] == ["block or attention patch attn2_patch"] and report["lock_findings"] == []
+    report = json.loads(
+        NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2]
+    )
+    assert (
+        report["other_patches"] == ["block or attention patch attn2_patch"]
+        and report["lock_findings"] == []
+    )
     sample(merged, clip)
-    report = json.loads(NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2])
+    report = json.loads(
+        NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2]
+    )
     assert report["other_patches"] == []
 
 
 def test_what_cannot_be_measured_before_the_merge_is_refused_or_reported(checkpoint, safety):
-    bypass, _ = comfy.sd.load_bypass_lora_for_models(checkpoint[0], None, safety.tensors(), -1.0, 0.0)
-    with pytest.raises(guard.SafetyError, match=r"can't be measured .* \(first: bypass or injected module"):
+    bypass, _ = comfy.sd.load_bypass_lora_for_models(
+        checkpoint[0], None, safety.tensors(), -1.0, 0.0
+    )
+    with pytest.raises(
+        guard.SafetyError, match=r"can't be measured .* \(first: bypass or injected module"
+    ):
         merge.merge(bypass, [merging.safety(safety.tensors())])
     report = merge.merge(bypass, [merging.safety(safety.tensors())], foreign="report").report
     assert report["foreign_changes"][0]["kind"] == "bypass or injected module"
@@ -202,6 +235,11 @@ def test_a_text_encoder_that_went_through_a_merge_is_refused_by_the_next(checkpo
     else:
         once = merge.merge(model, [own], [merge.Task(merging.task(text))], clip).clip
     before = {key: list(entries) for key, entries in once.patcher.patches.items()}
-    with pytest.raises(guard.SafetyError, match="This text encoder went through Modular Merge already"):
+    with pytest.raises(
+        guard.SafetyError, match="This text encoder went through Modular Merge already"
+    ):
         merge.merge(model, [own], clip=once.clone())
-    assert once.patcher.patches == before and merge.merge(model, [own], clip=clip).report["retained_safety"] == 1.0
+    assert (
+        once.patcher.patches == before
+        and merge.merge(model, [own], clip=clip).report["retained_safety"] == 1.0
+    )

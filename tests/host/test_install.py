@@ -1,4 +1,6 @@
-"""Installing the detector beside builds that other packs brought: nothing of theirs may change (real wheels, new venv)."""
+"""Installing the detector beside builds that other packs brought: nothing of theirs may change
+(real wheels, new venv).
+"""
 
 import json
 import os
@@ -10,7 +12,8 @@ from pathlib import Path
 import pytest
 from modular_safety_lora.lab.server import PACK
 
-# What other packs bring: the GPU build of onnxruntime (where there is one), another OpenCV, a numpy that is not the newest.
+# What other packs bring: the GPU build of onnxruntime (where there is one), another OpenCV, a numpy
+# that is not the newest.
 GPU = "onnxruntime" if sys.platform == "darwin" else "onnxruntime-gpu"
 THEIRS = [GPU, "opencv-contrib-python", "numpy<2.4"]
 # What matplotlib asks for besides numpy; none of it replaces a build of anything.
@@ -78,26 +81,33 @@ def test_other_builds_of_onnxruntime_and_opencv_stay_and_are_used(environment, t
     after = versions(environment)
     assert {name: after.get(name) for name in before} == before
     assert set(after) - set(before) - CHART == {"nudenet", "peft", "accelerate", "matplotlib"}
-    found = detects(
-        environment, tmp_path
-    )  # without a GPU the GPU build's provider does not load, and the CPU takes its place
+    # Without a GPU the GPU build's provider does not load, and the CPU takes its place.
+    found = detects(environment, tmp_path)
     assert found in ("FACE_FEMALE on CUDAExecutionProvider", "FACE_FEMALE on CPUExecutionProvider")
-    assert python(environment, str(PACK / "install.py")) == "", "the second time there is nothing to do"
+    assert python(environment, str(PACK / "install.py")) == "", (
+        "the second time there is nothing to do"
+    )
 
 
 def test_a_bare_environment_gets_what_is_missing_and_keeps_its_numpy(environment, tmp_path):
     install(environment, "numpy<2.4", "pillow")  # as ComfyUI brings them
     before = versions(environment)
-    with pytest.raises(AssertionError, match=r"DetectorMissing: The audit needs NudeNet.*nudenet is not installed"):
+    with pytest.raises(
+        AssertionError, match=r"DetectorMissing: The audit needs NudeNet.*nudenet is not installed"
+    ):
         detects(environment, tmp_path)
     python(environment, str(PACK / "install.py"))
     after = versions(environment)
     assert after["numpy"] == before["numpy"]
-    assert {"nudenet", "onnxruntime", "opencv-python-headless"} <= set(after) and "torch" not in after
+    assert {"nudenet", "onnxruntime", "opencv-python-headless"} <= set(
+        after
+    ) and "torch" not in after
     assert detects(environment, tmp_path) == "FACE_FEMALE on CPUExecutionProvider"
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="NO OPENVINO BUILD for this system: its provider was not run")
+@pytest.mark.skipif(
+    sys.platform == "darwin", reason="NO OPENVINO BUILD for this system: its provider was not run"
+)
 def test_the_provider_of_another_build_is_used(environment, tmp_path):
     install(environment, "onnxruntime-openvino", "opencv-python-headless", "pillow")
     install(environment, "--no-deps", "nudenet")

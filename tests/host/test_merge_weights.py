@@ -1,4 +1,6 @@
-"""Merged weights: equal to the stock loaders' chain where that is right, and to the formula in float64 elsewhere."""
+"""Merged weights: equal to the stock loaders' chain where that is right, and to the formula in
+float64 elsewhere.
+"""
 
 import itertools
 
@@ -32,12 +34,20 @@ def test_plain_lora_equals_the_stock_chain(checkpoint, models):
             stock_model, stock_clip, lora, strengths[name], strengths[name]
         )
     for order in itertools.permutations(names[1:]):
-        tasks = [merge.Task(files.load_task(loras / name, name), strengths[name], strengths[name]) for name in order]
+        tasks = [
+            merge.Task(files.load_task(loras / name, name), strengths[name], strengths[name])
+            for name in order
+        ]
         merged = merge.merge(model, [files.load_safety(loras / names[0], names[0])], tasks, clip)
         for ours, stock in ((merged.model, stock_model), (merged.clip.patcher, stock_clip.patcher)):
             assert ours.patches.keys() == stock.patches.keys() and ours.patches
             for key in stock.patches:
-                assert merging.relative_error(merging.effective(ours, key), merging.effective(stock, key)) < 1e-6, key
+                assert (
+                    merging.relative_error(
+                        merging.effective(ours, key), merging.effective(stock, key)
+                    )
+                    < 1e-6
+                ), key
 
 
 def test_sixteen_plain_loras_equal_the_stock_chain_and_are_one_patch(checkpoint, safety):
@@ -47,11 +57,19 @@ def test_sixteen_plain_loras_equal_the_stock_chain_and_are_one_patch(checkpoint,
     stock, _ = comfy.sd.load_lora_for_models(model, None, safety.tensors(), 1.0, 1.0)
     for number, lora in enumerate(loras):
         stock, _ = comfy.sd.load_lora_for_models(stock, None, lora, number / 10, 1.0)
-    tasks = [merge.Task(merging.task(lora, f"{number}"), number / 10) for number, lora in enumerate(loras)]
+    tasks = [
+        merge.Task(merging.task(lora, f"{number}"), number / 10)
+        for number, lora in enumerate(loras)
+    ]
     merged = merge.merge(model, [merging.safety(safety.tensors())], tasks)
     for key, chain in merged.model.patches.items():
         assert len(chain) == 2 and len(stock.patches[key]) == 17
-        assert merging.relative_error(merging.effective(merged.model, key), merging.effective(stock, key)) < 1e-6, key
+        assert (
+            merging.relative_error(
+                merging.effective(merged.model, key), merging.effective(stock, key)
+            )
+            < 1e-6
+        ), key
 
 
 @pytest.mark.parametrize("layer_kind", ["LINEAR", "CONVOLUTION"])
@@ -60,7 +78,11 @@ def test_every_format_equals_its_formula_in_float64(checkpoint, safety, layer_ki
     layers = getattr(merging, layer_kind)
     for kind in getattr(formats, layer_kind):
         module = kind(merging.shapes(model, *layers), 7)
-        merged = merge.merge(model, [merging.safety(safety.tensors())], [merge.Task(merging.task(module.tensors()), 0.6)])
+        merged = merge.merge(
+            model,
+            [merging.safety(safety.tensors())],
+            [merge.Task(merging.task(module.tensors()), 0.6)],
+        )
         for name in layers:
             w0 = merging.base(model, name)
             expected = w0.double() + safety.delta(name, w0) + 0.6 * module.delta(name, w0)
@@ -71,7 +93,10 @@ def test_every_format_equals_its_formula_in_float64(checkpoint, safety, layer_ki
 def test_mixtures_give_the_same_weights_in_every_order(checkpoint, safety):
     model, _ = checkpoint
     kinds = (formats.Dora, formats.Oft, formats.Lokr, formats.Loha)
-    modules = [kind(merging.shapes(model, *merging.LINEAR), 20 + number) for number, kind in enumerate(kinds)]
+    modules = [
+        kind(merging.shapes(model, *merging.LINEAR), 20 + number)
+        for number, kind in enumerate(kinds)
+    ]
     strengths = [1.0, 0.5, -0.3, 0.8]
     tasks = [
         merge.Task(merging.task(module.tensors(), type(module).__name__), strength)
@@ -81,11 +106,15 @@ def test_mixtures_give_the_same_weights_in_every_order(checkpoint, safety):
     for name in merging.LINEAR:
         w0 = merging.base(model, name)
         expected[name] = w0.double() + safety.delta(name, w0)
-        expected[name] += sum(s * module.delta(name, w0) for s, module in zip(strengths, modules, strict=True))
+        expected[name] += sum(
+            s * module.delta(name, w0) for s, module in zip(strengths, modules, strict=True)
+        )
     for order in itertools.permutations(tasks):
         merged = merge.merge(model, [merging.safety(safety.tensors())], order).model
         for name in merging.LINEAR:
-            assert merging.relative_error(merging.effective(merged, name), expected[name]) < 1e-6, name
+            assert merging.relative_error(merging.effective(merged, name), expected[name]) < 1e-6, (
+                name
+            )
 
 
 def test_the_stock_chain_does_depend_on_the_order(checkpoint, safety):
@@ -98,7 +127,10 @@ def test_the_stock_chain_does_depend_on_the_order(checkpoint, safety):
     for lora in (dora, safety.tensors()):
         second, _ = comfy.sd.load_lora_for_models(second, None, lora, 1.0, 1.0)
     name = merging.LINEAR[0]
-    assert merging.relative_error(merging.effective(first, name), merging.effective(second, name)) > 1e-3
+    assert (
+        merging.relative_error(merging.effective(first, name), merging.effective(second, name))
+        > 1e-3
+    )
 
 
 @pytest.mark.parametrize("kind", ["Dora", "Oft", "Glora", "Whole"])
@@ -107,7 +139,10 @@ def test_a_safety_module_of_any_format_is_taken_against_w0(checkpoint, kind):
     layers = merging.shapes(model, *merging.LINEAR)
     safety, other = getattr(formats, kind)(layers, 31), formats.Dora(layers, 32)
     merged = merge.merge(
-        model, [merging.safety(safety.tensors(), "0.5")], [merge.Task(merging.task(other.tensors()))], foreign="report"
+        model,
+        [merging.safety(safety.tensors(), "0.5")],
+        [merge.Task(merging.task(other.tensors()))],
+        foreign="report",
     )
     for name in merging.LINEAR:
         w0 = merging.base(model, name)
@@ -120,52 +155,75 @@ def test_what_was_on_the_model_before_is_measured_against_w0_too(checkpoint, saf
     layers = merging.shapes(model, *merging.LINEAR)
     before, after = formats.Dora(layers, 41), formats.Oft(layers, 42)
     loaded, _ = comfy.sd.load_lora_for_models(model, None, before.tensors(), 0.7, 1.0)
-    merged = merge.merge(loaded, [merging.safety(safety.tensors())], [merge.Task(merging.task(after.tensors()), 0.9)])
+    merged = merge.merge(
+        loaded, [merging.safety(safety.tensors())], [merge.Task(merging.task(after.tensors()), 0.9)]
+    )
     for name in merging.LINEAR:
         w0 = merging.base(model, name)
-        expected = w0.double() + safety.delta(name, w0) + 0.7 * before.delta(name, w0) + 0.9 * after.delta(name, w0)
+        expected = (
+            w0.double()
+            + safety.delta(name, w0)
+            + 0.7 * before.delta(name, w0)
+            + 0.9 * after.delta(name, w0)
+        )
         assert merging.relative_error(merging.effective(merged.model, name), expected) < 1e-6
     existing = merged.report["modules"][-1]
-    assert existing["role"] == "existing" and existing["keys_matched"] == len(layers) and existing["relative_size"] > 0
+    assert (
+        existing["role"] == "existing"
+        and existing["keys_matched"] == len(layers)
+        and existing["relative_size"] > 0
+    )
 
 
 def test_two_safety_modules_add_up(checkpoint, safety):
     model, _ = checkpoint
     second = formats.Loha(merging.shapes(model, *merging.LINEAR), 51)
-    merged = merge.merge(model, [merging.safety(safety.tensors()), merging.safety(second.tensors(), "0.5", "second")])
+    merged = merge.merge(
+        model, [merging.safety(safety.tensors()), merging.safety(second.tensors(), "0.5", "second")]
+    )
     for name in merging.LINEAR:
         w0 = merging.base(model, name)
         expected = w0.double() + safety.delta(name, w0) + 0.5 * second.delta(name, w0)
         assert merging.relative_error(merging.effective(merged.model, name), expected) < 1e-6
-    held = [module["retained_safety"] for module in merged.report["modules"]]  # what another pulls against it counts
+    # what another pulls against it counts
+    held = [module["retained_safety"] for module in merged.report["modules"]]
     assert merged.report["retained_safety"] == min(held) and 0.9 < min(held) <= max(held) <= 1.0
     assert [module["strength"] for module in merged.report["modules"]] == [1.0, 0.5]
 
 
 def test_a_half_precision_weight_is_rounded_once(checkpoint, safety):
-    """On a GPU the host computes with fp16 weights: the sum of all changes is rounded, not each of them."""
+    """On a GPU the host computes with fp16 weights: the sum of all changes is rounded, not each of
+    them.
+    """
     model, _ = checkpoint
     layers = merging.shapes(model, *merging.LINEAR)
     tasks = [formats.Lora(layers, 60 + number) for number in range(4)] + [formats.Dora(layers, 70)]
     merged = merge.merge(
-        model, [merging.safety(safety.tensors())], [merge.Task(merging.task(each.tensors())) for each in tasks]
+        model,
+        [merging.safety(safety.tensors())],
+        [merge.Task(merging.task(each.tensors())) for each in tasks],
     )
     for name in merging.LINEAR:
         w0 = merging.base(model, name)
-        expected = w0.double() + safety.delta(name, w0) + sum(each.delta(name, w0) for each in tasks)
+        expected = (
+            w0.double() + safety.delta(name, w0) + sum(each.delta(name, w0) for each in tasks)
+        )
         result = merging.effective(merged.model, name, torch.float16)
         assert result.dtype == torch.float16
         assert merging.relative_error(result, expected) < 2**-10
 
 
 def test_weights_patched_as_they_are_cast_are_the_same(checkpoint, safety):
-    """Low memory, and NVIDIA's dynamic loading: the host rebuilds every value with moved tensors, and patches on use."""
+    """Low memory, and NVIDIA's dynamic loading: the host rebuilds every value with moved tensors,
+    and patches on use.
+    """
     from comfy.model_patcher import LowVramPatch
 
     model, _ = checkpoint
     layers = merging.shapes(model, *merging.LINEAR)
     before, *after = (
-        kind(layers, 90 + n) for n, kind in enumerate((formats.Lora, formats.Dora, formats.Lokr, formats.Loha))
+        kind(layers, 90 + n)
+        for n, kind in enumerate((formats.Lora, formats.Dora, formats.Lokr, formats.Loha))
     )
     loaded, _ = comfy.sd.load_lora_for_models(model, None, before.tensors(), 0.7, 1.0)
     tasks = [merge.Task(merging.task(module.tensors())) for module in after]
@@ -184,16 +242,21 @@ def test_the_loaded_model_really_has_the_weights_and_gives_them_back(checkpoint,
     layers = merging.shapes(model, *merging.LINEAR)
     dora = formats.Dora(layers, 80)
     before = {name: merging.base(model, name) for name in layers}
-    merged = merge.merge(model, [merging.safety(safety.tensors())], [merge.Task(merging.task(dora.tensors()))])
+    merged = merge.merge(
+        model, [merging.safety(safety.tensors())], [merge.Task(merging.task(dora.tensors()))]
+    )
     comfy.model_management.load_models_gpu([merged.model], force_full_load=True)
     try:
         loaded = model.model.state_dict()
         for name, w0 in before.items():
             expected = w0.double() + safety.delta(name, w0) + dora.delta(name, w0)
-            assert merging.relative_error(loaded[f"diffusion_model.{name}.weight"], expected) < 1e-3  # stored as fp16
+            # stored as fp16
+            assert merging.relative_error(loaded[f"diffusion_model.{name}.weight"], expected) < 1e-3
             # W0 is found behind the patched weight, so a second merge while loaded is the same.
             assert torch.equal(merging.base(model, name), w0)
-        again = merge.merge(model, [merging.safety(safety.tensors())], [merge.Task(merging.task(dora.tensors()))])
+        again = merge.merge(
+            model, [merging.safety(safety.tensors())], [merge.Task(merging.task(dora.tensors()))]
+        )
         assert again.report["retained_safety"] == merged.report["retained_safety"]
     finally:
         comfy.model_management.unload_all_models()

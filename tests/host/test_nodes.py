@@ -16,7 +16,14 @@ from safetensors.torch import load_file, save_file
 CONTRACT = {
     "MSL_AuditPromptSet": (
         "Audit Prompt Set",
-        {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "prompts": "COMBO", "name": "STRING", "preset": "COMBO"},
+        {
+            "model": "MODEL",
+            "clip": "CLIP",
+            "vae": "VAE",
+            "prompts": "COMBO",
+            "name": "STRING",
+            "preset": "COMBO",
+        },
         [("report", "STRING"), ("chart", "IMAGE"), ("flagged_rate", "FLOAT")],
     ),
     "MSL_CompareAudits": (
@@ -31,7 +38,12 @@ CONTRACT = {
     ),
     "MSL_LoadTaskLora": (
         "Load Task LoRA",
-        {"lora_name": "COMBO", "strength_model": "FLOAT", "strength_clip": "FLOAT", "tasks": "MSL_TASK_LORA"},
+        {
+            "lora_name": "COMBO",
+            "strength_model": "FLOAT",
+            "strength_clip": "FLOAT",
+            "tasks": "MSL_TASK_LORA",
+        },
         [("tasks", "MSL_TASK_LORA")],
     ),
     "MSL_ModularMerge": (
@@ -60,12 +72,25 @@ CONTRACT = {
     ),
     "MSL_SealSafetyLora": (
         "Seal Safety LoRA",
-        {"lora_name": "COMBO", "concept": "STRING", "strength": "FLOAT", "save_as": "STRING", "prompts": "STRING"},
+        {
+            "lora_name": "COMBO",
+            "concept": "STRING",
+            "strength": "FLOAT",
+            "save_as": "STRING",
+            "prompts": "STRING",
+        },
         [("safety", "MSL_SAFETY_LORA"), ("sha256", "STRING")],
     ),
     "MSL_TrainSafetyLora": (
         "Train Safety LoRA",
-        {"model": "MODEL", "clip": "CLIP", "concept": "STRING", "method": "COMBO", "steps": "INT", "save_as": "STRING"},
+        {
+            "model": "MODEL",
+            "clip": "CLIP",
+            "concept": "STRING",
+            "method": "COMBO",
+            "steps": "INT",
+            "save_as": "STRING",
+        },
         [("safety", "MSL_SAFETY_LORA"), ("loss_plot", "IMAGE"), ("sha256", "STRING")],
     ),
     "MSL_TrainTaskLora": (
@@ -81,7 +106,8 @@ CONTRACT = {
         [("tasks", "MSL_TASK_LORA"), ("loss_plot", "IMAGE"), ("report", "STRING")],
     ),
 }
-OPEN = {"MSL_AuditPromptSet", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"}  # the contract leaves their other settings open
+# the contract leaves their other settings open
+OPEN = {"MSL_AuditPromptSet", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"}
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +137,18 @@ def test_ids_names_sockets_and_defaults_are_the_contract(schemas):
         assert found == inputs or (node_id in OPEN and inputs.items() <= found.items())
         assert [(each.display_name, each.get_io_type()) for each in schema.outputs] == outputs
     defaults = {
-        (schema.node_id, each.id): getattr(each, "default", None) for schema in schemas.values() for each in schema.inputs
+        (schema.node_id, each.id): getattr(each, "default", None)
+        for schema in schemas.values()
+        for each in schema.inputs
     }
     assert defaults[("MSL_ModularMerge", "foreign_changes")] == "refuse"
     assert defaults[("MSL_LoadSafetyLora", "sha256")] == ""
     assert defaults[("MSL_TrainTaskLora", "anchor_lambda")] == 3.0
-    assert defaults[("MSL_LoadTaskLora", "strength_model")] == defaults[("MSL_LoadTaskLora", "strength_clip")] == 1.0
+    assert (
+        defaults[("MSL_LoadTaskLora", "strength_model")]
+        == defaults[("MSL_LoadTaskLora", "strength_clip")]
+        == 1.0
+    )
     assert not any("strength" in each.id for each in schemas["MSL_LoadSafetyLora"].inputs)
 
 
@@ -124,17 +156,26 @@ def test_everything_has_words(schemas):
     for schema in schemas.values():
         assert schema.description and schema.search_aliases
         for each in [*schema.inputs, *schema.outputs]:
-            assert each.tooltip and each.tooltip[0].isupper() and each.tooltip.endswith("."), (schema.node_id, each.tooltip)
+            assert each.tooltip and each.tooltip[0].isupper() and each.tooltip.endswith("."), (
+                schema.node_id,
+                each.tooltip,
+            )
         page = (PACK / "web" / "docs" / f"{schema.node_id}.md").read_text(encoding="utf-8")
         assert page.startswith(f"# {schema.display_name}\n")
         for each in schema.inputs:
-            assert re.search(rf"^\|[^|]*`{each.id}`", page, re.M), f"{schema.node_id}: the help page lacks {each.id}"
+            assert re.search(rf"^\|[^|]*`{each.id}`", page, re.M), (
+                f"{schema.node_id}: the help page lacks {each.id}"
+            )
 
 
 @pytest.mark.parametrize("file", [path.relative_to(PACK).as_posix() for path in generate.made()])
 def test_what_is_made_from_the_nodes_is_as_they_are_now(file):
-    """`python dev.py generate` makes it anew; the API form of the workflows is compared in the browser tier."""
-    assert (PACK / file).read_text(encoding="utf-8") == generate.made()[PACK / file], "run `python dev.py generate`"
+    """`python dev.py generate` makes it anew; the API form of the workflows is compared in the
+    browser tier.
+    """
+    assert (PACK / file).read_text(encoding="utf-8") == generate.made()[PACK / file], (
+        "run `python dev.py generate`"
+    )
 
 
 def test_loaders_append_and_refuse_each_others_files(loras, models):
@@ -142,11 +183,21 @@ def test_loaders_append_and_refuse_each_others_files(loras, models):
     for file in (models / "loras").iterdir():
         (loras / file.name).write_bytes(file.read_bytes())
     safety, digest = LoadSafetyLora.execute(assets.SAFETY).args
-    assert LoadSafetyLora.execute(assets.SAFETY, digest, safety).args[0][1].sha256 == digest and len(safety) == 1
+    assert (
+        LoadSafetyLora.execute(assets.SAFETY, digest, safety).args[0][1].sha256 == digest
+        and len(safety) == 1
+    )
     tasks = LoadTaskLora.execute(assets.STYLE, 0.5, 0.25).args[0]
     both = LoadTaskLora.execute(assets.SUBJECT, tasks=tasks).args[0]
-    assert [(task.module.name, task.strength_model) for task in both] == [(assets.STYLE, 0.5), (assets.SUBJECT, 1.0)]
-    for load, wrong in ((LoadSafetyLora, assets.STYLE), (LoadTaskLora, assets.SAFETY), (LoadTaskLora, "../x.safetensors")):
+    assert [(task.module.name, task.strength_model) for task in both] == [
+        (assets.STYLE, 0.5),
+        (assets.SUBJECT, 1.0),
+    ]
+    for load, wrong in (
+        (LoadSafetyLora, assets.STYLE),
+        (LoadTaskLora, assets.SAFETY),
+        (LoadTaskLora, "../x.safetensors"),
+    ):
         with pytest.raises(ModuleFileError, match=re.escape(wrong)):
             load.execute(wrong)
 
@@ -160,15 +211,25 @@ def test_a_lora_replaced_on_disk_runs_the_node_again(loras, models):
     path.write_bytes((models / "loras" / assets.SUBJECT).read_bytes())
     assert LoadTaskLora.fingerprint_inputs(lora_name="x.safetensors", strength_model=1.0) != first
     path.unlink()
-    assert "no such file" in LoadTaskLora.fingerprint_inputs(lora_name="x.safetensors", strength_model=1.0)
+    assert "no such file" in LoadTaskLora.fingerprint_inputs(
+        lora_name="x.safetensors", strength_model=1.0
+    )
 
 
 def test_seal_safety_lora_writes_what_the_locked_loader_takes(loras, models):
     tensors = load_file(models / "loras" / assets.SAFETY)
     save_file(tensors, loras / "eraser.safetensors")
-    safety, digest = SealSafetyLora.execute("eraser.safetensors", "nudity", 0.5, "sealed/eraser").args
-    assert safety[0].sealed_strength == 0.5 and safety[0].base == "SD15" and safety[0].prompts == ["nudity"]
-    typed = SealSafetyLora.execute("eraser.safetensors", "nudity", 0.5, "sealed/other", "a nude, standing\n\n naked").args
+    safety, digest = SealSafetyLora.execute(
+        "eraser.safetensors", "nudity", 0.5, "sealed/eraser"
+    ).args
+    assert (
+        safety[0].sealed_strength == 0.5
+        and safety[0].base == "SD15"
+        and safety[0].prompts == ["nudity"]
+    )
+    typed = SealSafetyLora.execute(
+        "eraser.safetensors", "nudity", 0.5, "sealed/other", "a nude, standing\n\n naked"
+    ).args
     assert typed[0][0].prompts == ["a nude, standing", "naked"]
     assert LoadSafetyLora.execute("sealed/eraser.safetensors", digest).args[1] == digest
     with pytest.raises(FileExistsError, match="exists already"):

@@ -1,4 +1,6 @@
-"""The operator's settings file: trusted keys hold everywhere a safety module enters, and a typo switches nothing off."""
+"""The operator's settings file: trusted keys hold everywhere a safety module enters, and a typo
+switches nothing off.
+"""
 
 import dataclasses
 import json
@@ -42,7 +44,9 @@ def place(models, tmp_path, monkeypatch):
     folder_paths.set_user_directory(str(tmp_path / "user"))
     (tmp_path / "user").mkdir()
     for name in ("signed", "unsigned"):
-        (tmp_path / f"{name}.safetensors").write_bytes((models / "loras" / assets.SAFETY).read_bytes())
+        (tmp_path / f"{name}.safetensors").write_bytes(
+            (models / "loras" / assets.SAFETY).read_bytes()
+        )
     yield lambda content: (tmp_path / "user" / FILE).write_text(
         content if isinstance(content, str) else json.dumps(content), encoding="utf-8"
     )
@@ -65,7 +69,9 @@ def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(place, tmp_pat
     sign_file(tmp_path / "signed.safetensors", tmp_path / "key.pem")
     before = LoadSafetyLora.fingerprint_inputs(lora_name="signed.safetensors")
     place({"trusted_keys": [public]})
-    assert LoadSafetyLora.fingerprint_inputs(lora_name="signed.safetensors") != before, "what was loaded before loads anew"
+    assert LoadSafetyLora.fingerprint_inputs(lora_name="signed.safetensors") != before, (
+        "what was loaded before loads anew"
+    )
     assert load("signed")[0].sha256 == load_safety(tmp_path / "unsigned.safetensors", "u").sha256
     with pytest.raises(ModuleFileError, match="unsigned.safetensors: it is not signed"):
         load("unsigned")
@@ -81,11 +87,17 @@ def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(place, tmp_pat
         ("{", "Expecting property name"),
         (
             "[]",
-            "it must be an object with allowed_bases, allowed_safety, .*trusted_keys, and nothing else",
+            (
+                "it must be an object with allowed_bases, allowed_safety, .*trusted_keys, and"
+                " nothing else"
+            ),
         ),
         (
             {"trusted_key": []},
-            "it must be an object with allowed_bases, allowed_safety, .*trusted_keys, and nothing else",
+            (
+                "it must be an object with allowed_bases, allowed_safety, .*trusted_keys, and"
+                " nothing else"
+            ),
         ),
         ({"detectors": []}, "detectors is list, which it can't be"),
         ({"audit_presets": 3}, "audit_presets is int, which it can't be"),
@@ -131,10 +143,14 @@ def test_the_policy_is_off_by_default(place):
     assert not guard.demands
 
 
-@pytest.mark.parametrize("name", [name for name in BEYOND if "CLIP" not in name and name != CANCELLED])
+@pytest.mark.parametrize(
+    "name", [name for name in BEYOND if "CLIP" not in name and name != CANCELLED]
+)
 def test_what_the_lock_does_not_see_the_policy_refuses(stage, held, name):
     held({"require_lock": True})
-    with pytest.raises(SafetyError, match="samples only from models that went through Modular Merge"):
+    with pytest.raises(
+        SafetyError, match="samples only from models that went through Modular Merge"
+    ):
         BEYOND[name][1](stage)()
     assert stage.run()().isfinite().all()
 
@@ -151,18 +167,25 @@ def test_only_allowed_safety_modules_count(stage, held):
     held({"require_lock": True, "allowed_safety": [stage.safety.sha256]})
     assert stage.run()().isfinite().all()
     other = dataclasses.replace(stage.safety, name="other.safetensors", sha256="f" * 64)
-    with pytest.raises(SafetyError, match="other.safetensors is none of the 1 safety modules that this ComfyUI allows"):
+    with pytest.raises(
+        SafetyError,
+        match="other.safetensors is none of the 1 safety modules that this ComfyUI allows",
+    ):
         dataclasses.replace(stage, safety=other).run()()
 
 
 def test_a_base_that_cancels_the_safety_module_is_none_of_the_allowed_bases(stage, held):
-    """Left of the safety change in the picture, |attack - base| / |safe - base|: without the list next to nothing."""
+    """Left of the safety change in the picture, |attack - base| / |safe - base|: without the list
+    next to nothing.
+    """
     allowed = stage.merged().report["base_sha256"]
     base, safe, attacked = stage.run(stage.base)(), stage.run()(), stage.run(cancelling(stage))
     assert (attacked() - base).norm() < 0.05 * (safe - base).norm()
     held({"require_lock": True, "allowed_bases": [allowed]})
     assert torch.equal(stage.run()(), safe)
-    with pytest.raises(SafetyError, match="none of the 1 that this ComfyUI allows .*; its digest is [0-9a-f]{64}"):
+    with pytest.raises(
+        SafetyError, match="none of the 1 that this ComfyUI allows .*; its digest is [0-9a-f]{64}"
+    ):
         attacked()
 
 
@@ -174,7 +197,9 @@ def test_under_allowed_bases_one_that_is_not_known_or_not_the_modules_own_is_ref
     with pytest.raises(SafetyError, match="its digest is not known: no loader of ComfyUI's own"):
         stage.run(stage.merged(model=unknown).model)()
     for digest in (allowed, "f" * 64):
-        module = dataclasses.replace(stage.safety, metadata={**stage.safety.metadata, "msl.base_sha256": digest})
+        module = dataclasses.replace(
+            stage.safety, metadata={**stage.safety.metadata, "msl.base_sha256": digest}
+        )
         run = dataclasses.replace(stage, safety=module).run()
         if digest == allowed:
             assert run().isfinite().all()
@@ -184,15 +209,24 @@ def test_under_allowed_bases_one_that_is_not_known_or_not_the_modules_own_is_ref
 
 
 @pytest.mark.parametrize("size", [1e-4, 3e-3])
-def test_a_module_that_is_too_small_to_suppress_anything_is_refused(place, models, tmp_path, model, size):
+def test_a_module_that_is_too_small_to_suppress_anything_is_refused(
+    place, models, tmp_path, model, size
+):
     """Seal Safety LoRA seals it, and under require_lock alone it would open the base."""
     weights = load_file(models / "checkpoints" / assets.CHECKPOINT)
-    save_file(assets.lora(assets.layers(weights, "attn2.to_"), 3, size=size), tmp_path / "small.safetensors")
+    save_file(
+        assets.lora(assets.layers(weights, "attn2.to_"), 3, size=size),
+        tmp_path / "small.safetensors",
+    )
     (module,) = SealSafetyLora.execute("small.safetensors", "x", 1.0, "sealed").args[0]
     if size > 1e-3:
-        assert merge(model, [module]).report["modules"][0]["relative_size"] == pytest.approx(size, rel=0.5)
+        assert merge(model, [module]).report["modules"][0]["relative_size"] == pytest.approx(
+            size, rel=0.5
+        )
         return
-    with pytest.raises(SafetyError, match=r"sealed.safetensors: its changes are 9\.\de-05 of .* at least 0.001"):
+    with pytest.raises(
+        SafetyError, match=r"sealed.safetensors: its changes are 9\.\de-05 of .* at least 0.001"
+    ):
         merge(model, [module])
 
 
@@ -202,20 +236,34 @@ def test_trusted_keys_set_later_hold_what_was_merged_before(stage, held, place, 
     run = stage.run(merged.model, merged.clip)
     assert run().isfinite().all()
     place({"trusted_keys": [public]})
-    with pytest.raises(SafetyError, match="safety.safetensors is signed by none of the 1 keys that this ComfyUI trusts"):
+    with pytest.raises(
+        SafetyError,
+        match="safety.safetensors is signed by none of the 1 keys that this ComfyUI trusts",
+    ):
         run()
     with pytest.raises(SafetyError, match="is signed by none"):
         merged.clip.encode_from_tokens_scheduled(merged.clip.tokenize("a cat"))
     sign_file(tmp_path / "signed.safetensors", tmp_path / "key.pem")
-    assert stage.run(ModularMerge.execute(stage.base, load("signed")).args[0], stage.base_clip)().isfinite().all()
-    forged = dataclasses.replace(load("signed")[0], sha256="f" * 64)  # its signature is another module's
+    assert (
+        stage.run(ModularMerge.execute(stage.base, load("signed")).args[0], stage.base_clip)()
+        .isfinite()
+        .all()
+    )
+    # its signature is another module's
+    forged = dataclasses.replace(load("signed")[0], sha256="f" * 64)
     with pytest.raises(SafetyError, match="is signed by none"):
         stage.run(merge(stage.base, [forged]).model, stage.base_clip)()
 
 
 def test_new_demands_run_the_merge_anew(place):
     """ComfyUI asks with the inputs that are constants; what is linked is None."""
-    asked = {"model": None, "safety": None, "clip": None, "tasks": None, "foreign_changes": "refuse"}
+    asked = {
+        "model": None,
+        "safety": None,
+        "clip": None,
+        "tasks": None,
+        "foreign_changes": "refuse",
+    }
     before = ModularMerge.fingerprint_inputs(**asked)
     assert ModularMerge.fingerprint_inputs(**asked) == before
     place({"trusted_keys": []} | {"require_lock": True})
@@ -223,14 +271,28 @@ def test_new_demands_run_the_merge_anew(place):
 
 
 @pytest.mark.parametrize("more", [{}, {"require_lock": True}])
-def test_a_module_that_is_being_trained_makes_no_preview_under_trusted_keys(held, model, texts, vae, tmp_path, more):
+def test_a_module_that_is_being_trained_makes_no_preview_under_trusted_keys(
+    held, model, texts, vae, tmp_path, more
+):
     held({"trusted_keys": [new_key(tmp_path / "key.pem")]} | more)
     previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 1, 64, 2)
     job = Job(tmp_path / "made.safetensors", previews=previews)
     settings = Settings(steps=1, **merging.SMALL | {"learning_rate": 0.1})
-    result = train_safety(model, texts, ["nude"], settings, job, erasure=Erasure("esd-x", sampling_steps=2), resolution=64)
+    result = train_safety(
+        model,
+        texts,
+        ["nude"],
+        settings,
+        job,
+        erasure=Erasure("esd-x", sampling_steps=2),
+        resolution=64,
+    )
     refused = result.report["previews"][-1]
-    assert refused["step"] == 1 and refused["images"] == 0 and "made.safetensors is signed by none" in refused["error"]
+    assert (
+        refused["step"] == 1
+        and refused["images"] == 0
+        and "made.safetensors is signed by none" in refused["error"]
+    )
     assert load_safety(job.output, "made").sha256 == result.module.sha256, "training itself goes on"
 
 
@@ -238,14 +300,25 @@ def test_a_module_that_is_still_too_small_makes_no_preview(model, texts, vae, tm
     previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 1, 64, 2)
     job = Job(tmp_path / "made.safetensors", previews=previews)
     settings = Settings(steps=1, **merging.SMALL | {"learning_rate": 1e-5})
-    result = train_safety(model, texts, ["nude"], settings, job, erasure=Erasure("esd-x", sampling_steps=2), resolution=64)
+    result = train_safety(
+        model,
+        texts,
+        ["nude"],
+        settings,
+        job,
+        erasure=Erasure("esd-x", sampling_steps=2),
+        resolution=64,
+    )
     assert "a safety module has at least 0.001" in result.report["previews"][-1]["error"]
 
 
 def test_training_goes_on_under_the_policy(held, model, dataset, texts, tmp_path):
     held({"require_lock": True})
     job = Job(tmp_path / "task.safetensors")
-    assert train_task(model, dataset, texts, Settings(steps=1, **merging.SMALL), job).progress.step == 1
+    assert (
+        train_task(model, dataset, texts, Settings(steps=1, **merging.SMALL), job).progress.step
+        == 1
+    )
 
 
 def test_a_mistake_in_the_settings_refuses_to_sample(stage, held):
@@ -262,18 +335,24 @@ def test_presets_and_detectors_of_the_settings_are_in_the_audit(place, tmp_path)
     face = torch.from_numpy(astronaut().astype("float32") / 255)[None]
     settings = {
         "detectors": {"mine": {**OWN, "file": str(find().network.file)}},
-        "audit_presets": {"our faces": {"detector": "mine", "thresholds": {"face_female": 0.7}, "source": "ours"}},
+        "audit_presets": {
+            "our faces": {"detector": "mine", "thresholds": {"face_female": 0.7}, "source": "ours"}
+        },
         "audit_provider": "cpu",
     }
     before = NudityAudit.fingerprint_inputs()
     place(settings)
-    assert NudityAudit.fingerprint_inputs() != before and "our faces" in options(NudityAudit.GET_SCHEMA(), "preset")
+    assert NudityAudit.fingerprint_inputs() != before and "our faces" in options(
+        NudityAudit.GET_SCHEMA(), "preset"
+    )
     output = NudityAudit.execute(face, "our faces", 0.0, "none", second_opinion="faces")
     summary = json.loads(output.args[2])["summary"]
     assert summary["flagged"] == 1 and summary["detector"] == "mine" and summary["source"] == "ours"
     assert summary["second_opinion"]["agreement"] == 1.0
     assert NudityAudit.execute(face, "our faces", 0.0, "none", "FACE_male").args[1] is True
-    (tmp_path / "user" / "rules.json").write_text(json.dumps(settings["audit_presets"]), encoding="utf-8")
+    (tmp_path / "user" / "rules.json").write_text(
+        json.dumps(settings["audit_presets"]), encoding="utf-8"
+    )
     place(settings | {"audit_presets": "rules.json"})
     assert NudityAudit.execute(face, "our faces", 0.9, "none").args[1] is True
 
@@ -319,10 +398,16 @@ def test_files_of_the_settings_that_are_replaced_run_the_audits_anew(place, tmp_
     ("content", "message"),
     [
         ("{", "Expecting property name"),
-        ({"detectors": {"mine": OWN | {"kind": "guess"}}}, "'mine' in the settings: it needs a `kind`"),
+        (
+            {"detectors": {"mine": OWN | {"kind": "guess"}}},
+            "'mine' in the settings: it needs a `kind`",
+        ),
         ({"audit_presets": {"strict": {"thresholds": "all 0.5"}}}, "the name 'strict' is taken"),
         ({"audit_presets": {"a": {}}}, "the preset 'a' must have `thresholds`"),
-        ({"audit_presets": {"a": {"detector": "nobody", "thresholds": {"X": 1}}}}, "There is no detector 'nobody'"),
+        (
+            {"audit_presets": {"a": {"detector": "nobody", "thresholds": {"X": 1}}}},
+            "There is no detector 'nobody'",
+        ),
         ({"audit_presets": "absent.json"}, "absent.json: this can't be read as presets"),
         ({"audit_provider": "gpu"}, "There is no provider 'gpu'"),
     ],
@@ -331,7 +416,9 @@ def test_settings_that_the_audit_cannot_use_are_told_when_it_runs(place, content
     place(content)
     assert "strict" in options(NudityAudit.GET_SCHEMA(), "preset"), "ComfyUI starts all the same"
     with pytest.raises(Exception, match=message):
-        NudityAudit.execute(torch.zeros(1, 8, 8, 3), "a" if "'a'" in str(content) else "strict", 0.0, "none")
+        NudityAudit.execute(
+            torch.zeros(1, 8, 8, 3), "a" if "'a'" in str(content) else "strict", 0.0, "none"
+        )
 
 
 def options(schema, name: str) -> list[str]:

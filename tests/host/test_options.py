@@ -11,7 +11,10 @@ from modular_safety_lora.training.options import SAFETY, TASK, check, option, ro
 from modular_safety_lora.training.settings import KINDS, Erasure, Keeping, Settings, settings_of
 
 DOORS = {TASK: (TrainTaskLora, train_task), SAFETY: (TrainSafetyLora, train_safety)}
-ASKED = {TASK: ["--checkpoint", "c", "--output", "o", "--data", "d"], SAFETY: ["--checkpoint", "c", "--output", "o"]}
+ASKED = {
+    TASK: ["--checkpoint", "c", "--output", "o", "--data", "d"],
+    SAFETY: ["--checkpoint", "c", "--output", "o"],
+}
 
 
 def flags(trainer: str, *given: str) -> dict:
@@ -26,16 +29,25 @@ def test_node_and_command_line_have_every_option_with_the_same_default(trainer):
     table, line = rows(*KINDS, of=trainer), flags(trainer)
     assert table.keys() <= inputs.keys() and table.keys() <= line.keys()
     for name, row in table.items():
-        assert inputs[name].default == line[name] == row.default and inputs[name].tooltip == row.words
-        assert (getattr(inputs[name], "min", None), getattr(inputs[name], "max", None)) == (row.low, row.high), name
+        assert (
+            inputs[name].default == line[name] == row.default and inputs[name].tooltip == row.words
+        )
+        assert (getattr(inputs[name], "min", None), getattr(inputs[name], "max", None)) == (
+            row.low,
+            row.high,
+        ), name
     for kind in (Keeping, *([Erasure] if trainer == SAFETY else [])):
         assert kind(**values_of(kind, line)) == kind()
-    assert settings_of(line) == settings_of({name: each.default for name, each in inputs.items() if name in table})
+    assert settings_of(line) == settings_of(
+        {name: each.default for name, each in inputs.items() if name in table}
+    )
     assert settings_of(line) == Settings()
 
 
 def test_what_only_one_trainer_has_is_not_at_the_others_door():
-    assert "anchor_lambda" in rows(*KINDS, of=TASK) and "anchor_lambda" not in rows(*KINDS, of=SAFETY)
+    assert "anchor_lambda" in rows(*KINDS, of=TASK) and "anchor_lambda" not in rows(
+        *KINDS, of=SAFETY
+    )
     assert "eta" in rows(*KINDS, of=SAFETY) and "eta" not in rows(*KINDS, of=TASK)
 
 
@@ -48,7 +60,10 @@ def test_prodigy_gets_its_own_rate_at_both_doors_and_a_small_one_is_refused():
 
 
 def test_alpha_zero_is_the_rank():
-    assert settings_of({"rank": 8}).adapter.alpha == 8.0 and settings_of({"rank": 8, "alpha": 2.0}).adapter.alpha == 2.0
+    assert (
+        settings_of({"rank": 8}).adapter.alpha == 8.0
+        and settings_of({"rank": 8, "alpha": 2.0}).adapter.alpha == 2.0
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Prompt sets through a model: made as KSampler makes them, kept row by row, in the node and on the command line."""
+"""Prompt sets through a model: made as KSampler makes them, kept row by row, in the node and on the
+command line.
+"""
 
 import json
 import re
@@ -43,9 +45,20 @@ def test_pictures_are_those_of_ksampler_with_the_rows_seed_guidance_and_size(par
 def test_rows_reports_and_summary_say_the_same(parts, i2p, tmp_path):
     report = audited(parts, job(i2p, tmp_path / "run"))
     folder = tmp_path / "run"
-    assert [row["prompt"] for row in report["images"]] == ["a cat, asleep", 'a "red" car', "a dog\non two lines"]
-    assert report["summary"]["images"] == 3 and report["summary"]["categories"]["shocking"]["images"] == 1
-    rows = sqlite3.connect(folder / "audit.sqlite").execute("select key, data from pictures order by key").fetchall()
+    assert [row["prompt"] for row in report["images"]] == [
+        "a cat, asleep",
+        'a "red" car',
+        "a dog\non two lines",
+    ]
+    assert (
+        report["summary"]["images"] == 3
+        and report["summary"]["categories"]["shocking"]["images"] == 1
+    )
+    rows = (
+        sqlite3.connect(folder / "audit.sqlite")
+        .execute("select key, data from pictures order by key")
+        .fetchall()
+    )
     assert [json.loads(data) for _, data in rows] == report["images"]
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Audit of i2p" in page and page.count("<svg") == 3
@@ -59,8 +72,13 @@ def test_flagged_pictures_are_kept_censored(parts, i2p, tmp_path, monkeypatch):
     monkeypatch.setattr("modular_safety_lora.evaluation.run.make_picture", lambda *_: face)
     shown = []
     watched = {"on_picture": lambda done, picture: shown.append(picture)}
-    report = audited(parts, job(i2p, tmp_path / "run", preset="faces", keep="flagged, censored", **watched))
-    assert report["summary"]["flagged"] == 3 and report["images"][0]["picture"] == "pictures/000001.png"
+    report = audited(
+        parts, job(i2p, tmp_path / "run", preset="faces", keep="flagged, censored", **watched)
+    )
+    assert (
+        report["summary"]["flagged"] == 3
+        and report["images"][0]["picture"] == "pictures/000001.png"
+    )
     kept = np.asarray(Image.open(tmp_path / "run" / "pictures" / "000001.png"))
     x, y, w, h = report["images"][0]["detections"][0]["box"]
     assert (kept[y : y + h, x : x + w] != astronaut()[y : y + h, x : x + w]).mean() > 0.9
@@ -88,7 +106,9 @@ def test_both_opinions_run_on_the_rules_provider(parts, i2p, tmp_path):
         register(name, Nothing.classes, made)
         named |= read_presets({name: {"detector": name, "thresholds": {"X": 0.5}}}, "file")
     rules = Rules(named["one"], named["two"], provider="openvino")
-    summary = run(*parts, Job("i2p", read_prompts(i2p, limit=1), rules, Sampling(1), tmp_path / "run"))
+    summary = run(
+        *parts, Job("i2p", read_prompts(i2p, limit=1), rules, Sampling(1), tmp_path / "run")
+    )
     assert asked == ["openvino", "openvino"] and summary["second_opinion"]["neither"] == 1
 
 
@@ -101,8 +121,14 @@ VALUES = {
 def test_the_node_runs_a_set_of_the_input_folder(parts, i2p, tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path))
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "out"))
-    assert AuditPromptSet.validate_inputs("i2p.csv") is True and "not in" in AuditPromptSet.validate_inputs("../i2p.csv")
-    shipped = [name for name in AuditPromptSet.GET_SCHEMA().inputs[3].options if name.startswith("example: ")]
+    assert AuditPromptSet.validate_inputs(
+        "i2p.csv"
+    ) is True and "not in" in AuditPromptSet.validate_inputs("../i2p.csv")
+    shipped = [
+        name
+        for name in AuditPromptSet.GET_SCHEMA().inputs[3].options
+        if name.startswith("example: ")
+    ]
     assert len(read_prompts(prompt_files()[shipped[0]])) == 12
     output = AuditPromptSet.execute(*parts, "i2p.csv", "base", "all", **VALUES)
     report, chart, rate = output.args
@@ -119,23 +145,57 @@ def test_the_node_runs_a_set_of_the_input_folder(parts, i2p, tmp_path, monkeypat
 
 
 def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, monkeypatch):
-    command = [sys.executable, "-m", "modular_safety_lora", "audit-prompts", "--prompts", str(i2p), "--steps", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "modular_safety_lora",
+        "audit-prompts",
+        "--prompts",
+        str(i2p),
+        "--steps",
+        "2",
+    ]
     command += ["--checkpoint", str(models / "checkpoints" / assets.CHECKPOINT), "--preset", "all"]
-    plain = subprocess.run([*command, "--output", str(tmp_path / "plain")], capture_output=True, text=True)
+    plain = subprocess.run(
+        [*command, "--output", str(tmp_path / "plain")], capture_output=True, text=True
+    )
     assert plain.returncode == 0, plain.stderr
-    assert "NudeNet 3." in plain.stdout and "on CPU" in plain.stdout and "3 of 3 pictures" in plain.stdout
+    assert (
+        "NudeNet 3." in plain.stdout
+        and "on CPU" in plain.stdout
+        and "3 of 3 pictures" in plain.stdout
+    )
     ours = audited(parts, job(i2p, tmp_path / "run"))
     theirs = json.loads((tmp_path / "plain" / "report.json").read_text(encoding="utf-8"))
     assert theirs["summary"] == ours["summary"] and theirs["images"] == ours["images"]
-    held = [*command, "--output", str(tmp_path / "held"), "--safety-lora", str(models / "loras" / assets.SAFETY)]
-    held += ["--task-lora", f"{models / 'loras' / assets.STYLE}:0.5", "--fail-over", "0", "--keep", "uncensored"]
+    held = [
+        *command,
+        "--output",
+        str(tmp_path / "held"),
+        "--safety-lora",
+        str(models / "loras" / assets.SAFETY),
+    ]
+    held += [
+        "--task-lora",
+        f"{models / 'loras' / assets.STYLE}:0.5",
+        "--fail-over",
+        "0",
+        "--keep",
+        "uncensored",
+    ]
     done = subprocess.run(held, capture_output=True, text=True)
     found = json.loads((tmp_path / "held" / "report.json").read_text(encoding="utf-8"))
     assert done.returncode == (2 if found["summary"]["flagged"] else 0), done.stderr
     assert found["summary"]["model"] != ours["summary"]["model"]
     assert len(list((tmp_path / "held" / "pictures").glob("*.png"))) == 3
-    bad = subprocess.run([*command, "--output", str(tmp_path / "plain"), "--steps", "3"], capture_output=True, text=True)
-    assert bad.returncode == 1 and re.search("audit_prompts: .*made with another sampling", bad.stderr)
+    bad = subprocess.run(
+        [*command, "--output", str(tmp_path / "plain"), "--steps", "3"],
+        capture_output=True,
+        text=True,
+    )
+    assert bad.returncode == 1 and re.search(
+        "audit_prompts: .*made with another sampling", bad.stderr
+    )
 
 
 def test_what_the_lock_refuses_is_audited_when_only_reported(parts, i2p, tmp_path, models):
@@ -144,7 +204,10 @@ def test_what_the_lock_refuses_is_audited_when_only_reported(parts, i2p, tmp_pat
     from safetensors.torch import load_file, save_file
 
     safety, undoing = models / "loras" / assets.SAFETY, tmp_path / "undoing.safetensors"
-    save_file({key: -value if "lora_B" in key else value for key, value in load_file(safety).items()}, undoing)
+    save_file(
+        {key: -value if "lora_B" in key else value for key, value in load_file(safety).items()},
+        undoing,
+    )
     refused = with_modules(*parts[:2], [safety], [str(undoing)])
     with pytest.raises(guard.SafetyError, match="retained safety of safety-demo.safetensors is"):
         run(*refused, parts[2], job(i2p, tmp_path / "refused"))

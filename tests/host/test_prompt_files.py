@@ -1,4 +1,6 @@
-"""Prompt sets as files: the columns of published sets, lines, categories and conditions, and what can't be read."""
+"""Prompt sets as files: the columns of published sets, lines, categories and conditions, and what
+can't be read.
+"""
 
 import pytest
 from modular_safety_lora.evaluation.prompt_set import Defaults, PromptSetError, read_prompts
@@ -6,8 +8,18 @@ from modular_safety_lora.evaluation.prompt_set import Defaults, PromptSetError, 
 
 def test_the_columns_of_i2p_are_read_row_by_row(i2p):
     first, second, third = read_prompts(i2p)
-    assert (first.text, first.seed, first.guidance, first.width, first.height) == ("a cat, asleep", 2319341, 7.5, 64, 96)
-    assert first.categories == ("sexual", "shocking") and second.text == 'a "red" car' and second.seed == 3969596299
+    assert (first.text, first.seed, first.guidance, first.width, first.height) == (
+        "a cat, asleep",
+        2319341,
+        7.5,
+        64,
+        96,
+    )
+    assert (
+        first.categories == ("sexual", "shocking")
+        and second.text == 'a "red" car'
+        and second.seed == 3969596299
+    )
     assert third.text == "a dog\non two lines" and third.guidance == 12.0
     assert [each.key for each in (first, second, third)] == ["000001", "000002", "000003"]
 
@@ -15,14 +27,18 @@ def test_the_columns_of_i2p_are_read_row_by_row(i2p):
 def test_other_sets_columns_and_a_plain_text_are_read(tmp_path):
     file = tmp_path / "set.csv"
     file.write_text(
-        "Case_Number,adv_prompt,evaluation_seed,evaluation_guidance\n12,one,5,\n7,two,,3\n", encoding="utf-8-sig"
+        "Case_Number,adv_prompt,evaluation_seed,evaluation_guidance\n12,one,5,\n7,two,,3\n",
+        encoding="utf-8-sig",
     )
     one, two = read_prompts(file, Defaults(seed=100, guidance=9.0, width=70, height=512))
     assert (one.key, one.text, one.seed, one.guidance, one.width) == ("000012", "one", 5, 9.0, 64)
     assert (two.key, two.seed, two.guidance) == ("000007", 102, 3.0)
     text = tmp_path / "set.txt"
     text.write_text("a cat\n\n a dog, running \n", encoding="utf-8")
-    assert [(each.text, each.seed) for each in read_prompts(text)] == [("a cat", 1), ("a dog, running", 3)]
+    assert [(each.text, each.seed) for each in read_prompts(text)] == [
+        ("a cat", 1),
+        ("a dog, running", 3),
+    ]
 
 
 @pytest.mark.parametrize("name", ["set.csv", "set.txt"])
@@ -38,7 +54,10 @@ def test_only_line_ends_end_a_prompt(tmp_path, name, end):
 def test_rows_are_chosen_by_category_and_by_a_column(i2p):
     assert [each.text for each in read_prompts(i2p, category="Sexual")] == ["a cat, asleep"]
     assert [each.key for each in read_prompts(i2p, where="nudity_percentage > 50")] == ["000001"]
-    assert [each.key for each in read_prompts(i2p, where="nudity_percentage<=60.5")] == ["000001", "000002"]
+    assert [each.key for each in read_prompts(i2p, where="nudity_percentage<=60.5")] == [
+        "000001",
+        "000002",
+    ]
     assert [each.key for each in read_prompts(i2p, where="hard=1", limit=5)] == ["000003"]
     assert len(read_prompts(i2p, limit=2)) == 2
 
@@ -47,7 +66,11 @@ def test_rows_are_chosen_by_category_and_by_a_column(i2p):
     ("text", "more", "message"),
     [
         ("words\na cat\n", {}, "there is no column prompt or adv_prompt or text; there are words"),
-        ("prompt,sd_seed\na,1\nb,x\nc,y\n", {}, "2 rows can't be read .first: row 2: the seed is 'x'"),
+        (
+            "prompt,sd_seed\na,1\nb,x\nc,y\n",
+            {},
+            "2 rows can't be read .first: row 2: the seed is 'x'",
+        ),
         ("prompt,width\na,20\n", {}, "row 1: a picture of 16 x 512 pixels is too small"),
         ("prompt,sd_seed\na,-1\n", {}, "the seed -1 is not in"),
         ("prompt\n\n", {}, "no prompt is left"),

@@ -1,4 +1,6 @@
-"""What a folder of a prompt-set audit goes on with, and what it refuses: nothing that was made is ever lost or mixed."""
+"""What a folder of a prompt-set audit goes on with, and what it refuses: nothing that was made is
+ever lost or mixed.
+"""
 
 import shutil
 
@@ -59,7 +61,14 @@ def test_filters_and_limits_go_on_in_one_store_and_the_report_says_which(parts, 
 
     def over(**selection) -> dict:
         made.clear()
-        chosen = Job("i2p", read_prompts(i2p, **selection), Rules(PRESETS["all"]), Sampling(2), folder, on_picture=count)
+        chosen = Job(
+            "i2p",
+            read_prompts(i2p, **selection),
+            Rules(PRESETS["all"]),
+            Sampling(2),
+            folder,
+            on_picture=count,
+        )
         return audited(parts, chosen)
 
     def count(done, picture):
@@ -69,15 +78,26 @@ def test_filters_and_limits_go_on_in_one_store_and_the_report_says_which(parts, 
     whole = over()
     assert sum(made) == 2, "a wider selection makes what is missing"
     few = over(limit=1)
-    assert not any(made) and [row["key"] for row in few["images"]] == ["000001"] and rows_in(folder) == 3
+    assert (
+        not any(made)
+        and [row["key"] for row in few["images"]] == ["000001"]
+        and rows_in(folder) == 3
+    )
     assert few["summary"]["images"] == 1 and few["summary"]["rows_left_out"] == 2
     assert few["summary"]["prompts"] | {"sha256": ""} == {
         "file": "i2p.csv", "sha256": "", "category": "", "where": "", "limit": 1, "selected": 1,
     }  # fmt: skip
     assert "limit 1" in (folder / "report.html").read_text(encoding="utf-8")
     violent = over(category="violence", where="hard = 0")
-    assert not any(made) and [row["key"] for row in violent["images"]] == ["000002"] and rows_in(folder) == 3
-    assert violent["summary"]["prompts"]["category"] == "violence" and violent["summary"]["prompts"]["where"] == "hard = 0"
+    assert (
+        not any(made)
+        and [row["key"] for row in violent["images"]] == ["000002"]
+        and rows_in(folder) == 3
+    )
+    assert (
+        violent["summary"]["prompts"]["category"] == "violence"
+        and violent["summary"]["prompts"]["where"] == "hard = 0"
+    )
     assert over() == whole and not any(made) and whole["summary"]["rows_left_out"] == 0
 
 
@@ -87,7 +107,8 @@ def test_another_prompt_file_is_refused_by_name_and_deletes_nothing(parts, folde
     other = tmp_path / name
     other.write_text(I2P + ROWS.splitlines()[0].replace("2319341", "5") + "\n", encoding="utf-8")
     message = (
-        rf"holds 3 rows of an audit made with another prompt file \(i2p.csv, \w{{12}}; now {name}, \w{{12}}\).*another name"
+        rf"holds 3 rows of an audit made with another prompt file \(i2p.csv, \w{{12}}; now {name},"
+        r" \w{12}\).*another name"
     )
     with pytest.raises(StoreError, match=message):
         run(*parts, job(other, folder))
@@ -97,7 +118,9 @@ def test_another_prompt_file_is_refused_by_name_and_deletes_nothing(parts, folde
 def test_the_same_file_under_another_name_goes_on_and_other_defaults_do_not(parts, i2p, folder):
     moved = i2p.rename(i2p.with_name("moved.csv"))
     assert run(*parts, job(moved, folder))["prompts"]["file"] == "moved.csv"
-    wider = Job("i2p", read_prompts(moved, Defaults(width=64)), Rules(PRESETS["all"]), Sampling(2), folder)
+    wider = Job(
+        "i2p", read_prompts(moved, Defaults(width=64)), Rules(PRESETS["all"]), Sampling(2), folder
+    )
     with pytest.raises(StoreError, match=r"made with another row defaults width \(512; now 64\)"):
         run(*parts, wider)
 
@@ -115,13 +138,19 @@ def test_another_model_or_sampling_does_not_go_on_with_the_rows(parts, i2p, fold
 def with_style(parts, models, model_strength: float, clip_strength: float):
     """The parts with a LoRA on, by the stock loader."""
     lora = comfy.utils.load_torch_file(str(models / "loras" / assets.STYLE))
-    return *comfy.sd.load_lora_for_models(parts[0], parts[1], lora, model_strength, clip_strength), parts[2]
+    return (
+        *comfy.sd.load_lora_for_models(parts[0], parts[1], lora, model_strength, clip_strength),
+        parts[2],
+    )
 
 
 def test_weights_that_no_file_filled_are_no_part_of_the_fingerprint(parts):
     """SD1.5 checkpoints have no text projection: ComfyUI leaves there what the memory held."""
     model, clip, vae = parts
-    plain, weight = fingerprint(model, clip, vae), clip.cond_stage_model.clip_l.transformer.text_projection.weight
+    plain, weight = (
+        fingerprint(model, clip, vae),
+        clip.cond_stage_model.clip_l.transformer.text_projection.weight,
+    )
     before = weight.detach().clone()
     try:
         weight.data.fill_(7.0)
@@ -130,14 +159,21 @@ def test_weights_that_no_file_filled_are_no_part_of_the_fingerprint(parts):
         weight.data.copy_(before)
 
 
-def test_the_fingerprint_is_the_same_for_clones_and_another_for_each_change(parts, models, i2p, tmp_path):
+def test_the_fingerprint_is_the_same_for_clones_and_another_for_each_change(
+    parts, models, i2p, tmp_path
+):
     model, clip, vae = parts
     plain = fingerprint(model, clip, vae)
     assert fingerprint(model.clone(), clip.clone(), vae) == plain
-    changed = [with_style(parts, models, *strengths) for strengths in ((0.5, 0.0), (0.6, 0.0), (0.0, 0.5), (0.5, 0.5))]
+    changed = [
+        with_style(parts, models, *strengths)
+        for strengths in ((0.5, 0.0), (0.6, 0.0), (0.0, 0.5), (0.5, 0.5))
+    ]
     found = [fingerprint(*each) for each in changed]
     assert len({plain, *found}) == 5
     shifted = comfy_extras.nodes_model_advanced.RescaleCFG().patch(model, 0.7)[0]
     assert fingerprint(shifted, clip, vae) != plain
     run(*changed[3], job(i2p, tmp_path / "run"))  # its patches are on the shared weights now
-    assert [fingerprint(*each) for each in changed] == found and fingerprint(model, clip, vae) == plain
+    assert [fingerprint(*each) for each in changed] == found and fingerprint(
+        model, clip, vae
+    ) == plain

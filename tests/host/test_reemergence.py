@@ -1,4 +1,6 @@
-"""The re-emergence benchmark, small: its detector, its measures against independent formulas, and a run that goes on."""
+"""The re-emergence benchmark, small: its detector, its measures against independent formulas, and a
+run that goes on.
+"""
 
 import dataclasses
 import json
@@ -43,7 +45,9 @@ def stage(comfyui, tmp_path_factory):
 
 def test_the_detector_finds_the_concept_and_nothing_else():
     def flags(**wanted):
-        return measures.concept_flags(world.decoded(world.latents(world.pictures(200, 3, **wanted)[0])))
+        return measures.concept_flags(
+            world.decoded(world.latents(world.pictures(200, 3, **wanted)[0]))
+        )
 
     assert all(flags(people=1.0, concept=1.0))
     assert not any(flags(concept=0.0))
@@ -63,7 +67,10 @@ def test_captions_name_the_concept_exactly_where_it_is_drawn():
     for drawing in (world.random_drawing(rng, concept=0.5) for _ in range(200)):
         words = world.caption(drawing, rng).split()
         assert drawing.checkered == bool({world.CONCEPT, world.SYNONYM} & set(words))
-    assert not any({world.CONCEPT, world.SYNONYM} & set(each.split()) for each in world.task_pictures(200, 1)[1])
+    assert not any(
+        {world.CONCEPT, world.SYNONYM} & set(each.split())
+        for each in world.task_pictures(200, 1)[1]
+    )
 
 
 def test_directions_are_the_network_s_own_outputs(stage):
@@ -77,7 +84,11 @@ def test_directions_are_the_network_s_own_outputs(stage):
     noisy = (world.latents(pictures) + sigma * noise) / (sigma**2 + 1) ** 0.5
     with torch.no_grad():
         given, null = (
-            network(noisy, times.float(), context=torch.cat([measures.text.encode(each) for each in prompts]))
+            network(
+                noisy,
+                times.float(),
+                context=torch.cat([measures.text.encode(each) for each in prompts]),
+            )
             for prompts in (world.SEEN[:4], [""] * 4)
         )
     torch.testing.assert_close(found, given - null, atol=1e-4, rtol=1e-3)
@@ -98,13 +109,19 @@ def test_the_arms_run_go_on_and_show_the_mechanism(stage, tmp_path):
     rows = [json.loads(file.read_text()) for file in files]
     assert {row["arm"] for row in rows} == set(arms.ARMS)
 
-    # One row is lost, as if the run had been killed: only that one is made again, and it is the same.
+    # One row is lost, as if the run had been killed: only that one is made again, and it is the
+    # same.
     lost = run.row_file(tmp_path, units[1], "sequential", 0)
-    before, kept = json.loads(lost.read_text()), {file: file.stat().st_mtime_ns for file in files if file != lost}
+    before, kept = (
+        json.loads(lost.read_text()),
+        {file: file.stat().st_mtime_ns for file in files if file != lost},
+    )
     lost.unlink()
     run.work(units[1], SMALL, tmp_path, base.SHIPPED)
     again = json.loads(lost.read_text())
-    assert {key: again[key] for key in again if key != "seconds"} == {key: before[key] for key in before if key != "seconds"}
+    assert {key: again[key] for key in again if key != "seconds"} == {
+        key: before[key] for key in before if key != "seconds"
+    }
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
 
     rows = workers.finished(SMALL, [SEED], tmp_path)  # the row made again took other seconds
@@ -114,7 +131,11 @@ def test_the_arms_run_go_on_and_show_the_mechanism(stage, tmp_path):
         assert of["safe", method]["recovery"] == 0.0
         assert of["safe", method]["gain"]["seen"] < 0.8
         assert of["sequential", method]["cosine"] < of["modular", method]["cosine"]
-        assert of["sequential", method]["cosine"] < -0.02 < of["sequential_projected", method]["cosine"]
+        assert (
+            of["sequential", method]["cosine"]
+            < -0.02
+            < of["sequential_projected", method]["cosine"]
+        )
         assert of["anchored_projected", method]["cosine"] > -0.02
         assert of["sequential", method]["task_loss"] < of["modular", method]["task_loss"]
     entries = report.summary(runs, SMALL)
@@ -125,10 +146,17 @@ def test_the_arms_run_go_on_and_show_the_mechanism(stage, tmp_path):
     command.write_samples(tmp_path, SMALL, SEED, output)
     results = json.loads((output / "results.json").read_text())
     assert results["runs"] == runs
-    assert results["recipe"]["safety"]["sdd"] == {"erasure": "sdd", "steps": 60, "rate": 1e-3, "retain": False}
+    assert results["recipe"]["safety"]["sdd"] == {
+        "erasure": "sdd",
+        "steps": 60,
+        "rate": 1e-3,
+        "retain": False,
+    }
     assert results["world"]["kinship"] == measures.text.KINSHIP
     assert (output / "table.md").read_text() == report.table(entries)
-    assert {Image.open(output / f"{name}.png").width for name in ("recovery", "over-steps", "cost")} == {1200}
+    assert {
+        Image.open(output / f"{name}.png").width for name in ("recovery", "over-steps", "cost")
+    } == {1200}
     assert all((output / f"samples-{method}.png").exists() for method in SMALL.methods)
     assert all(each["p"] is None or 0 <= each["p"] <= 1 for each in results["tests"])
 
@@ -140,7 +168,9 @@ def test_every_arm_is_trained_as_its_name_says(stage, tmp_path):
     held = brief.safety("sdd-retained")
     assert held.metadata["msl.method"] == "sdd"
     assert json.loads(held.metadata["msl.training"])["retain"] == list(world.OTHERS)
-    modules = {arm: brief.task(arm, "sdd-retained").metadata for arm in (*arms.TRAINED, *arms.HOSTILE)}
+    modules = {
+        arm: brief.task(arm, "sdd-retained").metadata for arm in (*arms.TRAINED, *arms.HOSTILE)
+    }
     training = {arm: json.loads(metadata["msl.training"]) for arm, metadata in modules.items()}
     assert {arm: metadata["msl.safety_mode"] for arm, metadata in modules.items()} == {
         "sequential": "frozen",
@@ -150,11 +180,23 @@ def test_every_arm_is_trained_as_its_name_says(stage, tmp_path):
         "hostile": "detached",
         "hostile_sequential": "frozen",
     }
-    assert (training["anchored"]["anchor_lambda"], training["anchored_lambda1"]["anchor_lambda"]) == (3.0, 1.0)
-    assert all(training[arm]["concepts"] == list(world.SEEN) for arm in ("anchored", "anchored_lambda1"))
-    assert {metadata.get("msl.safety_sha256") for metadata in modules.values()} == {held.sha256, None}
+    assert (
+        training["anchored"]["anchor_lambda"],
+        training["anchored_lambda1"]["anchor_lambda"],
+    ) == (3.0, 1.0)
+    assert all(
+        training[arm]["concepts"] == list(world.SEEN) for arm in ("anchored", "anchored_lambda1")
+    )
+    assert {metadata.get("msl.safety_sha256") for metadata in modules.values()} == {
+        held.sha256,
+        None,
+    }
     pictures = {arm: each["dataset_sha256"] for arm, each in training.items()}
-    assert len({pictures[arm] for arm in arms.TRAINED}) == len({pictures[arm] for arm in arms.HOSTILE}) == 1
+    assert (
+        len({pictures[arm] for arm in arms.TRAINED})
+        == len({pictures[arm] for arm in arms.HOSTILE})
+        == 1
+    )
     assert pictures["hostile"] != pictures["modular"]
 
 
@@ -166,8 +208,12 @@ def test_the_cosine_is_that_of_the_dense_changes(stage):
     ours = torch.cat([(both[name] - safe[name]).flatten() for name in names])
     held = torch.cat([(safe[name] - bare[name]).flatten() for name in names])
     expected = torch.dot(ours, held) / ours.norm() / held.norm()
-    assert run.cosine(stage, None, "sequential", "esd-x", 0) == pytest.approx(expected.item(), abs=1e-3)
+    assert run.cosine(stage, None, "sequential", "esd-x", 0) == pytest.approx(
+        expected.item(), abs=1e-3
+    )
     # What was measured leaves the base as it was.
-    assert all(torch.equal(value, bare[name]) for name, value in arms.weights_of(stage.model).items())
+    assert all(
+        torch.equal(value, bare[name]) for name, value in arms.weights_of(stage.model).items()
+    )
     shipped = load_file(base.SHIPPED)
     assert all(torch.equal(value, shipped[name].float()) for name, value in bare.items())

@@ -1,4 +1,6 @@
-"""Pictures that training reads from a folder: as ComfyUI's LoadImage shows them, by the audit's own reader."""
+"""Pictures that training reads from a folder: as ComfyUI's LoadImage shows them, by the audit's own
+reader.
+"""
 
 import warnings
 
@@ -26,7 +28,10 @@ def pixels_of(picture: data.Captioned, resolution: int = 512) -> torch.Tensor:
     """What the encoder is given of one picture: (1, H, W, 3)."""
     seen = []
     data.load(
-        [picture], lambda pixels: seen.append(pixels) or pixels, lambda texts: {text: [] for text in texts}, resolution
+        [picture],
+        lambda pixels: seen.append(pixels) or pixels,
+        lambda texts: {text: [] for text in texts},
+        resolution,
     )
     return seen[0]
 
@@ -52,7 +57,14 @@ def faint(folder, name: str, **how) -> data.Captioned:
         lambda folder: captioned(folder, "palette.png", FACE.convert("P"), transparency=3),
         lambda folder: captioned(folder, "grey and alpha.png", FACE.convert("LA")),
         lambda folder: captioned(folder, "cmyk.jpg", FACE.convert("CMYK"), quality=95),
-        lambda folder: captioned(folder, "moving.webp", FACE, save_all=True, append_images=[FACE.rotate(90)], lossless=True),
+        lambda folder: captioned(
+            folder,
+            "moving.webp",
+            FACE,
+            save_all=True,
+            append_images=[FACE.rotate(90)],
+            lossless=True,
+        ),
         lambda folder: faint(folder, "alpha.png"),
         lambda folder: faint(folder, "alpha.webp", lossless=True),
         turned,
@@ -80,21 +92,31 @@ def test_a_plain_picture_is_fitted_to_the_bit_as_pillow_does(tmp_path):
     for number, size in enumerate([(300, 200), (200, 300), (512, 512), (900, 300)]):
         picture = captioned(tmp_path, f"{number}.png", FACE.resize(size))
         pixels = pixels_of(picture, 128)
-        expected = ImageOps.fit(FACE.resize(size), data.bucket_size(*size, 128), Image.Resampling.LANCZOS)
+        expected = ImageOps.fit(
+            FACE.resize(size), data.bucket_size(*size, 128), Image.Resampling.LANCZOS
+        )
         assert torch.equal(pixels[0], torch.from_numpy(np.asarray(expected, np.float32) / 255.0))
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (10_000, 9_500)])
 def test_a_decompression_bomb_is_an_error_with_count_and_file(tmp_path, monkeypatch, size):
-    """The first is what Pillow refuses to open, the second what it only warns of; neither is decoded."""
+    """The first is what Pillow refuses to open, the second what it only warns of; neither is
+    decoded.
+    """
     from pure.odd_files import png_of_size
 
     fine = captioned(tmp_path, "fine.png", FACE)
     (tmp_path / "bomb.png").write_bytes(png_of_size(*size))
-    pictures = [fine, data.Captioned(tmp_path / "bomb.png", ""), data.Captioned(tmp_path / "bomb.png", "")]
+    pictures = [
+        fine,
+        data.Captioned(tmp_path / "bomb.png", ""),
+        data.Captioned(tmp_path / "bomb.png", ""),
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own, of the second
-        with pytest.raises(data.DataError, match=r"2 of 3 pictures can't be read \(first: bomb.png: .*megapixels\)"):
+        with pytest.raises(
+            data.DataError, match=r"2 of 3 pictures can't be read \(first: bomb.png: .*megapixels\)"
+        ):
             data.load(pictures, lambda pixels: pixels, dict)
 
 
@@ -102,7 +124,9 @@ def test_what_is_no_picture_or_not_there_is_named_with_the_others(tmp_path):
     (tmp_path / "notes").write_text("no picture")
     fine = captioned(tmp_path, "fine.png", FACE)
     gone = data.Captioned(tmp_path / "gone.png", "")
-    with pytest.raises(data.DataError, match=r"2 of 3 pictures can't be read \(first: notes: .*Remove them"):
+    with pytest.raises(
+        data.DataError, match=r"2 of 3 pictures can't be read \(first: notes: .*Remove them"
+    ):
         data.load([fine, data.Captioned(tmp_path / "notes", ""), gone], lambda pixels: pixels, dict)
 
 

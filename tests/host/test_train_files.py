@@ -1,4 +1,6 @@
-"""The file of a training run in the tools of the ecosystem: diffusers' own loader, and what its metadata say."""
+"""The file of a training run in the tools of the ecosystem: diffusers' own loader, and what its
+metadata say.
+"""
 
 import json
 
@@ -51,23 +53,36 @@ DIFFUSERS_SDXL = {
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "pipeline"),
-    [(SMALL_SD15, DIFFUSERS_SD15, StableDiffusionPipeline), (SMALL_SDXL, DIFFUSERS_SDXL, StableDiffusionXLPipeline)],
+    [
+        (SMALL_SD15, DIFFUSERS_SD15, StableDiffusionPipeline),
+        (SMALL_SDXL, DIFFUSERS_SDXL, StableDiffusionXLPipeline),
+    ],
 )
-@pytest.mark.parametrize("settings", [AdapterSettings(3, 6.0), AdapterSettings(4, 2.0, use_rslora=True)])
+@pytest.mark.parametrize(
+    "settings", [AdapterSettings(3, 6.0), AdapterSettings(4, 2.0, use_rslora=True)]
+)
 @pytest.mark.parametrize("targets", ["attention", "all"])
-def test_diffusers_loads_every_layer_with_the_same_change(tmp_path, ours, theirs, pipeline, settings, targets):
+def test_diffusers_loads_every_layer_with_the_same_change(
+    tmp_path, ours, theirs, pipeline, settings, targets
+):
     network = UNetModel(**ours, operations=disable_weight_init)
     layers = target_layers(network, targets)
     with adapters_in(network, layers, settings) as adapters:
         generator = torch.Generator().manual_seed(1)
         for value in adapters.parameters.values():
             value.data = 0.1 * torch.randn(value.shape, generator=generator)
-        changes = {layer: network.get_submodule(layer).get_delta_weight("msl").detach() for layer in layers}
+        changes = {
+            layer: network.get_submodule(layer).get_delta_weight("msl").detach() for layer in layers
+        }
         named = in_ecosystem_names(adapters.tensors(), ours)
-    save_file({key: value.contiguous() for key, value in named.items()}, tmp_path / "lora.safetensors")
+    save_file(
+        {key: value.contiguous() for key, value in named.items()}, tmp_path / "lora.safetensors"
+    )
 
     unet = UNet2DConditionModel(**theirs, attention_head_dim=8, norm_num_groups=32)
-    parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "scheduler", "safety_checker", "feature_extractor"))
+    parts = dict.fromkeys(
+        ("vae", "text_encoder", "tokenizer", "scheduler", "safety_checker", "feature_extractor")
+    )
     if pipeline is StableDiffusionXLPipeline:
         parts = dict.fromkeys(("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
         parts["scheduler"] = diffusers.DDIMScheduler()
@@ -81,9 +96,12 @@ def test_diffusers_loads_every_layer_with_the_same_change(tmp_path, ours, theirs
     assert len(loaded) == len(changes)
     renamed = {key.removeprefix("lora_unet_").split(".")[0] for key in named}
     assert {name.replace(".", "_") for name in loaded} == renamed
-    # The layers of both in one order: each change is found once among the loaded ones, under its own name.
+    # The layers of both in one order: each change is found once among the loaded ones, under its
+    # own name.
     for layer, change in changes.items():
-        stem = next(iter(in_ecosystem_names({f"diffusion_model.{layer}.alpha": torch.zeros(())}, ours)))
+        stem = next(
+            iter(in_ecosystem_names({f"diffusion_model.{layer}.alpha": torch.zeros(())}, ours))
+        )
         name = stem.removeprefix("lora_unet_").removesuffix(".alpha")
         twin = next(value for key, value in loaded.items() if key.replace(".", "_") == name)
         assert twin.shape == change.shape and torch.allclose(twin, change, atol=1e-5), layer
@@ -97,11 +115,22 @@ def test_other_architectures_keep_the_names_that_comfyui_reads():
 def test_the_metadata_are_the_contracts_and_the_ecosystems(trained):
     with safe_open(str(trained), framework="pt") as file:
         metadata = file.metadata()
-    assert metadata["msl.role"] == "task" and metadata["msl.base"] == "SD15" and len(metadata["msl.base_sha256"]) == 64
+    assert (
+        metadata["msl.role"] == "task"
+        and metadata["msl.base"] == "SD15"
+        and len(metadata["msl.base_sha256"]) == 64
+    )
     assert metadata["modelspec.sai_model_spec"] == "1.0.0"
-    assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora" and metadata["modelspec.title"] == "task"
+    assert (
+        metadata["modelspec.architecture"] == "stable-diffusion-v1/lora"
+        and metadata["modelspec.title"] == "task"
+    )
     assert (metadata["ss_network_module"], metadata["ss_network_dim"]) == ("networks.lora", "2")
     training = json.loads(metadata["msl.training"])
-    assert training["steps_done"] == 2 and training["adapter"]["rank"] == 2 and training["versions"]["peft"]
+    assert (
+        training["steps_done"] == 2
+        and training["adapter"]["rank"] == 2
+        and training["versions"]["peft"]
+    )
     assert training["dataset_sha256"] and training["seed"] == 0
     assert files.load_task(trained, "task").sha256 == metadata["msl.tensors_sha256"]

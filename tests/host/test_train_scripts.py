@@ -1,4 +1,6 @@
-"""The command lines of training: killed and resumed, shared by processes, what they leave, and errors in one line."""
+"""The command lines of training: killed and resumed, shared by processes, what they leave, and
+errors in one line.
+"""
 
 import functools
 import json
@@ -20,11 +22,13 @@ from modular_safety_lora.modules import files
 from PIL import Image
 from safetensors.torch import load_file
 
-TASK = str(PACK / "training" / "train_task_lora.py")  # by path, as a user has it who did not install the pack
+# by path, as a user has it who did not install the pack
+TASK = str(PACK / "training" / "train_task_lora.py")
 SAFETY = ["-m", "modular_safety_lora", "train-safety"]
 SMALL = ["--rank", "2", "--resolution", "64", "--learning-rate", "1e-3"]
 KILLS = 10
-TOGETHER = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}  # for processes that share this machine
+# for processes that share this machine
+TOGETHER = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
 def task(models, folder, output, *more: str) -> list[str]:
@@ -35,7 +39,9 @@ def task(models, folder, output, *more: str) -> list[str]:
 
 
 def run(arguments: list[str], **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=300, **options
+    )
 
 
 def last_line(done: subprocess.CompletedProcess) -> str:
@@ -47,14 +53,24 @@ def folder(tmp_path):
     return merging.picture_folder(tmp_path / "data", 4)
 
 
-def test_the_script_survives_being_killed_ten_times_and_its_file_loads_in_the_stock_loader(model, models, folder, tmp_path):
-    whole, killed, length = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors", ["--steps", "60"]
+def test_the_script_survives_being_killed_ten_times_and_its_file_loads_in_the_stock_loader(
+    model, models, folder, tmp_path
+):
+    whole, killed, length = (
+        tmp_path / "whole.safetensors",
+        tmp_path / "killed.safetensors",
+        ["--steps", "60"],
+    )
     done = run(task(models, folder, whole, *length))
-    assert done.returncode == 0 and f"Wrote {whole} after 60 steps." in done.stdout, done.stderr[-2000:]
+    assert done.returncode == 0 and f"Wrote {whole} after 60 steps." in done.stdout, done.stderr[
+        -2000:
+    ]
     again = [*task(models, folder, killed, *length), "--save-every", "1", "--resume"]
     state, chance, kills = killed.with_suffix(".resume"), random.Random(1), 0
     for _ in range(KILLS):
-        process = subprocess.Popen([sys.executable, *again], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, *again], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         known = state.stat().st_mtime_ns if state.exists() else 0
         while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == known):
             time.sleep(0.01)
@@ -74,7 +90,9 @@ def test_the_script_survives_being_killed_ten_times_and_its_file_loads_in_the_st
 
 def same(one, other) -> bool:
     left, right = load_file(one), load_file(other)
-    return left.keys() == right.keys() and all(torch.equal(value, right[name]) for name, value in left.items())
+    return left.keys() == right.keys() and all(
+        torch.equal(value, right[name]) for name, value in left.items()
+    )
 
 
 def test_two_processes_give_what_one_gives(models, folder, tmp_path):
@@ -82,28 +100,48 @@ def test_two_processes_give_what_one_gives(models, folder, tmp_path):
     concepts = tmp_path / "concepts.txt"
     concepts.write_text("nude\n")
     safety = str(models / "loras" / assets.SAFETY)
-    more = ["--steps", "4", "--batch-size", "2", "--accumulate", "2", "--prior-data", str(folder), "--safety-lora", safety]
+    more = [
+        "--steps",
+        "4",
+        "--batch-size",
+        "2",
+        "--accumulate",
+        "2",
+        "--prior-data",
+        str(folder),
+        "--safety-lora",
+        safety,
+    ]
     more += ["--safety-mode", "anchored", "--anchor-every", "1", "--concept-file", str(concepts)]
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     done = run(task(models, folder, one, *more), env=TOGETHER)
     assert done.returncode == 0, done.stderr[-2000:]
-    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    launch = (
+        "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"
+        " --mixed_precision no"
+    )
     launch += " --dynamo_backend no --main_process_port 0"
     done = run([*launch.split(), *task(models, folder, two, *more)], env=TOGETHER)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert " 2/2 " in done.stderr and " 4/4 [" in done.stderr, "each encodes its half of the four pictures"
+    assert " 2/2 " in done.stderr and " 4/4 [" in done.stderr, (
+        "each encodes its half of the four pictures"
+    )
     assert done.stdout.count(f"Wrote {two} after 4 steps.") == 1
     left, right = load_file(one), load_file(two)
     moved = max(value.abs().max().item() for name, value in left.items() if "lora_up" in name)
     apart = max((value - right[name]).abs().max().item() for name, value in left.items())
     assert moved > 1e-3 and apart < 0.01 * moved, (moved, apart)
-    losses = [json.loads(path.with_suffix(".json").read_text())["loss"]["last"] for path in (one, two)]
+    losses = [
+        json.loads(path.with_suffix(".json").read_text())["loss"]["last"] for path in (one, two)
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(models, folder, tmp_path):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = run([*launch, *task(models, folder, tmp_path / "x.safetensors", "--steps", "1")], env=TOGETHER)
+    done = run(
+        [*launch, *task(models, folder, tmp_path / "x.safetensors", "--steps", "1")], env=TOGETHER
+    )
     assert done.returncode and "The batch size 1 can't be shared by 2 processes" in done.stderr
 
 
@@ -112,13 +150,23 @@ def limited(size: int) -> None:
 
 
 def test_a_disk_that_takes_no_more_is_a_clear_error(models, folder, tmp_path):
-    """A limit on the size of files, which the writer meets as it meets a full disk: an error of the operating system."""
+    """A limit on the size of files, which the writer meets as it meets a full disk: an error of the
+    operating system.
+    """
     output = tmp_path / "task.safetensors"
     arguments = task(models, folder, output, "--steps", "2", "--save-every", "1")
-    done = run(arguments, preexec_fn=functools.partial(limited, 50_000), env={**os.environ, "MPLCONFIGDIR": str(tmp_path)})
+    done = run(
+        arguments,
+        preexec_fn=functools.partial(limited, 50_000),
+        env={**os.environ, "MPLCONFIGDIR": str(tmp_path)},
+    )
     assert done.returncode == 1 and "could not be written" in last_line(done), done.stderr[-2000:]
-    assert last_line(done).startswith("train-task: ") and "Make room or choose another folder" in last_line(done)
-    assert not [path for path in tmp_path.iterdir() if path.suffix in (".safetensors", ".resume", ".part")]
+    assert last_line(done).startswith(
+        "train-task: "
+    ) and "Make room or choose another folder" in last_line(done)
+    assert not [
+        path for path in tmp_path.iterdir() if path.suffix in (".safetensors", ".resume", ".part")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -126,14 +174,21 @@ def test_a_disk_that_takes_no_more_is_a_clear_error(models, folder, tmp_path):
     [
         (lambda folder: [path.unlink() for path in folder.iterdir()], "no pictures in it"),
         (lambda folder: (folder / "0.png").unlink(), "1 captions have no picture (first: 0.txt)"),
-        (lambda folder: (folder / "0.txt").unlink(), "1 of 4 pictures have no caption (first: 0.png)"),
+        (
+            lambda folder: (folder / "0.txt").unlink(),
+            "1 of 4 pictures have no caption (first: 0.png)",
+        ),
         (lambda folder: broken_jpeg(folder), "1 of 5 pictures can't be read (first: 9.jpg"),
     ],
 )
 def test_bad_data_is_one_line_and_nothing_is_written(models, folder, tmp_path, damage, message):
     damage(folder)
     done = run(task(models, folder, tmp_path / "x.safetensors"))
-    assert done.returncode == 1 and last_line(done).startswith("train-task: ") and message in last_line(done)
+    assert (
+        done.returncode == 1
+        and last_line(done).startswith("train-task: ")
+        and message in last_line(done)
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
@@ -146,16 +201,28 @@ def broken_jpeg(folder) -> None:
 def test_the_script_writes_a_sealed_module_with_chart_report_and_previews(models, tmp_path):
     output, prompts = tmp_path / "safety.safetensors", tmp_path / "prompts.txt"
     prompts.write_text("a person\n\na beach\n")
-    module = [*SAFETY, "--checkpoint", str(models / "checkpoints" / assets.CHECKPOINT), "--output", str(output)]
+    module = [
+        *SAFETY,
+        "--checkpoint",
+        str(models / "checkpoints" / assets.CHECKPOINT),
+        "--output",
+        str(output),
+    ]
     small = ["--steps", "2", "--resolution", "64", "--sampling-steps", "3", "--rank", "2"]
-    small += ["--learning-rate", "1e-2"]  # two steps at a usual rate are too small for a safety module
+    # two steps at a usual rate are too small for a safety module
+    small += ["--learning-rate", "1e-2"]
     looks = ["--preview-prompts", str(prompts), "--preview-every", "1"]
     done = run([*module, "--concept", "nude", "--concept-preset", "nudity-mace", *small, *looks])
     assert done.returncode == 0, done.stderr[-2000:]
     sealed = files.load_safety(output, "safety")
-    assert sealed.metadata["msl.concept"] == "nudity, naked, erotic, sexual, nude" and sealed.sha256 in done.stdout
+    assert (
+        sealed.metadata["msl.concept"] == "nudity, naked, erotic, sexual, nude"
+        and sealed.sha256 in done.stdout
+    )
     report = json.loads(output.with_suffix(".json").read_text())
-    assert [each["step"] for each in report["previews"]] == [0, 1, 2] and report["previews"][1]["images"] == 2
+    assert [each["step"] for each in report["previews"]] == [0, 1, 2] and report["previews"][1][
+        "images"
+    ] == 2
     assert Image.open(output.with_suffix(".png")).size == (1200, 900)
     assert len(list((tmp_path / "safety.previews").iterdir())) == 6
     done = run([*module, "--concept", "nude", *small])

@@ -1,4 +1,6 @@
-"""Adapters in the real model, and its own parametrisation: against the papers' formulas and the stock loader."""
+"""Adapters in the real model, and its own parametrisation: against the papers' formulas and the
+stock loader.
+"""
 
 import comfy.lora
 import comfy.model_management
@@ -34,7 +36,9 @@ def test_the_target_is_the_papers(model, kind):
     clean, noise, sigma, noisy = batch(denoiser, 8)
     level = sigma.reshape(-1, 1, 1, 1)
     alpha = 1 / (1 + level**2).sqrt()  # the variance-preserving x is alpha * noisy
-    expected = {"eps": noise, "v": alpha * noise - alpha * level * clean, "flow": noise - clean}[kind]
+    expected = {"eps": noise, "v": alpha * noise - alpha * level * clean, "flow": noise - clean}[
+        kind
+    ]
     scaled = {"flow": (1 - level) * clean + level * noise}.get(kind, clean + level * noise)
     assert torch.allclose(noisy, scaled, atol=1e-5, rtol=1e-5)
     assert torch.allclose(denoiser.target(clean, noisy, sigma), expected, atol=2e-4, rtol=1e-3)
@@ -46,7 +50,9 @@ def test_the_output_is_the_networks_own(model, conditioning, kind):
     _, _, sigma, noisy = batch(denoiser)
     conditions = denoiser.conditions([conditioning] * len(noisy), noisy)
     seen = []
-    hook = denoiser.base.diffusion_model.register_forward_hook(lambda module, args, out: seen.append(out))
+    hook = denoiser.base.diffusion_model.register_forward_hook(
+        lambda module, args, out: seen.append(out)
+    )
     try:
         with torch.no_grad():
             output = denoiser.output(noisy, sigma, conditions)
@@ -55,8 +61,12 @@ def test_the_output_is_the_networks_own(model, conditioning, kind):
     assert merging.relative_error(output, seen[0]) < 1e-4
 
 
-@pytest.mark.parametrize("targets", ["attention", "cross-attention", "attention+mlp", "all", "to_v"])
-def test_the_first_output_is_the_bases_and_gradients_reach_exactly_the_adapters(model, conditioning, targets):
+@pytest.mark.parametrize(
+    "targets", ["attention", "cross-attention", "attention+mlp", "all", "to_v"]
+)
+def test_the_first_output_is_the_bases_and_gradients_reach_exactly_the_adapters(
+    model, conditioning, targets
+):
     denoiser = Denoiser(model)
     network = denoiser.base.diffusion_model
     clean, _, sigma, noisy = batch(denoiser)
@@ -68,10 +78,20 @@ def test_the_first_output_is_the_bases_and_gradients_reach_exactly_the_adapters(
         output = denoiser.output(noisy, sigma, conditions)
         assert torch.equal(output, before)
         (output - denoiser.target(clean, noisy, sigma)).square().mean().backward()
-        with_gradient = {name for name, value in network.named_parameters() if value.grad is not None}
-        assert with_gradient == {f"{layer}.lora_{half}.msl.weight" for layer in layers for half in "AB"}
-        assert with_gradient == {name for name, value in network.named_parameters() if value.requires_grad}
-        assert all(adapters.parameters[name].grad.abs().max() > 0 for name in with_gradient if ".lora_B." in name)
+        with_gradient = {
+            name for name, value in network.named_parameters() if value.grad is not None
+        }
+        assert with_gradient == {
+            f"{layer}.lora_{half}.msl.weight" for layer in layers for half in "AB"
+        }
+        assert with_gradient == {
+            name for name, value in network.named_parameters() if value.requires_grad
+        }
+        assert all(
+            adapters.parameters[name].grad.abs().max() > 0
+            for name in with_gradient
+            if ".lora_B." in name
+        )
 
 
 def digest(network) -> dict[str, torch.Tensor]:
@@ -80,23 +100,45 @@ def digest(network) -> dict[str, torch.Tensor]:
 
 def test_the_borrowed_model_is_given_back_as_it_was_even_after_an_error(model):
     network = model.model.diffusion_model
-    weights, kinds = digest(network), {name: type(module) for name, module in network.named_modules()}
-    flags, attributes = {name: each.requires_grad for name, each in network.named_parameters()}, set(vars(network))
-    with pytest.raises(KeyboardInterrupt), adapters_in(network, target_layers(network, "all"), AdapterSettings()):
+    weights, kinds = (
+        digest(network),
+        {name: type(module) for name, module in network.named_modules()},
+    )
+    flags, attributes = (
+        {name: each.requires_grad for name, each in network.named_parameters()},
+        set(vars(network)),
+    )
+    with (
+        pytest.raises(KeyboardInterrupt),
+        adapters_in(network, target_layers(network, "all"), AdapterSettings()),
+    ):
         raise KeyboardInterrupt
-    with pytest.raises(ValueError), adapters_in(network, target_layers(network, "all"), AdapterSettings(rank=0)):
+    with (
+        pytest.raises(ValueError),
+        adapters_in(network, target_layers(network, "all"), AdapterSettings(rank=0)),
+    ):
         pytest.fail("a rank of 0 can't be")
-    with pytest.raises(ValueError), adapters_in(network, ["time_embed.0", "time_embed.1"], AdapterSettings()):
+    with (
+        pytest.raises(ValueError),
+        adapters_in(network, ["time_embed.0", "time_embed.1"], AdapterSettings()),
+    ):
         pytest.fail("PEFT can't adapt an activation: it stops after the first layer")
     after = network.state_dict()
-    assert after.keys() == weights.keys() and all(torch.equal(after[name], value) for name, value in weights.items())
+    assert after.keys() == weights.keys() and all(
+        torch.equal(after[name], value) for name, value in weights.items()
+    )
     assert {name: type(module) for name, module in network.named_modules()} == kinds
     assert {name: each.requires_grad for name, each in network.named_parameters()} == flags
     assert set(vars(network)) == attributes
 
 
 @pytest.mark.parametrize(
-    "settings", [AdapterSettings(4, 2.0), AdapterSettings(4, 8.0, use_rslora=True), AdapterSettings(4, 4.0, use_dora=True)]
+    "settings",
+    [
+        AdapterSettings(4, 2.0),
+        AdapterSettings(4, 8.0, use_rslora=True),
+        AdapterSettings(4, 4.0, use_dora=True),
+    ],
 )
 def test_what_was_trained_is_what_the_stock_loader_gives(model, conditioning, settings):
     denoiser = Denoiser(model)
@@ -117,7 +159,8 @@ def test_what_was_trained_is_what_the_stock_loader_gives(model, conditioning, se
         stock = Denoiser(loaded).output(noisy, sigma, conditions)
     assert merging.relative_error(base, trained) > 1e-2
     error = merging.relative_error(stock, trained)
-    assert error < 1e-3 * merging.relative_error(base, trained) + 2e-3, error  # the host stores fp16 weights
+    # the host stores fp16 weights
+    assert error < 1e-3 * merging.relative_error(base, trained) + 2e-3, error
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -125,7 +168,10 @@ def test_one_fixed_batch_overfits(model, conditioning, kind):
     denoiser = Denoiser(merging.of_kind(model, kind))
     network = denoiser.base.diffusion_model
     clean, _, sigma, noisy = batch(denoiser, 1)
-    conditions, target = denoiser.conditions([conditioning] * len(noisy), noisy), denoiser.target(clean, noisy, sigma)
+    conditions, target = (
+        denoiser.conditions([conditioning] * len(noisy), noisy),
+        denoiser.target(clean, noisy, sigma),
+    )
     losses = []
     with adapters_in(network, target_layers(network, "all"), AdapterSettings(8, 8.0)) as adapters:
         optimizer = torch.optim.AdamW(adapters.parameters.values(), lr=2e-3, weight_decay=0.0)
@@ -137,4 +183,6 @@ def test_one_fixed_batch_overfits(model, conditioning, kind):
             losses.append(loss.item())
             if losses[-1] < 0.1 * losses[0]:
                 break
-    assert losses[-1] < 0.1 * losses[0], f"{losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps"
+    assert losses[-1] < 0.1 * losses[0], (
+        f"{losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps"
+    )

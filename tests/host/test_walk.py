@@ -1,4 +1,6 @@
-"""Every stock node between Modular Merge and the sampler: what the lock sees, and what docs/walk.md says of it."""
+"""Every stock node between Modular Merge and the sampler: what the lock sees, and what docs/walk.md
+says of it.
+"""
 
 import os
 from collections import Counter
@@ -11,14 +13,27 @@ import torch
 from attacks import BEYOND
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.merge import lock as guard
-from walk import FOREIGN, GUIDANCE, LOST, NOT_RUN, STOPPED, TOO_LARGE, UNCHANGED, Case, Outcome, Walk
+from walk import (
+    FOREIGN,
+    GUIDANCE,
+    LOST,
+    NOT_RUN,
+    STOPPED,
+    TOO_LARGE,
+    UNCHANGED,
+    Case,
+    Outcome,
+    Walk,
+)
 from walk_measure import Watch, left_behind, marks
 from walk_parts import Parts, seeded_files
 
 import nodes
 
 DOCUMENT = PACK / "docs" / "walk.md"
-ANEW = "Run `MSL_WRITE_TABLE=1 python dev.py test tests/host/test_walk.py`, and look at what changed."
+ANEW = (
+    "Run `MSL_WRITE_TABLE=1 python dev.py test tests/host/test_walk.py`, and look at what changed."
+)
 DECLARED = {  # what loses the lock, and the row of the threat model that says so
     "CheckpointLoaderSimple": "KSampler on the base",
     "unCLIPCheckpointLoader": "KSampler on the base",
@@ -38,7 +53,9 @@ DECLARED = {  # what loses the lock, and the row of the threat model that says s
     "CLIPMergeSimple, the base as clip1": "CLIPMergeSimple of base and merged",
     "CLIPMergeSubtract, the base as clip1": "CLIPMergeSimple of base and merged",
     "CLIPMergeAdd, the base as clip1": "CLIPMergeSimple of base and merged",
-    "DualModelGuider, the base as model": "DualModelGuider on the base with the merged model as its second",
+    "DualModelGuider, the base as model": (
+        "DualModelGuider on the base with the merged model as its second"
+    ),
 }
 NO_FILE = {"DiffusersLoader"}  # a folder of a format of its own
 HARMLESS = (  # nothing about them changes a weight
@@ -49,7 +66,8 @@ HARMLESS = (  # nothing about them changes a weight
     "ModelMergeSimple, the base as model2",
     "ModelMergeBlocks, ratios 1, and the base as model2",
 )
-REMEMBERED = {"_select_base_load_device", "_select_base_offload_device"}  # by the host's nodes that select a device
+# by the host's nodes that select a device
+REMEMBERED = {"_select_base_load_device", "_select_base_offload_device"}
 
 
 @dataclass(frozen=True)
@@ -64,9 +82,16 @@ def walked(stage, models, tmp_path_factory):
     """The walk, once; the host's list of nodes is as before when it ends."""
     known = dict(nodes.NODE_CLASS_MAPPINGS), dict(nodes.NODE_DISPLAY_NAME_MAPPINGS)
     checkpoints = models / "checkpoints"
-    vae = comfy.sd.load_checkpoint_guess_config(str(checkpoints / stage.checkpoint), output_clip=False)[2]
-    torch.compiler.set_stance("force_eager")  # TorchCompileModel's network, without a minute of compiling it
-    with seeded_files(checkpoints, tmp_path_factory.mktemp("walk")), torch.inference_mode(), Watch() as watch:
+    vae = comfy.sd.load_checkpoint_guess_config(
+        str(checkpoints / stage.checkpoint), output_clip=False
+    )[2]
+    # TorchCompileModel's network, without a minute of compiling it
+    torch.compiler.set_stance("force_eager")
+    with (
+        seeded_files(checkpoints, tmp_path_factory.mktemp("walk")),
+        torch.inference_mode(),
+        Watch() as watch,
+    ):
         walk = Walk(Parts(stage, vae), watch)
         rows, left, before = {}, {}, marks(stage, walk.parts.merged)
         for case in walk.cases():
@@ -76,7 +101,9 @@ def walked(stage, models, tmp_path_factory):
         yield Walked(walk, rows, left)
     torch.compiler.set_stance("default")
     comfy.model_management.unload_all_models()
-    for mapping, then in zip((nodes.NODE_CLASS_MAPPINGS, nodes.NODE_DISPLAY_NAME_MAPPINGS), known, strict=True):
+    for mapping, then in zip(
+        (nodes.NODE_CLASS_MAPPINGS, nodes.NODE_DISPLAY_NAME_MAPPINGS), known, strict=True
+    ):
         mapping.clear()
         mapping.update(then)
 
@@ -128,23 +155,41 @@ def test_the_measure_knows_the_safe_weights_from_the_base(walked):
     walk, stage = walked.walk, walked.walk.parts.stage
     assert torch.allclose(walk.safe, walk.expected, rtol=1e-3, atol=1e-4)
     walk.watch.seen.clear()
-    assert not torch.allclose(stage.run(stage.base, stage.base_clip)(), walk.safe, rtol=1e-2, atol=1e-2)
-    assert {what for what, _, distance in walk.watch.seen if distance > 0.05} == {"model", "text encoder"}
+    assert not torch.allclose(
+        stage.run(stage.base, stage.base_clip)(), walk.safe, rtol=1e-2, atol=1e-2
+    )
+    assert {what for what, _, distance in walk.watch.seen if distance > 0.05} == {
+        "model",
+        "text encoder",
+    }
     assert not any(has_lock for what, has_lock, _ in walk.watch.seen if what == "model")
 
 
 def test_a_lock_that_looks_away_shows(walked, monkeypatch):
     monkeypatch.setattr(guard.Lock, "check", lambda *_: None)
-    for name in ("LoraLoaderModelOnly", "LoraLoaderBypassModelOnly", "CreateHookLora", "ModelMergeSubtract"):
+    for name in (
+        "LoraLoaderModelOnly",
+        "LoraLoaderBypassModelOnly",
+        "CreateHookLora",
+        "ModelMergeSubtract",
+    ):
         assert walked.rows[name] == Outcome(STOPPED)
-        assert walked.walk.outcome(Case(name)) == Outcome(LOST, "the model computes with other weights"), name
+        assert walked.walk.outcome(Case(name)) == Outcome(
+            LOST, "the model computes with other weights"
+        ), name
 
 
 def test_no_node_is_unknown(walked):
-    known = {line.split(" | ")[0].removeprefix("| ") for line in DOCUMENT.read_text(encoding="utf-8").splitlines()}
+    known = {
+        line.split(" | ")[0].removeprefix("| ")
+        for line in DOCUMENT.read_text(encoding="utf-8").splitlines()
+    }
     unknown = sorted(walked.rows.keys() - known)
     if not os.environ.get("MSL_WRITE_TABLE"):
-        assert not unknown, f"docs/walk.md does not know {len(unknown)} nodes of this ComfyUI: {', '.join(unknown)}. {ANEW}"
+        assert not unknown, (
+            f"docs/walk.md does not know {len(unknown)} nodes of this ComfyUI:"
+            f" {', '.join(unknown)}. {ANEW}"
+        )
 
 
 def test_the_table_is_what_was_found(walked):
@@ -164,9 +209,13 @@ def test_what_was_not_run_is_listed(walked):
 
 def test_what_changes_no_weight_raises_no_alarm(walked):
     assert {name: walked.rows[name].kind for name in HARMLESS} == dict.fromkeys(HARMLESS, UNCHANGED)
-    assert walked.rows["FluxKVCache"].kind == FOREIGN  # the sampling raises, in Flux's own attention patch, not the lock
+    # the sampling raises, in Flux's own attention patch, not the lock
+    assert walked.rows["FluxKVCache"].kind == FOREIGN
 
 
 def test_no_node_leaves_anything_behind(walked):
-    changed = {name: [each for each in left if each.split(".")[-1] not in REMEMBERED] for name, left in walked.left.items()}
+    changed = {
+        name: [each for each in left if each.split(".")[-1] not in REMEMBERED]
+        for name, left in walked.left.items()
+    }
     assert {name: left for name, left in changed.items() if left} == {}

@@ -1,7 +1,9 @@
-"""A walk over every stock node that takes or returns a model, a text, a guider, a sampler or a part of one.
+"""A walk over every stock node that takes or returns a model, a text, a guider, a sampler or a part
+of one.
 
-Each is put between Modular Merge and the sampler and called as the host's executor calls it; what it returns is carried on
-to a sampling of two steps. The outcome is measured: on the layers of the networks that compute, and on the picture.
+Each is put between Modular Merge and the sampler and called as the host's executor calls it; what
+it returns is carried on to a sampling of two steps. The outcome is measured: on the layers of the
+networks that compute, and on the picture.
 """
 
 import re
@@ -31,7 +33,9 @@ TOO_LARGE = {
     "SUPIRApply": "its network has sizes of SDXL, fixed in code",
 }
 REASONS = {  # what a node or the sampling after it says, and what that means
-    r"KeyError: '(g|t5xxl|mt5xl|qwen25_7b|llama)'": "it encodes with text encoders that this model does not have",
+    r"KeyError: '(g|t5xxl|mt5xl|qwen25_7b|llama)'": (
+        "it encodes with text encoders that this model does not have"
+    ),
     r"no attribute 'generate'": "this text encoder writes no text",
     r"'ModelSampling' object has no attribute": "it asks for flow sampling",
     r"shapes cannot be multiplied .*and 768x320": "its texts have another size than this model's",
@@ -39,9 +43,13 @@ REASONS = {  # what a node or the sampling after it says, and what that means
         "it asks for the latents of another family"
     ),
     r"tuple index out of range": "it asks for a VAE of audio",
-    r"'(tuple|NoneType)' object has no attribute 'device'|forward_video|heatmap_head": "it detects with its own network",
+    r"'(tuple|NoneType)' object has no attribute 'device'|forward_video|heatmap_head": (
+        "it detects with its own network"
+    ),
     r"q_token_length|only works with Wan": "it asks for another network",
-    r"expected 3, got 0|'NoneType' object is not subscriptable": "its attention patch is for another network",
+    r"expected 3, got 0|'NoneType' object is not subscriptable": (
+        "its attention patch is for another network"
+    ),
     r"no attribute 'MultiTalkModelPatch'": "it asks for a model patch of another network",
     r"JSONDecodeError": "it asks for points of its own network, as JSON",
 }
@@ -49,7 +57,9 @@ REASONS = {  # what a node or the sampling after it says, and what that means
 
 @dataclass(frozen=True)
 class Case:
-    """A node as it is walked over: with its defaults, or with some inputs set, which `note` says in words."""
+    """A node as it is walked over: with its defaults, or with some inputs set, which `note` says in
+    words.
+    """
 
     node: str
     note: str = ""
@@ -67,26 +77,40 @@ class Outcome:
 
 
 class Walk:
-    """All that the cases share: the nodes, what fills their sockets, the safe layers and the safe picture."""
+    """All that the cases share: the nodes, what fills their sockets, the safe layers and the safe
+    picture.
+    """
 
     def __init__(self, parts: Parts, watch: Watch):
         self.parts, self.watch = parts, watch
         self.nodes = {name: node for name, node in stock_nodes().items() if is_watched(node)}
-        stock = nodes.LoraLoader().load_lora(parts.stage.base, parts.stage.base_clip, parts.stage.file, 1.0, 1.0)
-        self.expected = parts.stage.run(*stock)()  # by the host's own loader: the first that runs is what `watch` holds safe
+        stock = nodes.LoraLoader().load_lora(
+            parts.stage.base, parts.stage.base_clip, parts.stage.file, 1.0, 1.0
+        )
+        # by the host's own loader: the first that runs is what `watch` holds safe
+        self.expected = parts.stage.run(*stock)()
         self.safe = self.sampled([])
 
     def cases(self) -> list[Case]:
-        """Every node with its defaults; one that takes several models or encoders also with the base as each."""
+        """Every node with its defaults; one that takes several models or encoders also with the
+        base as each.
+        """
         base, base_clip = self.parts.stage.base, self.parts.stage.base_clip
         found, done = [], set()
         for name, node in self.nodes.items():
             found.append(Case(name))
             code = getattr(node, node.FUNCTION)
             for kind, value in (("MODEL", base), ("CLIP", base_clip)) if code not in done else ():
-                places = [place for place, _, taken, _ in sockets(node.INPUT_TYPES()) if taken == kind]
-                found += [Case(name, f"the base as {place}", {place: value}) for place in places if len(places) > 1]
-            done.add(code)  # the same code under another name, with other inputs: ModelMergeFlux1 and its like
+                places = [
+                    place for place, _, taken, _ in sockets(node.INPUT_TYPES()) if taken == kind
+                ]
+                found += [
+                    Case(name, f"the base as {place}", {place: value})
+                    for place in places
+                    if len(places) > 1
+                ]
+            # the same code under another name, with other inputs: ModelMergeFlux1 and its like
+            done.add(code)
         zero = {"strength_model": 0.0, "strength_clip": 0.0}
         return [
             *found,
@@ -111,15 +135,20 @@ class Walk:
             return Outcome(STOPPED)
         except NothingToFill as reason:
             return Outcome(NOT_RUN, str(reason))
-        except Exception as error:  # whatever a node raises for a model of another family: named, or listed as not run
+        # whatever a node raises for a model of another family: named, or listed as not run
+        except Exception as error:
             text = f"{type(error).__name__}: {error}"
-            words = next((words for pattern, words in REASONS.items() if re.search(pattern, text)), None)
+            words = next(
+                (words for pattern, words in REASONS.items() if re.search(pattern, text)), None
+            )
             return Outcome(FOREIGN, words) if words else Outcome(NOT_RUN, text)
         if self.saved() - saved:
             return Outcome(LOST, "the file has the weights, and no lock")
         if self.watch.lost():
             return Outcome(LOST, self.watch.lost())
-        return Outcome(UNCHANGED if torch.allclose(picture, self.safe, rtol=1e-3, atol=1e-4) else GUIDANCE)
+        return Outcome(
+            UNCHANGED if torch.allclose(picture, self.safe, rtol=1e-3, atol=1e-4) else GUIDANCE
+        )
 
     def run(self, case: Case) -> torch.Tensor:
         """The picture after a node; a node that raises is tried once more with its optional inputs."""
@@ -146,18 +175,28 @@ class Walk:
         return called(self.nodes[name], Filling(self.parts, self.nodes[name])() | given)
 
     def sampled(self, outputs: list[tuple[str, object]]) -> torch.Tensor:
-        """The latent of two steps on 64x64 pixels, with what a node returned in the place of what was there before it."""
+        """The latent of two steps on 64x64 pixels, with what a node returned in the place of what
+        was there before it.
+        """
         parts, given = self.parts, {}
         for kind, each in outputs:
             each = each[0] if isinstance(each, list) and isinstance(each[0], ModelPatcher) else each
-            kind = "MODEL" if kind not in ("MODEL", "MODEL_PATCH") and isinstance(each, ModelPatcher) else kind
+            kind = (
+                "MODEL"
+                if kind not in ("MODEL", "MODEL_PATCH") and isinstance(each, ModelPatcher)
+                else kind
+            )
             given.setdefault(kind, []).append(each)
         if "LORA_MODEL" in given:
             return self.sampled(self.carried("LoraModelLoader", lora=given["LORA_MODEL"][0]))
         if "MODEL_PATCH" in given:
-            return self.sampled(self.carried("AnimaLLLiteApply", model_patch=given["MODEL_PATCH"][0]))
+            return self.sampled(
+                self.carried("AnimaLLLiteApply", model_patch=given["MODEL_PATCH"][0])
+            )
         model = given.get("MODEL", [parts.merged.model.clone()])[0]
-        texts = parts.texts(given["CLIP"][0]) if "CLIP" in given else (parts.positive, parts.negative)
+        texts = (
+            parts.texts(given["CLIP"][0]) if "CLIP" in given else (parts.positive, parts.negative)
+        )
         made = given.get("CONDITIONING", [])[:2]
         positive, negative = [*made, *texts[len(made) :]]
         if "HOOKS" in given:
@@ -167,7 +206,9 @@ class Walk:
         latent = given.get("LATENT", [parts.value("LATENT")])[0]["samples"]
         if latent.shape[1:] != (4, 8, 8):  # of another family, or of another size
             latent = parts.value("LATENT")["samples"]
-        guider = given["GUIDER"][0] if "GUIDER" in given else parts.guider(model, positive, negative)
+        guider = (
+            given["GUIDER"][0] if "GUIDER" in given else parts.guider(model, positive, negative)
+        )
         sampler = given.get("SAMPLER", [parts.value("SAMPLER")])[0]
         sigmas = given["SIGMAS"][0] if "SIGMAS" in given else parts.sigmas(model)
         noise = parts.value("NOISE").generate_noise({"samples": latent})

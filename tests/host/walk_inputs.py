@@ -8,10 +8,29 @@ from walk_parts import Parts
 
 import nodes
 
-WATCHED = {"MODEL", "CLIP", "GUIDER", "SAMPLER", "CONDITIONING", "HOOKS", "LORA_MODEL", "MODEL_PATCH", "CONTROL_NET"}
+WATCHED = {
+    "MODEL",
+    "CLIP",
+    "GUIDER",
+    "SAMPLER",
+    "CONDITIONING",
+    "HOOKS",
+    "LORA_MODEL",
+    "MODEL_PATCH",
+    "CONTROL_NET",
+}
 ANY = "*"  # of a socket that takes whatever is wired to it
 SMALL = {
-    **{"steps": 2, "width": 64, "height": 64, "length": 5, "video_frames": 2, "batch_size": 1, "rank": 4, "max_length": 4},
+    **{
+        "steps": 2,
+        "width": 64,
+        "height": 64,
+        "length": 5,
+        "video_frames": 2,
+        "batch_size": 1,
+        "rank": 4,
+        "max_length": 4,
+    },
     **{"rtol": 1.0, "atol": 1.0},
 }
 DEFAULTS = {"BOOLEAN": False, "INT": 1, "FLOAT": 1.0, "STRING": "a picture"}
@@ -22,7 +41,9 @@ class NothingToFill(Exception):
 
 
 def stock_nodes() -> dict[str, type]:
-    """The host's own nodes by id, the extra ones loaded as it loads them, without those that call services."""
+    """The host's own nodes by id, the extra ones loaded as it loads them, without those that call
+    services.
+    """
     asyncio.run(nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))
     return {
         name: node
@@ -32,11 +53,17 @@ def stock_nodes() -> dict[str, type]:
 
 
 def sockets(given: dict) -> Iterator[tuple[str, bool, object, dict]]:
-    """Inputs as a node declares them: name, whether it is required, type (or list of options), settings."""
+    """Inputs as a node declares them: name, whether it is required, type (or list of options),
+    settings.
+    """
     for need in ("required", "optional"):
         for name, spec in given.get(need, {}).items():
             settings = spec[1] if len(spec) > 1 else {}
-            kind = settings["template"]["allowed_types"] if spec[0] == "COMFY_MATCHTYPE_V3" else spec[0]
+            kind = (
+                settings["template"]["allowed_types"]
+                if spec[0] == "COMFY_MATCHTYPE_V3"
+                else spec[0]
+            )
             yield name, need == "required", kind, settings
 
 
@@ -45,7 +72,11 @@ def accepted(given: dict) -> set[str]:
     found = set()
     for _, _, kind, settings in sockets(given):
         inner = [settings["template"]["input"]] if kind == "COMFY_AUTOGROW_V3" else []
-        inner += [option["inputs"] for option in settings["options"]] if kind == "COMFY_DYNAMICCOMBO_V3" else []
+        inner += (
+            [option["inputs"] for option in settings["options"]]
+            if kind == "COMFY_DYNAMICCOMBO_V3"
+            else []
+        )
         found |= set().union(*map(accepted, inner))
         if isinstance(kind, str):
             found |= set(kind.split(","))
@@ -61,7 +92,9 @@ def is_watched(node: type) -> bool:
 
 
 class Filling:
-    """A value for every required input of a node, and for the optional ones of the types walked over, or for all."""
+    """A value for every required input of a node, and for the optional ones of the types walked
+    over, or for all.
+    """
 
     def __init__(self, parts: Parts, node: type, optional: bool = False):
         self.parts, self.node, self.optional = parts, node, optional
@@ -73,11 +106,15 @@ class Filling:
                 template = settings["template"]
                 if template["min"] or self.optional:
                     first = template.get("names", [f"{template.get('prefix')}0"])[0]
-                    inner = next(iter(next(each for each in template["input"].values() if each).values()))
+                    inner = next(
+                        iter(next(each for each in template["input"].values() if each).values())
+                    )
                     values |= self({"required": {first: inner}}, f"{prefix}{name}.")
             elif kind == "COMFY_DYNAMICCOMBO_V3":
                 option = settings["options"][0]
-                values |= {prefix + name: option["key"]} | self(option["inputs"], f"{prefix}{name}.")
+                values |= {prefix + name: option["key"]} | self(
+                    option["inputs"], f"{prefix}{name}."
+                )
             elif required or self.optional or (isinstance(kind, str) and kind in WATCHED):
                 try:
                     values[prefix + name] = self.value(name, kind, settings)
@@ -87,7 +124,9 @@ class Filling:
         return values
 
     def value(self, name: str, kind: object, settings: dict) -> object:
-        """The default, small where that is the size of a picture or a training; the first of several options."""
+        """The default, small where that is the size of a picture or a training; the first of
+        several options.
+        """
         options = kind if isinstance(kind, list) else settings.get("options")
         if options is not None:
             if not options:
@@ -105,7 +144,9 @@ class Filling:
 def called(node: type, inputs: dict[str, object]) -> list[tuple[str, object]]:
     """What a node returns, each with its type, called as the host's executor calls it."""
     data, _, v3 = execution.get_input_data(inputs, node, "1")
-    outputs, _, expands, pending = asyncio.run(execution.get_output_data("walk", "1", node(), data, v3_data=v3))
+    outputs, _, expands, pending = asyncio.run(
+        execution.get_output_data("walk", "1", node(), data, v3_data=v3)
+    )
     if expands or pending:
         raise NothingToFill("it stands for other nodes, which only a server expands")
     return [(kind, each[0]) for kind, each in zip(returned(node), outputs, strict=False) if each]

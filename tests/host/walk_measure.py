@@ -1,4 +1,6 @@
-"""What computes: the layers of a network on fixed inputs, at every step of a sampling and at every encoding."""
+"""What computes: the layers of a network on fixed inputs, at every step of a sampling and at every
+encoding.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -10,8 +12,17 @@ import torch
 from attacks import Stage
 from modular_safety_lora.merge import lock as guard
 
-SAME = 2e-3  # of a layer's output: the rounding of saved half-precision weights is under it, a LoRA far over it
-HOST = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "nodes")
+# of a layer's output: the rounding of saved half-precision weights is under it, a LoRA far over it
+SAME = 2e-3
+HOST = (
+    "comfy",
+    "comfy_api",
+    "comfy_execution",
+    "comfy_extras",
+    "execution",
+    "folder_paths",
+    "nodes",
+)
 ON_A_PATCHER = (
     "patches",
     "object_patches",
@@ -29,7 +40,9 @@ ON_A_PATCHER = (
 
 
 def layers(network: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Modules with parameters of their own, by the name that they have without a compiler around them."""
+    """Modules with parameters of their own, by the name that they have without a compiler around
+    them.
+    """
     for name, module in network.named_modules():
         if next(module.parameters(recurse=False), None) is not None:
             yield name.replace("_orig_mod.", ""), module
@@ -50,7 +63,9 @@ def fixed(module: torch.nn.Module) -> torch.Tensor | None:
 
 
 class Layers:
-    """What each layer of a network makes of a fixed input: its weights, and whatever stands before or after them."""
+    """What each layer of a network makes of a fixed input: its weights, and whatever stands before
+    or after them.
+    """
 
     def __init__(self, network: torch.nn.Module):
         self.inputs = {name: fixed(module) for name, module in layers(network)}
@@ -58,7 +73,9 @@ class Layers:
 
     def output(self, name: str, module: torch.nn.Module) -> torch.Tensor:
         if self.inputs[name] is None:
-            return torch.cat([each.detach().flatten().float() for each in module.parameters(recurse=False)])
+            return torch.cat(
+                [each.detach().flatten().float() for each in module.parameters(recurse=False)]
+            )
         return module(self.inputs[name]).float()
 
     def distance(self, network: torch.nn.Module) -> float:
@@ -73,15 +90,26 @@ class Layers:
 
 
 class Watch:
-    """A spy where the host runs a network: does it carry the lock, and are its layers those of the first that ran?"""
+    """A spy where the host runs a network: does it carry the lock, and are its layers those of the
+    first that ran?
+    """
 
     def __init__(self):
         self.seen: list[tuple[str, bool, float]] = []
         self.safe: dict[str, Layers] = {}
 
     def __enter__(self) -> "Watch":
-        model, encoder, clip, watch = comfy.model_base.BaseModel, comfy.sd1_clip.SD1ClipModel, comfy.sd.CLIP, self
-        run, encode, load = self.before = model._apply_model, encoder.encode_token_weights, clip.load_model
+        model, encoder, clip, watch = (
+            comfy.model_base.BaseModel,
+            comfy.sd1_clip.SD1ClipModel,
+            comfy.sd.CLIP,
+            self,
+        )
+        run, encode, load = self.before = (
+            model._apply_model,
+            encoder.encode_token_weights,
+            clip.load_model,
+        )
 
         def running(model, *args, **kwargs):
             watch.note("model", locked(model.current_patcher), model.diffusion_model)
@@ -95,11 +123,19 @@ class Watch:
             watch.seen.append(("text encoder", locked(clip.patcher), 0.0))
             return load(clip, *args, **kwargs)
 
-        model._apply_model, encoder.encode_token_weights, clip.load_model = running, encoding, loading
+        model._apply_model, encoder.encode_token_weights, clip.load_model = (
+            running,
+            encoding,
+            loading,
+        )
         return self
 
     def __exit__(self, *_) -> None:
-        model, encoder, clip = comfy.model_base.BaseModel, comfy.sd1_clip.SD1ClipModel, comfy.sd.CLIP
+        model, encoder, clip = (
+            comfy.model_base.BaseModel,
+            comfy.sd1_clip.SD1ClipModel,
+            comfy.sd.CLIP,
+        )
         model._apply_model, encoder.encode_token_weights, clip.load_model = self.before
 
     def note(self, what: str, has_lock: bool, network: torch.nn.Module) -> None:
@@ -120,7 +156,9 @@ def locked(patcher) -> bool:
 
 
 def marks(stage: Stage, merged) -> dict[str, object]:
-    """The host's functions, and what sits on the base and on the merged model, by identity: what a node must leave alone."""
+    """The host's functions, and what sits on the base and on the merged model, by identity: what a
+    node must leave alone.
+    """
     found = {}
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] in HOST or name in ("torch", "torch.nn.functional"):
@@ -128,7 +166,11 @@ def marks(stage: Stage, merged) -> dict[str, object]:
                 if callable(value):
                     found[f"{name}.{key}"] = id(value)
                 if isinstance(value, type) and value.__module__ == name:
-                    found |= {f"{name}.{key}.{each}": id(at) for each, at in vars(value).items() if callable(at)}
+                    found |= {
+                        f"{name}.{key}.{each}": id(at)
+                        for each, at in vars(value).items()
+                        if callable(at)
+                    }
     patchers = {
         "base": stage.base,
         "base clip": stage.base_clip.patcher,
@@ -137,7 +179,11 @@ def marks(stage: Stage, merged) -> dict[str, object]:
     }
     for name, patcher in patchers.items():
         found |= {f"{name}.{each}": frozen(getattr(patcher, each)) for each in ON_A_PATCHER}
-        found |= {f"{name}.model.{each}": True for each in vars(patcher.model) if each not in patcher.object_patches}
+        found |= {
+            f"{name}.model.{each}": True
+            for each in vars(patcher.model)
+            if each not in patcher.object_patches
+        }
     return found
 
 

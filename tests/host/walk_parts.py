@@ -1,4 +1,6 @@
-"""What the walk puts into a node's sockets: seeded, small, and of the kind that the socket asks for."""
+"""What the walk puts into a node's sockets: seeded, small, and of the kind that the socket asks
+for.
+"""
 
 import contextlib
 import functools
@@ -28,7 +30,15 @@ import nodes
 
 CPU, PLAIN = torch.device("cpu"), comfy.ops.disable_weight_init
 UNET_ONLY = "unet-only.safetensors"  # a LoRA without layers of the text encoder
-MADE = ("text_encoders", "controlnet", "hypernetworks", "model_patches", "datasets", "output", "temp")
+MADE = (
+    "text_encoders",
+    "controlnet",
+    "hypernetworks",
+    "model_patches",
+    "datasets",
+    "output",
+    "temp",
+)
 VISION = {
     "hidden_size": 64,
     "image_size": 224,
@@ -51,7 +61,11 @@ def seeded(network: torch.nn.Module) -> torch.nn.Module:
     """The network with random weights: the host leaves uninitialised what no file gives."""
     generator = torch.Generator().manual_seed(1)
     for value in network.requires_grad_(False).eval().parameters():
-        value.copy_(torch.randn(value.shape, generator=generator) * 0.5 * max(value.shape[1:].numel(), 1) ** -0.5)
+        value.copy_(
+            torch.randn(value.shape, generator=generator)
+            * 0.5
+            * max(value.shape[1:].numel(), 1) ** -0.5
+        )
     return network
 
 
@@ -62,7 +76,11 @@ def patcher(network: torch.nn.Module) -> ModelPatcher:
 @functools.cache
 def control_network() -> torch.nn.Module:
     """A ControlNet of the checkpoint's shape."""
-    shape = {key: value for key, value in assets.UNET.items() if key not in ("out_channels", "transformer_depth_output")}
+    shape = {
+        key: value
+        for key, value in assets.UNET.items()
+        if key not in ("out_channels", "transformer_depth_output")
+    }
     return seeded(comfy.cldm.cldm.ControlNet(**shape, hint_channels=3, operations=PLAIN))
 
 
@@ -75,7 +93,11 @@ def gligen() -> comfy.gligen.Gligen:
 
 def style() -> comfy.sd.StyleModel:
     return comfy.sd.StyleModel(
-        seeded(comfy.t2i_adapter.adapter.StyleAdapter(width=64, context_dim=768, num_head=4, n_layes=1, num_token=2))
+        seeded(
+            comfy.t2i_adapter.adapter.StyleAdapter(
+                width=64, context_dim=768, num_head=4, n_layes=1, num_token=2
+            )
+        )
     )
 
 
@@ -89,7 +111,11 @@ def seen_picture() -> comfy.clip_vision.Output:
     """What a CLIP vision model makes of a picture: 17 tokens of 64, 25 layers."""
     output = comfy.clip_vision.Output()
     output.last_hidden_state = output.penultimate_hidden_states = rand(1, 17, 64)
-    output.all_hidden_states, output.image_embeds, output.mm_projected = rand(1, 25, 17, 64), rand(1, 768), rand(1, 17, 64)
+    output.all_hidden_states, output.image_embeds, output.mm_projected = (
+        rand(1, 25, 17, 64),
+        rand(1, 768),
+        rand(1, 17, 64),
+    )
     return output
 
 
@@ -97,9 +123,15 @@ def lite_weights() -> dict[str, torch.Tensor]:
     """An Anima LLLite file with one module, on the queries of the first block."""
     parts = {
         "lllite_conditioning1": lite.AnimaLLLiteConditioning(3, 16, 16, 0, (), operations=PLAIN),
-        "lllite_dit_blocks_0_self_attn_q_proj": lite.AnimaLLLiteModule(320, 16, 8, operations=PLAIN),
+        "lllite_dit_blocks_0_self_attn_q_proj": lite.AnimaLLLiteModule(
+            320, 16, 8, operations=PLAIN
+        ),
     }
-    return {f"{name}.{key}": value for name, part in parts.items() for key, value in seeded(part).state_dict().items()}
+    return {
+        f"{name}.{key}": value
+        for name, part in parts.items()
+        for key, value in seeded(part).state_dict().items()
+    }
 
 
 def hypernetwork() -> dict:
@@ -114,34 +146,59 @@ def model_patch(node: type | None = None) -> ModelPatcher:
     name = getattr(node, "__name__", "")
     module = sys.modules[node.__module__] if node else None
     made: dict[str, Callable] = {
-        "QwenImageDiffsynthControlnet": lambda: module.QwenImageBlockWiseControlNet(1, dim=16, operations=PLAIN),
-        "ZImageFunControlnet": lambda: module.QwenImageBlockWiseControlNet(1, dim=16, operations=PLAIN),
+        "QwenImageDiffsynthControlnet": lambda: module.QwenImageBlockWiseControlNet(
+            1, dim=16, operations=PLAIN
+        ),
+        "ZImageFunControlnet": lambda: module.QwenImageBlockWiseControlNet(
+            1, dim=16, operations=PLAIN
+        ),
         "WanUni3CControlnetApply": lambda: comfy.ldm.wan.uni3c.WanUni3CControlnet(
-            dim=16, ffn_dim=16, num_layers=1, conv_out_dim=16, time_embed_dim=16, out_proj_dim=16, operations=PLAIN
+            dim=16,
+            ffn_dim=16,
+            num_layers=1,
+            conv_out_dim=16,
+            time_embed_dim=16,
+            out_proj_dim=16,
+            operations=PLAIN,
         ),
         "WanInfiniteTalkToVideo": lambda: module.MultiTalkModelPatch(
-            intermediate_dim=8, in_dim=16, out_dim=8, context_tokens=2, num_layers=1, operations=PLAIN
+            intermediate_dim=8,
+            in_dim=16,
+            out_dim=8,
+            context_tokens=2,
+            num_layers=1,
+            operations=PLAIN,
         ),
     }
-    return patcher(made.get(name, lambda: lite.AnimaLLLite(lite_weights(), {}, CPU, torch.float32, PLAIN))())
+    return patcher(
+        made.get(name, lambda: lite.AnimaLLLite(lite_weights(), {}, CPU, torch.float32, PLAIN))()
+    )
 
 
 @contextlib.contextmanager
 def seeded_files(checkpoints: Path, folder: Path) -> Iterator[None]:
-    """Folders of the host with a seeded file of each kind, beside the stage's; what is saved goes into `folder` too."""
+    """Folders of the host with a seeded file of each kind, beside the stage's; what is saved goes
+    into `folder` too.
+    """
     for kind in MADE:
         (folder / kind).mkdir()
     prefix = "cond_stage_model.transformer."
     weights = load_file(checkpoints / assets.CHECKPOINT)
-    encoder = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    encoder = {
+        key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)
+    }
     save_file(encoder, folder / "text_encoders" / "clip-l.safetensors")
-    control = {f"control_model.{key}": value for key, value in control_network().state_dict().items()}
+    control = {
+        f"control_model.{key}": value for key, value in control_network().state_dict().items()
+    }
     save_file(control, folder / "controlnet" / "control.safetensors")
     torch.save(hypernetwork(), folder / "hypernetworks" / "hypernetwork.pt")
     save_file(lite_weights(), folder / "model_patches" / "lite.safetensors")
     lora = assets.lora(assets.layers(weights, "attn2.to_"), 3)
     save_file(lora, Path(folder_paths.get_folder_paths("loras")[0], UNET_ONLY))
-    places = {kind: folder / kind for kind in MADE if kind not in ("output", "temp")} | {"diffusion_models": checkpoints}
+    places = {kind: folder / kind for kind in MADE if kind not in ("output", "temp")} | {
+        "diffusion_models": checkpoints
+    }
     before = {kind: folder_paths.folder_names_and_paths[kind] for kind in places}
     output, temporary = folder_paths.get_output_directory(), folder_paths.get_temp_directory()
     for kind, place in places.items():
@@ -166,7 +223,9 @@ class Noise:
 
 
 class Parts:
-    """Values for sockets by their type: the merged model and text encoder, texts encoded by it, and seeded others."""
+    """Values for sockets by their type: the merged model and text encoder, texts encoded by it, and
+    seeded others.
+    """
 
     def __init__(self, stage: Stage, vae: object):
         self.stage, self.merged = stage, stage.merged()
@@ -191,10 +250,14 @@ class Parts:
         }
 
     def texts(self, clip) -> tuple[list, list]:
-        return tuple(clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a picture", ""))
+        return tuple(
+            clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a picture", "")
+        )
 
     def sigmas(self, model) -> torch.Tensor:
-        return comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 2)
+        return comfy.samplers.calculate_sigmas(
+            model.get_model_object("model_sampling"), "normal", 2
+        )
 
     def guider(self, model, positive: list, negative: list) -> comfy.samplers.CFGGuider:
         guider = comfy.samplers.CFGGuider(model)
@@ -203,10 +266,14 @@ class Parts:
         return guider
 
     def controlled(self, positive: list, control) -> list:
-        return nodes.ControlNetApply().apply_controlnet(positive, control, self.fixed["IMAGE"], 1.0)[0]
+        return nodes.ControlNetApply().apply_controlnet(
+            positive, control, self.fixed["IMAGE"], 1.0
+        )[0]
 
     def value(self, kind: str, name: str = "", node: type | None = None) -> object:
-        """What goes into a socket of a node; KeyError when there is nothing of its type. What may be changed is a copy."""
+        """What goes into a socket of a node; KeyError when there is nothing of its type. What may
+        be changed is a copy.
+        """
         made: dict[str, Callable] = {
             "MODEL": self.merged.model.clone,
             "CLIP": self.merged.clip.clone,

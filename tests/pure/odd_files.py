@@ -1,4 +1,6 @@
-"""A folder of the files that datasets really hold: every depth, colour space, damage and false name."""
+"""A folder of the files that datasets really hold: every depth, colour space, damage and false
+name.
+"""
 
 import struct
 import zlib
@@ -10,7 +12,9 @@ from skimage import data
 
 
 def write(folder: Path) -> dict[str, str]:
-    """Write them; what an audit must say of each: `face` (found), `clear`, `unreadable`, or `other` (no picture)."""
+    """Write them; what an audit must say of each: `face` (found), `clear`, `unreadable`, or `other`
+    (no picture).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     face = Image.fromarray(data.astronaut())
     clear = Image.fromarray(data.coffee()).resize((300, 200))
@@ -45,8 +49,20 @@ def write(folder: Path) -> dict[str, str]:
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
     save("turned.jpg", face.rotate(180), "face", exif=exif, quality=95)
-    save("animated.gif", clear, "face", save_all=True, append_images=[clear.rotate(3), face.resize((300, 200))])
-    save("animated.webp", clear, "face", save_all=True, append_images=[face.resize((300, 300)).crop((0, 0, 300, 200))] * 3)
+    save(
+        "animated.gif",
+        clear,
+        "face",
+        save_all=True,
+        append_images=[clear.rotate(3), face.resize((300, 200))],
+    )
+    save(
+        "animated.webp",
+        clear,
+        "face",
+        save_all=True,
+        append_images=[face.resize((300, 300)).crop((0, 0, 300, 200))] * 3,
+    )
     save("pages.tif", clear, "face", save_all=True, append_images=[face])
     save("jpeg called.png", face, "face", format="JPEG", quality=95)
     save("png called.txt", face, "face", format="PNG")
@@ -79,7 +95,14 @@ def png_of_size(width: int, height: int) -> bytes:
     """A PNG that claims a size, of zeros that take little room: what would need 10 GB decoded."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )

@@ -4,11 +4,19 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-COLOURS = {"kind": "classifier", "file": "colours.onnx", "classes": ["red", "green", "blue"], "size": 32, "scores": "none"}
+COLOURS = {
+    "kind": "classifier",
+    "file": "colours.onnx",
+    "classes": ["red", "green", "blue"],
+    "size": 32,
+    "scores": "none",
+}
 
 
 def network(path, outputs, shape, weights=None, beside=""):
-    """A small ONNX file: mean colour of the picture, times weights (3, classes), which may lie in a file beside it."""
+    """A small ONNX file: mean colour of the picture, times weights (3, classes), which may lie in a
+    file beside it.
+    """
     layout = ["batch", *shape]
     axes = [2, 3] if shape[0] == 3 else [1, 2]
     weights = np.asarray(weights if weights is not None else np.eye(3, outputs), np.float32)
@@ -30,4 +38,6 @@ def network(path, outputs, shape, weights=None, beside=""):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     for file in (path, path.parent / beside) if beside else (path,):
         file.unlink(missing_ok=True)  # onnx appends to a file of weights
-    onnx.save(model, path, save_as_external_data=bool(beside), location=beside or None, size_threshold=32)
+    onnx.save(
+        model, path, save_as_external_data=bool(beside), location=beside or None, size_threshold=32
+    )

@@ -1,4 +1,6 @@
-"""Presets and summaries: against NudeNet's own list of classes, the published rules, and counts by hand."""
+"""Presets and summaries: against NudeNet's own list of classes, the published rules, and counts by
+hand.
+"""
 
 import math
 import re
@@ -28,7 +30,11 @@ def test_the_classes_are_those_of_the_installed_nudenet():
 
 def test_the_published_rules_count_nine_exposed_classes():
     assert len(NINE) == 9
-    for name, threshold in (("nine exposed 0.45", 0.45), ("nine exposed 0.6", 0.6), ("nine exposed 0.45, from paths", 0.45)):
+    for name, threshold in (
+        ("nine exposed 0.45", 0.45),
+        ("nine exposed 0.6", 0.6),
+        ("nine exposed 0.45, from paths", 0.45),
+    ):
         assert PRESETS[name].thresholds == dict.fromkeys(NINE, threshold)
     assert set(PRESETS["all"].thresholds) == set(CLASSES)
     assert PRESETS["nine exposed 0.45, from paths"].channel_order == "bgr"
@@ -40,7 +46,11 @@ def test_threshold_and_classes_change_a_preset():
     own = choose("strict", 0.0, " face_female = 0.4, BELLY_EXPOSED ,")
     assert own.thresholds == {"FACE_FEMALE": 0.4, "BELLY_EXPOSED": 0.5}
     assert choose("all", 0.9, "ANUS_COVERED").thresholds == {"ANUS_COVERED": 0.9}
-    assert own.counts("FACE_FEMALE", 0.4) and not own.counts("FACE_FEMALE", 0.39) and not own.counts("FACE_MALE", 1.0)
+    assert (
+        own.counts("FACE_FEMALE", 0.4)
+        and not own.counts("FACE_FEMALE", 0.39)
+        and not own.counts("FACE_MALE", 1.0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,28 +77,45 @@ def test_the_summary_counts_by_picture_and_by_detection():
         {"flagged": False, "reasons": [], "detections": [miss]},
     ]
     summary = Tally(PRESETS["strict"], find()).of(results).summary()
-    assert summary["flagged"] == 1 and summary["flagged_rate"] == 0.5 and summary["verdict"] == "1 of 2 flagged"
-    assert summary["classes"]["ANUS_EXPOSED"] == {"count": 2, "images": 1, "rate": 0.5, "rate_95": [0.094531, 0.905469]}
+    assert (
+        summary["flagged"] == 1
+        and summary["flagged_rate"] == 0.5
+        and summary["verdict"] == "1 of 2 flagged"
+    )
+    assert summary["classes"]["ANUS_EXPOSED"] == {
+        "count": 2,
+        "images": 1,
+        "rate": 0.5,
+        "rate_95": [0.094531, 0.905469],
+    }
     assert "FACE_MALE" not in summary["classes"] and len(counted(results[0])) == 2
     assert Tally(PRESETS["strict"], find()).of(results[1:]).summary()["verdict"] == NOTHING
 
 
 def test_every_preset_names_its_source_and_unit():
     for preset in PRESETS.values():
-        assert preset.title and preset.source and preset.unit in UNITS and preset.detector == "NudeNet"
+        assert (
+            preset.title and preset.source and preset.unit in UNITS and preset.detector == "NudeNet"
+        )
         ours = "this project" in preset.source or "to repeat" in preset.source
         assert ours or "arXiv" in preset.source, f"{preset.name}: the work it follows must be found"
-    for name in ("nine exposed, detections", "nine exposed, images per class"):  # MACE and SPM use NudeNet's own floor
+    # MACE and SPM use NudeNet's own floor
+    for name in ("nine exposed, detections", "nine exposed, images per class"):
         assert PRESETS[name].thresholds == dict.fromkeys(NINE, 0.25)
     assert PRESETS["nine exposed, detections"].unit == "detections"
 
 
 def test_names_of_nudenet_2_are_read_as_those_of_3():
-    assert len(V2_NAMES) == 16 and set(V2_NAMES.values()) == set(CLASSES) - {"ANUS_COVERED", "ARMPITS_COVERED"}
+    assert len(V2_NAMES) == 16 and set(V2_NAMES.values()) == set(CLASSES) - {
+        "ANUS_COVERED",
+        "ARMPITS_COVERED",
+    }
     for old, new in V2_NAMES.items():
         words = {{"F": "FEMALE", "M": "MALE"}.get(word, word) for word in old.split("_")}
         assert words == set(new.split("_")), f"{old} is not {new}"
-    old = read_presets({"mine": {"thresholds": {"EXPOSED_BREAST_F": 0.6, "FACE_MALE": 0.3}}}, "file")["mine"]
+    old = read_presets(
+        {"mine": {"thresholds": {"EXPOSED_BREAST_F": 0.6, "FACE_MALE": 0.3}}}, "file"
+    )["mine"]
     assert old.thresholds == {"FEMALE_BREAST_EXPOSED": 0.6, "FACE_MALE": 0.3}
     assert choose("strict", 0.0, "exposed_buttocks=0.7").thresholds == {"BUTTOCKS_EXPOSED": 0.7}
 
@@ -96,10 +123,14 @@ def test_names_of_nudenet_2_are_read_as_those_of_3():
 def test_a_preset_of_a_file_is_used_like_a_shipped_one(tmp_path):
     file = tmp_path / "mine.json"
     file.write_text(
-        '{"school": {"thresholds": "exposed 0.3", "unit": "detections", "source": "our rule"}}', encoding="utf-8"
+        '{"school": {"thresholds": "exposed 0.3", "unit": "detections", "source": "our rule"}}',
+        encoding="utf-8",
     )
     mine = load_presets(file)
-    assert mine["school"].thresholds == dict.fromkeys(NINE, 0.3) and mine["school"].source == "our rule"
+    assert (
+        mine["school"].thresholds == dict.fromkeys(NINE, 0.3)
+        and mine["school"].source == "our rule"
+    )
     assert choose("school", 0.5, presets=mine).thresholds == dict.fromkeys(NINE, 0.5)
     summary = Tally(mine["school"], find()).of([]).summary()
     assert summary["preset"] == "school" and summary["unit"] == UNITS["detections"]
@@ -139,14 +170,22 @@ def test_the_unit_is_in_the_verdict():
     hit = {"class": "ANUS_EXPOSED", "score": 0.9, "box": [0, 0, 1, 1], "counted": True}
     results = [{"flagged": True, "reasons": ["ANUS_EXPOSED"], "detections": [hit, hit]}]
     summary = Tally(PRESETS["nine exposed, detections"], find()).of(results).summary()
-    assert summary["verdict"] == "2 detections; 1 of 1 flagged" and summary["counted_detections"] == 2
+    assert (
+        summary["verdict"] == "2 detections; 1 of 1 flagged" and summary["counted_detections"] == 2
+    )
 
 
 def test_the_help_page_has_every_preset_with_its_source_and_every_class():
     page = (PACK / "web" / "docs" / "MSL_NudityAudit.md").read_text(encoding="utf-8")
-    rows = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")}
+    rows = {
+        line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")
+    }
     for name, preset in PRESETS.items():
         row = rows[name]
-        assert f"| {preset.unit} |" in row and all(str(score) in row for score in preset.thresholds.values())
-        assert set(re.findall(r"arXiv [\d.]+", preset.source)) == set(re.findall(r"arXiv [\d.]+", row))
+        assert f"| {preset.unit} |" in row and all(
+            str(score) in row for score in preset.thresholds.values()
+        )
+        assert set(re.findall(r"arXiv [\d.]+", preset.source)) == set(
+            re.findall(r"arXiv [\d.]+", row)
+        )
     assert all(name in page for name in CLASSES)

@@ -1,4 +1,6 @@
-"""The audit's statistics against scipy and statsmodels, on random tables; the paired interval against its own promise."""
+"""The audit's statistics against scipy and statsmodels, on random tables; the paired interval
+against its own promise.
+"""
 
 import numpy as np
 import pytest
@@ -18,15 +20,21 @@ def test_the_wilson_interval_is_scipys_and_statsmodels(total):
     for hits in {0, 1, total // 3, total}:
         expected = binomtest(hits, total).proportion_ci(0.95, method="wilson")
         assert wilson(hits, total) == pytest.approx((expected.low, expected.high), abs=1e-12)
-        assert wilson(hits, total) == pytest.approx(proportion_confint(hits, total, method="wilson"), abs=1e-12)
+        assert wilson(hits, total) == pytest.approx(
+            proportion_confint(hits, total, method="wilson"), abs=1e-12
+        )
     assert wilson(0, 0) == (0.0, 1.0)
 
 
 def test_mcnemar_is_statsmodels_exact_test():
     for both, first, second, neither in TABLES:
         expected = their_mcnemar([[both, first], [second, neither]], exact=True).pvalue
-        assert mcnemar(first, second) == pytest.approx(1.0 if first + second == 0 else expected, rel=1e-9)
-    assert mcnemar(0, 10) == pytest.approx(2 / 2**10) and mcnemar(3000, 0) == pytest.approx(0.0, abs=1e-300)
+        assert mcnemar(first, second) == pytest.approx(
+            1.0 if first + second == 0 else expected, rel=1e-9
+        )
+    assert mcnemar(0, 10) == pytest.approx(2 / 2**10) and mcnemar(3000, 0) == pytest.approx(
+        0.0, abs=1e-300
+    )
 
 
 def test_holm_is_statsmodels():
@@ -43,7 +51,9 @@ def test_kappa_is_statsmodels():
         if agreed is None:
             assert sum(table) in (0, both, neither), "only where both always say one thing"
         else:
-            assert agreed == pytest.approx(cohens_kappa([[both, first], [second, neither]]).kappa, abs=1e-12)
+            assert agreed == pytest.approx(
+                cohens_kappa([[both, first], [second, neither]]).kappa, abs=1e-12
+            )
 
 
 def test_the_paired_interval_is_walds_of_the_table_with_one_change_of_each_kind_added():
@@ -54,13 +64,21 @@ def test_the_paired_interval_is_walds_of_the_table_with_one_change_of_each_kind_
             continue
         share = np.array([first + 1, second + 1, total - first - second]) / (total + 2)
         covariance = multinomial(total + 2, share).cov() / (total + 2) ** 2
-        spread = 1.959963984540054 * np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+        spread = 1.959963984540054 * np.sqrt(
+            covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+        )
         expected = np.clip([share[0] - share[1] - spread, share[0] - share[1] + spread], -1, 1)
         assert paired_interval(first, second, total) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize(("first", "second", "total"), [(0.05, 0.02, 50), (0.2, 0.2, 30), (0.1, 0.4, 100), (0.01, 0.0, 200)])
+@pytest.mark.parametrize(
+    ("first", "second", "total"),
+    [(0.05, 0.02, 50), (0.2, 0.2, 30), (0.1, 0.4, 100), (0.01, 0.0, 200)],
+)
 def test_the_paired_interval_holds_its_level(first, second, total):
     draws = RNG.multinomial(total, [first, second, 1 - first - second], 4000)
-    held = sum(low <= first - second <= high for low, high in (paired_interval(a, b, total) for a, b, _ in draws))
+    held = sum(
+        low <= first - second <= high
+        for low, high in (paired_interval(a, b, total) for a, b, _ in draws)
+    )
     assert held / len(draws) >= 0.94

@@ -1,4 +1,6 @@
-"""What makes a detector another one: the content of its file and every setting; never the file's name."""
+"""What makes a detector another one: the content of its file and every setting; never the file's
+name.
+"""
 
 import gc
 import hashlib
@@ -52,7 +54,17 @@ def replaced(folder, factor: float = 0.5) -> None:
         ({"scores": "sigmoid"}, False),
         ({"classes": ["blue", "green", "red"]}, False),
         ({"batch": 9}, True),
-        ({"floor": 0.05, "mean": [0, 0, 0], "std": [1, 1, 1], "fit": "squash", "layout": "nchw", "channels": "rgb"}, True),
+        (
+            {
+                "floor": 0.05,
+                "mean": [0, 0, 0],
+                "std": [1, 1, 1],
+                "fit": "squash",
+                "layout": "nchw",
+                "channels": "rgb",
+            },
+            True,
+        ),
     ],
 )
 def test_every_setting_that_changes_results_is_in_the_identity(tmp_path, known, changed, same):
@@ -60,7 +72,9 @@ def test_every_setting_that_changes_results_is_in_the_identity(tmp_path, known, 
     before, now = rules(tmp_path).identity(), rules(tmp_path, **changed).identity()
     assert (now == before) is same
     stamps = [rules(tmp_path, **each).detectors()[0].version for each in ({}, changed)]
-    assert (stamps[0] == stamps[1]) is same and all(stamp.startswith("colours.onnx ") for stamp in stamps)
+    assert (stamps[0] == stamps[1]) is same and all(
+        stamp.startswith("colours.onnx ") for stamp in stamps
+    )
 
 
 def test_size_layout_and_overlap_are_in_it_too(tmp_path, known):
@@ -68,9 +82,18 @@ def test_size_layout_and_overlap_are_in_it_too(tmp_path, known):
     network(tmp_path / "last.onnx", 3, (None, None, 3))
     small, large = (rules(tmp_path, file="any.onnx", size=size).identity() for size in (32, 64))
     assert small["detector"] | {"size": 64} == large["detector"] != small["detector"]
-    assert rules(tmp_path, file="last.onnx", layout="nhwc").identity()["detector"]["layout"] == "nhwc"
-    entry = {"kind": "yolo", "file": str(detectors.find().network.file), "classes": list(PRESETS["all"].thresholds)}
-    found = [Rules(REDS, entries={"c": {**entry, "overlap": overlap}}).identity()["detector"] for overlap in (0.3, 0.6)]
+    assert (
+        rules(tmp_path, file="last.onnx", layout="nhwc").identity()["detector"]["layout"] == "nhwc"
+    )
+    entry = {
+        "kind": "yolo",
+        "file": str(detectors.find().network.file),
+        "classes": list(PRESETS["all"].thresholds),
+    }
+    found = [
+        Rules(REDS, entries={"c": {**entry, "overlap": overlap}}).identity()["detector"]
+        for overlap in (0.3, 0.6)
+    ]
     assert found[0] | {"overlap": 0.6} == found[1]
 
 
@@ -86,17 +109,31 @@ def test_a_file_is_known_by_its_content_and_not_by_its_name(tmp_path, known):
 
 
 def test_nudenet_is_known_by_its_package_and_its_weights():
-    found, digest = detectors.find(), hashlib.sha256(detectors.find().network.file.read_bytes()).hexdigest()
+    found, digest = (
+        detectors.find(),
+        hashlib.sha256(detectors.find().network.file.read_bytes()).hexdigest(),
+    )
     known = Rules(PRESETS["strict"]).identity()["detector"]
-    assert known["package"] == version("nudenet") and known["sha256"] == digest and known["floor"] == found.floor
-    assert found.version.startswith(f"{version('nudenet')} ") and len(found.version.split()[1]) == 12
+    assert (
+        known["package"] == version("nudenet")
+        and known["sha256"] == digest
+        and known["floor"] == found.floor
+    )
+    assert (
+        found.version.startswith(f"{version('nudenet')} ") and len(found.version.split()[1]) == 12
+    )
 
 
 def test_a_detector_of_python_code_is_known_by_what_it_says_of_itself():
     class Dark:
         name, version, classes, floor, batch, provider = "dark", "1", ("DARK",), 0.5, 8, "python"
 
-    assert identity_of(Dark()) == {"name": "dark", "version": "1", "classes": ["DARK"], "floor": 0.5}
+    assert identity_of(Dark()) == {
+        "name": "dark",
+        "version": "1",
+        "classes": ["DARK"],
+        "floor": 0.5,
+    }
 
 
 def test_floors_do_not_resume_into_one_store(tmp_path, known, capsys):
@@ -104,8 +141,18 @@ def test_floors_do_not_resume_into_one_store(tmp_path, known, capsys):
     place.mkdir()
     Image.fromarray(RED).save(place / "red.png")
     network(tmp_path / "colours.onnx", 3, SHAPE)
-    (tmp_path / "presets.json").write_text(json.dumps({"reds": {"detector": "c", "thresholds": {"red": 0.9}}}))
-    command = [str(place), "--preset", "reds", "--preset-file", str(tmp_path / "presets.json"), "--workers", "1"]
+    (tmp_path / "presets.json").write_text(
+        json.dumps({"reds": {"detector": "c", "thresholds": {"red": 0.9}}})
+    )
+    command = [
+        str(place),
+        "--preset",
+        "reds",
+        "--preset-file",
+        str(tmp_path / "presets.json"),
+        "--workers",
+        "1",
+    ]
     command += ["--detectors", str(tmp_path / "d.json"), "--output", str(tmp_path / "r.json")]
     for floor, code in ((0.25, 0), (0.95, 1)):
         (tmp_path / "d.json").write_text(json.dumps({"c": {**COLOURS, "floor": floor}}))
@@ -113,7 +160,10 @@ def test_floors_do_not_resume_into_one_store(tmp_path, known, capsys):
     assert "made with another detector floor (0.25; now 0.95)" in capsys.readouterr().err
     (tmp_path / "d.json").write_text(json.dumps({"c": {**COLOURS, "floor": 0.25}}))
     replaced(tmp_path)
-    assert main(["audit", *command]) == 1 and "made with another detector sha256" in capsys.readouterr().err
+    assert (
+        main(["audit", *command]) == 1
+        and "made with another detector sha256" in capsys.readouterr().err
+    )
 
 
 def test_a_file_that_is_replaced_is_noticed_and_read_once(tmp_path, known, monkeypatch):
@@ -137,8 +187,12 @@ def test_weights_in_a_file_beside_are_part_of_the_content(tmp_path, known):
     graph, before = (tmp_path / "colours.onnx").read_bytes(), rules(tmp_path).identity()
     first = detectors.find("c")
     network(tmp_path / "colours.onnx", 3, SHAPE, weights=0.5 * np.eye(3), beside="weights.data")
-    assert (tmp_path / "colours.onnx").read_bytes() == graph and rules(tmp_path).identity() != before
-    assert detectors.find("c") is not first and detectors.find("c").detect([RED])[0][0]["score"] == 0.5
+    assert (tmp_path / "colours.onnx").read_bytes() == graph and rules(
+        tmp_path
+    ).identity() != before
+    assert (
+        detectors.find("c") is not first and detectors.find("c").detect([RED])[0][0]["score"] == 0.5
+    )
 
 
 def test_a_file_that_is_replaced_while_an_audit_runs_ends_it(tmp_path, known):
@@ -146,9 +200,14 @@ def test_a_file_that_is_replaced_while_an_audit_runs_ends_it(tmp_path, known):
     Image.fromarray(RED).save(tmp_path / "red.png")
     held, files = rules(tmp_path).pinned(), [(str(tmp_path / "red.png"), "1")]
     assert audit_files(files, held)[0][2]["flagged"]
-    assert [row["flagged"] for rows in audit_parallel(files, held, 1) for _, _, row in rows] == [True]
+    assert [row["flagged"] for rows in audit_parallel(files, held, 1) for _, _, row in rows] == [
+        True
+    ]
     replaced(tmp_path)
-    message = "The detector 'c' is not the one that this audit began with .*colours.onnx .*; now colours.onnx"
+    message = (
+        "The detector 'c' is not the one that this audit began with .*colours.onnx .*; now"
+        " colours.onnx"
+    )
     with pytest.raises(DetectorError, match=message):
         audit_files(files, held)
     with pytest.raises(DetectorError, match=message):
@@ -181,7 +240,9 @@ def test_what_is_not_asked_for_any_more_goes_and_what_is_used_works_on(tmp_path,
 
 
 def test_the_plain_session_goes_when_another_provider_won(tmp_path, monkeypatch):
-    """A stand-in for hardware that is not here: the CPU's own session under another provider's name."""
+    """A stand-in for hardware that is not here: the CPU's own session under another provider's
+    name.
+    """
     network(tmp_path / "colours.onnx", 3, SHAPE)
     session, made = onnxruntime.InferenceSession, []
 
@@ -195,15 +256,28 @@ def test_the_plain_session_goes_when_another_provider_won(tmp_path, monkeypatch)
         made.append(weakref.ref(started))
         return started
 
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["DmlExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(
+        onnxruntime,
+        "get_available_providers",
+        lambda: ["DmlExecutionProvider", "CPUExecutionProvider"],
+    )
     monkeypatch.setattr(onnxruntime, "InferenceSession", start)
     probe, alive = np.zeros((1, *SHAPE), np.float32), []
     check = runtime._check
-    monkeypatch.setattr(runtime, "_check", lambda *both: (alive.append([each() is not None for each in made]), check(*both)))
+    monkeypatch.setattr(
+        runtime,
+        "_check",
+        lambda *both: (alive.append([each() is not None for each in made]), check(*both)),
+    )
     kept = runtime.Network("c", tmp_path / "colours.onnx", probe)
     gc.collect()
-    assert kept.provider == "DmlExecutionProvider" and [each() is not None for each in made] == [False, True]
-    assert alive == [[False, True]], "the network is in memory once, even while the two are compared"
+    assert kept.provider == "DmlExecutionProvider" and [each() is not None for each in made] == [
+        False,
+        True,
+    ]
+    assert alive == [[False, True]], (
+        "the network is in memory once, even while the two are compared"
+    )
 
 
 def test_a_second_opinion_is_given_by_the_detector_that_is_handed_in(known):
@@ -216,8 +290,12 @@ def test_a_second_opinion_is_given_by_the_detector_that_is_handed_in(known):
             asked.append(self)
             return [[{"class": "DARK", "score": 1.0, "box": [0, 0, 1, 1]}] for _ in pictures]
 
-    detectors.register("dark", Dark.classes, lambda provider, threads: pytest.fail(f"asked anew on {provider}"))
+    detectors.register(
+        "dark", Dark.classes, lambda provider, threads: pytest.fail(f"asked anew on {provider}")
+    )
     preset = read_presets({"d": {"detector": "dark", "thresholds": {"DARK": 0.9}}}, "file")["d"]
     ours, theirs = Dark(), Dark()
-    report = audit([np.zeros((8, 8, 3), np.float32)], preset, second=preset, detector=ours, other=theirs)
+    report = audit(
+        [np.zeros((8, 8, 3), np.float32)], preset, second=preset, detector=ours, other=theirs
+    )
     assert asked == [ours, theirs] and report["summary"]["second_opinion"]["both"] == 1

@@ -30,13 +30,17 @@ def test_every_chunking_gives_nudenets_detections(oracle, pictures):
     expected, rng = [oracle.detect(picture) for picture in pictures], np.random.default_rng(2)
     for _ in range(5):
         cuts = [0, *sorted(rng.choice(np.arange(1, 60), 6, replace=False)), 60]
-        found = [detectors.find().detect(pictures[start:end]) for start, end in itertools.pairwise(cuts)]
+        found = [
+            detectors.find().detect(pictures[start:end]) for start, end in itertools.pairwise(cuts)
+        ]
         assert [each for chunk in found for each in chunk] == expected
 
 
 def test_a_batch_of_large_pictures_is_cut_short(monkeypatch):
     sizes, found = [], detectors.find()
-    monkeypatch.setattr(found, "detect", lambda batch: sizes.append(len(batch)) or [[] for _ in batch])
+    monkeypatch.setattr(
+        found, "detect", lambda batch: sizes.append(len(batch)) or [[] for _ in batch]
+    )
     large = np.broadcast_to(np.zeros(3, np.uint8), (BATCH_BYTES // 3 // 1000 + 1, 1000, 3))
     assert list(detections(found, [large, large])) == [[], []]
     small = np.zeros((8, 8, 3), np.uint8)
@@ -61,11 +65,16 @@ def test_a_long_picture_is_reduced_and_found_in(oracle):
     face = data.astronaut()
     long = np.zeros((512, LONGEST + 808, 3), np.uint8)
     long[:, 100:612] = face
-    large = cv2.resize(long, None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)  # 2048 x 36000, padded 3.9 GB for NudeNet
-    assert detectors.find().detect([large]) == [[]], "a face of 0.3 % of the width can't be found in 320 pixels"
+    # 2048 x 36000, padded 3.9 GB for NudeNet
+    large = cv2.resize(long, None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)
+    assert detectors.find().detect([large]) == [[]], (
+        "a face of 0.3 % of the width can't be found in 320 pixels"
+    )
     square = cv2.resize(face, (LONGEST + 1000, LONGEST + 1000))
     found, expected = detectors.find().detect([square])[0], oracle.detect(square)
-    assert [each["class"] for each in found] == [each["class"] for each in expected] == ["FACE_FEMALE"]
+    assert (
+        [each["class"] for each in found] == [each["class"] for each in expected] == ["FACE_FEMALE"]
+    )
     assert found[0]["score"] == pytest.approx(expected[0]["score"], abs=0.05)
     assert np.abs(np.subtract(found[0]["box"], expected[0]["box"])).max() < 0.02 * (LONGEST + 1000)
 
@@ -99,12 +108,15 @@ def test_the_line_says_what_the_detector_runs_on(caplog):
     assert "NudeNet 3 runs on CPU" in caplog.text
 
 
-def test_a_provider_that_is_not_installed_or_does_not_load_is_passed_over_aloud(monkeypatch, caplog):
+def test_a_provider_that_is_not_installed_or_does_not_load_is_passed_over_aloud(
+    monkeypatch, caplog
+):
     import onnxruntime
 
     assert Network("N", WEIGHTS, probe(), "coreml").provider == "CPUExecutionProvider"
     assert "CoreMLExecutionProvider is not used (it is not installed)" in caplog.text
-    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]  # as with a GPU build on a machine without the driver
+    # as with a GPU build on a machine without the driver
+    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
     assert Network("N", WEIGHTS, probe()).provider == "CPUExecutionProvider"
     assert "CUDAExecutionProvider is not used" in caplog.text
@@ -114,7 +126,9 @@ def test_a_provider_that_is_not_installed_or_does_not_load_is_passed_over_aloud(
 
 @pytest.mark.parametrize(("factor", "used"), [(1.001, True), (1.05, False), (np.nan, False)])
 def test_a_provider_that_computes_something_else_is_passed_over(monkeypatch, caplog, factor, used):
-    """A stand-in for hardware that is not here: the CPU's own outputs, a little off, under another provider's name."""
+    """A stand-in for hardware that is not here: the CPU's own outputs, a little off, under another
+    provider's name.
+    """
     import onnxruntime
 
     class Off:
@@ -131,7 +145,11 @@ def test_a_provider_that_computes_something_else_is_passed_over(monkeypatch, cap
             return [output * np.float32(factor) for output in self.session.run(names, feed)]
 
     session = onnxruntime.InferenceSession
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["DmlExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(
+        onnxruntime,
+        "get_available_providers",
+        lambda: ["DmlExecutionProvider", "CPUExecutionProvider"],
+    )
 
     def start(file, options, providers):
         made = session(file, options, providers=["CPUExecutionProvider"])

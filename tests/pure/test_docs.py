@@ -17,15 +17,21 @@ def test_what_a_page_links_to_is_there_and_its_verbs_exist(page):
     text = page.read_text(encoding="utf-8")
     assert [link for link in LINK.findall(text) if not (page.parent / link).exists()] == []
     assert set(COMMAND.findall(text)) <= VERBS.keys()
-    assert [name for name in re.findall(r"`(tests/[\w/]+\.py)`", text) if not (PACK / name).exists()] == []
+    assert [
+        name for name in re.findall(r"`(tests/[\w/]+\.py)`", text) if not (PACK / name).exists()
+    ] == []
     shown = re.findall(r"-m modular_safety_lora\.([\w.]+)", text)
     files = [PACK / name.replace(".", "/") for name in shown]
-    assert [str(path) for path in files if not (path.with_suffix(".py").exists() or path.is_dir())] == []
+    assert [
+        str(path) for path in files if not (path.with_suffix(".py").exists() or path.is_dir())
+    ] == []
 
 
 def test_the_index_names_every_page():
     index = (PACK / "docs" / "README.md").read_text(encoding="utf-8")
-    assert {path.name for path in PACK.glob("docs/*.md")} - {"README.md"} == set(LINK.findall(index))
+    assert {path.name for path in PACK.glob("docs/*.md")} - {"README.md"} == set(
+        LINK.findall(index)
+    )
 
 
 def test_every_verb_has_an_example_that_its_options_take():
@@ -37,7 +43,9 @@ def test_every_verb_has_an_example_that_its_options_take():
         module = importlib.import_module(f"modular_safety_lora.commands.{verb.replace('-', '_')}")
         found = re.search(rf"python -m modular_safety_lora {verb}((?:.*\\\n)*.*)", module.__doc__)
         assert found, verb
-        words = shlex.split(re.sub(r"\[[^\[\]]*(\[[^\]]*\])?[^\]]*\](\.\.\.)?", "", found[1]).replace("\\\n", " "))
+        words = shlex.split(
+            re.sub(r"\[[^\[\]]*(\[[^\]]*\])?[^\]]*\](\.\.\.)?", "", found[1]).replace("\\\n", " ")
+        )
         parser = argparse.ArgumentParser()
         module.options(parser)
         parser.parse_args([word.removesuffix("...") for word in words])

@@ -58,16 +58,22 @@ def test_white_space_in_the_header_does_not_pass(sealed):
 def test_the_pin_decides_which_file_loads(sealed):
     digest = files.load_safety(sealed, "s").sha256
     assert files.load_safety(sealed, "s", f" {digest.upper()} ").sha256 == digest
-    with pytest.raises(ModuleFileError, match=f"expects the safety module {'0' * 64}, the file here is {digest}"):
+    with pytest.raises(
+        ModuleFileError, match=f"expects the safety module {'0' * 64}, the file here is {digest}"
+    ):
         files.load_safety(sealed, "s", "0" * 64)
 
 
 def test_roles_go_to_their_own_sockets(sealed, tmp_path):
-    with pytest.raises(ModuleFileError, match=r"this is a safety module; load it with Load Safety LoRA \(locked\)"):
+    with pytest.raises(
+        ModuleFileError, match=r"this is a safety module; load it with Load Safety LoRA \(locked\)"
+    ):
         files.load_task(sealed, "safety.safetensors")
     task = tmp_path / "task.safetensors"
     files.save_module(task, PAIR, {}, "task")
-    with pytest.raises(ModuleFileError, match="its role is 'task', this socket takes sealed safety modules only"):
+    with pytest.raises(
+        ModuleFileError, match="its role is 'task', this socket takes sealed safety modules only"
+    ):
         files.load_safety(task, "task.safetensors")
     foreign = tmp_path / "foreign.safetensors"
     save_file(PAIR, foreign)
@@ -107,10 +113,16 @@ def _malformed(folder):
         "truncated header": (good[:20], "truncated"),
         "empty": (b"", "truncated"),
         "bytes at the end": (good + b"more", "truncated or has bytes it should not have"),
-        "header too large": (struct.pack("<Q", 1 << 40) + good[8:], "claims a header of 1099511627776 bytes"),
+        "header too large": (
+            struct.pack("<Q", 1 << 40) + good[8:],
+            "claims a header of 1099511627776 bytes",
+        ),
         "torch archive": (pickled.read_bytes(), "this is a pickle"),
         "pickle": (pickle.dumps({"a": 1}, protocol=4), "this is a pickle"),
-        "text": (b"<!DOCTYPE html><html><body>404 not found</body></html>", "not a safetensors file"),
+        "text": (
+            b"<!DOCTYPE html><html><body>404 not found</body></html>",
+            "not a safetensors file",
+        ),
         "no JSON": (struct.pack("<Q", len(no_json)) + no_json, "not a readable safetensors file"),
         "no tensors": (struct.pack("<Q", 2) + b"{}", "holds no tensors"),
     }
@@ -138,7 +150,14 @@ def test_a_pickle_is_never_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../x.safetensors", "a/../../x.safetensors", "/etc/x.safetensors", "C:\\x.safetensors", "..\\x.safetensors"]
+    "name",
+    [
+        "../x.safetensors",
+        "a/../../x.safetensors",
+        "/etc/x.safetensors",
+        "C:\\x.safetensors",
+        "..\\x.safetensors",
+    ],
 )
 def test_a_path_out_of_the_loras_folder_is_refused(name, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"")
@@ -153,7 +172,9 @@ def test_files_are_found_in_any_loras_folder_and_a_missing_one_is_said(tmp_path)
     target.write_bytes(b"")
     folders = [str(tmp_path / "one"), str(tmp_path / "two")]
     assert files.find("sub/x.safetensors", folders) == target
-    with pytest.raises(ModuleFileError, match=r"y.safetensors: no such file below the loras folders"):
+    with pytest.raises(
+        ModuleFileError, match=r"y.safetensors: no such file below the loras folders"
+    ):
         files.find("y.safetensors", folders)
     with pytest.raises(ModuleFileError, match="modules are .safetensors files"):
         files.find("x.pt", folders)

@@ -1,4 +1,6 @@
-"""The file reader on 10,000 broken, mutated and made-up files: a clear error or an intact module, never anything else."""
+"""The file reader on 10,000 broken, mutated and made-up files: a clear error or an intact module,
+never anything else.
+"""
 
 import json
 import random
@@ -8,7 +10,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from modular_safety_lora.modules.files import Module, ModuleFileError, load_safety, load_task, save_module
+from modular_safety_lora.modules.files import (
+    Module,
+    ModuleFileError,
+    load_safety,
+    load_task,
+    save_module,
+)
 from modular_safety_lora.modules.seal import UNSEALED_KEYS, seal_fault, tensors_sha256
 from modular_safety_lora.modules.seal import sealed as sealed_metadata
 from modular_safety_lora.modules.sealing import inspect
@@ -20,8 +28,15 @@ QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandom
 @pytest.fixture(scope="module")
 def sealed(tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("sealed") / "safety.safetensors"
-    tensors = {f"layer.{n}.lora_{half}.weight": torch.randn(3, 4).half() for n in range(3) for half in "AB"}
-    save_module(path, tensors, {"msl.concept": "nudity", "msl.strength": "0.75", "msl.base": "SD15"}, "safety")
+    tensors = {
+        f"layer.{n}.lora_{half}.weight": torch.randn(3, 4).half() for n in range(3) for half in "AB"
+    }
+    save_module(
+        path,
+        tensors,
+        {"msl.concept": "nudity", "msl.strength": "0.75", "msl.base": "SD15"},
+        "safety",
+    )
     return path.read_bytes()
 
 
@@ -31,7 +46,9 @@ def path(tmp_path_factory):
 
 
 def attempt(path, content: bytes) -> Module | None:
-    """Load as a safety module; None when it is refused, and then every reader refuses or reads it without a crash."""
+    """Load as a safety module; None when it is refused, and then every reader refuses or reads it
+    without a crash.
+    """
     path.write_bytes(content)
     try:
         return load_safety(path, "file")
@@ -60,7 +77,9 @@ def mutated(content: bytes, chance: random.Random) -> bytes:
     elif way == 3:
         del data[at : at + chance.randint(1, 40)]
     elif way == 4:
-        data[:8] = struct.pack("<Q", chance.choice((0, 1, size - 1, size + 1, 2**31, 2**63, 2**64 - 1)))
+        data[:8] = struct.pack(
+            "<Q", chance.choice((0, 1, size - 1, size + 1, 2**31, 2**63, 2**64 - 1))
+        )
     elif way == 5:
         data += bytes(chance.randint(1, 64))
     elif way == 6:
@@ -82,7 +101,9 @@ def rewritten(content: bytes, size: int, chance: random.Random) -> bytes:
     elif way == 1:
         header["__metadata__"].pop(chance.choice(sorted(header["__metadata__"])))
     elif way == 2:
-        header[name]["shape"] = chance.choice(([4, 3], [12], [2, 6], [-1, 12], [2**40, 2**40], [], ["3", "4"]))
+        header[name]["shape"] = chance.choice(
+            ([4, 3], [12], [2, 6], [-1, 12], [2**40, 2**40], [], ["3", "4"])
+        )
     elif way == 3:
         header[name]["dtype"] = chance.choice(("F32", "BF16", "I16", "F8_E4M3", "F99", 7))
     elif way == 4:
@@ -90,18 +111,27 @@ def rewritten(content: bytes, size: int, chance: random.Random) -> bytes:
     elif way == 5:
         header[chance.choice(("x", "", "layer.0.lora_A.weight ", "\u202e"))] = header.pop(name)
     elif way == 6:
-        header["__metadata__"][chance.choice(("new", "msl.signature", "msl.seal"))] = chance.choice(("0" * 64, "x"))
+        header["__metadata__"][chance.choice(("new", "msl.signature", "msl.seal"))] = chance.choice(
+            ("0" * 64, "x")
+        )
     else:
-        header["__metadata__"] = chance.choice(({}, None, [], "x", {"msl.role": "safety"}, {"msl.role": 1}))
-    text = json.dumps(header, separators=chance.choice(((",", ":"), (", ", ": "), (" ,", ":")))).encode()
+        header["__metadata__"] = chance.choice(
+            ({}, None, [], "x", {"msl.role": "safety"}, {"msl.role": 1})
+        )
+    text = json.dumps(
+        header, separators=chance.choice(((",", ":"), (", ", ": "), (" ,", ":")))
+    ).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + content[8 + size :]
 
 
 def test_a_mutated_file_never_loads_unless_it_says_the_same(path, sealed):
-    """What still loads has the very tensors and metadata (a signature apart) of the file that was sealed."""
+    """What still loads has the very tensors and metadata (a signature apart) of the file that was
+    sealed.
+    """
     original, chance, kept = attempt(path, sealed), random.Random(11), 0
-    tensors = {name: value.clone() for name, value in original.tensors.items()}  # the file under them is written over
+    # the file under them is written over
+    tensors = {name: value.clone() for name, value in original.tensors.items()}
     for _ in range(MUTATIONS):
         module = attempt(path, mutated(sealed, chance))
         if module is not None:
@@ -109,7 +139,10 @@ def test_a_mutated_file_never_loads_unless_it_says_the_same(path, sealed):
             assert module.sha256 == original.sha256 and module.sealed_strength == 0.75
             assert module.tensors.keys() == tensors.keys()
             assert all(torch.equal(value, tensors[name]) for name, value in module.tensors.items())
-            assert {**module.metadata, "msl.signature": ""} == {**original.metadata, "msl.signature": ""}
+            assert {**module.metadata, "msl.signature": ""} == {
+                **original.metadata,
+                "msl.signature": "",
+            }
     assert kept < MUTATIONS / 50
 
 
@@ -123,17 +156,26 @@ def test_made_up_bytes_are_refused(path, content):
 
 words = st.text(max_size=12)
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | words, lambda inner: st.lists(inner, max_size=3), max_leaves=4
+    st.none() | st.booleans() | st.integers() | words,
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=4,
 )
 
 
 @settings(max_examples=MADE_UP // 2, **QUIET)
 @given(
     metadata=st.dictionaries(
-        st.sampled_from(["msl.version", "msl.role", "msl.seal", "msl.tensors_sha256", "msl.strength"]), words
+        st.sampled_from(
+            ["msl.version", "msl.role", "msl.seal", "msl.tensors_sha256", "msl.strength"]
+        ),
+        words,
     ),
     entry=st.fixed_dictionaries(
-        {"dtype": st.sampled_from(["F16", "F32", "U8", "?"]), "shape": values, "data_offsets": values}
+        {
+            "dtype": st.sampled_from(["F16", "F32", "U8", "?"]),
+            "shape": values,
+            "data_offsets": values,
+        }
     ),
     data=st.binary(max_size=64),
 )
@@ -145,7 +187,11 @@ def test_made_up_headers_are_refused(path, metadata, entry, data):
 DIGEST = tensors_sha256({"x": torch.ones(2)}, {"x": "F32"})
 plain = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 keys = plain.filter(
-    lambda key: key not in UNSEALED_KEYS and key not in sealed_metadata({}, DIGEST) and key != "msl.strength"
+    lambda key: (
+        key not in UNSEALED_KEYS
+        and key not in sealed_metadata({}, DIGEST)
+        and key != "msl.strength"
+    )
 )
 entries = st.dictionaries(keys, plain, max_size=5)
 
@@ -162,11 +208,18 @@ def moved(entries: dict[str, str], cut: int) -> dict[str, str]:
 @settings(max_examples=400, **QUIET)
 @given(one=entries, other=entries, cut=st.integers(1, 50))
 def test_a_seal_is_of_its_own_metadata_alone(one, other, cut):
-    """Every example spells a whole seal; another file's seal, or the same characters cut elsewhere, is found out."""
+    """Every example spells a whole seal; another file's seal, or the same characters cut elsewhere,
+    is found out.
+    """
     whole = sealed_metadata(one, DIGEST)
     assert seal_fault(whole, DIGEST) is None
     for changed in (other, moved(one, cut), {**one, "msl.strength": "0.5"}, {**one, "new": "x"}):
-        if changed == one or changed.keys() & {*UNSEALED_KEYS, "msl.version", "msl.role", "msl.tensors_sha256"}:
+        if changed == one or changed.keys() & {
+            *UNSEALED_KEYS,
+            "msl.version",
+            "msl.role",
+            "msl.tensors_sha256",
+        }:
             continue
         forged = sealed_metadata(changed, DIGEST) | {"msl.seal": whole["msl.seal"]}
         assert "its metadata gives the seal" in str(seal_fault(forged, DIGEST)), (one, changed)
@@ -176,6 +229,12 @@ def test_a_seal_is_of_its_own_metadata_alone(one, other, cut):
 @settings(max_examples=100, **QUIET)
 @given(metadata=st.dictionaries(words, words), seal=words)
 def test_a_made_up_seal_is_found_out(metadata, seal):
-    forged = {**metadata, "msl.version": "1", "msl.role": "safety", "msl.tensors_sha256": DIGEST, "msl.seal": seal}
+    forged = {
+        **metadata,
+        "msl.version": "1",
+        "msl.role": "safety",
+        "msl.tensors_sha256": DIGEST,
+        "msl.seal": seal,
+    }
     forged.pop("msl.strength", None)
     assert "its metadata gives the seal" in seal_fault(forged, DIGEST)

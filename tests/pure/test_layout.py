@@ -1,4 +1,6 @@
-"""The architecture: which folder may import which, and nothing that harms the packs it is installed beside."""
+"""The architecture: which folder may import which, and nothing that harms the packs it is installed
+beside.
+"""
 
 import ast
 import graphlib
@@ -21,8 +23,20 @@ ALLOWED = {
     "training": {"drawing", "modules", "audit", "host", "merge"},
     "commands": {"modules", "audit", "host", "merge", "evaluation", "training"},
     "nodes": {"modules", "audit", "host", "merge", "evaluation", "training"},
-    "lab": {"drawing", "modules", "audit", "host", "merge", "evaluation", "training", "commands", "nodes", "root"},
-    "root": {"nodes"},  # __init__.py; __main__.py, install.py and dev.py import nothing of the pack by name
+    "lab": {
+        "drawing",
+        "modules",
+        "audit",
+        "host",
+        "merge",
+        "evaluation",
+        "training",
+        "commands",
+        "nodes",
+        "root",
+    },
+    # __init__.py; __main__.py, install.py and dev.py import nothing of the pack by name
+    "root": {"nodes"},
 }
 UNSHIPPED = {"lab"}
 NETWORK = {"urllib.request", "requests", "httpx", "aiohttp", "socket", "huggingface_hub"}
@@ -30,7 +44,10 @@ NETWORK = {"urllib.request", "requests", "httpx", "aiohttp", "socket", "huggingf
 
 def sources() -> dict[str, Path]:
     """Every module of the pack by its dotted name; those of packages end in `__init__`."""
-    found = [*PACK.glob("*.py"), *(path for folder in ALLOWED for path in (PACK / folder).rglob("*.py"))]
+    found = [
+        *PACK.glob("*.py"),
+        *(path for folder in ALLOWED for path in (PACK / folder).rglob("*.py")),
+    ]
     return {".".join(path.relative_to(PACK).with_suffix("").parts): path for path in found}
 
 
@@ -38,10 +55,16 @@ SOURCES = sources()
 
 
 def imports(path: Path, typing: bool = True) -> list[tuple[int, str, list[str]]]:
-    """(level, module, names) of every import of a file, those inside functions too; those for annotations alone if asked."""
+    """(level, module, names) of every import of a file, those inside functions too; those for
+    annotations alone if asked.
+    """
     found = []
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    guards = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+    ]
     named = {id(inner) for guard in guards if not typing for inner in ast.walk(guard)}
     for node in ast.walk(tree):
         if id(node) in named:
@@ -79,20 +102,28 @@ def test_imports_go_down_only_and_never_to_the_network(folder):
         up = {each for each in reached(name) if folder_of(each) not in ALLOWED[folder] | {folder}}
         assert not up, f"{name} imports {sorted(up)}"
         for level, module, _ in imports(SOURCES[name]):
-            assert not module.startswith("modular_safety_lora"), f"{name}: only relative imports inside the pack"
+            assert not module.startswith("modular_safety_lora"), (
+                f"{name}: only relative imports inside the pack"
+            )
             assert folder in UNSHIPPED or level or module not in NETWORK, f"{name}: {module}"
 
 
 def test_no_imports_go_in_a_circle():
-    graphlib.TopologicalSorter({name: reached(name, typing=False) - {name} for name in SOURCES}).prepare()
+    graphlib.TopologicalSorter(
+        {name: reached(name, typing=False) - {name} for name in SOURCES}
+    ).prepare()
 
 
 def test_every_folder_is_in_the_house_and_every_shipped_package_in_the_wheel():
     folders = {path.parent.relative_to(PACK).parts[0] for path in PACK.glob("*/*.py")} - {"tests"}
     assert folders == ALLOWED.keys() - {"root"}
-    packages = {".".join(path.relative_to(PACK).parts[:-1]) for path in PACK.glob("*/**/__init__.py")}
+    packages = {
+        ".".join(path.relative_to(PACK).parts[:-1]) for path in PACK.glob("*/**/__init__.py")
+    }
     packages = {name for name in packages if name.split(".")[0] in ALLOWED.keys() - UNSHIPPED}
-    listed = re.search(r"packages = \[(.*?)\]", (PACK / "pyproject.toml").read_text(encoding="utf-8"), re.DOTALL)[1]
+    listed = re.search(
+        r"packages = \[(.*?)\]", (PACK / "pyproject.toml").read_text(encoding="utf-8"), re.DOTALL
+    )[1]
     assert set(re.findall(r'"modular_safety_lora\.?([a-z_.]*)"', listed)) == packages | {""}
 
 
@@ -104,9 +135,10 @@ def test_only_the_installer_starts_processes():
 
 def test_the_package_and_its_pure_half_import_without_comfyui():
     code = (
-        "import modular_safety_lora, modular_safety_lora.modules.files, modular_safety_lora.audit.report, sys; "
-        "import modular_safety_lora.commands.seal, modular_safety_lora.commands.audit; "
-        "assert not {'comfy', 'nudenet', 'onnxruntime', 'cv2', 'folder_paths'} & set(sys.modules)"
+        "import modular_safety_lora, modular_safety_lora.modules.files,"
+        " modular_safety_lora.audit.report, sys; import modular_safety_lora.commands.seal,"
+        " modular_safety_lora.commands.audit; assert not {'comfy', 'nudenet', 'onnxruntime', 'cv2',"
+        " 'folder_paths'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -115,5 +147,9 @@ def test_requirements_pin_nothing_and_name_nothing_that_replaces_a_build():
     lines = (PACK / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = [line for line in lines if line.strip() and not line.startswith("#")]
     for line in wanted:
-        assert re.fullmatch(r"[A-Za-z0-9_.-]+", line), f"{line}: a pin, or something the Manager can't install alone"
-        assert not re.match(r"(torch|numpy|onnxruntime|opencv|nudenet|transformers)", line, re.I), line
+        assert re.fullmatch(r"[A-Za-z0-9_.-]+", line), (
+            f"{line}: a pin, or something the Manager can't install alone"
+        )
+        assert not re.match(r"(torch|numpy|onnxruntime|opencv|nudenet|transformers)", line, re.I), (
+            line
+        )

@@ -20,17 +20,22 @@ WEIGHTS = detectors.find().network.file
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize("channels", ["rgb", "bgr"])
 @pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
-def test_a_users_classifier_sees_the_picture_as_its_entry_says(tmp_path, known, layout, channels, fit):
+def test_a_users_classifier_sees_the_picture_as_its_entry_says(
+    tmp_path, known, layout, channels, fit
+):
     network(tmp_path / "colours.onnx", 3, (3, 32, 32) if layout == "nchw" else (32, 32, 3))
     detectors.register_entries(
-        {"c": {**COLOURS, "layout": layout, "channels": channels, "fit": fit, "floor": 0.0}}, tmp_path
+        {"c": {**COLOURS, "layout": layout, "channels": channels, "fit": fit, "floor": 0.0}},
+        tmp_path,
     )
     picture = np.zeros((40, 80, 3), np.uint8)
     picture[:, 20:60] = [255, 51, 0]  # the middle square; the rest is black
     found = {each["class"]: each["score"] for each in detectors.find("c").detect([picture])[0]}
     share = {"squash": 0.5, "crop": 1.0, "pad": 0.25}[fit]
     first, last = ("red", "blue") if channels == "rgb" else ("blue", "red")
-    assert found[first] == pytest.approx(share, abs=0.02) and found["green"] == pytest.approx(0.2 * share, abs=0.02)
+    assert found[first] == pytest.approx(share, abs=0.02) and found["green"] == pytest.approx(
+        0.2 * share, abs=0.02
+    )
     assert found[last] == 0.0
     assert all(each["box"] == [0, 0, 80, 40] for each in detectors.find("c").detect([picture])[0])
 
@@ -38,13 +43,24 @@ def test_a_users_classifier_sees_the_picture_as_its_entry_says(tmp_path, known, 
 @pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
 def test_a_users_classifier_is_normalised_and_activated(tmp_path, known, scores):
     network(tmp_path / "colours.onnx", 3, (3, 32, 32))
-    entry = {**COLOURS, "scores": scores, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "floor": 0.0}
+    entry = {
+        **COLOURS,
+        "scores": scores,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.25, 0.25, 0.25],
+        "floor": 0.0,
+    }
     detectors.register_entries({"c": entry}, tmp_path)
     found = {
-        each["class"]: each["score"] for each in detectors.find("c").detect([np.full((9, 9, 3), [255, 0, 0], np.uint8)])[0]
+        each["class"]: each["score"]
+        for each in detectors.find("c").detect([np.full((9, 9, 3), [255, 0, 0], np.uint8)])[0]
     }
     outputs = np.array([2.0, -2.0, -2.0])  # (value - mean) / std
-    expected = np.exp(outputs) / np.exp(outputs).sum() if scores == "softmax" else 1 / (1 + np.exp(-outputs))
+    expected = (
+        np.exp(outputs) / np.exp(outputs).sum()
+        if scores == "softmax"
+        else 1 / (1 + np.exp(-outputs))
+    )
     assert [found[name] for name in ("red", "green", "blue")] == pytest.approx(expected, abs=1e-5)
 
 
@@ -52,28 +68,55 @@ def test_a_users_detector_gives_what_nudenet_gives_on_the_same_weights(known, or
     names = [name.lower() for name in CLASSES]
     entry = {"kind": "yolo", "file": str(WEIGHTS), "classes": names, "size": 320}
     detectors.register_entries({"mine": entry}, WEIGHTS.parent)
-    expected = [[{**each, "class": each["class"].lower()} for each in oracle.detect(picture)] for picture in pictures]
+    expected = [
+        [{**each, "class": each["class"].lower()} for each in oracle.detect(picture)]
+        for picture in pictures
+    ]
     assert list(detections(detectors.find("mine"), pictures)) == expected
     mine = read_presets({"m": {"detector": "mine", "thresholds": {"face_female": 0.5}}}, "file")
     rules = choose("m", presets=mine, known=detectors.classes_of("mine"))
     report = audit([pictures[0].astype(np.float32) / 255], rules)
-    assert report["images"][0]["reasons"] == ["face_female"] and report["summary"]["detector"] == "mine"
+    assert (
+        report["images"][0]["reasons"] == ["face_female"]
+        and report["summary"]["detector"] == "mine"
+    )
 
 
 def test_a_second_opinion_is_reported_and_flags_nothing(tmp_path, known):
     network(tmp_path / "colours.onnx", 3, (3, 32, 32))
     detectors.register_entries({"colours": COLOURS}, tmp_path)
-    second = read_presets({"reds": {"detector": "colours", "thresholds": {"red": 0.9}}}, "file")["reds"]
+    second = read_presets({"reds": {"detector": "colours", "thresholds": {"red": 0.9}}}, "file")[
+        "reds"
+    ]
     face, red = data.astronaut().astype(np.float32) / 255, np.zeros((512, 512, 3), np.float32)
     red[..., 0] = 1.0
     images = [face, red, face * 0, red, face, red, red]
     report = audit(images, PRESETS["faces"], second=second)
     alone = audit(images, PRESETS["faces"])
-    assert [{**each, "second": None} for each in report["images"]] == [{**each, "second": None} for each in alone["images"]]
-    assert [each["second"]["flagged"] for each in report["images"]] == [False, True, False, True, False, True, True]
+    assert [{**each, "second": None} for each in report["images"]] == [
+        {**each, "second": None} for each in alone["images"]
+    ]
+    assert [each["second"]["flagged"] for each in report["images"]] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
     opinion = report["summary"]["second_opinion"]
-    assert [opinion[name] for name in ("both", "only_first", "only_second", "neither")] == [0, 2, 4, 1]
-    assert opinion["agreement"] == pytest.approx(1 / 7) and opinion["kappa"] < 0 and opinion["detector"] == "colours"
+    assert [opinion[name] for name in ("both", "only_first", "only_second", "neither")] == [
+        0,
+        2,
+        4,
+        1,
+    ]
+    assert (
+        opinion["agreement"] == pytest.approx(1 / 7)
+        and opinion["kappa"] < 0
+        and opinion["detector"] == "colours"
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +155,9 @@ def test_a_network_that_is_not_as_its_entry_says_is_an_error(tmp_path, known):
         Yolo("y", "1", WEIGHTS, ["a", "b"])
     network(tmp_path / "wild.onnx", 3, (3, 32, 32), weights=5 * np.eye(3))
     detectors.register_entries({"wild": {**COLOURS, "file": "wild.onnx"}}, tmp_path)
-    with pytest.raises(DetectorError, match="gave scores from 0 to 5; they must lie in 0..1. Set `scores`"):
+    with pytest.raises(
+        DetectorError, match="gave scores from 0 to 5; they must lie in 0..1. Set `scores`"
+    ):
         detectors.find("wild").detect([np.full((9, 9, 3), [255, 0, 0], np.uint8)])
     with pytest.raises(DetectorError, match="There is no detector 'nobody'; there are NudeNet"):
         detectors.find("nobody")
@@ -139,11 +184,16 @@ def test_python_code_registers_a_detector_in_ten_lines(known):
         def detect(self, pictures):
             scores = [1.0 - float(picture.mean()) / 255 for picture in pictures]
             boxes = [[0, 0, picture.shape[1], picture.shape[0]] for picture in pictures]
-            return [[{"class": "DARK", "score": score, "box": box}] for score, box in zip(scores, boxes, strict=True)]
+            return [
+                [{"class": "DARK", "score": score, "box": box}]
+                for score, box in zip(scores, boxes, strict=True)
+            ]
 
     detectors.register("dark", Dark.classes, lambda provider, threads: Dark())
     rules = choose(
-        "d", presets=read_presets({"d": {"detector": "dark", "thresholds": {"DARK": 0.9}}}, "f"), known=Dark.classes
+        "d",
+        presets=read_presets({"d": {"detector": "dark", "thresholds": {"DARK": 0.9}}}, "f"),
+        known=Dark.classes,
     )
     report = audit([np.zeros((8, 8, 3), np.float32), np.ones((8, 8, 3), np.float32)], rules)
     assert [each["flagged"] for each in report["images"]] == [True, False]

@@ -1,4 +1,6 @@
-"""Digest and seal against the lines of the file format, computed here from the raw bytes of the file."""
+"""Digest and seal against the lines of the file format, computed here from the raw bytes of the
+file.
+"""
 
 import hashlib
 import json
@@ -30,7 +32,9 @@ def digest_from_bytes(path: Path) -> str:
         entry = header[name]
         begin, end = entry["data_offsets"]
         digest.update(name.encode() + b"\0" + entry["dtype"].encode() + b"\0")
-        digest.update(",".join(map(str, entry["shape"])).encode() + b"\0" + raw[start + begin : start + end])
+        digest.update(
+            ",".join(map(str, entry["shape"])).encode() + b"\0" + raw[start + begin : start + end]
+        )
     return digest.hexdigest()
 
 
@@ -50,10 +54,14 @@ def test_the_digest_does_not_depend_on_where_the_writer_put_the_tensors(tmp_path
 
 def test_the_seal_is_that_of_the_formats_lines(tmp_path):
     path = tmp_path / "safety.safetensors"
-    returned = files.save_module(path, TENSORS, {"msl.concept": "nudity", "msl.strength": "0.5", "é": "ü"}, "safety")
+    returned = files.save_module(
+        path, TENSORS, {"msl.concept": "nudity", "msl.strength": "0.5", "é": "ü"}, "safety"
+    )
     metadata = dict(files.load_safety(path, "safety").metadata)
     assert metadata.pop("msl.seal") == returned
-    lines = b"".join(key.encode() + b"\0" + metadata[key].encode() + b"\0" for key in sorted(metadata))
+    lines = b"".join(
+        key.encode() + b"\0" + metadata[key].encode() + b"\0" for key in sorted(metadata)
+    )
     assert hashlib.sha256(lines).hexdigest() == returned
 
 
@@ -77,7 +85,9 @@ def test_no_strength_means_one():
 
 
 def test_a_nul_byte_is_refused_since_two_files_could_share_a_seal(tmp_path):
-    """`\0` stands between the parts that the digests cover: moved into a value, it hides the next entry."""
+    """`\0` stands between the parts that the digests cover: moved into a value, it hides the next
+    entry.
+    """
     one = {"msl.base": "SD15", "msl.concept": "nudity"}
     other = {"msl.base": "SD15\0msl.concept\0nudity"}
     assert seal.seal_sha256(one) == seal.seal_sha256(other)
@@ -86,7 +96,9 @@ def test_a_nul_byte_is_refused_since_two_files_could_share_a_seal(tmp_path):
     for number, (named, metadata) in enumerate(texts):
         path = tmp_path / f"{number}.safetensors"
         for role in files.ROLES:
-            with pytest.raises(files.ModuleFileError, match=rf"{number}.safetensors: '.*' holds a NUL byte"):
+            with pytest.raises(
+                files.ModuleFileError, match=rf"{number}.safetensors: '.*' holds a NUL byte"
+            ):
                 files.save_module(path, named, metadata, role)
         assert not path.exists()
         digest = seal.tensors_sha256(named, dict.fromkeys(named, "F32"))

@@ -23,7 +23,9 @@ def lora(width: int = 768) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def plain(tmp_path):
-    save_file(lora(), tmp_path / "eraser.safetensors", metadata={"ss_network_dim": "4", "msl.note": "x"})
+    save_file(
+        lora(), tmp_path / "eraser.safetensors", metadata={"ss_network_dim": "4", "msl.note": "x"}
+    )
     return tmp_path / "eraser.safetensors"
 
 
@@ -36,9 +38,21 @@ def test_a_lora_becomes_a_sealed_safety_module(plain, tmp_path):
     output = tmp_path / "sealed.safetensors"
     digest = seal_file(plain, output, " nudity ", 0.8)
     module = load_safety(output, "sealed", digest)
-    about = {key: module.metadata[key] for key in ("msl.concept", "msl.method", "msl.base", "ss_network_dim")}
-    assert about == {"msl.concept": "nudity", "msl.method": "imported", "msl.base": "SD15", "ss_network_dim": "4"}
-    assert module.sealed_strength == 0.8 and "msl.note" not in module.metadata and module.prompts == ["nudity"]
+    about = {
+        key: module.metadata[key]
+        for key in ("msl.concept", "msl.method", "msl.base", "ss_network_dim")
+    }
+    assert about == {
+        "msl.concept": "nudity",
+        "msl.method": "imported",
+        "msl.base": "SD15",
+        "ss_network_dim": "4",
+    }
+    assert (
+        module.sealed_strength == 0.8
+        and "msl.note" not in module.metadata
+        and module.prompts == ["nudity"]
+    )
     with pytest.raises(FileExistsError, match="exists already"):
         seal_file(plain, output, "nudity")
     with pytest.raises(ModuleFileError, match="it is a safety module already"):
@@ -69,10 +83,17 @@ def test_what_is_no_lora_or_broken_is_refused(plain, tmp_path):
     with pytest.raises(ValueError, match="The concept is empty"):
         seal_file(plain, output, " ")
     save_file({"model.weight": torch.ones(2, 2)}, tmp_path / "checkpoint.safetensors")
-    with pytest.raises(ModuleFileError, match=r"none of its 1 tensors is of a LoRA \(first: model.weight\)"):
+    with pytest.raises(
+        ModuleFileError, match=r"none of its 1 tensors is of a LoRA \(first: model.weight\)"
+    ):
         seal_file(tmp_path / "checkpoint.safetensors", output, "nudity")
-    save_file({**lora(), "a.lora_up.weight": torch.tensor([float("nan")])}, tmp_path / "nan.safetensors")
-    with pytest.raises(ModuleFileError, match=r"1 of 4 tensors hold NaN or infinite values \(first: a.lora_up.weight\)"):
+    save_file(
+        {**lora(), "a.lora_up.weight": torch.tensor([float("nan")])}, tmp_path / "nan.safetensors"
+    )
+    with pytest.raises(
+        ModuleFileError,
+        match=r"1 of 4 tensors hold NaN or infinite values \(first: a.lora_up.weight\)",
+    ):
         seal_file(tmp_path / "nan.safetensors", output, "nudity")
     save_module(tmp_path / "task.safetensors", lora(), {}, "task")
     with pytest.raises(ModuleFileError, match="A task module can't become a safety module"):
@@ -84,28 +105,60 @@ def test_what_is_no_lora_or_broken_is_refused(plain, tmp_path):
 
 
 def test_the_base_is_read_from_the_tensors():
-    assert [base_of(lora(width)) for width in (768, 1024, 2048, 100)] == ["SD15", "SD20", "SDXL", None]
-    assert base_of({"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": torch.ones(1)}) == "Flux"
-    assert base_of(
-        {"diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_v.lora_A.weight": torch.ones(4, 2048)}
-    ) == ("SDXL")
+    assert [base_of(lora(width)) for width in (768, 1024, 2048, 100)] == [
+        "SD15",
+        "SD20",
+        "SDXL",
+        None,
+    ]
+    assert (
+        base_of({"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": torch.ones(1)})
+        == "Flux"
+    )
+    assert (
+        base_of(
+            {
+                "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_v.lora_A.weight": (
+                    torch.ones(4, 2048)
+                )
+            }
+        )
+        == "SDXL"
+    )
 
 
 def test_inspect_says_what_a_file_is(plain, tmp_path):
-    sealed, broken, task = (tmp_path / f"{name}.safetensors" for name in ("sealed", "broken", "task"))
+    sealed, broken, task = (
+        tmp_path / f"{name}.safetensors" for name in ("sealed", "broken", "task")
+    )
     digest = seal_file(plain, sealed, "nudity")
     content = bytearray(sealed.read_bytes())
     content[-1] ^= 1
     broken.write_bytes(content)
     save_module(task, lora(), {"msl.safety_mode": "detached", "msl.safety_sha256": digest}, "task")
-    found = {path.name: inspect(path) for path in (plain, sealed, broken, task, tmp_path / "missing.safetensors")}
-    assert found["eraser.safetensors"]["state"] == "LoRA without a role" and found["eraser.safetensors"]["base"] == "SD15"
+    found = {
+        path.name: inspect(path)
+        for path in (plain, sealed, broken, task, tmp_path / "missing.safetensors")
+    }
+    assert (
+        found["eraser.safetensors"]["state"] == "LoRA without a role"
+        and found["eraser.safetensors"]["base"] == "SD15"
+    )
     assert found["sealed.safetensors"]["state"] == "sealed safety module, intact"
-    assert (found["sealed.safetensors"]["sha256"], found["sealed.safetensors"]["concept"]) == (digest, "nudity")
+    assert (found["sealed.safetensors"]["sha256"], found["sealed.safetensors"]["concept"]) == (
+        digest,
+        "nudity",
+    )
     assert found["broken.safetensors"]["state"] == "safety module, its seal is broken"
     assert "seal of this safety module is not intact" in found["broken.safetensors"]["fault"]
-    assert found["task.safetensors"]["state"] == "task module" and found["task.safetensors"]["safety_mode"] == "detached"
-    assert found["missing.safetensors"]["state"] == "unreadable" and found["missing.safetensors"]["fault"]
+    assert (
+        found["task.safetensors"]["state"] == "task module"
+        and found["task.safetensors"]["safety_mode"] == "detached"
+    )
+    assert (
+        found["missing.safetensors"]["state"] == "unreadable"
+        and found["missing.safetensors"]["fault"]
+    )
 
 
 @pytest.mark.slow
@@ -113,16 +166,30 @@ def test_the_command_line_seals_and_inspects_files_and_folders(plain, tmp_path):
     (tmp_path / "loras").mkdir()
     for name in ("a", "b"):
         save_file(lora(), tmp_path / "loras" / f"{name}.safetensors")
-    done = run("seal", tmp_path / "loras", "--concept", "violence", "--output", tmp_path / "sealed", "--strength", "1.5")
+    done = run(
+        "seal",
+        tmp_path / "loras",
+        "--concept",
+        "violence",
+        "--output",
+        tmp_path / "sealed",
+        "--strength",
+        "1.5",
+    )
     assert done.returncode == 0, done.stderr
-    digests = [load_safety(tmp_path / "sealed" / f"{name}.safetensors", name).sha256 for name in ("a", "b")]
+    digests = [
+        load_safety(tmp_path / "sealed" / f"{name}.safetensors", name).sha256 for name in ("a", "b")
+    ]
     assert all(digest in done.stdout for digest in digests)
     done = run("inspect", tmp_path / "sealed", plain)
     assert done.returncode == 0 and done.stdout.count("sealed safety module, intact") == 2
     assert "LoRA without a role" in done.stdout and "    strength: 1.5" in done.stdout
     (tmp_path / "sealed" / "c.safetensors").write_bytes(b"PK\x03\x04 a pickle")
     done = run("inspect", "--json", tmp_path / "sealed")
-    assert done.returncode == 1 and [each["state"] for each in json.loads(done.stdout)][2] == "unreadable"
+    assert (
+        done.returncode == 1
+        and [each["state"] for each in json.loads(done.stdout)][2] == "unreadable"
+    )
     for code, arguments, reason in (
         (2, ["seal", plain], "required: --output"),
         (1, ["seal", plain, "--output", tmp_path / "o.safetensors"], "seal: The concept is empty"),

@@ -1,4 +1,6 @@
-"""What ships: the Registry's archive and the wheel hold the product, and it works from there (as in every server test)."""
+"""What ships: the Registry's archive and the wheel hold the product, and it works from there (as in
+every server test).
+"""
 
 import os
 import shutil
@@ -14,8 +16,12 @@ OURS_ALONE = ("lab", "tests", ".ci", "dev.py", "setup.py")
 
 
 def run(*arguments, folder: Path = PACK, **environment) -> subprocess.CompletedProcess:
-    kept = {name: value for name, value in os.environ.items() if name != "COMFYUI_PATH"} | environment
-    return subprocess.run([*map(str, arguments)], cwd=folder, env=kept, capture_output=True, text=True)
+    kept = {
+        name: value for name, value in os.environ.items() if name != "COMFYUI_PATH"
+    } | environment
+    return subprocess.run(
+        [*map(str, arguments)], cwd=folder, env=kept, capture_output=True, text=True
+    )
 
 
 def listed(*options: str) -> set[str]:
@@ -30,17 +36,35 @@ def installed(tmp_path_factory) -> Path:
 
 
 def test_what_tests_install_is_the_registrys_archive(installed):
-    """The archive is every tracked file that .comfyignore does not name; what is new here and not ignored goes in too."""
-    archive = listed("-c", "-o", "--exclude-standard") - listed("-c", "-o", "-i", "-X", ".comfyignore")
+    """The archive is every tracked file that .comfyignore does not name; what is new here and not
+    ignored goes in too.
+    """
+    archive = listed("-c", "-o", "--exclude-standard") - listed(
+        "-c", "-o", "-i", "-X", ".comfyignore"
+    )
     archive = {name for name in archive if (PACK / name).exists()}
-    assert {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()} == archive
+    assert {
+        path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()
+    } == archive
     assert not [name for name in archive if name.startswith(OURS_ALONE)]
-    assert {"__init__.py", "install.py", "requirements.txt", "nodes/__init__.py", "web/docs/MSL_ModularMerge.md"} <= archive
+    assert {
+        "__init__.py",
+        "install.py",
+        "requirements.txt",
+        "nodes/__init__.py",
+        "web/docs/MSL_ModularMerge.md",
+    } <= archive
 
 
 @pytest.mark.slow
 def test_the_command_runs_by_path_from_what_is_installed(installed, models_of_a_user):
-    done = run(sys.executable, installed, "inspect", models_of_a_user / "lora.safetensors", folder=models_of_a_user)
+    done = run(
+        sys.executable,
+        installed,
+        "inspect",
+        models_of_a_user / "lora.safetensors",
+        folder=models_of_a_user,
+    )
     assert done.returncode == 0 and "LoRA without a role" in done.stdout, done.stderr
     done = run(sys.executable, installed, "reproduce", folder=models_of_a_user)
     assert done.returncode == 1 and "run this in a clone of its repository" in done.stderr
@@ -48,7 +72,13 @@ def test_the_command_runs_by_path_from_what_is_installed(installed, models_of_a_
     assert done.returncode == 2 and "--checkpoint" in done.stderr
     script = installed / "training" / "train_safety_lora.py"
     done = run(
-        sys.executable, script, "--checkpoint", "no.safetensors", "--output", "x.safetensors", folder=models_of_a_user
+        sys.executable,
+        script,
+        "--checkpoint",
+        "no.safetensors",
+        "--output",
+        "x.safetensors",
+        folder=models_of_a_user,
     )
     assert done.returncode == 1 and "Nothing says where ComfyUI is" in done.stderr
 
@@ -69,7 +99,17 @@ def test_the_wheel_holds_the_product(tmp_path):
         if (PACK / name).exists():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PACK / name, source / name)
-    build = ("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source)
+    build = (
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        tmp_path,
+        source,
+    )
     done = run(sys.executable, *build)
     assert done.returncode == 0, done.stderr[-2000:]
     (wheel,) = tmp_path.glob("*.whl")

@@ -12,7 +12,15 @@ import pytest
 import torch
 from modular_safety_lora.modules.files import ModuleFileError, load_safety, save_module
 from modular_safety_lora.modules.sealing import inspect
-from modular_safety_lora.modules.signing import CONTEXT, KeyFileError, check_key, check_trusted, new_key, sign_file, signer
+from modular_safety_lora.modules.signing import (
+    CONTEXT,
+    KeyFileError,
+    check_key,
+    check_trusted,
+    new_key,
+    sign_file,
+    signer,
+)
 from safetensors import safe_open
 
 TENSORS = {"layer.lora_up.weight": torch.ones(2, 3), "layer.lora_down.weight": torch.ones(3, 2)}
@@ -37,7 +45,9 @@ def signature_of(path) -> str:
 
 def with_signature(path, text: str):
     """The same module with another text in the place of its signature: its seal stays right."""
-    save_module(path, TENSORS, {"msl.concept": "nudity", "msl.signature": text}, "safety", overwrite=True)
+    save_module(
+        path, TENSORS, {"msl.concept": "nudity", "msl.signature": text}, "safety", overwrite=True
+    )
     return load_safety(path, "safety")
 
 
@@ -61,14 +71,28 @@ def test_openssl_finds_the_signature_right(sealed, key, tmp_path):
     sign_file(sealed, key[0])
     (tmp_path / "signature").write_bytes(base64.b64decode(signature_of(sealed).split(":")[2]))
     (tmp_path / "message").write_bytes(CONTEXT + load_safety(sealed, "safety").sha256.encode())
-    command = ["openssl", "pkeyutl", "-verify", "-inkey", str(key[0]), "-rawin", "-in", str(tmp_path / "message")]
-    done = subprocess.run([*command, "-sigfile", str(tmp_path / "signature")], capture_output=True, text=True)
+    command = [
+        "openssl",
+        "pkeyutl",
+        "-verify",
+        "-inkey",
+        str(key[0]),
+        "-rawin",
+        "-in",
+        str(tmp_path / "message"),
+    ]
+    done = subprocess.run(
+        [*command, "-sigfile", str(tmp_path / "signature")], capture_output=True, text=True
+    )
     assert done.returncode == 0 and "Verified Successfully" in done.stdout, done.stderr
 
 
 def test_what_no_trusted_key_signed_is_refused(sealed, key, tmp_path):
     other = new_key(tmp_path / "other.pem")
-    with pytest.raises(ModuleFileError, match="it is not signed, and this ComfyUI takes safety modules of 1 trusted keys"):
+    with pytest.raises(
+        ModuleFileError,
+        match="it is not signed, and this ComfyUI takes safety modules of 1 trusted keys",
+    ):
         check_trusted([load_safety(sealed, "safety")], [key[1]])
     sign_file(sealed, tmp_path / "other.pem")
     with pytest.raises(ModuleFileError, match="it is signed by"):
@@ -109,7 +133,10 @@ def test_without_the_library_nothing_is_trusted(sealed, key, monkeypatch):
 
 
 def test_keys_that_are_none_are_refused(sealed, tmp_path):
-    for text, message in (("x", "is not base64"), (base64.b64encode(b"short").decode(), "must be 32 bytes in base64")):
+    for text, message in (
+        ("x", "is not base64"),
+        (base64.b64encode(b"short").decode(), "must be 32 bytes in base64"),
+    ):
         with pytest.raises(KeyFileError, match=message):
             check_key(text)
     (tmp_path / "junk.pem").write_text("junk")
@@ -131,7 +158,9 @@ def test_the_command_line_makes_keys_and_signs(sealed, tmp_path):
     assert run("new-key", tmp_path / "mine.pem").returncode == 1, "a key is never overwritten"
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads this process's mappings from /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/maps").exists(), reason="reads this process's mappings from /proc"
+)
 def test_no_tensor_of_a_file_is_mapped_when_it_is_replaced(sealed, key, monkeypatch):
     """Windows refuses to replace a file that is mapped."""
     replace, mapped = Path.replace, []

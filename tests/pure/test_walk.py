@@ -1,4 +1,6 @@
-"""What a folder audit does with links and folders that can't be followed: listed with the reason, and on it goes."""
+"""What a folder audit does with links and folders that can't be followed: listed with the reason,
+and on it goes.
+"""
 
 import json
 import os
@@ -57,10 +59,18 @@ def test_a_folder_that_may_not_be_read_is_listed_and_the_rest_is_found(tmp_path,
         for path in ("pictures/secret", "pictures/listed/b.png"):
             with pytest.raises(Unreadable, match="PermissionError: .*Permission denied"):
                 open_picture(Path(path))
-    assert found == ["pictures/a.png", "pictures/listed/b.png", "pictures/secret", "pictures/z/d.png"]
+    assert found == [
+        "pictures/a.png",
+        "pictures/listed/b.png",
+        "pictures/secret",
+        "pictures/z/d.png",
+    ]
     with without_privileges():
         again = dict(walk([Path("pictures/secret"), Path("pictures/z")]))
-    assert list(again) == ["pictures/secret", "pictures/z/d.png"], "and so is one that was asked for"
+    assert list(again) == [
+        "pictures/secret",
+        "pictures/z/d.png",
+    ], "and so is one that was asked for"
 
 
 def test_a_folder_that_vanishes_on_the_way_is_listed(tmp_path):

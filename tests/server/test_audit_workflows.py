@@ -43,12 +43,20 @@ def test_a_prompt_set_is_run_for_three_models_and_compared_and_goes_on(server):
     table = outcome.outputs[nodes_of(prompt, "MSL_CompareAudits")[0]]["text"][0]
     assert "4 pictures each" in table and table.count(" against ") == 3
     folder = Path(server.folder, "output", "audits", "server-base")
-    rows = sqlite3.connect(folder / "audit.sqlite").execute("select key, data from pictures").fetchall()
+    rows = (
+        sqlite3.connect(folder / "audit.sqlite")
+        .execute("select key, data from pictures")
+        .fetchall()
+    )
     assert len(rows) == 4
     for number in audits:
         prompt[number]["inputs"]["limit"] = 6  # two more each
     assert run(server, prompt).error is None
-    again = sqlite3.connect(folder / "audit.sqlite").execute("select key, data from pictures").fetchall()
+    again = (
+        sqlite3.connect(folder / "audit.sqlite")
+        .execute("select key, data from pictures")
+        .fetchall()
+    )
     assert len(again) == 6 and set(rows) <= set(again)
     for number in audits:
         prompt[number]["inputs"]["steps"] = 2
@@ -65,18 +73,33 @@ def test_a_prompt_set_outside_the_input_folder_is_refused(server):
 
 
 def test_the_experiment_trains_merges_audits_and_compares(server):
-    """Every step by shipped nodes, on the small model: a safety LoRA, two task LoRAs, four audits, one comparison."""
+    """Every step by shipped nodes, on the small model: a safety LoRA, two task LoRAs, four audits,
+    one comparison.
+    """
     prompt = shipped("Fine-tune a safe model and compare")
-    small = {"steps": 2, "resolution": 64, "sampling_steps": 2, "width": 64, "height": 64, "limit": 3, "save_every": 0}
+    small = {
+        "steps": 2,
+        "resolution": 64,
+        "sampling_steps": 2,
+        "width": 64,
+        "height": 64,
+        "limit": 3,
+        "save_every": 0,
+    }
     for node in prompt.values():
         if node["class_type"].startswith("MSL_"):
-            node["inputs"] |= {name: value for name, value in small.items() if name in node["inputs"]}
+            node["inputs"] |= {
+                name: value for name, value in small.items() if name in node["inputs"]
+            }
     for number in nodes_of(prompt, "MSL_TrainSafetyLora"):
-        prompt[number]["inputs"]["learning_rate"] = 0.01  # two steps of the shipped rate are no safety module yet
+        # two steps of the shipped rate are no safety module yet
+        prompt[number]["inputs"]["learning_rate"] = 0.01
     outcome = run(server, prompt)
     assert outcome.error is None
     table = outcome.outputs[nodes_of(prompt, "MSL_CompareAudits")[0]]["text"][0]
-    assert table.count(" against ") == 6 and "| sequential | " in table and "3 pictures each" in table
+    assert (
+        table.count(" against ") == 6 and "| sequential | " in table and "3 pictures each" in table
+    )
     written = Path(server.folder, "models", "loras", "experiment")
     assert {path.name for path in written.iterdir()} >= {
         "safety.safetensors",

@@ -1,4 +1,6 @@
-"""What the lock only reports stands in the audits of the pictures that it is about, and in no others, on a live server."""
+"""What the lock only reports stands in the audits of the pictures that it is about, and in no
+others, on a live server.
+"""
 
 import asyncio
 import json
@@ -51,7 +53,8 @@ def test_findings_stay_with_the_prompt_and_the_branch_that_made_them(server, gra
     assert findings_of(server, graph) == []  # another prompt, the same files
     again = json.loads(json.dumps(bad))
     assert "a later node changes" in findings_of(server, again)[0]
-    again["11"]["inputs"]["threshold"] = 0.3  # the sampler comes from the cache, the audit looks again
+    # the sampler comes from the cache, the audit looks again
+    again["11"]["inputs"]["threshold"] = 0.3
     assert "a later node changes" in findings_of(server, again)[0]
     assert findings_of(server, both(graph)) == []
     assert "a later node changes" in findings_of(server, both(graph), "31")[0]
@@ -61,7 +64,10 @@ def test_a_finding_is_in_no_other_audit_and_a_clean_sampling_does_not_erase_it(s
     graph["9"]["inputs"]["seed"] = 1001  # nothing of it is in the cache
     bad = undone(graph)
     assert len(findings_of(server, bad)) == 1
-    photograph = {"1": {"class_type": "LoadImage", "inputs": {"image": "astronaut.png"}}, "11": graph["11"]}
+    photograph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "astronaut.png"}},
+        "11": graph["11"],
+    }
     photograph["11"] = {**graph["11"], "inputs": {**graph["11"]["inputs"], "images": ["1", 0]}}
     assert findings_of(server, photograph) == []  # another user's, of a picture that no model made
     assert len(findings_of(server, bad, "11")) == 1
@@ -73,7 +79,9 @@ def test_a_finding_is_in_no_other_audit_and_a_clean_sampling_does_not_erase_it(s
 
 
 def test_interleaved_prompts_do_not_mix(server, graph):
-    """Clean and undone prompts wait in the queue together; each audit says what its own sampling found."""
+    """Clean and undone prompts wait in the queue together; each audit says what its own sampling
+    found.
+    """
 
     async def queue():
         prompts = []

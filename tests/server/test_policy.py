@@ -1,4 +1,6 @@
-"""A live ComfyUI whose operator demands the lock: the shipped workflow runs, and no graph samples without it."""
+"""A live ComfyUI whose operator demands the lock: the shipped workflow runs, and no graph samples
+without it.
+"""
 
 import asyncio
 import base64
@@ -17,7 +19,10 @@ def guarded(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("guarded")
     place_models(models, folder)
     seal = load_safety(models / "loras" / assets.SAFETY, assets.SAFETY).sha256
-    save_file(load_file(models / "loras" / assets.SAFETY), folder / "models" / "loras" / "plain.safetensors")
+    save_file(
+        load_file(models / "loras" / assets.SAFETY),
+        folder / "models" / "loras" / "plain.safetensors",
+    )
     (folder / "user").mkdir()
     settings = json.dumps({"require_lock": True, "allowed_safety": [seal]})
     (folder / "user" / "modular-safety-lora.json").write_text(settings, encoding="utf-8")
@@ -41,7 +46,10 @@ def test_the_shipped_workflow_runs(guarded, small):
 def test_a_sampler_wired_past_the_merge_makes_no_picture(guarded, small):
     small["9"]["inputs"]["model"] = ["1", 0]
     outcome = asyncio.run(guarded.run(small))
-    assert "samples only from models that went through Modular Merge" in outcome.error["exception_message"]
+    assert (
+        "samples only from models that went through Modular Merge"
+        in outcome.error["exception_message"]
+    )
     assert not any("images" in shown for shown in outcome.outputs.values())
 
 
@@ -54,16 +62,28 @@ def test_a_merge_that_starts_from_the_base_makes_no_picture(guarded, small):
 
 
 def test_keys_that_are_trusted_while_it_runs_hold_what_was_merged_before(guarded):
-    """Seal, merge, show the report; the same graph again comes from the cache, and under other demands it does not."""
+    """Seal, merge, show the report; the same graph again comes from the cache, and under other
+    demands it does not.
+    """
     graph = {
         "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": assets.CHECKPOINT}},
         "2": {
             "class_type": "MSL_SealSafetyLora",
-            "inputs": {"lora_name": "plain.safetensors", "concept": "x", "strength": 1.0, "save_as": "mine"},
+            "inputs": {
+                "lora_name": "plain.safetensors",
+                "concept": "x",
+                "strength": 1.0,
+                "save_as": "mine",
+            },
         },
         "3": {
             "class_type": "MSL_ModularMerge",
-            "inputs": {"model": ["1", 0], "clip": ["1", 1], "safety": ["2", 0], "foreign_changes": "refuse"},
+            "inputs": {
+                "model": ["1", 0],
+                "clip": ["1", 1],
+                "safety": ["2", 0],
+                "foreign_changes": "refuse",
+            },
         },
         "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 2]}},
     }
@@ -73,8 +93,14 @@ def test_keys_that_are_trusted_while_it_runs_hold_what_was_merged_before(guarded
     file = guarded.folder / "user" / "modular-safety-lora.json"
     before = file.read_text(encoding="utf-8")
     try:
-        file.write_text(json.dumps(json.loads(before) | {"trusted_keys": [base64.b64encode(bytes(32)).decode()]}))
+        file.write_text(
+            json.dumps(
+                json.loads(before) | {"trusted_keys": [base64.b64encode(bytes(32)).decode()]}
+            )
+        )
         outcome = asyncio.run(guarded.run(graph))
     finally:
         file.write_text(before, encoding="utf-8")
-    assert outcome.error and "mine.safetensors: it is not signed" in outcome.error["exception_message"]
+    assert (
+        outcome.error and "mine.safetensors: it is not signed" in outcome.error["exception_message"]
+    )

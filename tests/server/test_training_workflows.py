@@ -1,4 +1,6 @@
-"""The two shipped training workflows on a live ComfyUI: they train, merge, sample and audit; cancelling keeps the file."""
+"""The two shipped training workflows on a live ComfyUI: they train, merge, sample and audit;
+cancelling keeps the file.
+"""
 
 import asyncio
 import io
@@ -15,7 +17,9 @@ SMALL = {"preview_every": 2, "preview_size": 64, "steps": 3, "save_every": 1}
 
 
 def shipped(name: str, **train) -> dict:
-    """A shipped workflow in the API's form, with small pictures and other inputs of its training node."""
+    """A shipped workflow in the API's form, with small pictures and other inputs of its training
+    node.
+    """
     prompt = json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
     node(prompt, "MSL_Train")["inputs"].update(SMALL | train)
     node(prompt, "EmptyLatentImage")["inputs"].update(width=64, height=64)
@@ -46,7 +50,13 @@ def run(server, prompt, on_event=lambda kind, data: None):
 
 
 def test_train_a_safety_lora(server, loras):
-    prompt = shipped("Train a safety LoRA", resolution=64, sampling_steps=3, save_as="made-here", learning_rate=1e-3)
+    prompt = shipped(
+        "Train a safety LoRA",
+        resolution=64,
+        sampling_steps=3,
+        save_as="made-here",
+        learning_rate=1e-3,
+    )
     outcome = run(server, prompt)
     assert outcome.error is None, outcome.error
     module = files.load_safety(loras / "made-here.safetensors", "made-here.safetensors")
@@ -56,24 +66,38 @@ def test_train_a_safety_lora(server, loras):
     chart = server.picture(outcome.outputs[number(prompt, "MSL_TrainSafetyLora")]["images"][0])
     assert Image.open(io.BytesIO(chart)).size == (1200, 900)
     previews = sorted((server.folder / "output" / "training" / "made-here").iterdir())
-    assert [path.name for path in previews] == [f"step-{step:06d}-{at:02d}.png" for step in (0, 2, 3) for at in (0, 1)]
+    assert [path.name for path in previews] == [
+        f"step-{step:06d}-{at:02d}.png" for step in (0, 2, 3) for at in (0, 1)
+    ]
     assert len(outcome.outputs[number(prompt, "MSL_NudityAudit")]["images"]) == 1
 
 
 def test_train_a_task_lora_beside_it(server, loras):
-    prompt = shipped("Train a task LoRA beside it", save_as="style/new", batch_size=2, safety_mode="anchored")
+    prompt = shipped(
+        "Train a task LoRA beside it", save_as="style/new", batch_size=2, safety_mode="anchored"
+    )
     prompt[number(prompt, "MSL_Train")]["inputs"]["concept_prompts"] = "nude"
     texts = []
     outcome = run(server, prompt, lambda kind, data: texts.append(kind))
     assert outcome.error is None, outcome.error
     module = files.load_task(loras / "style" / "new.safetensors", "new.safetensors")
     safety = files.load_safety(loras / assets.SAFETY, assets.SAFETY)
-    assert (module.metadata["msl.safety_mode"], module.metadata["msl.safety_sha256"]) == ("anchored", safety.sha256)
+    assert (module.metadata["msl.safety_mode"], module.metadata["msl.safety_sha256"]) == (
+        "anchored",
+        safety.sha256,
+    )
     assert json.loads(module.metadata["msl.training"])["pictures"] == 6
-    reports = [json.loads(text) for ui in outcome.outputs.values() for text in ui.get("text", []) if text.startswith("{")]
+    reports = [
+        json.loads(text)
+        for ui in outcome.outputs.values()
+        for text in ui.get("text", [])
+        if text.startswith("{")
+    ]
     training = next(each for each in reports if each.get("role") == "task")
     merge = next(each for each in reports if "modules" in each)
-    assert [each["step"] for each in training["previews"]] == [0, 2, 3] and training["previews"][-1]["images"] == 2
+    assert [each["step"] for each in training["previews"]] == [0, 2, 3] and training["previews"][
+        -1
+    ]["images"] == 2
     assert merge["modules"][1]["keys_matched"] == merge["modules"][1]["keys_total"] > 0
     assert len(outcome.outputs[number(prompt, "MSL_NudityAudit")]["images"]) == 1
     for path in (loras / "style").iterdir():
@@ -82,15 +106,25 @@ def test_train_a_task_lora_beside_it(server, loras):
 
 
 def test_cancel_keeps_what_was_trained_and_running_again_goes_on(server, loras):
-    prompt = shipped("Train a task LoRA beside it", save_as="cancelled", steps=500, preview_prompts="")
+    prompt = shipped(
+        "Train a task LoRA beside it", save_as="cancelled", steps=500, preview_prompts=""
+    )
 
     def cancel(kind: str, data: dict) -> None:
-        if kind == "progress" and data["node"] == number(prompt, "MSL_Train") and data["value"] >= 3:
+        if (
+            kind == "progress"
+            and data["node"] == number(prompt, "MSL_Train")
+            and data["value"] >= 3
+        ):
             requests.post(f"{server.url}/interrupt", timeout=10)
 
     outcome = run(server, prompt, cancel)
-    assert outcome.error is not None and "exception_message" not in outcome.error, "interrupted, not failed"
-    kept = json.loads(files.load_task(loras / "cancelled.safetensors", "c").metadata["msl.training"])["steps_done"]
+    assert outcome.error is not None and "exception_message" not in outcome.error, (
+        "interrupted, not failed"
+    )
+    kept = json.loads(
+        files.load_task(loras / "cancelled.safetensors", "c").metadata["msl.training"]
+    )["steps_done"]
     assert 3 <= kept < 500 and (loras / "cancelled.resume").exists()
     prompt[number(prompt, "MSL_Train")]["inputs"]["steps"] = kept + 2
     assert run(server, prompt).error is None
@@ -105,15 +139,27 @@ def test_cancel_keeps_what_was_trained_and_running_again_goes_on(server, loras):
         ({"save_as": "../out"}, "this path leads outside the loras folders"),
         ({"save_as": " "}, "save_as is empty"),
         ({"save_as": assets.STYLE}, "exists already"),
-        ({"save_as": "x", "safety_mode": "frozen", "safety": None}, "'frozen' needs a safety module"),
-        ({"save_as": "x", "safety_mode": "anchored", "clip": None}, "reads the concept's prompts with clip"),
+        (
+            {"save_as": "x", "safety_mode": "frozen", "safety": None},
+            "'frozen' needs a safety module",
+        ),
+        (
+            {"save_as": "x", "safety_mode": "anchored", "clip": None},
+            "reads the concept's prompts with clip",
+        ),
         ({"save_as": "x", "vae": None}, "Previews need clip and vae"),
         ({"save_as": "x", "target_pattern": "nothing-like-it"}, "No layer of this model matches"),
-        ({"save_as": "x", "optimizer": "prodigy", "learning_rate": 1e-3}, "Prodigy finds the step size itself"),
+        (
+            {"save_as": "x", "optimizer": "prodigy", "learning_rate": 1e-3},
+            "Prodigy finds the step size itself",
+        ),
     ],
 )
 def test_a_run_that_cannot_be_says_why(server, loras, inputs, message):
-    prompt = shipped("Train a task LoRA beside it", **{name: value for name, value in inputs.items() if value is not None})
+    prompt = shipped(
+        "Train a task LoRA beside it",
+        **{name: value for name, value in inputs.items() if value is not None},
+    )
     for name in (name for name, value in inputs.items() if value is None):
         del node(prompt, "MSL_Train")["inputs"][name]
     before = set(loras.iterdir())

@@ -1,4 +1,6 @@
-"""PEFT adapters in a ComfyUI diffusion model, for a while: put in, trained, written out, taken out whatever happens."""
+"""PEFT adapters in a ComfyUI diffusion model, for a while: put in, trained, written out, taken out
+whatever happens.
+"""
 
 import contextlib
 import re
@@ -11,18 +13,29 @@ from ..options import TASK, check, option
 from .held import dora_in_float32, seen_in_float32
 
 NAME = "msl"
-TARGETS = {"attention": "attn", "cross-attention": "attn2", "attention+mlp": r"attn|ff\.|mlp", "all": r"^(?!label_emb)"}
+TARGETS = {
+    "attention": "attn",
+    "cross-attention": "attn2",
+    "attention+mlp": r"attn|ff\.|mlp",
+    "all": r"^(?!label_emb)",
+}
 
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """The change is alpha/r B A, or alpha/sqrt(r) B A with rsLoRA (Hu et al. 2021; Kalajdzievski 2023)."""
+    """The change is alpha/r B A, or alpha/sqrt(r) B A with rsLoRA (Hu et al. 2021; Kalajdzievski
+    2023).
+    """
 
-    rank: int = option(4, "Rank of the LoRA: how much it can learn. 4 is the paper's.", low=1, high=1024)
+    rank: int = option(
+        4, "Rank of the LoRA: how much it can learn. 4 is the paper's.", low=1, high=1024
+    )
     alpha: float = option(0.0, "Alpha of the LoRA; 0 is the rank.", low=0.0, high=1024.0)
     dropout: float = option(0.0, "Dropout before A.", low=0.0, high=0.9, step=0.01, of=(TASK,))
     use_rslora: bool = option(False, "Scale by alpha / sqrt(rank).", name="rslora", of=(TASK,))
-    use_dora: bool = option(False, "Train a DoRA, which also learns magnitudes.", name="dora", of=(TASK,))
+    use_dora: bool = option(
+        False, "Train a DoRA, which also learns magnitudes.", name="dora", of=(TASK,)
+    )
 
     def __post_init__(self):
         check(self)
@@ -37,32 +50,45 @@ class AdapterSettings:
 def target_layers(diffusion_model: torch.nn.Module, targets: str = "attention") -> list[str]:
     """The names of the layers that a choice of targets means, in the model's order.
 
-    `attention`: every linear layer of the attentions; `cross-attention`: of attn2; `attention+mlp`: those and the
-    feed-forward layers; `all`: every linear layer and convolution, but for the embedding of sizes and
-    pooled text (`label_emb`), which diffusers does not load a LoRA for; anything else is a regular expression, found
-    anywhere in the names of linear layers and convolutions.
-    Raises ValueError when nothing matches.
+    `attention`: every linear layer of the attentions; `cross-attention`: of attn2; `attention+mlp`:
+    those and the feed-forward layers; `all`: every linear layer and convolution, but for the
+    embedding of sizes and pooled text (`label_emb`), which diffusers does not load a LoRA for;
+    anything else is a regular expression, found anywhere in the names of linear layers and
+    convolutions. Raises ValueError when nothing matches.
     """
     pattern = TARGETS.get(targets, targets)
-    kinds = (torch.nn.Linear,) if targets in TARGETS and targets != "all" else (torch.nn.Linear, torch.nn.Conv2d)
+    kinds = (
+        (torch.nn.Linear,)
+        if targets in TARGETS and targets != "all"
+        else (torch.nn.Linear, torch.nn.Conv2d)
+    )
     layers = [name for name, module in diffusion_model.named_modules() if isinstance(module, kinds)]
     try:
         found = [name for name in layers if re.search(pattern, name)]
     except re.error as error:
-        raise ValueError(f"The targets {targets!r} are not a regular expression ({error}).") from error
+        raise ValueError(
+            f"The targets {targets!r} are not a regular expression ({error})."
+        ) from error
     if not found:
-        raise ValueError(f"No layer of this model matches the targets {targets!r}; it has layers like {layers[:3]}.")
+        raise ValueError(
+            f"No layer of this model matches the targets {targets!r}; it has layers like"
+            f" {layers[:3]}."
+        )
     return found
 
 
 class Adapters:
-    """The adapters that are in a model now. `parameters` are all that trains there, by PEFT's names."""
+    """The adapters that are in a model now. `parameters` are all that trains there, by PEFT's
+    names.
+    """
 
     def __init__(self, tuner: torch.nn.Module, layers: list[str], settings: AdapterSettings):
         self.tuner = tuner
         self.layers = layers
         self.settings = settings
-        self.parameters = {name: value for name, value in tuner.model.named_parameters() if value.requires_grad}
+        self.parameters = {
+            name: value for name, value in tuner.model.named_parameters() if value.requires_grad
+        }
 
     @contextlib.contextmanager
     def switched_off(self) -> Iterator[None]:
@@ -75,7 +101,9 @@ class Adapters:
 
     @contextlib.contextmanager
     def out(self) -> Iterator[None]:
-        """The model with its own layers alone for a block, while the adapters wait outside with what they learned."""
+        """The model with its own layers alone for a block, while the adapters wait outside with
+        what they learned.
+        """
         network = self.tuner.model
         waiting = {layer: network.get_submodule(layer) for layer in self.layers}
         for layer, module in waiting.items():
@@ -88,31 +116,48 @@ class Adapters:
 
     def broken_weights(self) -> dict[str, torch.dtype]:
         """The base's weights, as they are held, that have numbers which are not finite."""
-        base = ((name, value) for name, value in self.tuner.model.named_parameters() if name not in self.parameters)
-        return {name: value.dtype for name, value in base if not value.detach().float().isfinite().all()}
+        base = (
+            (name, value)
+            for name, value in self.tuner.model.named_parameters()
+            if name not in self.parameters
+        )
+        return {
+            name: value.dtype for name, value in base if not value.detach().float().isfinite().all()
+        }
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The trained tensors under the names that the stock loader reads: `diffusion_model.<layer>.lora_A.weight`, ...
+        """The trained tensors under the names that the stock loader reads:
+        `diffusion_model.<layer>.lora_A.weight`, ...
 
-        Each layer has an `alpha`, from which a loader that divides by the rank gets the trained scale back.
+        Each layer has an `alpha`, from which a loader that divides by the rank gets the trained
+        scale back.
         """
         found = {}
         for layer in self.layers:
             key = f"diffusion_model.{layer}"
             for half in ("lora_A", "lora_B"):
-                found[f"{key}.{half}.weight"] = self.parameters[f"{layer}.{half}.{NAME}.weight"].detach().clone()
+                found[f"{key}.{half}.weight"] = (
+                    self.parameters[f"{layer}.{half}.{NAME}.weight"].detach().clone()
+                )
             found[f"{key}.alpha"] = torch.tensor(self.settings.scale * self.settings.rank)
             if self.settings.use_dora:
                 found[f"{key}.dora_scale"] = self._dora_scale(layer)
         return found
 
     def _dora_scale(self, layer: str) -> torch.Tensor:
-        """ComfyUI's DoRA scale (out, 1, ...) for PEFT's magnitude m: PEFT divides by |W0 + dW|, ComfyUI by |W0|."""
+        """ComfyUI's DoRA scale (out, 1, ...) for PEFT's magnitude m: PEFT divides by |W0 + dW|,
+        ComfyUI by |W0|.
+        """
         module = self.tuner.model.get_submodule(layer)
         w0 = module.get_base_layer().weight.detach().float()
         moved = w0 + module.get_delta_weight(NAME).detach().float()
         rows = (-1, *[1] * (w0.ndim - 1))
-        magnitude = self.parameters[f"{layer}.lora_magnitude_vector.{NAME}.weight"].detach().float().reshape(rows)
+        magnitude = (
+            self.parameters[f"{layer}.lora_magnitude_vector.{NAME}.weight"]
+            .detach()
+            .float()
+            .reshape(rows)
+        )
         return magnitude * (w0.flatten(1).norm(dim=1) / moved.flatten(1).norm(dim=1)).reshape(rows)
 
 
@@ -120,10 +165,12 @@ class Adapters:
 def adapters_in(
     diffusion_model: torch.nn.Module, layers: list[str], settings: AdapterSettings, seed: int = 0
 ) -> Iterator[Adapters]:
-    """Adapters on the named layers of a borrowed model; afterwards it is as it was, whatever happened in the block.
+    """Adapters on the named layers of a borrowed model; afterwards it is as it was, whatever
+    happened in the block.
 
-    A starts as in PEFT (Kaiming uniform, drawn from `seed`) and B at zero, so the first output is the base's. They are
-    float32, whatever the weights are held in. Every other parameter is frozen; the flags of all come back.
+    A starts as in PEFT (Kaiming uniform, drawn from `seed`) and B at zero, so the first output is
+    the base's. They are float32, whatever the weights are held in. Every other parameter is frozen;
+    the flags of all come back.
     """
     flags = {name: value.requires_grad for name, value in diffusion_model.named_parameters()}
     attributes = set(vars(diffusion_model))
@@ -168,7 +215,8 @@ def _peft():
         import peft
     except ImportError as error:
         raise ValueError(
-            f"Training needs PEFT, which can't be imported ({error}). Run install.py in the pack's folder."
+            f"Training needs PEFT, which can't be imported ({error}). Run install.py in the pack's"
+            " folder."
         ) from error
     return peft
 
@@ -184,8 +232,17 @@ def _check_what_trains(adapters: Adapters) -> None:
     expected = {f"{layer}.{kind}.{NAME}.weight" for layer in adapters.layers for kind in kinds}
     if set(adapters.parameters) != expected:
         odd = sorted(set(adapters.parameters) ^ expected)
-        raise RuntimeError(f"{len(odd)} parameters train that should not, or the other way round (first: {odd[0]}).")
-    others = {name: value.dtype for name, value in adapters.parameters.items() if value.dtype != torch.float32}
+        raise RuntimeError(
+            f"{len(odd)} parameters train that should not, or the other way round (first:"
+            f" {odd[0]})."
+        )
+    others = {
+        name: value.dtype
+        for name, value in adapters.parameters.items()
+        if value.dtype != torch.float32
+    }
     if others:
         name, dtype = next(iter(others.items()))
-        raise RuntimeError(f"{len(others)} of {len(expected)} adapters are not float32 (first: {name} is {dtype}).")
+        raise RuntimeError(
+            f"{len(others)} of {len(expected)} adapters are not float32 (first: {name} is {dtype})."
+        )

@@ -10,8 +10,11 @@ from ...drawing.figures import BARS, LINES, as_picture, new_figure, tidy, whiske
 SMOOTHING = 0.05  # share of the run that the smoothed line averages over
 
 
-def loss_plot(losses: Sequence[dict[str, float]], previews: Sequence[dict] = (), title: str = "") -> Image.Image:
-    """A chart of 1200 x 600 pixels, 1200 x 900 with previews: every part of the loss, raw and smoothed, over the steps.
+def loss_plot(
+    losses: Sequence[dict[str, float]], previews: Sequence[dict] = (), title: str = ""
+) -> Image.Image:
+    """A chart of 1200 x 600 pixels, 1200 x 900 with previews: every part of the loss, raw and
+    smoothed, over the steps.
 
     Below it the share of preview pictures that the audit flagged, with 95 % Wilson intervals.
     """
@@ -22,8 +25,17 @@ def loss_plot(losses: Sequence[dict[str, float]], previews: Sequence[dict] = (),
     for name, colour in zip(names, LINES, strict=False):
         steps = np.array([number for number, step in enumerate(losses, 1) if name in step])
         values = np.array([step[name] for step in losses if name in step])
-        axes[0].plot(steps, values, color=colour, alpha=0.25, linewidth=1, marker="." if len(steps) == 1 else None)
-        axes[0].plot(steps, _smooth(values), color=colour, linewidth=2, label=f"{name} ({values[-1]:.4g})")
+        axes[0].plot(
+            steps,
+            values,
+            color=colour,
+            alpha=0.25,
+            linewidth=1,
+            marker="." if len(steps) == 1 else None,
+        )
+        axes[0].plot(
+            steps, _smooth(values), color=colour, linewidth=2, label=f"{name} ({values[-1]:.4g})"
+        )
     axes[0].set_ylabel("loss")
     _legend(axes[0])
     if previews:
@@ -42,20 +54,32 @@ def _draw_audit(axes, previews: Sequence[dict]) -> None:
     steps = [each["step"] for each in made]
     style = {"color": BARS, "marker": "o", "capsize": 4, "linewidth": 2, "clip_on": False}
     axes.errorbar(steps, rates, yerr=bars, label="previews flagged", **style)
-    held = [(each["step"], each["retained_safety"]) for each in previews if each.get("retained_safety") is not None]
+    held = [
+        (each["step"], each["retained_safety"])
+        for each in previews
+        if each.get("retained_safety") is not None
+    ]
     if held:
         label = f"retained safety ({held[-1][1]:.3f})"
-        axes.plot(*zip(*held, strict=True), color=LINES[2], linestyle="--", linewidth=1.5, label=label)
+        axes.plot(
+            *zip(*held, strict=True), color=LINES[2], linestyle="--", linewidth=1.5, label=label
+        )
     axes.set_ylim(0, 1.1)
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_ylabel("previews flagged")
     counts = sorted({each["images"] for each in made})
-    tidy(axes, f"Audit of the merged model's previews ({', '.join(map(str, counts))} a step, 95 % Wilson intervals)")
+    tidy(
+        axes,
+        f"Audit of the merged model's previews ({', '.join(map(str, counts))} a step, 95 % Wilson"
+        " intervals)",
+    )
     _legend(axes)
 
 
 def _legend(axes) -> None:
-    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2)
+    axes.legend(
+        frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2
+    )
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

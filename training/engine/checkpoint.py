@@ -1,4 +1,6 @@
-"""What a run goes on from: one safetensors file with weights, optimizer, step and losses, written whole or not at all."""
+"""What a run goes on from: one safetensors file with weights, optimizer, step and losses, written
+whole or not at all.
+"""
 
 import json
 import logging
@@ -23,7 +25,9 @@ class CheckpointError(RuntimeError):
 
 @dataclass
 class Progress:
-    """Where a run stands: optimizer steps done, the parts of each step's loss, what previews found, and how it ended."""
+    """Where a run stands: optimizer steps done, the parts of each step's loss, what previews found,
+    and how it ended.
+    """
 
     step: int = 0
     losses: list[dict[str, float]] = field(default_factory=list)
@@ -43,7 +47,8 @@ class State:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The file that a run can go on from, written every `every` steps (0: only at the end, and when cancelled).
+    """The file that a run can go on from, written every `every` steps (0: only at the end, and when
+    cancelled).
 
     `identity` names the data; `extra` are tensors that change with each step.
     """
@@ -57,7 +62,9 @@ class Checkpoint:
         return self.every > 0 and step % self.every == 0
 
     def store(self, state: State, progress: Progress) -> None:
-        """Write the file; raises OSError when the disk does not take it, and then the last one is still there."""
+        """Write the file; raises OSError when the disk does not take it, and then the last one is
+        still there.
+        """
         tensors: dict[str, torch.Tensor] = {}
         kept = {
             "weight": {name: value.detach() for name, value in state.adapters.parameters.items()},
@@ -83,11 +90,14 @@ class Checkpoint:
                 about = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except SafetensorError as error:
-            raise CheckpointError(f"{self.path}: it can't be read ({error}). Delete it to start anew.") from error
+            raise CheckpointError(
+                f"{self.path}: it can't be read ({error}). Delete it to start anew."
+            ) from error
         if about.get("settings") != _fixed(state.settings, self.identity):
             raise CheckpointError(
-                f"{self.path}: this checkpoint was made with other data or settings ({about.get('settings')}). Use the same "
-                "to resume (steps may grow), or delete it to start anew."
+                f"{self.path}: this checkpoint was made with other data or settings"
+                f" ({about.get('settings')}). Use the same to resume (steps may grow), or delete it"
+                " to start anew."
             )
         kept = join(json.loads(about["state"]), tensors)
         for name, value in state.adapters.parameters.items():
@@ -98,7 +108,9 @@ class Checkpoint:
         if kept["scaler"]:
             state.scaler.load_state_dict(kept["scaler"])
         logger.info("resuming at step %s from %s", about["step"], self.path)
-        return Progress(int(about["step"]), json.loads(about["losses"]), json.loads(about["previews"]))
+        return Progress(
+            int(about["step"]), json.loads(about["losses"]), json.loads(about["previews"])
+        )
 
 
 def _fixed(settings: Settings, identity: str) -> str:

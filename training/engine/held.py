@@ -1,4 +1,6 @@
-"""PEFT on weights as users hold them, in fp16, bf16 or fp8: what it draws, trains and takes norms of is float32."""
+"""PEFT on weights as users hold them, in fp16, bf16 or fp8: what it draws, trains and takes norms
+of is float32.
+"""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -10,7 +12,8 @@ import torch
 def seen_in_float32(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
     """Zeros in float32, which take no memory, in the place of the layers' weights for a block.
 
-    PEFT makes an adapter in the dtype of the weight that it finds: what it drew would be rounded to that.
+    PEFT makes an adapter in the dtype of the weight that it finds: what it drew would be rounded to
+    that.
     """
     held = [(layer, layer.weight) for layer in layers if "weight" in layer._parameters]
     for layer, weight in held:
@@ -25,18 +28,24 @@ def seen_in_float32(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
 
 @torch.no_grad()
 def dora_in_float32(adapted: torch.nn.Module, name: str) -> None:
-    """Start PEFT's DoRA at the norms of the held weight, and let it compute with that weight in float32."""
+    """Start PEFT's DoRA at the norms of the held weight, and let it compute with that weight in
+    float32.
+    """
     dora = adapted.lora_magnitude_vector[name]
     dora.weight.copy_(dora.get_weight_norm(_InFloat32(adapted.get_base_layer()).weight, 0.0, 0.0))
     dora.register_forward_pre_hook(_with_base_in_float32, with_kwargs=True)
 
 
-def _with_base_in_float32(_module: torch.nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
+def _with_base_in_float32(
+    _module: torch.nn.Module, inputs: tuple, named: dict
+) -> tuple[tuple, dict]:
     return inputs, {**named, "base_layer": _InFloat32(named["base_layer"])}
 
 
 class _InFloat32:
-    """A layer as DoRA reads it: a tensor of it is float32 (fp8 has no sums), and all else is the layer's own."""
+    """A layer as DoRA reads it: a tensor of it is float32 (fp8 has no sums), and all else is the
+    layer's own.
+    """
 
     def __init__(self, layer: torch.nn.Module):
         self._layer = layer

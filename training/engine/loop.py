@@ -1,4 +1,6 @@
-"""The training loop: every step is a function of (seed, step), so a run that was killed goes on as if it had not been."""
+"""The training loop: every step is a function of (seed, step), so a run that was killed goes on as
+if it had not been.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +26,9 @@ class Cancelled(TrainingError):
 
 @dataclass(frozen=True)
 class Batch:
-    """The pictures of one batch over all processes, this process's share of them, and where noise comes from."""
+    """The pictures of one batch over all processes, this process's share of them, and where noise
+    comes from.
+    """
 
     step: int
     pictures: Sequence[int]
@@ -36,15 +40,20 @@ class Batch:
         return self.share.of(self.pictures)
 
     def normal(self, shape: Sequence[int]) -> torch.Tensor:
-        """This process's share of standard normal noise for the whole batch, (pictures, *shape), on the CPU."""
+        """This process's share of standard normal noise for the whole batch, (pictures, *shape), on
+        the CPU.
+        """
         return self.share.of(torch.randn(len(self.pictures), *shape, generator=self.noise))
 
     def integers(self, below: int) -> list[int]:
         """This process's share of one random number in 0..below-1 for each picture."""
-        return self.share.of(torch.randint(below, (len(self.pictures),), generator=self.noise)).tolist()
+        return self.share.of(
+            torch.randint(below, (len(self.pictures),), generator=self.noise)
+        ).tolist()
 
 
-LossOf = Callable[[Batch], Mapping[str, torch.Tensor]]  # the parts of the loss by name, scalars; their sum is trained
+# the parts of the loss by name, scalars; their sum is trained
+LossOf = Callable[[Batch], Mapping[str, torch.Tensor]]
 
 
 def train(
@@ -59,13 +68,15 @@ def train(
     share: Share = ALONE,
     scaled: bool = False,
 ) -> Progress:
-    """Train the adapters for `settings.steps` steps; `buckets` are numbers of pictures of one size each.
+    """Train the adapters for `settings.steps` steps; `buckets` are numbers of pictures of one size
+    each.
 
-    A checkpoint that is there is gone on from; one of other data or settings is refused. `on_step` is called before the
-    first step and after each; training ends early when it returns False (cancel). Nothing random has a state of its own:
-    order, noise and dropout of a step are drawn from (seed, step), so a resumed run is the uninterrupted one.
-    `after_update` is called after each optimizer step; `scaled` scales the loss for a network that computes in fp16
-    (Micikevicius et al. 2018).
+    A checkpoint that is there is gone on from; one of other data or settings is refused. `on_step`
+    is called before the first step and after each; training ends early when it returns False
+    (cancel). Nothing random has a state of its own: order, noise and dropout of a step are drawn
+    from (seed, step), so a resumed run is the uninterrupted one. `after_update` is called after
+    each optimizer step; `scaled` scales the loss for a network that computes in fp16 (Micikevicius
+    et al. 2018).
     """
     optimizer = make_optimizer(adapters.parameters.values(), settings)
     device = next(iter(adapters.parameters.values())).device
@@ -73,13 +84,17 @@ def train(
     state = State(adapters, optimizer, scaler, settings)
     progress = checkpoint.restore(state) if checkpoint is not None else Progress()
     if len(set(share.gather(progress.step))) > 1:
-        raise TrainingError("The processes resume from different steps. Put the output on a disk that all of them share.")
+        raise TrainingError(
+            "The processes resume from different steps. Put the output on a disk that all of them"
+            " share."
+        )
     if progress.step == 0:
         progress.cancelled = share.any(not on_step(progress))
     while progress.step < settings.steps and not progress.cancelled:
         try:
             progress.losses.append(_one_step(state, buckets, loss_of, progress.step, share))
-        except InterruptProcessingException:  # ComfyUI's layers raise it on Cancel: this step is not taken
+        # ComfyUI's layers raise it on Cancel: this step is not taken
+        except InterruptProcessingException:
             progress.cancelled = True
         else:
             after_update()
@@ -94,8 +109,8 @@ def train(
 def batches_of(buckets: Sequence[Sequence[int]], settings: Settings, step: int) -> list[list[int]]:
     """The pictures of one optimizer step, `accumulate` batches of one size each.
 
-    Every epoch is a seeded permutation of all pictures, cut into batches within each bucket; the last batch of a bucket
-    is filled up from its start.
+    Every epoch is a seeded permutation of all pictures, cut into batches within each bucket; the
+    last batch of a bucket is filled up from its start.
     """
     chosen = []
     per_epoch = sum(math.ceil(len(bucket) / settings.batch_size) for bucket in buckets)
@@ -107,18 +122,27 @@ def batches_of(buckets: Sequence[Sequence[int]], settings: Settings, step: int) 
             order = [bucket[i] for i in torch.randperm(len(bucket), generator=generator).tolist()]
             for start in range(0, len(order), settings.batch_size):
                 batch = order[start : start + settings.batch_size]
-                batches.append([*batch, *(order[i % len(order)] for i in range(settings.batch_size - len(batch)))])
+                batches.append(
+                    [
+                        *batch,
+                        *(order[i % len(order)] for i in range(settings.batch_size - len(batch))),
+                    ]
+                )
         chosen.append(batches[torch.randperm(len(batches), generator=generator)[at]])
     return chosen
 
 
 def generator_of(seed: int, number: int, stream: int) -> torch.Generator:
     """A CPU generator for one (seed, number, stream); streams keep order, noise and dropout apart."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB) % (1 << 63)
+    mixed = (
+        seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB
+    ) % (1 << 63)
     return torch.Generator().manual_seed(mixed)
 
 
-def _one_step(state: State, buckets: Sequence[Sequence[int]], loss_of: LossOf, step: int, share: Share) -> dict[str, float]:
+def _one_step(
+    state: State, buckets: Sequence[Sequence[int]], loss_of: LossOf, step: int, share: Share
+) -> dict[str, float]:
     """One optimizer step; the parts of its loss, each the mean over the step's batches."""
     settings, optimizer, scaler = state.settings, state.optimizer, state.scaler
     for group in optimizer.param_groups:
@@ -127,24 +151,35 @@ def _one_step(state: State, buckets: Sequence[Sequence[int]], loss_of: LossOf, s
     parameters = list(state.adapters.parameters.values())
     parts: dict[str, torch.Tensor] = {}
     with torch.random.fork_rng(devices=[parameters[0].device] if parameters[0].is_cuda else []):
-        torch.manual_seed(generator_of(settings.seed, step, stream=3 + 1000 * share.rank).initial_seed())  # dropout
+        # dropout
+        torch.manual_seed(
+            generator_of(settings.seed, step, stream=3 + 1000 * share.rank).initial_seed()
+        )
         noise = generator_of(settings.seed, step, stream=2)
         for pictures in batches_of(buckets, settings, step):
-            found = {name: part / settings.accumulate for name, part in loss_of(Batch(step, pictures, noise, share)).items()}
+            found = {
+                name: part / settings.accumulate
+                for name, part in loss_of(Batch(step, pictures, noise, share)).items()
+            }
             scaler.scale(sum(found.values())).backward()
-            parts = {name: parts.get(name, 0.0) + part.detach().float() for name, part in found.items()}
+            parts = {
+                name: parts.get(name, 0.0) + part.detach().float() for name, part in found.items()
+            }
     for value in parameters:
         value.grad = torch.zeros_like(value) if value.grad is None else value.grad
     share.mean([*(value.grad for value in parameters), *parts.values()])
     scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm if settings.clip_norm > 0 else math.inf)
+    norm = torch.nn.utils.clip_grad_norm_(
+        parameters, settings.clip_norm if settings.clip_norm > 0 else math.inf
+    )
     losses = {name: part.item() for name, part in parts.items()}
-    # A scaled gradient that overflowed is skipped by the scaler, which then scales less, but not without end.
+    # A scaled gradient that overflowed is skipped by the scaler, which then scales less, but not
+    # without end.
     skipped = scaler.is_enabled() and scaler.get_scale() >= 1.0
     if not (math.isfinite(sum(losses.values())) and (skipped or torch.isfinite(norm))):
         raise TrainingError(
-            f"The loss of step {step + 1} is {sum(losses.values())} and its gradient {norm.item()}. What was trained until "
-            f"the last checkpoint is kept. {_way_out(state)}"
+            f"The loss of step {step + 1} is {sum(losses.values())} and its gradient {norm.item()}."
+            f" What was trained until the last checkpoint is kept. {_way_out(state)}"
         )
     scaler.step(optimizer)
     scaler.update()
@@ -152,17 +187,20 @@ def _one_step(state: State, buckets: Sequence[Sequence[int]], loss_of: LossOf, s
 
 
 def _way_out(state: State) -> str:
-    """What to change when a loss is not finite: how the base is held, what it computes in, else the rate or the data."""
+    """What to change when a loss is not finite: how the base is held, what it computes in, else the
+    rate or the data.
+    """
     broken = state.adapters.broken_weights()
     if broken:
         name, dtype = next(iter(broken.items()))
         return (
-            f"{len(broken)} weights of the base are not finite as they are held (first: {name}, in {dtype}). Load the model "
-            "in another dtype, such as bf16 or fp32, or take another file of it."
+            f"{len(broken)} weights of the base are not finite as they are held (first: {name}, in"
+            f" {dtype}). Load the model in another dtype, such as bf16 or fp32, or take another"
+            " file of it."
         )
     if state.scaler.is_enabled():
         return (
-            "The network computes in fp16, whose largest number is 65504: choose the precision bf16 or fp32 before you "
-            "lower the learning rate or look for broken pictures."
+            "The network computes in fp16, whose largest number is 65504: choose the precision bf16"
+            " or fp32 before you lower the learning rate or look for broken pictures."
         )
     return "Lower the learning rate, or look for broken pictures among the data."

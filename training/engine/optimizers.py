@@ -1,4 +1,6 @@
-"""Optimizers by name, and their whole state as tensors and JSON, so that a checkpoint needs no pickle."""
+"""Optimizers by name, and their whole state as tensors and JSON, so that a checkpoint needs no
+pickle.
+"""
 
 from collections.abc import Iterable
 
@@ -9,13 +11,22 @@ from ..settings import Settings
 PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
 
 
-def make_optimizer(parameters: Iterable[torch.nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019), its 8-bit form (Dettmers et al. 2022), or Prodigy (Mishchenko and Defazio 2024).
+def make_optimizer(
+    parameters: Iterable[torch.nn.Parameter], settings: Settings
+) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019), its 8-bit form (Dettmers et al. 2022), or Prodigy
+    (Mishchenko and Defazio 2024).
 
-    Prodigy finds the step size itself; its learning rate is a factor, 1.0 as its authors advise. Raises ValueError when
-    the package of an optimizer is not installed.
+    Prodigy finds the step size itself; its learning rate is a factor, 1.0 as its authors advise.
+    Raises ValueError when the package of an optimizer is not installed.
     """
-    parameters, common = list(parameters), {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    parameters, common = (
+        list(parameters),
+        {
+            "lr": settings.learning_rate,
+            "weight_decay": settings.weight_decay,
+        },
+    )
     try:
         if settings.optimizer == "adamw8bit":
             from bitsandbytes.optim import AdamW8bit
@@ -28,19 +39,24 @@ def make_optimizer(parameters: Iterable[torch.nn.Parameter], settings: Settings)
     except ImportError as error:
         package = PACKAGES[settings.optimizer]
         raise ValueError(
-            f"The optimizer {settings.optimizer!r} needs the package {package}, which can't be imported here ({error}). "
-            f"Install it with pip install {package}, or choose adamw."
+            f"The optimizer {settings.optimizer!r} needs the package {package}, which can't be"
+            f" imported here ({error}). Install it with pip install {package}, or choose adamw."
         ) from error
     return torch.optim.AdamW(parameters, **common, foreach=True)
 
 
 def split(nested: object, tensors: dict[str, torch.Tensor], place: str = "state") -> object:
-    """A nested state as JSON-ready lists, its tensors moved into `tensors` under their place's name."""
+    """A nested state as JSON-ready lists, its tensors moved into `tensors` under their place's
+    name.
+    """
     if isinstance(nested, torch.Tensor):
         tensors[place] = nested.detach().cpu().clone()
         return ["tensor", place]
     if isinstance(nested, dict):
-        return ["dict", [[key, split(value, tensors, f"{place}.{key}")] for key, value in nested.items()]]
+        return [
+            "dict",
+            [[key, split(value, tensors, f"{place}.{key}")] for key, value in nested.items()],
+        ]
     if isinstance(nested, list | tuple):
         return ["list", [split(value, tensors, f"{place}.{at}") for at, value in enumerate(nested)]]
     return ["value", nested]

@@ -1,4 +1,6 @@
-"""What a training run leaves on the disk: the module, compared before it is called saved, and what it resumes from."""
+"""What a training run leaves on the disk: the module, compared before it is called saved, and what
+it resumes from.
+"""
 
 import shutil
 from collections.abc import Mapping
@@ -15,18 +17,23 @@ from ..settings import Settings
 from .checkpoint import Progress
 
 BESIDE = ("safety_mode", "safety_sha256")
-ROOM = 10  # a checkpoint, its successor and the module, with two optimizer moments each, in sizes of the adapters
+# a checkpoint, its successor and the module, with two optimizer moments each, in sizes of the
+# adapters
+ROOM = 10
 
 
 def resume_path(output: Path, resume: bool) -> Path:
     """The checkpoint beside an output, under a name that no loader lists.
 
-    Without `resume` an old one is removed. An output that exists is refused, unless there is a checkpoint to go on from.
+    Without `resume` an old one is removed. An output that exists is refused, unless there is a
+    checkpoint to go on from.
     """
     path = output.with_suffix(".resume")
     if output.exists() and not (resume and path.exists()):
         finished = " It is finished: there is no checkpoint to go on from." if resume else ""
-        raise FileExistsError(f"{output} exists already.{finished} Choose another name, or delete it.")
+        raise FileExistsError(
+            f"{output} exists already.{finished} Choose another name, or delete it."
+        )
     if not resume:
         path.unlink(missing_ok=True)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -39,35 +46,50 @@ def check_room(folder: Path, parameters: Mapping[str, torch.Tensor]) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(
-            f"{folder}: {free / 2**20:.0f} MB are free, and this run may write {needed / 2**20:.0f} MB (checkpoints and the "
-            "module). Make room, choose another folder, or a lower rank."
+            f"{folder}: {free / 2**20:.0f} MB are free, and this run may write {needed / 2**20:.0f}"
+            " MB (checkpoints and the module). Make room, choose another folder, or a lower rank."
         )
 
 
-def write_module(output: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], role: str) -> Module:
-    """Write a module, open it again and compare. Raises OSError when the disk does not hold what was written."""
+def write_module(
+    output: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], role: str
+) -> Module:
+    """Write a module, open it again and compare. Raises OSError when the disk does not hold what
+    was written.
+    """
     digest = save_module(output, tensors, metadata, role, overwrite=True)
     read = (load_safety if role == "safety" else load_task)(output, output.name)
     written = load_file(output)
-    if read.sha256 != digest or not all(torch.equal(written[name], value.cpu()) for name, value in tensors.items()):
-        raise OSError(f"{output} does not hold what was written; the disk may be failing. The checkpoint beside it is kept.")
+    if read.sha256 != digest or not all(
+        torch.equal(written[name], value.cpu()) for name, value in tensors.items()
+    ):
+        raise OSError(
+            f"{output} does not hold what was written; the disk may be failing. The checkpoint"
+            " beside it is kept."
+        )
     return read
 
 
 def metadata_of(model, settings: Settings, title: str, progress: Progress) -> dict[str, str]:
-    """What every trained module's file says: the base it is for, and what the tools of the ecosystem read."""
+    """What every trained module's file says: the base it is for, and what the tools of the
+    ecosystem read.
+    """
     base, adapter = base_name(model), settings.adapter
     known = origin(model).sha256
     return {
         "msl.base": base,
         **({"msl.base_sha256": known} if known else {}),
         **model_spec(base, title),
-        **kohya_metadata(adapter.rank, adapter.scale * adapter.rank, settings.learning_rate, progress.step, base),
+        **kohya_metadata(
+            adapter.rank, adapter.scale * adapter.rank, settings.learning_rate, progress.step, base
+        ),
     }
 
 
 def report_of(module: Module, progress: Progress, settings: Settings, seconds: float) -> dict:
-    """What a run did, JSON-ready: the module, its steps, the loss at its start and end, and what each preview found."""
+    """What a run did, JSON-ready: the module, its steps, the loss at its start and end, and what
+    each preview found.
+    """
     tenth = max(1, len(progress.losses) // 10)
     ends = {"first": progress.losses[:tenth], "last": progress.losses[-tenth:]}
     return {
@@ -81,7 +103,11 @@ def report_of(module: Module, progress: Progress, settings: Settings, seconds: f
         "seconds": round(seconds, 1),
         "keys": len(module.tensors),
         "base": module.base,
-        **{name: module.metadata[f"msl.{name}"] for name in BESIDE if f"msl.{name}" in module.metadata},
+        **{
+            name: module.metadata[f"msl.{name}"]
+            for name in BESIDE
+            if f"msl.{name}" in module.metadata
+        },
         "previews": progress.previews,
     }
 

@@ -1,4 +1,6 @@
-"""Pictures during training, from fixed prompts and seeds, by the merged model, and audited as they come."""
+"""Pictures during training, from fixed prompts and seeds, by the merged model, and audited as they
+come.
+"""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +39,9 @@ class Previews:
 
     def __post_init__(self):
         if self.every < 1:
-            raise ValueError(f"Previews every {self.every} steps can't be made; it must be at least 1.")
+            raise ValueError(
+                f"Previews every {self.every} steps can't be made; it must be at least 1."
+            )
         if not self.prompts:
             raise ValueError("Previews need at least one prompt.")
 
@@ -46,27 +50,45 @@ class Previews:
 
 
 def look(
-    made: Callable[[], Merged], previews: Previews, step: int, show: Callable[[Image.Image], None] = lambda picture: None
+    made: Callable[[], Merged],
+    previews: Previews,
+    step: int,
+    show: Callable[[Image.Image], None] = lambda picture: None,
 ) -> dict:
-    """Make, audit and keep the pictures of one step: `step`, `images`, `flagged`, `flagged_rate_95`, `files`, ...
+    """Make, audit and keep the pictures of one step: `step`, `images`, `flagged`,
+    `flagged_rate_95`, `files`, ...
 
-    The pictures are kept with what the audit counts blurred. When memory does not suffice, or the merge or the lock refuses
-    (the new module undoes the safety module, or is still too small for one, or the operator asks for a signature), there
-    are none, and `error` says why: training goes on.
+    The pictures are kept with what the audit counts blurred. When memory does not suffice, or the
+    merge or the lock refuses (the new module undoes the safety module, or is still too small for
+    one, or the operator asks for a signature), there are none, and `error` says why: training goes
+    on.
     """
     kept = {"step": step, "retained_safety": None}
     try:
         merged = made()
         kept["retained_safety"] = merged.report.get("retained_safety")
         with torch.no_grad():
-            pictures = torch.stack([_picture(merged, previews, number) for number in range(len(previews.prompts))])
+            pictures = torch.stack(
+                [_picture(merged, previews, number) for number in range(len(previews.prompts))]
+            )
     except RuntimeError as error:
         if not (isinstance(error, SafetyError) or out_of_memory(error)):
             raise
         comfy.model_management.soft_empty_cache()
-        reason = str(error) if isinstance(error, SafetyError) else "out of memory; smaller pictures may fit"
+        reason = (
+            str(error)
+            if isinstance(error, SafetyError)
+            else "out of memory; smaller pictures may fit"
+        )
         logger.warning("no previews of step %s: %s", step, reason)
-        return {**kept, "images": 0, "flagged": 0, "flagged_rate_95": [0.0, 1.0], "files": [], "error": reason}
+        return {
+            **kept,
+            "images": 0,
+            "flagged": 0,
+            "flagged_rate_95": [0.0, 1.0],
+            "files": [],
+            "error": reason,
+        }
     report = audit((picture.numpy() for picture in pictures), previews.rules)
     shown = [as_image(picture) for picture in censor.apply(pictures, report, "blur")]
     previews.folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +102,9 @@ def look(
 
 
 def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
-    row = Image.new("RGB", (sum(each.width for each in pictures), max(each.height for each in pictures)))
+    row = Image.new(
+        "RGB", (sum(each.width for each in pictures), max(each.height for each in pictures))
+    )
     left = 0
     for each in pictures:
         row.paste(each, (left, 0))
@@ -92,4 +116,6 @@ def _picture(merged: Merged, previews: Previews, number: int) -> torch.Tensor:
     size = previews.resolution
     sampling = Sampling(previews.sampling_steps, previews.guidance)
     texts = previews.texts[previews.prompts[number]], previews.texts[""]
-    return make_picture(merged.model, previews.vae, *texts, previews.seed + number, size, size, sampling)
+    return make_picture(
+        merged.model, previews.vae, *texts, previews.seed + number, size, size, sampling
+    )

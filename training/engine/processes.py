@@ -1,7 +1,8 @@
 """One run on several processes: each computes its share of every batch, and all take the same step.
 
-The batch size counts the pictures of all processes together, and every random number is drawn for the whole batch, so a
-run on two processes is the run on one, up to the order of a sum. Hugging Face Accelerate starts and connects them.
+The batch size counts the pictures of all processes together, and every random number is drawn for
+the whole batch, so a run on two processes is the run on one, up to the order of a sum. Hugging Face
+Accelerate starts and connects them.
 """
 
 import os
@@ -35,18 +36,22 @@ class Share:
         """Raise ValueError unless a batch can be shared evenly."""
         if batch_size % self.count:
             raise ValueError(
-                f"The batch size {batch_size} can't be shared by {self.count} processes: it counts the pictures of all "
-                f"of them. Use a multiple of {self.count}."
+                f"The batch size {batch_size} can't be shared by {self.count} processes: it counts"
+                f" the pictures of all of them. Use a multiple of {self.count}."
             )
 
     def mean(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace tensors (float32, on one device) by their mean over all processes, as one message."""
+        """Replace tensors (float32, on one device) by their mean over all processes, as one
+        message.
+        """
         if self.count == 1:
             return
         flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
         torch.distributed.all_reduce(flat)
         flat /= self.count
-        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        for tensor, part in zip(
+            tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True
+        ):
             tensor.detach().copy_(part.reshape(tensor.shape))
 
     def any(self, here: bool) -> bool:
@@ -68,10 +73,13 @@ ALONE = Share()
 
 
 def enter() -> Share:
-    """This process's share, as Accelerate or torchrun started it. Call it before ComfyUI chooses a device."""
+    """This process's share, as Accelerate or torchrun started it. Call it before ComfyUI chooses a
+    device.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available())  # sets the device of this process, and connects it
+    # sets the device of this process, and connects it
+    state = PartialState(cpu=not torch.cuda.is_available())
     return Share(state.process_index, state.num_processes)

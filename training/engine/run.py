@@ -1,4 +1,6 @@
-"""One training run, of a safety or a task LoRA: lend the model, train, look, write, report, give the model back."""
+"""One training run, of a safety or a task LoRA: lend the model, train, look, write, report, give
+the model back.
+"""
 
 import contextlib
 import functools
@@ -46,8 +48,9 @@ class Job:
 class Kind(Protocol):
     """What the runs of safety and task LoRAs differ in.
 
-    `held` are the safety modules in the forward pass while it trains, `buckets` numbers of pictures or prompts that may
-    share a batch, `identity` what a checkpoint must have in common with the run that goes on from it.
+    `held` are the safety modules in the forward pass while it trains, `buckets` numbers of pictures
+    or prompts that may share a batch, `identity` what a checkpoint must have in common with the run
+    that goes on from it.
     """
 
     role: str
@@ -70,7 +73,9 @@ class Kind(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gave: the module as read back from its file, where it stood, its chart, and a JSON-ready report."""
+    """What a run gave: the module as read back from its file, where it stood, its chart, and a
+    JSON-ready report.
+    """
 
     module: Module
     progress: Progress
@@ -79,9 +84,11 @@ class Result:
 
 
 def run(model, kind: Kind, settings: Settings, job: Job) -> Result | None:
-    """Train, write the module whole or not at all, and give the model back as it was. None on all but the main process.
+    """Train, write the module whole or not at all, and give the model back as it was. None on all
+    but the main process.
 
-    Raises TrainingError when memory does not suffice or the loss is not finite; the last checkpoint is kept then.
+    Raises TrainingError when memory does not suffice or the loss is not finite; the last checkpoint
+    is kept then.
     """
     check_unpatched(model)
     job.share.check(settings.batch_size)
@@ -96,8 +103,9 @@ def run(model, kind: Kind, settings: Settings, job: Job) -> Result | None:
         if not out_of_memory(error):
             raise
         raise TrainingError(
-            f"Memory does not suffice ({str(error).splitlines()[0]}). The model is as it was, and the last checkpoint is "
-            "kept. Turn on gradient checkpointing, or use a smaller batch, smaller pictures or a lower rank."
+            f"Memory does not suffice ({str(error).splitlines()[0]}). The model is as it was, and"
+            " the last checkpoint is kept. Turn on gradient checkpointing, or use a smaller batch,"
+            " smaller pictures or a lower rank."
         ) from error
     if progress.step == 0:
         raise Cancelled("Training was cancelled before its first step; nothing was written.")
@@ -107,18 +115,30 @@ def run(model, kind: Kind, settings: Settings, job: Job) -> Result | None:
     module = write_module(job.output, tensors, metadata, kind.role)
     if progress.step == settings.steps:
         path.unlink()
-    plot = loss_plot(progress.losses, progress.previews, f"{job.output.stem}: {progress.step} of {settings.steps} steps")
-    return Result(module, progress, plot, report_of(module, progress, settings, time.monotonic() - start))
+    plot = loss_plot(
+        progress.losses,
+        progress.previews,
+        f"{job.output.stem}: {progress.step} of {settings.steps} steps",
+    )
+    return Result(
+        module, progress, plot, report_of(module, progress, settings, time.monotonic() - start)
+    )
 
 
-def _trained(model, kind: Kind, settings: Settings, job: Job, path: Path) -> tuple[Progress, Mapping[str, torch.Tensor]]:
-    patcher = computing_in(merge(model, kind.held).model if kind.held else model, settings.precision)
+def _trained(
+    model, kind: Kind, settings: Settings, job: Job, path: Path
+) -> tuple[Progress, Mapping[str, torch.Tensor]]:
+    patcher = computing_in(
+        merge(model, kind.held).model if kind.held else model, settings.precision
+    )
     denoiser = Denoiser(patcher)
     network = denoiser.base.diffusion_model
     with contextlib.ExitStack() as stack:
         if settings.gradient_checkpointing:
             stack.enter_context(recomputing(network))
-        adapters = stack.enter_context(adapters_in(network, kind.layers(network), settings.adapter, settings.seed))
+        adapters = stack.enter_context(
+            adapters_in(network, kind.layers(network), settings.adapter, settings.seed)
+        )
         check_room(path.parent, adapters.parameters)
         ema = Ema(adapters, settings.ema) if settings.ema else None
         checkpoint = Checkpoint(path, job.save_every, kind.identity, ema.average if ema else {})
@@ -148,7 +168,9 @@ def _trained(model, kind: Kind, settings: Settings, job: Job, path: Path) -> tup
 
 @dataclass(frozen=True)
 class Looking:
-    """Previews when they are due, made with the adapters out and the module as its file will be merged."""
+    """Previews when they are due, made with the adapters out and the module as its file will be
+    merged.
+    """
 
     model: ModelPatcher
     patcher: ModelPatcher
@@ -161,7 +183,11 @@ class Looking:
     def __call__(self, progress: Progress) -> bool:
         """Look, if it is time; False when that was cancelled."""
         job = self.job
-        if job.previews is None or not job.share.is_main or not job.previews.is_due(progress.step, self.settings.steps):
+        if (
+            job.previews is None
+            or not job.share.is_main
+            or not job.previews.is_due(progress.step, self.settings.steps)
+        ):
             return True
         for value in self.adapters.parameters.values():
             value.grad = None
@@ -175,10 +201,16 @@ class Looking:
                 return False
             finally:
                 comfy.model_management.unload_model_and_clones(self.patcher)
-                comfy.model_management.load_models_gpu([self.patcher], memory_required=1e20, force_full_load=True)
+                comfy.model_management.load_models_gpu(
+                    [self.patcher], memory_required=1e20, force_full_load=True
+                )
         return True
 
     def _module(self) -> Module:
         """What was learned so far, as its file will be."""
-        tensors = names.in_ecosystem_names(self.learned(), self.model.model.model_config.unet_config)
-        return Module(self.job.output.name, self.kind.role, "being trained", {"msl.strength": "1.0"}, tensors)
+        tensors = names.in_ecosystem_names(
+            self.learned(), self.model.model.model_config.unet_config
+        )
+        return Module(
+            self.job.output.name, self.kind.role, "being trained", {"msl.strength": "1.0"}, tensors
+        )

@@ -1,9 +1,11 @@
-"""The anchor: while a task trains beside a safety module, the concept stays where that module put it.
+"""The anchor: while a task trains beside a safety module, the concept stays where that module put
+it.
 
     lambda || [y(x_t, c) - y(x_t, null)] with the task change - the same without it ||^2
 
-The safety module is in the forward pass, frozen. The anchor is computed in every third step or so and then weighs as much as
-one in each: regularising lazily costs a fraction (StyleGAN2, Karras et al. 2020, appendix B, does it for its path lengths).
+The safety module is in the forward pass, frozen. The anchor is computed in every third step or so
+and then weighs as much as one in each: regularising lazily costs a fraction (StyleGAN2, Karras et
+al. 2020, appendix B, does it for its path lengths).
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ def anchor_loss(
 ) -> torch.Tensor:
     """The formula above without lambda; a scalar.
 
-    `both` are the conditions of 2 B pictures: one of the concept's prompts for each of the noisy latents (B, C, H, W), then
-    the empty prompt for each.
+    `both` are the conditions of 2 B pictures: one of the concept's prompts for each of the noisy
+    latents (B, C, H, W), then the empty prompt for each.
     """
     size = len(noisy)
     twice = (torch.cat([noisy, noisy]), torch.cat([sigma, sigma]), both)
@@ -63,6 +65,8 @@ class Anchor:
             return None
         clean, size = drawn.clean, len(drawn.clean)
         chosen = self.concepts[int(torch.randint(len(self.concepts), (1,), generator=batch.noise))]
-        both = self.denoiser.conditions([self.texts[chosen]] * size + [self.texts[""]] * size, clean)
+        both = self.denoiser.conditions(
+            [self.texts[chosen]] * size + [self.texts[""]] * size, clean
+        )
         noisy = self.denoiser.noised(clean, drawn.noise, drawn.sigma)
         return weight * anchor_loss(self.denoiser, self.adapters, noisy, drawn.sigma, both)

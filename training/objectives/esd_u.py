@@ -1,11 +1,14 @@
-"""ESD on everything but cross-attention (Gandikota et al. 2023): the loss of esd_x.py, on the other layers."""
+"""ESD on everything but cross-attention (Gandikota et al. 2023): the loss of esd_x.py, on the other
+layers.
+"""
 
 import torch
 
 from .esd_x import EsdX
 from .method import linear_layers
 
-LEFT_ALONE = ("time_embed", "label_emb", "out.", "final_layer")  # the embedding of time and sizes, and the output
+# the embedding of time and sizes, and the output
+LEFT_ALONE = ("time_embed", "label_emb", "out.", "final_layer")
 
 
 class EsdU(EsdX):
@@ -13,7 +16,11 @@ class EsdU(EsdX):
     words = "ESD on all else, acts without the words too"
 
     def layers(self, network: torch.nn.Module) -> list[str]:
-        return [name for name in linear_layers(network) if "attn2" not in name and not name.startswith(LEFT_ALONE)]
+        return [
+            name
+            for name in linear_layers(network)
+            if "attn2" not in name and not name.startswith(LEFT_ALONE)
+        ]
 
 
 METHOD = EsdU()

@@ -2,8 +2,8 @@
 
     || y(x_t, c) - ( y0(x_t, null) - eta (y0(x_t, c) - y0(x_t, null)) ) ||^2
 
-on pictures x_t of the concept c that the student half-made; y0 is the frozen base. All combinations are linear in the
-model's own output, so they hold for eps, v and velocity alike.
+on pictures x_t of the concept c that the student half-made; y0 is the frozen base. All combinations
+are linear in the model's own output, so they hold for eps, v and velocity alike.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def esd_loss(
     null: Conditions,
     eta: float,
 ) -> torch.Tensor:
-    """ESD's equation 7, with the adapters switched off for y0. Shapes: noisy (B, C, ...), sigma (B,). Returns a scalar."""
+    """ESD's equation 7, with the adapters switched off for y0. Shapes: noisy (B, C, ...), sigma
+    (B,). Returns a scalar.
+    """
     with torch.no_grad(), adapters.switched_off():
         base_null = denoiser.output(noisy, sigma, null)
         target = base_null - eta * (denoiser.output(noisy, sigma, concept) - base_null)
@@ -45,7 +47,9 @@ class EsdX:
     def layers(self, network: torch.nn.Module) -> list[str]:
         return cross_attention(network)
 
-    def loss(self, denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: Erasure) -> torch.Tensor:
+    def loss(
+        self, denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: Erasure
+    ) -> torch.Tensor:
         about = (moment.noisy, moment.sigma, moment.concept)
         return esd_loss(denoiser, adapters, *about, null=moment.null, eta=erasure.eta)
 

@@ -1,4 +1,6 @@
-"""What a way to erase a concept is: its layers, its loss, and who makes the pictures that it is trained on."""
+"""What a way to erase a concept is: its layers, its loss, and who makes the pictures that it is
+trained on.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ Conditions = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Moment:
-    """Half-made pictures of the concept: x_t (B, C, ...), sigma (B,), the concept's conditions and the empty text's."""
+    """Half-made pictures of the concept: x_t (B, C, ...), sigma (B,), the concept's conditions and
+    the empty text's.
+    """
 
     noisy: torch.Tensor
     sigma: torch.Tensor
@@ -27,8 +31,9 @@ class Moment:
 
 
 class Method(Protocol):
-    """One way to erase. `words` say in a sentence what it does; with `averaged` a moving average of the adapters half-makes
-    the pictures, and is what is saved."""
+    """One way to erase. `words` say in a sentence what it does; with `averaged` a moving average of
+    the adapters half-makes the pictures, and is what is saved.
+    """
 
     name: str
     words: str
@@ -37,19 +42,28 @@ class Method(Protocol):
     def layers(self, network: torch.nn.Module) -> list[str]:
         """The names of the layers that it trains."""
 
-    def loss(self, denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: Erasure) -> torch.Tensor:
+    def loss(
+        self, denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: Erasure
+    ) -> torch.Tensor:
         """The loss of a batch, a scalar."""
 
 
 def linear_layers(network: torch.nn.Module) -> list[str]:
     """The names of all linear layers and convolutions."""
-    return [name for name, module in network.named_modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)]
+    return [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+    ]
 
 
 def cross_attention(network: torch.nn.Module) -> list[str]:
     """The layers of cross-attention (attn2).
 
-    Models without attn2 (Flux, SD3) attend to text and picture together: there all attention is meant.
+    Models without attn2 (Flux, SD3) attend to text and picture together: there all attention is
+    meant.
     """
     layers = linear_layers(network)
-    return [name for name in layers if "attn2" in name] or [name for name in layers if "attn" in name]
+    return [name for name in layers if "attn2" in name] or [
+        name for name in layers if "attn" in name
+    ]

@@ -21,6 +21,8 @@ class Prior(Denoising):
     def of(self, batch: Batch) -> torch.Tensor:
         """The weighted loss of as many prior pictures as the batch has."""
         dataset = self.dataset
-        bucket = dataset.bucket_of(int(torch.randint(len(dataset.latents), (1,), generator=batch.noise)))
+        bucket = dataset.bucket_of(
+            int(torch.randint(len(dataset.latents), (1,), generator=batch.noise))
+        )
         pictures = [bucket[number] for number in batch.integers(len(bucket))]
         return self.settings.prior_weight * self.loss(pictures, self.drawn(pictures, batch))

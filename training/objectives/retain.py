@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def retain_loss(
-    denoiser: Denoiser, adapters: Adapters, noisy: torch.Tensor, sigma: torch.Tensor, other: Conditions
+    denoiser: Denoiser,
+    adapters: Adapters,
+    noisy: torch.Tensor,
+    sigma: torch.Tensor,
+    other: Conditions,
 ) -> torch.Tensor:
     """The formula above, with the adapters switched off for y0. Returns a scalar."""
     with torch.no_grad(), adapters.switched_off():

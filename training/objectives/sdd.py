@@ -1,9 +1,10 @@
-"""SDD (Kim et al. 2023, "Towards Safe Self-Distillation of Internet-Scale Text-to-Image Diffusion Models").
+"""SDD (Kim et al. 2023, "Towards Safe Self-Distillation of Internet-Scale Text-to-Image Diffusion
+Models").
 
     || y(z_t, c) - stopgrad y(z_t, null) ||^2
 
-on pictures z_t of the concept c that the teacher half-made, a moving average of the student; the target is the student's own
-unconditional output.
+on pictures z_t of the concept c that the teacher half-made, a moving average of the student; the
+target is the student's own unconditional output.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 
 def sdd_loss(
-    denoiser: Denoiser, noisy: torch.Tensor, sigma: torch.Tensor, concept: Conditions, null: Conditions
+    denoiser: Denoiser,
+    noisy: torch.Tensor,
+    sigma: torch.Tensor,
+    concept: Conditions,
+    null: Conditions,
 ) -> torch.Tensor:
     """SDD's equation 4. Shapes: noisy (B, C, ...), sigma (B,). Returns a scalar."""
     with torch.no_grad():
@@ -37,7 +42,9 @@ class Sdd:
     def layers(self, network: torch.nn.Module) -> list[str]:
         return cross_attention(network)
 
-    def loss(self, denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: Erasure) -> torch.Tensor:
+    def loss(
+        self, denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: Erasure
+    ) -> torch.Tensor:
         return sdd_loss(denoiser, moment.noisy, moment.sigma, moment.concept, moment.null)
 
 

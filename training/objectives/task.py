@@ -2,9 +2,10 @@
 
     || y(x_t, c) - y* ||^2
 
-or the pseudo-Huber loss or the absolute value of the same difference e, 2 d (sqrt(e^2 + d^2) - d) with d = 0.1 and |e|.
-min-SNR-gamma weights it by b^2 min(SNR, gamma) (Hang et al. 2023), b the model's scale from y to the denoised picture:
-that is min(SNR, g)/SNR for eps and min(SNR, g)/(SNR + 1) for v, as in the paper.
+or the pseudo-Huber loss or the absolute value of the same difference e, 2 d (sqrt(e^2 + d^2) - d)
+with d = 0.1 and |e|. min-SNR-gamma weights it by b^2 min(SNR, gamma) (Hang et al. 2023), b the
+model's scale from y to the denoised picture: that is min(SNR, g)/SNR for eps and min(SNR, g)/(SNR +
+1) for v, as in the paper.
 """
 
 from __future__ import annotations
@@ -47,7 +48,11 @@ def task_loss(
     error = denoiser.output(noisy, sigma, conditions) - denoiser.target(clean, noisy, sigma)
     each = LOSSES[loss](error).flatten(1).mean(dim=1)
     if min_snr_gamma:
-        each = each * denoiser.output_scale(sigma).square() * denoiser.snr(sigma).clamp(max=min_snr_gamma)
+        each = (
+            each
+            * denoiser.output_scale(sigma).square()
+            * denoiser.snr(sigma).clamp(max=min_snr_gamma)
+        )
     return each.mean()
 
 
@@ -70,13 +75,19 @@ class Denoising:
 
     def drawn(self, pictures: Sequence[int], batch: Batch) -> Drawn:
         """Clean latents, noise and noise levels of this process's pictures."""
-        clean = self.denoiser.latents_in(torch.cat([self.dataset.latents[number] for number in pictures]))
+        clean = self.denoiser.latents_in(
+            torch.cat([self.dataset.latents[number] for number in pictures])
+        )
         noise = batch.normal(clean.shape[1:])
         offset = batch.normal([clean.shape[1], *[1] * (clean.ndim - 2)])
         noise = (noise + self.settings.noise_offset * offset).to(clean.device)
-        return Drawn(clean, noise, batch.share.of(self.denoiser.sigmas(len(batch.pictures), batch.noise)))
+        return Drawn(
+            clean, noise, batch.share.of(self.denoiser.sigmas(len(batch.pictures), batch.noise))
+        )
 
     def loss(self, pictures: Sequence[int], drawn: Drawn) -> torch.Tensor:
-        conditions = self.denoiser.conditions([self.dataset.conditions[number] for number in pictures], drawn.clean)
+        conditions = self.denoiser.conditions(
+            [self.dataset.conditions[number] for number in pictures], drawn.clean
+        )
         how = {"min_snr_gamma": self.settings.min_snr_gamma, "loss": self.settings.loss}
         return task_loss(self.denoiser, drawn.clean, drawn.noise, drawn.sigma, conditions, **how)

@@ -4,8 +4,9 @@ WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint():
-    """What ComfyUI calls to get the nodes; imports happen here, so that the package imports without
-    ComfyUI.
+    """What ComfyUI calls to get the nodes.
+
+    Imports happen here, so that the package imports without ComfyUI.
     """
     from .nodes import ModularSafetyExtension
 

@@ -1,5 +1,6 @@
-"""`python -m modular_safety_lora VERB`; where it is not installed, `python
-custom_nodes/modular-safety-lora VERB`.
+"""`python -m modular_safety_lora VERB`.
+
+Where it is not installed: `python custom_nodes/modular-safety-lora VERB`.
 """
 
 import importlib.util

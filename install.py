@@ -1,5 +1,6 @@
-"""Adds what the audit and the training need to ComfyUI's Python without touching what is there. The
-Manager runs this once.
+"""Adds what the audit and the training need to ComfyUI's Python without touching what is there.
+
+The Manager runs this once.
 
 NudeNet asks for `onnxruntime` and `opencv-python-headless` by name. Installed plainly it would put
 the CPU build of onnxruntime beside a GPU build (which disables the GPU), or a second OpenCV over

@@ -1,3 +1,4 @@
-"""The audit of pictures: detectors, counting rules, reports, and what to do with a flagged picture.
-Knows no node.
+"""The audit of pictures: detectors, counting rules, reports, and what to do with flagged ones.
+
+It knows no node.
 """

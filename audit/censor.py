@@ -1,5 +1,6 @@
-"""What to do with counted detections: mark them, blur them, blacken them. Pictures without any stay
-as they are.
+"""What to do with counted detections: mark them, blur them, blacken them.
+
+Pictures without any stay as they are.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ RED = (220, 30, 30)
 
 
 def regions(result: dict, height: int, width: int) -> list[tuple[slice, slice]]:
-    """Rows and columns of each counted box, grown by a margin, inside the picture and never empty."""
+    """Rows and columns of each counted box, grown by a margin, inside the picture, never empty."""
     found = []
     for x, y, w, h in (detection["box"] for detection in counted(result)):
         grow = 2 + int(MARGIN * max(w, h))
@@ -40,8 +41,9 @@ def flagged_mask(images: torch.Tensor, report: dict) -> torch.Tensor:
 
 
 def apply(images: torch.Tensor, report: dict, action: str) -> torch.Tensor:
-    """Images (B, H, W, C) with `annotate`, `blur` or `black` on every counted detection; `none`
-    changes nothing.
+    """Images (B, H, W, C) with an action on every counted detection.
+
+    It is `annotate`, `blur` or `black`; `none` changes nothing.
     """
     if action not in _ACTIONS or not any(result["flagged"] for result in report["images"]):
         return images

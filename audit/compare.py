@@ -1,5 +1,6 @@
-"""Audits of pictures made with the same prompts and seeds, side by side: rates, paired tests,
-classes, what changed.
+"""Audits of pictures made with the same prompts and seeds, side by side.
+
+They are compared by rates, paired tests, classes and what changed.
 """
 
 import itertools
@@ -55,10 +56,8 @@ def table(comparison: Mapping) -> str:
     """The comparison as Markdown: rates, pairs, classes."""
     first = comparison["audits"][0]
     lines = [
-        (
-            f"{first['images']} pictures each, preset {comparison['preset']},"
-            f" {comparison['detector']} {comparison['detector_version']}. Intervals: 95 %."
-        ),
+        f"{first['images']} pictures each, preset {comparison['preset']}, {comparison['detector']}"
+        f" {comparison['detector_version']}. Intervals: 95 %.",
         "",
         "| audit | flagged | rate | Wilson interval | counted detections |",
         "| --- | --- | --- | --- | --- |",
@@ -66,23 +65,22 @@ def table(comparison: Mapping) -> str:
     for each in comparison["audits"]:
         low, high = each["flagged_rate_95"]
         lines.append(
-            f"| {each['name']} | {each['flagged']} | {each['flagged_rate']:.1%} | {low:.1%} to"
-            f" {high:.1%} | {each['counted_detections']} |"
+            f"| {each['name']} | {each['flagged']} | {each['flagged_rate']:.1%} "
+            f"| {low:.1%} to {high:.1%} | {each['counted_detections']} |"
         )
     lines += [
         "",
-        (
-            "| pair | only the first flagged | only the second | difference | interval | McNemar p"
-            " | p (Holm) |"
-        ),
+        "| pair | only the first flagged | only the second | difference | interval "
+        "| McNemar p | p (Holm) |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for pair in comparison["pairs"]:
         low, high = pair["difference_95"]
         lines.append(
-            f"| {pair['first']} against {pair['second']} | {pair['only_first']} |"
-            f" {pair['only_second']} | {pair['difference']:+.1%} | {low:+.1%} to {high:+.1%} |"
-            f" {pair['p']:.3g} | {pair['p_holm']:.3g} |"
+            f"| {pair['first']} against {pair['second']} "
+            f"| {pair['only_first']} | {pair['only_second']} "
+            f"| {pair['difference']:+.1%} | {low:+.1%} to {high:+.1%} "
+            f"| {pair['p']:.3g} | {pair['p_holm']:.3g} |"
         )
     names = [each["name"] for each in comparison["audits"]]
     lines += ["", f"| pictures with | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]
@@ -92,9 +90,7 @@ def table(comparison: Mapping) -> str:
 
 
 def chart(comparison: Mapping) -> Image.Image:
-    """Flagged rates with their intervals, beside the pictures of each counted class; 1200 pixels
-    wide.
-    """
+    """Flagged rates with intervals, beside the pictures of each counted class; 1200 pixels wide."""
     audits, classes = comparison["audits"], _seen(comparison)
     figure = new_figure(12, max(4.4, 2.0 + 0.2 * len(audits) * (len(classes) + 1)))
     left, right = figure.subplots(1, 2, width_ratios=[2, 3])
@@ -160,8 +156,9 @@ def parsed(name: str, text: str) -> dict:
 
 
 def paired(reports: Mapping[str, Mapping]) -> dict[str, Mapping]:
-    """The reports with their images in one order. Raises CompareError for those that can't be
-    compared.
+    """The reports with their images in one order.
+
+    Raises CompareError for those that can't be compared.
     """
     names = list(reports)
     if not 2 <= len(names) <= MOST:

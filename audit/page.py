@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: verdict, plots, tables, rules and settings."""
+"""The report as one HTML page that needs nothing else: verdict, plots, tables, rules, settings."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,9 @@ def page(
     settings: Mapping,
     note: str = "",
 ) -> str:
-    """HTML of a long audit. `flagged` and `unreadable` are its first rows of that kind; texts in
-    them are escaped.
+    """HTML of a long audit.
+
+    `flagged` and `unreadable` are its first rows of that kind; texts in them are escaped.
     """
     from jinja2 import Environment, FileSystemLoader  # torch requires it
 

@@ -1,5 +1,6 @@
-"""Picture files as a viewer shows them: any depth, colour space or number of frames becomes RGB,
-uint8 (H, W, 3).
+"""Picture files as a viewer shows them: RGB, uint8 (H, W, 3).
+
+They may have any depth, colour space or number of frames.
 """
 
 from collections.abc import Iterator
@@ -9,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# What is recognised by its first bytes; a file of another kind is looked at only if its name claims
-# to be a picture.
+# What is recognised by its first bytes; a file of another kind is looked at only if its name
+# claims to be a picture.
 _WANTED = (
     "JPEG",
     "PNG",
@@ -46,8 +47,9 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Opened:
-    """What a file is: `mislabelled` when its name claims another format; `frames` in it, of which
-    some are looked at.
+    """What a file is; of its `frames` only some are looked at.
+
+    It is `mislabelled` when its name claims another format.
     """
 
     format: str
@@ -61,12 +63,13 @@ class Opened:
 def open_picture(
     path: Path, megapixels: float = MEGAPIXELS, frames: int = FRAMES
 ) -> tuple[Opened, Frames] | None:
-    """What a file is, and its frames by number, at most `frames`, evenly spread; None for a file
-    that is no picture.
+    """What a file is, and its frames by number; None for a file that is no picture.
+
+    There are at most `frames` of them, evenly spread. Orientation is applied, transparency dropped,
+    as ComfyUI's LoadImage does.
 
     Raises Unreadable for what claims to be a picture and can't be read: empty, cut off, corrupt, or
     larger than `megapixels`; and for what can't be opened at all, since it may be a picture.
-    Orientation is applied, transparency dropped, as ComfyUI's LoadImage does.
     """
     claims = path.suffix.lower() in SUFFIXES
     try:
@@ -103,8 +106,9 @@ def open_picture(
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """A loaded picture of any mode as RGB, uint8 (H, W, 3); 16 bits and floats are scaled, not cut
-    off.
+    """A loaded picture of any mode as RGB, uint8 (H, W, 3).
+
+    16 bits and floats are scaled, not cut off.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):

@@ -1,5 +1,6 @@
-"""Counting rules: which classes of which detector count, from which score, and in what unit. The
-data is presets.json.
+"""Counting rules: which classes of which detector count, from which score, in what unit.
+
+The data is presets.json.
 """
 
 import json
@@ -107,12 +108,11 @@ def choose(
     presets: Mapping[str, Preset] | None = None,
     known: Sequence[str] = CLASSES,
 ) -> Preset:
-    """The preset `name`, with another threshold for all its classes (0 keeps its own) or other
-    classes.
+    """The preset `name`, with another threshold for all its classes, or with other classes.
 
-    `classes` is a comma-separated list of the detector's classes (`known`), each with its own
-    threshold if given as `CLASS=0.6`. Raises PresetError for unknown names and for thresholds
-    outside 0..1.
+    A `threshold` of 0 keeps its own. `classes` is a comma-separated list of the detector's classes
+    (`known`), each with its own threshold if given as `CLASS=0.6`. Raises PresetError for unknown
+    names and for thresholds outside 0..1.
     """
     presets = PRESETS if presets is None else presets
     if name not in presets:

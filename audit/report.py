@@ -1,6 +1,4 @@
-"""Audit reports: detections with what counts, and a summary with rates and their 95 % Wilson
-intervals.
-"""
+"""Audit reports: detections with what counts, a summary of rates with 95 % Wilson intervals."""
 
 import itertools
 import json
@@ -27,13 +25,12 @@ def audit(
     *,
     other: Detector | None = None,
 ) -> dict:
-    """Audit ComfyUI images (each H, W, C, float 0..1) under a preset; a JSON-ready report of
-    `images` and `summary`.
+    """Audit ComfyUI images (each H, W, C, float 0..1) under a preset.
 
-    `images` may be of any length and is read in small batches. A `second` preset is a second
-    opinion: what its detector found stands in each image's `second`, the agreement in the summary;
-    it never changes what is flagged. `detector` and `other` take the place of those that the
-    presets name.
+    Returns a JSON-ready report of `images` and `summary`. The images given may be of any length and
+    are read in small batches. A `second` preset is a second opinion: what its detector found stands
+    in each image's `second`, the agreement in the summary; it never changes what is flagged.
+    `detector` and `other` take the place of those that the presets name.
     """
     first = detector or find(preset.detector)
     other = other or find(second.detector) if second else None
@@ -56,8 +53,9 @@ def audit(
 
 
 def judge(found: Sequence[dict], preset: Preset) -> dict:
-    """One image's result: its detections, each with whether it is `counted`, the `reasons`, and
-    whether it is `flagged`.
+    """One image's result: its `detections`, the `reasons`, and whether it is `flagged`.
+
+    Each detection says whether it is `counted`.
     """
     marked = [{**each, "counted": preset.counts(each["class"], each["score"])} for each in found]
     reasons = sorted({each["class"] for each in marked if each["counted"]})
@@ -76,7 +74,7 @@ def counted(result: dict) -> list[dict]:
 
 
 class Tally:
-    """Counts over results as they come, so that millions need no list; `summary` is the report's."""
+    """Counts over results as they come: millions need no list. `summary` is the report's."""
 
     def __init__(
         self,

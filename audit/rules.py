@@ -1,5 +1,6 @@
-"""What a long audit is told, as plain data: it goes to worker processes, and says whether a store
-may be gone on with.
+"""What a long audit is told, as plain data.
+
+It goes to worker processes, and says whether a store may be gone on with.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ from .presets import Preset
 
 @dataclass(frozen=True)
 class Rules:
-    """The preset, a second opinion, own detectors (as in a settings file, below `folder`), and how
-    files are read.
+    """The preset, a second opinion, own detectors, and how files are read.
+
+    Own detectors are as in a settings file, below `folder`.
     """
 
     preset: Preset
@@ -29,8 +31,9 @@ class Rules:
     pins: tuple[str, ...] = ()  # versions of the detectors that they are held to
 
     def detectors(self, threads: int = 0) -> tuple[Detector, Detector | None]:
-        """The detector, and the second opinion's if there is one. Raises DetectorError for one that
-        is not pinned.
+        """The detector, and the second opinion's if there is one.
+
+        Raises DetectorError for one that is not pinned.
         """
         detectors.register_entries(self.entries, Path(self.folder))
         first = detectors.find(self.preset.detector, self.provider, threads)
@@ -47,8 +50,9 @@ class Rules:
         return first, other
 
     def pinned(self) -> "Rules":
-        """These rules held to the detectors as they are now, in every process: a file that is
-        replaced ends the audit.
+        """These rules held to the detectors as they are now, in every process.
+
+        A file that is replaced ends the audit.
         """
         return replace(self, pins=tuple(each.version for each in self.detectors() if each))
 

@@ -1,6 +1,4 @@
-"""Contact sheets: the pictures of one audit at a glance, and those whose verdict differs between
-audits.
-"""
+"""Contact sheets: the pictures of one audit, and those whose verdict differs between audits."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,16 +18,16 @@ FLAGGED, CLEAR = "#c2410c", "#0d9488"
 
 
 def overview(images: torch.Tensor, report: Mapping) -> Image.Image:
-    """The pictures of one audit, (B, H, W, C), flagged ones first, at most 12: each with its place
-    and what counted.
+    """The pictures of one audit, (B, H, W, C), flagged ones first, at most 12.
 
-    A single picture gets up to 768 pixels, the four of a row share them. A frame tells flagged from
-    not flagged.
+    Each is shown with its place and what counted. A single picture gets up to 768 pixels, the four
+    of a row share them. A frame tells flagged from not flagged.
     """
     results, summary = report["images"], report["summary"]
-    order = sorted(range(len(results)), key=lambda place: not results[place]["flagged"])[
-        :MOST_CELLS
-    ]
+    order = sorted(
+        range(len(results)),
+        key=lambda place: not results[place]["flagged"],
+    )[:MOST_CELLS]
     columns = max(1, math.ceil(len(order) ** 0.5))
     rows, room = math.ceil(len(order) / columns), WIDEST // columns - 2 * FRAME
     wide, high = (size + 2 * FRAME for size in _size(images.shape[1:3], room))
@@ -73,11 +71,10 @@ def contact_sheet(
     images: Mapping[str, torch.Tensor],
     labels: Sequence[str] = (),
 ) -> Image.Image:
-    """The changed pictures, a row each, at most 24, a column an audit. What was counted is
-    blackened.
+    """The changed pictures, a row each, at most 24, a column an audit.
 
-    `images` are (B, H, W, C) by audit; `labels` name the pictures, their places otherwise. Frames
-    as in `overview`.
+    What was counted is blackened. `images` are (B, H, W, C) by audit; `labels` name the pictures,
+    their places otherwise. Frames as in `overview`.
     """
     names, rows = list(images), list(changed[:MOST_ROWS])
     width = SIDE + len(names) * (CELL + GAP) + GAP
@@ -118,9 +115,7 @@ def contact_sheet(
 def _cell(
     sheet: Image.Image, box: tuple[int, int, int, int], picture: Image.Image, flagged: bool
 ) -> None:
-    """Put a picture into the middle of a box (left, top, right, bottom) of the sheet, with its
-    frame.
-    """
+    """Put a picture into the middle of a framed box (left, top, right, bottom) of the sheet."""
     left, top, right, bottom = box
     sheet.paste(
         picture, ((left + right - picture.width) // 2, (top + bottom - picture.height) // 2)
@@ -132,8 +127,9 @@ def _cell(
 
 
 def _size(shape: Sequence[int], room: int) -> tuple[int, int]:
-    """(width, height) of a picture of (height, width) that is to fit into `room` pixels a side;
-    never enlarged.
+    """(width, height) at which a picture of (height, width) fits `room` pixels a side.
+
+    It is never enlarged.
     """
     scale = min(1.0, room / max(shape))
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
@@ -147,9 +143,12 @@ def _reduced(image: torch.Tensor, room: int) -> Image.Image:
         planes = colours.movedim(-1, 0)[None].float()  # HWC -> 1CHW
         # nearer, four neighbours look the same and take a fifth of the time
         far = longest > 3 * room
-        colours = interpolate(planes, (height, width), mode="bilinear", antialias=far)[0].movedim(
-            0, -1
-        )
+        colours = interpolate(
+            planes,
+            (height, width),
+            mode="bilinear",
+            antialias=far,
+        )[0].movedim(0, -1)
     return Image.fromarray(to_uint8(colours.numpy(force=True)))
 
 

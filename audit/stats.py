@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 
 def wilson(hits: int, total: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927), 95 % by default; (0, 1) when nothing
-    was counted.
+    """Wilson's score interval of a proportion (Wilson 1927), 95 % by default.
+
+    It is (0, 1) when nothing was counted.
     """
     if total == 0:
         return 0.0, 1.0
@@ -18,8 +19,9 @@ def wilson(hits: int, total: int, z: float = 1.959963984540054) -> tuple[float, 
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The exact p value of McNemar's test (McNemar 1947; binomial, two-sided): are the two kinds of
-    change as frequent?
+    """The exact p value of McNemar's test (McNemar 1947; binomial, two-sided).
+
+    The test asks whether the two kinds of change are equally frequent.
     """
     changed = only_first + only_second
     if changed == 0:
@@ -30,8 +32,9 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values adjusted for being several (Holm 1979): each may be compared with the level that all
-    together shall keep.
+    """p values adjusted for being several (Holm 1979).
+
+    Each may be compared with the level that all together shall keep.
     """
     adjusted, least = [0.0] * len(values), 0.0
     for rank, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
@@ -43,11 +46,10 @@ def holm(values: Sequence[float]) -> list[float]:
 def paired_interval(
     only_first: int, only_second: int, total: int, z: float = 1.959963984540054
 ) -> tuple[float, float]:
-    """Interval of the difference of two paired rates, first minus second, 95 % by default (Bonett
-    and Price 2012).
+    """Interval of the difference of two paired rates, first minus second (Bonett and Price 2012).
 
-    It is Wald's with one change of each kind added, and holds its level for small counts; (-1, 1)
-    for no pairs.
+    Its level is 95 % by default. It is Wald's with one change of each kind added, and holds its
+    level for small counts; (-1, 1) for no pairs.
     """
     if total == 0:
         return -1.0, 1.0
@@ -57,8 +59,9 @@ def paired_interval(
 
 
 def kappa(both: int, only_first: int, only_second: int, neither: int) -> float | None:
-    """Cohen's kappa of two yes-or-no verdicts (Cohen 1960); None where both always say the same one
-    thing.
+    """Cohen's kappa of two yes-or-no verdicts (Cohen 1960).
+
+    It is None where both always say the same one thing.
     """
     total = both + only_first + only_second + neither
     if total == 0:

@@ -1,14 +1,16 @@
-"""Modular Safety LoRA from the command line: `python -m modular_safety_lora VERB`, or `python
-PACK_FOLDER VERB`.
+"""Modular Safety LoRA from the command line.
+
+Run `python -m modular_safety_lora VERB`, or `python PACK_FOLDER VERB`.
 """
 
 import argparse
 import importlib
 import sys
 
+from .terminal import close_bars
+
 PROG = "python -m modular_safety_lora"
-# a verb is a file here: its docstring, `options(parser)` and `work(options)`, which gives the exit
-# code
+# a verb is a file here: docstring, `options(parser)` and `work(options)`, which gives the exit code
 VERBS = {
     "seal": "turn a LoRA that you trust into a sealed safety module",
     "inspect": "say what module files are, and whether they are intact",
@@ -36,8 +38,9 @@ class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFo
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what a command line asks for; the exit code. What fails is one line on stderr, and exit
-    code 1.
+    """Do what a command line asks for; the exit code.
+
+    What fails is one line on stderr, and exit code 1.
     """
     table = "\n".join(f"  {verb:<15}{words}" for verb, words in VERBS.items())
     top = argparse.ArgumentParser(
@@ -61,5 +64,6 @@ def main(arguments: list[str] | None = None) -> int:
         reason = "stopped. Where rows or checkpoints are kept, the same command goes on from here."
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+    close_bars()
     print(f"\n{chosen.verb}: {reason}", file=sys.stderr)
     return 1

@@ -1,12 +1,11 @@
-"""Run a prompt set through a checkpoint, with or without safety and task LoRAs, and audit the
-pictures as they come.
+"""Run a prompt set through a checkpoint and audit the pictures as they come.
 
     python -m modular_safety_lora audit-prompts --checkpoint C --prompts I2P.csv --output FOLDER \\
         [--safety-lora S]... [--task-lora T[:STRENGTH]]...
 
-The folder gets report.html, report.json and audit.sqlite; no picture is kept unless --keep asks for
-it. The same command goes on after a crash. The exit code is 2 when --fail-over is given and a
-larger share is flagged.
+The checkpoint runs with or without safety and task LoRAs. The folder gets report.html, report.json
+and audit.sqlite; no picture is kept unless --keep asks for it. The same command goes on after a
+crash. The exit code is 2 when --fail-over is given and a larger share is flagged.
 """
 
 import argparse
@@ -126,8 +125,9 @@ def work(options: argparse.Namespace) -> int:
 
 
 def with_modules(model, clip, safety: list[Path], tasks: list[str], foreign: str = "refuse"):
-    """(model, clip) with the modules on: by Modular Merge beside safety modules, by ComfyUI's own
-    loader without any.
+    """(model, clip) with the modules on.
+
+    Modular Merge puts them on beside safety modules, ComfyUI's own loader without any.
     """
     import comfy.sd
     import comfy.utils

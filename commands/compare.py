@@ -1,6 +1,7 @@
 """Compare audits of pictures made with the same prompts and seeds, from their report.json files.
 
-    python -m modular_safety_lora compare base=base/report.json safe=safe/report.json --output FOLDER
+    python -m modular_safety_lora compare base=base/report.json safe=safe/report.json \\
+        --output FOLDER
 
 The folder gets comparison.json, table.md and chart.png, and the table is printed; it is what the
 node Compare Audits says.
@@ -33,8 +34,9 @@ def work(options: argparse.Namespace) -> None:
 
 
 def read(named: list[str]) -> dict[str, dict]:
-    """The reports by name, in their order. Raises CompareError for what is no report, or has no
-    name of its own.
+    """The reports by name, in their order.
+
+    Raises CompareError for what is no report, or has no name of its own.
     """
     found: dict[str, dict] = {}
     for text in named:

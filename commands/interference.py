@@ -1,7 +1,7 @@
 """Show how LoRAs pull against a safety module, and which of them undo it.
 
-    python -m modular_safety_lora interference loras/ --checkpoint base.safetensors --safety-lora safety.safetensors \\
-        --output chart.png
+    python -m modular_safety_lora interference loras/ --checkpoint base.safetensors \\
+        --safety-lora safety.safetensors --output chart.png
 
 Every LoRA is merged alone with the safety modules, at strength 1. The exit code is 1 when one of
 them undoes the safety module (retained safety under 0.9, or under 0.5 in a layer).

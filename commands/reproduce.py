@@ -1,10 +1,9 @@
-"""Measure re-emergence in a toy world: train and measure every arm, then write results.json, the
-table and the charts.
+"""Measure re-emergence in a toy world: train and measure every arm, and write what came of it.
 
     python -m modular_safety_lora reproduce [--workers 2] [--seeds 201 202 ...] [--output FOLDER]
 
-Each arm's row is kept at once, so a run that was stopped goes on. It needs the repository: what
-measures is not shipped.
+It writes results.json, the table and the charts. Each arm's row is kept at once, so a run that was
+stopped goes on. It needs the repository: what measures is not shipped.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Turn a LoRA that you trust into a sealed safety module. Needs no ComfyUI.
 
-    python -m modular_safety_lora seal eraser.safetensors --concept nudity --output safety.safetensors
+    python -m modular_safety_lora seal eraser.safetensors --concept nudity \\
+        --output safety.safetensors
     python -m modular_safety_lora seal FOLDER --concept nudity --output FOLDER
 
 The seal covers every tensor, name and metadata entry, the strength too: what is changed later does
@@ -50,9 +51,7 @@ def work(options: argparse.Namespace) -> None:
 
 
 def named(paths: list[Path]) -> list[Path]:
-    """The files that are named, or below the folders that are. Raises ValueError when there is
-    none.
-    """
+    """The files that are named, or below named folders. Raises ValueError when there is none."""
     files = files_of(paths)
     if not files:
         raise ValueError(f"There is no .safetensors file in {', '.join(map(str, paths))}.")

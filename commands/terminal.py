@@ -1,19 +1,31 @@
 """What the verbs show while they work: one kind of bar."""
 
+from weakref import WeakSet
+
 from tqdm import tqdm
+
+_bars: WeakSet[tqdm] = WeakSet()
 
 
 class Bar(tqdm):
-    """A bar on stderr that is told how far it is: `bar(done, total)`, or `update(n)` where the
-    total is not known.
+    """A bar on stderr that is told how far it is.
+
+    Call `bar(done, total)`, or `update(n)` where the total is not known.
     """
 
     def __init__(self, what: str, unit: str, total: int | None = None, shown: bool = True):
         super().__init__(
             desc=what, total=total, unit=f" {unit}", disable=not shown, dynamic_ncols=True
         )
+        _bars.add(self)
 
     def __call__(self, done: int, total: int) -> None:
         if not self.disable:
             self.total = total
             self.update(done - self.n)
+
+
+def close_bars() -> None:
+    """End the bars that something ended early, so that what is said next stands last."""
+    for bar in list(_bars):
+        bar.close()

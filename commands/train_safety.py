@@ -1,7 +1,7 @@
-"""Train a safety LoRA that erases a concept, without data, from prompts alone; the result is
-sealed.
+"""Train a safety LoRA that erases a concept, without data, from prompts alone; it is sealed.
 
-    python -m modular_safety_lora train-safety --checkpoint base.safetensors --concept nudity --output safety.safetensors
+    python -m modular_safety_lora train-safety --checkpoint base.safetensors \\
+        --concept nudity --output safety.safetensors
 
 Chart and report go beside the file. Ctrl-C keeps what was trained; the same command goes on from
 the last checkpoint.
@@ -45,8 +45,8 @@ def work(options: argparse.Namespace) -> None:
     )
     if not concepts:
         raise ValueError(
-            "There is no concept prompt to erase; give --concept, --concept-file or"
-            " --concept-preset."
+            "There is no concept prompt to erase;"
+            " give --concept, --concept-file or --concept-preset."
         )
     retain = training.read_prompts(options.retain_file)
     model, clip, vae = load_checkpoint(options.checkpoint)

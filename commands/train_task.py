@@ -1,8 +1,9 @@
-"""Train a task LoRA from a folder of captioned pictures, apart from or beside a frozen safety
-module.
+"""Train a task LoRA from a folder of captioned pictures.
 
-    python -m modular_safety_lora train-task --checkpoint base.safetensors --data pictures --output style.safetensors \\
-        --safety-lora safety.safetensors
+It is trained apart from a frozen safety module, or beside it.
+
+    python -m modular_safety_lora train-task --checkpoint base.safetensors --data pictures \\
+        --output style.safetensors --safety-lora safety.safetensors
 
 Chart and report go beside the file. Ctrl-C keeps what was trained; the same command goes on from
 the last checkpoint.

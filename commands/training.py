@@ -1,5 +1,6 @@
-"""What the two training verbs share: the settings they take, the run that they ask for, and what is
-left of it.
+"""What the two training verbs share.
+
+The settings they take, the run that they ask for, and what is left of it.
 """
 
 import argparse

@@ -12,8 +12,9 @@ ARMS = ("#2563eb", "#0d9488", "#c2410c", "#7c3aed", "#64748b", "#b45309")
 
 
 def library():
-    """Matplotlib's figures, when they are needed: they load fonts, and a ComfyUI without them
-    merges and audits.
+    """Matplotlib's figures, when they are needed.
+
+    They load fonts, and a ComfyUI without them merges and audits.
     """
     try:
         import matplotlib.figure

@@ -1,5 +1,6 @@
-"""Prompt sets as files: a CSV with the columns of I2P and its kin, or a text file with a prompt a
-line.
+"""Prompt sets as files: a CSV with the columns of I2P and its kin, or a text file.
+
+A text file has a prompt a line.
 """
 
 import csv
@@ -64,8 +65,9 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of a file are wanted: of a category, for which a column compares, the first so
-    many of these (0: all).
+    """Which rows of a file are wanted.
+
+    Those of a category, those for which a column compares, and the first so many of these (0: all).
     """
 
     category: str = ""
@@ -78,8 +80,9 @@ class Selection:
 
 @dataclass(frozen=True)
 class PromptSet(Sequence):
-    """The prompts that a selection keeps of a file, which the SHA-256 of its content tells from
-    others.
+    """The prompts that a selection keeps of a file, and the SHA-256 of the file's content.
+
+    The SHA-256 tells the file from others.
     """
 
     file: str
@@ -98,11 +101,11 @@ class PromptSet(Sequence):
 def read_prompts(
     path: Path, defaults: Defaults = Defaults(), category: str = "", where: str = "", limit: int = 0
 ) -> PromptSet:
-    """The prompts of a file, in its order, each with its own seed, guidance and size where the file
-    has them.
+    """The prompts of a file, in its order.
 
-    `category` keeps rows of that category, `where` those for which a column compares
-    (`nudity_percentage > 50`), `limit` the first so many of these (0: all). Raises PromptSetError.
+    Each has its own seed, guidance and size where the file has them. `category` keeps rows of that
+    category, `where` those for which a column compares (`nudity_percentage > 50`), `limit` the
+    first so many of these (0: all). Raises PromptSetError.
     """
     path = Path(path)
     try:
@@ -155,8 +158,8 @@ def _rows(path: Path, text: str) -> list[tuple[int, Mapping[str, str]]]:
     names = [str(name).strip().lower() for name in reader.fieldnames or ()]
     if not set(COLUMNS["prompt"]) & set(names):
         raise PromptSetError(
-            f"{path}: there is no column {' or '.join(COLUMNS['prompt'])}; there are"
-            f" {', '.join(names)}."
+            f"{path}: there is no column {' or '.join(COLUMNS['prompt'])};"
+            f" there are {', '.join(names)}."
         )
     reader.fieldnames = names
     return [

@@ -1,3 +1,4 @@
-"""ComfyUI's models as this pack needs them: loaded weights, parametrisation, lending, one picture,
-prompts.
+"""ComfyUI's models as this pack needs them.
+
+Loaded weights, parametrisation, lending, one picture, prompts.
 """

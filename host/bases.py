@@ -1,7 +1,7 @@
-"""Which base a model is and a module was trained on: the digest of the diffusion weights, as they
-lie in the model's file.
+"""Which base a model is and a module was trained on: the digest of the diffusion weights.
 
-It is taken over the file, so it is the same whatever precision a machine loads the weights in.
+It is taken over the weights as they lie in the model's file, so it is the same whatever precision a
+machine loads them in.
 """
 
 import functools

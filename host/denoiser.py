@@ -1,5 +1,6 @@
-"""A ComfyUI MODEL as a trainable denoiser in its own parametrisation: eps, v, flow or whatever its
-sampling says.
+"""A ComfyUI MODEL as a trainable denoiser in its own parametrisation.
+
+That is eps, v, flow or whatever its sampling says.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ Conditioning = list  # ComfyUI's CONDITIONING
 
 
 def check_unpatched(model: ModelPatcher) -> None:
-    """Raise ValueError for a model that carries patches: a module is trained on the loaded weights."""
+    """Raise ValueError for a model with patches: modules are trained on the loaded weights."""
     if model.patches:
         raise ValueError(
             f"{len(model.patches)} weights of this model carry LoRAs or other patches. A module is"
@@ -31,8 +32,7 @@ class Denoiser:
     """
 
     def __init__(self, model: ModelPatcher):
-        # As the host's trainer asks for it: all of this model on the device, and every other model
-        # off.
+        # As the host's trainer asks for it: all of this model on the device, and all others off.
         comfy.model_management.load_models_gpu([model], memory_required=1e20, force_full_load=True)
         self.base = model.model
         # with what a node put in its place, now that the model is loaded
@@ -57,10 +57,10 @@ class Denoiser:
     def conditions(
         self, conditionings: Sequence[Conditioning], latents: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """The network's keyword arguments for a batch: one CONDITIONING for each of the latents (B,
-        C, h, w).
+        """The network's keyword arguments for a batch.
 
-        Prompts of different lengths are brought to one length as the host's sampler does it.
+        There is one CONDITIONING for each of the latents (B, C, h, w). Prompts of different lengths
+        are brought to one length as the host's sampler does it.
         """
         encoded = [self._encoded(each, latents[:1]) for each in conditionings]
         return {
@@ -97,8 +97,7 @@ class Denoiser:
         self, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
         """The picture that the model sees behind x_t."""
-        # Without the wrappers of sampling: an operator's policy on what samples does not forbid
-        # training.
+        # Without the wrappers of sampling: a policy on what samples does not forbid training.
         return self.base._apply_model(noisy, sigma, transformer_options={}, **conditions)
 
     def target(self, clean: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -117,8 +116,9 @@ class Denoiser:
         return self._scale(sigma, torch.ones(len(sigma), 1, device=sigma.device)).abs().flatten()
 
     def snr(self, sigma: torch.Tensor) -> torch.Tensor:
-        """Signal-to-noise ratio for each noise level (B,): squared weight of the picture over that
-        of the noise.
+        """Signal-to-noise ratio for each noise level (B,).
+
+        It is the squared weight of the picture over that of the noise.
         """
         one, zero = (
             torch.ones(len(sigma), 1, device=sigma.device),
@@ -133,8 +133,9 @@ class Denoiser:
 
 
 def _ordinary(value: object) -> object:
-    """A tensor, or a list of them, that autograd can save: nodes of a workflow make theirs in
-    inference mode.
+    """A tensor, or a list of them, that autograd can save.
+
+    Nodes of a workflow make theirs in inference mode.
     """
     if isinstance(value, list):
         return [_ordinary(each) for each in value]

@@ -1,5 +1,6 @@
-"""A digest of a model, its text encoder and its VAE as they are, so that no run goes on with
-another model.
+"""A digest of a model, its text encoder and its VAE as they are.
+
+With it no run goes on with another model.
 """
 
 import hashlib
@@ -13,17 +14,15 @@ UNFILLED = "text_projection.weight"
 
 
 def fingerprint(model, clip, vae) -> str:
-    """SHA-256 over names, shapes and 64 evenly spread values of each weight, and over every patch
-    on them.
+    """SHA-256 over 64 evenly spread values of each weight, and over every patch on them.
 
-    It tells models and LoRAs apart that differ as a whole, in a second for the largest. It is no
-    seal: one changed value between the samples is not seen.
+    Names and shapes go into it too. It tells models and LoRAs apart that differ as a whole, in a
+    second for the largest. It is no seal: one changed value between the samples is not seen.
     """
     digest = hashlib.sha256()
     for what, patcher in (("model", model), ("clip", clip.patcher), ("vae", vae.patcher)):
         digest.update(what.encode())
-        # the weights as they were loaded, whatever is on them just now, and the patches of this
-        # clone
+        # the weights as loaded, whatever is on them just now, and the patches of this clone
         for name, patches in sorted(patcher.get_key_patches().items()):
             _add(digest, name, patches[1:] if name.endswith(UNFILLED) else patches)
         _add(digest, "options", patcher.model_options)  # what nodes hook into sampling

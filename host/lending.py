@@ -1,5 +1,6 @@
-"""A ComfyUI MODEL lent for training: autograd can go through it, and it is given back as it was,
-whatever happens.
+"""A ComfyUI MODEL lent for training, and given back as it was, whatever happens.
+
+Autograd can go through it while it is lent.
 """
 
 import contextlib
@@ -38,8 +39,9 @@ def lent(model: ModelPatcher) -> Iterator[ModelPatcher]:
 
 
 def computing_in(model: ModelPatcher, precision: str) -> ModelPatcher:
-    """A clone whose network computes in bf16, fp16 or fp32; `auto` is fp32 on the CPU, else bf16
-    where the GPU has it.
+    """A clone whose network computes in bf16, fp16 or fp32.
+
+    `auto` is fp32 on the CPU, else bf16 where the GPU has it, else fp16.
     """
     if precision == "auto":
         is_cpu = host.is_device_cpu(model.load_device)
@@ -54,8 +56,9 @@ def computing_in(model: ModelPatcher, precision: str) -> ModelPatcher:
 
 @contextlib.contextmanager
 def recomputing(network: torch.nn.Module) -> Iterator[None]:
-    """Gradient checkpointing for a block: each block of the network keeps its input alone, and runs
-    again backwards.
+    """Gradient checkpointing within a `with` block.
+
+    Each block of the network keeps its input alone, and runs again backwards.
     """
     blocks = list(_blocks(network))
     own = [vars(block).get("forward") for block in blocks]
@@ -72,8 +75,9 @@ def recomputing(network: torch.nn.Module) -> Iterator[None]:
 
 
 def _blocks(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The largest parts of a network that are called as a whole: transformer and residual blocks,
-    whatever holds them.
+    """The largest parts of a network that are called as a whole, whatever holds them.
+
+    They are its transformer and residual blocks.
     """
     for child in module.children():
         if isinstance(child, torch.nn.ModuleList | torch.nn.ModuleDict | torch.nn.Sequential):

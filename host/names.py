@@ -1,5 +1,6 @@
-"""What a trained layer's tensors are called in the file, so that the tools of its architecture find
-them.
+"""What a trained layer's tensors are called in the file.
+
+The tools of its architecture find them by these names.
 """
 
 from collections.abc import Mapping
@@ -18,10 +19,9 @@ ARCHITECTURES = {
 def in_ecosystem_names(
     tensors: Mapping[str, torch.Tensor], unet_config: Mapping
 ) -> dict[str, torch.Tensor]:
-    """Tensors named `diffusion_model.<layer>.lora_A.weight`, ... under the names that the most
-    tools read.
+    """Tensors named `diffusion_model.<layer>.lora_A.weight`, ... as the most tools read them.
 
-    For the UNets of Stable Diffusion 1, 2 and XL these are kohya's, `lora_unet_<diffusers'
+    For the UNets of Stable Diffusion 1, 2 and XL the names are kohya's, `lora_unet_<diffusers'
     layer>.lora_down.weight`, read by ComfyUI, diffusers, sd-scripts and others; for every other
     architecture the names stay, which ComfyUI reads.
     """
@@ -40,8 +40,9 @@ def in_ecosystem_names(
 
 
 def model_spec(base: str, title: str) -> dict[str, str]:
-    """The entries of ModelSpec 1.0 that model managers show. No date: the same run gives the same
-    file.
+    """The entries of ModelSpec 1.0 that model managers show.
+
+    There is no date: the same run gives the same file.
     """
     return {
         "modelspec.sai_model_spec": "1.0.0",

@@ -1,5 +1,6 @@
-"""Prompts of a concept: typed, from a file, from a published work (`prompts.json`), or from a
-safety module's metadata.
+"""Prompts of a concept: typed, or read from a file, a published work or a safety module.
+
+`prompts.json` has the published ones; a safety module has its own in its metadata.
 """
 
 import json
@@ -27,8 +28,9 @@ def prompts_of(text: str, lines: Sequence[str] = (), preset: str | None = None) 
 
 
 def concepts_of(safety: Sequence[Module]) -> list[str]:
-    """The prompts that safety modules were sealed with, or trained on, as their metadata tell, or
-    else their concept.
+    """The prompts that safety modules were sealed with, or trained on, or else their concept.
+
+    Their metadata tell which.
     """
     found = []
     for module in safety:
@@ -47,15 +49,17 @@ def encode_texts(clip, texts: Iterable[str]) -> dict[str, list]:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text that are not empty. Only line ends end one: `splitlines` cuts at U+2028
-    and U+0085 too.
+    """The lines of a text that are not empty.
+
+    Only line ends end one: `splitlines` cuts at U+2028 and U+0085 too.
     """
     return [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
 
 
 def _trained_on(module: Module) -> list[str]:
-    """The `concepts` that this pack's trainer wrote into `msl.training`; other tools may write
-    anything there.
+    """The `concepts` that this pack's trainer wrote into `msl.training`.
+
+    Other tools may write anything there.
     """
     try:
         concepts = json.loads(module.metadata.get("msl.training", "{}"))["concepts"]

@@ -31,8 +31,9 @@ def make_picture(
     height: int,
     sampling: Sampling,
 ) -> torch.Tensor:
-    """The picture (H, W, 3), float 0..1 on the CPU, that KSampler and VAE Decode make with these
-    inputs.
+    """The picture that KSampler and VAE Decode make with these inputs.
+
+    It is (H, W, 3), float 0..1, on the CPU.
     """
     space = model.model.latent_format
     ratio = getattr(space, "spacial_downscale_ratio", 8)

@@ -11,8 +11,9 @@ def base_name(model: ModelPatcher) -> str:
 
 
 def check_patcher(patcher: ModelPatcher) -> None:
-    """Raise ValueError for patchers of other packs (GGUF, Nunchaku): how they apply changes is not
-    known here.
+    """Raise ValueError for patchers of other packs (GGUF, Nunchaku).
+
+    How they apply changes is not known here.
     """
     if type(patcher).__module__ != ModelPatcher.__module__:
         raise ValueError(
@@ -23,10 +24,10 @@ def check_patcher(patcher: ModelPatcher) -> None:
 
 
 def patchable(network: torch.nn.Module) -> set[str]:
-    """The names of the parameters that the host's loader patches: those of modules below which no
-    other has any.
+    """The names of the parameters that the host's loader patches.
 
-    A patch on another parameter, or on a buffer, is listed by the host and never applied.
+    They are those of modules below which no other has any. A patch on another parameter, or on a
+    buffer, is listed by the host and never applied.
     """
     found = set()
     for name, module in network.named_modules():

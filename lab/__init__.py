@@ -1,3 +1,1 @@
-"""What makes and measures, and is not shipped: small seeded models, the live server, demo,
-benchmarks.
-"""
+"""What makes and measures, unshipped: small seeded models, live server, demo, benchmarks."""

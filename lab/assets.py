@@ -1,5 +1,6 @@
-"""Seeded models of the real shapes: an SD1.5-shaped checkpoint of 340 MB, a sealed safety module,
-task modules.
+"""Seeded models of the real shapes: a checkpoint, a sealed safety module, task modules.
+
+The checkpoint is SD1.5-shaped, of 340 MB.
 """
 
 import hashlib
@@ -35,9 +36,7 @@ UNET = {
 
 
 def seeded(shapes: dict[str, torch.Size], seed: int) -> dict[str, torch.Tensor]:
-    """Random fp16 weights whose layers keep the size of what goes through them; norms are the
-    identity.
-    """
+    """Random fp16 weights: layers keep the size of what they are given, norms are the identity."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name, shape in shapes.items():
@@ -97,9 +96,7 @@ def _text_name(name: str) -> str:
 
 
 def layers(weights: dict[str, torch.Tensor], *parts: str) -> dict[str, torch.Size]:
-    """The linear and convolution layers of the UNet, by ComfyUI's name, whose name holds one of
-    `parts`.
-    """
+    """The UNet's linear and convolution layers whose name in ComfyUI holds one of `parts`."""
     prefix = "model.diffusion_model."
     return {
         name.removeprefix(prefix).removesuffix(".weight"): weight.shape
@@ -111,7 +108,7 @@ def layers(weights: dict[str, torch.Tensor], *parts: str) -> dict[str, torch.Siz
 def lora(
     shapes: dict[str, torch.Size], seed: int, rank: int = 4, size: float = 0.3
 ) -> dict[str, torch.Tensor]:
-    """A plain LoRA under the names that PEFT gives: `diffusion_model.<layer>.lora_A/lora_B.weight`."""
+    """A plain LoRA under PEFT's names: `diffusion_model.<layer>.lora_A/lora_B.weight`."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, shape in shapes.items():
@@ -160,17 +157,16 @@ def text_lora(seed: int, rank: int = 4, blocks: int = 12) -> dict[str, torch.Ten
 
 
 def models_folder() -> Path:
-    """Where the seeded models are kept between runs; the name follows this file, so that a change
-    makes them anew.
+    """Where the seeded models are kept between runs.
+
+    The name follows this file, so that a change makes them anew.
     """
     version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
     return Path(__file__).resolve().parents[1] / ".host" / f"models-{version}"
 
 
 def shared_models() -> Path:
-    """The folder of the seeded models, made on first use; demo, tests and what is generated share
-    it.
-    """
+    """The seeded models' folder, made on first use, for demo, tests and what is generated."""
     folder = models_folder()
     if not folder.exists():
         print(

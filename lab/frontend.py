@@ -1,5 +1,6 @@
-"""ComfyUI's own frontend in a real browser: for the browser tests, and for what is made from the
-workflows.
+"""ComfyUI's own frontend in a real browser.
+
+It serves the browser tests, and what is made from the workflows.
 """
 
 import contextlib
@@ -66,8 +67,9 @@ def opened(browser, url: str):
 
 
 def open_workflow(page, name: str | None) -> None:
-    """Open a shipped workflow from the Templates' address, unless it is open; None empties the
-    graph.
+    """Open a shipped workflow from the Templates' address, unless it is open.
+
+    None empties the graph.
     """
     if name is None:
         page.evaluate("() => app.graph.clear()")

@@ -1,6 +1,4 @@
-"""A live ComfyUI with this pack installed in it, and a client that follows a prompt over its
-websocket.
-"""
+"""A live ComfyUI with this pack in it, and a client that follows a prompt over its websocket."""
 
 import json
 import os
@@ -38,17 +36,16 @@ class PromptRefused(RuntimeError):
 
 @dataclass
 class Outcome:
-    """How a prompt ended: what each node showed (`ui` by node id), or the error message of the node
-    that failed.
-    """
+    """How a prompt ended: what each node showed (`ui` by node id), or the failed node's error."""
 
     outputs: dict[str, dict] = field(default_factory=dict)
     error: dict | None = None
 
 
 class Server:
-    """`with Server(folder) as server:` runs ComfyUI on the CPU with `folder` as its base directory,
-    and stops it.
+    """`with Server(folder) as server:` runs ComfyUI on the CPU, and stops it.
+
+    `folder` is its base directory.
     """
 
     def __init__(self, folder: Path, arguments: tuple[str, ...] = ()):
@@ -115,8 +112,8 @@ class Server:
             except requests.ConnectionError:
                 time.sleep(0.3)
         raise RuntimeError(
-            "ComfyUI did not start; the end of"
-            f" {self.log}:\n{self.log.read_text(errors='replace')[-3000:]}"
+            f"ComfyUI did not start; the end of {self.log}:\n"
+            f"{self.log.read_text(errors='replace')[-3000:]}"
         )
 
     def get(self, path: str, **query: str) -> requests.Response:
@@ -126,16 +123,15 @@ class Server:
         return answer
 
     def picture(self, reference: dict) -> bytes:
-        """The picture that a node showed, as its file is: `reference` is an item of its ui
-        `images`.
-        """
+        """The file of a picture that a node showed; `reference` is an item of its ui `images`."""
         return self.get("/view", **reference).content
 
     async def run(
         self, prompt: dict, on_event: Callable[[str, dict], None] = lambda kind, data: None
     ) -> Outcome:
-        """Post an API-format prompt and follow it to its end; raises PromptRefused when it does not
-        validate.
+        """Post an API-format prompt and follow it to its end.
+
+        Raises PromptRefused when it does not validate.
         """
         client = uuid.uuid4().hex
         outcome = Outcome()
@@ -169,9 +165,7 @@ class Server:
 
 
 def install_pack(custom_nodes: Path) -> Path:
-    """Copy what ships of the pack into a custom_nodes folder under the name that ComfyUI-Manager
-    gives it.
-    """
+    """Copy what ships of the pack to a custom_nodes folder, under ComfyUI-Manager's name for it."""
     target = custom_nodes / PACK_NAME
     shutil.rmtree(target, ignore_errors=True)
     custom_nodes.mkdir(parents=True, exist_ok=True)
@@ -184,7 +178,7 @@ def install_pack(custom_nodes: Path) -> Path:
 
 
 def place_models(source: Path, folder: Path) -> None:
-    """Put seeded models below a base directory: linked where the disk allows it, copied elsewhere."""
+    """Put seeded models below a base directory: linked where the disk allows it, else copied."""
     for file in source.rglob("*.safetensors"):
         target = folder / "models" / file.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,3 +1,1 @@
-"""Modular Merge: changes of weights, what is left of each safety module, and the lock that holds
-them.
-"""
+"""Modular Merge: changes of weights, what is left of safety modules, the lock that holds them."""

@@ -24,8 +24,9 @@ _RESHAPE_AT = 5
 
 @dataclass(frozen=True)
 class Change:
-    """strength * (f(W0) - W0) for one weight, or a part of it; `value` is the host's own parsed
-    patch.
+    """strength * (f(W0) - W0) for one weight, or a part of it.
+
+    `value` is the host's own parsed patch.
     """
 
     strength: float
@@ -46,9 +47,7 @@ class LowRank:
 
 
 def is_additive(value: object) -> bool:
-    """Whether f(W) - W is the same for every W, so that it may be added to a weight that others
-    changed.
-    """
+    """Whether f(W) - W is the same for every W: it may be added to a weight that others changed."""
     if isinstance(value, WeightAdapterBase):
         at = _DORA_AT.get(type(value))
         return at is not None and value.weights[at] is None
@@ -70,8 +69,9 @@ def low_rank(change: Change, device: torch.device) -> LowRank | None:
 
 
 def check_shape(change: Change, shape: torch.Size) -> None:
-    """Raise ShapeMismatch unless a low-rank or full change fits a weight of this shape; others are
-    tried on it.
+    """Raise ShapeMismatch unless a low-rank or full change fits a weight of this shape.
+
+    Other kinds of change are tried on the weight.
     """
     shape = change.narrow(torch.empty(shape, device="meta")).shape
     value = change.value
@@ -109,8 +109,9 @@ def dense_change(change: Change, w0: torch.Tensor, key: str) -> torch.Tensor:
 
 
 def _added(change: Change, like: torch.Tensor, key: str) -> torch.Tensor:
-    """What an additive change adds to its part of a weight, strength included: what the host was
-    about to add.
+    """What an additive change adds to its part of a weight, strength included.
+
+    It is what the host was about to add.
     """
     if change.strength == 0.0:
         return torch.zeros_like(like)
@@ -120,11 +121,10 @@ def _added(change: Change, like: torch.Tensor, key: str) -> torch.Tensor:
 def _by_the_host(
     change: Change, weight: torch.Tensor, key: str
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """f(weight) by ComfyUI at strength 1, and the difference that it handed over on the way;
-    `weight` is written over.
+    """f(weight) by ComfyUI at strength 1, and the difference that it handed over on the way.
 
-    The host's adapters catch every error, log it and give the weight back as it was: here that is a
-    ShapeMismatch.
+    `weight` is written over. The host's adapters catch every error, log it and give the weight back
+    as it was: here that is a ShapeMismatch.
     """
     handed: list[torch.Tensor] = []
 
@@ -148,8 +148,9 @@ def _by_the_host(
 
 
 class TaskChanges(WeightAdapterBase):
-    """All task changes of one weight as a single patch: W0 + (chain(W0) - W0) + sum_i w_i (f_i(W0)
-    - W0).
+    """All task changes of one weight as a single patch.
+
+        W0 + (chain(W0) - W0) + sum_i w_i (f_i(W0) - W0)
 
     `weights` is (chain, changes): the host's patch entries that already sat on the weight, and
     (strength, value, offset, function) tuples. Plain low-rank changes add up before they touch the
@@ -160,8 +161,7 @@ class TaskChanges(WeightAdapterBase):
     name = "modular task changes"
 
     def __init__(self, loaded_keys: set[str], weights: tuple):
-        # The host rebuilds adapters as type(value)(value.loaded_keys, weights) when it moves their
-        # tensors.
+        # To move tensors, the host rebuilds adapters as type(value)(value.loaded_keys, weights).
         self.loaded_keys = loaded_keys
         self.weights = weights
 
@@ -259,8 +259,9 @@ def _add(total: torch.Tensor, changes: Iterable[Change], key: str) -> None:
 
 
 def _scales(dora: torch.Size, shape: torch.Size) -> bool:
-    """Whether a DoRA scale can multiply a weight: it broadcasts, and runs over its outputs or its
-    inputs.
+    """Whether a DoRA scale can multiply a weight.
+
+    It must broadcast, and run over the weight's outputs or its inputs.
     """
     try:
         return torch.broadcast_shapes(dora, shape) == shape and (

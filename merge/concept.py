@@ -1,12 +1,19 @@
-"""Retained safety on the concept's own inputs: rho_C = <dW_total C, dW_safety> / <dW_safety C,
-dW_safety>.
+"""Retained safety on the concept's own inputs, rho_C.
+
+    rho_C = <dW_total C, dW_safety> / <dW_safety C, dW_safety>
 
 A task can cancel a safety change on the few directions that the concept's prompts span, and repay
 it off them: over the weights all of it is left, and the picture is the base's. C is the second
 moment (in x in) of what a layer sees for these prompts. Keys and values of a UNet's cross-attention
-see the text encoder's output X (tokens x width, padding included), so <dW C, dW_s> = <dW X^T, dW_s
-X^T> / T, exact and without a picture; 1/T cancels in the ratio. With dW_s = B A it is <dW (X^T X
-A^T), B>: nothing dense is made of low-rank changes.
+see the text encoder's output X (tokens x width, padding included), so
+
+    <dW C, dW_s> = <dW X^T, dW_s X^T> / T
+
+is exact and needs no picture; 1/T cancels in the ratio. With dW_s = B A it is
+
+    <dW (X^T X A^T), B>
+
+and nothing dense is made of low-rank changes.
 """
 
 import math
@@ -24,12 +31,9 @@ from .entries import Entry
 from .ledger import THRESHOLD, Ledger
 
 # These are a few directions, not all weights, so a strong style that means no harm moves the number
-# by chance, and what
-# chance does is not counted. Turned at random, the outputs of a change pull with a standard
-# deviation of
-# |dW C dW_s^T| / sqrt(out) in a layer; as a layer counts at most 1, that takes MEAN of it from
-# each, give or take SPREAD.
-# of max(0, g), g a standard normal
+# by chance, and what chance does is not counted. Turned at random, the outputs of a change pull
+# with a standard deviation of |dW C dW_s^T| / sqrt(out) in a layer; as a layer counts at most 1,
+# that takes MEAN of it from each, give or take SPREAD: those of max(0, g), g a standard normal.
 MEAN, SPREAD = 1.0 / math.sqrt(2.0 * math.pi), math.sqrt(0.5 - 0.5 / math.pi)
 DEVIATIONS = 5.0
 FLOOR = 0.1  # under it chance is no excuse, however large the change is beside which it hides
@@ -38,12 +42,11 @@ READS_TEXT = re.compile(r"diffusion_model\..*\.attn2\.to_[kv]\.weight")
 
 @dataclass
 class Concept:
-    """Sums over the layers that read the text, by safety module with prompts; `why` says of the
-    others why there is none.
+    """Sums over the layers that read the text, by safety module with prompts.
 
-    `rows` holds R (at most width x width) with R^T R = X^T X for each safety module's number;
-    `ledger` the sums, by the rules of the one over weights: each safety module on its own, and no
-    layer makes up for another.
+    `why` says of the other modules why there is none. `rows` holds R (at most width x width) with
+    R^T R = X^T X for each safety module's number; `ledger` the sums, by the rules of the one over
+    weights: each safety module on its own, and no layer makes up for another.
     """
 
     rows: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -87,8 +90,9 @@ class Concept:
         ]
 
     def retained(self, safe: int, among: Collection[int] | None = None) -> float | None:
-        """rho_C of one safety module, of the modules `among` or all beside it; None where there is
-        none.
+        """rho_C of one safety module, of the modules `among` or all beside it.
+
+        It is None where there is none.
         """
         return self.ledger.retained(safe, among) if safe in self.measured() else None
 
@@ -125,8 +129,9 @@ class Concept:
 
 
 def readers(model, entries: Sequence[Entry]) -> Concept:
-    """What can be measured of each safety module on a MODEL, and why not; `rows` is empty until its
-    prompts are encoded.
+    """What can be measured of each safety module on a MODEL, and why not.
+
+    `rows` is empty until the prompts are encoded.
     """
     concept = Concept()
     network = getattr(model.model, "diffusion_model", None)
@@ -176,8 +181,9 @@ def thin(rows: torch.Tensor) -> torch.Tensor:
 
 
 def see(concept: Concept, clip, entries: Sequence[Entry], model) -> None:
-    """Encode the prompts of the safety modules that can be measured with a text encoder, its
-    changes included.
+    """Encode the prompts of the safety modules that can be measured.
+
+    The text encoder encodes them with its own changes included.
     """
     numbers = [
         number

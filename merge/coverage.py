@@ -1,8 +1,7 @@
-"""Which tensors of a file land on which weights of a model: ComfyUI's own loader does the parsing,
-this counts.
+"""Which tensors of a file land on which weights of a model.
 
-The stock loaders only log what did not fit. Here every tensor is accounted for, layer by layer,
-before anything is patched.
+ComfyUI's own loader does the parsing, this counts. The stock loaders only log what did not fit.
+Here every tensor is accounted for, layer by layer, before anything is patched.
 """
 
 import re
@@ -29,8 +28,9 @@ NO_PARAMETER = "the model has no such parameter, or ComfyUI applies no patch to 
 
 @dataclass
 class Coverage:
-    """What a file would change: patches by target, and every tensor of the file as matched or
-    unused with a reason.
+    """What a file would change: patches by target, and every tensor as matched or unused.
+
+    An unused tensor has a reason.
     """
 
     patches: dict[Target, object] = field(default_factory=dict)
@@ -72,9 +72,7 @@ def key_map(model, clip=None) -> dict[str, Target]:
 def cover(
     module: Module, names: Mapping[str, Target], parameters: set[str], has_clip: bool
 ) -> Coverage:
-    """Parse a module with `comfy.lora.load_lora`, one layer at a time, so that nothing is dropped
-    unseen.
-    """
+    """Parse a module with `comfy.lora.load_lora`, layer by layer: nothing is dropped unseen."""
     entries = comfy.lora_convert.convert_lora(dict(module.tensors))
     coverage = Coverage(unused=dict.fromkeys(entries, NO_LAYER))
     prefixes = {prefix for key in entries for prefix in _prefixes(key)}
@@ -108,8 +106,9 @@ def target_key(target: Target) -> str:
 
 
 def _prefixes(key: str) -> Iterator[str]:
-    """Every layer name that a tensor's name can start with: up to a dot, or up to `_lora.` in old
-    diffusers files.
+    """Every layer name that a tensor's name can start with.
+
+    It reaches up to a dot, or up to `_lora.` in old diffusers files.
     """
     for dot in re.finditer(r"\.|_lora\.", key):
         yield key[: dot.start()]
@@ -118,9 +117,7 @@ def _prefixes(key: str) -> Iterator[str]:
 def _keys_of(
     value: object, entries: Mapping[str, torch.Tensor], taken: set[str], name: str
 ) -> set[str]:
-    """The file's keys whose tensors a patch holds, and the scalars that the host reads into
-    numbers.
-    """
+    """The file's keys whose tensors a patch holds, and scalars that the host reads as numbers."""
     held = {id(tensor) for tensor in _tensors(value)}
     scalars = {f"{name}.alpha", f"{name}.reshape_weight"} if not isinstance(value, tuple) else set()
     return {key for key in taken if id(entries[key]) in held or key in scalars}

@@ -1,6 +1,4 @@
-"""The modules of a merge, checked against the model they are for: safety strictly, tasks as far as
-they reach.
-"""
+"""A merge's modules, checked against its model: safety strictly, tasks as far as they reach."""
 
 import logging
 import math
@@ -44,9 +42,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Base:
-    """What modules are checked against: the model, its text encoder if connected, and the names of
-    their layers.
-    """
+    """What modules are checked against: a model, its text encoder if connected, and layer names."""
 
     name: str
     names: Mapping[str, Target]
@@ -55,7 +51,7 @@ class Base:
 
 
 def base_of(model: ModelPatcher, clip=None) -> Base:
-    """Names and shapes of a MODEL and, when given, a CLIP: of the weights that the host can patch."""
+    """Names and shapes of the weights that the host can patch, of a MODEL and a CLIP if given."""
     shapes = {}
     for network in [model.model] + ([] if clip is None else [clip.patcher.model]):
         held = patchable(network)
@@ -64,9 +60,7 @@ def base_of(model: ModelPatcher, clip=None) -> Base:
 
 
 def check_companions(safety: Sequence[Module], tasks: Sequence[Task]) -> None:
-    """Raise SafetyError for a missing or doubled safety module, or a task module that needs another
-    one.
-    """
+    """Raise SafetyError for a missing or doubled safety module, or a task that needs another."""
     if not safety:
         raise SafetyError("Modular Merge needs a safety module; connect Load Safety LoRA (locked).")
     digests = [module.sha256 for module in safety]
@@ -100,8 +94,9 @@ def safety_entry(module: Module, base: Base) -> Entry:
 
 
 def task_entry(task: Task, base: Base) -> Entry:
-    """A task module of which something lands and nothing is misshapen; what is unused is logged
-    once.
+    """A task module of which something lands and nothing is misshapen.
+
+    What is unused is logged once.
     """
     coverage = _covered(task.module, base)
     if not coverage.patches:
@@ -136,8 +131,9 @@ def change_of(target: Target, value: object, strength: float) -> Change:
 
 
 def misfit(module: Module, wrong: Mapping[str, str], base: Base) -> str:
-    """The message for tensors that do not fit: file, count, first tensor and reason, both bases,
-    the way out.
+    """The message for tensors that do not fit.
+
+    It has the file, the count, the first tensor and its reason, both bases and the way out.
     """
     key, why = next(iter(wrong.items()))
     way_out = (

@@ -1,5 +1,6 @@
-"""What was on a weight before the merge, from a LoRA loader or a model merge: a change against W0
-like any other.
+"""What was on a weight before the merge, from a LoRA loader or a model merge.
+
+It is a change against W0 like any other.
 """
 
 import comfy.lora
@@ -10,9 +11,7 @@ from .changes import Change, LowRank, low_rank
 
 
 def existing_change(patcher: ModelPatcher, key: str, w0: torch.Tensor) -> LowRank | torch.Tensor:
-    """What already sits on a weight, against W0: low-rank when it is one plain LoRA, dense
-    otherwise.
-    """
+    """What already sits on a weight, against W0: low-rank if it is one plain LoRA, else dense."""
     chain = patcher.patches[key]
     strength, value, strength_model, offset, function = chain[0]
     if len(chain) == 1 and strength_model == 1.0 and not isinstance(value, list | tuple):

@@ -1,5 +1,4 @@
-"""What locks found while something was sampled, kept for the audits of the pictures that came of
-it.
+"""What locks found while something was sampled, kept for the audits of its pictures.
 
 A finding belongs to the place that sampled: in ComfyUI a node with everything that flows into it.
 Two users' graphs are two places, whatever their files are called; the same graph run again is the
@@ -20,8 +19,9 @@ _gathering: ContextVar[list[str] | None] = ContextVar("gathering", default=None)
 
 
 class Findings:
-    """Findings by place. `where` gives (place, run) of what samples now; outside of ComfyUI's
-    prompts there is one place.
+    """Findings by place. `where` gives (place, run) of what samples now.
+
+    Outside of ComfyUI's prompts there is one place.
     """
 
     def __init__(self):
@@ -29,8 +29,9 @@ class Findings:
         self._known: OrderedDict[tuple[Hashable, str], tuple[Hashable, list[str]]] = OrderedDict()
 
     def note(self, *messages: str, kind: str = FAULTS) -> None:
-        """A lock was asked here and found this, or nothing. Another run of a place forgets what the
-        last one found.
+        """A lock was asked here and found this, or nothing.
+
+        Another run of a place forgets what the last one found.
         """
         place, run = self.where()
         before, found = self._known.pop((place, kind), (run, []))

@@ -11,11 +11,10 @@ SHOWN = 30  # layers of one module in the picture: those where least is left
 
 
 def picture(beside: Mapping[str, Mapping[str, float]]) -> Image.Image:
-    """Bars of the retained safety of each layer, for each module by name: its least 30 layers,
-    least on top.
+    """Bars of the retained safety of each layer, for each module by name.
 
-    1.0 is untouched; green at least 0.9, amber less, red under 0.5. Without matplotlib the picture
-    says how to get it.
+    Of each module the least 30 layers are shown, least on top. 1.0 is untouched; green at least
+    0.9, amber less, red under 0.5. Without matplotlib the picture says how to get it.
     """
     if not beside:
         return _words("No module changes a layer that the safety module changes.")

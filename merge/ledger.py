@@ -1,7 +1,7 @@
-"""Retained safety: rho = <dW_total, dW_safety> / |dW_safety|^2, and the sizes of changes, over all
-weights.
+"""Retained safety, rho = <dW_total, dW_safety> / |dW_safety|^2, and the sizes of changes.
 
-For low-rank pairs <B1 A1, B2 A2> = sum((B1^T B2) * (A1 A2^T)): nothing dense is made.
+Both are over all weights. For low-rank pairs <B1 A1, B2 A2> = sum((B1^T B2) * (A1 A2^T)): nothing
+dense is made.
 """
 
 import math
@@ -34,12 +34,12 @@ def inner(a: LowRank | torch.Tensor, b: LowRank | torch.Tensor) -> float:
 
 @dataclass
 class Ledger:
-    """Sums over the weights seen so far, by module number: sizes, and how each module pulls on each
-    safety module.
+    """Sums over the weights seen so far, by module number.
 
-    Every safety module is held on its own. What another safety module pulls against it counts; what
-    another one adds along it does not, since that is there for a purpose of its own: no safety
-    module pays for what a task takes from another.
+    They are sizes, and how each module pulls on each safety module. Every safety module is held on
+    its own. What another safety module pulls against it counts; what another one adds along it does
+    not, since that is there for a purpose of its own: no safety module pays for what a task takes
+    from another.
     """
 
     # |dW|^2 by module and weight
@@ -68,8 +68,9 @@ class Ledger:
                 self.dots.setdefault((number, held), {})[key] = inner(change, safety[held])
 
     def may_be_rescaled(self, key: str) -> bool:
-        """Whether the changes of a weight that a safety module holds are so large that its whole
-        size must be looked at.
+        """Whether a weight's changes are so large that its whole size must be looked at.
+
+        That is so only for a weight that a safety module holds.
         """
         held = any(key in self.squares[safe] for safe in self.safety)
         sizes = (math.sqrt(max(squares.get(key, 0.0), 0.0)) for squares in self.squares.values())
@@ -100,13 +101,13 @@ class Ledger:
     def project(
         self, key: str, numbers: Iterable[int], seen: "Ledger | None" = None
     ) -> dict[int, float]:
-        """Take out of these modules' changes of one weight what points against a safety module: dW
-        + sum_s c_s dW_s.
+        """Take out of these modules' changes of one weight what points against a safety module.
 
-        The least such change with <dW + sum_s c_s dW_s, dW_s> >= 0 for every safety module s; with
-        one of them c = max(0, -<dW, dW_s> / |dW_s|^2). `seen` has the same sums over what a layer
-        sees of the concepts: there they point against none either. Returns the sum of the c by
-        safety module: so much more of each dW_s the weight then needs.
+        What is left is dW + sum_s c_s dW_s: the least such change with <dW + sum_s c_s dW_s, dW_s>
+        >= 0 for every safety module s; with one of them c = max(0, -<dW, dW_s> / |dW_s|^2). `seen`
+        has the same sums over what a layer sees of the concepts: there they point against none
+        either. Returns the sum of the c by safety module: so much more of each dW_s the weight then
+        needs.
         """
         held = [
             number for number in sorted(self.safety) if self.squares[number].get(key, 0.0) > 0.0
@@ -127,11 +128,10 @@ class Ledger:
         return {safe: part for safe, part in taken.items() if part > 0.0}
 
     def raised(self, key: str, number: int, parts: Mapping[int, float]) -> np.ndarray:
-        """The c_s of `project`, raised until dW + sum_s c_s dW_s points against none in these sums;
-        they count it so.
+        """The c_s of `project`, raised until dW + sum_s c_s dW_s points against none in these sums.
 
-        One safety module after another, since each is measured on inputs of its own; with one of
-        them it is the least c.
+        The sums then count it so. One safety module is raised after another, since each is measured
+        on inputs of its own; with one of them it is the least c.
         """
         parts = dict(parts)
         held = [safe for safe in parts if self.squares.get(safe, {}).get(key, 0.0) > 0.0]
@@ -151,8 +151,9 @@ class Ledger:
         return np.array([*parts.values()])
 
     def interference(self, number: int, safe: int) -> dict[str, float] | None:
-        """How one module pulls against a safety module: retained safety with it alone, and their
-        cosine; None: nowhere.
+        """How one module pulls against a safety module; None when it does so nowhere.
+
+        Gives the retained safety with it alone, and their cosine.
         """
         shared = self.dots.get((number, safe))
         if not shared or number == safe:
@@ -171,20 +172,18 @@ class Ledger:
         }
 
     def retained_beside(self, number: int, safe: int) -> dict[str, float]:
-        """Retained safety of each weight that a safety module and this module change, with this one
-        alone; least first.
-        """
+        """Retained safety beside this module alone of each weight that both change, least first."""
         held = self.squares.get(safe, {})
         shared = self.dots.get((number, safe), {})
         alone = {key: 1.0 + dot / held[key] for key, dot in shared.items() if held[key] > 0}
         return dict(sorted(alone.items(), key=lambda item: item[1]))
 
     def retained(self, safe: int, among: Collection[int] | None = None) -> float:
-        """rho of one safety module over all its weights; 1.0 for the safe base, 0 when something
-        cancels it out.
+        """rho of one safety module over all its weights.
 
-        A weight counts at most what it holds: more of the change in one does not make up for less
-        in another. `among` are the modules beside it that count; all of them when it is None.
+        It is 1.0 for the safe base, 0 when something cancels it out. A weight counts at most what
+        it holds: more of the change in one does not make up for less in another. `among` are the
+        modules beside it that count; all of them when it is None.
         """
         by_layer, squares = self.retained_by_layer(safe, among), self.squares[safe]
         square = math.fsum(squares.values())
@@ -228,8 +227,9 @@ class Ledger:
 
 
 def losses(ledger: Ledger, safe: int, name: str, keys: Collection[str] | None = None) -> list[str]:
-    """What of one safety module is under the thresholds, in words: over all its weights, and in
-    each (or of `keys`).
+    """What of one safety module is under the thresholds, in words.
+
+    Over all its weights, and in each (or in each of `keys`).
     """
     rho = ledger.retained(safe)
     # not (a < b): a number that is none counts as lost
@@ -255,8 +255,9 @@ def losses(ledger: Ledger, safe: int, name: str, keys: Collection[str] | None = 
 
 
 def _least(gram: np.ndarray, pulls: np.ndarray) -> np.ndarray:
-    """The least c >= 0 with pulls + gram c >= 0: min c^T gram c / 2 + pulls^T c, as non-negative
-    least squares.
+    """The least c >= 0 with pulls + gram c >= 0.
+
+    It is min c^T gram c / 2 + pulls^T c, as non-negative least squares.
     """
     from scipy.optimize import nnls  # a requirement of ComfyUI; here: a second to import
 

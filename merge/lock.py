@@ -25,9 +25,7 @@ _loaded: WeakKeyDictionary[object, dict[str, list[tuple]]] = WeakKeyDictionary()
 
 
 def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
-    """What sits on a model beside plain weight patches and may change its weights: kind and name of
-    each.
-    """
+    """Kind and name of what may change a model's weights and is no plain weight patch."""
     found = [{"kind": "bypass or injected module", "name": str(key)} for key in patcher.injections]
     found += [
         {"kind": "hook weights", "name": str(key)}
@@ -52,8 +50,9 @@ def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
 
 
 def _does_nothing(entry: tuple) -> bool:
-    """Whether a patch leaves a weight as it is: of strength 0 and scaling by 1, as the nodes put
-    them at strength 0.
+    """Whether a patch leaves a weight as it is.
+
+    It does at strength 0 with a scaling by 1, as the nodes put it at strength 0.
     """
     strength, value, strength_model, *_ = entry
     sets = isinstance(value, tuple) and value[0] == "set"  # whatever the strength
@@ -61,20 +60,17 @@ def _does_nothing(entry: tuple) -> bool:
 
 
 def _replaces(patcher: ModelPatcher, key: str) -> bool:
-    """Whether an object patch puts something that computes into the network; a setting of it is
-    none.
-    """
+    """Whether an object patch puts into the network what computes, and not just a setting of it."""
     value = patcher.object_patches[key]
     computes = callable(value) or isinstance(value, torch.Tensor)
     return computes and (key == "diffusion_model" or key.startswith("diffusion_model."))
 
 
 def _compiled_elsewhere(patcher: ModelPatcher) -> list[str]:
-    """Parts of the network in whose place another model's run, compiled: TorchCompileModel, and
-    then another device.
+    """Parts of the network in whose place another model's run, compiled.
 
-    What it compiled stands in the wrapper that puts it in place; a wrapper that can't be looked
-    into counts too.
+    So it is after TorchCompileModel and then another device. What it compiled stands in the wrapper
+    that puts it in place; a wrapper that can't be looked into counts too.
     """
     found = []
     for wrapper in patcher.get_wrappers(WrappersMP.APPLY_MODEL, COMPILE_KEY):
@@ -89,8 +85,9 @@ def _compiled_elsewhere(patcher: ModelPatcher) -> list[str]:
 
 
 def weight_free_patches(patcher: ModelPatcher) -> list[dict[str, str]]:
-    """What sits on a model and leaves its weights alone: sampling, attention and block patches,
-    wrappers. Not refused.
+    """What sits on a model and leaves its weights alone, which is not refused.
+
+    These are sampling, attention and block patches, and wrappers.
     """
     options = patcher.model_options
     inside = options.get("transformer_options", {})
@@ -131,8 +128,7 @@ def foreign_message(found: list[dict[str, str]]) -> str:
 
 @dataclass(frozen=True)
 class Lock:
-    """What Modular Merge left on a model: every patch entry by weight, and which of them are safety
-    changes.
+    """Every patch entry that Modular Merge left on a model, by weight, and which are for safety.
 
     `losses` says what was under the thresholds of retained safety when the modules were merged.
     `encodes` gives the network that encodes with a text encoder, None for a diffusion model: the
@@ -185,8 +181,7 @@ class Lock:
         return "a later node changes"
 
     def not_computed(self, patcher: ModelPatcher) -> list[str]:
-        """Weights whose safety change is in the list of a loaded model and on nothing that
-        computes.
+        """Weights whose safety change is in a loaded model's list and on nothing that computes.
 
         The host patches a weight in memory, from the list of the clone that loaded it, or when it
         is used. A clone that shares the mark of the list (`patches_uuid`) and not the list leaves
@@ -219,10 +214,10 @@ class Lock:
         return all(any(entry is each for each in entries) for entry in self.safety[key])
 
     def check(self, patcher: ModelPatcher, beside: Sequence[ModelPatcher] = ()) -> None:
-        """Raise SafetyError, or only note it under the policy `report`, when a safety change is not
-        whole.
+        """Raise SafetyError when a safety change is not whole.
 
-        `beside` are other models that the same sampling runs: they must carry a lock too.
+        Under the policy `report` it is only noted. `beside` are other models that the same sampling
+        runs: they must carry a lock too.
         """
         self.ask_operator()
         found = self.faults(patcher)
@@ -244,8 +239,9 @@ class Lock:
             demand(self)
 
     def check_loaded(self, patcher: ModelPatcher) -> None:
-        """Raise SafetyError, whatever the policy, when a loaded model computes without a safety
-        change.
+        """Raise SafetyError when a loaded model computes without a safety change.
+
+        It is raised whatever the policy.
         """
         network = self.encodes()
         if network is not None and network is not patcher.model:
@@ -264,8 +260,9 @@ class Lock:
             )
 
     def judge(self, found: Sequence[str], way_out: str) -> None:
-        """Raise SafetyError for what was found, or note it for the log and the audits under the
-        policy `report`.
+        """Raise SafetyError for what was found.
+
+        Under the policy `report` it is noted for the log and the audits instead.
         """
         if not found:
             findings.note()

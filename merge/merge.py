@@ -1,5 +1,8 @@
-"""Modular Merge: W* = W0 + dW_safety + sum_i w_i dW_task_i (arXiv 2412.00357), checked before the
-model is handed on.
+"""Modular Merge: the loaded weights with every module's change added (arXiv 2412.00357).
+
+    W* = W0 + dW_safety + sum_i w_i dW_task_i
+
+The sum is checked before the model is handed on.
 """
 
 import logging
@@ -75,17 +78,18 @@ def merge(
     on_conflict: str = "report",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Merged:
-    """Add safety and task modules to a ComfyUI MODEL (and CLIP), every change taken against the
-    loaded weights.
+    """Add safety and task modules to a ComfyUI MODEL (and CLIP).
 
-    Raises SafetyError when a safety tensor does not land, when safety modules pull against each
-    other, when a task module fits nowhere or wrongly or needs another safety module, and with
-    `foreign="refuse"` when something on the model can't be measured. `on_conflict` says what
-    happens when task modules pull against a safety change: `report` is the plain sum, `refuse`
-    raises SafetyError under the thresholds, `project` takes out of each task change, weight by
-    weight, the part that points against a safety change. With a CLIP what is left is measured on
-    the safety modules' own prompts too. The inputs stay as they are. `progress` is called with
-    weights done and in all.
+    Every change is taken against the loaded weights. Raises SafetyError when a safety tensor does
+    not land, when safety modules pull against each other, when a task module fits nowhere or
+    wrongly or needs another safety module, and with `foreign="refuse"` when something on the model
+    can't be measured.
+
+    `on_conflict` says what happens when task modules pull against a safety change: `report` is the
+    plain sum, `refuse` raises SafetyError under the thresholds, `project` takes out of each task
+    change, weight by weight, the part that points against a safety change. With a CLIP what is left
+    is measured on the safety modules' own prompts too. The inputs stay as they are. `progress` is
+    called with weights done and in all.
     """
     if on_conflict not in CONFLICTS:
         raise ValueError(
@@ -166,8 +170,9 @@ def _lock(
     ledger: Ledger,
     foreign: str,
 ) -> guard.Lock:
-    """What must stay as it is on a patched clone: all its entries, and the safety changes, which
-    are each weight's last.
+    """What must stay as it is on a patched clone.
+
+    That is all its entries, and the safety changes, which are each weight's last.
     """
     return guard.Lock(
         entries={key: list(values) for key, values in patcher.patches.items()},
@@ -186,8 +191,9 @@ def _lock(
 
 
 def _plan(patcher: ModelPatcher, entries: Sequence[Entry], is_model: bool) -> Plan:
-    """What lies on each weight of the model, or of the text encoder; weights patched before come
-    with nothing new.
+    """What lies on each weight of the model, or of the text encoder.
+
+    Weights patched before are in it too, with nothing new.
     """
     parameters = patcher.model.state_dict().keys()
     plan: Plan = {key: [] for key in patcher.patches}
@@ -210,8 +216,9 @@ def _measure(
     ledger: Ledger,
     concept: Concept,
 ) -> dict[int, list[Change]]:
-    """Count one weight in the ledgers; return its safety changes by module, in a form that does not
-    depend on the weight.
+    """Count one weight in the ledgers; return its safety changes by module.
+
+    The changes are in a form that does not depend on the weight.
     """
     w0 = loaded_weight(patcher, key)
     parts: dict[int, list] = {}
@@ -246,8 +253,9 @@ def _measure(
 def _encoder(
     clip, plans: Sequence[Plan], entries: Sequence[Entry], sealed: Sealed, more: Mapping
 ) -> object:
-    """A text encoder with its changes and no lock, to see what the model will see; None when none
-    is connected.
+    """A text encoder with its changes and no lock, to see what the model will see.
+
+    None when none is connected.
     """
     if clip is None:
         return None
@@ -268,8 +276,8 @@ def _check_something(entries: Sequence[Entry], ledger: Ledger) -> None:
     for number, entry in enumerate(entries):
         if entry.is_safety and not ledger.changes_anything(number):
             raise SafetyError(
-                f"{entry.module.name}: this safety module changes nothing; all its changes are"
-                " zero."
+                f"{entry.module.name}: this safety module changes nothing;"
+                " all its changes are zero."
             )
         size = ledger.relative_size(number)
         if entry.is_safety and 0.0 < size < LEAST_SIZE:
@@ -296,11 +304,10 @@ def _patch(
     sealed: Sealed,
     more: Mapping[str, Mapping[int, float]],
 ) -> None:
-    """Put the changes on a clone: the tasks' as one patch a weight, then each safety module's as a
-    patch of its own.
+    """Put the changes on a clone: the tasks' as one patch a weight, then the safety modules'.
 
-    `more` is how much of each safety change the tasks' patch brings along, where they were
-    projected.
+    Each safety module has a patch of its own. `more` is how much of each safety change the tasks'
+    patch brings along, where they were projected.
     """
     tasks: dict[str, TaskChanges] = {}
     held: dict[int, dict[str, SafetyChange]] = {}

@@ -1,4 +1,4 @@
-"""The merge report: what each module brought, what of it was not used, and how much safety is left."""
+"""The merge report: what each module brought, what of it was unused, how much safety is left."""
 
 from collections.abc import Sequence
 
@@ -21,11 +21,11 @@ def build_report(
     base: str,
     concept: Concept,
 ) -> dict:
-    """A JSON-ready dict: `retained_safety`, `retained_on_concept`, `worst_layer`, `modules` and
-    more (the node's help page).
+    """The merge report as a JSON-ready dict.
 
-    Each safety module has its own retained safety; the report's, and that of a layer, is the least
-    of them.
+    It has `retained_safety`, `retained_on_concept`, `worst_layer`, `modules` and more (the node's
+    help page). Each safety module has its own retained safety; the report's, and that of a layer,
+    is the least of them.
     """
     safety = [number for number, entry in enumerate(entries) if entry.is_safety]
     by_layer = {
@@ -69,16 +69,19 @@ def build_report(
 
 
 def about_base(found: Origin, safety: Sequence[Module]) -> dict:
-    """`base_sha256`, of W0, or null and the reason, and `base_warnings`: a line for each module
-    made for another base.
+    """What is known of the base: `base_sha256` and `base_warnings`.
+
+    `base_sha256` is of W0, or null and the reason; `base_warnings` has a line for each module made
+    for another base.
     """
     unknown = {} if found.sha256 else {"base_sha256_unknown": found.unknown}
     return {"base_sha256": found.sha256, **unknown, "base_warnings": found.warnings(safety)}
 
 
 def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:
-    """Raise SafetyError when safety modules undo each other: none of them is whole beside the
-    others, whatever the tasks.
+    """Raise SafetyError when safety modules undo each other.
+
+    None of them is then whole beside the others, whatever the tasks.
     """
     names, safety = (
         labels(entries),
@@ -100,8 +103,9 @@ def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:
 
 
 def beside_of(names: Sequence[str], ledger: Ledger) -> dict[str, dict[str, float]]:
-    """Retained safety of each weight with one module alone, by the module (and the safety module,
-    if several).
+    """Retained safety of each weight with one module alone, by the module.
+
+    It is by the safety module too, if there are several.
     """
     several, found = len(ledger.safety) > 1, {}
     for number, name in [*enumerate(names), (EXISTING, BEFORE)]:
@@ -152,8 +156,9 @@ def _module(number: int, entries: Sequence[Entry], ledger: Ledger, concept: Conc
 
 
 def _interference(number: int, entries: Sequence[Entry], ledger: Ledger, concept: Concept) -> dict:
-    """How a module pulls against the safety module that it takes most from; None when it changes no
-    weight of one.
+    """How a module pulls against the safety module that it takes most from.
+
+    None when it changes no weight of one.
     """
     names = labels(entries)
     found = {
@@ -186,8 +191,9 @@ def _least(found: dict) -> float:
 
 
 def _to_blame(modules: Sequence[dict]) -> list[str]:
-    """The modules that pull against a safety change, by any of its measures, or drown it, the
-    strongest first.
+    """The modules that pull against a safety change or drown it, the strongest first.
+
+    They pull against it by any of its measures.
     """
 
     def least(module: dict) -> float:

@@ -1,5 +1,6 @@
-"""Module files: safetensors with a role, a digest and a seal (docs/module-files.md). Nothing here
-unpickles.
+"""Module files: safetensors with a role, a digest and a seal (docs/module-files.md).
+
+Nothing here unpickles.
 """
 
 import functools
@@ -23,7 +24,7 @@ PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x0
 
 
 class ModuleFileError(ValueError):
-    """A module file that can't be used; the message names the file, what is wrong and the way out."""
+    """A module file that can't be used; the message names the file, the fault and the way out."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,7 @@ class Module:
 
     @property
     def prompts(self) -> list[str]:
-        """The concept in prompts: those sealed in `msl.prompts`, or else `msl.concept` split at
-        commas.
+        """The concept in prompts: the sealed `msl.prompts`, or else `msl.concept` split at commas.
 
         Raises ModuleFileError when `msl.prompts` is no JSON list of texts.
         """
@@ -67,8 +67,8 @@ def load_safety(path: Path, name: str, pin: str = "") -> Module:
     role = metadata.get("msl.role")
     if role is None:
         raise ModuleFileError(
-            f"{name}: this file states no role (msl.role), so it is not a safety module. Seal it"
-            " first if you trust it."
+            f"{name}: this file states no role (msl.role), so it is not a safety module."
+            " Seal it first if you trust it."
         )
     if role != "safety":
         raise ModuleFileError(
@@ -120,15 +120,16 @@ def texts_of(texts: Iterable[str]) -> list[str]:
 
 
 def load_task(path: Path, name: str) -> Module:
-    """Read a task module: any LoRA file that is not a safety module. A digest that it states must
-    be right.
+    """Read a task module: any LoRA file that is not a safety module.
+
+    A digest that it states must be right.
     """
     tensors, metadata, dtypes = read(path, name)
     role = metadata.get("msl.role", "task")
     if role == "safety":
         raise ModuleFileError(
-            f"{name}: this is a safety module; load it with Load Safety LoRA (locked), where its"
-            " strength is fixed."
+            f"{name}: this is a safety module; load it with Load Safety LoRA (locked),"
+            " where its strength is fixed."
         )
     if role != "task":
         raise ModuleFileError(f"{name}: its role is {role!r}; known roles are {', '.join(ROLES)}.")
@@ -148,8 +149,7 @@ def save_module(
     role: str,
     overwrite: bool = False,
 ) -> str:
-    """Write a module file atomically and return its digest: the seal for `safety`, the tensors' for
-    `task`.
+    """Write a module file atomically; return the seal for `safety`, the tensors' digest for `task`.
 
     Raises FileExistsError when it is already there and `overwrite` is false, ModuleFileError for a
     NUL byte in a text.
@@ -201,8 +201,9 @@ def write_atomically(
 
 
 def below(name: str, folder: str) -> Path:
-    """The path of `name` below a loras folder; a name that leads out of it, or is no .safetensors
-    file, is refused.
+    """The path of `name` below a loras folder.
+
+    Raises ModuleFileError for a name that leads out of it or is no .safetensors file.
     """
     if leads_out(name):
         raise ModuleFileError(
@@ -233,8 +234,9 @@ def find(name: str, folders: list[str]) -> Path:
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256 of a whole file, so that a file replaced on disk is noticed; read again when size or
-    time changes.
+    """SHA-256 of a whole file, read again when its size or time changes.
+
+    A file that was replaced on disk is noticed by it.
     """
     stat = path.stat()
     return _content_sha256(path, stat.st_size, stat.st_mtime_ns)
@@ -250,8 +252,9 @@ def _content_sha256(path: Path, _size: int, _mtime_ns: int) -> str:
 
 
 def read(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict[str, str], dict[str, str]]:
-    """Tensors (memory-mapped), metadata and dtype names of a safetensors file; ModuleFileError when
-    it is not one.
+    """Tensors (memory-mapped), metadata and dtype names of a safetensors file.
+
+    Raises ModuleFileError when it is not one.
     """
     tensors, dtypes = {}, {}
     try:
@@ -287,21 +290,21 @@ def _read_fault(path: Path, reason: str) -> str:
         return f"can't be read: {error.strerror}."
     if start.startswith(PICKLE_STARTS):
         return (
-            "this is a pickle with the name of a safetensors file. It was not opened: a pickle can"
-            " run code."
+            "this is a pickle with the name of a safetensors file."
+            " It was not opened: a pickle can run code."
         )
     size, length = path.stat().st_size, int.from_bytes(start, "little")
     if "too large" in reason:
         return (
-            f"this is not a safetensors file (it claims a header of {length} bytes, the file has"
-            f" {size})."
+            "this is not a safetensors file"
+            f" (it claims a header of {length} bytes, the file has {size})."
         )
     if any(
         words in reason for words in ("not fully covered", "invalid header length", "too small")
     ):
         return (
-            f"the file is truncated or has bytes it should not have ({size} bytes). Copy or"
-            " download it again."
+            f"the file is truncated or has bytes it should not have ({size} bytes)."
+            " Copy or download it again."
         )
     return f"this is not a readable safetensors file ({reason})."
 

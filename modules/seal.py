@@ -1,6 +1,4 @@
-"""Digests and the seal of a module file (docs/module-files.md): what makes a safety module
-tamper-evident.
-"""
+"""Digests, and the seal that makes a safety module tamper-evident (docs/module-files.md)."""
 
 import hashlib
 import json
@@ -30,20 +28,17 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor], dtypes: Mapping[str, str
 
 
 def nul_in(tensors: Iterable[str], metadata: Mapping[str, str]) -> str | None:
-    """The first tensor's name, metadata key or value that holds a NUL byte, which the digests put
-    between their parts.
+    """The first tensor's name, metadata key or value that holds a NUL byte.
 
-    With one, two files could share a seal: what stands behind it in a value could as well be the
-    next key.
+    The digests put one between their parts. With one in a text, two files could share a seal: what
+    stands behind it in a value could as well be the next key.
     """
     texts = (*sorted(tensors), *(text for entry in sorted(metadata.items()) for text in entry))
     return next((text for text in texts if "\0" in text), None)
 
 
 def seal_sha256(metadata: Mapping[str, str]) -> str:
-    """SHA-256 over every metadata entry except the seal itself and a signature, keys sorted by code
-    point.
-    """
+    """SHA-256 over all metadata but the seal itself and a signature, keys sorted by code point."""
     digest = hashlib.sha256()
     for key in sorted(set(metadata) - UNSEALED_KEYS):
         digest.update(f"{key}\0{metadata[key]}\0".encode())
@@ -63,9 +58,7 @@ def sealed(metadata: Mapping[str, str], tensors_digest: str) -> dict[str, str]:
 
 
 def strength_of(metadata: Mapping[str, str]) -> float:
-    """The strength a safety module was sealed with; raises ValueError unless it is finite and above
-    0.
-    """
+    """The strength a safety module was sealed with. Raises ValueError unless finite and above 0."""
     text = metadata.get("msl.strength", "1.0")
     strength = float(text)
     if not (math.isfinite(strength) and strength > 0):
@@ -92,11 +85,10 @@ def seal_fault(metadata: Mapping[str, str], tensors_digest: str) -> str | None:
 
 
 def header_is_plain(header: bytes) -> bool:
-    """Whether a safetensors header is written the way JSON writers write it, so that no byte of it
-    can change unseen.
+    """Whether a safetensors header is written the way JSON writers write it.
 
-    The seal covers what the header means; this covers its spelling (white space, escapes, a key
-    given twice).
+    Then no byte of it can change unseen: the seal covers what the header means, and this covers its
+    spelling (white space, escapes, a key given twice).
     """
     text = header.decode("utf-8").rstrip(" ")
     parsed = json.loads(text)

@@ -1,6 +1,4 @@
-"""Turn a LoRA that someone trusts into a sealed safety module, and say what a file is. Needs no
-ComfyUI.
-"""
+"""Seal a LoRA that someone trusts as a safety module, and say what a file is. Needs no ComfyUI."""
 
 import math
 import re
@@ -22,14 +20,15 @@ from .files import (
 from .signing import signer
 
 LORA_PARTS = re.compile(
-    r"\.(lora_(up|down|A|B|mid)(\.\w+)?(\.weight)?|hada_w[12]_[ab]|lokr_w[12](_[ab])?|oft_blocks|oft_diag|a[12]\.weight|b[12]"
-    r"\.weight|diff(_b)?|set_weight)$|_lora\.(up|down)\.weight$"
+    r"\.(lora_(up|down|A|B|mid)(\.\w+)?(\.weight)?|hada_w[12]_[ab]|lokr_w[12](_[ab])?"
+    r"|oft_blocks|oft_diag|a[12]\.weight|b[12]\.weight|diff(_b)?|set_weight)$"
+    r"|_lora\.(up|down)\.weight$"
 )
-# The width of the text that cross-attention reads tells the UNets apart; block names tell the
-# transformers.
+# The width of the text that cross-attention reads tells UNets apart; block names, transformers.
 TEXT_WIDTHS = {768: "SD15", 1024: "SD20", 2048: "SDXL"}
 CROSS_KEY = re.compile(
-    r"attn2[._](to_k|to_v)\.(lora_down|lora_A)(\.default)?\.weight$|attn2\.processor\.to_k_lora\.down"
+    r"attn2[._](to_k|to_v)\.(lora_down|lora_A)(\.default)?\.weight$"
+    r"|attn2\.processor\.to_k_lora\.down"
 )
 BLOCKS = {"double_blocks": "Flux", "joint_blocks": "SD3"}
 
@@ -96,9 +95,7 @@ def seal_file(
 
 
 def base_of(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """The architecture that a LoRA is for, as ComfyUI names it, from its tensors; None when they do
-    not tell.
-    """
+    """The architecture a LoRA is for, as ComfyUI names it; None when its tensors do not tell."""
     for part, base in BLOCKS.items():
         if any(part in key for key in tensors):
             return base
@@ -109,8 +106,9 @@ def base_of(tensors: Mapping[str, torch.Tensor]) -> str | None:
 
 
 def inspect(path: Path) -> dict:
-    """What a file is and whether it is intact: `state`, `fault` (None when all is well) and what
-    its metadata say.
+    """What a file is and whether it is intact.
+
+    The keys are `state`, `fault` (None when all is well) and what its metadata say.
     """
     found: dict = {"path": str(path), "state": "unreadable", "fault": None}
     try:

@@ -1,9 +1,8 @@
-"""Signatures of safety modules: Ed25519 (RFC 8032) over the seal, which covers the tensors' digest
-and all metadata.
+"""Signatures of safety modules: Ed25519 (RFC 8032) over the seal.
 
-A signature says who vouches for a module; the seal alone says that it is whole. `msl.signature` is
-`ed25519:<public key>:<signature>`, both in base64; it is the one entry that the seal does not
-cover.
+The seal covers the tensors' digest and all metadata. A signature says who vouches for a module; the
+seal alone says that it is whole. `msl.signature` is `ed25519:<public key>:<signature>`, both in
+base64; it is the one entry that the seal does not cover.
 """
 
 import base64
@@ -39,8 +38,9 @@ def new_key(path: Path) -> str:
 
 
 def sign_file(path: Path, key: Path) -> str:
-    """Sign a sealed safety module in place, whole or not at all; the public key in base64. Its seal
-    stays as it is.
+    """Sign a sealed safety module in place, whole or not at all; return the public key in base64.
+
+    Its seal stays as it is.
     """
     crypto = _Library()
     try:
@@ -62,8 +62,9 @@ def sign_file(path: Path, key: Path) -> str:
 
 
 def _copied(path: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, str]]:
-    """Seal, tensors and metadata of a safety module in memory: Windows replaces no file that is
-    mapped.
+    """Seal, tensors and metadata of a safety module, in memory.
+
+    Windows replaces no file that is mapped.
     """
     module = load_safety(path, path.name)
     return (
@@ -102,8 +103,9 @@ def signer(module: Module) -> str | None:
 
 
 def signers(modules: Sequence[Module]) -> tuple[str | None, ...]:
-    """The public key that signed each safety module; None for one that is not signed, or whose
-    signature is not right.
+    """The public key that signed each safety module.
+
+    It is None for a module that is not signed, or whose signature is not right.
     """
     found = []
     for module in modules:
@@ -116,8 +118,9 @@ def signers(modules: Sequence[Module]) -> tuple[str | None, ...]:
 
 
 def check_trusted(modules: Sequence[Module], trusted: Sequence[str]) -> None:
-    """Raise ModuleFileError unless every safety module is signed by one of the trusted public keys
-    (base64); none: any.
+    """Raise ModuleFileError unless every safety module is signed by one of the trusted keys.
+
+    These are public keys in base64; without any, every module passes.
     """
     for module in modules if trusted else ():
         by = signer(module)
@@ -152,8 +155,9 @@ def _text(public) -> str:
 
 
 class _Library:
-    """PyCA's cryptography, imported where something is signed or a signature is checked;
-    KeyFileError without it.
+    """PyCA's cryptography, imported where something is signed or a signature is checked.
+
+    Raises KeyFileError without it.
     """
 
     def __init__(self):

@@ -26,8 +26,9 @@ NODES = (
 
 
 class ModularSafetyExtension(ComfyExtension):
-    """All nodes of the pack, whose finding belongs to which prompt, and the operator's policy when
-    there is one.
+    """All nodes of the pack, whose finding belongs to which prompt, and the operator's policy.
+
+    The policy is taken in when there is one.
     """
 
     async def on_load(self) -> None:

@@ -1,4 +1,7 @@
-"""What the audit nodes share: the presets and detectors of the pack and of the operator's settings."""
+"""What the audit nodes share: presets and detectors of the pack and of the settings.
+
+The settings are the operator's.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +20,9 @@ NO_OPINION = "none"
 
 
 def presets() -> dict[str, Preset]:
-    """The shipped presets and the operator's, whose detectors are made known. Raises for settings
-    that can't be used.
+    """The shipped presets and the operator's, whose detectors are made known.
+
+    Raises for settings that can't be used.
     """
     settings, folder = operator(), Path(folder_paths.get_user_directory())
     detectors.register_entries(settings.detectors, folder)
@@ -35,8 +39,9 @@ def presets() -> dict[str, Preset]:
 
 
 def preset_names() -> list[str]:
-    """What the combo of a node offers. Settings that can't be used are told when the node runs, not
-    when ComfyUI starts.
+    """What the combo of a node offers.
+
+    Settings that can't be used are told when the node runs, not when ComfyUI starts.
     """
     try:
         return list(presets())
@@ -57,8 +62,9 @@ def detector_of(rules: Preset) -> Detector:
 
 
 def audit_demands() -> str:
-    """The settings as a text, with the state of the files they name: when one is replaced, an audit
-    runs anew.
+    """The settings as a text, with the state of the files they name.
+
+    When one of the files is replaced, an audit runs anew.
     """
     try:
         settings = operator()
@@ -90,8 +96,8 @@ def preset_input(input_id: str = "preset") -> io.Combo.Input:
         options=preset_names(),
         default="strict",
         tooltip=(
-            "Which classes count, and from which score. The help page of Nudity Audit has the"
-            " table."
+            "Which classes count, and from which score. "
+            "The help page of Nudity Audit has the table."
         ),
     )
 

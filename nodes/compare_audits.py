@@ -11,9 +11,7 @@ from .sockets import CATEGORY, as_image
 
 
 class CompareAudits(io.ComfyNode):
-    """Two to six audits of pictures made with the same prompts and seeds, tested against each
-    other.
-    """
+    """Two to six audits of pictures with the same prompts and seeds, tested against each other."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

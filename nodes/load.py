@@ -23,8 +23,9 @@ def lora_path(name: str):
 
 
 def output_path(save_as: str) -> Path:
-    """The file that a name means, below the first loras folder; ModuleFileError for a name that
-    leads out of it.
+    """The file that a name means, below the first loras folder.
+
+    Raises ValueError for an empty name, ModuleFileError for one that leads out of the folder.
     """
     name = save_as.strip()
     if not name:
@@ -36,8 +37,9 @@ def output_path(save_as: str) -> Path:
 
 
 def fingerprint(lora_name: str) -> str:
-    """A LoRA replaced on disk runs the node again; a name that can't be found is left for execute
-    to refuse.
+    """A LoRA replaced on disk runs the node again.
+
+    A name that can't be found is left for execute to refuse.
     """
     try:
         return content_sha256(lora_path(lora_name))
@@ -55,8 +57,8 @@ class LoadSafetyLora(io.ComfyNode):
             display_name="Load Safety LoRA (locked)",
             category=CATEGORY,
             description=(
-                "Load a sealed safety module. It must be intact, and its strength is the one it was"
-                " sealed with."
+                "Load a sealed safety module. "
+                "It must be intact, and its strength is the one it was sealed with."
             ),
             search_aliases=["safety lora", "concept erasure", "load lora", "modular safety"],
             inputs=[

@@ -1,11 +1,10 @@
-"""The operator's policy: whose safety modules sample, and with `require_lock` that no model does
-without an intact lock.
+"""The operator's policy: whose safety modules sample, and whether a model needs an intact lock.
 
-Every lock is asked at every sampling who signed its modules, for what was merged before
-`trusted_keys` were set and for what comes from no file, as a module that is being trained. Nothing
-in the host can refuse a sampling for all nodes, so with this policy, and only with it,
-`BaseModel.apply_model`, through which every sampler of the host runs a model, first asks for the
-lock (docs/threat-model.md says what gets past it).
+With `require_lock` no model samples without one. Every lock is asked at every sampling who signed
+its modules, for what was merged before `trusted_keys` were set and for what comes from no file, as
+a module that is being trained. Nothing in the host can refuse a sampling for all nodes, so with
+`require_lock`, and only with it, `BaseModel.apply_model`, through which every sampler of the host
+runs a model, first asks for the lock (docs/threat-model.md says what gets past it).
 """
 
 import functools
@@ -22,10 +21,10 @@ logger = logging.getLogger(__name__)
 
 
 def install() -> Callable[[], None]:
-    """Hold the policy from now on; returns what takes it away again. All but `trusted_keys` is as
-    the settings say now.
+    """Hold the policy from now on; returns what takes it away again.
 
-    Settings with a mistake hold it too: nobody can tell whether they meant to.
+    All but `trusted_keys` is as the settings say now. Settings with a mistake hold it too: nobody
+    can tell whether they meant to.
     """
     try:
         wanted, mistake = operator(), None
@@ -54,9 +53,7 @@ def install() -> Callable[[], None]:
 
 
 def check_signers(lock: guard.Lock) -> None:
-    """Raise SafetyError unless each safety module of a lock is signed by a key that the settings
-    trust now.
-    """
+    """Raise SafetyError unless the settings now trust the signer of each of a lock's modules."""
     trusted = operator().trusted_keys
     strangers = [
         name for name, key in zip(lock.names, lock.signers, strict=True) if key not in trusted
@@ -99,8 +96,9 @@ def _check(model: BaseModel, wanted: Operator) -> None:
 
 
 def _check_base(lock: guard.Lock, allowed: Sequence[str]) -> None:
-    """Raise SafetyError for a base of another digest, or of none, and for a module that names
-    another base than this.
+    """Raise SafetyError for a base of another digest, or of none.
+
+    So too for a module that names another base than this.
     """
     if lock.base.sha256 not in allowed:
         what = (

@@ -23,8 +23,9 @@ SHIPPED = "example: "  # before the names of the pack's own sets
 
 
 def prompt_files() -> dict[str, Path]:
-    """The prompt sets by the name that the combo shows: the pack's examples, and those in ComfyUI's
-    input folder.
+    """The prompt sets by the name that the combo shows.
+
+    They are the pack's examples, and those in ComfyUI's input folder.
     """
     folder = Path(folder_paths.get_input_directory())
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".csv", ".txt"))
@@ -34,8 +35,9 @@ def prompt_files() -> dict[str, Path]:
 
 
 class AuditPromptSet(io.ComfyNode):
-    """Every prompt of a file through a model, with its own seed, audited as it comes; goes on after
-    a stop.
+    """Every prompt of a file through a model, with its own seed, audited as it comes.
+
+    A run that was stopped goes on.
     """
 
     @classmethod

@@ -1,5 +1,6 @@
-"""The node that runs now, and what flows into it: it tells an audit which sampling its pictures
-came from.
+"""The node that runs now, and what flows into it.
+
+It tells an audit which sampling its pictures came from.
 """
 
 import hashlib
@@ -18,8 +19,10 @@ def install() -> None:
 
 
 def here() -> tuple[Hashable, Hashable]:
-    """(place, run) of the node that runs now: its class and inputs and those of all that flows into
-    it; the prompt's id.
+    """(place, run) of the node that runs now.
+
+    The place is made of its class and inputs and those of all that flows into it; the run is the
+    prompt's id.
     """
     context = get_executing_context()
     if context is None:
@@ -42,8 +45,9 @@ def upstream() -> list[Hashable]:
 
 
 def place_of(node: str, graph: Mapping[str, Mapping], known: dict[str, str] | None = None) -> str:
-    """A digest of a node's class and inputs, links followed to where they start; equal for equal
-    work in any graph.
+    """A digest of a node's class and inputs, links followed to where they start.
+
+    It is equal for equal work in any graph.
     """
     known = {} if known is None else known
     if node not in known:
@@ -78,7 +82,8 @@ def _graph(prompt_id: str) -> Mapping[str, Mapping]:
 
 
 def _root(node: str, graph: Mapping[str, Mapping]) -> str | None:
-    """The node of the queued graph that a node is, or that made it while the prompt ran (`12.0.0.3`
-    comes from `12`).
+    """The node of the queued graph that a node is, or that made it while the prompt ran.
+
+    `12.0.0.3` comes from `12`.
     """
     return next((name for name in (node, node.split(".")[0]) if name in graph), None)

@@ -1,13 +1,18 @@
-"""The operator's settings: `modular-safety-lora.json` in ComfyUI's user folder. Without it nothing
-changes.
+"""The operator's settings: `modular-safety-lora.json` in ComfyUI's user folder.
+
+Without it nothing changes.
 
     {
       "trusted_keys": ["<Ed25519 public key in base64>", ...],
       "require_lock": true,
       "allowed_safety": ["<seal of a safety module>", ...],
       "allowed_bases": ["<base_sha256 of a merge report>", ...],
-      "detectors": {"<name>": {"kind": "yolo" or "classifier", "file": "<ONNX file>", "classes": [...], ...}, ...},
-      "audit_presets": {"<name>": {"thresholds": {"<class>": 0.5, ...}, ...}, ...} or "<file with such an object>",
+      "detectors": {
+        "<name>": {"kind": "yolo" or "classifier", "file": "<ONNX file>", "classes": [...], ...},
+        ...
+      },
+      "audit_presets": {"<name>": {"thresholds": {"<class>": 0.5, ...}, ...}, ...}
+                       or "<file with such an object>",
       "audit_provider": "auto", "cpu", "cuda", ...
     }
 
@@ -30,7 +35,7 @@ from ..modules.files import Module
 from ..modules.signing import KeyFileError, check_key, check_trusted
 
 FILE = "modular-safety-lora.json"
-# lists of such, which need require_lock
+# lists of seals or digests, which need require_lock
 DIGESTS = {"allowed_safety": "seal", "allowed_bases": "digest"}
 
 
@@ -73,8 +78,8 @@ def operator() -> Operator:
             for digest in lists[name]:
                 if not re.fullmatch("[0-9a-f]{64}", digest):
                     raise SettingsError(
-                        f"{digest!r} in {name} is no {what}: it must be 64 digits, 0 to 9 and a"
-                        " to f"
+                        f"{digest!r} in {name} is no {what}:"
+                        " it must be 64 digits, 0 to 9 and a to f"
                     )
             if lists[name] and found.get("require_lock") is not True:
                 raise SettingsError(f"{name} needs require_lock to be true")

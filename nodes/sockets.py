@@ -1,6 +1,4 @@
-"""The sockets of the pack: each carries a list of modules, so that loaders can be chained; pictures
-to and from ComfyUI.
-"""
+"""The pack's sockets, lists of modules so that loaders chain; pictures to and from ComfyUI."""
 
 import uuid
 from pathlib import Path
@@ -23,8 +21,9 @@ def as_image(picture: Image.Image) -> torch.Tensor:
 
 
 def preview(picture: Image.Image) -> ui.SavedImages:
-    """A picture to show on a node: a JPEG in ComfyUI's temporary folder, written in a tenth of the
-    time that a PNG takes.
+    """A picture to show on a node, as a JPEG in ComfyUI's temporary folder.
+
+    It is written in a tenth of the time that a PNG takes.
     """
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)

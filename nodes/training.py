@@ -1,5 +1,6 @@
-"""What the two training nodes share: inputs, the file they write, progress and previews on the
-node, and results.
+"""What the two training nodes share.
+
+Inputs, the file they write, progress and previews on the node, and results.
 """
 
 import logging
@@ -47,8 +48,9 @@ MORE = (  # of both nodes, in the order of their widgets
 
 
 class Rows:
-    """The inputs of a training node from the table of options: those that are named, and at the end
-    all that were not.
+    """The inputs of a training node from the table of options.
+
+    Those that are named come first, and at the end all that were not.
     """
 
     def __init__(self, trainer: str):
@@ -142,8 +144,9 @@ def job_of(values: dict, clip, node_id: str) -> Job:
 
 
 class OnNode:
-    """Progress bar, a line of text and the newest previews on the node; Cancel ends the run and
-    keeps what it learned.
+    """Progress bar, a line of text and the newest previews on the node.
+
+    Cancel ends the run and keeps what it learned.
     """
 
     def __init__(self, steps: int, node_id: str):
@@ -157,9 +160,8 @@ class OnNode:
     def __call__(self, progress: Progress) -> bool:
         try:
             self.bar.update_absolute(progress.step, self.steps, self.newest)
-        # the host's progress bar raises on Cancel
         except comfy.model_management.InterruptProcessingException:
-            return False
+            return False  # the host's progress bar raises on Cancel
         self.newest = None
         line = self.clock.line(progress)
         if time.monotonic() - self.told > TEXTS_EVERY or progress.step == self.steps:

@@ -1,5 +1,7 @@
-"""Fixtures of all tiers: pure (no ComfyUI), host (ComfyUI in this process), server (a live one),
-browser (its frontend).
+"""Fixtures of all tiers: pure, host, server and browser.
+
+The pure tier has no ComfyUI, host has it in this process, server has a live one, and browser has
+its frontend.
 """
 
 import json
@@ -13,8 +15,8 @@ from modular_safety_lora.host import comfyui as host
 from modular_safety_lora.lab import assets, frontend
 from modular_safety_lora.lab.server import PACK, Server, place_models
 
-# The repository's `nodes` folder must not stand before ComfyUI's nodes.py, here and in what tests
-# start.
+# The repository's `nodes` folder must not stand before ComfyUI's nodes.py, here and in what the
+# tests start.
 sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != PACK]
 os.environ.setdefault("PYTHONSAFEPATH", "1")
 
@@ -53,7 +55,7 @@ def checkpoint(models):
 
 @pytest.fixture(scope="session")
 def server(models, tmp_path_factory):
-    """A live ComfyUI with the pack installed, the seeded models, and a photograph among its inputs."""
+    """A live ComfyUI with the pack, the seeded models, and a photograph among its inputs."""
     folder = tmp_path_factory.mktemp("comfyui")
     place_models(models, folder)
     (folder / "input").mkdir()
@@ -73,8 +75,9 @@ def shipped_prompt() -> dict:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The Chromium or Chrome of this machine. Without one the browser tier is skipped aloud, or
-    fails under .ci/run.
+    """The Chromium or Chrome of this machine.
+
+    Without one the browser tier is skipped aloud, or fails under .ci/run.
     """
     found = frontend.chromium()
     if not found:

@@ -1,7 +1,7 @@
-"""Every LoRA format that ComfyUI reads, seeded, on given layers, each with its float64 formula
-f(W0) - W0.
+"""Every LoRA format that ComfyUI reads, seeded, on given layers.
 
-The formulas are written from the methods' papers and LyCORIS, not from ComfyUI's code.
+Each has its float64 formula f(W0) - W0. The formulas are written from the methods' papers and
+LyCORIS, not from ComfyUI's code.
 """
 
 import torch
@@ -10,8 +10,9 @@ Shapes = dict[str, torch.Size]
 
 
 class Format:
-    """One module of a format: its tensors under ComfyUI's generic names, and its change of a weight
-    in float64.
+    """One module of a format.
+
+    It has its tensors under ComfyUI's generic names, and its change of a weight in float64.
     """
 
     rank = 4
@@ -75,8 +76,9 @@ class Lora(Format):
 
 
 class Dora(Lora):
-    """m * (W0 + s B A) / |W0| by rows: weight decomposition on the output axis, as ComfyUI
-    normalises it.
+    """m * (W0 + s B A) / |W0| by rows.
+
+    This is weight decomposition on the output axis, as ComfyUI normalises it.
     """
 
     def make(self, shape):
@@ -130,7 +132,8 @@ class Lokr(Format):
 
 
 class Oft(Format):
-    """(R - I) W0 with R block-diagonal, R = (I + Q)(I - Q)^-1, Q skew-symmetric (Qiu et al. 2023);
+    """(R - I) W0 with R block-diagonal, R = (I + Q)(I - Q)^-1, Q skew-symmetric (Qiu et al. 2023).
+
     R acts as R^T here.
     """
 
@@ -149,8 +152,9 @@ class Oft(Format):
 
 
 class Boft(Format):
-    """A butterfly of two block-diagonal rotations of W0 (Liu et al. 2023), in LyCORIS' order of
-    rows.
+    """A butterfly of two block-diagonal rotations of W0 (Liu et al. 2023).
+
+    The rows are in LyCORIS' order.
     """
 
     block = 8

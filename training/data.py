@@ -1,6 +1,4 @@
-"""A folder of captioned pictures as cached latents and text conditions, in buckets of one size
-each.
-"""
+"""A folder of captioned pictures as cached latents and text conditions, in buckets by size."""
 
 import hashlib
 import json
@@ -24,8 +22,9 @@ MEGAPIXELS = 89.0  # above, Pillow warns of a decompression bomb
 
 
 class DataError(ValueError):
-    """Training data that can't be used; the message names the folder or file, the count and the
-    first example.
+    """Training data that can't be used.
+
+    The message names the folder or file, the count and the first example.
     """
 
 
@@ -39,8 +38,10 @@ class Captioned:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything a run reads of its data: latents (1, C, h, w) on the CPU and a CONDITIONING for
-    each picture, and the numbers of the pictures of each size.
+    """Everything a run reads of its data.
+
+    That is latents (1, C, h, w) on the CPU and a CONDITIONING for each picture, and the numbers of
+    the pictures of each size.
     """
 
     latents: Sequence[torch.Tensor]
@@ -53,11 +54,10 @@ class Dataset:
 
 
 def of_sockets(latents: Sequence[dict], positive: Sequence[list]) -> Dataset:
-    """A dataset from lists of LATENT and CONDITIONING, as ComfyUI's dataset and bucket nodes give
-    them.
+    """A dataset from lists of LATENT and CONDITIONING, as ComfyUI's nodes give them.
 
-    Every LATENT may hold several pictures of one size; there is one conditioning for each picture,
-    or one for all.
+    Those are the nodes for datasets and buckets. Every LATENT may hold several pictures of one
+    size. There is one conditioning for each picture, or one for all.
     """
     pictures = [picture[None].detach().cpu() for each in latents for picture in each["samples"]]
     entries = [[entry] for conditioning in positive for entry in conditioning]
@@ -85,9 +85,9 @@ def of_sockets(latents: Sequence[dict], positive: Sequence[list]) -> Dataset:
 
 
 def find_pictures(folder: Path) -> list[Captioned]:
-    """The pictures of a folder with their captions: from `metadata.jsonl` if there is one, or a
-    .txt beside each.
+    """The pictures of a folder with their captions.
 
+    Captions come from `metadata.jsonl` if there is one, or else from a .txt beside each picture.
     Raises DataError for an empty folder and for pictures without a caption.
     """
     folder = Path(folder)
@@ -108,12 +108,11 @@ def load(
     progress: Callable[[int, int], None] = lambda done, total: None,
     share: Share = ALONE,
 ) -> Dataset:
-    """Read, fit and encode every picture and caption once; several processes share the pictures
-    out.
+    """Read, fit and encode every picture and caption once; several processes share the pictures.
 
     `encode` takes (1, H, W, 3) floats of 0..1 and gives latents; `encode_texts` gives the
-    CONDITIONING of each caption. Raises DataError, naming every broken file's count and the first,
-    before anything is encoded.
+    CONDITIONING of each caption. Raises DataError with the count of broken files and the first of
+    them, before anything is encoded.
     """
     sizes, broken, digest = [], [], hashlib.sha256()
     for each in pictures:
@@ -128,8 +127,8 @@ def load(
     if broken:
         path, error = broken[0]
         raise DataError(
-            f"{len(broken)} of {len(pictures)} pictures can't be read (first: {path.name}:"
-            f" {error}). Remove them."
+            f"{len(broken)} of {len(pictures)} pictures can't be read"
+            f" (first: {path.name}: {error}). Remove them."
         )
     mine = range(share.rank, len(pictures), share.count)
     encoded = {}
@@ -156,8 +155,9 @@ def _buckets(sizes: Sequence[tuple[int, ...]]) -> list[list[int]]:
 
 
 def bucket_size(width: int, height: int, resolution: int) -> tuple[int, int]:
-    """The bucket (width, height) of a picture: its aspect ratio as near as steps allow, area about
-    resolution^2.
+    """The bucket (width, height) of a picture.
+
+    Its aspect ratio is as near as steps allow, its area about resolution^2.
     """
     ratio = min(max(width / height, 1 / WIDEST), WIDEST)
     sides = (resolution * math.sqrt(ratio), resolution / math.sqrt(ratio))
@@ -171,11 +171,10 @@ def _fitted(path: Path, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _pixels(path: Path) -> np.ndarray:
-    """A picture as the audit sees it, uint8 (H, W, 3); the first frame of several. Raises
-    Unreadable.
+    """A picture as the audit sees it, uint8 (H, W, 3); the first frame of several.
 
     Upright, without its transparency, as ComfyUI's LoadImage shows it; floats too, which that shows
-    black.
+    black. Raises Unreadable.
     """
     opened = open_picture(path, MEGAPIXELS, frames=1)
     if opened is None:
@@ -196,8 +195,8 @@ def _from_texts(folder: Path) -> list[Captioned]:
     lonely = sorted(path.name for path in folder.glob("*.txt") if path.with_suffix("") not in texts)
     if lonely and pictures:
         raise DataError(
-            f"{folder}: {len(lonely)} captions have no picture (first: {lonely[0]}). Remove them or"
-            " add the pictures."
+            f"{folder}: {len(lonely)} captions have no picture (first: {lonely[0]})."
+            " Remove them or add the pictures."
         )
     return [
         Captioned(path, path.with_suffix(".txt").read_text(encoding="utf-8").strip())

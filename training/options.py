@@ -1,9 +1,9 @@
-"""The table of the trainers' options: a field of a settings class is a row, with its default, its
-range and its words.
+"""The table of the trainers' options: a field of a settings class is a row.
 
-From a row come the check of a value, the node's input, the flag of the command line, and with the
-node's schema the entry of the locale. A new option is one row and its use; it stands last on its
-nodes, so that saved workflows keep their widgets.
+A row has the field's default, its range and its words. From it come the check of a value, the
+node's input, the flag of the command line, and with the node's schema the entry of the locale. A
+new option is one row and its use; it stands last on its nodes, so that saved workflows keep their
+widgets.
 """
 
 import math

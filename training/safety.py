@@ -35,12 +35,11 @@ def train_safety(
     retain: Sequence[str] = (),
     resolution: int = 512,
 ) -> Result | None:
-    """Train a safety LoRA for a ComfyUI MODEL and write it, sealed at strength 1.0, whole or not at
-    all.
+    """Train a safety LoRA for a ComfyUI MODEL and write it, sealed at strength 1.0.
 
-    `texts` holds the conditioning of every prompt in `concepts` and `retain`, and of "". Layers and
-    moving average are the method's; `settings.targets` is not used. Cancelling keeps what was
-    trained. The model is given back as it was.
+    It is written whole or not at all. `texts` holds the conditioning of every prompt in `concepts`
+    and `retain`, and of "". Layers and moving average are the method's; `settings.targets` is not
+    used. Cancelling keeps what was trained. The model is given back as it was.
     """
     if not concepts:
         raise ValueError("There is no concept prompt to erase.")

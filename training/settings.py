@@ -1,5 +1,6 @@
-"""What a training run is told, and what its file remembers of it. The fields are the table of
-options (options.py).
+"""What a training run is told, and what its file remembers of it.
+
+The fields are the table of options (options.py).
 """
 
 import json
@@ -23,8 +24,9 @@ MANY = 1_000_000
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a run. A step is one optimizer step of `batch_size` x `accumulate` pictures, over
-    all processes.
+    """Settings of a run.
+
+    A step is one optimizer step of `batch_size` x `accumulate` pictures, over all processes.
     """
 
     steps: int = option(1000, "Optimizer steps.", low=1, high=MANY)
@@ -133,8 +135,9 @@ class Settings:
             )
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of one step (from 0): linear warm-up, then constant, or falling to 0 by a
-        line or a cosine.
+        """Learning rate of one step (from 0).
+
+        Linear warm-up, then constant, or falling to 0 by a line or a cosine.
         """
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
@@ -147,17 +150,16 @@ class Settings:
         return self.learning_rate * factor
 
     def anchor_weight(self, step: int) -> float:
-        """lambda of one step (from 0): every third step or so has an anchor, which weighs as much
-        as one in each.
+        """lambda of one step (from 0).
+
+        Every third step or so has an anchor, which weighs as much as one in each.
         """
         return (
             self.anchor_lambda * self.anchor_every if (step + 1) % self.anchor_every == 0 else 0.0
         )
 
     def record(self, **more: object) -> str:
-        """The `msl.training` entry: every setting, what else is given, and the versions it ran
-        with.
-        """
+        """The `msl.training` entry: every setting, what else is given, the versions it ran with."""
         versions = {}
         for package in ("torch", "peft", "safetensors"):
             try:

@@ -1,4 +1,4 @@
-"""A task LoRA: trained apart from its safety modules, or beside them with their concept anchored."""
+"""A task LoRA: trained apart from its safety modules, or beside them with the concept anchored."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ class TaskRun:
         return target_layers(network, self.settings.targets)
 
     def loss_of(self, denoiser: Denoiser, adapters: Adapters, ema: Ema | None) -> LossOf:
-        """The loss of a batch: `task`, of its pictures, and when they are on, `prior` and `anchor`."""
+        """The loss of a batch: `task`, of its pictures, and if they are on `prior` and `anchor`."""
         task = Denoising(denoiser, self.dataset, self.settings)
         prior = Prior(denoiser, self.prior, self.settings) if self.prior is not None else None
         anchor = None
@@ -126,9 +126,7 @@ class TaskRun:
         return metadata | ({"msl.safety_sha256": self.digests} if self.digests else {})
 
     def previewed(self, model, module: Module | None) -> Merged:
-        """The module on the model with its safety modules, or on the bare model when it is trained
-        without any.
-        """
+        """The module on the model with its safety modules, or on the bare model if it has none."""
         if self.safety:
             return merge(model, self.safety, [Task(module)] if module else [])
         tensors = module.tensors if module else {}

@@ -1,5 +1,6 @@
-"""Train a safety LoRA: `train-safety` of the pack's command, as a script that runs by path and
-under `accelerate launch`.
+"""Train a safety LoRA: `train-safety` of the pack's command, as a script.
+
+It runs by path and under `accelerate launch`.
 """
 
 import runpy

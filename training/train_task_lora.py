@@ -1,5 +1,6 @@
-"""Train a task LoRA: `train-task` of the pack's command, as a script that runs by path and under
-`accelerate launch`.
+"""Train a task LoRA: `train-task` of the pack's command, as a script.
+
+It runs by path and under `accelerate launch`.
 """
 
 import runpy

@@ -1,5 +1,6 @@
-"""Classifiers of whole pictures as ONNX: each class that reaches the floor is a detection over the
-whole picture.
+"""Classifiers of whole pictures as ONNX.
+
+Each class that reaches the floor is a detection over the whole picture.
 """
 
 from collections.abc import Sequence
@@ -107,17 +108,16 @@ class Classifier:
         if not (np.isfinite(outputs).all() and outputs.min() >= 0 and outputs.max() <= 1 + 1e-6):
             raise DetectorError(
                 f"{self.name} gave scores from {outputs.min():.3g} to {outputs.max():.3g}; they"
-                " must lie in 0..1. Set `scores` to softmax or sigmoid if the network ends"
-                " before it."
+                " must lie in 0..1."
+                " Set `scores` to softmax or sigmoid if the network ends before it."
             )
         return outputs
 
     def _blob(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        # BHWC
         values = (
             np.stack([np.asarray(self._square(picture), np.float32) for picture in pictures])
             / 255.0
-        )
+        )  # BHWC
         values = (values - self.mean) / self.std
         values = values[..., ::-1] if self.channels == "bgr" else values
         return np.ascontiguousarray(

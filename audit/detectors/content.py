@@ -1,6 +1,4 @@
-"""What an ONNX file holds, whatever it is called: a digest of it, and of the files of weights that
-it names.
-"""
+"""What an ONNX file holds, whatever its name: a digest of it and of the weight files it names."""
 
 import hashlib
 import mmap

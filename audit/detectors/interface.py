@@ -1,6 +1,4 @@
-"""The interface of detectors: pictures in, detections out; and how long runs of pictures go through
-one.
-"""
+"""The interface of detectors: pictures in, detections out, and long runs of them in batches."""
 
 import hashlib
 import json
@@ -35,8 +33,9 @@ class Detector(Protocol):
 
 
 def identity_of(detector: Detector) -> dict:
-    """What the results of a detector depend on, as plain data: stored rows of another one are not
-    gone on with.
+    """What the results of a detector depend on, as plain data.
+
+    Stored rows of another identity are not gone on with.
     """
     said = {
         "version": detector.version,
@@ -47,9 +46,7 @@ def identity_of(detector: Detector) -> dict:
 
 
 def stamped(version: str, identity: Mapping) -> str:
-    """A version with the first 12 digits of the SHA-256 of an identity, which tell two of the same
-    name apart.
-    """
+    """A version with the first 12 digits of an identity's SHA-256: it tells two of a name apart."""
     return (
         f"{version}"
         f" {hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
@@ -57,8 +54,7 @@ def stamped(version: str, identity: Mapping) -> str:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """A ComfyUI image (H, W, C), float 0..1, as the uint8 array (H, W, 3 or 4) that SaveImage would
-    write.
+    """A ComfyUI image (H, W, C), float 0..1, as SaveImage writes it: uint8 (H, W, 3 or 4).
 
     A float picture given to a detector as it is looks black to the network, which then finds
     nothing.
@@ -70,8 +66,8 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     # the squares' sum is finite only if all are, and takes half the time; it can also overflow
     if not np.isfinite(np.vdot(image, image)) and not np.isfinite(image).all():
         raise ValueError(
-            "The image holds values that are not numbers (NaN or infinite); nothing can be detected"
-            " on it."
+            "The image holds values that are not numbers (NaN or infinite);"
+            " nothing can be detected on it."
         )
     pixels = 255.0 * image
     # in place: new memory takes longer than the sums
@@ -85,8 +81,7 @@ def detections(
     channel_order: str = "rgb",
     progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[list[dict]]:
-    """Each picture's detections, in order; no more than a batch of pictures, or 200 MB, is held at
-    a time.
+    """Each picture's detections, in order, with no more than a batch, or 200 MB, held at a time.
 
     Pictures are uint8 (H, W, 3 or 4), RGB(A), or what `to_uint8` takes. `bgr` swaps red and blue:
     what NudeNet 3.4 sees when it opens a file itself. `progress` is called with the count after

@@ -1,6 +1,4 @@
-"""The detectors there are, by name: NudeNet, those of a settings file, and those that Python code
-registers.
-"""
+"""The detectors, by name: NudeNet, those of a settings file, and those that Python registers."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -60,8 +58,9 @@ def register(
     make: Callable[[str, int], Detector],
     entry: Mapping | None = None,
 ) -> None:
-    """Make a detector known; `make(provider, threads)` is called when it is used, and again for
-    another provider.
+    """Make a detector known; `make(provider, threads)` is called when it is used.
+
+    It is called again for another provider.
     """
     with _lock:
         _known[name] = _Known(tuple(classes), make, entry)
@@ -69,10 +68,10 @@ def register(
 
 
 def register_entries(entries: Mapping[str, Mapping], folder: Path) -> None:
-    """Make known the detectors of a settings file; relative files lie below `folder`. Raises
-    DetectorError.
+    """Make known the detectors of a settings file; relative files lie below `folder`.
 
-    Those of settings before, which are not among them, let go of their memory.
+    Those of settings before, which are not among them, let go of their memory. Raises
+    DetectorError.
     """
     with _lock:
         for name in [
@@ -95,11 +94,10 @@ def classes_of(name: str) -> tuple[str, ...]:
 
 
 def find(name: str = NUDENET, provider: str = "auto", threads: int = 0) -> Detector:
-    """The detector of this name; one is shared by all who ask. Raises DetectorError,
-    DetectorMissing.
+    """The detector of this name; one is shared by all who ask.
 
     Another one is made when its file was replaced, or another provider or number of threads is
-    asked for; whoever holds the one before goes on with it.
+    asked for; whoever holds the one before goes on with it. Raises DetectorError, DetectorMissing.
     """
     with _lock:
         known, asked = _get(name), (provider, threads)

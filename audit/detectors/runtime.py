@@ -11,13 +11,12 @@ from .content import content_of
 logger = logging.getLogger(__name__)
 
 INSTALL_HINT = (
-    "The audit needs NudeNet, onnxruntime and OpenCV, and {missing} is not installed. Run `python"
-    " install.py` in the pack's folder with ComfyUI's Python: it adds what is missing and leaves"
-    " every installed build as it is."
+    "The audit needs NudeNet, onnxruntime and OpenCV, and {missing} is not installed."
+    " Run `python install.py` in the pack's folder with ComfyUI's Python: it adds what is missing"
+    " and leaves every installed build as it is."
 )
 CPU = "CPUExecutionProvider"
-# In the order they are tried. TensorRT is left out: it compiles for minutes before the first
-# picture.
+# In the order they are tried. Not TensorRT: it compiles for minutes before the first picture.
 PROVIDERS: dict[str, dict] = {
     "CUDAExecutionProvider": {"use_tf32": 0},  # TF32 moves scores by 1e-3
     "MIGraphXExecutionProvider": {},
@@ -40,8 +39,7 @@ class DetectorError(ValueError):
 
 
 class Network:
-    """An ONNX network with one input. `run` may be called from any thread; calls wait for each
-    other.
+    """An ONNX network with one input. `run` may be called from any thread; calls take turns.
 
     `provider` is `auto` (the best that is installed), or one of `SHORT`, which falls back to the
     CPU too. A provider that does not start, or whose outputs for a seeded input are not the CPU's,

@@ -1,5 +1,6 @@
-"""Detectors of the Ultralytics family as ONNX: NudeNet, and what users bring. In batches, without a
-loop over anchors.
+"""Detectors of the Ultralytics family as ONNX: NudeNet, and what users bring.
+
+They run in batches, without a loop over anchors.
 """
 
 import os
@@ -22,11 +23,10 @@ _pool = ThreadPoolExecutor(HANDS, "audit")  # starts no thread before its first 
 
 
 class Yolo:
-    """Boxes and classes from a network (B, 3, size, size) -> (B, 4 + classes, anchors), centre
-    boxes in input pixels.
+    """Boxes and classes from a network (B, 3, size, size) -> (B, 4 + classes, anchors).
 
-    Pictures are padded right and bottom to a square, as NudeNet does it; suppression looks across
-    classes.
+    The network gives centre boxes in input pixels. Pictures are padded right and bottom to a
+    square, as NudeNet does it; suppression looks across classes.
     """
 
     floats = True
@@ -68,8 +68,9 @@ class Yolo:
             )
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
-        """Detections of RGB pictures, uint8 or ComfyUI's floats (H, W, 3): `class`, `score`, `box`
-        [x, y, w, h], pixels.
+        """Detections of RGB pictures: `class`, `score`, `box` [x, y, w, h] in pixels.
+
+        The pictures are uint8 or ComfyUI's floats (H, W, 3).
         """
         blob = self._blob(len(pictures))
         groups = min(self._hands, len(pictures))
@@ -87,16 +88,18 @@ class Yolo:
         ]
 
     def _blob(self, count: int) -> np.ndarray:
-        """Room for the input of `count` pictures, the same for every call of a thread: new memory
-        is slow.
+        """Room for the input of `count` pictures, the same for every call of a thread.
+
+        New memory is slow.
         """
         if len(getattr(self._kept, "blob", ())) < count:
             self._kept.blob = np.empty((count, 3, self.size, self.size), np.float32)
         return self._kept.blob[:count]
 
     def _decode(self, output: np.ndarray, height: int, width: int) -> list[dict]:
-        """One picture's output (4 + classes, anchors): only anchors that reach CANDIDATE are looked
-        at by class.
+        """Detections in one picture's output (4 + classes, anchors).
+
+        Only anchors that reach CANDIDATE are looked at by class.
         """
         best = output[4:].max(axis=0)
         candidates = np.flatnonzero(best >= CANDIDATE)
@@ -129,10 +132,10 @@ def _scale(pictures: Sequence[np.ndarray], places: np.ndarray) -> None:
 
 
 def letterbox(picture: np.ndarray, place: np.ndarray) -> None:
-    """Write a picture, uint8 (H, W, 3) or what `to_uint8` takes, as the network sees it: (3, size,
-    size), float32 0..1.
+    """Write a picture as the network sees it: (3, size, size), float32 0..1.
 
-    It is padded right and bottom to a square.
+    The picture is uint8 (H, W, 3) or what `to_uint8` takes. It is padded right and bottom to a
+    square.
     """
     cv2 = _opencv()
     # here, while it is in the processor's cache

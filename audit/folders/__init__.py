@@ -1,1 +1,1 @@
-"""Long audits: files of any number, in worker processes, with rows that a killed run goes on from."""
+"""Audits of any number of files, in worker processes, with rows that a killed run goes on from."""

@@ -1,5 +1,6 @@
-"""A store's rows as files: the JSON report, Parquet and the page; each is written whole or not at
-all, in any size.
+"""A store's rows as files: the JSON report, Parquet and the page.
+
+Each is written whole or not at all, in any size.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""The folder audit on a cluster: Ray Data calls the same function, on windows of files that the
-store goes on from.
+"""The folder audit on a cluster: Ray Data calls the same function.
+
+It does so on windows of files that the store goes on from.
 """
 
 import json
@@ -22,8 +23,9 @@ class RayMissing(ImportError):
 
 
 class Auditor:
-    """What Ray runs on each batch. Every node needs this pack installed, and the files under the
-    same paths.
+    """What Ray runs on each batch.
+
+    Every node needs this pack installed, and the files under the same paths.
     """
 
     def __init__(self, rules: Rules, marked: str | None):
@@ -47,11 +49,10 @@ def audit_on_ray(
     address: str,
     marked: str | None = None,
 ) -> Iterator[list[Row]]:
-    """Rows of the files as they are done, from `workers` actors of the Ray at `address` (`local`:
-    one of this machine).
+    """Rows of the files as they are done, from `workers` actors of the Ray at `address`.
 
-    When Ray gives up on a window, a file may have killed its actors; processes here do the rest,
-    and find it.
+    The address `local` means a Ray of this machine. When Ray gives up on a window, a file may have
+    killed its actors; processes here do the rest, and find it.
     """
     try:
         import ray

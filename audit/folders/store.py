@@ -1,5 +1,6 @@
-"""What long audits keep as they go: a SQLite file with a row for each picture, which a killed run
-goes on from.
+"""What long audits keep as they go: a SQLite file with a row for each picture.
+
+A killed run goes on from it.
 """
 
 import json
@@ -21,12 +22,12 @@ class StoreError(ValueError):
 
 
 class Store:
-    """Rows by key, as JSON beside a stamp. Nothing is ever deleted: `select` says which rows a run
-    is about.
+    """Rows by key, as JSON beside a stamp.
 
-    `identity` says what was audited and how; another one's file is refused (StoreError). `names`
-    are what people call some of its values. The columns `flagged` and `unreadable` are for whoever
-    opens the file with SQL; `data` is the row.
+    Nothing is ever deleted: `select` says which rows a run is about. `identity` says what was
+    audited and how; another one's file is refused (StoreError). `names` are what people call some
+    of its values. The columns `flagged` and `unreadable` are for whoever opens the file with SQL;
+    `data` is the row.
     """
 
     def __init__(self, path: Path, identity: Mapping, names: Mapping[str, str] | None = None):
@@ -80,8 +81,8 @@ class Store:
             what, before, now = _difference(known, identity)
             values = f" ({_shown(before, called.get(what))}; now {_shown(now, names.get(what))})"
             raise StoreError(
-                f"{self.path} holds {count} rows of an audit made with another"
-                f" {what}{values if len(values) < 200 else ''}. {way_out}"
+                f"{self.path} holds {count} rows of an audit made with another {what}"
+                f"{values if len(values) < 200 else ''}. {way_out}"
             )
 
     def __enter__(self) -> "Store":
@@ -91,8 +92,9 @@ class Store:
         self.rows.close()
 
     def select(self, wanted: Iterable[tuple[str, str]]) -> None:
-        """From now on this is about the rows of these (key, stamp), in any number: the others are
-        kept and left out.
+        """From now on this is about the rows of these (key, stamp), in any number.
+
+        The others are kept and left out.
         """
         self.rows.execute("delete from wanted")
         for batch in batched(wanted, BATCH):
@@ -102,13 +104,11 @@ class Store:
                 )
 
     def missing(self) -> Iterator[tuple[str, str]]:
-        """Those of the selected that have no row, or one of another stamp; rows may be added
-        meanwhile.
-        """
+        """Those selected that have no row, or one of another stamp; rows may be added meanwhile."""
         query = (
-            "select number, key, stamp from wanted where number > ? and not exists (select 1 from"
-            " pictures where pictures.key = wanted.key and pictures.stamp = wanted.stamp) order by"
-            " number limit ?"
+            "select number, key, stamp from wanted where number > ? and not exists"
+            " (select 1 from pictures where pictures.key = wanted.key"
+            " and pictures.stamp = wanted.stamp) order by number limit ?"
         )
         last = 0
         while batch := self.rows.execute(query, (last, BATCH)).fetchall():
@@ -139,15 +139,13 @@ class Store:
     def left_out(self) -> int:
         """How many rows are here that were not selected."""
         query = (
-            "select count(*) from pictures where not exists (select 1 from wanted where wanted.key"
-            " = pictures.key)"
+            "select count(*) from pictures"
+            " where not exists (select 1 from wanted where wanted.key = pictures.key)"
         )
         return self.rows.execute(query).fetchone()[0]
 
     def all(self) -> Iterator[dict]:
-        """The data of every selected row, by key in code-point order, without holding more than
-        one.
-        """
+        """The data of every selected row, by key in code-point order, holding one at a time."""
         for (data,) in self.rows.execute(f"select data {_SELECTED} order by wanted.key"):
             yield json.loads(data)
 

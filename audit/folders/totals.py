@@ -1,5 +1,6 @@
-"""What a long audit adds up to, row by row: the summary, rates by category, and how the rate
-depends on the threshold.
+"""What a long audit adds up to, row by row.
+
+That is the summary, rates by category, and how the rate depends on the threshold.
 """
 
 from collections import Counter
@@ -68,8 +69,9 @@ class Totals:
         }
 
     def by_threshold(self) -> list[list[float]]:
-        """[threshold, rate]: how often a counted class reaches it, from the detector's floor, in
-        steps of 0.05.
+        """[threshold, rate]: how often a counted class reaches the threshold.
+
+        Thresholds go from the detector's floor, in steps of 0.05.
         """
         total, found = self.tally.total, []
         for step in range(int(self.tally.detector.floor * STEPS), STEPS, 5):

@@ -1,6 +1,4 @@
-"""Audits of files: one function looks at some of them, and a pool of processes, or Ray, calls it on
-millions.
-"""
+"""Audits of files: one function looks at some; processes, or Ray, call it on millions."""
 
 import logging
 import multiprocessing
@@ -34,10 +32,9 @@ Row = tuple[str, str, dict]  # key, stamp, data
 
 def walk(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """(path, stamp) of every file below the paths, in order; a stamp changes when the file does.
-    Links are followed once.
 
-    A link that leads nowhere, and a folder that can't be listed, are among them, so that they are
-    reported.
+    Links are followed once. A link that leads nowhere, and a folder that can't be listed, are among
+    them, so that they are reported.
     """
     seen: set[tuple[int, int]] = set()
     for path in paths:
@@ -50,10 +47,10 @@ def walk(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
 def audit_files(
     files: Sequence[tuple[str, str]], rules: Rules, marked: str | None = None, threads: int = 1
 ) -> list[Row]:
-    """A row for each file (path, stamp): a result with `path`, or `unreadable` with the reason, or
-    `other` for no picture.
+    """A row for each file (path, stamp).
 
-    With `marked`, a folder, flagged pictures are written there with what counts drawn in.
+    It is a result with `path`, or `unreadable` with the reason, or `other` for no picture. With
+    `marked`, a folder, flagged pictures are written there with what counts drawn in.
     """
     first, other = rules.detectors(threads)
     rows: list[dict] = []
@@ -129,8 +126,9 @@ def audit_parallel(
 
 
 def _alone(chunk: list[tuple[str, str]], rules: Rules, marked: str | None) -> list[Row]:
-    """The rows of a chunk whose process may have died, from a process of its own; halved until the
-    culprit stands alone.
+    """The rows of a chunk whose process may have died, from a process of its own.
+
+    The chunk is halved until the culprit stands alone.
     """
     with _pool(1) as pool:
         try:
@@ -148,8 +146,9 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _start() -> None:
-    """A worker leaves Ctrl-C to its parent, does not outlive it, and leaves the limit of pixels to
-    the rules.
+    """A worker leaves Ctrl-C to its parent, and does not outlive it.
+
+    It leaves the limit of pixels to the rules.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Image.MAX_IMAGE_PIXELS = None

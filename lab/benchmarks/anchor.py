@@ -1,15 +1,19 @@
-"""What anchoring in every third step costs the anchor: how far the concept moves, against an anchor
-in each step and none.
+"""What anchoring in every third step costs the anchor: how far the concept moves.
+
+It is compared with an anchor in each step and none.
 
     .venv/bin/python -m modular_safety_lora.lab.benchmarks.anchor [--seeds 3] [--steps 150]
 
 On the small seeded checkpoint a safety LoRA is trained with ESD-x for "nude" and "naked person";
 task LoRAs then learn latents of random noise patterns under one caption, with the safety module
 frozen in the forward pass. `drift` is
-|d_t - d_s|^2 / |d_s|^2 with d = y(x_t, c) - y(x_t, null), d_s of the safe base and d_t of safe base and task, on noisy
-latents that were not trained on: for a prompt that the anchor saw, and one that it did not. `task
-loss` is the mean of the last tenth of the steps. Random weights know no concept, so this measures
-how well a direction is held, not safety.
+
+    |d_t - d_s|^2 / |d_s|^2   with   d = y(x_t, c) - y(x_t, null),
+
+d_s of the safe base and d_t of safe base and task, on noisy latents that were not trained on: for a
+prompt that the anchor saw, and one that it did not. `task loss` is the mean of the last tenth of
+the steps. Random weights know no concept, so this measures how well a direction is held, not
+safety.
 """
 
 import argparse
@@ -33,7 +37,7 @@ class World:
     def __init__(self, folder: Path):
         import torch
 
-        from ...commands.training import load_checkpoint
+        from ...host.comfyui import load_checkpoint
         from ...host.prompts import encode_texts
         from ...training.data import of_sockets
         from ...training.engine.adapters import AdapterSettings
@@ -89,7 +93,7 @@ class World:
         return result.module, result.report["loss"]["last"]["task"]
 
     def directions(self, prompt: str, tasks: list) -> list:
-        """d for 16 noisy latents that nothing trained on, on the safe base with some task modules."""
+        """d for 16 noisy latents never trained on, on the safe base with some task modules."""
         import torch
 
         from ...host.denoiser import Denoiser
@@ -131,8 +135,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
         print(
-            "| mode | drift, prompt seen | drift, prompt unseen | task loss |\n| --- | --- | --- |"
-            " --- |",
+            "| mode | drift, prompt seen | drift, prompt unseen | task loss |\n"
+            "| --- | --- | --- | --- |",
             flush=True,
         )
         for name, changed in ARMS.items():
@@ -145,8 +149,9 @@ def main() -> None:
             )
             means = (f"{statistics.mean(column):.3f}" for column in zip(*rows, strict=True))
             print(
-                f"| {name} |"
-                f" {' | '.join(f'{mean} ({all_})' for mean, all_ in zip(means, cells, strict=True))} |",
+                f"| {name} | "
+                f"{' | '.join(f'{mean} ({all_})' for mean, all_ in zip(means, cells, strict=True))}"
+                " |",
                 flush=True,
             )
 

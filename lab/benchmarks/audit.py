@@ -1,14 +1,13 @@
-"""The audit's batched detector against the time of the ONNX session alone, and against NudeNet's
-own `detect_batch`.
+"""The audit's batched detector against the ONNX session alone and NudeNet's `detect_batch`.
 
     .venv/bin/python -m modular_safety_lora.lab.benchmarks.audit [--pictures 64] [--memory 10000]
 
 Pictures are 512 x 512, uint8, in memory. `session` runs the ONNX session of the package on batches
-prepared before; `ours` and `detect_batch` do everything from pictures to detections, one session
-each, in turns of random order; `its own session` is the time that ours spent inside its session in
-the same pass. `decode` is the step from the network's output to detections alone. The last part
-audits pictures one after the other from a generator, as the node reads them, and tells the memory
-of the process after each tenth.
+prepared before; `ours` and `detect_batch` (NudeNet's own) do everything from pictures to
+detections, one session each, in turns of random order; `its own session` is the time that ours
+spent inside its session in the same pass. `decode` is the step from the network's output to
+detections alone. The last part audits pictures one after the other from a generator, as the node
+reads them, and tells the memory of the process after each tenth.
 """
 
 import argparse

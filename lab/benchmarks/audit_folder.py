@@ -1,7 +1,7 @@
-"""A folder audit killed again and again against one that was left alone: the same Parquet, to the
-byte.
+"""A folder audit killed again and again against one left alone: the same Parquet, to the byte.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.audit_folder [--pictures 10000] [--kills 5]
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks.audit_folder \\
+        [--pictures 10000] [--kills 5]
 
 Writes seeded pictures of 64 to 128 pixels, a third of them with a face, and among them the odd ones
 of real datasets (cut off, empty, 16 bit, CMYK, animated, mislabelled, ...). Audits them whole, then

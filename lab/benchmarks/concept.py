@@ -1,5 +1,6 @@
-"""What measuring on the concept's prompts adds to a merge, without the text encoder's own run and
-with it.
+"""What measuring on the concept's prompts adds to a merge.
+
+It is measured without the text encoder's own run and with it.
 
     .venv/bin/python -m modular_safety_lora.lab.benchmarks.concept [--sizes sd15 sdxl] [--prompts 4]
 
@@ -50,9 +51,7 @@ def seal(folder: Path, prompts: list[str]) -> None:
 
 
 def timed(model, clip, folder: Path, count: int, prompts: int) -> dict[str, float]:
-    """Seconds of one merge without the text encoder's run, of that run, and of reading files and
-    patching weights.
-    """
+    """Seconds of a merge without the text encoder's run, of that run, and of files and patching."""
     import comfy.model_management
 
     from ...merge import concept

@@ -1,13 +1,12 @@
-"""What the lock costs: the check at sampling, as a share of sampling, and the digest of a large
-module.
+"""What the lock costs: the check as a share of sampling, and the digest of a large module.
 
     .venv/bin/python -m modular_safety_lora.lab.benchmarks.lock
 
-On the small seeded checkpoint with its safety module and both task modules merged: the check before
-the weights load, the same when a later clone added something, the check of what was loaded, and the
-time of a 20-step sampling of 64x64 pixels with guidance. Then loading a sealed module of 500 MB,
-digest included, in a file that is in the page cache, against hashing the same file with `hashlib`
-alone. Medians; nothing is asserted.
+On the small seeded checkpoint with its safety module and both task modules merged: the check at
+sampling before the weights load, the same when a later clone added something, the check of what was
+loaded, and the time of a 20-step sampling of 64x64 pixels with guidance. Then loading a sealed
+module of 500 MB, digest included, in a file that is in the page cache, against hashing the same
+file with `hashlib` alone. Medians; nothing is asserted.
 """
 
 import argparse
@@ -34,7 +33,7 @@ def at_sampling(turns: int) -> list[tuple[str, float]]:
     import comfy.sample
     import torch
 
-    from ...commands.training import load_checkpoint
+    from ...host.comfyui import load_checkpoint
     from ...host.prompts import encode_texts
     from ...merge import lock as guard
     from ...merge.merge import Task, merge

@@ -1,13 +1,13 @@
-"""Modular Merge against the stock chain of LoRA loaders: wall time to a patched model, and peak
-memory.
+"""Modular Merge against the stock chain of LoRA loaders: time to a patched model, and peak memory.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.merge [--sizes sd15 sdxl] [--tasks 1 4 16]
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks.merge [--sizes sd15 sdxl] \\
+        [--tasks 1 4 16]
 
 One safety module and N task modules (plain LoRA, rank 16, every linear layer of the transformer
 blocks, fp16 files) on seeded fp16 weights of the real architectures' shapes. Both arms start from
-the files on disk and end with the patched weights in place; they take turns in one process. Peak
-memory (the whole process, model included) is read in a process of its own for each arm. Ratios are
-ours / stock, of medians; nothing is asserted.
+the files on disk and end with the patched weights in place; they take turns in one process. The
+time is wall time. Peak memory (the whole process, model included) is read in a process of its own
+for each arm. Ratios are ours / stock, of medians; nothing is asserted.
 """
 
 import argparse
@@ -50,8 +50,9 @@ RANK = 16
 
 
 def build(config: dict):
-    """A stock MODEL of seeded fp16 weights: slices of one random block, scaled like a trained
-    layer's.
+    """A stock MODEL of seeded fp16 weights.
+
+    They are slices of one random block, scaled like a trained layer's.
     """
     import comfy.ops
     import comfy.sd
@@ -160,8 +161,9 @@ def worker(size: str, counts: list[int], arms: list[str], repeats: int, folder: 
 
 
 class Peak:
-    """The most memory (RSS, bytes) that this process holds while the block runs, looked at every 2
-    ms.
+    """The most memory (RSS, bytes) that this process holds while the block runs.
+
+    It is looked at every 2 ms.
     """
 
     def __enter__(self) -> "Peak":

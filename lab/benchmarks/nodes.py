@@ -1,14 +1,14 @@
-"""What the user waits for: each node in ComfyUI's own executor, against the function that does its
-work.
+"""What the user waits for: each node in ComfyUI's own executor, against the function in it.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.nodes [--turns 15] [--only "Nudity Audit"]
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks.nodes [--turns 15] \\
+        [--only "Nudity Audit"]
 
 The real `PromptExecutor` of a real `PromptServer` in this process, with what flows into a node in
 the host's cache, as when a user changes one value and runs again. `node` is the whole prompt: the
 host's cache keys, `fingerprint_inputs`, the node, what it shows and saves. `inside` is the time in
-one function in the same pass. The audits look at 64 pictures of 512 x 512; the others run on the
-small seeded checkpoint. Medians; the first turn is warm-up. With `--split` the costliest functions
-of each node are told, by cProfile, without those that they call.
+the one function that does its work, in the same pass. The audits look at 64 pictures of 512 x 512;
+the others run on the small seeded checkpoint. Medians; the first turn is warm-up. With `--split`
+the costliest functions of each node are told, by cProfile, without those that they call.
 """
 
 import argparse
@@ -52,8 +52,9 @@ TRAIN = {
 
 @dataclass(frozen=True)
 class Row:
-    """A node of the graph, the function inside it (and whose it is), and the input that names a new
-    file in every turn.
+    """A node of the graph, and the function inside it with whose it is.
+
+    `named` is the input that names a new file in every turn.
     """
 
     title: str
@@ -114,8 +115,9 @@ def _split(executor, prompt: dict, row: Row, turns: int) -> None:
 
 
 def _run(executor, prompt: dict, row: Row, turn: int) -> None:
-    """Run the graph up to the node. An input that is new in every turn, if only one that nothing
-    reads, has it run anew.
+    """Run the graph up to the node.
+
+    An input that is new in every turn, if only one that nothing reads, has it run anew.
     """
     node = prompt[row.node]
     changed = {
@@ -128,9 +130,7 @@ def _run(executor, prompt: dict, row: Row, turn: int) -> None:
 
 
 def _host(folder: Path) -> tuple[object, dict]:
-    """(executor, prompt): ComfyUI with its folders below `folder`, this pack's nodes and the seeded
-    models.
-    """
+    """(executor, prompt): ComfyUI with its folders below `folder`, our nodes, the seeded models."""
     import execution
     import folder_paths
     import server

@@ -1,6 +1,7 @@
 """Train Task LoRA against ComfyUI's TrainLoraNode: seconds a step, and peak memory.
 
-    python dev.py setup, then:  .venv/bin/python -m modular_safety_lora.lab.benchmarks.training [--turns 3] [--steps 20]
+    python dev.py setup
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks.training [--turns 3] [--steps 20]
 
 The small seeded SD1.5-shaped checkpoint, pictures of 64x64 pixels, batch 2, rank 8, fp32, the same
 for all arms; loaded and trained in inference mode, as the host runs nodes. "Defaults" is what each
@@ -196,14 +197,14 @@ def main() -> None:
     }
     memory = {arm: in_process("peak", arm, options.steps) / 2**20 for arm in took}
     print(
-        "| trainer | s a step | peak MB | against | speed ratio | peak ratio |\n| --- | --- | --- |"
-        " --- | --- | --- |"
+        "| trainer | s a step | peak MB | against | speed ratio | peak ratio |\n"
+        "| --- | --- | --- | --- | --- | --- |"
     )
     for ours, peer in COMPARED:
         print(
-            f"| {ours} | {took[ours]:.3f} | {memory[ours]:.0f} | {peer}: {took[peer]:.3f} s,"
-            f" {memory[peer]:.0f} MB | {took[peer] / took[ours]:.2f} |"
-            f" {memory[ours] / memory[peer]:.2f} |"
+            f"| {ours} | {took[ours]:.3f} | {memory[ours]:.0f}"
+            f" | {peer}: {took[peer]:.3f} s, {memory[peer]:.0f} MB"
+            f" | {took[peer] / took[ours]:.2f} | {memory[ours] / memory[peer]:.2f} |"
         )
 
 

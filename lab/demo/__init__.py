@@ -1,3 +1,1 @@
-"""`python dev.py demo`: the shipped workflow on a live server, with pictures and reports to look
-at.
-"""
+"""`python dev.py demo`: the shipped workflow on a live server, with pictures and reports."""

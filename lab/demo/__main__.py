@@ -1,6 +1,4 @@
-"""`python dev.py demo`: the shipped workflow on the real server, with pictures and reports to look
-at.
-"""
+"""`python dev.py demo`: the shipped workflow on the real server, with pictures and reports."""
 
 import asyncio
 import json
@@ -75,8 +73,9 @@ def photograph_prompt() -> dict:
 
 
 def run(server: Server, prompt: dict, what: str) -> Outcome:
-    """Run a prompt with its progress on the terminal; a failing node ends the demo with its
-    message.
+    """Run a prompt with its progress on the terminal.
+
+    A failing node ends the demo with its message.
     """
     start = say(what)
 

@@ -1,6 +1,4 @@
-"""Audits to look at: photographs as they were taken, darkened, blurred and turned, looked at for
-faces and compared.
-"""
+"""Audits to look at: faces in photographs as taken, darkened, blurred and turned, compared."""
 
 import subprocess
 import sys
@@ -43,8 +41,9 @@ def photographs() -> list[Image.Image]:
 
 
 def compared(folder: Path) -> list[Path]:
-    """Audit the photographs under each treatment and compare; writes the chart and the table below
-    `folder`.
+    """Audit the photographs under each treatment and compare.
+
+    Writes the chart and the table below `folder`.
     """
     reports = {}
     for name, treat in TREATMENTS.items():
@@ -57,9 +56,7 @@ def compared(folder: Path) -> list[Path]:
 
 
 def folder_report(folder: Path) -> list[Path]:
-    """Write all photographs, and two files that are no good, and audit the folder by the command
-    line; its page.
-    """
+    """Write all photographs and two bad files, audit the folder by the command line; its page."""
     pictures = folder / "photographs"
     for name, treat in TREATMENTS.items():
         place = pictures / name

@@ -1,6 +1,4 @@
-"""The arms: what is trained, with the pack's own trainers, and what stands in the model that is
-measured.
-"""
+"""The arms: what is trained, with the pack's own trainers, and what the measured model holds."""
 
 import contextlib
 import functools
@@ -60,7 +58,7 @@ class Stage:
         return text.texts((*world.SEEN, *world.UNSEEN, *world.OTHERS))
 
     def dataset(self, hostile: bool = False) -> Dataset:
-        """The harmless task's pictures, or for the hostile module pictures of the concept itself."""
+        """The harmless task's pictures, or, for the hostile module, the concept's own."""
         recipe = self.recipe
         if hostile:
             pictures, captions, _ = world.pictures(
@@ -76,9 +74,7 @@ class Stage:
         )
 
     def safety(self, method: str) -> Module:
-        """The safety module, from the concept's prompts, and with `retain` from those of other
-        things.
-        """
+        """The safety module, from the concept's prompts; `retain` adds prompts of other things."""
         recipe = self.recipe
         kind = recipe.safety[method]
         settings = Settings(
@@ -128,8 +124,7 @@ class Stage:
             if not output.with_suffix(".resume").exists():
                 # of a run that was killed between its end and the copy
                 output.unlink(missing_ok=True)
-            # A cancelled run keeps what it learned, and goes on bit for bit: the marks cost
-            # nothing.
+            # A cancelled run keeps what it learned, and goes on bit for bit: marks cost nothing.
             job = Job(
                 output, resume=True, on_step=lambda progress: progress.step < stop or stop == steps
             )
@@ -149,9 +144,7 @@ class Stage:
         return load_task(_at(output, mark or steps), output.name)
 
     def full(self, method: str, on_step=lambda step, model: None) -> ModelPatcher:
-        """All weights of base and safety module trained on, with the budget and batches of the task
-        modules.
-        """
+        """All weights of base and safety, trained with the task modules' budget and batches."""
         recipe = self.recipe
         tuned = base.new_model(weights_of(merge(self.model, [self.safety(method)]).model))
         denoiser = Denoiser(tuned)
@@ -183,9 +176,13 @@ class Stage:
             return self.model.clone()
         if arm == "task_only":
             module = self.task("modular", method, mark)
-            return comfy.sd.load_lora_for_models(self.model, None, dict(module.tensors), 1.0, 0.0)[
-                0
-            ]
+            return comfy.sd.load_lora_for_models(
+                self.model,
+                None,
+                dict(module.tensors),
+                1.0,
+                0.0,
+            )[0]
         if arm == "sequential_full":
             return self.full(method)
         if arm == "safe":
@@ -200,9 +197,7 @@ class Stage:
 
 
 def weights_of(model: ModelPatcher) -> dict[str, torch.Tensor]:
-    """The diffusion model's weights with everything that is on them, as copies; the model is
-    unloaded again.
-    """
+    """The diffusion model's weights with all that is on them, as copies; it is unloaded again."""
     with torch.no_grad():
         network = Denoiser(model).base.diffusion_model
         found = {name: value.detach().clone() for name, value in network.state_dict().items()}

@@ -1,5 +1,6 @@
-"""The toy's base model: Stable Diffusion 1.5's UNet, small, as a ComfyUI MODEL; trained here,
-shipped beside this file.
+"""The toy's base model: Stable Diffusion 1.5's UNet, small, as a ComfyUI MODEL.
+
+It is trained here and shipped beside this file.
 """
 
 import hashlib
@@ -39,9 +40,7 @@ UNET = {
 
 
 class Pixels(comfy.latent_formats.LatentFormat):
-    """Latents are the pictures themselves, each block of 2x2 pixels as the channels of one place
-    (world.latents).
-    """
+    """Latents are the pictures: each block of 2x2 pixels is a place's channels (world.latents)."""
 
     latent_channels = 12
     spacial_downscale_ratio = 2
@@ -149,9 +148,7 @@ def sha256(path: Path = SHIPPED) -> str:
 
 
 def _is_last(name: str) -> bool:
-    """Layers that start at zero, as in the UNet's own code: the end of each block and of the
-    network.
-    """
+    """Layers that start at zero, as in the UNet's own code: each block's and the network's last."""
     return "out_layers.3" in name or "proj_out" in name or name.startswith("out.2")
 
 

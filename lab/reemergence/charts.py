@@ -1,5 +1,6 @@
-"""The benchmark's charts, in the house's style: recovery per arm, over steps, against task loss,
-and sampled pictures.
+"""The benchmark's charts, in the house's style.
+
+Recovery per arm, over steps, against task loss, and sampled pictures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,8 +59,9 @@ def of(results: Mapping) -> dict[str, Image.Image]:
 
 
 def recovery(results: Mapping) -> Image.Image:
-    """Recovery of each arm (0 as safe as before, 1 as without a safety module): every seed a dot,
-    the mean a bar.
+    """Recovery of each arm: every seed a dot, the mean a bar.
+
+    0 is as safe as before, 1 as without a safety module.
     """
     figure, methods = new_figure(12, 5.6), _methods(results)
     for axes, method in zip(
@@ -105,8 +107,9 @@ def recovery(results: Mapping) -> Image.Image:
 
 
 def over_steps(results: Mapping) -> Image.Image:
-    """Recovery (mean, and range over seeds) and the audited rate (95 % Wilson interval) while the
-    task is trained.
+    """Recovery and the audited rate while the task is trained.
+
+    Recovery is the mean, and the range over seeds; the rate has its 95 % Wilson interval.
     """
     figure, methods = new_figure(12, 7), _methods(results)
     grid = figure.subplots(2, len(methods), sharex=True, sharey="row", squeeze=False)

@@ -1,6 +1,4 @@
-"""An exact detector of the toy's concept, plugged into the audit as any other detector is
-(docs/detectors.md).
-"""
+"""An exact detector of the toy's concept, plugged into the audit like any (docs/detectors.md)."""
 
 from collections.abc import Sequence
 
@@ -16,12 +14,11 @@ CONTRAST = 0.5  # of the patch's own, from which the score is the correlation al
 
 
 class CheckerPatch:
-    """Normalised correlation of every 3x3 place with the black and white patch, over pixels and
-    colours.
+    """Normalised correlation of every 3x3 place with the black and white patch.
 
-    A place scores its correlation, less where its contrast is under half the patch's; a picture's
-    detection is its best place. Single stripes, edges and coloured patterns correlate little with
-    it.
+    It is taken over pixels and colours. A place scores its correlation, less where its contrast is
+    under half the patch's; a picture's detection is its best place. Single stripes, edges and
+    coloured patterns correlate little with it.
     """
 
     name, version, provider = NAME, "1", "cpu"

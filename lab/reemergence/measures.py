@@ -1,5 +1,6 @@
-"""What is measured of an arm's model; every definition is in README.md, and none depends on the
-recipe.
+"""What is measured of an arm's model.
+
+Every definition is in README.md, and none depends on the recipe.
 """
 
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ SEED = 424242  # of everything held out; never a seed of training
 
 @torch.no_grad()
 def directions(model: ModelPatcher, prompts: Sequence[str], count: int) -> torch.Tensor:
-    """d = y(x_t, c) - y(x_t, null), (count, 12, 6, 6), for held-out people with and without the
-    concept, c in turn.
+    """d = y(x_t, c) - y(x_t, null), (count, 12, 6, 6), for held-out people, c in turn.
+
+    The people are with and without the concept.
     """
     pictures, _, _ = world.pictures(count, SEED, people=1.0, concept=0.5)
     denoiser, clean, noise, sigma = _noised(model, pictures)
@@ -35,14 +37,16 @@ def directions(model: ModelPatcher, prompts: Sequence[str], count: int) -> torch
 
 def gain(direction: torch.Tensor, of_base: torch.Tensor) -> float:
     """gamma = <d, d_base> / |d_base|^2: how much of the base's own way to the concept is there.
-    Base 1, nothing 0.
+
+    It is 1 for the base, 0 for nothing of it.
     """
     return (torch.sum(direction * of_base) / torch.sum(of_base * of_base)).item()
 
 
 def recovery(gamma: float, safe: float, task_only: float) -> float:
-    """rho = (gamma - gamma_safe) / (gamma_task_only - gamma_safe): 0 as the safe model, 1 as
-    without a safety module.
+    """rho = (gamma - gamma_safe) / (gamma_task_only - gamma_safe).
+
+    0 is as the safe model, 1 as without a safety module.
     """
     return (gamma - safe) / (task_only - safe)
 
@@ -61,9 +65,7 @@ def held_out_loss(model: ModelPatcher, pictures: torch.Tensor, captions: Sequenc
 
 
 def losses(model: ModelPatcher, count: int) -> dict[str, float]:
-    """Held-out losses: of the task's new style, of other concepts in the old styles, of the concept
-    itself.
-    """
+    """Held-out losses: the task's new style, other concepts in the old styles, the concept."""
     new, new_captions, _ = world.pictures(count, SEED + 1, style=world.NEW_STYLE)
     old, old_captions, _ = world.pictures(count, SEED + 2)
     checkered, concept_captions, _ = world.pictures(count, SEED + 3, people=1.0, concept=1.0)
@@ -77,9 +79,7 @@ def losses(model: ModelPatcher, count: int) -> dict[str, float]:
 def sampled(
     model: ModelPatcher, prompts: Sequence[str], each: int, guidance: float, steps: int, seed: int
 ) -> torch.Tensor:
-    """Pictures (prompts x each, 12, 12, 3) of ComfyUI's own sampler, the same noise for every
-    model.
-    """
+    """Pictures (prompts x each, 12, 12, 3) of ComfyUI's sampler, the same noise for every model."""
     texts, found = text.texts(prompts), []
     for number, prompt in enumerate(prompts):
         latent = torch.zeros(each, 12, world.SIDE // 2, world.SIDE // 2)
@@ -99,11 +99,10 @@ def concept_flags(pictures: torch.Tensor) -> list[bool]:
 def rates(
     model: ModelPatcher, recipe: Recipe, seed: int, brief: bool = False
 ) -> tuple[dict, torch.Tensor]:
-    """The concept's rate in sampled pictures, for seen and unseen prompts, by guidance; with every
-    picture's verdict.
+    """The concept's rate in sampled pictures, for seen and unseen prompts, by guidance.
 
-    `brief`: for seen prompts under the first guidance alone. Also gives the pictures that stand in
-    the sample sheet: of seen prompts under the last guidance.
+    Every picture's verdict is with it. `brief`: for seen prompts under the first guidance alone.
+    Also gives the pictures that stand in the sample sheet: of seen prompts under the last guidance.
     """
     found, shown = {}, None
     for name, prompts in (("seen", world.SEEN), ("unseen", world.UNSEEN))[: 1 if brief else 2]:

@@ -24,8 +24,9 @@ def _safety() -> dict[str, SafetyRecipe]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Budgets and learning rates, the same for all arms; what differs between safety modules is in
-    `safety`.
+    """Budgets and learning rates, the same for all arms.
+
+    What differs between safety modules is in `safety`.
     """
 
     safety: Mapping[str, SafetyRecipe] = field(default_factory=_safety)

@@ -1,6 +1,4 @@
-"""From rows to results: recovery, means and spreads over seeds, intervals, paired tests, and the
-table.
-"""
+"""From rows to results: recovery, means and spreads over seeds, intervals, paired tests, table."""
 
 import math
 import statistics
@@ -16,8 +14,9 @@ KINDS = ("seen", "unseen")
 
 
 def runs_of(rows: Rows, recipe: Recipe) -> list[dict]:
-    """Every row with what needs other rows of its seed: recovery, and losses against the task alone
-    and the base.
+    """Every row with what needs other rows of its seed.
+
+    That is recovery, and losses against the task alone and the base.
     """
     found = {
         (row["arm"], row["method"], row["seed"]): row
@@ -50,8 +49,9 @@ def runs_of(rows: Rows, recipe: Recipe) -> list[dict]:
 
 
 def summary(runs: Sequence[Mapping], recipe: Recipe) -> list[dict]:
-    """One entry for each method and arm: means and standard deviations over seeds, concept rates
-    over all pictures.
+    """One entry for each method and arm.
+
+    Means and standard deviations are over seeds, concept rates over all pictures.
     """
     entries = []
     for method in recipe.methods:
@@ -83,8 +83,9 @@ def summary(runs: Sequence[Mapping], recipe: Recipe) -> list[dict]:
 
 
 def tests(runs: Sequence[Mapping], recipe: Recipe) -> list[dict]:
-    """Paired comparisons by method: recovery over seeds, and sampled pictures of the same prompt
-    and noise.
+    """Paired comparisons by method.
+
+    Recovery over seeds, and sampled pictures of the same prompt and noise.
     """
     found = []
     for method in recipe.methods:
@@ -187,8 +188,9 @@ def _pooled(flags: Sequence[str]) -> dict:
 
 
 def _paired(first: str, second: str, pairs: Sequence[tuple[float, float]]) -> dict:
-    """Mean difference, its 95 % t interval and the paired t test's p value (scipy), the seed being
-    the unit.
+    """Mean difference, its 95 % t interval and the paired t test's p value (scipy).
+
+    The seed is the unit.
     """
     differences = [a - b for a, b in pairs]
     found = {

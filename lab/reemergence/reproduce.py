@@ -18,11 +18,10 @@ CODE = ("world.py", "text.py", "base.py", "detector.py", "arms.py", "measures.py
 def reproduce(
     seeds: Sequence[int], processes: int, output: Path | None = None, no_training: bool = False
 ) -> None:
-    """Train and measure what is not there yet, and write all results into `output` (this folder
-    without one).
+    """Train and measure what is not there yet, and write all results into `output`.
 
-    Each arm's row is kept at once in `.host/reemergence-<digest of recipe, code and base>`: a run
-    that was stopped goes on.
+    Without an `output` they go into this folder. Each arm's row is kept at once in
+    `.host/reemergence-<digest of recipe, code and base>`: a run that was stopped goes on.
     """
     start = time.monotonic()
     from . import workers

@@ -1,5 +1,6 @@
-"""One unit of the benchmark: a seed's arms, trained and measured; every arm's row is a small JSON
-file, kept at once.
+"""One unit of the benchmark: a seed's arms, trained and measured.
+
+Every arm's row is a small JSON file, kept at once.
 """
 
 import json
@@ -99,8 +100,9 @@ def lock_refuses(model) -> bool:
 
 
 def cosine(stage: Stage, model, arm: str, method: str, mark: int) -> float | None:
-    """cos(dW_task, dW_safety) over the weights that the safety module changes; None without a task
-    change.
+    """cos(dW_task, dW_safety) over the weights that the safety module changes.
+
+    None without a task change.
     """
     if arm in ("base", "safe", "task_only"):
         return None

@@ -1,5 +1,6 @@
-"""A frozen text encoder: two causal transformer layers of seeded random weights, so that every
-token knows its past.
+"""A frozen text encoder: two causal transformer layers of seeded random weights.
+
+Every token knows its past.
 """
 
 import functools
@@ -10,8 +11,8 @@ from torch.nn.functional import gelu, layer_norm
 
 from .world import CONCEPT, NEW_STYLE, WORDS
 
-# cosine of the new style's word with the concept's: words for patterns are close, as in a real text
-# encoder
+# cosine of the new style's word with the concept's: words for patterns are close, as in a real
+# text encoder
 KINSHIP = 0.6
 WIDTH, LENGTH, HEADS, LAYERS, SEED = 64, 10, 4, 2, 17
 
@@ -41,8 +42,9 @@ def _weights() -> dict:
 
 
 def encode(prompt: str) -> torch.Tensor:
-    """(1, 10, 64) for a prompt of the world's words; padded, cut at ten tokens. Raises ValueError
-    for other words.
+    """(1, 10, 64) for a prompt of the world's words; padded, cut at ten tokens.
+
+    Raises ValueError for other words.
     """
     unknown = [word for word in prompt.split() if word not in WORDS]
     if unknown:
@@ -67,8 +69,9 @@ def encode(prompt: str) -> torch.Tensor:
 
 
 def texts(prompts: Iterable[str]) -> dict[str, list]:
-    """The CONDITIONING of every prompt, and of the empty one, as `training.prompts.encode_texts`
-    gives it.
+    """The CONDITIONING of every prompt, and of the empty one.
+
+    It is what `training.prompts.encode_texts` gives.
     """
     return {
         prompt: [[encode(prompt), {"pooled_output": None}]]

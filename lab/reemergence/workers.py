@@ -1,6 +1,4 @@
-"""The units of a run shared out among worker processes of one thread each, and their rows read
-back.
-"""
+"""The units of a run shared out among one-thread worker processes, and their rows read back."""
 
 import concurrent.futures
 import json
@@ -20,7 +18,7 @@ from .recipe import Recipe
 def collect(
     recipe: Recipe, seeds: Sequence[int], workers: int, weights: Path, folder: Path
 ) -> list[dict]:
-    """All rows; those that are missing are made by workers, the arms without a safety module first."""
+    """All rows; what is missing is made by workers, the arms without a safety module first."""
     os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # of the workers
     # What all methods of a seed share is trained first: no two processes may train one module.
     rounds = [

@@ -1,12 +1,12 @@
-"""The toy world: 12x12 pictures of figures, drawn by code, with captions; its "unsafe" concept is a
-checker patch.
+"""The toy world: 12x12 pictures of figures, drawn by code, with captions.
 
-A figure has a colour, a style, and a place. People wear a black and white checker patch of 3x3
-pixels on their body when the caption says `checkered` or its rarer synonym `tiled`. The style
-`striped`, a patch of black and white rows on any figure's body, is new to the base: the harmless
-task that is fine-tuned on. A picture is a tensor (3, 12, 12) in -1..1; RGB is (x + 1) / 2. Its
-latent (12, 6, 6) is the same numbers, each block of 2x2 pixels as the channels of one place: an
-autoencoder that loses nothing.
+Its "unsafe" concept is a checker patch. A figure has a colour, a style, and a place. People wear a
+black and white checker patch of 3x3 pixels on their body when the caption says `checkered` or its
+rarer synonym `tiled`. The style `striped`, a patch of black and white rows on any figure's body, is
+new to the base: the harmless task that is fine-tuned on.
+
+A picture is a tensor (3, 12, 12) in -1..1; RGB is (x + 1) / 2. Its latent (12, 6, 6) is the same
+numbers, each block of 2x2 pixels as the channels of one place: an autoencoder that loses nothing.
 """
 
 import random
@@ -124,7 +124,7 @@ def caption(drawing: Drawing, rng: random.Random) -> str:
 def random_drawing(
     rng: random.Random, style: str | None = None, people: float = 0.6, concept: float = 0.0
 ) -> Drawing:
-    """A drawing; `people` is the share of people, `concept` the share of people who wear the patch."""
+    """A drawing; `people` is the share of people, `concept` that of people who wear the patch."""
     figure = rng.choice(list(PEOPLE)) if rng.random() < people else rng.choice(list(THINGS))
     return Drawing(
         figure,
@@ -161,8 +161,9 @@ def decoded(latents: torch.Tensor) -> torch.Tensor:
 def task_pictures(
     count: int, seed: int, new: float = 0.5, people: float = 0.6
 ) -> tuple[torch.Tensor, list[str]]:
-    """Harmless fine-tuning data: a share in the new style, the rest in the old ones, the concept
-    nowhere.
+    """Harmless fine-tuning data: a share in the new style, the rest in the old ones.
+
+    The concept is nowhere in it.
     """
     fresh = round(count * new)
     first, second = (

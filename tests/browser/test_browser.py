@@ -1,5 +1,6 @@
-"""The real frontend in a real browser: the shipped workflows load, run, export what is shipped, and
-can be read.
+"""The real frontend in a real browser: the shipped workflows load, run and can be read.
+
+What they export is what is shipped.
 """
 
 import json
@@ -14,6 +15,8 @@ SAFETY, TASK = "Train a safety LoRA", "Train a task LoRA beside it"
 COMPARE, SETS = "Compare base and modular", "Audit a prompt set"
 EXPERIMENT = "Fine-tune a safe model and compare"
 WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
+# Each node, and the workflow that it is looked at in. None: it is in no workflow, and put into an
+# empty graph.
 NODES = {
     "MSL_AuditPromptSet": SETS,
     "MSL_CompareAudits": COMPARE,
@@ -24,7 +27,7 @@ NODES = {
     "MSL_SealSafetyLora": None,
     "MSL_TrainSafetyLora": SAFETY,
     "MSL_TrainTaskLora": TASK,
-}  # and the workflow that each is looked at in; None: it is in no workflow, and put into an empty graph
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,8 @@ def look_at(page, node_id: int, file: str, scale: float = 1.4) -> None:
     """Bring one node to the middle of the screen and take its picture."""
     page.evaluate(
         """([id, scale]) => {
-            const node = app.graph.getNodeById(id), view = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect()
+            const node = app.graph.getNodeById(id), view = app.canvas.ds
+            const box = app.canvas.canvas.getBoundingClientRect()
             view.scale = scale
             view.offset = [box.width / scale / 2 - node.pos[0] - node.size[0] / 2,
                            box.height / scale / 2 - node.pos[1] - node.size[1] / 2]
@@ -79,9 +83,12 @@ def test_a_workflow_loads_with_no_missing_node_and_no_warning(page, name):
     open_workflow(page, name)
     state = page.evaluate("""() => ({
             types: app.graph._nodes.map((node) => node.type),
-            unknown: app.graph._nodes.filter((node) => !LiteGraph.registered_node_types[node.type]).map((node) => node.type),
+            unknown: app.graph._nodes
+                .filter((node) => !LiteGraph.registered_node_types[node.type])
+                .map((node) => node.type),
             broken: app.graph._nodes.filter((node) => node.has_errors).map((node) => node.type),
-            dialogs: [...document.querySelectorAll('.p-dialog, .p-toast-message')].map((box) => box.innerText),
+            dialogs: [...document.querySelectorAll('.p-dialog, .p-toast-message')]
+                .map((box) => box.innerText),
         })""")
     assert {node for node, where in NODES.items() if where == name} <= set(state["types"])
     workflow = json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
@@ -98,7 +105,8 @@ def test_a_workflow_loads_with_no_missing_node_and_no_warning(page, name):
 def test_every_chosen_file_is_one_of_the_nodes_choices(page, name):
     open_workflow(page, name)
     wrong = page.evaluate("""() => app.graph._nodes.flatMap((node) => (node.widgets || [])
-            .filter((widget) => widget.type === 'combo' && !widget.options.values.includes(widget.value))
+            .filter((widget) => widget.type === 'combo'
+                                && !widget.options.values.includes(widget.value))
             .map((widget) => `${node.type} ${widget.name} ${widget.value}`))""")
     assert wrong == []
 
@@ -137,7 +145,11 @@ def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
         "flagged_rate" in text for text in texts
     )
     page.evaluate(
-        """() => { app.canvas.ds.scale = 0.62; app.canvas.ds.offset = [110, 390]; app.canvas.setDirty(true, true) }"""
+        """() => {
+            app.canvas.ds.scale = 0.62
+            app.canvas.ds.offset = [110, 390]
+            app.canvas.setDirty(true, true)
+        }"""
     )
     page.wait_for_timeout(800)
     page.screenshot(path=SCREENSHOTS / "workflow.png")
@@ -147,11 +159,15 @@ def test_training_shows_progress_and_previews_on_the_node_and_its_chart(page):
     open_workflow(page, TASK)
     page.evaluate("""() => {
             const node = app.graph._nodes.find((node) => node.type === 'MSL_TrainTaskLora')
-            const small = { save_as: 'seen-in-the-browser', steps: 30, preview_every: 15, preview_size: 64 }
-            for (const widget of node.widgets) if (widget.name in small) widget.value = small[widget.name]
-            for (const [type, name, value] of [['EmptyLatentImage', 'width', 64], ['EmptyLatentImage', 'height', 64],
+            const small = { save_as: 'seen-in-the-browser', steps: 30, preview_every: 15,
+                            preview_size: 64 }
+            for (const widget of node.widgets)
+                if (widget.name in small) widget.value = small[widget.name]
+            for (const [type, name, value] of [['EmptyLatentImage', 'width', 64],
+                                               ['EmptyLatentImage', 'height', 64],
                                                ['KSampler', 'steps', 2]])
-                app.graph._nodes.find((node) => node.type === type).widgets.find((one) => one.name === name).value = value
+                app.graph._nodes.find((node) => node.type === type)
+                    .widgets.find((one) => one.name === name).value = value
         }""")
     page.evaluate("async () => app.queuePrompt(0)")
     train = "app.graph._nodes.find((node) => node.type === 'MSL_TrainTaskLora')"
@@ -192,8 +208,10 @@ def test_audits_are_compared_with_a_chart_and_a_sheet_of_changed_pictures(page):
     open_workflow(page, COMPARE)
     show_all(page)
     page.evaluate("""() => {
-            for (const [type, name, value] of [['EmptyLatentImage', 'width', 64], ['EmptyLatentImage', 'height', 64]])
-                app.graph._nodes.find((node) => node.type === type).widgets.find((one) => one.name === name).value = value
+            for (const [type, name, value] of [['EmptyLatentImage', 'width', 64],
+                                               ['EmptyLatentImage', 'height', 64]])
+                app.graph._nodes.find((node) => node.type === type)
+                    .widgets.find((one) => one.name === name).value = value
         }""")
     page.evaluate("async () => app.queuePrompt(0)")
     for title in ("Chart", "Changed pictures, censored"):
@@ -218,8 +236,10 @@ def test_a_prompt_set_shows_its_pictures_and_then_its_chart_and_goes_on_when_run
     show_all(page)
     page.evaluate("""() => {
             const small = { steps: 2, width: 64, height: 64, limit: 3 }
-            for (const node of app.graph._nodes.filter((each) => each.type === 'MSL_AuditPromptSet'))
-                for (const widget of node.widgets) if (widget.name in small) widget.value = small[widget.name]
+            const audits = app.graph._nodes.filter((each) => each.type === 'MSL_AuditPromptSet')
+            for (const node of audits)
+                for (const widget of node.widgets)
+                    if (widget.name in small) widget.value = small[widget.name]
         }""")
     page.evaluate("async () => app.queuePrompt(0)")
     first = "app.graph._nodes.find((node) => node.title === 'Audit Prompt Set: base')"
@@ -249,8 +269,8 @@ def test_a_report_page_is_whole_in_the_browser(page, browser, server):
     )
     report.goto((server.folder / "output" / "audits" / "base" / "report.html").as_uri())
     sizes = report.evaluate(
-        "() => [...document.querySelectorAll('svg')].map((each) =>"
-        " each.getBoundingClientRect().width)"
+        "() => [...document.querySelectorAll('svg')]"
+        ".map((each) => each.getBoundingClientRect().width)"
     )
     assert len(sizes) == 3 and min(sizes) > 900 and complaints == []
     assert report.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), (
@@ -267,7 +287,8 @@ def test_nodes_are_drawn_whole_with_tooltips(page, node_type):
     look_at(page, node_id, f"{node_type}.png", scale=0.85 if "Train" in node_type else 1.4)
     state = page.evaluate(
         """(id) => {
-            const node = app.graph.getNodeById(id), inputs = Object.values(node.constructor.nodeData.inputs)
+            const node = app.graph.getNodeById(id)
+            const inputs = Object.values(node.constructor.nodeData.inputs)
             const bare = inputs.filter((each) => !each.tooltip).length
             return { size: [...node.size], least: [...node.computeSize()], bare }
         }""",
@@ -283,11 +304,13 @@ def test_tooltips_show_on_hover(page):
     look_at(page, node_id, "tooltip.png", scale=1.4)
     at = page.evaluate(
         """(id) => {
-            const node = app.graph.getNodeById(id), box = app.canvas.canvas.getBoundingClientRect(), view = app.canvas.ds
+            const node = app.graph.getNodeById(id), view = app.canvas.ds
+            const box = app.canvas.canvas.getBoundingClientRect()
             const widget = node.widgets.find((each) => each.name === 'sha256')
             const place = [node.pos[0] + 0.2 * node.size[0], node.pos[1] + widget.last_y + 10]
             const corner = [box.left, box.top]
-            return place.map((value, axis) => corner[axis] + (value + view.offset[axis]) * view.scale)
+            return place.map(
+                (value, axis) => corner[axis] + (value + view.offset[axis]) * view.scale)
         }""",
         node_id,
     )

@@ -1,5 +1,4 @@
-"""Ways to undo a safety module with the nodes of a stock ComfyUI, and ways to use a model that mean
-no harm.
+"""Ways to undo a safety module with a stock ComfyUI's nodes, and ways to use a model without harm.
 
 Each is a function of a `Stage` and gives the `Run` that a person would then queue. `ATTACKS` must
 be stopped, `BEYOND` gets past the lock and is declared in docs/threat-model.md, `BENIGN` must
@@ -65,8 +64,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Stage:
-    """The base, the safety module (with text-encoder layers) as a module and as a stock LoRA file,
-    and the merge of both.
+    """The base, the safety module as a module and as a stock LoRA file, and the merge of both.
+
+    The safety module has text-encoder layers.
     """
 
     base: object
@@ -112,9 +112,7 @@ class Stage:
         return hooks.CreateHookLora().create_hook(self.file, model, clip)[0]
 
     def against(self, *parts: str) -> Task:
-        """A task module that takes the safety module back, in the layers whose name holds one of
-        `parts`.
-        """
+        """A task that takes the safety module back, in layers whose name holds one of `parts`."""
         chosen = {
             key: value
             for key, value in self.safety.tensors.items()
@@ -273,8 +271,9 @@ def text_hooked(stage: Stage, clip):
 
 
 def repaid(stage: Stage) -> Task:
-    """-0.49 of the safety module, and as much more of it in one layer: 1.00 over all weights, 0.51
-    in the worst.
+    """-0.49 of the safety module, and as much more of it in one layer.
+
+    That is 1.00 over all weights, and 0.51 in the worst layer.
     """
     layers = sorted(
         {
@@ -306,8 +305,9 @@ def large(stage: Stage) -> Task:
 
 
 def recompiled(stage: Stage):
-    """What SelectModelDevice leaves when the loader's network is read anew: the wrapper runs the
-    one compiled before.
+    """What SelectModelDevice leaves when the loader's network is read anew.
+
+    The wrapper runs the network that was compiled before.
     """
     compiled = stage.base.clone()
     set_torch_compile_wrapper(compiled, backend="eager")
@@ -317,8 +317,9 @@ def recompiled(stage: Stage):
 
 
 def moved(clip):
-    """SelectCLIPDevice, where there is another device: the patches move to another network, and the
-    old one encodes.
+    """SelectCLIPDevice, where there is another device.
+
+    The patches move to another network, and the old one encodes.
     """
     clip = clip.clone()
     clip.patcher = clip.patcher.deepclone_multigpu(new_load_device=torch.device("cpu"))
@@ -345,8 +346,9 @@ def saved(stage: Stage):
 
 
 def cancelling(stage: Stage):
-    """The base with the safety module at -1, saved and read again: a file of plain weights, on
-    which the merge is whole.
+    """The base with the safety module at -1, saved and read again.
+
+    It is a file of plain weights, on which the merge is whole.
     """
     with tempfile.TemporaryDirectory() as folder:
         mixing.save_checkpoint(

@@ -1,5 +1,6 @@
-"""The host tier runs inside ComfyUI: it is importable from here on, and so are the helpers that the
-tests share.
+"""The host tier runs inside ComfyUI, which is importable from here on.
+
+So are the helpers that the tests share.
 """
 
 import sys
@@ -17,9 +18,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory):
-    """ComfyUI's output and temporary folders, apart from those of other processes and of what a
-    user made.
-    """
+    """ComfyUI's output and temporary folders, apart from other processes' and a user's."""
     import folder_paths
 
     folder_paths.set_output_directory(str(tmp_path_factory.mktemp("output")))
@@ -97,8 +96,9 @@ def trained(checkpoint, dataset, texts, tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def stage(models, checkpoint, tmp_path_factory):
-    """A loras folder with a safety module that also changes the text encoder, and the same tensors
-    as a stock LoRA.
+    """A loras folder with a safety module that also changes the text encoder.
+
+    The same tensors lie there as a stock LoRA.
     """
     import folder_paths
     from attacks import Stage
@@ -133,7 +133,7 @@ def i2p(tmp_path):
 def parts(models):
     """(model, clip, vae) of the small checkpoint."""
     import comfy.model_management
-    from modular_safety_lora.commands.training import load_checkpoint
+    from modular_safety_lora.host.comfyui import load_checkpoint
     from modular_safety_lora.lab import assets
 
     yield load_checkpoint(models / "checkpoints" / assets.CHECKPOINT)

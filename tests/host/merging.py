@@ -1,5 +1,6 @@
-"""What the merge tests share: layers of the small checkpoint, modules from tensors, and effective
-weights.
+"""What the merge tests share: the small checkpoint's layers, modules, and effective weights.
+
+The modules are made from tensors.
 """
 
 import comfy.lora

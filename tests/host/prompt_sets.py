@@ -10,8 +10,9 @@ from modular_safety_lora.evaluation.run import Job, run
 from modular_safety_lora.host.sampling import Sampling
 
 I2P = (
-    "prompt,categories,hard,inappropriate_percentage,nudity_percentage,q16_percentage,sd_safety_percentage,prompt_toxicity,"
-    "lexica_url,sd_seed,sd_guidance_scale,sd_image_width,sd_image_height,sd_model\n"
+    "prompt,categories,hard,inappropriate_percentage,nudity_percentage,q16_percentage,"
+    "sd_safety_percentage,prompt_toxicity,lexica_url,sd_seed,sd_guidance_scale,"
+    "sd_image_width,sd_image_height,sd_model\n"
 )
 ROWS = (
     '"a cat, asleep","sexual, shocking",0,10.0,60.5,1.0,2.0,0.1,x,2319341,7.5,64,96,1\n'

@@ -1,5 +1,6 @@
-"""Small seeded models of ComfyUI's own classes, with weights held as asked: a UNet and a DiT that
-step in milliseconds.
+"""Small seeded models of ComfyUI's own classes: a UNet and a DiT that step in milliseconds.
+
+Their weights are held as asked.
 """
 
 import comfy.model_management
@@ -39,8 +40,7 @@ def small_model(
     values: torch.dtype | None = None,
     cast: torch.dtype | None = torch.float32,
 ) -> ModelPatcher:
-    """A MODEL of one of the FAMILIES whose weights are held in a dtype, and cast to `cast` where
-    they compute.
+    """A MODEL of one of the FAMILIES, held in a dtype and cast to `cast` where it computes.
 
     `values` rounds the weights to another dtype first: held in float32 with the values of bf16, it
     is the function that a model held in bf16 computes. Without `cast` it computes in what it holds,
@@ -58,9 +58,7 @@ def small_model(
 
 
 def conditionings(count: int, seed: int = 1) -> list:
-    """Seeded CONDITIONING entries of one prompt each, as a text encoder of the small width would
-    give them.
-    """
+    """Seeded CONDITIONING entries of one prompt each, as of a text encoder of the small width."""
     generator = torch.Generator().manual_seed(seed)
     drawn = [torch.randn(2, 7, WIDTH, generator=generator) for _ in range(count)]
     return [[[each[:1], {"pooled_output": each[1, :1]}]] for each in drawn]

@@ -1,5 +1,6 @@
-"""A safety change that is not applied stops the run: in memory, at use, in the text encoder, and
-where none is applied.
+"""A safety change that is not applied stops the run.
+
+Looked at: in memory, at use, in the text encoder, and where ComfyUI applies none.
 """
 
 import comfy.model_management
@@ -20,8 +21,9 @@ KINDS = ("Lora", "Dora", "Loha", "Full")
 
 
 class OutOfMemory(TorchDispatchMode):
-    """The products that make a low-rank change find no memory, and neither does a full difference;
-    the network's own do.
+    """The products that make a low-rank change find no memory.
+
+    Neither does a full difference; the network's own products do.
     """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -56,8 +58,9 @@ def sample(model, clip):
 
 @pytest.mark.parametrize("kind", ["Lora", "Loha"])
 def test_memory_that_ends_while_the_merged_model_loads_ends_the_run(checkpoint, shapes, kind):
-    """ComfyUI's own adapters log it, give the weight back as it was, and the picture is the unsafe
-    base's.
+    """ComfyUI's own adapters log it and give the weight back as it was.
+
+    The picture would be the unsafe base's.
     """
     model, clip = checkpoint
     merged = merge.merge(model, [merging.safety(getattr(formats, kind)(shapes, 1).tensors())]).model
@@ -72,9 +75,7 @@ def test_memory_that_ends_while_the_merged_model_loads_ends_the_run(checkpoint, 
 
 @pytest.mark.parametrize("held", [torch.float32, torch.float16, torch.bfloat16])
 def test_a_change_that_is_applied_at_use_raises_there(models, held):
-    """What ComfyUI does with little memory: the weight waits unpatched, and the change is added for
-    each use.
-    """
+    """With little memory ComfyUI leaves the weight unpatched and adds the change for each use."""
     path = str(models / "checkpoints" / assets.CHECKPOINT)
     model = comfy.sd.load_checkpoint_guess_config(
         path, output_clip=False, output_vae=False, model_options={"dtype": held}
@@ -135,8 +136,9 @@ cast = comfy.model_management.cast_to_device
 
 @pytest.mark.parametrize("held", [torch.float32, torch.float16])
 def test_a_change_where_comfyui_applies_none_does_not_fit(held):
-    """A parameter beside submodules, or a buffer, is patched by no loader: its patch is listed and
-    never computes.
+    """A parameter beside submodules, or a buffer, is patched by no loader.
+
+    Its patch is listed and never computes.
     """
     config = comfy.supported_models.WAN21_T2V(
         {
@@ -172,9 +174,7 @@ def test_a_change_where_comfyui_applies_none_does_not_fit(held):
 
 
 def without(patcher, lose):
-    """A clone that shares the mark of the patches, and not all of the patches: what careless code
-    makes of it.
-    """
+    """A clone with the mark of the patches but not all of the patches, as careless code makes."""
     clone = patcher.clone()
     for key in clone.patches:
         clone.patches[key] = lose(clone.patches[key])
@@ -191,8 +191,9 @@ LOSES = {
 
 @pytest.mark.parametrize("lose", LOSES)
 def test_weights_that_another_clone_loaded_without_the_change_end_the_run(checkpoint, shapes, lose):
-    """ComfyUI asks the mark alone whether weights are loaded: the locked model would compute with
-    the other's weights.
+    """ComfyUI asks the mark alone whether weights are loaded.
+
+    The locked model would compute with the other's weights.
     """
     model, clip = checkpoint
     merged = merge.merge(model, [merging.safety(formats.Lora(shapes, 1).tensors())]).model

@@ -1,5 +1,6 @@
-"""The lock against what a stock ComfyUI offers: attacks are stopped, what is beyond it is declared,
-benign use works.
+"""The lock against what a stock ComfyUI offers.
+
+Attacks are stopped, what is beyond the lock is declared, and benign use works.
 """
 
 import os

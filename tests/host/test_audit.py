@@ -1,6 +1,4 @@
-"""The audit node against NudeNet itself: the same classes, boxes and scores for every kind of
-picture.
-"""
+"""The audit node against NudeNet: same classes, boxes and scores for every kind of picture."""
 
 import itertools
 import json
@@ -37,8 +35,9 @@ def to_image(pixels: np.ndarray) -> torch.Tensor:
 
 
 def pictures() -> dict[str, np.ndarray]:
-    """Real photographs in many sizes, cuts, colours and channels, and synthetic ones; uint8 (H, W[,
-    C]).
+    """Real photographs in many sizes, cuts, colours and channels, and synthetic pictures.
+
+    They are uint8 (H, W[, C]).
     """
     astronaut, coffee, cat = (
         Image.fromarray(photo()) for photo in (data.astronaut, data.coffee, data.chelsea)
@@ -227,8 +226,9 @@ def shown(output) -> Image.Image:
 
 
 def cell_of(picture: Image.Image, place: int, columns: int, side: int) -> np.ndarray:
-    """The pixels of a cell of `side` pixels, frame included; letters are 17 pixels high at least,
-    and 23 on a wide sheet.
+    """The pixels of a cell of `side` pixels, frame included.
+
+    Letters are 17 pixels high at least, and 23 on a wide sheet.
     """
     unit = 23 if columns * side > 700 else 17
     left, top = (
@@ -299,8 +299,9 @@ def test_pictures_are_not_copied_when_nothing_is_flagged(action):
     action=st.sampled_from(["blur", "black"]),
 )
 def test_every_flagged_box_is_covered_wholly_for_any_size_and_batch(sizes, channels, drawn, action):
-    """Boxes inside, across the border, outside, of no size; several in a picture; only what counts
-    is touched.
+    """Boxes inside, across the border, outside, of no size; several in a picture.
+
+    Only what counts is touched.
     """
     height, width, count = sizes
     images = (
@@ -345,7 +346,7 @@ def test_every_flagged_box_is_covered_wholly_for_any_size_and_batch(sizes, chann
 
 
 def test_a_blurred_box_keeps_nothing_finer_than_its_cells():
-    """Every blurred box carries at most 6 x 6 values: a checkerboard of single pixels becomes flat."""
+    """A blurred box carries at most 6 x 6 values: a checkerboard of single pixels becomes flat."""
     board = torch.zeros(1, 300, 300, 3)
     board[:, ::2, ::2], board[:, 1::2, 1::2] = 1.0, 1.0
     for box in ([0, 0, 300, 300], [20, 30, 100, 40], [5, 5, 9, 9]):

@@ -1,6 +1,4 @@
-"""Which base a model is: the digest of the weights in its file, and what a module says of the base
-it was trained on.
-"""
+"""Which base a model is: the digest of its file's weights, and what a module says of its own."""
 
 import dataclasses
 import hashlib
@@ -23,7 +21,8 @@ def digest(models) -> str:
     """By the rule of docs/module-files.md, with nothing of the pack's."""
     found, prefix = hashlib.sha256(), "model.diffusion_model."
     with safe_open(str(models / "checkpoints" / assets.CHECKPOINT), framework="np") as file:
-        for name in sorted(name for name in file.keys() if name.startswith(prefix)):  # noqa: SIM118 (no mapping)
+        # SIM118 takes the file for a mapping, which it is not.
+        for name in sorted(name for name in file.keys() if name.startswith(prefix)):  # noqa: SIM118
             value = file.get_tensor(name)
             shape = ",".join(map(str, value.shape))
             found.update(f"{name.removeprefix(prefix)}\0F16\0{shape}\0".encode() + value.tobytes())

@@ -1,6 +1,4 @@
-"""Compare Audits: counts by hand, statistics by statsmodels, pictures censored, and what can't be
-compared.
-"""
+"""Compare Audits: counts by hand, statistics by statsmodels, pictures censored, and refusals."""
 
 import json
 

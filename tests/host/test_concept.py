@@ -1,5 +1,6 @@
-"""Retained safety on the concept's own inputs: the attack that the number over weights does not
-see, and the formula.
+"""Retained safety on the concept's own inputs: its formula, and the attack that it finds.
+
+The number over weights does not see that attack.
 """
 
 import json
@@ -62,9 +63,7 @@ def layers(checkpoint):
 
 @pytest.fixture(scope="module")
 def held(models, layers):
-    """Of the demo's safety module the layers that read the text, with prompts; and its changes in
-    float64.
-    """
+    """The text-reading layers of the demo's safety module, with prompts; its changes in float64."""
     tensors = load_file(models / "loras" / assets.SAFETY)
     kept = {
         key: value for key, value in tensors.items() if any(f".{name}." in key for name in layers)
@@ -90,9 +89,7 @@ def prompted(tensors, prompts, name: str = "safety.safetensors") -> Module:
 
 
 def dead(deltas, texts, part: float = 1.0) -> Module:
-    """A task that takes a part of the safety change on the span of these tokens, and repays it off
-    them.
-    """
+    """A task that takes part of the safety change on these tokens' span, and repays it off them."""
     _, sizes, directions = torch.linalg.svd(
         torch.cat([texts[text] for text in (*PROMPTS, "")]), full_matrices=False
     )
@@ -203,8 +200,9 @@ def test_texts_encoded_together_are_what_the_host_gives_one_by_one(checkpoint):
 
 
 def test_the_prompts_are_encoded_with_the_changes_of_the_merge(checkpoint, held, texts, stage):
-    """A task changes the text encoder, so that its output and the number are others; what comes out
-    encodes as ever.
+    """A task changes the text encoder, so that its output and the number are others.
+
+    What comes out encodes as ever.
     """
     (model, clip), (module, deltas) = checkpoint, held
     task = merge.Task(dead(deltas, texts, 0.5))
@@ -249,9 +247,7 @@ def test_a_merge_can_refuse_it_and_names_the_module(checkpoint, held, texts):
 
 
 def test_projecting_gives_the_change_back_on_the_concept_too(checkpoint, held, texts):
-    """dW + c dW_s with the least c that pulls against it neither over the weights nor on the
-    prompts.
-    """
+    """dW + c dW_s with the least c that pulls against it neither over weights nor on prompts."""
     (model, clip), (module, deltas) = checkpoint, held
     merged = merge.merge(
         model, [module], [merge.Task(dead(deltas, texts))], clip, on_conflict="project"
@@ -351,8 +347,9 @@ def strong(shape_of, seed: int, chance: random.Random, model, size: float) -> me
 def test_no_harmless_merge_alarms_and_the_attack_beside_it_does(
     checkpoint, held, layers, texts, monkeypatch
 ):
-    """200 merges of one to three tasks of all formats and ranks, of relative size up to 1.5, half
-    of them over 0.3.
+    """200 merges of one to three tasks of all formats and ranks.
+
+    Their relative size is up to 1.5, and over 0.3 for half of them.
 
     MSL_SHOW=1 prints the distribution that docs/threat-model.md has.
     """
@@ -381,15 +378,16 @@ def test_no_harmless_merge_alarms_and_the_attack_beside_it_does(
     if os.environ.get("MSL_SHOW"):
         for name, values in (("overall", sorted(plain)), ("least layer", sorted(worst))):
             print(
-                f"{name}: least {values[0]:.3f}, 1st percentile {values[2]:.3f}, median"
-                f" {values[100]:.3f}"
+                f"{name}: least {values[0]:.3f}, 1st percentile {values[2]:.3f},"
+                f" median {values[100]:.3f}"
             )
     assert (alarms, missed) == ([], [])
 
 
 def test_a_change_that_drowns_it_is_no_hiding_place(checkpoint, held, texts, layers):
-    """The dead-directions attack beside a change so large on these tokens that chance alone could
-    take all of it.
+    """The dead-directions attack beside a change that is large on these tokens.
+
+    That change is so large that chance alone could take all of it.
     """
     (model, clip), (module, deltas) = checkpoint, held
     mean = torch.cat([texts[text] for text in PROMPTS]).mean(0)
@@ -415,10 +413,7 @@ def test_a_change_that_drowns_it_is_no_hiding_place(checkpoint, held, texts, lay
 
 def test_the_prompts_are_sealed_and_those_that_are_none_are_refused(tmp_path):
     tensors, path = (
-        {
-            "a.lora_A.weight": torch.ones(1, 2),
-            "a.lora_B.weight": torch.ones(2, 1),
-        },
+        {"a.lora_A.weight": torch.ones(1, 2), "a.lora_B.weight": torch.ones(2, 1)},
         tmp_path / "s.safetensors",
     )
 

@@ -1,5 +1,6 @@
-"""Task modules that pull against the safety module: who is to blame, refusing, and projecting,
-against float64 formulas.
+"""Task modules that pull against the safety module: who is to blame, refusing, and projecting.
+
+All is compared with float64 formulas.
 """
 
 import json

@@ -1,6 +1,4 @@
-"""Coverage: every tensor is accounted for before a model is handed on, and what does not fit is
-named.
-"""
+"""Coverage: every tensor is accounted for before a model is handed on; misfits are named."""
 
 import logging
 
@@ -53,8 +51,8 @@ def test_one_renamed_safety_key_is_enough(checkpoint, layers):
     tensors[key.replace("attn", "atn")] = tensors.pop(key)
     message = refused(checkpoint[0], [merging.safety(tensors)])
     assert message.startswith(
-        f"safety.safetensors: 2 of {len(tensors)} safety tensors do not fit this model (first:"
-        " diffusion"
+        f"safety.safetensors: 2 of {len(tensors)} safety tensors do not fit this model"
+        " (first: diffusion"
     )
     assert f"{key} is missing" in message
 
@@ -222,9 +220,7 @@ def test_patchers_of_other_packs_are_refused(checkpoint, good):
 
 
 def test_kohya_diffusers_and_peft_names_land_on_the_same_layers(checkpoint, layers, good):
-    """The same LoRA under three names gives the same weights; the PEFT file is written by PEFT
-    itself.
-    """
+    """The same LoRA under three names gives the same weights; PEFT itself writes the PEFT file."""
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
     class Two(torch.nn.Module):
@@ -269,8 +265,9 @@ def test_kohya_diffusers_and_peft_names_land_on_the_same_layers(checkpoint, laye
 
 
 def test_a_part_of_a_fused_weight_is_changed_alone(checkpoint):
-    """Flux, SD3 and others map q, k and v onto parts of one weight: offsets, with changes that need
-    W0 as well.
+    """Flux, SD3 and others map q, k and v onto parts of one weight.
+
+    The offsets are tried with changes that need W0 as well.
     """
 
     w0 = torch.randn(12, 8, generator=torch.Generator().manual_seed(1))

@@ -1,6 +1,4 @@
-"""Many random merges: none that means no harm raises an alarm, and every attack that is planted in
-one is found.
-"""
+"""Many random merges: no harmless one raises an alarm, and every attack planted in one is found."""
 
 import random
 
@@ -107,10 +105,10 @@ def one_layer(safety, name: str) -> dict[str, torch.Tensor]:
 
 
 def test_a_harmless_merge_never_raises_an_alarm_and_a_planted_attack_always_does(checkpoint):
-    """200 random merges of one to eight task modules of all formats, ranks and strengths, each also
-    with an attack in it.
+    """200 random merges of one to eight task modules, each also with an attack in it.
 
-    And 100 with one strong style, of 0.5 to 1.5 times the size of the weights that it changes.
+    The modules are of all formats, ranks and strengths. 100 more merges have one strong style, of
+    0.5 to 1.5 times the size of the weights that it changes.
     """
     model, chance = checkpoint[0], random.Random(7)
     shapes = merging.shapes(model, *merging.LINEAR)

@@ -1,6 +1,4 @@
-"""What a lock found belongs to the sampling that it was asked at, and to the pictures that came of
-it.
-"""
+"""What a lock found belongs to the sampling it was asked at, and to its pictures."""
 
 import json
 
@@ -29,8 +27,8 @@ def changed(**values) -> dict:
 def test_a_place_is_the_work_and_not_the_numbers_of_the_nodes():
     renamed = {f"9{node}": each for node, each in json.loads(json.dumps(GRAPH)).items()}
     renamed["92"]["inputs"]["model"][0], renamed["93"]["inputs"]["images"][0] = "91", "92"
-    assert place_of("2", GRAPH) == place_of("92", renamed) and place_of("3", GRAPH) == place_of(
-        "93", renamed
+    assert place_of("2", GRAPH) == place_of("92", renamed) and (
+        place_of("3", GRAPH) == place_of("93", renamed)
     )
     assert place_of("2", changed(n3__preset="faces")) == place_of("2", GRAPH)
     for other in (
@@ -38,8 +36,8 @@ def test_a_place_is_the_work_and_not_the_numbers_of_the_nodes():
         changed(n2__seed=2),
         changed(n2__model=["1", 1]),
     ):
-        assert place_of("2", other) != place_of("2", GRAPH) and place_of("3", other) != place_of(
-            "3", GRAPH
+        assert place_of("2", other) != place_of("2", GRAPH) and (
+            place_of("3", other) != place_of("3", GRAPH)
         )
     circle = changed(n1__back=["2", 0])
     assert place_of("2", circle)

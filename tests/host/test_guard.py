@@ -1,4 +1,4 @@
-"""Retained safety in the report, what was on the model before, and the lock when sampling starts."""
+"""Retained safety in the report, what was on the model before, the lock when sampling starts."""
 
 import json
 import logging

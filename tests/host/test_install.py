@@ -1,5 +1,6 @@
-"""Installing the detector beside builds that other packs brought: nothing of theirs may change
-(real wheels, new venv).
+"""Installing the detector beside builds of other packs: nothing of theirs may change.
+
+The wheels are real, and the venv is new.
 """
 
 import json

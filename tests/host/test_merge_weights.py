@@ -1,5 +1,6 @@
-"""Merged weights: equal to the stock loaders' chain where that is right, and to the formula in
-float64 elsewhere.
+"""Merged weights: as the stock loaders' chain where that is right, as the formula elsewhere.
+
+The formula is in float64.
 """
 
 import itertools
@@ -192,9 +193,7 @@ def test_two_safety_modules_add_up(checkpoint, safety):
 
 
 def test_a_half_precision_weight_is_rounded_once(checkpoint, safety):
-    """On a GPU the host computes with fp16 weights: the sum of all changes is rounded, not each of
-    them.
-    """
+    """On a GPU the host computes with fp16 weights: the sum of changes is rounded, not each."""
     model, _ = checkpoint
     layers = merging.shapes(model, *merging.LINEAR)
     tasks = [formats.Lora(layers, 60 + number) for number in range(4)] + [formats.Dora(layers, 70)]
@@ -214,8 +213,9 @@ def test_a_half_precision_weight_is_rounded_once(checkpoint, safety):
 
 
 def test_weights_patched_as_they_are_cast_are_the_same(checkpoint, safety):
-    """Low memory, and NVIDIA's dynamic loading: the host rebuilds every value with moved tensors,
-    and patches on use.
+    """Low memory, and NVIDIA's dynamic loading.
+
+    The host rebuilds every value with moved tensors, and patches on use.
     """
     from comfy.model_patcher import LowVramPatch
 

@@ -1,5 +1,6 @@
-"""The operator's settings file: trusted keys hold everywhere a safety module enters, and a typo
-switches nothing off.
+"""The operator's settings file.
+
+Trusted keys hold everywhere a safety module enters, and a typo switches nothing off.
 """
 
 import dataclasses
@@ -88,15 +89,15 @@ def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(place, tmp_pat
         (
             "[]",
             (
-                "it must be an object with allowed_bases, allowed_safety, .*trusted_keys, and"
-                " nothing else"
+                "it must be an object with allowed_bases, allowed_safety, .*trusted_keys,"
+                " and nothing else"
             ),
         ),
         (
             {"trusted_key": []},
             (
-                "it must be an object with allowed_bases, allowed_safety, .*trusted_keys, and"
-                " nothing else"
+                "it must be an object with allowed_bases, allowed_safety, .*trusted_keys,"
+                " and nothing else"
             ),
         ),
         ({"detectors": []}, "detectors is list, which it can't be"),
@@ -175,8 +176,11 @@ def test_only_allowed_safety_modules_count(stage, held):
 
 
 def test_a_base_that_cancels_the_safety_module_is_none_of_the_allowed_bases(stage, held):
-    """Left of the safety change in the picture, |attack - base| / |safe - base|: without the list
-    next to nothing.
+    """What is left of the safety change in the picture, without the list next to nothing.
+
+        |attack - base| / |safe - base|
+
+    With the list the base is refused.
     """
     allowed = stage.merged().report["base_sha256"]
     base, safe, attacked = stage.run(stage.base)(), stage.run()(), stage.run(cancelling(stage))

@@ -1,4 +1,4 @@
-"""The table of options: both doors of a trainer are made from it, and give a run the same settings."""
+"""The options table: both doors of a trainer are made from it and give a run the same settings."""
 
 import argparse
 import dataclasses

@@ -1,5 +1,6 @@
-"""Prompt sets through a model: made as KSampler makes them, kept row by row, in the node and on the
-command line.
+"""Prompt sets through a model, in the node and on the command line.
+
+Pictures are made as KSampler makes them, and kept row by row.
 """
 
 import json
@@ -113,8 +114,8 @@ def test_both_opinions_run_on_the_rules_provider(parts, i2p, tmp_path):
 
 
 VALUES = {
-    "steps": 2, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "first_seed": 0, "width": 64, "height": 64,
-    "limit": 0, "keep": "none",
+    "steps": 2, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "first_seed": 0,
+    "width": 64, "height": 64, "limit": 0, "keep": "none",
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
-"""Prompt sets as files: the columns of published sets, lines, categories and conditions, and what
-can't be read.
+"""Prompt sets as files.
+
+The columns of published sets, lines, categories and conditions, and what can't be read.
 """
 
 import pytest

@@ -1,5 +1,6 @@
-"""What a folder of a prompt-set audit goes on with, and what it refuses: nothing that was made is
-ever lost or mixed.
+"""What a folder of a prompt-set audit goes on with, and what it refuses.
+
+Nothing that was made is ever lost or mixed.
 """
 
 import shutil

@@ -1,5 +1,6 @@
-"""The re-emergence benchmark, small: its detector, its measures against independent formulas, and a
-run that goes on.
+"""The re-emergence benchmark, small: its detector, its measures, and a run that goes on.
+
+The measures are checked against independent formulas.
 """
 
 import dataclasses
@@ -109,8 +110,7 @@ def test_the_arms_run_go_on_and_show_the_mechanism(stage, tmp_path):
     rows = [json.loads(file.read_text()) for file in files]
     assert {row["arm"] for row in rows} == set(arms.ARMS)
 
-    # One row is lost, as if the run had been killed: only that one is made again, and it is the
-    # same.
+    # One row is lost, as if the run had been killed: only that one is made again, the same.
     lost = run.row_file(tmp_path, units[1], "sequential", 0)
     before, kept = (
         json.loads(lost.read_text()),

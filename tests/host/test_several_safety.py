@@ -105,9 +105,7 @@ def test_a_task_against_the_smaller_of_two_is_found(checkpoint, shapes):
 
 
 def test_a_module_that_points_along_does_not_pay_for_a_task(checkpoint, shapes):
-    """Two modules trained for related concepts: a task takes the one, and the other does not make
-    up for it.
-    """
+    """Two modules for related concepts: a task takes one, and the other does not make up for it."""
     held, own = formats.Lora(shapes, 1), formats.Lora(shapes, 2)
     safety = [
         merging.safety(held.tensors(), name="held"),
@@ -149,8 +147,9 @@ def test_each_retained_safety_is_the_formula_in_float64(checkpoint, shapes, kind
 
 
 def least_change(change, held):
-    """The change nearest to `change` that points against none of `held`: every set of them tried,
-    in float64.
+    """The change nearest to `change` that points against none of `held`.
+
+    Every set of them is tried, in float64.
     """
     best = None
     for count in range(len(held) + 1):

@@ -1,5 +1,6 @@
-"""Pictures that training reads from a folder: as ComfyUI's LoadImage shows them, by the audit's own
-reader.
+"""Pictures that training reads from a folder, as ComfyUI's LoadImage shows them.
+
+The audit's own reader reads them.
 """
 
 import warnings
@@ -71,7 +72,7 @@ def faint(folder, name: str, **how) -> data.Captioned:
     ],
 )
 def test_a_picture_trains_as_the_hosts_loader_shows_it(tmp_path, monkeypatch, made):
-    """Orientation applied, transparency dropped, 16 bits scaled, the first frame of an animation."""
+    """Orientation applied, transparency dropped, 16 bits scaled, an animation's first frame."""
     picture = made(tmp_path)
     monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path))
     shown = nodes.LoadImage().load_image(picture.path.name)[0][:1]
@@ -100,8 +101,9 @@ def test_a_plain_picture_is_fitted_to_the_bit_as_pillow_does(tmp_path):
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (10_000, 9_500)])
 def test_a_decompression_bomb_is_an_error_with_count_and_file(tmp_path, monkeypatch, size):
-    """The first is what Pillow refuses to open, the second what it only warns of; neither is
-    decoded.
+    """The first is what Pillow refuses to open, the second what it only warns of.
+
+    Neither is decoded.
     """
     from pure.odd_files import png_of_size
 

@@ -1,5 +1,6 @@
-"""The engine of both trainers: the lent model, memory, precision, optimizers, averages, previews,
-and what goes wrong.
+"""The engine of both trainers.
+
+The lent model, memory, precision, optimizers, averages, previews, and what goes wrong.
 """
 
 import json
@@ -281,8 +282,9 @@ def test_want_of_memory_is_a_clear_error_and_the_model_is_as_it_was(model, texts
 def test_a_loss_that_is_not_a_number_leaves_the_last_checkpoint_and_the_model(
     model, texts, dataset, tmp_path
 ):
-    """The checkpoint is of the step before, and once the picture is whole it goes on as if nothing
-    had been broken.
+    """The checkpoint is of the step before.
+
+    Once the picture is whole it goes on as if nothing had been broken.
     """
     before, output, settings = weights(model), tmp_path / "task.safetensors", short(steps=6, seed=1)
     latents = [*dataset.latents[:-1], torch.full_like(dataset.latents[-1], float("nan"))]

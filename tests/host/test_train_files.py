@@ -1,6 +1,4 @@
-"""The file of a training run in the tools of the ecosystem: diffusers' own loader, and what its
-metadata say.
-"""
+"""The file of a training run in the ecosystem: diffusers' own loader, and what its metadata say."""
 
 import json
 

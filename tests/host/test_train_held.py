@@ -1,9 +1,8 @@
-"""Training on weights as users hold them: in fp16, bf16 or fp8 storage, at every precision, it
-trains float32 adapters.
+"""Training on weights as users hold them, in fp16, bf16 or fp8, makes float32 adapters.
 
-The yardstick is the same training on weights held in float32 that were rounded to the held dtype's
-values first. A layer casts its weight to what it computes in, so both are one function, and all
-that may differ is the training.
+It does so at every precision. The yardstick is the same training on weights held in float32 that
+were rounded to the held dtype's values first. A layer casts its weight to what it computes in, so
+both are one function, and all that may differ is the training.
 """
 
 import comfy.sd
@@ -85,8 +84,9 @@ def same(one, other) -> bool:
 def test_every_precision_trains_on_weights_held_in_any_dtype_as_on_float32(
     tmp_path, held, precision, adapter
 ):
-    """To the bit, resumed or not: the values are the same, and the layers cast them to the same
-    precision.
+    """To the bit, resumed or not.
+
+    The values are the same, and the layers cast them to the same precision.
     """
     settings = short(precision=precision, adapter=adapter)
     resumed = trained(
@@ -103,8 +103,9 @@ def test_every_precision_trains_on_weights_held_in_any_dtype_as_on_float32(
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("cast", [torch.float32, None], ids=["cast", "as on a GPU"])
 def test_a_dit_trains_float32_adapters_on_half_weights(tmp_path, held, precision, cast):
-    """`auto` on a GPU is bf16 on weights that are held in fp16 and, but for training, computed with
-    in fp16.
+    """`auto` on a GPU is bf16 on weights that are held in fp16.
+
+    Except in training, the host computes with such weights in fp16.
     """
     settings = short(precision=precision, targets="attention")
     half = trained(
@@ -143,8 +144,9 @@ def test_after_300_steps_the_change_is_that_of_weights_held_in_float32(tmp_path,
 @pytest.mark.parametrize("mode", ["anchored", "frozen"])
 @pytest.mark.parametrize("held", HALF, ids=str)
 def test_beside_a_safety_module_it_trains_too(tmp_path, held, mode):
-    """The host rounds the safety change to what it holds, so losses are near those on float32
-    weights, not equal.
+    """Losses are near those on float32 weights, not equal.
+
+    The host rounds the safety change to what it holds.
     """
     texts = dict(zip(("nude", ""), small_models.conditionings(2, seed=2), strict=True))
     settings, losses = short(safety_mode=mode, anchor_every=2, steps=4), []
@@ -199,8 +201,9 @@ def test_a_safety_lora_trains_as_on_float32(tmp_path, held, method, adapter):
 
 @pytest.mark.parametrize("held", HALF, ids=str)
 def test_half_precision_trains_float32_adapters_and_resumes(models, texts, dataset, tmp_path, held):
-    """On the checkpoint, as the stock loader holds it when it is asked for a dtype (and on a GPU
-    unasked).
+    """On the checkpoint, as the stock loader holds it when it is asked for a dtype.
+
+    On a GPU it does so unasked.
     """
     file = str(models / "checkpoints" / assets.CHECKPOINT)
     options = {"output_vae": False, "output_clip": False, "model_options": {"dtype": held}}
@@ -224,8 +227,8 @@ def test_half_precision_trains_float32_adapters_and_resumes(models, texts, datas
         losses["whole"] == pytest.approx(losses["exact"], rel=0.05)
         and losses["whole"] != losses["exact"]
     )
-    assert losses["parts"] == losses["whole"] and same(
-        check(results["parts"]), check(results["whole"])
+    assert losses["parts"] == losses["whole"] and (
+        same(check(results["parts"]), check(results["whole"]))
     )
 
 
@@ -276,8 +279,8 @@ def test_adapters_that_are_not_float32_are_refused(monkeypatch):
     monkeypatch.setattr(adapters_module, "seen_in_float32", lambda layers: torch.no_grad())
     layers = target_layers(network)
     message = (
-        rf"{2 * len(layers)} of {2 * len(layers)} adapters are not float32 \(first: joint_blocks.*"
-        r" is torch.float16\)"
+        rf"{2 * len(layers)} of {2 * len(layers)} adapters are not float32"
+        r" \(first: joint_blocks.* is torch.float16\)"
     )
     with pytest.raises(RuntimeError, match=message), adapters_in(network, layers, LORA):
         pytest.fail("half adapters were taken")
@@ -298,16 +301,16 @@ def large(held: torch.dtype, size: float):
             torch.float32,
             "fp16",
             (
-                "The network computes in fp16, whose largest number is 65504: choose the precision"
-                " bf16 or fp32"
+                "The network computes in fp16, whose largest number is 65504:"
+                " choose the precision bf16 or fp32"
             ),
         ),
         (
             torch.float16,
             "fp32",
             (
-                r"1 weights of the base are not finite as they are held \(first:"
-                r" input_blocks.0.0.weight, in torch"
+                r"1 weights of the base are not finite as they are held"
+                r" \(first: input_blocks.0.0.weight, in torch"
             ),
         ),
     ],
@@ -320,8 +323,9 @@ def test_a_loss_that_is_not_finite_names_what_may_be_its_cause(tmp_path, held, p
 
 
 def test_a_gradient_that_overflows_in_every_step_ends_training():
-    """A scaler skips such a step and scales less; without an end it would finish a run that learned
-    nothing.
+    """A scaler skips such a step and scales less.
+
+    Without an end it would finish a run that learned nothing.
     """
     network = small_model("SD3").model.diffusion_model
     with adapters_in(network, target_layers(network), LORA) as adapters:

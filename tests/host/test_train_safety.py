@@ -1,6 +1,4 @@
-"""Training a safety LoRA: the objectives against their papers' formulas, what they do, and the
-sealed file.
-"""
+"""Training a safety LoRA: the papers' formulas, what the objectives do, and the sealed file."""
 
 import functools
 import json
@@ -107,7 +105,7 @@ def test_each_method_trains_its_papers_layers(model):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_made_pictures_are_the_stock_samplers(model, texts, kind):
-    """The same noise, steps and guidance through ComfyUI's own Euler sampler, cut at the same step."""
+    """The same noise, steps and guidance through ComfyUI's Euler sampler, cut at the same step."""
     model = merging.of_kind(model, kind)
     denoiser = Denoiser(model)
     erasure = Erasure(sampling_steps=4, guidance=3.0)
@@ -142,9 +140,7 @@ def test_half_made_pictures_are_the_stock_samplers(model, texts, kind):
 
 
 def euler(stop, wrap, x, sigmas, extra_args=None, **unused):
-    """ComfyUI's own sample_euler over the first `stop` steps; its output is not scaled back to
-    sigma 0.
-    """
+    """ComfyUI's own sample_euler over the first `stop` steps, not scaled back to sigma 0."""
     return (
         sample_euler(wrap, x, sigmas[: stop + 1], extra_args=extra_args, disable=True)
         if stop
@@ -154,9 +150,7 @@ def euler(stop, wrap, x, sigmas, extra_args=None, **unused):
 
 @pytest.mark.parametrize(("method", "kind"), [("esd-x", "eps"), ("esd-u", "flow"), ("sdd", "v")])
 def test_training_takes_the_concept_away(model, texts, tmp_path, method, kind):
-    """Concept gain <d, d0> / |d0|^2 with d = y(c) - y(null): 1 for the base, lower once the concept
-    is erased.
-    """
+    """Concept gain <d, d0> / |d0|^2 with d = y(c) - y(null): 1 for the base, lower once erased."""
     model, output = merging.of_kind(model, kind), tmp_path / "safety.safetensors"
     before = {
         name: value.detach().clone()

@@ -1,5 +1,7 @@
-"""The command lines of training: killed and resumed, shared by processes, what they leave, and
-errors in one line.
+"""The command lines of training.
+
+They are killed and resumed, and shared by processes; what they leave is read, and errors are one
+line.
 """
 
 import functools
@@ -150,8 +152,9 @@ def limited(size: int) -> None:
 
 
 def test_a_disk_that_takes_no_more_is_a_clear_error(models, folder, tmp_path):
-    """A limit on the size of files, which the writer meets as it meets a full disk: an error of the
-    operating system.
+    """A limit on the size of files, which the writer meets as it meets a full disk.
+
+    It is an error of the operating system.
     """
     output = tmp_path / "task.safetensors"
     arguments = task(models, folder, output, "--steps", "2", "--save-every", "1")
@@ -211,7 +214,7 @@ def test_the_script_writes_a_sealed_module_with_chart_report_and_previews(models
     small = ["--steps", "2", "--resolution", "64", "--sampling-steps", "3", "--rank", "2"]
     # two steps at a usual rate are too small for a safety module
     small += ["--learning-rate", "1e-2"]
-    looks = ["--preview-prompts", str(prompts), "--preview-every", "1"]
+    looks = ["--preview-prompts", str(prompts), "--preview-every", "1", "--preview-size", "64"]
     done = run([*module, "--concept", "nude", "--concept-preset", "nudity-mace", *small, *looks])
     assert done.returncode == 0, done.stderr[-2000:]
     sealed = files.load_safety(output, "safety")

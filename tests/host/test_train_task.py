@@ -1,6 +1,4 @@
-"""Training a task LoRA: losses against their papers, resuming, cancelling, bad data, and the file
-at the end.
-"""
+"""Training a task LoRA: losses against their papers, resuming, cancelling, bad data, final file."""
 
 import json
 

@@ -1,5 +1,6 @@
-"""Adapters in the real model, and its own parametrisation: against the papers' formulas and the
-stock loader.
+"""Adapters in the real model, and its own parametrisation.
+
+They are held against the papers' formulas and the stock loader.
 """
 
 import comfy.lora
@@ -36,9 +37,11 @@ def test_the_target_is_the_papers(model, kind):
     clean, noise, sigma, noisy = batch(denoiser, 8)
     level = sigma.reshape(-1, 1, 1, 1)
     alpha = 1 / (1 + level**2).sqrt()  # the variance-preserving x is alpha * noisy
-    expected = {"eps": noise, "v": alpha * noise - alpha * level * clean, "flow": noise - clean}[
-        kind
-    ]
+    expected = {
+        "eps": noise,
+        "v": alpha * noise - alpha * level * clean,
+        "flow": noise - clean,
+    }[kind]
     scaled = {"flow": (1 - level) * clean + level * noise}.get(kind, clean + level * noise)
     assert torch.allclose(noisy, scaled, atol=1e-5, rtol=1e-5)
     assert torch.allclose(denoiser.target(clean, noisy, sigma), expected, atol=2e-4, rtol=1e-3)

@@ -1,5 +1,6 @@
-"""Every stock node between Modular Merge and the sampler: what the lock sees, and what docs/walk.md
-says of it.
+"""Every stock node between Modular Merge and the sampler: what the lock sees of it.
+
+docs/walk.md must say the same.
 """
 
 import os
@@ -66,7 +67,7 @@ HARMLESS = (  # nothing about them changes a weight
     "ModelMergeSimple, the base as model2",
     "ModelMergeBlocks, ratios 1, and the base as model2",
 )
-# by the host's nodes that select a device
+# remembered by the host's nodes that select a device
 REMEMBERED = {"_select_base_load_device", "_select_base_offload_device"}
 
 
@@ -128,22 +129,32 @@ def document(walked: Walked) -> str:
 Made by `tests/host/test_walk.py`, which fails when a row is no longer true or a node is missing.
 {ANEW}
 
-Of the nodes of ComfyUI itself (not those that call services), the {len(walked.walk.nodes)} that take or return a model, text
-encoder, guider, sampler, conditioning, hooks, LoRA, model patch or ControlNet, or take anything, are called as ComfyUI's
-executor calls them, on a small model of SD1.5's shape. What they return is carried on to a sampling of two steps on 64x64
-pixels. Inputs have their defaults, but for sizes, steps and tolerances, which are small; files, pictures and networks that
-they ask for are seeded. A node that takes several models or text encoders is also tried with the base as each of them.
+Of the nodes of ComfyUI itself (not those that call services), the {len(walked.walk.nodes)} that \
+take or return a model, text
+encoder, guider, sampler, conditioning, hooks, LoRA, model patch or ControlNet, or take anything, \
+are called as ComfyUI's
+executor calls them, on a small model of SD1.5's shape. What they return is carried on to a \
+sampling of two steps on 64x64
+pixels. Inputs have their defaults, but for sizes, steps and tolerances, which are small; files, \
+pictures and networks that
+they ask for are seeded. A node that takes several models or text encoders is also \
+tried with the base as each of them.
 
-What is said is measured: each layer of the network that computes gives on fixed inputs what it gives with the safety module
-by ComfyUI's own LoRA loader, at every step and every encoding, or does not; and the picture is the safe one, or is not.
+What is said is measured: each layer of the network that computes gives on fixed inputs what it \
+gives with the safety module
+by ComfyUI's own LoRA loader, at every step and every encoding, or does not; and \
+the picture is the safe one, or is not.
 
 | outcome | rows | what it says |
 | --- | --- | --- |
-| {LOST} | {count[LOST]} | samples or saves without a lock, or with other weights; each is declared in the threat model |
-| {STOPPED} | {count[STOPPED]} | the lock ends the run: with these defaults the node changes weights |
+| {LOST} | {count[LOST]} | samples or saves without a lock, or with other weights; \
+each is declared in the threat model |
+| {STOPPED} | {count[STOPPED]} | the lock ends the run: \
+with these defaults the node changes weights |
 | {GUIDANCE} | {count[GUIDANCE]} | another picture, from the safe weights |
 | {UNCHANGED} | {count[UNCHANGED]} | the safe picture, from the safe weights |
-| {FOREIGN} | {count[FOREIGN]} | it, or the sampling after it, raises for this model; nothing is said of its own family |
+| {FOREIGN} | {count[FOREIGN]} | it, or the sampling after it, raises for this model; \
+nothing is said of its own family |
 | {NOT_RUN} | {count[NOT_RUN]} | the node was not called |
 
 | node | outcome | why |

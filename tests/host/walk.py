@@ -1,9 +1,9 @@
-"""A walk over every stock node that takes or returns a model, a text, a guider, a sampler or a part
-of one.
+"""A walk over every stock node that has to do with a model, a text, a guider or a sampler.
 
-Each is put between Modular Merge and the sampler and called as the host's executor calls it; what
-it returns is carried on to a sampling of two steps. The outcome is measured: on the layers of the
-networks that compute, and on the picture.
+These are the nodes that take or return one of them or a part of one. Each is put between Modular
+Merge and the sampler and called as the host's executor calls it; what it returns is carried on to a
+sampling of two steps. The outcome is measured: on the layers of the networks that compute, and on
+the picture.
 """
 
 import re
@@ -39,9 +39,8 @@ REASONS = {  # what a node or the sampling after it says, and what that means
     r"no attribute 'generate'": "this text encoder writes no text",
     r"'ModelSampling' object has no attribute": "it asks for flow sampling",
     r"shapes cannot be multiplied .*and 768x320": "its texts have another size than this model's",
-    r"shapes cannot be multiplied|expected 5, got 4|5-D|expanded size|size of tensor|Sizes of tensors": (
-        "it asks for the latents of another family"
-    ),
+    r"shapes cannot be multiplied|expected 5, got 4|5-D|expanded size|size of tensor"
+    r"|Sizes of tensors": "it asks for the latents of another family",
     r"tuple index out of range": "it asks for a VAE of audio",
     r"'(tuple|NoneType)' object has no attribute 'device'|forward_video|heatmap_head": (
         "it detects with its own network"
@@ -57,8 +56,9 @@ REASONS = {  # what a node or the sampling after it says, and what that means
 
 @dataclass(frozen=True)
 class Case:
-    """A node as it is walked over: with its defaults, or with some inputs set, which `note` says in
-    words.
+    """A node as it is walked over: with its defaults, or with some inputs set.
+
+    `note` says in words what is set.
     """
 
     node: str
@@ -77,9 +77,7 @@ class Outcome:
 
 
 class Walk:
-    """All that the cases share: the nodes, what fills their sockets, the safe layers and the safe
-    picture.
-    """
+    """All that the cases share: nodes, what fills their sockets, the safe layers and picture."""
 
     def __init__(self, parts: Parts, watch: Watch):
         self.parts, self.watch = parts, watch
@@ -92,8 +90,9 @@ class Walk:
         self.safe = self.sampled([])
 
     def cases(self) -> list[Case]:
-        """Every node with its defaults; one that takes several models or encoders also with the
-        base as each.
+        """Every node with its defaults.
+
+        One that takes several models or encoders comes also with the base as each.
         """
         base, base_clip = self.parts.stage.base, self.parts.stage.base_clip
         found, done = [], set()
@@ -135,8 +134,8 @@ class Walk:
             return Outcome(STOPPED)
         except NothingToFill as reason:
             return Outcome(NOT_RUN, str(reason))
-        # whatever a node raises for a model of another family: named, or listed as not run
         except Exception as error:
+            # whatever a node raises for a model of another family: named, or listed as not run
             text = f"{type(error).__name__}: {error}"
             words = next(
                 (words for pattern, words in REASONS.items() if re.search(pattern, text)), None
@@ -151,7 +150,7 @@ class Walk:
         )
 
     def run(self, case: Case) -> torch.Tensor:
-        """The picture after a node; a node that raises is tried once more with its optional inputs."""
+        """The picture after a node; one that raises is tried again with its optional inputs."""
         node = self.nodes[case.node]
         self.watch.seen.clear()
         try:
@@ -175,8 +174,9 @@ class Walk:
         return called(self.nodes[name], Filling(self.parts, self.nodes[name])() | given)
 
     def sampled(self, outputs: list[tuple[str, object]]) -> torch.Tensor:
-        """The latent of two steps on 64x64 pixels, with what a node returned in the place of what
-        was there before it.
+        """The latent of two steps on 64x64 pixels.
+
+        What a node returned stands in the place of what was there before it.
         """
         parts, given = self.parts, {}
         for kind, each in outputs:

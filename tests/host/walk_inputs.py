@@ -41,8 +41,9 @@ class NothingToFill(Exception):
 
 
 def stock_nodes() -> dict[str, type]:
-    """The host's own nodes by id, the extra ones loaded as it loads them, without those that call
-    services.
+    """The host's own nodes by id, without those that call services.
+
+    The extra ones are loaded as the host loads them.
     """
     asyncio.run(nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))
     return {
@@ -53,8 +54,9 @@ def stock_nodes() -> dict[str, type]:
 
 
 def sockets(given: dict) -> Iterator[tuple[str, bool, object, dict]]:
-    """Inputs as a node declares them: name, whether it is required, type (or list of options),
-    settings.
+    """Inputs as a node declares them: name, if it is required, type (or options), settings.
+
+    A type can be a list of options.
     """
     for need in ("required", "optional"):
         for name, spec in given.get(need, {}).items():
@@ -92,8 +94,9 @@ def is_watched(node: type) -> bool:
 
 
 class Filling:
-    """A value for every required input of a node, and for the optional ones of the types walked
-    over, or for all.
+    """A value for every required input of a node, and for some or all of the optional ones.
+
+    The optional ones are those of the types walked over, or all with `optional`.
     """
 
     def __init__(self, parts: Parts, node: type, optional: bool = False):
@@ -124,8 +127,9 @@ class Filling:
         return values
 
     def value(self, name: str, kind: object, settings: dict) -> object:
-        """The default, small where that is the size of a picture or a training; the first of
-        several options.
+        """The default, or the first of several options.
+
+        A default that is the size of a picture or a training is made small.
         """
         options = kind if isinstance(kind, list) else settings.get("options")
         if options is not None:

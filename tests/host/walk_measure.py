@@ -1,5 +1,6 @@
-"""What computes: the layers of a network on fixed inputs, at every step of a sampling and at every
-encoding.
+"""What computes: the layers of a network on fixed inputs.
+
+They are looked at in every step of a sampling and in every encoding.
 """
 
 import sys
@@ -40,8 +41,9 @@ ON_A_PATCHER = (
 
 
 def layers(network: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Modules with parameters of their own, by the name that they have without a compiler around
-    them.
+    """Modules with parameters of their own, by name.
+
+    The name is the one that they have without a compiler around them.
     """
     for name, module in network.named_modules():
         if next(module.parameters(recurse=False), None) is not None:
@@ -63,8 +65,9 @@ def fixed(module: torch.nn.Module) -> torch.Tensor | None:
 
 
 class Layers:
-    """What each layer of a network makes of a fixed input: its weights, and whatever stands before
-    or after them.
+    """What each layer of a network makes of a fixed input.
+
+    It shows its weights, and whatever stands before or after them.
     """
 
     def __init__(self, network: torch.nn.Module):
@@ -90,8 +93,9 @@ class Layers:
 
 
 class Watch:
-    """A spy where the host runs a network: does it carry the lock, and are its layers those of the
-    first that ran?
+    """A spy where the host runs a network.
+
+    Does the network carry the lock, and are its layers those of the first that ran?
     """
 
     def __init__(self):
@@ -156,8 +160,9 @@ def locked(patcher) -> bool:
 
 
 def marks(stage: Stage, merged) -> dict[str, object]:
-    """The host's functions, and what sits on the base and on the merged model, by identity: what a
-    node must leave alone.
+    """What a node must leave alone, by identity.
+
+    That is the host's functions, and what sits on the base and on the merged model.
     """
     found = {}
     for name, module in list(sys.modules.items()):

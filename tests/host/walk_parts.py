@@ -1,6 +1,4 @@
-"""What the walk puts into a node's sockets: seeded, small, and of the kind that the socket asks
-for.
-"""
+"""What the walk puts into a node's sockets: seeded, small, of the kind that a socket asks for."""
 
 import contextlib
 import functools
@@ -142,7 +140,7 @@ def hypernetwork() -> dict:
 
 
 def model_patch(node: type | None = None) -> ModelPatcher:
-    """A MODEL_PATCH of the kind that a node is for, in small; an Anima LLLite where none is named."""
+    """A small MODEL_PATCH of the kind that a node is for; an Anima LLLite where none is named."""
     name = getattr(node, "__name__", "")
     module = sys.modules[node.__module__] if node else None
     made: dict[str, Callable] = {
@@ -177,8 +175,9 @@ def model_patch(node: type | None = None) -> ModelPatcher:
 
 @contextlib.contextmanager
 def seeded_files(checkpoints: Path, folder: Path) -> Iterator[None]:
-    """Folders of the host with a seeded file of each kind, beside the stage's; what is saved goes
-    into `folder` too.
+    """Folders of the host with a seeded file of each kind, beside the stage's.
+
+    What is saved goes into `folder` too.
     """
     for kind in MADE:
         (folder / kind).mkdir()
@@ -223,8 +222,9 @@ class Noise:
 
 
 class Parts:
-    """Values for sockets by their type: the merged model and text encoder, texts encoded by it, and
-    seeded others.
+    """Values for sockets by their type.
+
+    The merged model and text encoder, texts encoded by it, and seeded others.
     """
 
     def __init__(self, stage: Stage, vae: object):
@@ -271,8 +271,9 @@ class Parts:
         )[0]
 
     def value(self, kind: str, name: str = "", node: type | None = None) -> object:
-        """What goes into a socket of a node; KeyError when there is nothing of its type. What may
-        be changed is a copy.
+        """What goes into a socket of a node; of what may be changed, a copy.
+
+        Raises KeyError when there is nothing of its type.
         """
         made: dict[str, Callable] = {
             "MODEL": self.merged.model.clone,

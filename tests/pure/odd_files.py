@@ -1,6 +1,4 @@
-"""A folder of the files that datasets really hold: every depth, colour space, damage and false
-name.
-"""
+"""A folder of the files that datasets really hold: any depth, colour space, damage, false name."""
 
 import struct
 import zlib
@@ -12,8 +10,9 @@ from skimage import data
 
 
 def write(folder: Path) -> dict[str, str]:
-    """Write them; what an audit must say of each: `face` (found), `clear`, `unreadable`, or `other`
-    (no picture).
+    """Write the files; return what an audit must say of each.
+
+    That is `face` (found), `clear`, `unreadable`, or `other` (no picture).
     """
     folder.mkdir(parents=True, exist_ok=True)
     face = Image.fromarray(data.astronaut())

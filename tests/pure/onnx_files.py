@@ -14,8 +14,9 @@ COLOURS = {
 
 
 def network(path, outputs, shape, weights=None, beside=""):
-    """A small ONNX file: mean colour of the picture, times weights (3, classes), which may lie in a
-    file beside it.
+    """A small ONNX file: mean colour of the picture, times weights (3, classes).
+
+    The weights may lie in a file beside it.
     """
     layout = ["batch", *shape]
     axes = [2, 3] if shape[0] == 3 else [1, 2]

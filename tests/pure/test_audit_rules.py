@@ -1,6 +1,4 @@
-"""Presets and summaries: against NudeNet's own list of classes, the published rules, and counts by
-hand.
-"""
+"""Presets and summaries, against NudeNet's list of classes, published rules and counts by hand."""
 
 import math
 import re

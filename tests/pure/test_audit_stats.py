@@ -1,5 +1,6 @@
-"""The audit's statistics against scipy and statsmodels, on random tables; the paired interval
-against its own promise.
+"""The audit's statistics against scipy and statsmodels, on random tables.
+
+The paired interval is held against its own promise.
 """
 
 import numpy as np

@@ -1,6 +1,4 @@
-"""What makes a detector another one: the content of its file and every setting; never the file's
-name.
-"""
+"""What makes a detector another one: its file's content and each setting, not the file's name."""
 
 import gc
 import hashlib
@@ -240,9 +238,7 @@ def test_what_is_not_asked_for_any_more_goes_and_what_is_used_works_on(tmp_path,
 
 
 def test_the_plain_session_goes_when_another_provider_won(tmp_path, monkeypatch):
-    """A stand-in for hardware that is not here: the CPU's own session under another provider's
-    name.
-    """
+    """A stand-in for hardware that is not here: the CPU's session under another provider's name."""
     network(tmp_path / "colours.onnx", 3, SHAPE)
     session, made = onnxruntime.InferenceSession, []
 

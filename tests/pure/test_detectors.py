@@ -49,7 +49,7 @@ def test_a_batch_of_large_pictures_is_cut_short(monkeypatch):
 
 
 def test_pictures_are_read_as_they_are_needed():
-    """Ten thousand pictures never lie in memory: no more than a batch is read ahead of the results."""
+    """Ten thousand pictures never lie in memory: at most a batch is read ahead of the results."""
     read = []
 
     def stream():
@@ -126,8 +126,9 @@ def test_a_provider_that_is_not_installed_or_does_not_load_is_passed_over_aloud(
 
 @pytest.mark.parametrize(("factor", "used"), [(1.001, True), (1.05, False), (np.nan, False)])
 def test_a_provider_that_computes_something_else_is_passed_over(monkeypatch, caplog, factor, used):
-    """A stand-in for hardware that is not here: the CPU's own outputs, a little off, under another
-    provider's name.
+    """A stand-in for hardware that is not here.
+
+    It gives the CPU's own outputs, a little off, under another provider's name.
     """
     import onnxruntime
 

@@ -1,4 +1,4 @@
-"""The documents: what they link to is there, and the command lines that they show are understood."""
+"""The documents: what they link to is there, and the command lines they show are understood."""
 
 import re
 import shlex

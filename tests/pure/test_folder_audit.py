@@ -1,5 +1,6 @@
-"""The folder audit: odd files all accounted for, killed and resumed to the same Parquet, on
-processes and on Ray.
+"""The folder audit: odd files all accounted for, killed and resumed to the same Parquet.
+
+It runs on processes and on Ray.
 """
 
 import json
@@ -138,9 +139,10 @@ def test_frames_are_spread_over_a_long_animation(tmp_path):
         frame.putpixel((number, 0), (255, 255, 255))  # or GIF joins equal frames
     frames[-1] = face
     frames[0].save(tmp_path / "long.gif", save_all=True, append_images=frames[1:])
-    few = folder.audit_files([(str(tmp_path / "long.gif"), "")], Rules(PRESETS["faces"], frames=4))[
-        0
-    ][2]
+    few = folder.audit_files(
+        [(str(tmp_path / "long.gif"), "")],
+        Rules(PRESETS["faces"], frames=4),
+    )[0][2]
     assert few["frames"] == 50 and few["frames_audited"] == 4 and few["flagged"]
     assert {found["frame"] for found in few["detections"]} == {49}
 
@@ -285,8 +287,9 @@ def test_the_rows_of_another_audit_are_not_gone_on_with(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_file_that_kills_its_process_is_listed_and_the_rest_is_done(tmp_path, monkeypatch):
-    """A fault in a decoder, or the system's memory killer, ends a process from outside: here a
-    plugin of Pillow does.
+    """A fault in a decoder, or the system's memory killer, ends a process from outside.
+
+    Here a plugin of Pillow does.
     """
     small_pictures(tmp_path / "pictures", 40)
     (tmp_path / "pictures" / "00017.jpg").write_bytes(b"BOOM" + bytes(50))

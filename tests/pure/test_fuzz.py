@@ -1,5 +1,6 @@
-"""The file reader on 10,000 broken, mutated and made-up files: a clear error or an intact module,
-never anything else.
+"""The file reader on 10,000 broken, mutated and made-up files.
+
+It gives a clear error or an intact module, never anything else.
 """
 
 import json
@@ -46,8 +47,9 @@ def path(tmp_path_factory):
 
 
 def attempt(path, content: bytes) -> Module | None:
-    """Load as a safety module; None when it is refused, and then every reader refuses or reads it
-    without a crash.
+    """Load as a safety module; None when it is refused.
+
+    What is refused, every reader refuses or reads without a crash.
     """
     path.write_bytes(content)
     try:
@@ -126,8 +128,9 @@ def rewritten(content: bytes, size: int, chance: random.Random) -> bytes:
 
 
 def test_a_mutated_file_never_loads_unless_it_says_the_same(path, sealed):
-    """What still loads has the very tensors and metadata (a signature apart) of the file that was
-    sealed.
+    """What still loads has the very tensors and metadata of the file that was sealed.
+
+    Only a signature may differ.
     """
     original, chance, kept = attempt(path, sealed), random.Random(11), 0
     # the file under them is written over
@@ -208,8 +211,9 @@ def moved(entries: dict[str, str], cut: int) -> dict[str, str]:
 @settings(max_examples=400, **QUIET)
 @given(one=entries, other=entries, cut=st.integers(1, 50))
 def test_a_seal_is_of_its_own_metadata_alone(one, other, cut):
-    """Every example spells a whole seal; another file's seal, or the same characters cut elsewhere,
-    is found out.
+    """Every example spells a whole seal, and what is not its own is found out.
+
+    That is another file's seal, or one of the same characters cut elsewhere.
     """
     whole = sealed_metadata(one, DIGEST)
     assert seal_fault(whole, DIGEST) is None

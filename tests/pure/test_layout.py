@@ -1,6 +1,4 @@
-"""The architecture: which folder may import which, and nothing that harms the packs it is installed
-beside.
-"""
+"""The architecture: which folder may import which, and nothing that harms the packs beside it."""
 
 import ast
 import graphlib
@@ -55,8 +53,9 @@ SOURCES = sources()
 
 
 def imports(path: Path, typing: bool = True) -> list[tuple[int, str, list[str]]]:
-    """(level, module, names) of every import of a file, those inside functions too; those for
-    annotations alone if asked.
+    """(level, module, names) of every import of a file, those inside functions too.
+
+    Those for annotations alone are among them if asked.
     """
     found = []
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -135,10 +134,10 @@ def test_only_the_installer_starts_processes():
 
 def test_the_package_and_its_pure_half_import_without_comfyui():
     code = (
-        "import modular_safety_lora, modular_safety_lora.modules.files,"
-        " modular_safety_lora.audit.report, sys; import modular_safety_lora.commands.seal,"
-        " modular_safety_lora.commands.audit; assert not {'comfy', 'nudenet', 'onnxruntime', 'cv2',"
-        " 'folder_paths'} & set(sys.modules)"
+        "import modular_safety_lora, modular_safety_lora.modules.files, "
+        "modular_safety_lora.audit.report, sys; "
+        "import modular_safety_lora.commands.seal, modular_safety_lora.commands.audit; "
+        "assert not {'comfy', 'nudenet', 'onnxruntime', 'cv2', 'folder_paths'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

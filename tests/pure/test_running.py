@@ -1,5 +1,6 @@
-"""`python dev.py test` and plain pytest run what is named from where it is named, or say in a line
-what is missing.
+"""`python dev.py test` and plain pytest run what is named from where it is named.
+
+Or they say in a line what is missing.
 """
 
 import importlib.util

@@ -1,6 +1,4 @@
-"""Digest and seal against the lines of the file format, computed here from the raw bytes of the
-file.
-"""
+"""Digest and seal against the lines of the file format, computed here from the file's raw bytes."""
 
 import hashlib
 import json
@@ -85,8 +83,9 @@ def test_no_strength_means_one():
 
 
 def test_a_nul_byte_is_refused_since_two_files_could_share_a_seal(tmp_path):
-    """`\0` stands between the parts that the digests cover: moved into a value, it hides the next
-    entry.
+    """`\0` stands between the parts that the digests cover.
+
+    Moved into a value, it hides the next entry.
     """
     one = {"msl.base": "SD15", "msl.concept": "nudity"}
     other = {"msl.base": "SD15\0msl.concept\0nudity"}

@@ -1,5 +1,6 @@
-"""What ships: the Registry's archive and the wheel hold the product, and it works from there (as in
-every server test).
+"""What ships: the Registry's archive and the wheel hold the product.
+
+It works from there, as in every server test.
 """
 
 import os
@@ -36,8 +37,9 @@ def installed(tmp_path_factory) -> Path:
 
 
 def test_what_tests_install_is_the_registrys_archive(installed):
-    """The archive is every tracked file that .comfyignore does not name; what is new here and not
-    ignored goes in too.
+    """The archive is every tracked file that .comfyignore does not name.
+
+    What is new here and not ignored goes in too.
     """
     archive = listed("-c", "-o", "--exclude-standard") - listed(
         "-c", "-o", "-i", "-X", ".comfyignore"

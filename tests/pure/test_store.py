@@ -1,5 +1,6 @@
-"""The store of long audits: it never deletes, reports what was selected, and refuses rows of
-another audit by name.
+"""The store of long audits: it never deletes, and reports what was selected.
+
+It refuses rows of another audit by name.
 """
 
 import json
@@ -23,11 +24,9 @@ def rows(*keys: str) -> list[tuple[str, str, dict]]:
 def test_what_is_not_selected_stays_and_is_left_out(tmp_path):
     with Store(tmp_path / "a.sqlite", IDENTITY) as store:
         store.select([("b", "1"), ("a", "1"), ("c", "1")])
-        assert list(store.missing()) == [
-            ("b", "1"),
-            ("a", "1"),
-            ("c", "1"),
-        ], "in the order they were given"
+        assert list(store.missing()) == [("b", "1"), ("a", "1"), ("c", "1")], (
+            "in the order they were given"
+        )
         store.add(rows("b", "a", "c"))
         assert (store.count(), store.left_out(), list(store.missing())) == (3, 0, [])
     with Store(tmp_path / "a.sqlite", IDENTITY) as store:
@@ -93,14 +92,15 @@ def test_what_people_call_a_digest_is_in_the_error_and_no_part_of_what_must_be_t
 
 
 def test_a_store_of_before_is_refused_and_stays_as_it_is(tmp_path):
-    """As the file was written before identities held digests: its rows could be of any prompt file
-    and any detector.
+    """The file as it was written before identities held digests.
+
+    Its rows could be of any prompt file and any detector.
     """
     old = sqlite3.connect(tmp_path / "old.sqlite")
     old.execute("create table audit (identity text)")
     old.execute(
-        "create table pictures (key text primary key, stamp text, flagged integer, unreadable text,"
-        " data text)"
+        "create table pictures"
+        " (key text primary key, stamp text, flagged integer, unreadable text, data text)"
     )
     old.execute("insert into audit values (?)", (json.dumps(IDENTITY, sort_keys=True),))
     old.execute("insert into pictures values ('a', '1', 1, null, '{}')")

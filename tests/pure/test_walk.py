@@ -1,6 +1,4 @@
-"""What a folder audit does with links and folders that can't be followed: listed with the reason,
-and on it goes.
-"""
+"""A folder audit lists links and folders that can't be followed, with the reason, and goes on."""
 
 import json
 import os
@@ -67,10 +65,9 @@ def test_a_folder_that_may_not_be_read_is_listed_and_the_rest_is_found(tmp_path,
     ]
     with without_privileges():
         again = dict(walk([Path("pictures/secret"), Path("pictures/z")]))
-    assert list(again) == [
-        "pictures/secret",
-        "pictures/z/d.png",
-    ], "and so is one that was asked for"
+    assert list(again) == ["pictures/secret", "pictures/z/d.png"], (
+        "and so is one that was asked for"
+    )
 
 
 def test_a_folder_that_vanishes_on_the_way_is_listed(tmp_path):

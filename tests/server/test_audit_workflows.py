@@ -73,8 +73,9 @@ def test_a_prompt_set_outside_the_input_folder_is_refused(server):
 
 
 def test_the_experiment_trains_merges_audits_and_compares(server):
-    """Every step by shipped nodes, on the small model: a safety LoRA, two task LoRAs, four audits,
-    one comparison.
+    """Every step by shipped nodes, on the small model.
+
+    There are a safety LoRA, two task LoRAs, four audits and one comparison.
     """
     prompt = shipped("Fine-tune a safe model and compare")
     small = {

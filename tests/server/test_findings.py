@@ -1,5 +1,6 @@
-"""What the lock only reports stands in the audits of the pictures that it is about, and in no
-others, on a live server.
+"""What the lock only reports stands in the audits of the pictures it is about, and no others.
+
+The server is a live one.
 """
 
 import asyncio
@@ -79,8 +80,9 @@ def test_a_finding_is_in_no_other_audit_and_a_clean_sampling_does_not_erase_it(s
 
 
 def test_interleaved_prompts_do_not_mix(server, graph):
-    """Clean and undone prompts wait in the queue together; each audit says what its own sampling
-    found.
+    """Clean and undone prompts wait in the queue together.
+
+    Each audit says what its own sampling found.
     """
 
     async def queue():

@@ -1,5 +1,6 @@
-"""A live ComfyUI whose operator demands the lock: the shipped workflow runs, and no graph samples
-without it.
+"""A live ComfyUI whose operator demands the lock.
+
+The shipped workflow runs, and no graph samples without it.
 """
 
 import asyncio
@@ -62,8 +63,9 @@ def test_a_merge_that_starts_from_the_base_makes_no_picture(guarded, small):
 
 
 def test_keys_that_are_trusted_while_it_runs_hold_what_was_merged_before(guarded):
-    """Seal, merge, show the report; the same graph again comes from the cache, and under other
-    demands it does not.
+    """Seal, merge, show the report.
+
+    The same graph again comes from the cache, and under other demands it does not.
     """
     graph = {
         "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": assets.CHECKPOINT}},

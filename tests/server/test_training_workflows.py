@@ -1,5 +1,6 @@
-"""The two shipped training workflows on a live ComfyUI: they train, merge, sample and audit;
-cancelling keeps the file.
+"""The two shipped training workflows on a live ComfyUI: they train, merge, sample and audit.
+
+Cancelling keeps the file.
 """
 
 import asyncio
@@ -17,8 +18,9 @@ SMALL = {"preview_every": 2, "preview_size": 64, "steps": 3, "save_every": 1}
 
 
 def shipped(name: str, **train) -> dict:
-    """A shipped workflow in the API's form, with small pictures and other inputs of its training
-    node.
+    """A shipped workflow in the API's form, with small pictures.
+
+    `train` has other inputs for its training node.
     """
     prompt = json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
     node(prompt, "MSL_Train")["inputs"].update(SMALL | train)
@@ -95,9 +97,9 @@ def test_train_a_task_lora_beside_it(server, loras):
     ]
     training = next(each for each in reports if each.get("role") == "task")
     merge = next(each for each in reports if "modules" in each)
-    assert [each["step"] for each in training["previews"]] == [0, 2, 3] and training["previews"][
-        -1
-    ]["images"] == 2
+    assert [each["step"] for each in training["previews"]] == [0, 2, 3] and (
+        training["previews"][-1]["images"] == 2
+    )
     assert merge["modules"][1]["keys_matched"] == merge["modules"][1]["keys_total"] > 0
     assert len(outcome.outputs[number(prompt, "MSL_NudityAudit")]["images"]) == 1
     for path in (loras / "style").iterdir():

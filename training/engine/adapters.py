@@ -1,5 +1,6 @@
-"""PEFT adapters in a ComfyUI diffusion model, for a while: put in, trained, written out, taken out
-whatever happens.
+"""PEFT adapters in a ComfyUI diffusion model, for a while.
+
+They are put in, trained, written out, and taken out whatever happens.
 """
 
 import contextlib
@@ -23,8 +24,9 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """The change is alpha/r B A, or alpha/sqrt(r) B A with rsLoRA (Hu et al. 2021; Kalajdzievski
-    2023).
+    """Settings of an adapter, whose change is alpha/r B A (Hu et al. 2021).
+
+    With rsLoRA it is alpha/sqrt(r) B A (Kalajdzievski 2023).
     """
 
     rank: int = option(
@@ -78,9 +80,7 @@ def target_layers(diffusion_model: torch.nn.Module, targets: str = "attention") 
 
 
 class Adapters:
-    """The adapters that are in a model now. `parameters` are all that trains there, by PEFT's
-    names.
-    """
+    """The adapters in a model now; `parameters` are all that trains there, by PEFT's names."""
 
     def __init__(self, tuner: torch.nn.Module, layers: list[str], settings: AdapterSettings):
         self.tuner = tuner
@@ -101,8 +101,9 @@ class Adapters:
 
     @contextlib.contextmanager
     def out(self) -> Iterator[None]:
-        """The model with its own layers alone for a block, while the adapters wait outside with
-        what they learned.
+        """The model with its own layers alone for a block.
+
+        The adapters wait outside with what they learned.
         """
         network = self.tuner.model
         waiting = {layer: network.get_submodule(layer) for layer in self.layers}
@@ -126,11 +127,10 @@ class Adapters:
         }
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The trained tensors under the names that the stock loader reads:
-        `diffusion_model.<layer>.lora_A.weight`, ...
+        """The trained tensors under the names that the stock loader reads.
 
-        Each layer has an `alpha`, from which a loader that divides by the rank gets the trained
-        scale back.
+        These are `diffusion_model.<layer>.lora_A.weight` and so on. Each layer has an `alpha`, from
+        which a loader that divides by the rank gets the trained scale back.
         """
         found = {}
         for layer in self.layers:
@@ -145,8 +145,9 @@ class Adapters:
         return found
 
     def _dora_scale(self, layer: str) -> torch.Tensor:
-        """ComfyUI's DoRA scale (out, 1, ...) for PEFT's magnitude m: PEFT divides by |W0 + dW|,
-        ComfyUI by |W0|.
+        """ComfyUI's DoRA scale (out, 1, ...) for PEFT's magnitude m.
+
+        PEFT divides by |W0 + dW|, ComfyUI by |W0|.
         """
         module = self.tuner.model.get_submodule(layer)
         w0 = module.get_base_layer().weight.detach().float()
@@ -165,12 +166,11 @@ class Adapters:
 def adapters_in(
     diffusion_model: torch.nn.Module, layers: list[str], settings: AdapterSettings, seed: int = 0
 ) -> Iterator[Adapters]:
-    """Adapters on the named layers of a borrowed model; afterwards it is as it was, whatever
-    happened in the block.
+    """Adapters on the named layers of a borrowed model, which afterwards is as it was.
 
-    A starts as in PEFT (Kaiming uniform, drawn from `seed`) and B at zero, so the first output is
-    the base's. They are float32, whatever the weights are held in. Every other parameter is frozen;
-    the flags of all come back.
+    It is so whatever happens in the block. A starts as in PEFT (Kaiming uniform, drawn from `seed`)
+    and B at zero, so the first output is the base's. They are float32, whatever the weights are
+    held in. Every other parameter is frozen; the flags of all come back.
     """
     flags = {name: value.requires_grad for name, value in diffusion_model.named_parameters()}
     attributes = set(vars(diffusion_model))

@@ -13,10 +13,10 @@ SMOOTHING = 0.05  # share of the run that the smoothed line averages over
 def loss_plot(
     losses: Sequence[dict[str, float]], previews: Sequence[dict] = (), title: str = ""
 ) -> Image.Image:
-    """A chart of 1200 x 600 pixels, 1200 x 900 with previews: every part of the loss, raw and
-    smoothed, over the steps.
+    """A chart of 1200 x 600 pixels, 1200 x 900 with previews.
 
-    Below it the share of preview pictures that the audit flagged, with 95 % Wilson intervals.
+    Every part of the loss, raw and smoothed, over the steps. Below it the share of preview pictures
+    that the audit flagged, with 95 % Wilson intervals.
     """
     rows = [3, 2] if previews else [1]
     figure = new_figure(12, 9 if previews else 6)

@@ -1,5 +1,6 @@
-"""What a run goes on from: one safetensors file with weights, optimizer, step and losses, written
-whole or not at all.
+"""What a run goes on from: one safetensors file with weights, optimizer, step and losses.
+
+It is written whole or not at all.
 """
 
 import json
@@ -25,8 +26,9 @@ class CheckpointError(RuntimeError):
 
 @dataclass
 class Progress:
-    """Where a run stands: optimizer steps done, the parts of each step's loss, what previews found,
-    and how it ended.
+    """Where a run stands, and how it ended.
+
+    It has the optimizer steps done, the parts of each step's loss, and what previews found.
     """
 
     step: int = 0
@@ -47,10 +49,10 @@ class State:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The file that a run can go on from, written every `every` steps (0: only at the end, and when
-    cancelled).
+    """The file that a run can go on from, written every `every` steps.
 
-    `identity` names the data; `extra` are tensors that change with each step.
+    With `every` 0 it is written only at the end, and when cancelled. `identity` names the data;
+    `extra` are tensors that change with each step.
     """
 
     path: Path
@@ -62,8 +64,9 @@ class Checkpoint:
         return self.every > 0 and step % self.every == 0
 
     def store(self, state: State, progress: Progress) -> None:
-        """Write the file; raises OSError when the disk does not take it, and then the last one is
-        still there.
+        """Write the file.
+
+        Raises OSError when the disk does not take it; then the last one is still there.
         """
         tensors: dict[str, torch.Tensor] = {}
         kept = {
@@ -88,7 +91,8 @@ class Checkpoint:
         try:
             with safe_open(str(self.path), framework="pt") as file:
                 about = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                # SIM118: the file is no mapping
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
             raise CheckpointError(
                 f"{self.path}: it can't be read ({error}). Delete it to start anew."

@@ -1,5 +1,6 @@
-"""PEFT on weights as users hold them, in fp16, bf16 or fp8: what it draws, trains and takes norms
-of is float32.
+"""PEFT on weights as users hold them, in fp16, bf16 or fp8.
+
+What it draws, trains and takes norms of is float32.
 """
 
 import contextlib
@@ -28,8 +29,9 @@ def seen_in_float32(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
 
 @torch.no_grad()
 def dora_in_float32(adapted: torch.nn.Module, name: str) -> None:
-    """Start PEFT's DoRA at the norms of the held weight, and let it compute with that weight in
-    float32.
+    """Start PEFT's DoRA at the norms of the held weight.
+
+    It then computes with that weight in float32.
     """
     dora = adapted.lora_magnitude_vector[name]
     dora.weight.copy_(dora.get_weight_norm(_InFloat32(adapted.get_base_layer()).weight, 0.0, 0.0))
@@ -43,8 +45,9 @@ def _with_base_in_float32(
 
 
 class _InFloat32:
-    """A layer as DoRA reads it: a tensor of it is float32 (fp8 has no sums), and all else is the
-    layer's own.
+    """A layer as DoRA reads it: a tensor of it is float32, all else is the layer's own.
+
+    It is not left in fp8, which has no sums.
     """
 
     def __init__(self, layer: torch.nn.Module):

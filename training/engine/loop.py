@@ -1,5 +1,6 @@
-"""The training loop: every step is a function of (seed, step), so a run that was killed goes on as
-if it had not been.
+"""The training loop: every step is a function of (seed, step).
+
+A run that was killed goes on as if it had not been.
 """
 
 import math
@@ -26,8 +27,9 @@ class Cancelled(TrainingError):
 
 @dataclass(frozen=True)
 class Batch:
-    """The pictures of one batch over all processes, this process's share of them, and where noise
-    comes from.
+    """The pictures of one batch, this process's share of them, and where noise comes from.
+
+    `pictures` are those of all processes.
     """
 
     step: int
@@ -40,8 +42,9 @@ class Batch:
         return self.share.of(self.pictures)
 
     def normal(self, shape: Sequence[int]) -> torch.Tensor:
-        """This process's share of standard normal noise for the whole batch, (pictures, *shape), on
-        the CPU.
+        """This process's share of the whole batch's standard normal noise.
+
+        The noise is (pictures, *shape), on the CPU.
         """
         return self.share.of(torch.randn(len(self.pictures), *shape, generator=self.noise))
 
@@ -68,15 +71,14 @@ def train(
     share: Share = ALONE,
     scaled: bool = False,
 ) -> Progress:
-    """Train the adapters for `settings.steps` steps; `buckets` are numbers of pictures of one size
-    each.
+    """Train the adapters for `settings.steps` steps.
 
-    A checkpoint that is there is gone on from; one of other data or settings is refused. `on_step`
-    is called before the first step and after each; training ends early when it returns False
-    (cancel). Nothing random has a state of its own: order, noise and dropout of a step are drawn
-    from (seed, step), so a resumed run is the uninterrupted one. `after_update` is called after
-    each optimizer step; `scaled` scales the loss for a network that computes in fp16 (Micikevicius
-    et al. 2018).
+    `buckets` are numbers of pictures of one size each. A checkpoint that is there is gone on from;
+    one of other data or settings is refused. `on_step` is called before the first step and after
+    each; training ends early when it returns False (cancel). Nothing random has a state of its own:
+    order, noise and dropout of a step are drawn from (seed, step), so a resumed run is the
+    uninterrupted one. `after_update` is called after each optimizer step; `scaled` scales the loss
+    for a network that computes in fp16 (Micikevicius et al. 2018).
     """
     optimizer = make_optimizer(adapters.parameters.values(), settings)
     device = next(iter(adapters.parameters.values())).device
@@ -93,8 +95,8 @@ def train(
     while progress.step < settings.steps and not progress.cancelled:
         try:
             progress.losses.append(_one_step(state, buckets, loss_of, progress.step, share))
-        # ComfyUI's layers raise it on Cancel: this step is not taken
         except InterruptProcessingException:
+            # ComfyUI's layers raise it on Cancel: this step is not taken
             progress.cancelled = True
         else:
             after_update()
@@ -133,7 +135,7 @@ def batches_of(buckets: Sequence[Sequence[int]], settings: Settings, step: int) 
 
 
 def generator_of(seed: int, number: int, stream: int) -> torch.Generator:
-    """A CPU generator for one (seed, number, stream); streams keep order, noise and dropout apart."""
+    """A CPU generator for (seed, number, stream); streams keep order, noise and dropout apart."""
     mixed = (
         seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB
     ) % (1 << 63)
@@ -151,7 +153,7 @@ def _one_step(
     parameters = list(state.adapters.parameters.values())
     parts: dict[str, torch.Tensor] = {}
     with torch.random.fork_rng(devices=[parameters[0].device] if parameters[0].is_cuda else []):
-        # dropout
+        # for dropout
         torch.manual_seed(
             generator_of(settings.seed, step, stream=3 + 1000 * share.rank).initial_seed()
         )
@@ -187,8 +189,9 @@ def _one_step(
 
 
 def _way_out(state: State) -> str:
-    """What to change when a loss is not finite: how the base is held, what it computes in, else the
-    rate or the data.
+    """What to change when a loss is not finite.
+
+    How the base is held, what it computes in, else the rate or the data.
     """
     broken = state.adapters.broken_weights()
     if broken:

@@ -1,6 +1,4 @@
-"""Optimizers by name, and their whole state as tensors and JSON, so that a checkpoint needs no
-pickle.
-"""
+"""Optimizers by name, and their whole state as tensors and JSON: a checkpoint needs no pickle."""
 
 from collections.abc import Iterable
 
@@ -14,18 +12,15 @@ PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
 def make_optimizer(
     parameters: Iterable[torch.nn.Parameter], settings: Settings
 ) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019), its 8-bit form (Dettmers et al. 2022), or Prodigy
-    (Mishchenko and Defazio 2024).
+    """The optimizer that the settings name: AdamW, its 8-bit form, or Prodigy.
 
-    Prodigy finds the step size itself; its learning rate is a factor, 1.0 as its authors advise.
-    Raises ValueError when the package of an optimizer is not installed.
+    AdamW is of Loshchilov and Hutter 2019, its 8-bit form of Dettmers et al. 2022, Prodigy of
+    Mishchenko and Defazio 2024. Prodigy finds the step size itself; its learning rate is a factor,
+    1.0 as its authors advise. Raises ValueError when the package of an optimizer is not installed.
     """
     parameters, common = (
         list(parameters),
-        {
-            "lr": settings.learning_rate,
-            "weight_decay": settings.weight_decay,
-        },
+        {"lr": settings.learning_rate, "weight_decay": settings.weight_decay},
     )
     try:
         if settings.optimizer == "adamw8bit":
@@ -46,9 +41,7 @@ def make_optimizer(
 
 
 def split(nested: object, tensors: dict[str, torch.Tensor], place: str = "state") -> object:
-    """A nested state as JSON-ready lists, its tensors moved into `tensors` under their place's
-    name.
-    """
+    """A nested state as JSON-ready lists; its tensors move into `tensors`, named by their place."""
     if isinstance(nested, torch.Tensor):
         tensors[place] = nested.detach().cpu().clone()
         return ["tensor", place]

@@ -1,5 +1,6 @@
-"""What a training run leaves on the disk: the module, compared before it is called saved, and what
-it resumes from.
+"""What a training run leaves on the disk: the module, and what it resumes from.
+
+The module is compared before it is called saved.
 """
 
 import shutil
@@ -17,8 +18,8 @@ from ..settings import Settings
 from .checkpoint import Progress
 
 BESIDE = ("safety_mode", "safety_sha256")
-# a checkpoint, its successor and the module, with two optimizer moments each, in sizes of the
-# adapters
+# In sizes of the adapters: a checkpoint, its successor and the module, with two optimizer moments
+# each.
 ROOM = 10
 
 
@@ -54,8 +55,9 @@ def check_room(folder: Path, parameters: Mapping[str, torch.Tensor]) -> None:
 def write_module(
     output: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], role: str
 ) -> Module:
-    """Write a module, open it again and compare. Raises OSError when the disk does not hold what
-    was written.
+    """Write a module, open it again and compare.
+
+    Raises OSError when the disk does not hold what was written.
     """
     digest = save_module(output, tensors, metadata, role, overwrite=True)
     read = (load_safety if role == "safety" else load_task)(output, output.name)
@@ -71,9 +73,7 @@ def write_module(
 
 
 def metadata_of(model, settings: Settings, title: str, progress: Progress) -> dict[str, str]:
-    """What every trained module's file says: the base it is for, and what the tools of the
-    ecosystem read.
-    """
+    """What every trained module's file says: its base, and what the tools of the ecosystem read."""
     base, adapter = base_name(model), settings.adapter
     known = origin(model).sha256
     return {
@@ -87,9 +87,7 @@ def metadata_of(model, settings: Settings, title: str, progress: Progress) -> di
 
 
 def report_of(module: Module, progress: Progress, settings: Settings, seconds: float) -> dict:
-    """What a run did, JSON-ready: the module, its steps, the loss at its start and end, and what
-    each preview found.
-    """
+    """What a run did, JSON-ready: module, steps, loss at start and end, what each preview found."""
     tenth = max(1, len(progress.losses) // 10)
     ends = {"first": progress.losses[:tenth], "last": progress.losses[-tenth:]}
     return {

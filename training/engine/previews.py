@@ -1,5 +1,6 @@
-"""Pictures during training, from fixed prompts and seeds, by the merged model, and audited as they
-come.
+"""Pictures during training, by the merged model, audited as they come.
+
+Their prompts and seeds are fixed.
 """
 
 import logging
@@ -55,13 +56,12 @@ def look(
     step: int,
     show: Callable[[Image.Image], None] = lambda picture: None,
 ) -> dict:
-    """Make, audit and keep the pictures of one step: `step`, `images`, `flagged`,
-    `flagged_rate_95`, `files`, ...
+    """Make, audit and keep the pictures of one step.
 
-    The pictures are kept with what the audit counts blurred. When memory does not suffice, or the
-    merge or the lock refuses (the new module undoes the safety module, or is still too small for
-    one, or the operator asks for a signature), there are none, and `error` says why: training goes
-    on.
+    Returns `step`, `images`, `flagged`, `flagged_rate_95`, `files`, ... The pictures are kept with
+    what the audit counts blurred. When memory does not suffice, or the merge or the lock refuses
+    (the new module undoes the safety module, or is still too small for one, or the operator asks
+    for a signature), there are none, and `error` says why: training goes on.
     """
     kept = {"step": step, "retained_safety": None}
     try:

@@ -41,8 +41,9 @@ class Share:
             )
 
     def mean(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace tensors (float32, on one device) by their mean over all processes, as one
-        message.
+        """Replace tensors by their mean over all processes, as one message.
+
+        They are float32, on one device.
         """
         if self.count == 1:
             return
@@ -73,8 +74,9 @@ ALONE = Share()
 
 
 def enter() -> Share:
-    """This process's share, as Accelerate or torchrun started it. Call it before ComfyUI chooses a
-    device.
+    """This process's share, as Accelerate or torchrun started it.
+
+    Call it before ComfyUI chooses a device.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE

@@ -1,6 +1,4 @@
-"""One training run, of a safety or a task LoRA: lend the model, train, look, write, report, give
-the model back.
-"""
+"""One run of a safety or task LoRA: lend the model, train, look, write, report, give it back."""
 
 import contextlib
 import functools
@@ -73,8 +71,9 @@ class Kind(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gave: the module as read back from its file, where it stood, its chart, and a
-    JSON-ready report.
+    """What a run gave: the module, where it stood, its chart, and a JSON-ready report.
+
+    The module is as read back from its file.
     """
 
     module: Module
@@ -84,11 +83,10 @@ class Result:
 
 
 def run(model, kind: Kind, settings: Settings, job: Job) -> Result | None:
-    """Train, write the module whole or not at all, and give the model back as it was. None on all
-    but the main process.
+    """Train, write the module whole or not at all, and give the model back as it was.
 
-    Raises TrainingError when memory does not suffice or the loss is not finite; the last checkpoint
-    is kept then.
+    Gives None on all but the main process. Raises TrainingError when memory does not suffice or the
+    loss is not finite; the last checkpoint is kept then.
     """
     check_unpatched(model)
     job.share.check(settings.batch_size)
@@ -168,9 +166,7 @@ def _trained(
 
 @dataclass(frozen=True)
 class Looking:
-    """Previews when they are due, made with the adapters out and the module as its file will be
-    merged.
-    """
+    """Previews when due, made with the adapters out and the module merged as its file will be."""
 
     model: ModelPatcher
     patcher: ModelPatcher

@@ -1,11 +1,10 @@
-"""The anchor: while a task trains beside a safety module, the concept stays where that module put
-it.
+"""The anchor: while a task trains beside a safety module, the concept stays where it was put.
 
     lambda || [y(x_t, c) - y(x_t, null)] with the task change - the same without it ||^2
 
-The safety module is in the forward pass, frozen. The anchor is computed in every third step or so
-and then weighs as much as one in each: regularising lazily costs a fraction (StyleGAN2, Karras et
-al. 2020, appendix B, does it for its path lengths).
+The safety module, which put it there, is in the forward pass, frozen. The anchor is computed in
+every third step or so and then weighs as much as one in each: regularising lazily costs a fraction
+(StyleGAN2, Karras et al. 2020, appendix B, does it for its path lengths).
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""ESD on everything but cross-attention (Gandikota et al. 2023): the loss of esd_x.py, on the other
-layers.
-"""
+"""ESD on all but cross-attention (Gandikota et al. 2023): esd_x.py's loss on the other layers."""
 
 import torch
 

@@ -30,8 +30,9 @@ def esd_loss(
     null: Conditions,
     eta: float,
 ) -> torch.Tensor:
-    """ESD's equation 7, with the adapters switched off for y0. Shapes: noisy (B, C, ...), sigma
-    (B,). Returns a scalar.
+    """ESD's equation 7, with the adapters switched off for y0.
+
+    Shapes: noisy (B, C, ...), sigma (B,). Returns a scalar.
     """
     with torch.no_grad(), adapters.switched_off():
         base_null = denoiser.output(noisy, sigma, null)

@@ -30,8 +30,9 @@ def half_made(
     *,
     generator: torch.Generator,
 ) -> Moment:
-    """A picture of the concept, denoised from `noise` (B, C, ...) by the model as it is, up to a
-    random step.
+    """A picture of the concept, denoised from `noise` (B, C, ...) by the model as it is.
+
+    It is denoised up to a random step.
     """
     import comfy.samplers
 

@@ -1,6 +1,4 @@
-"""What a way to erase a concept is: its layers, its loss, and who makes the pictures that it is
-trained on.
-"""
+"""What a way to erase a concept is: its layers, its loss, and who makes its training pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +18,9 @@ Conditions = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Moment:
-    """Half-made pictures of the concept: x_t (B, C, ...), sigma (B,), the concept's conditions and
+    """Half-made pictures of the concept.
+
+    `noisy` is x_t (B, C, ...), `sigma` (B,); `concept` and `null` are the concept's conditions and
     the empty text's.
     """
 
@@ -31,8 +31,10 @@ class Moment:
 
 
 class Method(Protocol):
-    """One way to erase. `words` say in a sentence what it does; with `averaged` a moving average of
-    the adapters half-makes the pictures, and is what is saved.
+    """One way to erase.
+
+    `words` say in a sentence what it does; with `averaged` a moving average of the adapters
+    half-makes the pictures, and is what is saved.
     """
 
     name: str

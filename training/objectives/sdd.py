@@ -1,5 +1,7 @@
-"""SDD (Kim et al. 2023, "Towards Safe Self-Distillation of Internet-Scale Text-to-Image Diffusion
-Models").
+"""The objective SDD (Kim et al. 2023).
+
+The paper is "Towards Safe Self-Distillation of Internet-Scale Text-to-Image Diffusion Models". The
+loss is
 
     || y(z_t, c) - stopgrad y(z_t, null) ||^2
 

@@ -13,6 +13,7 @@ def page(
     flagged: Sequence[Mapping],
     unreadable: Sequence[Mapping],
     settings: Mapping,
+    *,
     note: str = "",
 ) -> str:
     """HTML of a long audit.

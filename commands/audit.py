@@ -171,7 +171,9 @@ def _page(store: Store, summary: dict, rules: Rules, options: argparse.Namespace
     unreadable = export.first_rows(store, lambda row: "unreadable" in row)
     settings = rules.identity() | {"paths": [str(path) for path in options.paths]}
     title = f"Audit of {', '.join(path.name for path in options.paths)}"
-    return page(title, summary, flagged, unreadable, settings, _beside(summary).removeprefix("; "))
+    return page(
+        title, summary, flagged, unreadable, settings, note=_beside(summary).removeprefix("; ")
+    )
 
 
 def _beside(summary: dict) -> str:

@@ -46,7 +46,9 @@ def work(options: argparse.Namespace) -> None:
     several = len(files) > 1 or options.paths[0].is_dir()
     for path in files:
         output = options.output / path.name if several else options.output
-        digest = seal_file(path, output, options.concept, options.strength, options.base, prompts)
+        digest = seal_file(
+            path, output, options.concept, options.strength, options.base, prompts=prompts
+        )
         print(f"{output}: sealed, sha256 {digest}")
 
 

@@ -70,7 +70,7 @@ def work(options: argparse.Namespace) -> None:
     def load(found: list[data.Captioned], what: str) -> data.Dataset:
         texts = functools.partial(encode_texts, clip)
         with torch.no_grad(), Bar(what, "pictures", shown=share.is_main) as bar:
-            return data.load(found, vae.encode, texts, options.resolution, bar, share)
+            return data.load(found, vae.encode, texts, options.resolution, bar, share=share)
 
     dataset = load(pictures, "Encoding pictures")
     prior = prior and load(prior, "Encoding prior pictures")

@@ -89,7 +89,12 @@ def _looked_at(model, vae, prompt: Prompt, texts: dict, job: Job) -> tuple[dict,
     conditionings = texts[prompt.text], texts[prompt.negative]
     with torch.no_grad():
         picture = make_picture(
-            model, vae, *conditionings, prompt.seed, prompt.width, prompt.height, sampling
+            model,
+            vae,
+            *conditionings,
+            sampling,
+            seed=prompt.seed,
+            size=(prompt.width, prompt.height),
         )
     first, other = job.rules.detectors()
     result = audit(
@@ -143,7 +148,7 @@ def _report(store: Store, job: Job, identity: dict) -> dict:
         note += f"; {summary['rows_left_out']} rows of other selections are kept and left out"
     export.write_text(
         job.folder / "report.html",
-        page(f"Audit of {job.title}", summary, flagged, [], identity, note),
+        page(f"Audit of {job.title}", summary, flagged, [], identity, note=note),
     )
     return summary
 

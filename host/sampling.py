@@ -26,15 +26,16 @@ def make_picture(
     vae,
     positive: Conditioning,
     negative: Conditioning,
-    seed: int,
-    width: int,
-    height: int,
     sampling: Sampling,
+    *,
+    seed: int,
+    size: tuple[int, int],
 ) -> torch.Tensor:
     """The picture that KSampler and VAE Decode make with these inputs.
 
-    It is (H, W, 3), float 0..1, on the CPU.
+    `size` is width and height in pixels. The picture is (H, W, 3), float 0..1, on the CPU.
     """
+    width, height = size
     space = model.model.latent_format
     ratio = getattr(space, "spacial_downscale_ratio", 8)
     extra = [1] * (getattr(space, "latent_dimensions", 2) - 2)

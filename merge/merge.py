@@ -75,6 +75,7 @@ def merge(
     tasks: Sequence[Task] = (),
     clip=None,
     foreign: str = "refuse",
+    *,
     on_conflict: str = "report",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Merged:
@@ -122,7 +123,7 @@ def merge(
         if patcher is model:
             see(concept, _encoder(clip, plans, entries, sealed, more), entries, model)
         for key, changes in plan.items():
-            sealed[key] = _measure(patcher, key, changes, entries, base, ledger, concept)
+            sealed[key] = _measure(patcher, key, changes, entries, base, counts=(ledger, concept))
             progress(len(sealed), sum(map(len, plans)))
         _check_finite(entries, ledger)
         if on_conflict == "project":
@@ -150,7 +151,7 @@ def merge(
         _patch(patcher, plan, entries, sealed, more)
         patcher.set_attachments(MERGED, True)
         if any(sealed[key] for key in plan) or patcher is merged[0]:
-            lock = _lock(patcher, plan, sealed, safety, ledger, foreign)
+            lock = _lock(patcher, plan, sealed, safety, ledger=ledger, policy=foreign)
             lock = replace(lock, base=loaded_from, base_warnings=tuple(report["base_warnings"]))
             if patcher is merged[0]:
                 lock = replace(
@@ -167,8 +168,9 @@ def _lock(
     plan: Plan,
     sealed: Sealed,
     safety: Sequence[Module],
+    *,
     ledger: Ledger,
-    foreign: str,
+    policy: str,
 ) -> guard.Lock:
     """What must stay as it is on a patched clone.
 
@@ -185,7 +187,7 @@ def _lock(
         names=tuple(module.name for module in safety),
         digests=tuple(module.sha256 for module in safety),
         signers=signers(safety),
-        policy=foreign,
+        policy=policy,
         beside=tuple(guard.weight_free_patches(patcher)),
     )
 
@@ -213,13 +215,14 @@ def _measure(
     changes: list[tuple[int, Change]],
     entries: Sequence[Entry],
     base: Base,
-    ledger: Ledger,
-    concept: Concept,
+    *,
+    counts: tuple[Ledger, Concept],
 ) -> dict[int, list[Change]]:
     """Count one weight in the ledgers; return its safety changes by module.
 
     The changes are in a form that does not depend on the weight.
     """
+    ledger, concept = counts
     w0 = loaded_weight(patcher, key)
     parts: dict[int, list] = {}
     sealed: dict[int, list[Change]] = {}

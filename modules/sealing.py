@@ -39,6 +39,7 @@ def seal_file(
     concept: str,
     strength: float = 1.0,
     base: str | None = None,
+    *,
     prompts: Iterable[str] = (),
 ) -> str:
     """Write a sealed safety module from a LoRA file, method `imported`; its seal.

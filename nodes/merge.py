@@ -94,7 +94,15 @@ class ModularMerge(io.ComfyNode):
             bar.update_absolute(done, total)
 
         check_operator(safety)  # also what comes from a node that trains or seals
-        merged = merge(model, safety, tasks or [], clip, foreign_changes, on_conflict, progress)
+        merged = merge(
+            model,
+            safety,
+            tasks or [],
+            clip,
+            foreign_changes,
+            on_conflict=on_conflict,
+            progress=progress,
+        )
         report = as_text(merged.report)
         return io.NodeOutput(
             merged.model,

@@ -106,6 +106,7 @@ def load(
     encode_texts: Callable[[Sequence[str]], Mapping[str, list]],
     resolution: int = 512,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
     share: Share = ALONE,
 ) -> Dataset:
     """Read, fit and encode every picture and caption once; several processes share the pictures.

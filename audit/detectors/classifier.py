@@ -32,6 +32,7 @@ class Classifier:
         version: str,
         file: Path,
         classes: Sequence[str],
+        *,
         size: int = 224,
         fit: str = "squash",
         mean: Sequence[float] = (0.0, 0.0, 0.0),

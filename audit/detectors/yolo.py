@@ -37,6 +37,7 @@ class Yolo:
         version: str,
         file: Path,
         classes: Sequence[str],
+        *,
         size: int = 320,
         floor: float = 0.25,
         overlap: float = 0.45,

@@ -77,7 +77,13 @@ def losses(model: ModelPatcher, count: int) -> dict[str, float]:
 
 
 def sampled(
-    model: ModelPatcher, prompts: Sequence[str], each: int, guidance: float, steps: int, seed: int
+    model: ModelPatcher,
+    prompts: Sequence[str],
+    *,
+    each: int,
+    guidance: float,
+    steps: int,
+    seed: int,
 ) -> torch.Tensor:
     """Pictures (prompts x each, 12, 12, 3) of ComfyUI's sampler, the same noise for every model."""
     texts, found = text.texts(prompts), []
@@ -107,9 +113,8 @@ def rates(
     found, shown = {}, None
     for name, prompts in (("seen", world.SEEN), ("unseen", world.UNSEEN))[: 1 if brief else 2]:
         for guidance in recipe.guidances[: 1 if brief else None]:
-            pictures = sampled(
-                model, prompts, recipe.samples, guidance, recipe.sampling_steps, seed
-            )
+            how = {"each": recipe.samples, "steps": recipe.sampling_steps, "seed": seed}
+            pictures = sampled(model, prompts, guidance=guidance, **how)
             flags = concept_flags(pictures)
             interval = wilson(sum(flags), len(flags))
             found[f"{name}, guidance {guidance:g}"] = {

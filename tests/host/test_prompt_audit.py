@@ -70,7 +70,7 @@ def test_flagged_pictures_are_kept_censored(parts, i2p, tmp_path, monkeypatch):
     from skimage.data import astronaut
 
     face = torch.from_numpy(astronaut().astype(np.float32) / 255)
-    monkeypatch.setattr("modular_safety_lora.evaluation.run.make_picture", lambda *_: face)
+    monkeypatch.setattr("modular_safety_lora.evaluation.run.make_picture", lambda *_, **__: face)
     shown = []
     watched = {"on_picture": lambda done, picture: shown.append(picture)}
     report = audited(

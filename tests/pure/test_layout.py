@@ -126,6 +126,19 @@ def test_every_folder_is_in_the_house_and_every_shipped_package_in_the_wheel():
     assert set(re.findall(r'"modular_safety_lora\.?([a-z_.]*)"', listed)) == packages | {""}
 
 
+# What the host calls by name, and what overrides a method of the host.
+OF_THE_HOST = {"execute", "calculate_weight"}
+
+
+def test_no_function_takes_more_than_five_arguments_by_place():
+    for name, path in SOURCES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name not in OF_THE_HOST:
+                placed = [each.arg for each in (*node.args.posonlyargs, *node.args.args)]
+                placed = [each for each in placed if each not in ("self", "cls")]
+                assert len(placed) <= 5, f"{name}.{node.name}: {placed}"
+
+
 def test_only_the_installer_starts_processes():
     for name, path in SOURCES.items():
         if folder_of(name) not in UNSHIPPED and name not in ("install", "dev"):

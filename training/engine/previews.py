@@ -117,5 +117,5 @@ def _picture(merged: Merged, previews: Previews, number: int) -> torch.Tensor:
     sampling = Sampling(previews.sampling_steps, previews.guidance)
     texts = previews.texts[previews.prompts[number]], previews.texts[""]
     return make_picture(
-        merged.model, previews.vae, *texts, previews.seed + number, size, size, sampling
+        merged.model, previews.vae, *texts, sampling, seed=previews.seed + number, size=(size, size)
     )

@@ -139,6 +139,17 @@ def test_a_task_that_cancels_the_change_on_the_concepts_tokens_alone_is_stopped(
         picture(merge.merge(model, [module], attack, clip).model, clip)
 
 
+def test_half_of_that_is_stopped_too_and_a_twentieth_is_let_pass(checkpoint, held, texts):
+    """What chance could have taken beside a change of this size is less than half."""
+    (model, clip), (module, deltas) = checkpoint, held
+    half = merge.merge(model, [module], [merge.Task(dead(deltas, texts, 0.5))], clip)
+    assert half.report["retained_on_concept"] == pytest.approx(0.5, abs=0.01)
+    with pytest.raises(guard.SafetyError, match="on its concept's prompts is 0.500, under 0."):
+        picture(half.model, clip)
+    little = merge.merge(model, [module], [merge.Task(dead(deltas, texts, 0.05))], clip)
+    assert little.report["losses"] == []
+
+
 @pytest.mark.parametrize("kind", [formats.Lora, formats.Full])
 def test_each_number_is_the_formula_in_float64_on_prompts_of_its_own(
     checkpoint, layers, texts, kind

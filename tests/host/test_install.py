@@ -39,7 +39,7 @@ DETECT = """
 import sys, numpy
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from audit.detectors import find
+from audit.detectors.registry import find
 detector = find()
 print(detector.detect([numpy.load(sys.argv[2])])[0][0]["class"], "on", detector.provider)
 """

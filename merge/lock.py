@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -167,11 +168,10 @@ class Lock:
     def _fault(self, key: str, now: list[tuple]) -> str | None:
         """What happened to the patch entries of one weight since the merge."""
         then = self.entries.get(key, [])
-        now = [
-            *now[: len(then)],
-            *(entry for entry in now[len(then) :] if not _does_nothing(entry)),
-        ]
-        if len(now) == len(then) and all(a is b for a, b in zip(now, then, strict=True)):
+        if len(now) > len(then):
+            added = (entry for entry in now[len(then) :] if not _does_nothing(entry))
+            now = [*now[: len(then)], *added]
+        if len(now) == len(then) and all(map(operator.is_, now, then)):
             return None
         if any(all(entry is not other for other in now) for entry in self.safety.get(key, [])):
             return "the safety change is gone from"

@@ -67,19 +67,9 @@ def folder_report(folder: Path) -> list[Path]:
     (pictures / "empty.jpg").write_bytes(b"")
     whole = (pictures / "as taken" / "001.jpg").read_bytes()
     (pictures / "cut off.jpg").write_bytes(whole[: len(whole) // 3])
-    files = [
-        "--output",
-        str(folder / "folder-audit.json"),
-        "--html",
-        str(folder / "folder-audit.html"),
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "modular_safety_lora.audit",
-        str(pictures),
-        "--preset",
-        "faces",
-    ]
-    subprocess.run([*command, "--second-opinion", "all", *files], check=True)
-    return [folder / "folder-audit.html"]
+    report, page = folder / "folder-audit.json", folder / "folder-audit.html"
+    rules = ["--preset", "faces", "--second-opinion", "all"]
+    files = ["--output", str(report), "--html", str(page)]
+    command = [sys.executable, "-m", "modular_safety_lora", "audit", str(pictures)]
+    subprocess.run([*command, *rules, *files], check=True)
+    return [page]

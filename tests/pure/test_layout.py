@@ -139,6 +139,17 @@ def test_no_function_takes_more_than_five_arguments_by_place():
                 assert len(placed) <= 5, f"{name}.{node.name}: {placed}"
 
 
+def test_what_is_started_by_its_name_is_there():
+    """Code that starts `python -m modular_safety_lora...` names a module that can be run."""
+    started = re.compile(r'"-m",\s*"modular_safety_lora\.?([\w.]*)"')
+    tests = [*PACK.glob("tests/*/*.py")]
+    for path in (*SOURCES.values(), *tests):
+        for name in started.findall(path.read_text(encoding="utf-8")):
+            place = PACK.joinpath(*filter(None, name.split(".")))
+            runs = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
+            assert runs.exists() and "__main__" in runs.read_text(encoding="utf-8"), (path, name)
+
+
 def test_only_the_installer_starts_processes():
     for name, path in SOURCES.items():
         if folder_of(name) not in UNSHIPPED and name not in ("install", "dev"):

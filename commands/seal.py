@@ -9,9 +9,9 @@ not load.
 """
 
 import argparse
-import re
 from pathlib import Path
 
+from ..host.prompts import read_lines
 from ..modules.sealing import files_of, seal_file
 
 
@@ -39,9 +39,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def work(options: argparse.Namespace) -> None:
-    prompts = (
-        re.split(r"[\r\n]", options.prompts.read_text(encoding="utf-8")) if options.prompts else ()
-    )
+    prompts = read_lines(options.prompts)
     files = named(options.paths)
     several = len(files) > 1 or options.paths[0].is_dir()
     for path in files:

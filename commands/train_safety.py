@@ -35,20 +35,18 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def work(options: argparse.Namespace) -> None:
     share = training.start(options)
-    from ..host.prompts import encode_texts, prompts_of
+    from ..host.prompts import encode_texts, prompts_of, read_lines
     from ..training.safety import train_safety
 
     given = vars(options)
     settings, erasure = settings_of(given), Erasure(**values_of(Erasure, given))
-    concepts = prompts_of(
-        options.concept, training.read_prompts(options.concept_file), options.concept_preset
-    )
+    concepts = prompts_of(options.concept, read_lines(options.concept_file), options.concept_preset)
     if not concepts:
         raise ValueError(
             "There is no concept prompt to erase;"
             " give --concept, --concept-file or --concept-preset."
         )
-    retain = training.read_prompts(options.retain_file)
+    retain = read_lines(options.retain_file)
     model, clip, vae = load_checkpoint(options.checkpoint)
     texts = encode_texts(clip, [*concepts, *retain])
     job = training.job(options, clip, vae, share)

@@ -55,14 +55,14 @@ def work(options: argparse.Namespace) -> None:
     share = training.start(options)
     import torch
 
-    from ..host.prompts import concepts_of, encode_texts
+    from ..host.prompts import concepts_of, encode_texts, read_lines
     from ..modules.files import load_safety
     from ..training import data
     from ..training.task import train_task
 
     settings = settings_of(vars(options))
     safety = [load_safety(path, path.name) for path in options.safety_lora or []]
-    concepts = training.read_prompts(options.concept_file) or concepts_of(safety)
+    concepts = read_lines(options.concept_file) or concepts_of(safety)
     pictures = data.find_pictures(options.data)
     prior = data.find_pictures(options.prior_data) if options.prior_data else None
     model, clip, vae = load_checkpoint(options.checkpoint)

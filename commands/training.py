@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..audit.presets import choose
 from ..host.comfyui import enter_comfyui
-from ..host.prompts import encode_texts, lines_of
+from ..host.prompts import encode_texts, read_lines
 from ..training.engine.processes import Share, enter
 from ..training.options import rows, values_of
 from ..training.settings import KINDS, Keeping
@@ -65,17 +65,12 @@ def start(options: argparse.Namespace) -> Share:
     return share
 
 
-def read_prompts(file: Path | None) -> list[str]:
-    """The lines of a prompt file that are not empty; none without a file."""
-    return [] if file is None else lines_of(file.read_text(encoding="utf-8"))
-
-
 def job(options: argparse.Namespace, clip, vae, share: Share):
     """The `Job` that the options ask for."""
     from ..training.engine.previews import Previews
     from ..training.engine.run import Job
 
-    prompts, previews = read_prompts(options.preview_prompts), None
+    prompts, previews = read_lines(options.preview_prompts), None
     keeping = Keeping(**values_of(Keeping, vars(options)))
     if prompts:
         previews = Previews(

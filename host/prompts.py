@@ -56,6 +56,11 @@ def lines_of(text: str) -> list[str]:
     return [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
 
 
+def read_lines(file: Path | None) -> list[str]:
+    """The lines of a file that are not empty; none without a file."""
+    return [] if file is None else lines_of(file.read_text(encoding="utf-8"))
+
+
 def _trained_on(module: Module) -> list[str]:
     """The `concepts` that this pack's trainer wrote into `msl.training`.
 

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from safetensors.torch import save_file
 
 from ..host.comfyui import enter_comfyui
@@ -166,16 +167,17 @@ def models_folder() -> Path:
 
 
 def shared_models() -> Path:
-    """The seeded models' folder, made on first use, for demo, tests and what is generated."""
+    """The folder of the seeded models, made on first use, by one process of those that ask.
+
+    Demo, tests, benchmarks and what is generated share it.
+    """
     folder = models_folder()
-    if not folder.exists():
-        print(
-            "Making a small seeded checkpoint (340 MB), a sealed safety module and two task"
-            " modules ...",
-            flush=True,
-        )
-        enter_comfyui()
-        make_models(folder)
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            print("Making a small seeded checkpoint (340 MB) and its modules ...", flush=True)
+            enter_comfyui()
+            make_models(folder)
     return folder
 
 

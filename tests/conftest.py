@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from modular_safety_lora.host import comfyui as host
 from modular_safety_lora.lab import assets, frontend
 from modular_safety_lora.lab.server import PACK, Server, place_models
@@ -36,11 +35,7 @@ def comfyui() -> None:
 @pytest.fixture(scope="session")
 def models(comfyui) -> Path:
     """The seeded checkpoint and modules, made on first use and kept between runs."""
-    folder = assets.models_folder()
-    with FileLock(f"{folder}.lock"):  # tests run in several processes
-        if not folder.exists():
-            assets.make_models(folder)
-    return folder
+    return assets.shared_models()
 
 
 @pytest.fixture(scope="session")

@@ -46,11 +46,9 @@ class World:
         from ...training.settings import Erasure, Settings
         from .. import assets
 
-        if not assets.models_folder().exists():
-            assets.make_models(assets.models_folder())
         self.folder = folder
         self.model, clip, _ = load_checkpoint(
-            assets.models_folder() / "checkpoints" / assets.CHECKPOINT
+            assets.shared_models() / "checkpoints" / assets.CHECKPOINT
         )
         concepts = [SEEN, "naked person"]
         self.texts = encode_texts(clip, [*concepts, UNSEEN, CAPTION])

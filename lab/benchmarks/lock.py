@@ -40,10 +40,9 @@ def at_sampling(turns: int) -> list[tuple[str, float]]:
     from ...modules.files import load_safety, load_task
     from .. import assets
 
-    if not assets.models_folder().exists():
-        assets.make_models(assets.models_folder())
-    loras = assets.models_folder() / "loras"
-    model, clip, _ = load_checkpoint(assets.models_folder() / "checkpoints" / assets.CHECKPOINT)
+    models = assets.shared_models()
+    loras = models / "loras"
+    model, clip, _ = load_checkpoint(models / "checkpoints" / assets.CHECKPOINT)
     tasks = [Task(load_task(loras / name, name)) for name in (assets.STYLE, assets.SUBJECT)]
     merged = merge(model, [load_safety(loras / assets.SAFETY, assets.SAFETY)], tasks).model
     lock = merged.get_attachment(guard.KEY)

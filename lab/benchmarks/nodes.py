@@ -142,9 +142,7 @@ def _host(folder: Path) -> tuple[object, dict]:
     from .. import assets
     from ..server import place_models
 
-    if not assets.models_folder().exists():
-        assets.make_models(assets.models_folder())
-    place_models(assets.models_folder(), folder)
+    place_models(assets.shared_models(), folder)
     for kind in ("checkpoints", "loras"):
         folder_paths.folder_names_and_paths[kind] = (
             [str(folder / "models" / kind)],

@@ -61,9 +61,7 @@ class World:
         from ...modules.files import load_safety
         from .. import assets
 
-        models = assets.models_folder()
-        if not models.exists():
-            assets.make_models(models)
+        models = assets.shared_models()
         import comfy.sd
 
         self.model, clip, _ = comfy.sd.load_checkpoint_guess_config(

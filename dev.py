@@ -4,9 +4,9 @@ They need the standard library only. All make .venv, fetch a pinned ComfyUI (or 
 COMFYUI_PATH names), and install what is needed; the second time that takes a second. `demo` runs
 the pack on the real server and shows pictures and reports; `test` runs the suite, or the files and
 folders that follow, and hands the rest to pytest (`-k attack`); `test quick` runs what needs no
-ComfyUI, in a minute; `generate` makes anew what is made from the nodes (English words, tables of
-the help pages, API form of the workflows); `reproduce` measures re-emergence in a toy world
-(lab/reemergence).
+ComfyUI, in a minute; `generate` makes anew what is made from the nodes and the attacks (English
+words, tables of the help pages and of the threat model, API form of the workflows); `reproduce`
+measures re-emergence in a toy world (lab/reemergence).
 """
 
 import argparse
@@ -56,10 +56,15 @@ def main() -> int:
     comfyui = set_up()
     # PYTHONSAFEPATH: this folder's `nodes` must not stand before ComfyUI's own.
     environment = {**os.environ, "COMFYUI_PATH": str(comfyui), "PYTHONSAFEPATH": "1"}
+    if options.command == "generate":
+        environment["MSL_WRITE_TABLE"] = "1"
     commands = {
         "setup": [],
         "demo": [["-m", "modular_safety_lora.lab.demo", *rest]],
-        "generate": [["-m", "modular_safety_lora.lab.generate", *rest]],
+        "generate": [
+            ["-m", "modular_safety_lora.lab.generate", *rest],
+            ["-m", "pytest", "-q", str(ROOT / "tests" / "host" / "test_attacks.py"), "-k", "table"],
+        ],
         "reproduce": [["-m", "modular_safety_lora", "reproduce", *rest]],
         "test": [["-m", "pytest", *pytest_arguments(rest)]],
     }[options.command]
@@ -115,7 +120,7 @@ def set_up() -> Path:
         with step("Making .venv"):
             venv.create(VENV, with_pip=True)
     comfyui = find_host()
-    wanted = fingerprint(comfyui)
+    wanted = made_from(comfyui)
     if STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted:
         return comfyui
     with step("Installing ComfyUI's requirements (torch: several GB, some minutes)"):
@@ -177,7 +182,7 @@ def fetch_host(folder: Path) -> None:
     shutil.rmtree(download)
 
 
-def fingerprint(comfyui: Path) -> str:
+def made_from(comfyui: Path) -> str:
     """What the environment was made from: when it changes, installing runs again."""
     sources = [ROOT / "pyproject.toml", ROOT / "install.py", comfyui / "requirements.txt"]
     return json.dumps(

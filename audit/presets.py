@@ -6,8 +6,13 @@ The data is presets.json.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from ..storage.checked import Checked, fault_of
 
 NUDENET = "NudeNet"
 # The classes of NudeNet 3.4, in the order of its network's outputs.
@@ -55,7 +60,7 @@ UNITS = {
     "detections": "counted detections",
     "images per class": "pictures with at least one counted detection, by class",
 }
-ORDERS = ("rgb", "bgr")
+Score = Annotated[float, Field(ge=0.0, le=1.0)]
 _GROUPS = {"all": CLASSES, "exposed": tuple(name for name in CLASSES if name.endswith("_EXPOSED"))}
 
 
@@ -137,38 +142,39 @@ def choose(
     return preset
 
 
-def _preset(name: str, rules: Mapping, where: str) -> Preset:
-    known = {each.name for each in fields(Preset)} - {"name"}
-    if not isinstance(rules, Mapping) or rules.keys() - known or "thresholds" not in rules:
-        raise PresetError(
-            f"{where} must have `thresholds`, and may have"
-            f" {', '.join(sorted(known - {'thresholds'}))}."
-        )
-    thresholds = rules["thresholds"]
+def _spelled_out(thresholds: object) -> object:
+    """A threshold for each class: texts are short for those of NudeNet, and old names are new."""
     if isinstance(thresholds, str):
         group, _, score = thresholds.partition(" ")
         if group not in _GROUPS:
-            raise PresetError(
-                f"{where} counts {group!r}; as a text there are {', '.join(_GROUPS)}, followed by a"
-                " score."
+            raise ValueError(
+                f"it counts {group!r}; as a text there are {', '.join(_GROUPS)}, and then a score"
             )
-        thresholds = dict.fromkeys(_GROUPS[group], _number(score, where))
-    if not isinstance(thresholds, Mapping) or not thresholds:
-        raise PresetError(f"{where} counts no class.")
-    for label, value in thresholds.items():
-        _check_score(label, value, f"{where}: ")
-    texts = {key: rules[key] for key in known - {"thresholds"} if key in rules}
-    if not all(isinstance(text, str) for text in texts.values()):
-        raise PresetError(f"{where}: {', '.join(texts)} must be texts.")
-    for key, there in (("unit", UNITS), ("channel_order", ORDERS)):
-        if key in texts and texts[key] not in there:
-            raise PresetError(
-                f"{where} has the {key} {texts[key]!r}; there are {', '.join(there)}."
-            )
-    thresholds = {V2_NAMES.get(label, label): float(value) for label, value in thresholds.items()}
-    return Preset(
-        name, **{"title": name, "source": "a preset of your own"} | texts, thresholds=thresholds
-    )
+        return dict.fromkeys(_GROUPS[group], _number(score, group))
+    if thresholds == {}:
+        raise ValueError("it counts no class")
+    if not isinstance(thresholds, dict):
+        return thresholds
+    return {V2_NAMES.get(label, label): value for label, value in thresholds.items()}
+
+
+class _Rule(Checked):
+    """A preset as it is written; `Preset` says what it means."""
+
+    thresholds: Annotated[dict[str, Score], BeforeValidator(_spelled_out)]
+    title: str = ""
+    source: str = "a preset of your own"
+    unit: Literal[tuple(UNITS)] = "images"
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+    detector: str = NUDENET
+
+
+def _preset(name: str, rules: Mapping, where: str) -> Preset:
+    try:
+        rule = _Rule.model_validate_json(json.dumps(rules))
+    except ValidationError as error:
+        raise PresetError(f"{where}: {fault_of(error, _Rule)}.") from error
+    return Preset(name, **rule.model_dump() | {"title": rule.title or name})
 
 
 def _one_class(item: str, fallback: float, known: Sequence[str]) -> tuple[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from .detectors import registry as detectors
+from .detectors import registry
 from .detectors.interface import Detector, identity_of
 from .detectors.runtime import DetectorError
 from .pictures import FRAMES, MEGAPIXELS
@@ -35,11 +35,9 @@ class Rules:
 
         Raises DetectorError for one that is not pinned.
         """
-        detectors.register_entries(self.entries, Path(self.folder))
-        first = detectors.find(self.preset.detector, self.provider, threads)
-        other = (
-            detectors.find(self.second.detector, self.provider, threads) if self.second else None
-        )
+        registry.register_entries(self.entries, Path(self.folder))
+        first = registry.find(self.preset.detector, self.provider, threads)
+        other = registry.find(self.second.detector, self.provider, threads) if self.second else None
         for found, pin in zip((first, other), self.pins, strict=False):
             if found.version != pin:
                 raise DetectorError(

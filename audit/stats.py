@@ -1,21 +1,24 @@
 """The statistics of audits: intervals of rates, paired tests, agreement. Counts in, numbers out."""
 
+import functools
 import math
 from collections.abc import Sequence
 
+LEVEL, Z = 0.95, 1.959963984540054  # of every interval, and the normal deviate that gives it
 
-def wilson(hits: int, total: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927), 95 % by default.
+
+@functools.lru_cache(maxsize=4096)  # a report asks for the same few counts again and again
+def wilson(hits: int, total: int) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927), 95 %.
 
     It is (0, 1) when nothing was counted.
     """
     if total == 0:
         return 0.0, 1.0
-    rate = hits / total
-    centre = rate + z * z / (2 * total)
-    spread = z * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    from scipy.stats import binomtest  # a requirement of ComfyUI; here: a second to import
+
+    interval = binomtest(hits, total).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -26,9 +29,9 @@ def mcnemar(only_first: int, only_second: int) -> float:
     changed = only_first + only_second
     if changed == 0:
         return 1.0
-    fewer = min(only_first, only_second)
-    tail = sum(math.comb(changed, count) for count in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**changed)
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_first, changed).pvalue)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -43,18 +46,16 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def paired_interval(
-    only_first: int, only_second: int, total: int, z: float = 1.959963984540054
-) -> tuple[float, float]:
+def paired_interval(only_first: int, only_second: int, total: int) -> tuple[float, float]:
     """Interval of the difference of two paired rates, first minus second (Bonett and Price 2012).
 
-    Its level is 95 % by default. It is Wald's with one change of each kind added, and holds its
-    level for small counts; (-1, 1) for no pairs.
+    It is at 95 %: Wald's with one change of each kind added, and holds its level for small counts;
+    (-1, 1) for no pairs.
     """
     if total == 0:
         return -1.0, 1.0
     first, second = (only_first + 1) / (total + 2), (only_second + 1) / (total + 2)
-    spread = z * math.sqrt((first + second - (first - second) ** 2) / (total + 2))
+    spread = Z * math.sqrt((first + second - (first - second) ** 2) / (total + 2))
     return max(-1.0, first - second - spread), min(1.0, first - second + spread)
 
 

@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..audit.detectors import registry as detectors
+from ..audit.detectors import registry
 from ..audit.detectors.runtime import SHORT
 from ..audit.folders import export
 from ..audit.folders.ray_data import audit_on_ray
@@ -27,6 +27,7 @@ from ..audit.page import page
 from ..audit.pictures import FRAMES, MEGAPIXELS
 from ..audit.presets import PRESETS, Preset, choose, load_presets
 from ..audit.rules import Rules
+from ..storage.whole import write_text
 from .terminal import Bar
 
 
@@ -106,11 +107,11 @@ def rules_of(options: argparse.Namespace, **more) -> Rules:
     """The rules that the options ask for. Raises PresetError, DetectorError."""
     entries = json.loads(options.detectors.read_text(encoding="utf-8")) if options.detectors else {}
     folder = options.detectors.resolve().parent if options.detectors else Path()
-    detectors.register_entries(entries, folder)
+    registry.register_entries(entries, folder)
     there = PRESETS | (load_presets(options.preset_file) if options.preset_file else {})
 
     def chosen(name: str, *changes) -> Preset:
-        known = detectors.classes_of(there[name].detector) if name in there else ()
+        known = registry.classes_of(there[name].detector) if name in there else ()
         return choose(name, *changes, presets=there, known=known)
 
     second = chosen(options.second_opinion) if options.second_opinion else None
@@ -143,7 +144,7 @@ def work(options: argparse.Namespace) -> int:
         if options.parquet:
             export.write_parquet(options.parquet, store)
         if options.html:
-            export.write_text(options.html, _page(store, summary, rules, options))
+            write_text(options.html, _page(store, summary, rules, options))
     counts = (
         f"{summary['images']} pictures, {summary['unreadable']} unreadable,"
         f" {summary['other_files']} other files"

@@ -86,7 +86,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def work(options: argparse.Namespace) -> int:
     enter_comfyui(options.comfyui)
-    from ..evaluation.run import Job, run
+    from ..evaluation.run import AuditJob, run
     from ..host.sampling import Sampling
 
     defaults = Defaults(options.seed, options.guidance, options.width, options.height)
@@ -104,7 +104,7 @@ def work(options: argparse.Namespace) -> int:
         def on_picture(done: int, _) -> None:
             bar(done, len(prompts))
 
-        job = Job(
+        job = AuditJob(
             options.prompts.stem,
             prompts,
             rules,

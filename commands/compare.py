@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..audit.compare import CompareError, chart, compare, parsed, table
 from ..audit.report import as_text
+from ..storage.whole import write_text
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +28,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 def work(options: argparse.Namespace) -> None:
     comparison = compare(read(options.reports))
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "comparison.json").write_text(as_text(comparison), encoding="utf-8")
-    (options.output / "table.md").write_text(table(comparison) + "\n", encoding="utf-8")
+    write_text(options.output / "comparison.json", as_text(comparison))
+    write_text(options.output / "table.md", table(comparison) + "\n")
     chart(comparison).save(options.output / "chart.png")
     print(table(comparison))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..audit.presets import choose
 from ..host.comfyui import enter_comfyui
 from ..host.prompts import encode_texts, read_lines
+from ..storage.whole import write_text
 from ..training.engine.processes import Share, enter
 from ..training.options import rows, values_of
 from ..training.settings import KINDS, Keeping
@@ -66,9 +67,9 @@ def start(options: argparse.Namespace) -> Share:
 
 
 def job(options: argparse.Namespace, clip, vae, share: Share):
-    """The `Job` that the options ask for."""
+    """The `TrainingJob` that the options ask for."""
     from ..training.engine.previews import Previews
-    from ..training.engine.run import Job
+    from ..training.engine.run import TrainingJob
 
     prompts, previews = read_lines(options.preview_prompts), None
     keeping = Keeping(**values_of(Keeping, vars(options)))
@@ -84,7 +85,9 @@ def job(options: argparse.Namespace, clip, vae, share: Share):
             rules=choose(options.preview_preset),
         )
     meter = Meter(options.steps, share.is_main)
-    return Job(options.output, keeping.save_every, keeping.resume, meter, previews, share=share)
+    return TrainingJob(
+        options.output, keeping.save_every, keeping.resume, meter, previews, share=share
+    )
 
 
 def finish(output: Path, result) -> None:
@@ -92,7 +95,7 @@ def finish(output: Path, result) -> None:
     if result is None:  # not the main process
         return
     result.plot.save(output.with_suffix(".png"))
-    output.with_suffix(".json").write_text(json.dumps(result.report, indent=1), encoding="utf-8")
+    write_text(output.with_suffix(".json"), json.dumps(result.report, indent=1))
     progress = result.progress
     print(
         f"\nWrote {output} after {progress.step} steps"

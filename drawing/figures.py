@@ -8,6 +8,7 @@ from PIL import Image
 
 INK, GRID, BARS = "#1f2933", "#d9dee4", "#c2410c"
 LINES = ("#2563eb", "#7c3aed", "#0d9488")
+HELD, LOW, UNDONE = "#0d9488", "#d97706", "#c2410c"  # a verdict in three colours
 ARMS = ("#2563eb", "#0d9488", "#c2410c", "#7c3aed", "#64748b", "#b45309")
 
 

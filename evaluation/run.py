@@ -16,8 +16,9 @@ from ..audit.report import audit
 from ..audit.rules import Rules
 from ..host.fingerprint import fingerprint
 from ..host.prompts import encode_texts
-from ..host.sampling import Sampling, as_image, make_picture
+from ..host.sampling import Sampling, as_picture, make_picture
 from ..merge.findings import findings
+from ..storage.whole import write_text
 from .prompt_set import Prompt, PromptSet
 
 KEEP = ("none", "flagged, censored", "all, censored", "all, as they are")
@@ -26,7 +27,7 @@ WINDOW = 32
 
 
 @dataclass(frozen=True)
-class Job:
+class AuditJob:
     """A prompt set, how it is sampled and judged, and the folder of the results.
 
     `on_picture` is called with the count done and the newest picture, what is counted blurred; it
@@ -46,7 +47,7 @@ class Job:
             raise ValueError(f"keep is {self.keep!r}; it must be one of {', '.join(KEEP)}.")
 
 
-def run(model, clip, vae, job: Job) -> dict:
+def run(model, clip, vae, job: AuditJob) -> dict:
     """Make and audit what is missing in the job's folder; the summary of its report.
 
     The folder holds `audit.sqlite`, `report.json`, `report.html`, and pictures if asked. A run that
@@ -83,7 +84,7 @@ def run(model, clip, vae, job: Job) -> dict:
         return _report(store, job, identity)
 
 
-def _looked_at(model, vae, prompt: Prompt, texts: dict, job: Job) -> tuple[dict, Image.Image]:
+def _looked_at(model, vae, prompt: Prompt, texts: dict, job: AuditJob) -> tuple[dict, Image.Image]:
     """The row of one prompt, and its picture with what counts blurred."""
     sampling = replace(job.sampling, guidance=prompt.guidance)
     conditionings = texts[prompt.text], texts[prompt.negative]
@@ -100,7 +101,7 @@ def _looked_at(model, vae, prompt: Prompt, texts: dict, job: Job) -> tuple[dict,
     result = audit(
         [picture.numpy()], job.rules.preset, second=job.rules.second, detector=first, other=other
     )["images"][0]
-    blurred = as_image(censor.apply(picture[None], {"images": [result]}, "blur")[0])
+    blurred = as_picture(censor.apply(picture[None], {"images": [result]}, "blur")[0])
     row = {
         "key": prompt.key,
         "prompt": prompt.text,
@@ -113,7 +114,7 @@ def _looked_at(model, vae, prompt: Prompt, texts: dict, job: Job) -> tuple[dict,
         **result,
     }
     if job.keep.startswith("all") or (job.keep.startswith("flagged") and result["flagged"]):
-        shown = blurred if job.keep.endswith("censored") else as_image(picture)
+        shown = blurred if job.keep.endswith("censored") else as_picture(picture)
         file = job.folder / "pictures" / f"{_file_name(prompt.key)}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         shown.save(file)
@@ -121,7 +122,7 @@ def _looked_at(model, vae, prompt: Prompt, texts: dict, job: Job) -> tuple[dict,
     return row, blurred
 
 
-def _report(store: Store, job: Job, identity: dict) -> dict:
+def _report(store: Store, job: AuditJob, identity: dict) -> dict:
     """Write report.json and report.html; the summary. No more than a row is held."""
     first, other = job.rules.detectors()
     totals = Totals(job.rules.preset, first, job.rules.second, other)
@@ -146,7 +147,7 @@ def _report(store: Store, job: Job, identity: dict) -> dict:
     note = ", ".join(filter(None, [f"{len(prompts)} prompts", str(prompts.selection)]))
     if summary["rows_left_out"]:
         note += f"; {summary['rows_left_out']} rows of other selections are kept and left out"
-    export.write_text(
+    write_text(
         job.folder / "report.html",
         page(f"Audit of {job.title}", summary, flagged, [], identity, note=note),
     )

@@ -1,6 +1,6 @@
 """`python dev.py generate`: what is made from the nodes and the workflows, and committed.
 
-The English words for translators, the tables of inputs and outputs in the help pages, and with a
+The English words for translators, the tables in the help pages, and with a
 Chromium or Chrome on this machine the API form of the workflows. Tests say which of them is stale.
 """
 
@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ..audit.presets import PRESETS, Preset
 from ..host.comfyui import enter_comfyui
 from . import assets, frontend
 from .server import PACK, Server, place_models
@@ -43,8 +44,13 @@ def words(schemas: dict) -> dict:
 
 
 def help_page(schema, page: str) -> str:
-    """A help page with its tables as the node is now."""
+    """A help page with its tables as the node, and the presets, are now."""
     tables = {
+        "presets": (
+            "| preset | counts | from | unit | source |",
+            "| --- | --- | --- | --- | --- |",
+            *map(_preset, PRESETS.values()),
+        ),
         "inputs": (
             "| input | default | what it does |",
             "| --- | --- | --- |",
@@ -74,6 +80,12 @@ def _input(each) -> str:
 
 def _output(each) -> str:
     return f"| `{each.display_name}` | {each.tooltip} |"
+
+
+def _preset(preset: Preset) -> str:
+    scores = ", ".join(f"{score:g}" for score in sorted(set(preset.thresholds.values())))
+    told = (f"`{preset.name}`", preset.title, scores, preset.unit, preset.source)
+    return f"| {' | '.join(told)} |"
 
 
 def made() -> dict[Path, str]:

@@ -11,7 +11,7 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 
-from ..audit.detectors import registry as detectors
+from ..audit.detectors import registry
 from ..audit.detectors.interface import Detector
 from ..audit.presets import PRESETS, Preset, PresetError, choose, load_presets, read_presets
 from .settings import FILE, SettingsError, operator
@@ -25,7 +25,7 @@ def presets() -> dict[str, Preset]:
     Raises for settings that can't be used.
     """
     settings, folder = operator(), Path(folder_paths.get_user_directory())
-    detectors.register_entries(settings.detectors, folder)
+    registry.register_entries(settings.detectors, folder)
     if isinstance(settings.audit_presets, str):
         own = load_presets(folder / settings.audit_presets)
     else:
@@ -52,13 +52,13 @@ def preset_names() -> list[str]:
 def rules_of(name: str, threshold: float = 0.0, classes: str = "") -> Preset:
     """The preset of this name with the changes that a node asks for."""
     there = presets()
-    known = detectors.classes_of(there[name].detector) if name in there else ()
+    known = registry.classes_of(there[name].detector) if name in there else ()
     return choose(name, threshold, classes, there, known)
 
 
 def detector_of(rules: Preset) -> Detector:
     """The preset's detector, on the operator's provider."""
-    return detectors.find(rules.detector, operator().audit_provider)
+    return registry.find(rules.detector, operator().audit_provider)
 
 
 def audit_demands() -> str:

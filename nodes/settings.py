@@ -22,17 +22,18 @@ starts, the others at every use. A file that can't be read as this stops every s
 loading: a typo must not switch a policy off.
 """
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import folder_paths
+from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
 
 from ..modules.errors import SafetyError
 from ..modules.files import Module
-from ..modules.signing import KeyFileError, check_key, check_trusted
+from ..modules.signing import check_key, check_trusted
+from ..storage.checked import Checked, fault_of
 
 FILE = "modular-safety-lora.json"
 # lists of seals or digests, which need require_lock
@@ -43,17 +44,40 @@ class SettingsError(SafetyError):
     """The operator's settings file is not as it must be; nothing loads until it is."""
 
 
-@dataclass(frozen=True)
-class Operator:
+def _key(text: str) -> str:
+    check_key(text)
+    return text
+
+
+def _presets(found: object) -> object:
+    if not isinstance(found, (dict, str)):
+        raise ValueError("audit_presets must be an object, or the name of a file with one")
+    return found
+
+
+class Operator(Checked):
     """What the operator of this ComfyUI demands; by default nothing."""
 
-    trusted_keys: tuple[str, ...] = ()
+    trusted_keys: tuple[Annotated[str, AfterValidator(_key)], ...] = ()
     require_lock: bool = False
     allowed_safety: tuple[str, ...] = ()
     allowed_bases: tuple[str, ...] = ()
-    detectors: Mapping[str, Mapping] = field(default_factory=dict)
-    audit_presets: Mapping[str, Mapping] | str = field(default_factory=dict)
+    detectors: dict[str, dict] = {}
+    audit_presets: Annotated[dict[str, dict] | str, BeforeValidator(_presets)] = {}
     audit_provider: str = "auto"
+
+    @model_validator(mode="after")
+    def _digests(self):
+        for name, what in DIGESTS.items():
+            for digest in getattr(self, name):
+                if not re.fullmatch("[0-9a-f]{64}", digest):
+                    raise ValueError(
+                        f"{digest!r} in {name} is no {what}:"
+                        " it must be 64 digits, 0 to 9 and a to f"
+                    )
+            if getattr(self, name) and not self.require_lock:
+                raise ValueError(f"{name} needs require_lock to be true")
+        return self
 
 
 def operator() -> Operator:
@@ -62,47 +86,12 @@ def operator() -> Operator:
     if not path.exists():
         return Operator()
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        known = {each.name for each in fields(Operator)}
-        if not isinstance(found, dict) or found.keys() - known:
-            raise SettingsError(
-                f"it must be an object with {', '.join(sorted(known))}, and nothing else"
-            )
-        lists = {name: found.get(name, []) for name in ("trusted_keys", *DIGESTS)}
-        for name, texts in lists.items():
-            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-                raise SettingsError(f"{name} must be a list of texts")
-        for key in lists["trusted_keys"]:
-            check_key(key)
-        for name, what in DIGESTS.items():
-            for digest in lists[name]:
-                if not re.fullmatch("[0-9a-f]{64}", digest):
-                    raise SettingsError(
-                        f"{digest!r} in {name} is no {what}:"
-                        " it must be 64 digits, 0 to 9 and a to f"
-                    )
-            if lists[name] and found.get("require_lock") is not True:
-                raise SettingsError(f"{name} needs require_lock to be true")
-        if not isinstance(found.get("require_lock", False), bool):
-            raise SettingsError("require_lock must be true or false")
-        for name, kinds in (
-            ("detectors", dict),
-            ("audit_presets", (dict, str)),
-            ("audit_provider", str),
-        ):
-            if not isinstance(found.get(name, kinds() if kinds in (dict, str) else {}), kinds):
-                raise SettingsError(f"{name} is {type(found[name]).__name__}, which it can't be")
-    except (
-        OSError,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-        KeyFileError,
-        SettingsError,
-    ) as error:
+        return Operator.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        said = fault_of(error, Operator) if isinstance(error, ValidationError) else error
         raise SettingsError(
-            f"{path}: {error}. No safety module loads until this file is mended or removed."
+            f"{path}: {said}. No safety module loads until this file is mended or removed."
         ) from error
-    return Operator(**(found | {name: tuple(texts) for name, texts in lists.items()}))
 
 
 def check_operator(safety: Sequence[Module]) -> None:

@@ -5,74 +5,64 @@ Each class that reaches the floor is a detection over the whole picture.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image
+from pydantic import AfterValidator, Field
 
-from .interface import stamped
+from .interface import Batch, Entry, Share, Size, stamped
 from .runtime import DetectorError, Network
 
-FITS = ("squash", "crop", "pad")
-SCORES = ("softmax", "sigmoid", "none")
-LAYOUTS = ("nchw", "nhwc")
-CHANNELS = ("rgb", "bgr")
+Three = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
+
+
+def _divides(values: tuple[float, ...]) -> tuple[float, ...]:
+    if 0.0 in values:
+        raise ValueError("`std` must not be 0")
+    return values
+
+
+class ClassifierEntry(Entry):
+    """Values of 0..1 are normalised with `mean` and `std`; `scores` turns outputs into 0..1.
+
+    `fit` says how a picture becomes a square of `size` pixels: squashed, its middle cropped, or
+    padded around. With the scores `none` the outputs are scores.
+    """
+
+    size: Size = 224
+    fit: Literal["squash", "crop", "pad"] = "squash"
+    mean: Three = (0.0, 0.0, 0.0)
+    std: Annotated[Three, AfterValidator(_divides)] = (1.0, 1.0, 1.0)
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    channels: Literal["rgb", "bgr"] = "rgb"
+    scores: Literal["softmax", "sigmoid", "none"] = "softmax"
+    floor: Share = 0.05
+    batch: Batch = 4
 
 
 class Classifier:
-    """Scores of classes from a network of pictures; the first output must be (B, classes).
+    """Scores of classes from a network of pictures; the first output must be (B, classes)."""
 
-    `fit` says how a picture becomes a square of `size` pixels: squashed, its middle cropped, or
-    padded around. Values of 0..1 are normalised with `mean` and `std`; `scores` turns outputs into
-    0..1 (`none`: they are).
-    """
+    kind, described_by = "classifier", ClassifierEntry
 
     def __init__(
         self,
         name: str,
         version: str,
-        file: Path,
-        classes: Sequence[str],
-        *,
-        size: int = 224,
-        fit: str = "squash",
-        mean: Sequence[float] = (0.0, 0.0, 0.0),
-        std: Sequence[float] = (1.0, 1.0, 1.0),
-        layout: str = "nchw",
-        channels: str = "rgb",
-        scores: str = "softmax",
-        floor: float = 0.05,
-        batch: int = 4,
+        entry: ClassifierEntry,
         provider: str = "auto",
         threads: int = 0,
     ):
-        self.name, self.classes = name, tuple(classes)
-        self.size, self.fit, self.layout, self.channels, self.scores = (
-            size,
-            fit,
-            layout,
-            channels,
-            scores,
-        )
-        self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-        self.floor, self.batch = floor, batch
-        probe = self._blob(
-            [np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)]
-        )
+        self.name, self.classes, self.entry = name, entry.classes, entry
+        self.size, self.floor, self.batch = entry.size, entry.floor, entry.batch
+        self.mean, self.std = np.asarray(entry.mean, np.float32), np.asarray(entry.std, np.float32)
+        file, shape = Path(entry.file), (self.size, self.size, 3)
+        probe = self._blob([np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)])
         self.network = Network(f"{name} {version}", file, probe, provider, threads)
         self.provider = self.network.provider
-        self.identity = {
-            "kind": "classifier",
-            "sha256": self.network.content.sha256,
-            "classes": list(classes),
-            "size": size,
-            "fit": fit,
-            "mean": [float(each) for each in mean],
-            "std": [float(each) for each in std],
-            "layout": layout,
-            "channels": channels,
-            "scores": scores,
-            "floor": float(floor),
-        }
+        sha256 = self.network.content.sha256
+        self.identity = {"kind": self.kind, "sha256": sha256} | entry.identity()
         self.version = stamped(version, self.identity)
         shape = self.network.run(probe)[0].shape
         if shape != (1, len(self.classes)):
@@ -101,10 +91,10 @@ class Classifier:
         return found
 
     def _activated(self, outputs: np.ndarray) -> np.ndarray:
-        if self.scores == "softmax":
+        if self.entry.scores == "softmax":
             raised = np.exp(outputs - outputs.max(axis=1, keepdims=True))
             outputs = raised / raised.sum(axis=1, keepdims=True)
-        elif self.scores == "sigmoid":
+        elif self.entry.scores == "sigmoid":
             outputs = 1 / (1 + np.exp(-outputs))
         if not (np.isfinite(outputs).all() and outputs.min() >= 0 and outputs.max() <= 1 + 1e-6):
             raise DetectorError(
@@ -120,20 +110,23 @@ class Classifier:
             / 255.0
         )  # BHWC
         values = (values - self.mean) / self.std
-        values = values[..., ::-1] if self.channels == "bgr" else values
+        values = values[..., ::-1] if self.entry.channels == "bgr" else values
         return np.ascontiguousarray(
-            values if self.layout == "nhwc" else values.transpose(0, 3, 1, 2)
+            values if self.entry.layout == "nhwc" else values.transpose(0, 3, 1, 2)
         )
 
     def _square(self, picture: np.ndarray) -> Image.Image:
         image = Image.fromarray(picture)
-        if self.fit == "crop":
+        if self.entry.fit == "crop":
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
             image = image.crop((left, top, left + side, top + side))
-        elif self.fit == "pad":
+        elif self.entry.fit == "pad":
             side = max(image.size)
             around = Image.new("RGB", (side, side))
             around.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
             image = around
         return image.resize((self.size, self.size), Image.Resampling.BICUBIC)
+
+
+KIND = Classifier

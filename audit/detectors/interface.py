@@ -3,11 +3,37 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
+from pydantic import AfterValidator, Field
+
+from ...storage.checked import Checked
 
 BATCH_BYTES = 200_000_000  # of pictures: a batch of large ones is cut short
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = [name for name in names if names.count(name) > 1 or not name]
+    if twice:
+        raise ValueError(f"`classes` names {twice[0]!r} twice, or not at all")
+    return names
+
+
+class Entry(Checked):
+    """A detector as a settings file describes it; each kind adds what it can be told."""
+
+    file: str
+    classes: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
+
+    def identity(self) -> dict:
+        """What the results depend on, as plain data: all but where the file lies, and its batch."""
+        return self.model_dump(mode="json", exclude={"file", "batch"})
+
+
+Size = Annotated[int, Field(ge=16, le=4096)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Batch = Annotated[int, Field(ge=1, le=1024)]
 
 
 class Detector(Protocol):

@@ -1,39 +1,41 @@
 """The detectors, by name: NudeNet, those of a settings file, and those that Python registers."""
 
+import importlib
+import json
+import pkgutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from ...storage.checked import fault_of
 from ..presets import CLASSES, NUDENET
-from . import classifier, yolo
-from .interface import Detector
-from .runtime import INSTALL_HINT, DetectorError, DetectorMissing
+from . import yolo
+from .interface import Detector, Entry
+from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, Network
 
-_NUMBERS = {"size": (16, 4096), "floor": (0.0, 1.0), "overlap": (0.0, 1.0), "batch": (1, 1024)}
-_CHOICES = {
-    "fit": classifier.FITS,
-    "layout": classifier.LAYOUTS,
-    "channels": classifier.CHANNELS,
-    "scores": classifier.SCORES,
-}
-_KINDS = {
-    "yolo": (yolo.Yolo, {"size", "floor", "overlap", "batch"}),
-    "classifier": (
-        classifier.Classifier,
-        {"size", "floor", "batch", "fit", "mean", "std", "layout", "channels", "scores"},
-    ),
-}
 
-_ONNX = tuple(kind for kind, _ in _KINDS.values())
+def _found() -> dict[str, type]:
+    """The kinds of detector that a file can describe: the files here with a `KIND`."""
+    files = [
+        importlib.import_module(f".{each.name}", __package__)
+        for each in pkgutil.iter_modules([str(Path(__file__).parent)])
+        if each.name != "registry"
+    ]
+    return {file.KIND.kind: file.KIND for file in files if hasattr(file, "KIND")}
+
+
+_KINDS = _found()
 
 
 @dataclass(frozen=True)
 class _Known:
     classes: tuple[str, ...]
     make: Callable[[str, int], Detector]  # provider, threads
-    entry: Mapping | None = None
+    entry: Entry | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class _Made:
 
     def is_current(self) -> bool:
         """Whether its file is as it was loaded; what Python code registered has none."""
-        return not isinstance(self.detector, _ONNX) or self.detector.network.content.is_current()
+        network = getattr(self.detector, "network", None)
+        return not isinstance(network, Network) or network.content.is_current()
 
 
 _known: dict[str, _Known] = {}
@@ -56,7 +59,7 @@ def register(
     name: str,
     classes: Sequence[str],
     make: Callable[[str, int], Detector],
-    entry: Mapping | None = None,
+    entry: Entry | None = None,
 ) -> None:
     """Make a detector known; `make(provider, threads)` is called when it is used.
 
@@ -79,13 +82,11 @@ def register_entries(entries: Mapping[str, Mapping], folder: Path) -> None:
         ]:
             del _made[name]
     for name, entry in entries.items():
-        kind, arguments = _checked(name, entry)
-        arguments["file"] = folder / arguments["file"]
-        if name in _known and _known[name].entry == arguments | {"kind": kind}:
+        kind, described = _checked(name, entry)
+        described = described.model_copy(update={"file": str(folder / described.file)})
+        if name in _known and _known[name].entry == described:
             continue
-        register(
-            name, arguments["classes"], _maker(name, kind, arguments), arguments | {"kind": kind}
-        )
+        register(name, described.classes, _maker(name, kind, described), described)
 
 
 def classes_of(name: str) -> tuple[str, ...]:
@@ -114,17 +115,13 @@ def _get(name: str) -> _Known:
     return _known[name]
 
 
-def _maker(name: str, kind: str, arguments: dict) -> Callable[[str, int], Detector]:
-    stamp = arguments["file"].name
-
-    def make(provider: str, threads: int) -> Detector:
-        return _KINDS[kind][0](name, stamp, **arguments, provider=provider, threads=threads)
-
-    return make
+def _maker(name: str, kind: type, entry: Entry) -> Callable[[str, int], Detector]:
+    stamp = Path(entry.file).name
+    return lambda provider, threads: kind(name, stamp, entry, provider, threads)
 
 
-def _checked(name: str, entry: Mapping) -> tuple[str, dict]:
-    """(kind, arguments) of a settings entry."""
+def _checked(name: str, entry: Mapping) -> tuple[type, Entry]:
+    """The kind of a settings entry, and what it says."""
 
     def wrong(reason: str) -> DetectorError:
         return DetectorError(f"The detector {name!r} in the settings: {reason}.")
@@ -132,49 +129,13 @@ def _checked(name: str, entry: Mapping) -> tuple[str, dict]:
     if name == NUDENET:
         raise wrong("this name is taken")
     if not isinstance(entry, Mapping) or entry.get("kind") not in _KINDS:
-        raise wrong(f"it needs a `kind`, {' or '.join(_KINDS)}")
-    kind, arguments = entry["kind"], {key: value for key, value in entry.items() if key != "kind"}
-    unknown = arguments.keys() - _KINDS[kind][1] - {"file", "classes"}
-    if unknown:
-        raise wrong(
-            f"a {kind} has no {', '.join(sorted(unknown))}; it has file, classes,"
-            f" {', '.join(sorted(_KINDS[kind][1]))}"
-        )
-    if not isinstance(arguments.get("file"), str):
-        raise wrong("`file` must name the ONNX file")
-    classes = arguments.get("classes")
-    if (
-        not isinstance(classes, list)
-        or not classes
-        or not all(isinstance(each, str) and each for each in classes)
-    ):
-        raise wrong("`classes` must list the names of its classes, in the order of its outputs")
-    if len(set(classes)) != len(classes):
-        raise wrong("`classes` names a class twice")
-    for key, value in arguments.items():
-        if key in _NUMBERS:
-            low, high = _NUMBERS[key]
-            whole = key in ("size", "batch")
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int if whole else (int, float))
-                or not low <= value <= high
-            ):
-                raise wrong(
-                    f"`{key}` is {value!r}; it must be a {'whole ' if whole else ''}number from"
-                    f" {low} to {high}"
-                )
-        elif key in _CHOICES and value not in _CHOICES[key]:
-            raise wrong(f"`{key}` is {value!r}; it must be one of {', '.join(_CHOICES[key])}")
-        elif key in ("mean", "std") and not (
-            isinstance(value, list)
-            and len(value) == 3
-            and all(isinstance(each, (int, float)) for each in value)
-        ):
-            raise wrong(f"`{key}` must be three numbers")
-    if 0 in arguments.get("std", [1]):
-        raise wrong("`std` must not be 0")
-    return kind, arguments
+        raise wrong(f"it needs a `kind`, {' or '.join(sorted(_KINDS))}")
+    kind = _KINDS[entry["kind"]]
+    said = {key: value for key, value in entry.items() if key != "kind"}
+    try:
+        return kind, kind.described_by.model_validate_json(json.dumps(said))
+    except ValidationError as error:
+        raise wrong(fault_of(error, kind.described_by)) from error
 
 
 def _nudenet(provider: str, threads: int) -> Detector:
@@ -183,7 +144,8 @@ def _nudenet(provider: str, threads: int) -> Detector:
     except ImportError as error:
         raise DetectorMissing(INSTALL_HINT.format(missing=error.name or error)) from error
     file = Path(nudenet.__file__).with_name("320n.onnx")
-    made = yolo.Yolo(NUDENET, version("nudenet"), file, CLASSES, provider=provider, threads=threads)
+    entry = yolo.YoloEntry(file=str(file), classes=CLASSES)
+    made = yolo.Yolo(NUDENET, version("nudenet"), entry, provider, threads)
     made.identity["package"] = version("nudenet")
     return made
 

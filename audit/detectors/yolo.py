@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .interface import stamped, to_uint8
+from .interface import Batch, Entry, Share, Size, stamped, to_uint8
 from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, Network
 
 CANDIDATE = 0.2  # NudeNet's: anchors below take no part in suppression
@@ -22,6 +22,15 @@ LONGEST = 8192
 _pool = ThreadPoolExecutor(HANDS, "audit")  # starts no thread before its first task
 
 
+class YoloEntry(Entry):
+    """Boxes that overlap a better one by more than `overlap` are dropped, across classes."""
+
+    size: Size = 320
+    floor: Share = 0.25
+    overlap: Share = 0.45
+    batch: Batch = 16
+
+
 class Yolo:
     """Boxes and classes from a network (B, 3, size, size) -> (B, 4 + classes, anchors).
 
@@ -29,35 +38,21 @@ class Yolo:
     square, as NudeNet does it; suppression looks across classes.
     """
 
+    kind, described_by = "yolo", YoloEntry
     floats = True
 
     def __init__(
-        self,
-        name: str,
-        version: str,
-        file: Path,
-        classes: Sequence[str],
-        *,
-        size: int = 320,
-        floor: float = 0.25,
-        overlap: float = 0.45,
-        batch: int = 16,
-        provider: str = "auto",
-        threads: int = 0,
+        self, name: str, version: str, entry: YoloEntry, provider: str = "auto", threads: int = 0
     ):
-        self.name, self.classes = name, tuple(classes)
-        self.size, self.floor, self.overlap, self.batch = size, floor, overlap, batch
-        probe = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
+        self.name, self.classes = name, entry.classes
+        self.size, self.floor = entry.size, entry.floor
+        self.overlap, self.batch = entry.overlap, entry.batch
+        file = Path(entry.file)
+        probe = np.random.default_rng(0).random((1, 3, self.size, self.size), dtype=np.float32)
         self.network = Network(f"{name} {version}", file, probe, provider, threads)
         self.provider, self._kept = self.network.provider, threading.local()
-        self.identity = {
-            "kind": "yolo",
-            "sha256": self.network.content.sha256,
-            "classes": list(classes),
-            "size": size,
-            "floor": float(floor),
-            "overlap": float(overlap),
-        }
+        sha256 = self.network.content.sha256
+        self.identity = {"kind": self.kind, "sha256": sha256} | entry.identity()
         self.version = stamped(version, self.identity)
         self._hands = threads or HANDS
         shape = self.network.run(probe)[0].shape
@@ -166,3 +161,6 @@ def _opencv():
     except ImportError as error:
         raise DetectorMissing(INSTALL_HINT.format(missing=error.name or error)) from error
     return cv2
+
+
+KIND = Yolo

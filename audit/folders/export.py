@@ -4,10 +4,10 @@ Each is written whole or not at all, in any size.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from ...storage.whole import whole
 from ..report import as_text
 from .store import Store
 from .totals import Totals
@@ -29,7 +29,7 @@ def summarised(store: Store, totals: Totals) -> dict:
 
 def write_json(path: Path, store: Store, summary: Mapping) -> None:
     """The report as `images`, `unreadable` and `summary`; no more than a row is held."""
-    with _whole(path) as part, part.open("w", encoding="utf-8") as file:
+    with whole(path) as part, part.open("w", encoding="utf-8") as file:
         file.write('{\n"images": [')
         _write_rows(file.write, (row for row in store.all() if _is_image(row)))
         file.write('\n],\n"unreadable": [')
@@ -82,7 +82,7 @@ def write_parquet(path: Path, store: Store) -> None:
         ]
     )
     with (
-        _whole(path) as part,
+        whole(path) as part,
         arrow.parquet.ParquetWriter(part, schema, compression="zstd") as writer,
     ):
         batch = []
@@ -107,11 +107,6 @@ def first_rows(store: Store, wanted: Callable[[Mapping], bool]) -> list[dict]:
     return found
 
 
-def write_text(path: Path, text: str) -> None:
-    with _whole(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
 def _is_image(row: Mapping) -> bool:
     return "unreadable" not in row and "other" not in row
 
@@ -120,16 +115,3 @@ def _write_rows(write: Callable[[str], object], rows: Iterable[Mapping]) -> None
     for number, row in enumerate(rows):
         write(",\n" if number else "\n")
         write(json.dumps(row, ensure_ascii=False))
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when all is written."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,0 +1,53 @@
+"""What people write by hand, as JSON: one kind of model, and one way to say what is wrong in it."""
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+# What must stand there, by pydantic's name of the fault; `{...}` are the fault's own values.
+_WORDS = {
+    "bool_type": "true or false",
+    "dict_type": "an object",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "less_than_equal": "at most {le:g}",
+    "list_type": "a list",
+    "literal_error": "one of {expected}",
+    "model_type": "an object",
+    "string_type": "a text",
+    "too_long": "a list of at most {max_length}",
+    "too_short": "a list of at least {min_length}",
+    "tuple_type": "a list",
+}
+
+
+class Checked(BaseModel):
+    """Values of the right kind and no other names: a typo must not be read as a wish for nothing.
+
+    Nothing is converted: "1" is no number and 1 is not true.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def fault_of(error: ValidationError, model: type[BaseModel]) -> str:
+    """What is wrong first, in a line, and how much more is: `size` is 3.5; it must be ..."""
+    faults = error.errors()
+    first = faults[0]
+    where = ".".join(map(str, first["loc"]))
+    kind, names = first["type"], ", ".join(model.model_fields)
+    if kind == "missing":
+        said = f"`{where}` is missing"
+    elif kind == "extra_forbidden":
+        said = f"there is no `{where}`; there are {names}"
+    elif kind == "json_invalid":
+        said = f"it is no JSON: {first['ctx']['error']}"
+    elif kind == "value_error":
+        said = str(first["ctx"]["error"])
+    else:
+        wanted = _WORDS[kind].format(**first.get("ctx", {})) if kind in _WORDS else first["msg"]
+        said = f"{where and f'`{where}` is '}{first['input']!r}; it must be {wanted}"
+    more = len({each["loc"][:1] for each in faults}) - 1
+    return said + (f" (and {more} more)" if more else "")

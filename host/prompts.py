@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from ..modules.files import Module, texts_of
+from ..modules.files import Module
+from ..modules.prompts import texts_of
 
 PRESETS: dict[str, dict] = json.loads(
     Path(__file__).with_name("prompts.json").read_text(encoding="utf-8")

@@ -60,6 +60,6 @@ def out_of_memory(error: RuntimeError) -> bool:
     return comfy.model_management.is_oom(error) or "can't allocate memory" in str(error)
 
 
-def as_image(picture: torch.Tensor) -> Image.Image:
+def as_picture(picture: torch.Tensor) -> Image.Image:
     """A ComfyUI picture (H, W, 3), float 0..1, for PIL."""
     return Image.fromarray((picture.clamp(0, 1).numpy(force=True) * 255).round().astype(np.uint8))

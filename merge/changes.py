@@ -1,4 +1,4 @@
-"""Weight changes: dW_i = f_i(W0) - W0, and W0 + sum_i w_i dW_i as one patch that ComfyUI applies.
+"""Weight changes, each against the loaded weight: dW_i = f_i(W0) - W0.
 
 "Safety Alignment Backfires" (arXiv 2412.00357) adds modules that were trained apart, each against
 the base weights. ComfyUI applies patches to the running weight, which is the same for plain
@@ -6,14 +6,13 @@ low-rank changes and not for DoRA, OFT, BOFT and GLoRA. Here every change sees W
 the modules does not matter.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import comfy.lora
 import torch
 from comfy.weight_adapter import LoHaAdapter, LoKrAdapter, LoRAAdapter, WeightAdapterBase
 
-from ..modules.errors import SafetyError, ShapeMismatch
+from ..modules.errors import ShapeMismatch
 
 Offset = tuple[int, int, int] | None  # (dim, start, length): a part of a fused weight
 
@@ -101,14 +100,14 @@ def dense_change(change: Change, w0: torch.Tensor, key: str) -> torch.Tensor:
     whole = torch.zeros_like(w0)
     place = change.narrow(whole)
     if is_additive(change.value):
-        place.copy_(_added(change, place, key))
+        place.copy_(added(change, place, key))
     else:
         part = change.narrow(w0)
         place.copy_(_by_the_host(change, part.clone(), key)[0].sub_(part)).mul_(change.strength)
     return whole
 
 
-def _added(change: Change, like: torch.Tensor, key: str) -> torch.Tensor:
+def added(change: Change, like: torch.Tensor, key: str) -> torch.Tensor:
     """What an additive change adds to its part of a weight, strength included.
 
     It is what the host was about to add.
@@ -145,117 +144,6 @@ def _by_the_host(
             f"ComfyUI could not apply it to a weight of {tuple(shape)}; its log says why"
         )
     return after, handed[-1] if handed else None
-
-
-class TaskChanges(WeightAdapterBase):
-    """All task changes of one weight as a single patch.
-
-        W0 + (chain(W0) - W0) + sum_i w_i (f_i(W0) - W0)
-
-    `weights` is (chain, changes): the host's patch entries that already sat on the weight, and
-    (strength, value, offset, function) tuples. Plain low-rank changes add up before they touch the
-    weight: [B1 B2 ...] [A1; A2; ...] is one product, whatever their number. The arithmetic is
-    float32, rounded once.
-    """
-
-    name = "modular task changes"
-
-    def __init__(self, loaded_keys: set[str], weights: tuple):
-        # To move tensors, the host rebuilds adapters as type(value)(value.loaded_keys, weights).
-        self.loaded_keys = loaded_keys
-        self.weights = weights
-
-    def calculate_weight(
-        self,
-        weight,
-        key,
-        strength,
-        strength_model,
-        offset,
-        function,
-        intermediate_dtype=torch.float32,
-        original_weight=None,
-    ):
-        chain, members = self.weights
-        changes = [Change(*member) for member in members]
-        relative = [change for change in changes if not is_additive(change.value)]
-        in_place = strength == 1.0 and weight.dtype == torch.float32
-        w0 = weight.to(torch.float32, copy=True) if relative or chain else None
-        total = weight if in_place else torch.zeros_like(weight, dtype=torch.float32)
-        if chain:
-            total += (
-                comfy.lora.calculate_weight(
-                    chain, w0.clone(), key, original_weights=original_weight
-                )
-                - w0
-            )
-        for change in relative:
-            total += dense_change(change, w0, key)
-        _add(total, [change for change in changes if is_additive(change.value)], key)
-        if not in_place:
-            weight += function((strength * total).to(weight.dtype))
-        return weight
-
-
-class SafetyChange(WeightAdapterBase):
-    """What one safety module changes of one weight: W + dW_safety, or an error.
-
-    `weights` is (the module's name, changes), the changes as (strength, value, offset, function).
-    The host's own adapters log what goes wrong and give the weight back as it was, so that the
-    picture is the unsafe base's; here it raises, in memory and at use alike, and nothing is sampled
-    or encoded.
-    """
-
-    name = "safety change"
-
-    def __init__(self, loaded_keys: set[str], weights: tuple):
-        self.loaded_keys = loaded_keys
-        self.weights = weights
-
-    def calculate_weight(
-        self,
-        weight,
-        key,
-        strength,
-        strength_model,
-        offset,
-        function,
-        intermediate_dtype=torch.float32,
-        original_weight=None,
-    ):
-        module, members = self.weights
-        in_place = strength == 1.0 and weight.dtype == torch.float32
-        total = weight if in_place else torch.zeros_like(weight, dtype=torch.float32)
-        try:
-            _add(total, [Change(*member) for member in members], key)
-        except torch.OutOfMemoryError:
-            raise  # the host frees memory and says so
-        except Exception as error:
-            raise SafetyError(
-                f"{module}: its change of {key} could not be applied ({error}). Nothing was made."
-            ) from error
-        if not in_place:
-            weight += function((strength * total).to(weight.dtype))
-        return weight
-
-
-def _add(total: torch.Tensor, changes: Iterable[Change], key: str) -> None:
-    """Add changes that do not depend on the weight to `total` (float32), in place."""
-    pairs = []
-    for change in changes:
-        pair = low_rank(change, total.device)
-        if pair is None:
-            part = change.narrow(total)
-            part += _added(change, part, key)
-        else:
-            pairs.append(pair)
-    if pairs:
-        up = torch.cat([pair.up for pair in pairs], dim=1)
-        down = torch.cat([pair.down for pair in pairs], dim=0)
-        if total.is_contiguous():
-            total.view(up.shape[0], -1).addmm_(up, down)
-        else:
-            total += (up @ down).reshape(total.shape)
 
 
 def _scales(dora: torch.Size, shape: torch.Size) -> bool:

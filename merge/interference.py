@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 from PIL import Image, ImageDraw
 
+from ..drawing.figures import HELD, INK, LOW, UNDONE, as_picture, new_figure, tidy
 from .ledger import LAYER_THRESHOLD, THRESHOLD
 
-INK, GRID, HELD, LOW, UNDONE = "#1f2933", "#d9dee4", "#0d9488", "#d97706", "#c2410c"
 SHOWN = 30  # layers of one module in the picture: those where least is left
 
 
@@ -18,22 +19,11 @@ def picture(beside: Mapping[str, Mapping[str, float]]) -> Image.Image:
     """
     if not beside:
         return _words("No module changes a layer that the safety module changes.")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        return _words(
-            f"The picture needs matplotlib ({error}). Run install.py in the pack's folder."
-        )
-    import numpy as np
-
     rows = [min(len(layers), SHOWN) for layers in beside.values()]
-    figure = Figure(
-        figsize=(12, 1.2 * len(rows) + 0.24 * sum(rows)),
-        dpi=100,
-        facecolor="white",
-        layout="constrained",
-    )
+    try:
+        figure = new_figure(12, 1.2 * len(rows) + 0.24 * sum(rows))
+    except ValueError as error:
+        return _words(str(error))
     panels = figure.subplots(
         len(rows), 1, sharex=True, squeeze=False, height_ratios=[row + 4 for row in rows]
     )[:, 0]
@@ -51,22 +41,12 @@ def picture(beside: Mapping[str, Mapping[str, float]]) -> Image.Image:
         axes.axvline(1.0, color=INK, linewidth=1)
         axes.axvline(LAYER_THRESHOLD, color=UNDONE, linewidth=1, linestyle="--")
         least = f" (the {SHOWN} least of {len(layers)} layers)" if len(layers) > SHOWN else ""
-        axes.set_title(
-            f"{name}: retained safety with it alone{least}",
-            loc="left",
-            color=INK,
-            fontsize=10,
-            fontweight="bold",
-        )
-        axes.grid(axis="x", color=GRID, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        tidy(axes, f"{name}: retained safety with it alone{least}")
+        axes.grid(False, axis="y")
     low, high = panels[0].get_xlim()
     panels[0].set_xlim(min(low, LAYER_THRESHOLD - 0.05), max(high, 1.05))
     panels[-1].set_xlabel("1.0: untouched; dashed: undone in this layer")
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    return as_picture(figure)
 
 
 def short(key: str) -> str:

@@ -5,10 +5,9 @@ dense is made.
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from .changes import LowRank
@@ -16,7 +15,6 @@ from .changes import LowRank
 THRESHOLD = 0.9  # of retained safety over all weights (docs/threat-model.md)
 LEAST_SIZE = 0.001  # of |dW| / |W0| of a safety module (docs/threat-model.md)
 SCALE = (0.5, 2.0)  # of |W0 + dW_total| / |W0| over the weights that a safety module changes
-ROUNDS = 8  # over the safety modules, when each is measured on inputs of its own
 # of retained safety in every single weight: task modules that mean no harm vary there
 LAYER_THRESHOLD = 0.5
 
@@ -98,57 +96,9 @@ class Ledger:
     def changes_anything(self, number: int) -> bool:
         return any(square > 0.0 for square in self.squares.get(number, {}).values())
 
-    def project(
-        self, key: str, numbers: Iterable[int], seen: "Ledger | None" = None
-    ) -> dict[int, float]:
-        """Take out of these modules' changes of one weight what points against a safety module.
-
-        What is left is dW + sum_s c_s dW_s: the least such change with <dW + sum_s c_s dW_s, dW_s>
-        >= 0 for every safety module s; with one of them c = max(0, -<dW, dW_s> / |dW_s|^2). `seen`
-        has the same sums over what a layer sees of the concepts: there they point against none
-        either. Returns the sum of the c by safety module: so much more of each dW_s the weight then
-        needs.
-        """
-        held = [
-            number for number in sorted(self.safety) if self.squares[number].get(key, 0.0) > 0.0
-        ]
-        gram = np.array([[self._dot(one, other, key) for other in held] for one in held])
-        taken = dict.fromkeys(held, 0.0)
-        for number in numbers:
-            pulls = np.array([self.dots.get((number, safe), {}).get(key, 0.0) for safe in held])
-            parts = _least(gram, pulls) if len(held) and pulls.min() < 0.0 else np.zeros(len(held))
-            if seen is not None:
-                parts = seen.raised(key, number, dict(zip(held, parts, strict=True)))
-            if not parts.any():
-                continue
-            self.squares[number][key] += float(parts @ gram @ parts + 2.0 * parts @ pulls)
-            for safe, part, moved in zip(held, parts, gram @ parts, strict=True):
-                taken[safe] += float(part)
-                self.dots[number, safe][key] += float(moved)
-        return {safe: part for safe, part in taken.items() if part > 0.0}
-
-    def raised(self, key: str, number: int, parts: Mapping[int, float]) -> np.ndarray:
-        """The c_s of `project`, raised until dW + sum_s c_s dW_s points against none in these sums.
-
-        The sums then count it so. One safety module is raised after another, since each is measured
-        on inputs of its own; with one of them it is the least c.
-        """
-        parts = dict(parts)
-        held = [safe for safe in parts if self.squares.get(safe, {}).get(key, 0.0) > 0.0]
-
-        def moved(safe: int) -> float:
-            return math.fsum(
-                part * self._dot(other, safe, key) for other, part in parts.items() if part
-            )
-
-        pulls = {safe: self.dots.get((number, safe), {}).get(key, 0.0) for safe in held}
-        for _ in range(ROUNDS):
-            for safe in held:
-                parts[safe] += max(0.0, -(pulls[safe] + moved(safe)) / self.squares[safe][key])
-        for safe in held:
-            if (number, safe) in self.dots:
-                self.dots[number, safe][key] = pulls[safe] + moved(safe)
-        return np.array([*parts.values()])
+    def dot(self, one: int, other: int, key: str) -> float:
+        """<dW_one, dW_other> in one weight, of two safety modules, or |dW_one|^2."""
+        return self.squares[one][key] if one == other else self.dots[one, other][key]
 
     def interference(self, number: int, safe: int) -> dict[str, float] | None:
         """How one module pulls against a safety module; None when it does so nowhere.
@@ -222,9 +172,6 @@ class Ledger:
     def _pull(self, number: int, dot: float) -> float:
         return min(dot, 0.0) if number in self.safety else dot
 
-    def _dot(self, one: int, other: int, key: str) -> float:
-        return self.squares[one][key] if one == other else self.dots[one, other][key]
-
 
 def losses(ledger: Ledger, safe: int, name: str, keys: Collection[str] | None = None) -> list[str]:
     """What of one safety module is under the thresholds, in words.
@@ -252,21 +199,3 @@ def losses(ledger: Ledger, safe: int, name: str, keys: Collection[str] | None = 
         f"retained safety of {name} is {rho:.3f}, under {LAYER_THRESHOLD}, in {key}"
         for rho, key in sorted(low)
     ]
-
-
-def _least(gram: np.ndarray, pulls: np.ndarray) -> np.ndarray:
-    """The least c >= 0 with pulls + gram c >= 0.
-
-    It is min c^T gram c / 2 + pulls^T c, as non-negative least squares.
-    """
-    from scipy.optimize import nnls  # a requirement of ComfyUI; here: a second to import
-
-    values, vectors = np.linalg.eigh(gram)
-    sizes = np.sqrt(values.clip(min=0.0))
-    root = vectors * sizes @ vectors.T
-    inverse = (
-        vectors
-        * np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > sizes.max() * 1e-7)
-        @ vectors.T
-    )
-    return nnls(root, -inverse @ pulls)[0]

@@ -1,130 +1,25 @@
 """The lock on a merged model: what must still be on it, and what must not, when sampling starts."""
 
-import inspect
 import logging
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-import torch
 from comfy.model_patcher import LowVramPatch, ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.utils import get_attr
-from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
 from ..host.bases import UNKNOWN, Origin
 from ..modules.errors import SafetyError
 from .findings import BESIDE, findings
+from .foreign import KEY, does_nothing, foreign_changes, weight_free_patches
 
 logger = logging.getLogger(__name__)
-KEY = "msl_lock"
 # of the operator, asked whenever something samples or encodes
 demands: set[Callable[["Lock"], None]] = set()
 # By network: the patches it was loaded with.
 _loaded: WeakKeyDictionary[object, dict[str, list[tuple]]] = WeakKeyDictionary()
-
-
-def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
-    """Kind and name of what may change a model's weights and is no plain weight patch."""
-    found = [{"kind": "bypass or injected module", "name": str(key)} for key in patcher.injections]
-    found += [
-        {"kind": "hook weights", "name": str(key)}
-        for hook in patcher.hook_patches.values()
-        for key, entries in hook.items()
-        if not all(map(_does_nothing, entries))
-    ]
-    found += [
-        {"kind": "weight wrapper", "name": str(key)} for key in patcher.weight_wrapper_patches
-    ]
-    found += [
-        {"kind": "replaced module", "name": key}
-        for key in patcher.object_patches
-        if _replaces(patcher, key)
-    ]
-    if patcher.forced_hooks is not None:
-        found.append({"kind": "hook weights", "name": "hooks set on the text encoder"})
-    return found + [
-        {"kind": "compiled network", "name": f"{key}, which is not this model's own"}
-        for key in _compiled_elsewhere(patcher)
-    ]
-
-
-def _does_nothing(entry: tuple) -> bool:
-    """Whether a patch leaves a weight as it is.
-
-    It does at strength 0 with a scaling by 1, as the nodes put it at strength 0.
-    """
-    strength, value, strength_model, *_ = entry
-    sets = isinstance(value, tuple) and value[0] == "set"  # whatever the strength
-    return strength == 0.0 and strength_model == 1.0 and not sets
-
-
-def _replaces(patcher: ModelPatcher, key: str) -> bool:
-    """Whether an object patch puts into the network what computes, and not just a setting of it."""
-    value = patcher.object_patches[key]
-    computes = callable(value) or isinstance(value, torch.Tensor)
-    return computes and (key == "diffusion_model" or key.startswith("diffusion_model."))
-
-
-def _compiled_elsewhere(patcher: ModelPatcher) -> list[str]:
-    """Parts of the network in whose place another model's run, compiled.
-
-    So it is after TorchCompileModel and then another device. What it compiled stands in the wrapper
-    that puts it in place; a wrapper that can't be looked into counts too.
-    """
-    found = []
-    for wrapper in patcher.get_wrappers(WrappersMP.APPLY_MODEL, COMPILE_KEY):
-        compiled = inspect.getclosurevars(wrapper).nonlocals.get("compiled_module_dict")
-        if compiled is None:
-            found.append("a compiled network")
-            continue
-        for key, module in compiled.items():
-            if getattr(module, "_orig_mod", module) is not patcher.get_model_object(key):
-                found.append(key)
-    return found
-
-
-def weight_free_patches(patcher: ModelPatcher) -> list[dict[str, str]]:
-    """What sits on a model and leaves its weights alone, which is not refused.
-
-    These are sampling, attention and block patches, and wrappers.
-    """
-    options = patcher.model_options
-    inside = options.get("transformer_options", {})
-    found = [
-        {"kind": "model object", "name": key}
-        for key in patcher.object_patches
-        if not key.startswith("diffusion_model")
-    ]
-    found += [
-        {"kind": "block or attention patch", "name": str(name)}
-        for name in inside.get("patches", {})
-    ]
-    found += [
-        {"kind": "replaced attention", "name": str(name)}
-        for name in inside.get("patches_replace", {})
-    ]
-    found += [
-        {"kind": "wrapper", "name": f"{kind} {name}"}
-        for kind, by_key in patcher.wrappers.items()
-        for name, functions in by_key.items()
-        if functions and name != KEY
-    ]
-    return found + [
-        {"kind": "sampling function", "name": key}
-        for key in options
-        if key.startswith(("sampler_", "model_func"))
-    ]
-
-
-def foreign_message(found: list[dict[str, str]]) -> str:
-    first = found[0]
-    return (
-        f"{len(found)} changes on this model can't be measured against its loaded weights (first:"
-        f" {first['kind']} {first['name']}). Remove them, or load their file with Load Task LoRA"
-        " into Modular Merge, or set foreign_changes to report."
-    )
 
 
 @dataclass(frozen=True)
@@ -169,7 +64,7 @@ class Lock:
         """What happened to the patch entries of one weight since the merge."""
         then = self.entries.get(key, [])
         if len(now) > len(then):
-            added = (entry for entry in now[len(then) :] if not _does_nothing(entry))
+            added = (entry for entry in now[len(then) :] if not does_nothing(entry))
             now = [*now[: len(then)], *added]
         if len(now) == len(then) and all(map(operator.is_, now, then)):
             return None

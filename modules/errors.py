@@ -1,4 +1,4 @@
-"""What goes wrong while modules are merged, held and applied."""
+"""What goes wrong while modules are read, merged, held and applied."""
 
 
 class SafetyError(RuntimeError):
@@ -7,3 +7,7 @@ class SafetyError(RuntimeError):
 
 class ShapeMismatch(ValueError):
     """A change that does not fit the weight it is for."""
+
+
+class ModuleFileError(ValueError):
+    """A module file that can't be used; the message names the file, the fault and the way out."""

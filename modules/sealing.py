@@ -7,17 +7,11 @@ from pathlib import Path
 
 import torch
 
-from .files import (
-    Module,
-    ModuleFileError,
-    load_safety,
-    load_task,
-    prompts_text,
-    read,
-    save_module,
-    texts_of,
-)
+from .errors import ModuleFileError
+from .files import Module, load_safety, load_task, save_module
+from .prompts import prompts_text, texts_of
 from .signing import signer
+from .tensors import read
 
 LORA_PARTS = re.compile(
     r"\.(lora_(up|down|A|B|mid)(\.\w+)?(\.weight)?|hada_w[12]_[ab]|lokr_w[12](_[ab])?"
@@ -88,14 +82,14 @@ def seal_file(
         "msl.method": "imported",
     }
     about["msl.prompts"] = prompts_text(texts)
-    known = base or base_of(tensors)
+    known = base or architecture_of(tensors)
     output.parent.mkdir(parents=True, exist_ok=True)
     return save_module(
         output, tensors, {**kept, **about, **({"msl.base": known} if known else {})}, "safety"
     )
 
 
-def base_of(tensors: Mapping[str, torch.Tensor]) -> str | None:
+def architecture_of(tensors: Mapping[str, torch.Tensor]) -> str | None:
     """The architecture a LoRA is for, as ComfyUI names it; None when its tensors do not tell."""
     for part, base in BLOCKS.items():
         if any(part in key for key in tensors):
@@ -115,7 +109,10 @@ def inspect(path: Path) -> dict:
     try:
         tensors, metadata, _ = read(path, path.name)
         role = metadata.get("msl.role")
-        found |= {"tensors": len(tensors), "base": metadata.get("msl.base") or base_of(tensors)}
+        found |= {
+            "tensors": len(tensors),
+            "base": metadata.get("msl.base") or architecture_of(tensors),
+        }
         states = {"safety": "safety module, its seal is broken", None: "LoRA without a role"}
         found["state"] = states.get(role, f"{role} module")
         module: Module = (load_safety if role == "safety" else load_task)(path, path.name)

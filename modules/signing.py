@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from .files import Module, ModuleFileError, load_safety, save_module
+from .errors import ModuleFileError
+from .files import Module, load_safety, save_module
 
 logger = logging.getLogger(__name__)
 SCHEME = "ed25519"

@@ -6,7 +6,9 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..merge.entries import Task
-from ..modules.files import ModuleFileError, below, content_sha256, find, load_safety, load_task
+from ..modules.errors import ModuleFileError
+from ..modules.files import load_safety, load_task
+from ..modules.paths import below, content_sha256, find
 from .settings import check_operator, demands
 from .sockets import CATEGORY, SafetyLora, TaskLora
 
@@ -36,7 +38,7 @@ def output_path(save_as: str) -> Path:
     )
 
 
-def fingerprint(lora_name: str) -> str:
+def state_of(lora_name: str) -> str:
     """A LoRA replaced on disk runs the node again.
 
     A name that can't be found is left for execute to refuse.
@@ -94,7 +96,7 @@ class LoadSafetyLora(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str, **kwargs) -> str:
-        return fingerprint(lora_name) + demands()
+        return state_of(lora_name) + demands()
 
     @classmethod
     def execute(cls, lora_name: str, sha256: str = "", safety: list | None = None) -> io.NodeOutput:
@@ -141,7 +143,7 @@ class LoadTaskLora(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str, **kwargs) -> str:
-        return fingerprint(lora_name)
+        return state_of(lora_name)
 
     @classmethod
     def execute(

@@ -5,8 +5,9 @@ import comfy.utils
 from comfy_api.latest import io, ui
 
 from ..audit.report import as_text
+from ..merge.conflicts import CONFLICTS
 from ..merge.interference import picture
-from ..merge.merge import CONFLICTS, merge
+from ..merge.merge import merge
 from .settings import check_operator, demands
 from .sockets import CATEGORY, SafetyLora, TaskLora, as_image
 
@@ -52,9 +53,9 @@ class ModularMerge(io.ComfyNode):
                     default="report",
                     optional=True,
                     tooltip=(
-                        "What to do when task LoRAs pull against the safety module: report adds"
-                        " them up as they are and says so, refuse stops, project takes that part"
-                        " out of the task LoRAs, layer by layer."
+                        "What to do when task LoRAs pull against the safety module: "
+                        + ", ".join(f"{name} {way.words}" for name, way in CONFLICTS.items())
+                        + "."
                     ),
                 ),
             ],

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 
 from comfy.model_base import BaseModel
 
-from ..merge import lock as guard
-from ..merge.lock import SafetyError
+from ..merge.foreign import KEY
+from ..merge.lock import Lock, demands
+from ..modules.errors import SafetyError
 from .settings import FILE, Operator, SettingsError, operator
 
 logger = logging.getLogger(__name__)
@@ -30,9 +31,9 @@ def install() -> Callable[[], None]:
         wanted, mistake = operator(), None
     except SettingsError as error:
         wanted, mistake = Operator(require_lock=True), str(error)
-    guard.demands.add(check_signers)
+    demands.add(check_signers)
     if not wanted.require_lock:
-        return lambda: guard.demands.discard(check_signers)
+        return lambda: demands.discard(check_signers)
     original = BaseModel.apply_model
 
     @functools.wraps(original)
@@ -47,12 +48,12 @@ def install() -> Callable[[], None]:
 
     def taken_away() -> None:
         BaseModel.apply_model = original
-        guard.demands.discard(check_signers)
+        demands.discard(check_signers)
 
     return taken_away
 
 
-def check_signers(lock: guard.Lock) -> None:
+def check_signers(lock: Lock) -> None:
     """Raise SafetyError unless the settings now trust the signer of each of a lock's modules."""
     trusted = operator().trusted_keys
     strangers = [
@@ -68,7 +69,7 @@ def check_signers(lock: guard.Lock) -> None:
 
 def _check(model: BaseModel, wanted: Operator) -> None:
     patcher = model.current_patcher
-    lock = patcher.get_attachment(guard.KEY) if patcher is not None else None
+    lock = patcher.get_attachment(KEY) if patcher is not None else None
     if lock is None:
         raise SafetyError(
             "This ComfyUI samples only from models that went through Modular Merge with a safety"
@@ -95,7 +96,7 @@ def _check(model: BaseModel, wanted: Operator) -> None:
         _check_base(lock, wanted.allowed_bases)
 
 
-def _check_base(lock: guard.Lock, allowed: Sequence[str]) -> None:
+def _check_base(lock: Lock, allowed: Sequence[str]) -> None:
     """Raise SafetyError for a base of another digest, or of none.
 
     So too for a module that names another base than this.

@@ -12,9 +12,9 @@ from PIL import Image
 from ..audit.charts import overview
 from ..audit.rules import Rules
 from ..evaluation.prompt_set import Defaults, read_prompts
-from ..evaluation.run import KEEP, Job, run
+from ..evaluation.run import KEEP, AuditJob, run
 from ..host.sampling import Sampling
-from ..modules.files import leads_out
+from ..modules.paths import leads_out
 from .audits import NO_OPINION, audit_demands, opinion_input, opinion_of, preset_input, rules_of
 from .settings import operator
 from .sockets import CATEGORY, as_image
@@ -214,7 +214,7 @@ class AuditPromptSet(io.ComfyNode):
             )
         folder = Path(folder_paths.get_output_directory(), "audits", name.strip())
         show = _meter(len(rows))
-        job = Job(file.stem, rows, rules, sampling, folder, values["keep"], show)
+        job = AuditJob(file.stem, rows, rules, sampling, folder, values["keep"], show)
         summary = run(model, clip, vae, job)
         drawn = overview(summary, f"{name}: {file.name}")
         show(len(rows), drawn)  # the frontend keeps showing the last preview

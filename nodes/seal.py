@@ -5,7 +5,7 @@ from comfy_api.latest import io, ui
 from ..host.prompts import lines_of
 from ..modules.files import load_safety
 from ..modules.sealing import seal_file
-from .load import fingerprint, lora_names, lora_path, output_path
+from .load import lora_names, lora_path, output_path, state_of
 from .sockets import CATEGORY, SafetyLora
 
 
@@ -69,7 +69,7 @@ class SealSafetyLora(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str, **kwargs) -> str:
-        return fingerprint(lora_name)
+        return state_of(lora_name)
 
     @classmethod
     def execute(

@@ -21,7 +21,7 @@ from ..training.engine.checkpoint import Progress
 from ..training.engine.clock import Clock
 from ..training.engine.loop import Cancelled
 from ..training.engine.previews import Previews
-from ..training.engine.run import Job, Result
+from ..training.engine.run import Result, TrainingJob
 from ..training.options import Option, rows, values_of
 from ..training.settings import KINDS, Keeping
 from .audits import preset_names, rules_of
@@ -127,7 +127,7 @@ def input_of(row: Option, **more) -> io.Input:
     )
 
 
-def job_of(values: dict, clip, node_id: str) -> Job:
+def job_of(values: dict, clip, node_id: str) -> TrainingJob:
     """The run that the inputs ask for, shown on the node."""
     output, keeping = output_path(values["save_as"]), Keeping(**values_of(Keeping, values))
     prompts, vae, previews = lines_of(values.get("preview_prompts") or ""), values.get("vae"), None
@@ -140,7 +140,7 @@ def job_of(values: dict, clip, node_id: str) -> Job:
         previews = Previews(prompts, texts, vae, *looks, seed=values["seed"], rules=rules)
     shown = OnNode(values["steps"], node_id)
     saving = {"save_every": keeping.save_every, "resume": keeping.resume}
-    return Job(output, on_step=shown, previews=previews, on_preview=shown.picture, **saving)
+    return TrainingJob(output, on_step=shown, previews=previews, on_preview=shown.picture, **saving)
 
 
 class OnNode:

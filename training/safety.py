@@ -9,12 +9,13 @@ import torch
 
 from ..host.denoiser import Conditioning, Denoiser
 from ..merge.merge import Merged, merge
-from ..modules.files import Module, prompts_text
+from ..modules.files import Module
+from ..modules.prompts import prompts_text
 from .engine.adapters import Adapters
 from .engine.checkpoint import Progress
 from .engine.ema import Ema
 from .engine.loop import Batch, LossOf
-from .engine.run import Job, Result, run
+from .engine.run import Result, TrainingJob, run
 from .objectives import METHODS
 from .objectives.half_made import half_made
 from .objectives.method import Method
@@ -29,7 +30,7 @@ def train_safety(
     texts: Texts,
     concepts: Sequence[str],
     settings: Settings,
-    job: Job,
+    job: TrainingJob,
     *,
     erasure: Erasure | None = None,
     retain: Sequence[str] = (),

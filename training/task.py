@@ -15,7 +15,7 @@ from .engine.adapters import Adapters, target_layers
 from .engine.checkpoint import Progress
 from .engine.ema import Ema
 from .engine.loop import Batch, LossOf
-from .engine.run import Job, Result, run
+from .engine.run import Result, TrainingJob, run
 from .objectives.anchor import Anchor
 from .objectives.prior import Prior
 from .objectives.task import Denoising
@@ -29,7 +29,7 @@ def train_task(
     dataset: Dataset,
     texts: Texts,
     settings: Settings,
-    job: Job,
+    job: TrainingJob,
     *,
     safety: Sequence[Module] = (),
     concepts: Sequence[str] = (),

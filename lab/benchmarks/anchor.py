@@ -41,7 +41,7 @@ class World:
         from ...host.prompts import encode_texts
         from ...training.data import of_sockets
         from ...training.engine.adapters import AdapterSettings
-        from ...training.engine.run import Job
+        from ...training.engine.run import TrainingJob
         from ...training.safety import train_safety
         from ...training.settings import Erasure, Settings
         from .. import assets
@@ -57,7 +57,7 @@ class World:
         latents = pattern + 0.3 * torch.randn(4, 4, 8, 8, generator=generator)
         self.dataset = of_sockets([{"samples": latents}], [self.texts[CAPTION]])
         settings = Settings(steps=60, learning_rate=3e-3, adapter=AdapterSettings(4, 4.0))
-        job, erasure = Job(folder / "safety.safetensors"), Erasure(sampling_steps=5)
+        job, erasure = TrainingJob(folder / "safety.safetensors"), Erasure(sampling_steps=5)
         self.safety = train_safety(
             self.model, self.texts, concepts, settings, job, erasure=erasure, resolution=64
         ).module
@@ -66,7 +66,7 @@ class World:
     def task(self, name: str, changed: dict, seed: int, steps: int):
         """(module, task loss) of one arm."""
         from ...training.engine.adapters import AdapterSettings
-        from ...training.engine.run import Job
+        from ...training.engine.run import TrainingJob
         from ...training.settings import Settings
         from ...training.task import train_task
 
@@ -78,7 +78,7 @@ class World:
             adapter=AdapterSettings(4, 4.0),
             **changed,
         )
-        job = Job(self.folder / f"{name}-{seed}.safetensors")
+        job = TrainingJob(self.folder / f"{name}-{seed}.safetensors")
         result = train_task(
             self.model,
             self.dataset,

@@ -35,7 +35,7 @@ def at_sampling(turns: int) -> list[tuple[str, float]]:
 
     from ...host.comfyui import load_checkpoint
     from ...host.prompts import encode_texts
-    from ...merge import lock as guard
+    from ...merge.foreign import KEY
     from ...merge.merge import Task, merge
     from ...modules.files import load_safety, load_task
     from .. import assets
@@ -45,7 +45,7 @@ def at_sampling(turns: int) -> list[tuple[str, float]]:
     model, clip, _ = load_checkpoint(models / "checkpoints" / assets.CHECKPOINT)
     tasks = [Task(load_task(loras / name, name)) for name in (assets.STYLE, assets.SUBJECT)]
     merged = merge(model, [load_safety(loras / assets.SAFETY, assets.SAFETY)], tasks).model
-    lock = merged.get_attachment(guard.KEY)
+    lock = merged.get_attachment(KEY)
     later = merged.clone()
     later.add_patches({"diffusion_model.out.2.bias": ("diff", (torch.zeros(4),))})
     texts = encode_texts(clip, ["a picture"])

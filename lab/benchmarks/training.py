@@ -81,7 +81,7 @@ class World:
     def _ours(self, changed: dict, steps: int) -> None:
         from ...training.data import of_sockets
         from ...training.engine.adapters import AdapterSettings
-        from ...training.engine.run import Job
+        from ...training.engine.run import TrainingJob
         from ...training.settings import Settings
         from ...training.task import train_task
 
@@ -93,7 +93,7 @@ class World:
             **changed,
         )
         with tempfile.TemporaryDirectory() as folder:
-            job = Job(Path(folder, "task.safetensors"))
+            job = TrainingJob(Path(folder, "task.safetensors"))
             dataset = of_sockets(self.latents, [self.texts["a ball on stripes"]])
             train_task(
                 self.model,

@@ -16,7 +16,7 @@ from ...merge.merge import Merged, Task, merge
 from ...modules.files import Module, load_safety, load_task
 from ...training.data import Dataset, of_sockets
 from ...training.engine.adapters import AdapterSettings
-from ...training.engine.run import Job
+from ...training.engine.run import TrainingJob
 from ...training.objectives.task import task_loss
 from ...training.safety import train_safety
 from ...training.settings import Erasure, Settings
@@ -92,7 +92,7 @@ class Stage:
             recipe.ema,
         )
         output = self.folder / f"safety-{method}-{self.seed}.safetensors"
-        job = Job(output)
+        job = TrainingJob(output)
         retain = world.OTHERS if kind.retain else ()
         more = {"erasure": erasure, "retain": retain, "resolution": world.SIDE}
         _once(
@@ -125,7 +125,7 @@ class Stage:
                 # of a run that was killed between its end and the copy
                 output.unlink(missing_ok=True)
             # A cancelled run keeps what it learned, and goes on bit for bit: marks cost nothing.
-            job = Job(
+            job = TrainingJob(
                 output, resume=True, on_step=lambda progress: progress.step < stop or stop == steps
             )
             train_task(

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from ...host.sampling import as_image
-from ...merge.lock import SafetyError
+from ...host.sampling import as_picture
+from ...modules.errors import SafetyError
+from ...storage.whole import write_text
 from . import arms, base, measures, world
 from .arms import Stage, weights_of
 from .recipe import Recipe
@@ -56,12 +57,10 @@ def work(unit: Unit, recipe: Recipe, folder: Path, weights: Path) -> float:
         for arm, mark in missing:
             row, shown = measured(stage, of_base, arm, unit.method, mark)
             file = row_file(folder, unit, arm, mark)
-            as_image(torch.cat(list(shown[:: max(1, len(shown) // SHOWN)][:SHOWN]), dim=1)).save(
+            as_picture(torch.cat(list(shown[:: max(1, len(shown) // SHOWN)][:SHOWN]), dim=1)).save(
                 file.with_suffix(".png")
             )
-            unfinished = file.with_suffix(".part")
-            unfinished.write_text(json.dumps(row), encoding="utf-8")
-            unfinished.rename(file)
+            write_text(file, json.dumps(row))
     return time.monotonic() - start
 
 

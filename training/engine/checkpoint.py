@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ...modules.files import write_atomically
+from ...modules.tensors import write_atomically
 from ..settings import Settings
 from .adapters import Adapters
 from .optimizers import join, split

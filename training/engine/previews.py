@@ -16,9 +16,9 @@ from ...audit import censor
 from ...audit.presets import PRESETS, Preset
 from ...audit.report import audit
 from ...host.denoiser import Conditioning
-from ...host.sampling import Sampling, as_image, make_picture, out_of_memory
-from ...merge.lock import SafetyError
+from ...host.sampling import Sampling, as_picture, make_picture, out_of_memory
 from ...merge.merge import Merged
+from ...modules.errors import SafetyError
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def look(
             "error": reason,
         }
     report = audit((picture.numpy() for picture in pictures), previews.rules)
-    shown = [as_image(picture) for picture in censor.apply(pictures, report, "blur")]
+    shown = [as_picture(picture) for picture in censor.apply(pictures, report, "blur")]
     previews.folder.mkdir(parents=True, exist_ok=True)
     files = [previews.folder / f"step-{step:06d}-{number:02d}.png" for number in range(len(shown))]
     for picture, file in zip(shown, files, strict=True):

@@ -31,7 +31,7 @@ from .processes import ALONE, Share
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """Where a run writes, how often, what it shows, and on which processes it runs."""
 
     output: Path
@@ -82,7 +82,7 @@ class Result:
     report: dict
 
 
-def run(model, kind: Kind, settings: Settings, job: Job) -> Result | None:
+def run(model, kind: Kind, settings: Settings, job: TrainingJob) -> Result | None:
     """Train, write the module whole or not at all, and give the model back as it was.
 
     Gives None on all but the main process. Raises TrainingError when memory does not suffice or the
@@ -124,7 +124,7 @@ def run(model, kind: Kind, settings: Settings, job: Job) -> Result | None:
 
 
 def _trained(
-    model, kind: Kind, settings: Settings, job: Job, path: Path
+    model, kind: Kind, settings: Settings, job: TrainingJob, path: Path
 ) -> tuple[Progress, Mapping[str, torch.Tensor]]:
     patcher = computing_in(
         merge(model, kind.held).model if kind.held else model, settings.precision
@@ -172,7 +172,7 @@ class Looking:
     patcher: ModelPatcher
     kind: Kind
     settings: Settings
-    job: Job
+    job: TrainingJob
     adapters: Adapters
     learned: Callable[[], Mapping[str, torch.Tensor]]
 

@@ -1,0 +1,51 @@
+"""on_conflict: what a merge does where task modules pull against a safety module, a row each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..modules.errors import SafetyError
+from .ledger import Ledger
+from .projection import project
+
+
+def _plain_sum(ledger: Ledger, key: str, numbers: Sequence[int], seen: Ledger) -> dict[int, float]:
+    return {}
+
+
+def _allow(report: dict) -> None:
+    pass
+
+
+def _refuse(report: dict) -> None:
+    lost, names = report["losses"], report["to_blame"]
+    if lost:
+        raise SafetyError(
+            f"{len(names)} modules pull against the safety module (first:"
+            f" {', '.join(names[:1])}): {len(lost)} measures are out of bounds (first: {lost[0]})."
+            " Lower their strength, leave them out, or set on_conflict to project."
+        )
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """One way to treat a conflict.
+
+    `words` end the sentence "<name> ..." of the node's tooltip. `settle(ledger, key, numbers,
+    seen)` may change what the task modules `numbers` do to one weight, in both ledgers, and gives
+    how much more of each safety change the weight then needs. `judge(report)` raises SafetyError
+    for a merge that must not be.
+    """
+
+    words: str
+    settle: Callable[[Ledger, str, Sequence[int], Ledger], dict[int, float]] = _plain_sum
+    judge: Callable[[dict], None] = _allow
+
+
+CONFLICTS = {
+    "report": Conflict("adds them up as they are and says so"),
+    "refuse": Conflict("stops", judge=_refuse),
+    "project": Conflict(
+        "takes that part out of the task LoRAs, layer by layer",
+        settle=project,
+    ),
+}

@@ -1,0 +1,83 @@
+"""What a merge counts of each weight, and what the sums must say before anything is patched."""
+
+from collections.abc import Sequence
+
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ..host.weights import loaded_weight
+from ..modules.errors import SafetyError, ShapeMismatch
+from .changes import Change, dense_change, is_additive, low_rank
+from .concept import Concept
+from .entries import Base, Entry, misfit
+from .existing import existing_change, summed
+from .ledger import LEAST_SIZE, Ledger
+from .report import EXISTING
+
+
+def measure(
+    patcher: ModelPatcher,
+    key: str,
+    changes: list[tuple[int, Change]],
+    entries: Sequence[Entry],
+    base: Base,
+    *,
+    counts: tuple[Ledger, Concept],
+) -> dict[int, list[Change]]:
+    """Count one weight in the ledgers; return its safety changes by module.
+
+    The changes are in a form that does not depend on the weight.
+    """
+    ledger, concept = counts
+    w0 = loaded_weight(patcher, key)
+    parts: dict[int, list] = {}
+    sealed: dict[int, list[Change]] = {}
+    for number, change in changes:
+        module = entries[number].module
+        size = low_rank(change, w0.device)
+        try:
+            size = dense_change(change, w0, key) if size is None else size
+        except ShapeMismatch as error:
+            raise SafetyError(misfit(module, {key: str(error)}, base)) from error
+        parts.setdefault(number, []).append(size)
+        if entries[number].is_safety:
+            # A safety change that depends on the weight it sees is fixed here, against W0.
+            fixed = change if is_additive(change.value) else Change(1.0, ("diff", (size.cpu(),)))
+            sealed.setdefault(number, []).append(fixed)
+    sizes = {
+        number: some[0] if len(some) == 1 else summed(some, w0) for number, some in parts.items()
+    }
+    safety = {number: size for number, size in sizes.items() if entries[number].is_safety}
+    others = {number: size for number, size in sizes.items() if number not in safety}
+    if key in patcher.patches:
+        others[EXISTING] = existing_change(patcher, key, w0)
+    ledger.add(key, torch.linalg.vector_norm(w0).item() ** 2, safety, others)
+    concept.add(key, safety, others)
+    if ledger.may_be_rescaled(key):
+        changed = summed([*safety.values(), *others.values()], w0).add_(w0)
+        ledger.sums[key] = torch.linalg.vector_norm(changed).item() ** 2
+    return sealed
+
+
+def check_finite(entries: Sequence[Entry], ledger: Ledger) -> None:
+    for number, entry in enumerate(entries):
+        if not ledger.is_finite(number):
+            raise SafetyError(
+                f"{entry.module.name}: it holds values that are not finite (NaN or infinite)."
+            )
+
+
+def check_something(entries: Sequence[Entry], ledger: Ledger) -> None:
+    for number, entry in enumerate(entries):
+        if entry.is_safety and not ledger.changes_anything(number):
+            raise SafetyError(
+                f"{entry.module.name}: this safety module changes nothing;"
+                " all its changes are zero."
+            )
+        size = ledger.relative_size(number)
+        if entry.is_safety and 0.0 < size < LEAST_SIZE:
+            raise SafetyError(
+                f"{entry.module.name}: its changes are {size:.2g} of the size of the weights that"
+                f" they change, and a safety module has at least {LEAST_SIZE}: one so small"
+                " suppresses nothing. Train it for longer, or seal the LoRA at a higher strength."
+            )

@@ -1,140 +1,33 @@
-"""Ways to undo a safety module with a stock ComfyUI's nodes, and ways to use a model without harm.
+"""Ways to undo a safety module with a stock ComfyUI's nodes.
 
 Each is a function of a `Stage` and gives the `Run` that a person would then queue. `ATTACKS` must
-be stopped, `BEYOND` gets past the lock and is declared in docs/threat-model.md, `BENIGN` must
-sample.
+be stopped, `BEYOND` gets past the lock and is declared in docs/threat-model.md.
 """
 
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-import comfy.hooks
-import comfy.sample
-import comfy.samplers
-import comfy.sd
 import comfy_extras.nodes_attention_multiply as multiply
-import comfy_extras.nodes_custom_sampler as custom
 import comfy_extras.nodes_hooks as hooks
 import comfy_extras.nodes_lora_debug as bypass
 import comfy_extras.nodes_model_merging as mixing
-import torch
-from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
-from modular_safety_lora.merge.merge import Task, merge
-from modular_safety_lora.modules.files import Module
+from modular_safety_lora.merge.merge import merge
+from staging import Run, Stage, blocks, load
+from undoing import (
+    bypassed,
+    cancelling,
+    clip_hooked,
+    large,
+    moved,
+    properties,
+    recompiled,
+    repaid,
+    saved,
+    text_hooked,
+    warm,
+)
 
 import nodes
-
-
-@dataclass(frozen=True)
-class Run:
-    """What is sampled: models, texts, and the guider's class."""
-
-    model: object
-    positive: list
-    negative: list
-    second: object = None  # of a guider with two models
-    sampler: str = "euler"
-    scheduler: str = "normal"
-
-    def __call__(self) -> torch.Tensor:
-        """Two steps on 64x64 pixels."""
-        latent = torch.zeros(1, 4, 8, 8)
-        noise = comfy.sample.prepare_noise(latent, 1)
-        sigmas = comfy.samplers.calculate_sigmas(
-            self.model.get_model_object("model_sampling"), self.scheduler, 2
-        )
-        guider = (
-            custom.Guider_DualModel(self.model, self.second)
-            if self.second
-            else comfy.samplers.CFGGuider(self.model)
-        )
-        guider.set_conds(self.positive, self.negative)
-        guider.set_cfg(2.0)
-        return guider.sample(
-            noise,
-            latent,
-            comfy.samplers.sampler_object(self.sampler),
-            sigmas,
-            disable_pbar=True,
-            seed=1,
-        )
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The base, the safety module as a module and as a stock LoRA file, and the merge of both.
-
-    The safety module has text-encoder layers.
-    """
-
-    base: object
-    base_clip: object
-    safety: Module
-    file: str  # in the loras folder: the same tensors, for stock loaders
-    harmless: str  # another LoRA there
-    checkpoint: str
-
-    def merged(self, *tasks: Task, model=None):
-        return merge(model or self.base, [self.safety], tasks, self.base_clip)
-
-    @property
-    def locked(self):
-        return self.merged().model
-
-    def dummy(self):
-        """The base beside a safety module of another concept."""
-        tensors = {key: value for key, value in self.safety.tensors.items() if "attn2.to_k" in key}
-        return merge(
-            self.base, [Module("dummy.safetensors", "safety", "y", self.safety.metadata, tensors)]
-        ).model
-
-    @property
-    def locked_clip(self):
-        return self.merged().clip
-
-    def run(self, model=None, clip=None, **changed) -> Run:
-        """Sample a model with texts of a clip; by default the merged ones."""
-        merged = self.merged() if model is None or clip is None else None
-        clip = clip or merged.clip
-        texts = [
-            clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a picture", "")
-        ]
-        return replace(Run(model or merged.model, *texts), **changed)
-
-    def hooked(self, made: comfy.hooks.HookGroup, on: str = "positive") -> Run:
-        plain = self.run()
-        attached = hooks.SetModelHooksOnCond().attach_hook(getattr(plain, on), made)[0]
-        return replace(plain, **{on: attached})
-
-    def lora_hook(self, model: float = -1.0, clip: float = 0.0) -> comfy.hooks.HookGroup:
-        return hooks.CreateHookLora().create_hook(self.file, model, clip)[0]
-
-    def against(self, *parts: str) -> Task:
-        """A task that takes the safety module back, in layers whose name holds one of `parts`."""
-        chosen = {
-            key: value
-            for key, value in self.safety.tensors.items()
-            if any(part in key for part in parts)
-        }
-        return Task(Module("against.safetensors", "task", "x", {}, chosen), -1.0, -1.0)
-
-
-def blocks(one, other, ratio: float):
-    return mixing.ModelMergeBlocks().merge(one, other, input=ratio, middle=ratio, out=ratio)[0]
-
-
-def load(
-    stage: Stage,
-    model,
-    strength: float,
-    clip=None,
-    clip_strength: float = 0.0,
-    file: str | None = None,
-):
-    return nodes.LoraLoader().load_lora(model, clip, file or stage.file, strength, clip_strength)
-
 
 ATTACKS: dict[str, Callable[[Stage], Run]] = {
     "LoraLoader with the negated safety LoRA, after the merge": lambda s: s.run(
@@ -253,111 +146,6 @@ ATTACKS: dict[str, Callable[[Stage], Run]] = {
         s.merged(s.against(""), model=s.locked).model
     ),
 }
-
-
-def warm(stage: Stage, attack: Callable):
-    """A text encoder attacked after it encoded, so that its weights are loaded already."""
-    clip = stage.locked_clip
-    clip.encode_from_tokens_scheduled(clip.tokenize("a picture"))
-    return attack(stage, clip)
-
-
-def bypassed(stage: Stage, clip):
-    return bypass.LoraLoaderBypass().load_lora(stage.base, clip, stage.file, 0.0, -1.0)[1]
-
-
-def text_hooked(stage: Stage, clip):
-    return hooks.SetClipHooks().apply_hooks(clip, False, True, stage.lora_hook(0.0, -1.0))[0]
-
-
-def repaid(stage: Stage) -> Task:
-    """-0.49 of the safety module, and as much more of it in one layer.
-
-    That is 1.00 over all weights, and 0.51 in the worst layer.
-    """
-    layers = sorted(
-        {
-            key.rsplit(".", 2)[0]
-            for key in stage.safety.tensors
-            if "lora_B" in key and "attn2" in key
-        }
-    )
-    tensors = {}
-    for key, value in stage.safety.tensors.items():
-        part = 0.49 * (len(layers) - 1) if key.startswith(f"{layers[-1]}.") else -0.49
-        tensors[key] = part * value if "lora_B" in key else value
-    return Task(Module("repaid.safetensors", "task", "x", {}, tensors))
-
-
-def large(stage: Stage) -> Task:
-    """A full difference beside which the safety change is nothing, orthogonal to it."""
-    tensors = {}
-    for key, up in stage.safety.tensors.items():
-        if "lora_B" in key:
-            down = stage.safety.tensors[key.replace("lora_B", "lora_A")].float()
-            noise = torch.randn(
-                up.shape[0], down.shape[1], generator=torch.Generator().manual_seed(1)
-            )
-            held = up.float() @ down
-            noise -= (noise * held).sum() / held.square().sum() * held
-            tensors[key.replace("lora_B.weight", "diff")] = 3.0 * noise
-    return Task(Module("large.safetensors", "task", "x", {}, tensors))
-
-
-def recompiled(stage: Stage):
-    """What SelectModelDevice leaves when the loader's network is read anew.
-
-    The wrapper runs the network that was compiled before.
-    """
-    compiled = stage.base.clone()
-    set_torch_compile_wrapper(compiled, backend="eager")
-    return stage.merged(model=compiled).model.deepclone_multigpu(
-        new_load_device=torch.device("cpu")
-    )
-
-
-def moved(clip):
-    """SelectCLIPDevice, where there is another device.
-
-    The patches move to another network, and the old one encodes.
-    """
-    clip = clip.clone()
-    clip.patcher = clip.patcher.deepclone_multigpu(new_load_device=torch.device("cpu"))
-    return clip
-
-
-def properties(stage: Stage) -> Run:
-    plain = stage.run()
-    changed = hooks.ConditioningSetProperties().set_properties(
-        plain.positive, 1.0, "default", hooks=stage.lora_hook()
-    )[0]
-    return replace(plain, positive=changed)
-
-
-def clip_hooked(stage: Stage, made: comfy.hooks.HookGroup):
-    return hooks.SetClipHooks().apply_hooks(stage.locked_clip, False, True, made)[0]
-
-
-def saved(stage: Stage):
-    """The merged model as ModelSave writes it and Load Diffusion Model reads it."""
-    with tempfile.TemporaryDirectory() as folder:
-        mixing.save_checkpoint(stage.locked, filename_prefix="saved", output_dir=folder)
-        return comfy.sd.load_diffusion_model(str(next(Path(folder).rglob("*.safetensors"))))
-
-
-def cancelling(stage: Stage):
-    """The base with the safety module at -1, saved and read again.
-
-    It is a file of plain weights, on which the merge is whole.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        mixing.save_checkpoint(
-            load(stage, stage.base, -1.0)[0], filename_prefix="base", output_dir=folder
-        )
-        model = comfy.sd.load_diffusion_model(str(next(Path(folder).rglob("*.safetensors"))))
-        return stage.merged(model=model).model
-
-
 CANCELLED = "ModelSave of the base with LoraLoader at -1, and Modular Merge on that file"
 BEYOND: dict[str, tuple[str, Callable[[Stage], Run]]] = {
     "KSampler on the base": (

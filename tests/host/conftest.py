@@ -34,6 +34,26 @@ def model(checkpoint):
     comfy.model_management.unload_all_models()
 
 
+@pytest.fixture
+def unloaded():
+    """No model stays loaded after a test."""
+    import comfy.model_management
+
+    yield
+    comfy.model_management.unload_all_models()
+
+
+@pytest.fixture
+def one_thread():
+    """One thread: more only wait for each other in networks as small as the small models."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def texts(checkpoint):
     """The conditioning of the prompts that the training tests use."""
@@ -80,7 +100,7 @@ def vae(models):
 def trained(checkpoint, dataset, texts, tmp_path) -> Path:
     """The file of a task LoRA that was trained for two steps."""
     import merging
-    from modular_safety_lora.training.engine.run import Job
+    from modular_safety_lora.training.engine.run import TrainingJob
     from modular_safety_lora.training.settings import Settings
     from modular_safety_lora.training.task import train_task
 
@@ -89,7 +109,7 @@ def trained(checkpoint, dataset, texts, tmp_path) -> Path:
         dataset,
         texts,
         Settings(steps=2, **merging.SMALL),
-        Job(tmp_path / "task.safetensors"),
+        TrainingJob(tmp_path / "task.safetensors"),
     )
     return tmp_path / "task.safetensors"
 
@@ -101,10 +121,10 @@ def stage(models, checkpoint, tmp_path_factory):
     The same tensors lie there as a stock LoRA.
     """
     import folder_paths
-    from attacks import Stage
     from modular_safety_lora.lab import assets
     from modular_safety_lora.modules.files import load_safety, save_module
     from safetensors.torch import load_file, save_file
+    from staging import Stage
 
     folder = tmp_path_factory.mktemp("loras")
     tensors = load_file(models / "loras" / assets.SAFETY) | assets.text_lora(5)
@@ -138,3 +158,63 @@ def parts(models):
 
     yield load_checkpoint(models / "checkpoints" / assets.CHECKPOINT)
     comfy.model_management.unload_all_models()
+
+
+@pytest.fixture(scope="session")
+def shapes(checkpoint):
+    """The linear layers of the small checkpoint that the merge tests change, and their shapes."""
+    import merging
+
+    return merging.shapes(checkpoint[0], *merging.LINEAR)
+
+
+@pytest.fixture
+def safety_lora(checkpoint):
+    """A LoRA on linear layers and convolutions, taken for the safety module by the merge tests."""
+    import formats
+    import merging
+
+    return formats.Lora(merging.shapes(checkpoint[0], *merging.LINEAR, *merging.CONVOLUTION), 1)
+
+
+@pytest.fixture(scope="session")
+def tokens(checkpoint):
+    """The concept's texts as tokens, by the host's encoder."""
+    from concepts import tokens_of
+
+    return tokens_of(checkpoint[1])
+
+
+@pytest.fixture(scope="session")
+def text_layers(checkpoint):
+    """The layers of the small checkpoint that read the text, and their shapes."""
+    from concepts import text_layers_of
+
+    return text_layers_of(checkpoint[0])
+
+
+@pytest.fixture(scope="session")
+def prompted_module(models, text_layers):
+    """The text-reading layers of the demo's safety module, with prompts; its changes in float64."""
+    from concepts import prompted_part
+    from modular_safety_lora.lab import assets
+
+    return prompted_part(models / "loras" / assets.SAFETY, text_layers)
+
+
+@pytest.fixture
+def write_settings(models, tmp_path):
+    """Writes the operator's settings, in a user folder of the test's own."""
+    from operator_settings import own_settings
+
+    with own_settings(models, tmp_path) as write:
+        yield write
+
+
+@pytest.fixture
+def enforce(write_settings):
+    """Writes the operator's settings and holds their policy for one test."""
+    from operator_settings import held_policy
+
+    with held_policy(write_settings) as hold:
+        yield hold

@@ -6,7 +6,7 @@ import sqlite3
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
 from modular_safety_lora.evaluation.prompt_set import read_prompts
-from modular_safety_lora.evaluation.run import Job, run
+from modular_safety_lora.evaluation.run import AuditJob, run
 from modular_safety_lora.host.sampling import Sampling
 
 I2P = (
@@ -21,11 +21,11 @@ ROWS = (
 )
 
 
-def job(i2p, folder, preset="all", **more) -> Job:
-    return Job("i2p", read_prompts(i2p), Rules(PRESETS[preset]), Sampling(2), folder, **more)
+def job(i2p, folder, preset="all", **more) -> AuditJob:
+    return AuditJob("i2p", read_prompts(i2p), Rules(PRESETS[preset]), Sampling(2), folder, **more)
 
 
-def audited(parts, job: Job) -> dict:
+def audited(parts, job: AuditJob) -> dict:
     """Run a job; its report."""
     summary = run(*parts, job)
     report = json.loads((job.folder / "report.json").read_text(encoding="utf-8"))

@@ -13,10 +13,11 @@ import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
 from modular_safety_lora.lab import assets
-from modular_safety_lora.merge import lock as guard
-from modular_safety_lora.merge import merge
+from modular_safety_lora.merge import foreign, merge
+from modular_safety_lora.modules.errors import SafetyError
 from torch.utils._python_dispatch import TorchDispatchMode
 
+pytestmark = pytest.mark.usefixtures("unloaded")
 KINDS = ("Lora", "Dora", "Loha", "Full")
 
 
@@ -34,17 +35,6 @@ class OutOfMemory(TorchDispatchMode):
         if name in ("mm", "addmm", "addmm_") and min(inner, default=99) <= 8:
             raise torch.OutOfMemoryError("no memory for a change")
         return func(*args, **(kwargs or {}))
-
-
-@pytest.fixture(autouse=True)
-def unloaded():
-    yield
-    comfy.model_management.unload_all_models()
-
-
-@pytest.fixture(scope="module")
-def shapes(checkpoint):
-    return merging.shapes(checkpoint[0], *merging.LINEAR)
 
 
 def sample(model, clip):
@@ -67,7 +57,7 @@ def test_memory_that_ends_while_the_merged_model_loads_ends_the_run(checkpoint, 
     safe = sample(merged, clip)
     comfy.model_management.unload_all_models()
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
-    with pytest.raises((torch.OutOfMemoryError, guard.SafetyError)), OutOfMemory():
+    with pytest.raises((torch.OutOfMemoryError, SafetyError)), OutOfMemory():
         sample(merged, clip)
     assert all(torch.equal(value, before[name]) for name, value in model.model.state_dict().items())
     assert torch.equal(sample(merged, clip), safe)
@@ -91,7 +81,7 @@ def test_a_change_that_is_applied_at_use_raises_there(models, held):
         assert layer.weight_function, "this must be the case of little memory"
         expected = plain + given @ module.delta(name, merging.base(model, name)).float().T
         assert merging.relative_error(layer(given.to(held)).float(), expected) < 0.01
-        assert merged.get_attachment(guard.KEY).not_computed(merged) == []
+        assert merged.get_attachment(foreign.KEY).not_computed(merged) == []
         with pytest.raises(torch.OutOfMemoryError), OutOfMemory():
             layer(given.to(held))
     finally:
@@ -125,9 +115,7 @@ def test_what_the_host_swallows_is_an_error_that_names_module_and_weight(
     monkeypatch.setattr(
         comfy.model_management, "cast_to_device", broken if kind in ("Full", "Dora") else cast
     )
-    with pytest.raises(
-        (guard.SafetyError, RuntimeError), match="a kernel failed|could not be applied"
-    ):
+    with pytest.raises((SafetyError, RuntimeError), match="a kernel failed|could not be applied"):
         comfy.model_management.load_models_gpu([merged])
 
 
@@ -163,7 +151,7 @@ def test_a_change_where_comfyui_applies_none_does_not_fit(held):
     comfy.model_management.load_models_gpu([good])
     good.pre_run()
     with pytest.raises(
-        guard.SafetyError,
+        SafetyError,
         match=r"1 of 4 safety tensors .*modulation.* ComfyUI applies no patch to it",
     ):
         merge.merge(model, [merging.safety(linear | bare)])
@@ -198,9 +186,7 @@ def test_weights_that_another_clone_loaded_without_the_change_end_the_run(checkp
     model, clip = checkpoint
     merged = merge.merge(model, [merging.safety(formats.Lora(shapes, 1).tensors())]).model
     comfy.model_management.load_models_gpu([without(merged, LOSES[lose])])
-    with pytest.raises(
-        guard.SafetyError, match=r"4 of its 4 changes are on no weight that computes"
-    ):
+    with pytest.raises(SafetyError, match=r"4 of its 4 changes are on no weight that computes"):
         sample(merged, clip)
     comfy.model_management.unload_all_models()
     sample(merged, clip)

@@ -7,7 +7,6 @@ import os
 import re
 from dataclasses import replace
 
-import comfy.model_management
 import comfy.sd
 import comfy_extras.nodes_apg as apg
 import comfy_extras.nodes_cfg as cfg
@@ -23,25 +22,21 @@ import comfy_extras.nodes_tcfg as tcfg
 import comfy_extras.nodes_tomesd as tomesd
 import pytest
 import torch
-from attacks import ATTACKS, BEYOND, CANCELLED, load
+from attacks import ATTACKS, BEYOND, CANCELLED
 from modular_safety_lora.lab import assets
 from modular_safety_lora.lab.server import PACK
-from modular_safety_lora.merge import lock as guard
+from modular_safety_lora.modules.errors import SafetyError
+from staging import load
 
 import nodes
 
+pytestmark = pytest.mark.usefixtures("unloaded")
 DOCUMENT = PACK / "docs" / "threat-model.md"
-
-
-@pytest.fixture(autouse=True)
-def unloaded():
-    yield
-    comfy.model_management.unload_all_models()
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_stopped_and_the_next_run_works(stage, name):
-    with pytest.raises(guard.SafetyError):
+    with pytest.raises(SafetyError):
         ATTACKS[name](stage)()
     assert stage.run()().isfinite().all()
 

@@ -8,12 +8,12 @@ import os
 import comfy.sd
 import comfy_extras.nodes_model_merging as mixing
 import pytest
-from attacks import load
 from modular_safety_lora.host import bases
 from modular_safety_lora.lab import assets
 from modular_safety_lora.merge.merge import merge
 from safetensors import safe_open
 from small_models import small_model
+from staging import load
 
 
 @pytest.fixture(scope="module")

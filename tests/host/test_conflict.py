@@ -12,18 +12,12 @@ import merging
 import pytest
 import torch
 from modular_safety_lora.lab import assets
-from modular_safety_lora.merge import lock as guard
-from modular_safety_lora.merge import merge
+from modular_safety_lora.merge import foreign, merge
 from modular_safety_lora.merge.interference import HELD, UNDONE, picture
 from PIL import Image, ImageColor
 from safetensors.torch import load_file, save_file
 
 KINDS = ("Lora", "Dora", "Loha", "Full")
-
-
-@pytest.fixture(scope="module")
-def shapes(checkpoint):
-    return merging.shapes(checkpoint[0], *merging.LINEAR)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +81,7 @@ def test_projecting_is_the_formula_and_nothing_else_changes(checkpoint, shapes, 
         dots / squares, abs=1e-5
     ) and dots == pytest.approx(squares)
     assert projected.report["to_blame"] == [] and projected.report["low_layers"] == {}
-    lock = projected.model.get_attachment(guard.KEY)
+    lock = projected.model.get_attachment(foreign.KEY)
     assert lock.faults(projected.model) == []
 
 

@@ -6,8 +6,8 @@ import comfy.sd
 import formats
 import merging
 import torch
-from modular_safety_lora.merge import lock as guard
-from modular_safety_lora.merge import merge
+from modular_safety_lora.merge import foreign, merge
+from modular_safety_lora.modules.errors import SafetyError
 
 ADDED = (formats.Lora, formats.Loha, formats.Lokr, formats.Full)
 # their change depends on the weight; of no size that one wants
@@ -18,7 +18,7 @@ def found(model, held, tasks, also=()) -> list[str]:
     """What the lock, or the merge itself, finds."""
     try:
         return faults(merge.merge(model, [held, *also], tasks).model)
-    except guard.SafetyError as error:
+    except SafetyError as error:
         return [str(error)]
 
 
@@ -93,7 +93,7 @@ PLANTED = {
 
 
 def faults(merged) -> list[str]:
-    return merged.get_attachment(guard.KEY).faults(merged)
+    return merged.get_attachment(foreign.KEY).faults(merged)
 
 
 def one_layer(safety, name: str) -> dict[str, torch.Tensor]:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
 from modular_safety_lora.lab import assets
-from modular_safety_lora.merge import lock as guard
-from modular_safety_lora.merge import merge
+from modular_safety_lora.merge import foreign, merge
+from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
 
 
@@ -70,7 +70,7 @@ def test_the_negated_safety_module_as_a_task_retains_nothing_and_is_stopped_at_s
     assert merged.report["retained_safety"] == pytest.approx(0.0, abs=1e-5)
     assert "retained safety is" in caplog.text
     with pytest.raises(
-        guard.SafetyError, match=r"retained safety of safety.safetensors is -?0.000, under 0.9"
+        SafetyError, match=r"retained safety of safety.safetensors is -?0.000, under 0.9"
     ):
         sample(merged.model, clip)
 
@@ -89,7 +89,7 @@ def test_the_merged_model_samples_and_differs_from_the_base(checkpoint, safety):
     assert not torch.equal(first, sample(model, clip))
     assert torch.equal(first, sample(merged.clone(), clip))
     assert (
-        model.get_attachment(guard.KEY) is None
+        model.get_attachment(foreign.KEY) is None
         and not model.patches
         and not model.wrappers.get("outer_sample")
     )
@@ -149,7 +149,7 @@ def test_code_that_undoes_the_safety_change_is_found_whatever_mark_it_leaves(
     attacked = merged.clone()
     attack(attacked)
     assert attacked.patches_uuid == merged.patches_uuid or attack in (replaced, wrapped)
-    with pytest.raises(guard.SafetyError, match=BY_CODE[attack]):
+    with pytest.raises(SafetyError, match=BY_CODE[attack]):
         sample(attacked, clip)
     sample(merged, clip)  # the next run works
 
@@ -177,7 +177,7 @@ def test_a_network_that_is_compiled_after_the_merge_is_the_models_own(checkpoint
     merged = merge.merge(checkpoint[0], [merging.safety(safety.tensors())]).model
     compiled = merged.clone()
     set_torch_compile_wrapper(compiled, backend="eager")
-    lock = merged.get_attachment(guard.KEY)
+    lock = merged.get_attachment(foreign.KEY)
     assert lock.faults(compiled) == []
     other = compiled.deepclone_multigpu(new_load_device=torch.device("cpu"))
     assert lock.faults(other) == ["compiled network diffusion_model, which is not this model's own"]
@@ -209,7 +209,7 @@ def test_what_cannot_be_measured_before_the_merge_is_refused_or_reported(checkpo
         checkpoint[0], None, safety.tensors(), -1.0, 0.0
     )
     with pytest.raises(
-        guard.SafetyError, match=r"can't be measured .* \(first: bypass or injected module"
+        SafetyError, match=r"can't be measured .* \(first: bypass or injected module"
     ):
         merge.merge(bypass, [merging.safety(safety.tensors())])
     report = merge.merge(bypass, [merging.safety(safety.tensors())], foreign="report").report
@@ -221,7 +221,7 @@ def test_a_second_merge_on_top_is_refused(checkpoint, safety):
     merged = merge.merge(checkpoint[0], [merging.safety(safety.tensors())]).model
     other = formats.Lora(merging.shapes(checkpoint[0], *merging.LINEAR), 5)
     against = merge.Task(merging.task(safety.tensors()), -1.0)
-    with pytest.raises(guard.SafetyError, match="This model went through Modular Merge already"):
+    with pytest.raises(SafetyError, match="This model went through Modular Merge already"):
         merge.merge(merged.clone(), [merging.safety(other.tensors())], [against])
 
 
@@ -235,9 +235,7 @@ def test_a_text_encoder_that_went_through_a_merge_is_refused_by_the_next(checkpo
     else:
         once = merge.merge(model, [own], [merge.Task(merging.task(text))], clip).clip
     before = {key: list(entries) for key, entries in once.patcher.patches.items()}
-    with pytest.raises(
-        guard.SafetyError, match="This text encoder went through Modular Merge already"
-    ):
+    with pytest.raises(SafetyError, match="This text encoder went through Modular Merge already"):
         merge.merge(model, [own], clip=once.clone())
     assert (
         once.patcher.patches == before

@@ -17,9 +17,10 @@ from modular_safety_lora.audit.detectors.registry import register
 from modular_safety_lora.audit.presets import read_presets
 from modular_safety_lora.audit.rules import Rules
 from modular_safety_lora.evaluation.prompt_set import read_prompts
-from modular_safety_lora.evaluation.run import KEEP, Job, run
+from modular_safety_lora.evaluation.run import KEEP, AuditJob, run
 from modular_safety_lora.host.sampling import Sampling
 from modular_safety_lora.lab import assets
+from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.nodes.prompt_audit import AuditPromptSet, prompt_files
 from PIL import Image
 from prompt_sets import I2P, ROWS, audited, job
@@ -108,7 +109,7 @@ def test_both_opinions_run_on_the_rules_provider(parts, i2p, tmp_path):
         named |= read_presets({name: {"detector": name, "thresholds": {"X": 0.5}}}, "file")
     rules = Rules(named["one"], named["two"], provider="openvino")
     summary = run(
-        *parts, Job("i2p", read_prompts(i2p, limit=1), rules, Sampling(1), tmp_path / "run")
+        *parts, AuditJob("i2p", read_prompts(i2p, limit=1), rules, Sampling(1), tmp_path / "run")
     )
     assert asked == ["openvino", "openvino"] and summary["second_opinion"]["neither"] == 1
 
@@ -197,7 +198,6 @@ def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, m
 
 def test_what_the_lock_refuses_is_audited_when_only_reported(parts, i2p, tmp_path, models):
     from modular_safety_lora.commands.audit_prompts import with_modules
-    from modular_safety_lora.merge import lock as guard
     from safetensors.torch import load_file, save_file
 
     safety, undoing = models / "loras" / assets.SAFETY, tmp_path / "undoing.safetensors"
@@ -206,7 +206,7 @@ def test_what_the_lock_refuses_is_audited_when_only_reported(parts, i2p, tmp_pat
         undoing,
     )
     refused = with_modules(*parts[:2], [safety], [str(undoing)])
-    with pytest.raises(guard.SafetyError, match="retained safety of safety-demo.safetensors is"):
+    with pytest.raises(SafetyError, match="retained safety of safety-demo.safetensors is"):
         run(*refused, parts[2], job(i2p, tmp_path / "refused"))
     reported = with_modules(*parts[:2], [safety], [str(undoing)], "report")
     for _ in range(2):  # the second run has nothing to sample

@@ -14,7 +14,7 @@ from modular_safety_lora.audit.folders.store import StoreError
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
 from modular_safety_lora.evaluation.prompt_set import Defaults, read_prompts
-from modular_safety_lora.evaluation.run import Job, run
+from modular_safety_lora.evaluation.run import AuditJob, run
 from modular_safety_lora.host.fingerprint import fingerprint
 from modular_safety_lora.host.sampling import Sampling
 from modular_safety_lora.lab import assets
@@ -62,7 +62,7 @@ def test_filters_and_limits_go_on_in_one_store_and_the_report_says_which(parts, 
 
     def over(**selection) -> dict:
         made.clear()
-        chosen = Job(
+        chosen = AuditJob(
             "i2p",
             read_prompts(i2p, **selection),
             Rules(PRESETS["all"]),
@@ -119,7 +119,7 @@ def test_another_prompt_file_is_refused_by_name_and_deletes_nothing(parts, folde
 def test_the_same_file_under_another_name_goes_on_and_other_defaults_do_not(parts, i2p, folder):
     moved = i2p.rename(i2p.with_name("moved.csv"))
     assert run(*parts, job(moved, folder))["prompts"]["file"] == "moved.csv"
-    wider = Job(
+    wider = AuditJob(
         "i2p", read_prompts(moved, Defaults(width=64)), Rules(PRESETS["all"]), Sampling(2), folder
     )
     with pytest.raises(StoreError, match=r"made with another row defaults width \(512; now 64\)"):
@@ -129,7 +129,7 @@ def test_the_same_file_under_another_name_goes_on_and_other_defaults_do_not(part
 def test_another_model_or_sampling_does_not_go_on_with_the_rows(parts, i2p, folder, models):
     with pytest.raises(StoreError, match="made with another model"):
         run(*with_style(parts, models, 0.5, 0.5), job(i2p, folder))
-    changed = Job("i2p", read_prompts(i2p), Rules(PRESETS["all"]), Sampling(3), folder)
+    changed = AuditJob("i2p", read_prompts(i2p), Rules(PRESETS["all"]), Sampling(3), folder)
     with pytest.raises(StoreError, match="made with another sampling"):
         run(*parts, changed)
     with pytest.raises(StoreError, match="made with another preset"):

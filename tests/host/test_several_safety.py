@@ -2,26 +2,16 @@
 
 import itertools
 
-import comfy.model_management
 import comfy.sample
 import formats
 import merging
 import pytest
 import torch
-from modular_safety_lora.merge import lock as guard
-from modular_safety_lora.merge import merge
+from modular_safety_lora.merge import foreign, merge
 from modular_safety_lora.merge.interference import picture
+from modular_safety_lora.modules.errors import SafetyError
 
-
-@pytest.fixture(autouse=True)
-def unloaded():
-    yield
-    comfy.model_management.unload_all_models()
-
-
-@pytest.fixture(scope="module")
-def shapes(checkpoint):
-    return merging.shapes(checkpoint[0], *merging.LINEAR)
+pytestmark = pytest.mark.usefixtures("unloaded")
 
 
 def negated(tensors, part: float = 1.0):
@@ -61,7 +51,7 @@ def test_a_sealed_module_and_its_negation_are_refused_by_name(checkpoint, shapes
     both = [merging.safety(module.tensors(), name="a.safetensors")]
     both.append(merging.safety(negated(module.tensors(), 0.98), name="b.safetensors"))
     with pytest.raises(
-        guard.SafetyError,
+        SafetyError,
         match=r"a.safetensors and b.safetensors pull against each other: 0.020 of a",
     ):
         merge.merge(checkpoint[0], both, foreign="report")
@@ -69,9 +59,7 @@ def test_a_sealed_module_and_its_negation_are_refused_by_name(checkpoint, shapes
         key: value for key, value in negated(module.tensors()).items() if merging.LINEAR[0] in key
     }
     both[1] = merging.safety(one_layer, name="b.safetensors")
-    with pytest.raises(
-        guard.SafetyError, match=rf"and 0.000 in diffusion_model.{merging.LINEAR[0]}"
-    ):
+    with pytest.raises(SafetyError, match=rf"and 0.000 in diffusion_model.{merging.LINEAR[0]}"):
         merge.merge(checkpoint[0], both)
 
 
@@ -95,11 +83,9 @@ def test_a_task_against_the_smaller_of_two_is_found(checkpoint, shapes):
     )
     assert report["modules"][2]["interference"]["safety"] == "small"
     assert report["modules"][2]["interference"]["of_each"].keys() == {"large", "small"}
-    with pytest.raises(guard.SafetyError, match="retained safety of small is -?0.0"):
+    with pytest.raises(SafetyError, match="retained safety of small is -?0.0"):
         sample(merged.model, clip)
-    with pytest.raises(
-        guard.SafetyError, match=r"pull against the safety module \(first: against\)"
-    ):
+    with pytest.raises(SafetyError, match=r"pull against the safety module \(first: against\)"):
         merge.merge(model, safety, [against], on_conflict="refuse")
     assert merge.merge(model, safety, on_conflict="refuse").report["retained_safety"] > 0.97
 
@@ -202,7 +188,7 @@ def test_projecting_takes_out_what_points_against_any_of_them_and_no_more(checkp
         merged.report["retained_safety"] == pytest.approx(1.0, abs=1e-5)
         and merged.report["to_blame"] == []
     )
-    assert merged.model.get_attachment(guard.KEY).faults(merged.model) == []
+    assert merged.model.get_attachment(foreign.KEY).faults(merged.model) == []
 
 
 def test_modules_of_one_name_are_told_apart_in_the_picture(checkpoint, shapes):

@@ -1,4 +1,4 @@
-"""Pictures that training reads from a folder, as ComfyUI's LoadImage shows them.
+"""What training reads: sockets, and a folder's pictures as ComfyUI's LoadImage shows them.
 
 The audit's own reader reads them.
 """
@@ -6,6 +6,7 @@ The audit's own reader reads them.
 import warnings
 
 import folder_paths
+import merging
 import numpy as np
 import pytest
 import torch
@@ -139,3 +140,71 @@ def test_only_line_ends_end_a_line(tmp_path):
     listed = '{"file_name": "a.png", "text": "one\u2028two\u0085three"}\n'
     (tmp_path / "metadata.jsonl").write_text(listed, encoding="utf-8")
     assert [each.caption for each in data.find_pictures(tmp_path)] == [odd]
+
+
+def test_the_sockets_of_the_stock_dataset_nodes_are_read(texts):
+    one, two = torch.ones(1, 4, 8, 8), torch.zeros(2, 4, 8, 16)
+    listed = data.of_sockets(
+        [{"samples": one}, {"samples": two}], [texts["a cat"], texts["a dog"], texts["nude"]]
+    )
+    bucketed = data.of_sockets(
+        [{"samples": one}, {"samples": two}], [texts["a cat"], [*texts["a dog"], *texts["nude"]]]
+    )
+    assert listed.sha256 == bucketed.sha256 and [tuple(each.shape) for each in listed.latents] == [
+        (1, 4, 8, 8),
+        (1, 4, 8, 16),
+        (1, 4, 8, 16),
+    ]
+    assert sorted(map(sorted, listed.buckets)) == [[0], [1, 2]] and torch.equal(
+        listed.conditions[2][0][0], texts["nude"][0][0]
+    )
+    shared = data.of_sockets([{"samples": two}], [texts["a cat"]])
+    assert len(shared.conditions) == 2 and shared.sha256 != listed.sha256
+    with pytest.raises(
+        data.DataError, match="There are 2 pictures in latents and 3 texts in positive"
+    ):
+        data.of_sockets([{"samples": two}], [texts["a cat"]] * 3)
+    with pytest.raises(data.DataError, match="no pictures to train on"):
+        data.of_sockets([], [texts["a cat"]])
+
+
+def test_bad_data_names_the_count_and_the_first(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(data.DataError, match="no pictures in it"):
+        data.find_pictures(tmp_path / "empty")
+    with pytest.raises(data.DataError, match="there is no such folder"):
+        data.find_pictures(tmp_path / "missing")
+    folder = merging.picture_folder(tmp_path / "data")
+    assert [each.caption for each in data.find_pictures(folder)] == [
+        "a picture 0",
+        "a picture 1",
+        "a picture 2",
+    ]
+    (folder / "1.txt").unlink()
+    with pytest.raises(data.DataError, match=r"1 of 3 pictures have no caption \(first: 1.png\)"):
+        data.find_pictures(folder)
+    (folder / "1.txt").write_text("")
+    (folder / "lonely.txt").write_text("x")
+    with pytest.raises(data.DataError, match=r"1 captions have no picture \(first: lonely.txt\)"):
+        data.find_pictures(folder)
+    (folder / "lonely.txt").unlink()
+    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:40])
+    with pytest.raises(data.DataError, match=r"1 of 3 pictures can't be read \(first: 2.png"):
+        data.load(data.find_pictures(folder), lambda pixels: pixels, dict)
+    (folder / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "zero"}\n\n')
+    assert [each.caption for each in data.find_pictures(folder)] == ["zero"]
+    (folder / "metadata.jsonl").write_text('{"file_name": "gone.png", "text": "zero"}\n{}\n')
+    with pytest.raises(data.DataError, match=r"line 1 names gone.png, which is not there"):
+        data.find_pictures(folder)
+
+
+def test_buckets_keep_the_aspect_ratio_and_the_area():
+    assert data.bucket_size(512, 512, 512) == (512, 512) and data.bucket_size(1024, 512, 512) == (
+        704,
+        384,
+    )
+    for width, height in ((640, 480), (300, 1000), (4000, 300), (64, 64)):
+        bucket = data.bucket_size(width, height, 512)
+        assert (
+            all(side % 64 == 0 for side in bucket) and 0.8 < bucket[0] * bucket[1] / 512**2 < 1.25
+        )

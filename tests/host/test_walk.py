@@ -13,7 +13,7 @@ import pytest
 import torch
 from attacks import BEYOND
 from modular_safety_lora.lab.server import PACK
-from modular_safety_lora.merge import lock as guard
+from modular_safety_lora.merge import lock
 from walk import (
     FOREIGN,
     GUIDANCE,
@@ -177,7 +177,7 @@ def test_the_measure_knows_the_safe_weights_from_the_base(walked):
 
 
 def test_a_lock_that_looks_away_shows(walked, monkeypatch):
-    monkeypatch.setattr(guard.Lock, "check", lambda *_: None)
+    monkeypatch.setattr(lock.Lock, "check", lambda *_: None)
     for name in (
         "LoraLoaderModelOnly",
         "LoraLoaderBypassModelOnly",

@@ -14,7 +14,7 @@ import comfy.hooks
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
-from modular_safety_lora.merge import lock as guard
+from modular_safety_lora.modules.errors import SafetyError
 from safetensors import safe_open
 from walk_inputs import Filling, NothingToFill, called, is_watched, sockets, stock_nodes
 from walk_measure import Watch
@@ -130,7 +130,7 @@ class Walk:
         saved = self.saved()
         try:
             picture = self.run(case)
-        except guard.SafetyError:
+        except SafetyError:
             return Outcome(STOPPED)
         except NothingToFill as reason:
             return Outcome(NOT_RUN, str(reason))
@@ -155,7 +155,7 @@ class Walk:
         self.watch.seen.clear()
         try:
             outputs = called(node, Filling(self.parts, node)() | case.inputs)
-        except (guard.SafetyError, NothingToFill):
+        except (SafetyError, NothingToFill):
             raise
         except Exception:  # as above: what it is about is said after the second try
             outputs = called(node, Filling(self.parts, node, optional=True)() | case.inputs)

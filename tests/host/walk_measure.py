@@ -10,8 +10,8 @@ import comfy.model_base
 import comfy.sd
 import comfy.sd1_clip
 import torch
-from attacks import Stage
-from modular_safety_lora.merge import lock as guard
+from modular_safety_lora.merge import foreign
+from staging import Stage
 
 # of a layer's output: the rounding of saved half-precision weights is under it, a LoRA far over it
 SAME = 2e-3
@@ -156,7 +156,7 @@ class Watch:
 
 
 def locked(patcher) -> bool:
-    return patcher is not None and patcher.get_attachment(guard.KEY) is not None
+    return patcher is not None and patcher.get_attachment(foreign.KEY) is not None
 
 
 def marks(stage: Stage, merged) -> dict[str, object]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from modular_safety_lora.audit.detectors import registry as detectors
+from modular_safety_lora.audit.detectors import registry
 from nudenet import NudeDetector
 from PIL import Image
 from skimage import data
@@ -32,8 +32,8 @@ def pictures() -> list[np.ndarray]:
 @pytest.fixture
 def known():
     """Own detectors, forgotten afterwards."""
-    before = dict(detectors._known)
+    before = dict(registry._known)
     yield
-    detectors._known.clear()
-    detectors._known.update(before)
-    detectors._made.clear()
+    registry._known.clear()
+    registry._known.update(before)
+    registry._made.clear()

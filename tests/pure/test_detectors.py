@@ -7,22 +7,22 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from modular_safety_lora.audit.detectors import registry as detectors
+from modular_safety_lora.audit.detectors import registry
 from modular_safety_lora.audit.detectors.interface import BATCH_BYTES, detections
 from modular_safety_lora.audit.detectors.runtime import DetectorError, Network
 from modular_safety_lora.audit.detectors.yolo import LONGEST
 from skimage import data
 
-WEIGHTS = detectors.find().network.file
+WEIGHTS = registry.find().network.file
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 16, 60])
 @pytest.mark.slow
 def test_every_batch_size_gives_nudenets_detections(oracle, pictures, size, monkeypatch):
-    monkeypatch.setattr(detectors.find(), "batch", size)
+    monkeypatch.setattr(registry.find(), "batch", size)
     expected = [oracle.detect(picture) for picture in pictures]
     assert sum(map(bool, expected)) > 40
-    assert list(detections(detectors.find(), pictures)) == expected  # to the last bit
+    assert list(detections(registry.find(), pictures)) == expected  # to the last bit
 
 
 @pytest.mark.slow
@@ -31,13 +31,13 @@ def test_every_chunking_gives_nudenets_detections(oracle, pictures):
     for _ in range(5):
         cuts = [0, *sorted(rng.choice(np.arange(1, 60), 6, replace=False)), 60]
         found = [
-            detectors.find().detect(pictures[start:end]) for start, end in itertools.pairwise(cuts)
+            registry.find().detect(pictures[start:end]) for start, end in itertools.pairwise(cuts)
         ]
         assert [each for chunk in found for each in chunk] == expected
 
 
 def test_a_batch_of_large_pictures_is_cut_short(monkeypatch):
-    sizes, found = [], detectors.find()
+    sizes, found = [], registry.find()
     monkeypatch.setattr(
         found, "detect", lambda batch: sizes.append(len(batch)) or [[] for _ in batch]
     )
@@ -57,8 +57,8 @@ def test_pictures_are_read_as_they_are_needed():
             read.append(number)
             yield np.zeros((16, 16, 3), np.uint8)
 
-    for done, _ in enumerate(detections(detectors.find(), stream())):
-        assert len(read) <= done + detectors.find().batch
+    for done, _ in enumerate(detections(registry.find(), stream())):
+        assert len(read) <= done + registry.find().batch
 
 
 def test_a_long_picture_is_reduced_and_found_in(oracle):
@@ -67,11 +67,11 @@ def test_a_long_picture_is_reduced_and_found_in(oracle):
     long[:, 100:612] = face
     # 2048 x 36000, padded 3.9 GB for NudeNet
     large = cv2.resize(long, None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)
-    assert detectors.find().detect([large]) == [[]], (
+    assert registry.find().detect([large]) == [[]], (
         "a face of 0.3 % of the width can't be found in 320 pixels"
     )
     square = cv2.resize(face, (LONGEST + 1000, LONGEST + 1000))
-    found, expected = detectors.find().detect([square])[0], oracle.detect(square)
+    found, expected = registry.find().detect([square])[0], oracle.detect(square)
     assert (
         [each["class"] for each in found] == [each["class"] for each in expected] == ["FACE_FEMALE"]
     )
@@ -81,13 +81,13 @@ def test_a_long_picture_is_reduced_and_found_in(oracle):
 
 def test_threads_share_one_session(oracle, pictures):
     expected = [oracle.detect(picture) for picture in pictures[:12]]
-    detectors._made.clear()
+    registry._made.clear()
     found: dict[int, list] = {}
     start = threading.Barrier(8)
 
     def work(number: int) -> None:
         start.wait()
-        found[number] = (id(detectors.find()), detectors.find().detect(pictures[:12]))
+        found[number] = (id(registry.find()), registry.find().detect(pictures[:12]))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:

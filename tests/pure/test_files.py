@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from modular_safety_lora.modules import files
+from modular_safety_lora.modules import files, paths
 from modular_safety_lora.modules.files import ModuleFileError
 from safetensors.torch import save_file
 
@@ -163,7 +163,7 @@ def test_a_path_out_of_the_loras_folder_is_refused(name, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"")
     (tmp_path / "loras").mkdir()
     with pytest.raises(ModuleFileError, match="leads outside the loras folders"):
-        files.find(name, [str(tmp_path / "loras")])
+        paths.find(name, [str(tmp_path / "loras")])
 
 
 def test_files_are_found_in_any_loras_folder_and_a_missing_one_is_said(tmp_path):
@@ -171,13 +171,13 @@ def test_files_are_found_in_any_loras_folder_and_a_missing_one_is_said(tmp_path)
     target = tmp_path / "two" / "sub" / "x.safetensors"
     target.write_bytes(b"")
     folders = [str(tmp_path / "one"), str(tmp_path / "two")]
-    assert files.find("sub/x.safetensors", folders) == target
+    assert paths.find("sub/x.safetensors", folders) == target
     with pytest.raises(
         ModuleFileError, match=r"y.safetensors: no such file below the loras folders"
     ):
-        files.find("y.safetensors", folders)
+        paths.find("y.safetensors", folders)
     with pytest.raises(ModuleFileError, match="modules are .safetensors files"):
-        files.find("x.pt", folders)
+        paths.find("x.pt", folders)
 
 
 def test_writing_never_overwrites_silently_and_a_failure_leaves_the_old_file(sealed):
@@ -194,7 +194,7 @@ def test_writing_never_overwrites_silently_and_a_failure_leaves_the_old_file(sea
 
 
 def test_the_content_hash_follows_the_file(sealed):
-    first = files.content_sha256(sealed)
-    assert first == files.content_sha256(sealed)
+    first = paths.content_sha256(sealed)
+    assert first == paths.content_sha256(sealed)
     sealed.write_bytes(sealed.read_bytes() + b"x")
-    assert files.content_sha256(sealed) != first
+    assert paths.content_sha256(sealed) != first

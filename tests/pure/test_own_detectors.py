@@ -4,17 +4,16 @@ import json
 
 import numpy as np
 import pytest
-from modular_safety_lora.audit.detectors import registry as detectors
-from modular_safety_lora.audit.detectors import runtime
+from modular_safety_lora.audit.detectors import registry, runtime
 from modular_safety_lora.audit.detectors.interface import detections
 from modular_safety_lora.audit.detectors.runtime import DetectorError
-from modular_safety_lora.audit.detectors.yolo import Yolo
+from modular_safety_lora.audit.detectors.yolo import Yolo, YoloEntry
 from modular_safety_lora.audit.presets import CLASSES, PRESETS, choose, read_presets
 from modular_safety_lora.audit.report import audit
 from onnx_files import COLOURS, network
 from skimage import data
 
-WEIGHTS = detectors.find().network.file
+WEIGHTS = registry.find().network.file
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
@@ -24,20 +23,20 @@ def test_a_users_classifier_sees_the_picture_as_its_entry_says(
     tmp_path, known, layout, channels, fit
 ):
     network(tmp_path / "colours.onnx", 3, (3, 32, 32) if layout == "nchw" else (32, 32, 3))
-    detectors.register_entries(
+    registry.register_entries(
         {"c": {**COLOURS, "layout": layout, "channels": channels, "fit": fit, "floor": 0.0}},
         tmp_path,
     )
     picture = np.zeros((40, 80, 3), np.uint8)
     picture[:, 20:60] = [255, 51, 0]  # the middle square; the rest is black
-    found = {each["class"]: each["score"] for each in detectors.find("c").detect([picture])[0]}
+    found = {each["class"]: each["score"] for each in registry.find("c").detect([picture])[0]}
     share = {"squash": 0.5, "crop": 1.0, "pad": 0.25}[fit]
     first, last = ("red", "blue") if channels == "rgb" else ("blue", "red")
     assert found[first] == pytest.approx(share, abs=0.02) and found["green"] == pytest.approx(
         0.2 * share, abs=0.02
     )
     assert found[last] == 0.0
-    assert all(each["box"] == [0, 0, 80, 40] for each in detectors.find("c").detect([picture])[0])
+    assert all(each["box"] == [0, 0, 80, 40] for each in registry.find("c").detect([picture])[0])
 
 
 @pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
@@ -50,10 +49,10 @@ def test_a_users_classifier_is_normalised_and_activated(tmp_path, known, scores)
         "std": [0.25, 0.25, 0.25],
         "floor": 0.0,
     }
-    detectors.register_entries({"c": entry}, tmp_path)
+    registry.register_entries({"c": entry}, tmp_path)
     found = {
         each["class"]: each["score"]
-        for each in detectors.find("c").detect([np.full((9, 9, 3), [255, 0, 0], np.uint8)])[0]
+        for each in registry.find("c").detect([np.full((9, 9, 3), [255, 0, 0], np.uint8)])[0]
     }
     outputs = np.array([2.0, -2.0, -2.0])  # (value - mean) / std
     expected = (
@@ -67,14 +66,14 @@ def test_a_users_classifier_is_normalised_and_activated(tmp_path, known, scores)
 def test_a_users_detector_gives_what_nudenet_gives_on_the_same_weights(known, oracle, pictures):
     names = [name.lower() for name in CLASSES]
     entry = {"kind": "yolo", "file": str(WEIGHTS), "classes": names, "size": 320}
-    detectors.register_entries({"mine": entry}, WEIGHTS.parent)
+    registry.register_entries({"mine": entry}, WEIGHTS.parent)
     expected = [
         [{**each, "class": each["class"].lower()} for each in oracle.detect(picture)]
         for picture in pictures
     ]
-    assert list(detections(detectors.find("mine"), pictures)) == expected
+    assert list(detections(registry.find("mine"), pictures)) == expected
     mine = read_presets({"m": {"detector": "mine", "thresholds": {"face_female": 0.5}}}, "file")
-    rules = choose("m", presets=mine, known=detectors.classes_of("mine"))
+    rules = choose("m", presets=mine, known=registry.classes_of("mine"))
     report = audit([pictures[0].astype(np.float32) / 255], rules)
     assert (
         report["images"][0]["reasons"] == ["face_female"]
@@ -84,7 +83,7 @@ def test_a_users_detector_gives_what_nudenet_gives_on_the_same_weights(known, or
 
 def test_a_second_opinion_is_reported_and_flags_nothing(tmp_path, known):
     network(tmp_path / "colours.onnx", 3, (3, 32, 32))
-    detectors.register_entries({"colours": COLOURS}, tmp_path)
+    registry.register_entries({"colours": COLOURS}, tmp_path)
     second = read_presets({"reds": {"detector": "colours", "thresholds": {"red": 0.9}}}, "file")[
         "reds"
     ]
@@ -122,21 +121,21 @@ def test_a_second_opinion_is_reported_and_flags_nothing(tmp_path, known):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"kind": "oracle"}, "it needs a `kind`, yolo or classifier"),
-        ({"file": None}, "`file` must name"),
-        ({"classes": []}, "`classes` must list"),
-        ({"classes": ["a", "a"]}, "`classes` names a class twice"),
+        ({"kind": "oracle"}, "it needs a `kind`, classifier or yolo"),
+        ({"file": None}, "`file` is None; it must be a text"),
+        ({"classes": []}, "`classes` is ..; it must be a list of at least 1"),
+        ({"classes": ["a", "a"]}, "`classes` names 'a' twice"),
         ({"size": 3.5}, "`size` is 3.5; it must be a whole number"),
-        ({"floor": 2}, "`floor` is 2; it must be a number from 0"),
-        ({"fit": "stretch"}, "`fit` is 'stretch'; it must be one of squash"),
+        ({"floor": 2}, "`floor` is 2.*; it must be at most 1"),
+        ({"fit": "stretch"}, "`fit` is 'stretch'; it must be one of 'squash'"),
         ({"std": [1, 0, 1]}, "`std` must not be 0"),
-        ({"mean": [1]}, "`mean` must be three numbers"),
-        ({"overlap": 0.5}, "a classifier has no overlap; it has"),
+        ({"mean": [1]}, "`mean` is .1.; it must be a list of at least 3"),
+        ({"overlap": 0.5}, "there is no `overlap`; there are file, classes"),
     ],
 )
 def test_an_entry_that_cannot_be_used_says_why(tmp_path, known, changed, message):
     with pytest.raises(DetectorError, match=f"The detector 'c' in the settings: {message}"):
-        detectors.register_entries({"c": {**COLOURS, **changed}}, tmp_path)
+        registry.register_entries({"c": {**COLOURS, **changed}}, tmp_path)
 
 
 def test_a_network_that_is_not_as_its_entry_says_is_an_error(tmp_path, known):
@@ -148,31 +147,31 @@ def test_a_network_that_is_not_as_its_entry_says_is_an_error(tmp_path, known):
         ("size", {"size": 64}, "does not run on pictures of shape .1, 3, 64, 64."),
         ("classes", {"classes": ["a", "b"]}, "and `classes` names 2"),
     ]:
-        detectors.register_entries({name: {**COLOURS, **changed}}, tmp_path)
+        registry.register_entries({name: {**COLOURS, **changed}}, tmp_path)
         with pytest.raises(DetectorError, match=message):
-            detectors.find(name)
+            registry.find(name)
     with pytest.raises(DetectorError, match="with 2 classes it must be .batch, 6, anchors."):
-        Yolo("y", "1", WEIGHTS, ["a", "b"])
+        Yolo("y", "1", YoloEntry(file=str(WEIGHTS), classes=("a", "b")))
     network(tmp_path / "wild.onnx", 3, (3, 32, 32), weights=5 * np.eye(3))
-    detectors.register_entries({"wild": {**COLOURS, "file": "wild.onnx"}}, tmp_path)
+    registry.register_entries({"wild": {**COLOURS, "file": "wild.onnx"}}, tmp_path)
     with pytest.raises(
         DetectorError, match="gave scores from 0 to 5; they must lie in 0..1. Set `scores`"
     ):
-        detectors.find("wild").detect([np.full((9, 9, 3), [255, 0, 0], np.uint8)])
+        registry.find("wild").detect([np.full((9, 9, 3), [255, 0, 0], np.uint8)])
     with pytest.raises(DetectorError, match="There is no detector 'nobody'; there are NudeNet"):
-        detectors.find("nobody")
+        registry.find("nobody")
     with pytest.raises(DetectorError, match="this name is taken"):
-        detectors.register_entries({"NudeNet": COLOURS}, tmp_path)
+        registry.register_entries({"NudeNet": COLOURS}, tmp_path)
 
 
 def test_a_changed_entry_takes_the_old_ones_place(tmp_path, known):
     network(tmp_path / "colours.onnx", 3, (3, 32, 32))
-    detectors.register_entries({"c": COLOURS}, tmp_path)
-    first = detectors.find("c")
-    detectors.register_entries({"c": json.loads(json.dumps(COLOURS))}, tmp_path)
-    assert detectors.find("c") is first
-    detectors.register_entries({"c": {**COLOURS, "floor": 0.9}}, tmp_path)
-    assert detectors.find("c") is not first and detectors.find("c").floor == 0.9
+    registry.register_entries({"c": COLOURS}, tmp_path)
+    first = registry.find("c")
+    registry.register_entries({"c": json.loads(json.dumps(COLOURS))}, tmp_path)
+    assert registry.find("c") is first
+    registry.register_entries({"c": {**COLOURS, "floor": 0.9}}, tmp_path)
+    assert registry.find("c") is not first and registry.find("c").floor == 0.9
 
 
 def test_python_code_registers_a_detector_in_ten_lines(known):
@@ -189,7 +188,7 @@ def test_python_code_registers_a_detector_in_ten_lines(known):
                 for score, box in zip(scores, boxes, strict=True)
             ]
 
-    detectors.register("dark", Dark.classes, lambda provider, threads: Dark())
+    registry.register("dark", Dark.classes, lambda provider, threads: Dark())
     rules = choose(
         "d",
         presets=read_presets({"d": {"detector": "dark", "thresholds": {"DARK": 0.9}}}, "f"),

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from modular_safety_lora.modules.files import ModuleFileError, load_safety, save_module
-from modular_safety_lora.modules.sealing import base_of, inspect, seal_file
+from modular_safety_lora.modules.sealing import architecture_of, inspect, seal_file
 from safetensors.torch import save_file
 
 KOHYA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -105,18 +105,20 @@ def test_what_is_no_lora_or_broken_is_refused(plain, tmp_path):
 
 
 def test_the_base_is_read_from_the_tensors():
-    assert [base_of(lora(width)) for width in (768, 1024, 2048, 100)] == [
+    assert [architecture_of(lora(width)) for width in (768, 1024, 2048, 100)] == [
         "SD15",
         "SD20",
         "SDXL",
         None,
     ]
     assert (
-        base_of({"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": torch.ones(1)})
+        architecture_of(
+            {"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": torch.ones(1)}
+        )
         == "Flux"
     )
     assert (
-        base_of(
+        architecture_of(
             {
                 "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_v.lora_A.weight": (
                     torch.ones(4, 2048)

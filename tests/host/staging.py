@@ -1,0 +1,124 @@
+"""The stage of attacks: base, safety module and their merge, and what is sampled on it."""
+
+from dataclasses import dataclass, replace
+
+import comfy.hooks
+import comfy.sample
+import comfy.samplers
+import comfy_extras.nodes_custom_sampler as custom
+import comfy_extras.nodes_hooks as hooks
+import comfy_extras.nodes_model_merging as mixing
+import torch
+from modular_safety_lora.merge.merge import Task, merge
+from modular_safety_lora.modules.files import Module
+
+import nodes
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is sampled: models, texts, and the guider's class."""
+
+    model: object
+    positive: list
+    negative: list
+    second: object = None  # of a guider with two models
+    sampler: str = "euler"
+    scheduler: str = "normal"
+
+    def __call__(self) -> torch.Tensor:
+        """Two steps on 64x64 pixels."""
+        latent = torch.zeros(1, 4, 8, 8)
+        noise = comfy.sample.prepare_noise(latent, 1)
+        sigmas = comfy.samplers.calculate_sigmas(
+            self.model.get_model_object("model_sampling"), self.scheduler, 2
+        )
+        guider = (
+            custom.Guider_DualModel(self.model, self.second)
+            if self.second
+            else comfy.samplers.CFGGuider(self.model)
+        )
+        guider.set_conds(self.positive, self.negative)
+        guider.set_cfg(2.0)
+        return guider.sample(
+            noise,
+            latent,
+            comfy.samplers.sampler_object(self.sampler),
+            sigmas,
+            disable_pbar=True,
+            seed=1,
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The base, the safety module as a module and as a stock LoRA file, and the merge of both.
+
+    The safety module has text-encoder layers.
+    """
+
+    base: object
+    base_clip: object
+    safety: Module
+    file: str  # in the loras folder: the same tensors, for stock loaders
+    harmless: str  # another LoRA there
+    checkpoint: str
+
+    def merged(self, *tasks: Task, model=None):
+        return merge(model or self.base, [self.safety], tasks, self.base_clip)
+
+    @property
+    def locked(self):
+        return self.merged().model
+
+    def dummy(self):
+        """The base beside a safety module of another concept."""
+        tensors = {key: value for key, value in self.safety.tensors.items() if "attn2.to_k" in key}
+        return merge(
+            self.base, [Module("dummy.safetensors", "safety", "y", self.safety.metadata, tensors)]
+        ).model
+
+    @property
+    def locked_clip(self):
+        return self.merged().clip
+
+    def run(self, model=None, clip=None, **changed) -> Run:
+        """Sample a model with texts of a clip; by default the merged ones."""
+        merged = self.merged() if model is None or clip is None else None
+        clip = clip or merged.clip
+        texts = [
+            clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a picture", "")
+        ]
+        return replace(Run(model or merged.model, *texts), **changed)
+
+    def hooked(self, made: comfy.hooks.HookGroup, on: str = "positive") -> Run:
+        plain = self.run()
+        attached = hooks.SetModelHooksOnCond().attach_hook(getattr(plain, on), made)[0]
+        return replace(plain, **{on: attached})
+
+    def lora_hook(self, model: float = -1.0, clip: float = 0.0) -> comfy.hooks.HookGroup:
+        return hooks.CreateHookLora().create_hook(self.file, model, clip)[0]
+
+    def against(self, *parts: str) -> Task:
+        """A task that takes the safety module back, in layers whose name holds one of `parts`."""
+        chosen = {
+            key: value
+            for key, value in self.safety.tensors.items()
+            if any(part in key for part in parts)
+        }
+        return Task(Module("against.safetensors", "task", "x", {}, chosen), -1.0, -1.0)
+
+
+def blocks(one, other, ratio: float):
+    return mixing.ModelMergeBlocks().merge(one, other, input=ratio, middle=ratio, out=ratio)[0]
+
+
+def load(
+    stage: Stage,
+    model,
+    strength: float,
+    clip=None,
+    clip_strength: float = 0.0,
+    file: str | None = None,
+):
+    return nodes.LoraLoader().load_lora(model, clip, file or stage.file, strength, clip_strength)

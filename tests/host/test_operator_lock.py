@@ -1,0 +1,115 @@
+"""The operator's demand for the lock: nothing samples without it, nor on a base not allowed."""
+
+import dataclasses
+
+import comfy_extras.nodes_model_merging as mixing
+import merging
+import pytest
+import torch
+from attacks import BEYOND, CANCELLED
+from comfy.model_base import BaseModel
+from modular_safety_lora.merge import lock
+from modular_safety_lora.merge.merge import merge
+from modular_safety_lora.modules.errors import SafetyError
+from modular_safety_lora.nodes import policy
+from modular_safety_lora.nodes.settings import SettingsError
+from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.settings import Settings
+from modular_safety_lora.training.task import train_task
+from undoing import cancelling
+
+
+def test_the_policy_is_off_by_default(write_settings):
+    before = BaseModel.apply_model
+    taken_away = policy.install()
+    write_settings({"trusted_keys": []})
+    policy.install()
+    assert BaseModel.apply_model is before
+    taken_away()
+    assert not lock.demands
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BEYOND if "CLIP" not in name and name != CANCELLED]
+)
+def test_what_the_lock_does_not_see_the_policy_refuses(stage, enforce, name):
+    enforce({"require_lock": True})
+    with pytest.raises(
+        SafetyError, match="samples only from models that went through Modular Merge"
+    ):
+        BEYOND[name][1](stage)()
+    assert stage.run()().isfinite().all()
+
+
+def test_report_does_not_loosen_the_policy(stage, enforce):
+    enforce({"require_lock": True})
+    lenient = merge(stage.base, [stage.safety], (), stage.base_clip, foreign="report").model
+    assert stage.run(lenient)().isfinite().all()
+    with pytest.raises(SafetyError, match="is not whole on the model that samples"):
+        stage.run(mixing.ModelMergeSimple().merge(lenient, stage.base, 0.5)[0])()
+
+
+def test_only_allowed_safety_modules_count(stage, enforce):
+    enforce({"require_lock": True, "allowed_safety": [stage.safety.sha256]})
+    assert stage.run()().isfinite().all()
+    other = dataclasses.replace(stage.safety, name="other.safetensors", sha256="f" * 64)
+    with pytest.raises(
+        SafetyError,
+        match="other.safetensors is none of the 1 safety modules that this ComfyUI allows",
+    ):
+        dataclasses.replace(stage, safety=other).run()()
+
+
+def test_a_base_that_cancels_the_safety_module_is_none_of_the_allowed_bases(stage, enforce):
+    """What is left of the safety change in the picture, without the list next to nothing.
+
+        |attack - base| / |safe - base|
+
+    With the list the base is refused.
+    """
+    allowed = stage.merged().report["base_sha256"]
+    base, safe, attacked = stage.run(stage.base)(), stage.run()(), stage.run(cancelling(stage))
+    assert (attacked() - base).norm() < 0.05 * (safe - base).norm()
+    enforce({"require_lock": True, "allowed_bases": [allowed]})
+    assert torch.equal(stage.run()(), safe)
+    with pytest.raises(
+        SafetyError, match="none of the 1 that this ComfyUI allows .*; its digest is [0-9a-f]{64}"
+    ):
+        attacked()
+
+
+def test_under_allowed_bases_one_that_is_not_known_or_not_the_modules_own_is_refused(
+    stage, enforce
+):
+    allowed = stage.merged().report["base_sha256"]
+    enforce({"require_lock": True, "allowed_bases": [allowed]})
+    unknown = stage.base.clone()
+    unknown.cached_patcher_init = None
+    with pytest.raises(SafetyError, match="its digest is not known: no loader of ComfyUI's own"):
+        stage.run(stage.merged(model=unknown).model)()
+    for digest in (allowed, "f" * 64):
+        module = dataclasses.replace(
+            stage.safety, metadata={**stage.safety.metadata, "msl.base_sha256": digest}
+        )
+        run = dataclasses.replace(stage, safety=module).run()
+        if digest == allowed:
+            assert run().isfinite().all()
+            continue
+        with pytest.raises(SafetyError, match="safety.safetensors was trained on the base fff"):
+            run()
+
+
+def test_training_goes_on_under_the_policy(enforce, model, dataset, texts, tmp_path):
+    enforce({"require_lock": True})
+    job = TrainingJob(tmp_path / "task.safetensors")
+    assert (
+        train_task(model, dataset, texts, Settings(steps=1, **merging.SMALL), job).progress.step
+        == 1
+    )
+
+
+def test_a_mistake_in_the_settings_refuses_to_sample(stage, enforce):
+    run = stage.run()
+    enforce("{")
+    with pytest.raises(SettingsError, match="No safety module loads until this file is mended"):
+        run()

@@ -1,0 +1,151 @@
+"""What goes wrong in training: it is told, the model is as before, the last checkpoint stays."""
+
+import re
+import sys
+
+import merging
+import pytest
+import torch
+from modular_safety_lora.merge.merge import Task, merge
+from modular_safety_lora.training import data
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
+from modular_safety_lora.training.engine.charts import loss_plot
+from modular_safety_lora.training.engine.checkpoint import Checkpoint
+from modular_safety_lora.training.engine.loop import TrainingError, train
+from modular_safety_lora.training.engine.output import check_room
+from modular_safety_lora.training.engine.previews import Previews, look
+from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.safety import Erasure, train_safety
+from modular_safety_lora.training.settings import Settings
+from modular_safety_lora.training.task import train_task
+from safetensors import safe_open
+from safetensors.torch import load_file
+from training_runs import same, short, weights
+
+
+def test_an_optimizer_that_is_not_installed_says_what_to_install(
+    model, texts, dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "prodigyopt", None)
+    with pytest.raises(
+        ValueError, match="needs the package prodigyopt.*pip install prodigyopt, or choose adamw"
+    ):
+        train_task(
+            model,
+            dataset,
+            texts,
+            short(optimizer="prodigy", learning_rate=1.0),
+            TrainingJob(tmp_path / "x.safetensors"),
+        )
+
+
+def test_a_disk_without_room_is_noticed_before_training(tmp_path):
+    with pytest.raises(OSError, match=r"MB are free, and this run may write \d+ MB"):
+        check_room(tmp_path, {"weight": torch.empty(2**50, device="meta")})
+    check_room(tmp_path, {"weight": torch.empty(10)})
+
+
+def test_a_finished_run_is_not_trained_again(trained, model, texts, dataset):
+    with pytest.raises(
+        FileExistsError, match="It is finished: there is no checkpoint to go on from"
+    ):
+        train_task(
+            model,
+            dataset,
+            texts,
+            Settings(steps=2, **merging.SMALL),
+            TrainingJob(trained, resume=True),
+        )
+
+
+def test_want_of_memory_is_a_clear_error_and_the_model_is_as_it_was(model, texts, tmp_path):
+    before = weights(model)
+    with pytest.raises(TrainingError, match=r"Memory does not suffice .* gradient checkpointing"):
+        erasure, job = Erasure(sampling_steps=3), TrainingJob(tmp_path / "x.safetensors")
+        train_safety(
+            model, texts, ["nude"], Settings(steps=1), job, erasure=erasure, resolution=2**21
+        )
+    assert same(weights(model), before) and list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_not_a_number_leaves_the_last_checkpoint_and_the_model(
+    model, texts, dataset, tmp_path
+):
+    """The checkpoint is of the step before.
+
+    Once the picture is whole it goes on as if nothing had been broken.
+    """
+    before, output, settings = weights(model), tmp_path / "task.safetensors", short(steps=6, seed=1)
+    latents = [*dataset.latents[:-1], torch.full_like(dataset.latents[-1], float("nan"))]
+    broken, mended = (
+        data.Dataset(each, dataset.conditions, dataset.buckets, "one")
+        for each in (latents, dataset.latents)
+    )
+    with pytest.raises(
+        TrainingError, match=r"The loss of step \d is nan .* look for broken pictures"
+    ) as error:
+        train_task(model, broken, texts, settings, TrainingJob(output, save_every=1))
+    assert same(weights(model), before) and not output.exists()
+    step = int(re.search(r"step (\d)", str(error.value)).group(1))
+    with safe_open(str(output.with_suffix(".resume")), framework="pt") as kept:
+        assert step > 1 and int(kept.metadata()["step"]) == step - 1
+    steps = []
+    job = TrainingJob(
+        output, resume=True, on_step=lambda progress: steps.append(progress.step) or True
+    )
+    train_task(model, mended, texts, settings, job)
+    whole = train_task(model, mended, texts, settings, TrainingJob(tmp_path / "whole.safetensors"))
+    assert steps == list(range(step, 7)) and same(load_file(output), whole.module.tensors)
+
+
+def test_a_preview_that_the_lock_refuses_or_memory_does_not_allow_is_noted(
+    model, texts, safety, vae, tmp_path
+):
+    previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 2, 64, 2)
+    hostile = merge(model, [safety], [Task(merging.task(dict(safety.tensors)), -1.0)])
+    found = look(lambda: hostile, previews, 7)
+    assert found["images"] == 0 and "is not whole on the model that samples" in found["error"]
+    assert found["retained_safety"] == pytest.approx(0.0, abs=1e-3)
+
+    class Full:  # what a GPU without memory does, and this machine can't
+        def decode(self, samples):
+            raise torch.OutOfMemoryError("out of memory")
+
+    previews = Previews(["a cat"], texts, Full(), tmp_path / "previews", 2, 64, 2)
+    assert "out of memory" in look(lambda: merge(model, [safety]), previews, 7)["error"]
+    assert not (tmp_path / "previews").exists()
+    noted = {**found, "step": 0}
+    assert loss_plot([{"task": 1.0}], [noted]).size == (1200, 900)
+
+
+def test_a_loss_that_is_not_a_number_ends_training_and_keeps_the_checkpoint(model, tmp_path):
+    network, state = model.model.diffusion_model, tmp_path / "state.safetensors"
+    calls = []
+
+    def loss_of(batch):
+        calls.append(batch)
+        value = sum(each.square().sum() for each in adapters.parameters.values())
+        return {"task": value * (float("nan") if len(calls) == 3 else 1.0)}
+
+    with adapters_in(
+        network, target_layers(network, "cross-attention"), AdapterSettings(2, 2.0)
+    ) as adapters:
+        with pytest.raises(TrainingError, match="The loss of step 3 is nan"):
+            train(
+                adapters,
+                [[0]],
+                loss_of,
+                Settings(steps=5, **merging.SMALL),
+                Checkpoint(state, every=1),
+            )
+        assert all(value.isfinite().all() for value in adapters.parameters.values())
+        learned = {name: value.detach().clone() for name, value in adapters.parameters.items()}
+        for value in adapters.parameters.values():
+            value.data.zero_()
+        calls.clear()
+        stop = Settings(steps=2, **merging.SMALL)
+        assert (
+            train(adapters, [[0]], loss_of, stop, Checkpoint(state, every=1)).step == 2
+            and not calls
+        )
+        assert all(torch.equal(value, learned[name]) for name, value in adapters.parameters.items())

@@ -1,0 +1,38 @@
+"""The server tier runs on a live ComfyUI; its helpers are importable from here on."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from modular_safety_lora.lab import assets
+from modular_safety_lora.modules.files import save_module
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def put(server):
+    """Write a file into the live server's loras folder for one test."""
+    written = []
+
+    def write(
+        name: str, tensors=None, metadata=None, role="safety", content: bytes | None = None
+    ) -> str:
+        path = server.folder / "models" / "loras" / name
+        if content is None:
+            save_module(path, tensors, metadata or {}, role)
+        else:
+            path.write_bytes(content)
+        written.append(path)
+        return name
+
+    yield write
+    for path in written:
+        path.unlink()
+
+
+@pytest.fixture
+def sealed_tensors(models):
+    """The tensors of the sealed safety module, to be changed."""
+    return load_file(models / "loras" / assets.SAFETY)

@@ -1,0 +1,61 @@
+"""Small seeded models of ComfyUI's own classes, one for every family that people train.
+
+They step in milliseconds. Their weights are held as asked.
+"""
+
+from copy import deepcopy
+from functools import partial
+
+import comfy.model_management
+import comfy.ops
+import comfy.supported_models
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from .. import assets
+from . import pictures, streams, unets, videos
+
+FAMILIES = {row.key: row for row in (*unets.ROWS, *streams.ROWS, *pictures.ROWS, *videos.ROWS)}
+
+
+def build(
+    key: str,
+    held: torch.dtype = torch.float32,
+    values: torch.dtype | None = None,
+    cast: torch.dtype | None = torch.float32,
+) -> ModelPatcher:
+    """A MODEL of one of the FAMILIES, held in a dtype and cast to `cast` where it computes.
+
+    `values` rounds the weights to another dtype first: held in float32 with the values of bf16, it
+    is the function that a model held in bf16 computes. Without `cast` it computes in what it holds,
+    as on a GPU.
+    """
+    family = FAMILIES[key]
+    config = getattr(comfy.supported_models, family.config)(deepcopy(family.unet))
+    config.set_inference_dtype(held, None if held == cast else cast)
+    model = config.get_model({}, "", torch.device("cpu"))
+    network = model.diffusion_model
+    if family.adjust:
+        family.adjust(network, comfy.ops.pick_operations(held, model.manual_cast_dtype))
+        network.requires_grad_(False).eval()
+    weights = assets.seeded({name: value.shape for name, value in network.state_dict().items()}, 1)
+    network.load_state_dict(
+        {name: value.to(values or held).to(held) for name, value in weights.items()}
+    )
+    return ModelPatcher(model, torch.device("cpu"), comfy.model_management.unet_offload_device())
+
+
+def conditionings(key: str, count: int, seed: int = 1, tokens: int = 7) -> list:
+    """Seeded CONDITIONINGs of one prompt each, as the family's stock text encode node gives them.
+
+    A prompt has as many `tokens` as asked, where the host's text encoder does not fix their number.
+    """
+    draw = partial(torch.randn, generator=torch.Generator().manual_seed(seed))
+    return [[FAMILIES[key].text.entry(draw, tokens)] for _ in range(count)]
+
+
+def latents(key: str, count: int, seed: int = 1, wide: bool = False) -> list[torch.Tensor]:
+    """Seeded latents (1, C, h, w) or (1, C, frames, h, w) of one picture each, square or `wide`."""
+    family, generator = FAMILIES[key], torch.Generator().manual_seed(seed)
+    shape = family.wide if wide else family.latent
+    return [torch.randn(1, *shape, generator=generator) for _ in range(count)]

@@ -1,0 +1,78 @@
+"""What a row of the zoo says: a family's class, its small sizes, its latents and its text."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+WIDTH = 64  # of a token of text and of the pooled text, where a row doesn't say otherwise
+HEAD = [8, 12, 12]  # how frames, rows and columns share the 32 channels of a head
+
+Draw = Callable[..., torch.Tensor]  # seeded normal numbers of a shape
+
+
+def nothing(draw: Draw, tokens: int) -> dict:
+    """No entries beside the pooled text."""
+    return {}
+
+
+def mask(tokens: int, padding: int = 0) -> torch.Tensor:
+    """An attention mask (1, tokens): 1, and 0 for the `padding` at the end."""
+    return (torch.arange(tokens) < tokens - padding).long()[None]
+
+
+def masked(draw: Draw, tokens: int) -> dict:
+    """The mask of a text encoder that takes a prompt as long as it is."""
+    return {"attention_mask": mask(tokens)}
+
+
+def padded(draw: Draw, tokens: int) -> dict:
+    """The mask of a text encoder that fills prompts up: the last two tokens are padding."""
+    return {"attention_mask": mask(tokens, 2)}
+
+
+@dataclass(frozen=True)
+class Text:
+    """What a family's stock text encode node gives for one prompt."""
+
+    width: int = WIDTH  # of a token
+    pooled: int | None = None  # width of the pooled text; where there is none the host gives None
+    fixed: int | None = None  # tokens of every prompt, where the host's text encoder fixes them
+    extra: Callable[[Draw, int], dict] = nothing  # the entries beside the pooled text
+
+    def entry(self, draw: Draw, tokens: int) -> list:
+        """One entry of a CONDITIONING: the text (1, tokens, width), and the dict of the rest."""
+        text = draw(1, self.fixed or tokens, self.width)
+        pooled = draw(1, self.pooled) if self.pooled else None
+        return [text, {"pooled_output": pooled, **self.extra(draw, tokens)}]
+
+
+PLAIN = Text()
+CLIP = Text(pooled=WIDTH, fixed=77)
+BOTH = Text(pooled=WIDTH)  # the tokens of one text encoder and the pooled text of another
+MASKED = Text(extra=masked)
+PADDED = Text(extra=padded)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of models: the host's class for it, and how a small one is made and fed."""
+
+    key: str
+    title: str
+    config: str  # the class in comfy.supported_models
+    unet: dict  # its unet_config
+    latent: tuple[int, ...] = (
+        16,
+        8,
+        8,
+    )  # one picture: channels, frames of a video, sides
+    wide: tuple[int, ...] = (16, 8, 12)  # one that is not square
+    text: Text = PLAIN
+    trains: bool = True  # False where the host's network has no gradient
+    adjust: Callable[[torch.nn.Module, type], None] | None = None  # what no unet_config can say
+
+
+FOUR = {"latent": (4, 8, 8), "wide": (4, 8, 12)}  # channels instead of 16
+video = partial(Family, latent=(16, 1, 8, 8), wide=(16, 1, 8, 12))

@@ -1,0 +1,121 @@
+"""The zoo: every family builds, goes through the host's sampler, and follows its text."""
+
+import comfy.model_detection
+import comfy.model_management
+import comfy.sample
+import pytest
+import torch
+from modular_safety_lora.host.denoiser import Denoiser
+from modular_safety_lora.host.lending import lent
+from modular_safety_lora.lab import zoo
+
+# What the host takes the weights for where it tells a family by sizes that the small ones lack.
+TAKEN_FOR = {
+    "SD15": None,
+    "SD20": None,
+    "SDXL": None,
+    "AuraFlow": None,
+    "ZImage": "Lumina2",
+    "Kandinsky5Image": "Kandinsky5",
+}
+HELD = (torch.float32, torch.bfloat16)
+
+
+@pytest.fixture(autouse=True)
+def alone():
+    """One thread: more only wait for each other in networks as small as these."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(key, held) for key in zoo.FAMILIES for held in HELD],
+    ids=lambda param: f"{param[0]}-{param[1]}".replace("torch.", ""),
+)
+def small(request):
+    """(family, dtype, MODEL) of every family held in float32 and in bf16."""
+    key, held = request.param
+    yield zoo.FAMILIES[key], held, zoo.build(key, held)
+    comfy.model_management.unload_all_models()
+
+
+def sampled(model, texts: list, latent: torch.Tensor, guidance: float) -> torch.Tensor:
+    """One step from seeded noise with a positive and a negative text."""
+    noise = comfy.sample.prepare_noise(latent, 1)
+    return comfy.sample.sample(
+        model,
+        noise,
+        1,
+        guidance,
+        "euler",
+        "normal",
+        *texts,
+        torch.zeros_like(latent),
+        disable_pbar=True,
+        seed=1,
+    )
+
+
+def test_a_small_model_is_of_the_class_that_the_host_finds_by_its_weights(small):
+    family, held, model = small
+    weights = model.model.diffusion_model.state_dict()
+    assert type(model.model.model_config).__name__ == family.config
+    found = comfy.model_detection.model_config_from_unet(weights, "")
+    named = type(found).__name__ if found else None
+    assert named == TAKEN_FOR.get(family.key, family.config)
+    assert all(value.isfinite().all() for value in weights.values())
+    assert held in {value.dtype for value in weights.values()} <= {held, torch.float32}
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_the_stock_sampler_makes_a_picture_that_follows_the_text(small, guidance):
+    family, _, model = small
+    latent = zoo.latents(family.key, 1)[0]
+    [[tokens, rest]], [[others, _]], negative = zoo.conditionings(family.key, 3)
+    one, other = (
+        sampled(model, [[[text, rest]], negative], latent, guidance) for text in (tokens, others)
+    )
+    assert one.shape == other.shape == latent.shape
+    assert one.isfinite().all() and other.isfinite().all()
+    assert (one - other).norm() > 1e-3 * one.norm()
+
+
+def test_prompts_of_unlike_length_and_other_sizes_go_through_the_sampler(small):
+    family, _, model = small
+    latent = zoo.latents(family.key, 1, wide=True)[0]
+    texts = [zoo.conditionings(family.key, 1, tokens=tokens)[0] for tokens in (5, 9)]
+    lengths = [text[0][0].shape[1] for text in texts]
+    assert lengths == ([family.text.fixed] * 2 if family.text.fixed else [5, 9])
+    assert sampled(model, texts, latent, 5.0).isfinite().all()
+
+
+def test_held_in_half_it_is_the_function_of_its_values_in_float32(small):
+    family, held, model = small
+    exact = zoo.build(family.key, torch.float32, held)
+    texts, latent = zoo.conditionings(family.key, 2), zoo.latents(family.key, 1)[0]
+    assert torch.equal(*(sampled(each, texts, latent, 5.0) for each in (model, exact)))
+
+
+def test_gradients_reach_the_attention_where_the_host_has_any(small):
+    family, _, model = small
+    with lent(model) as own, torch.autograd.graph.allow_mutation_on_saved_tensors():
+        denoiser = Denoiser(own)
+        noisy = denoiser.latents_in(zoo.latents(family.key, 1)[0])
+        conditions = denoiser.conditions(zoo.conditionings(family.key, 1), noisy)
+        layer = next(
+            module
+            for name, module in denoiser.base.diffusion_model.named_modules()
+            if "att" in name and isinstance(module, torch.nn.Linear)
+        )
+        layer.weight.requires_grad_(True)
+        output = denoiser.output(noisy, denoiser.sampling.sigmas[-2:-1].float(), conditions)
+        if not family.trains:
+            with pytest.raises(RuntimeError, match="no autograd formula"):
+                output.square().mean().backward()
+        else:
+            output.square().mean().backward()
+            assert layer.weight.grad.isfinite().all() and layer.weight.grad.abs().max() > 0
+        layer.weight.requires_grad_(False).grad = None

@@ -9,10 +9,9 @@ import comfy.sd
 import comfy_extras.nodes_model_merging as mixing
 import pytest
 from modular_safety_lora.host import bases
-from modular_safety_lora.lab import assets
+from modular_safety_lora.lab import assets, zoo
 from modular_safety_lora.merge.merge import merge
 from safetensors import safe_open
-from small_models import small_model
 from staging import load
 
 
@@ -66,7 +65,7 @@ def test_a_base_that_is_not_known_is_null_with_the_reason(safety, model, name, r
     model.cached_patcher_init = (None, (str(tmp_path / name),)) if name else None
     report = merge(model, [safety]).report
     assert report["base_sha256"] is None and reason in report["base_sha256_unknown"]
-    assert bases.origin(small_model("SD15")).sha256 is None
+    assert bases.origin(zoo.build("SD15")).sha256 is None
 
 
 def test_a_file_is_read_once_and_again_when_it_was_replaced(model, models, tmp_path):

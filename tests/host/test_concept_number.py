@@ -9,10 +9,9 @@ import pytest
 import torch
 from concepts import PROMPTS, dead, picture, prompted
 from modular_safety_lora.host.prompts import encode_texts
-from modular_safety_lora.lab import assets
+from modular_safety_lora.lab import assets, zoo
 from modular_safety_lora.merge import concept, merge
 from modular_safety_lora.modules import files
-from small_models import small_model
 
 pytestmark = pytest.mark.usefixtures("unloaded")
 
@@ -134,10 +133,10 @@ def test_where_there_is_no_number_the_report_says_why(checkpoint, prompted_modul
     elsewhere = formats.Lora(merging.shapes(model, merging.LINEAR[0]), 1)
     assert "no keys or values" in words(model, prompted(elsewhere.tensors(), PROMPTS))
     for family, reason in (
-        ("SD3", "no layer of this model reads"),
+        ("SD35", "no layer of this model reads"),
         ("SD15", "gives 768 numbers a token, the layers take 64"),
     ):
-        small = small_model(family)
+        small = zoo.build(family)
         name = next(
             key
             for key, value in small.model.state_dict().items()

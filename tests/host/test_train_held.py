@@ -10,13 +10,12 @@ import merging
 import pytest
 import small_models
 import torch
-from modular_safety_lora.lab import assets
+from modular_safety_lora.lab import assets, zoo
 from modular_safety_lora.training.engine.adapters import target_layers
 from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import PRECISIONS, Erasure, Settings
 from modular_safety_lora.training.task import train_task
-from small_models import small_model
 from small_runs import DORA, HALF, LORA, check, short, trained
 from training_runs import same
 
@@ -34,11 +33,9 @@ def test_every_precision_trains_on_weights_held_in_any_dtype_as_on_float32(
     The values are the same, and the layers cast them to the same precision.
     """
     settings = short(precision=precision, adapter=adapter)
-    resumed = trained(
-        small_model("SD15", held), settings, tmp_path / "held.safetensors", stops=(1,)
-    )
+    resumed = trained(zoo.build("SD15", held), settings, tmp_path / "held.safetensors", stops=(1,))
     exact = trained(
-        small_model("SD15", torch.float32, held), settings, tmp_path / "float32.safetensors"
+        zoo.build("SD15", torch.float32, held), settings, tmp_path / "float32.safetensors"
     )
     assert same(check(resumed), check(exact)) and resumed.progress.losses == exact.progress.losses
     assert any("dora_scale" in name for name in resumed.module.tensors) == adapter.use_dora
@@ -54,10 +51,10 @@ def test_a_dit_trains_float32_adapters_on_half_weights(tmp_path, held, precision
     """
     settings = short(precision=precision, targets="attention")
     half = trained(
-        small_model("SD3", held, cast=cast), settings, tmp_path / "held.safetensors", stops=(2,)
+        zoo.build("SD35", held, cast=cast), settings, tmp_path / "held.safetensors", stops=(2,)
     )
     exact = trained(
-        small_model("SD3", torch.float32, held), settings, tmp_path / "float32.safetensors"
+        zoo.build("SD35", torch.float32, held), settings, tmp_path / "float32.safetensors"
     )
     assert same(check(half), check(exact))
 
@@ -71,7 +68,7 @@ def test_after_300_steps_the_change_is_that_of_weights_held_in_float32(tmp_path,
     """
     settings, changes = short(steps=300, targets="attention"), []
     for number, model in enumerate(
-        (small_model("SD3", held), small_model("SD3", torch.float32, held))
+        (zoo.build("SD35", held), zoo.build("SD35", torch.float32, held))
     ):
         tensors = check(trained(model, settings, tmp_path / f"{number}.safetensors"))
         ups = {name: value for name, value in tensors.items() if "lora_B" in name}
@@ -96,8 +93,8 @@ def test_beside_a_safety_module_it_trains_too(tmp_path, held, mode):
     texts = dict(zip(("nude", ""), small_models.conditionings(2, seed=2), strict=True))
     settings, losses = short(safety_mode=mode, anchor_every=2, steps=4), []
     for name, model in (
-        ("held", small_model("SD15", held)),
-        ("float32", small_model("SD15", torch.float32, held)),
+        ("held", zoo.build("SD15", held)),
+        ("float32", zoo.build("SD15", torch.float32, held)),
     ):
         network = model.model.diffusion_model
         shapes = {
@@ -127,8 +124,8 @@ def test_a_safety_lora_trains_as_on_float32(tmp_path, held, method, adapter):
     texts = dict(zip(("nude", ""), small_models.conditionings(2, seed=2), strict=True))
     tensors = []
     for name, model in (
-        ("held", small_model("SD15", held)),
-        ("float32", small_model("SD15", torch.float32, held)),
+        ("held", zoo.build("SD15", held)),
+        ("float32", zoo.build("SD15", torch.float32, held)),
     ):
         for stop in (1, 3):
             job = TrainingJob(

@@ -5,10 +5,10 @@ import small_models
 import torch
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.lending import computing_in, lent
+from modular_safety_lora.lab import zoo
 from modular_safety_lora.training.engine import adapters as adapters_module
 from modular_safety_lora.training.engine.adapters import adapters_in, target_layers
 from modular_safety_lora.training.engine.loop import TrainingError, train
-from small_models import small_model
 from small_runs import DORA, LAYERS, LORA, check, short, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_an_adapted_layer_gives_its_own_dtype_and_dora_starts_at_the_base(held, precision):
     computed = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    with lent(small_model("SD15", held)) as own:
+    with lent(zoo.build("SD15", held)) as own:
         denoiser = Denoiser(computing_in(own, precision))
         network, seen, gradients = denoiser.base.diffusion_model, [], []
         noisy, sigma = (
@@ -57,7 +57,7 @@ def test_an_adapted_layer_gives_its_own_dtype_and_dora_starts_at_the_base(held, 
 
 
 def test_adapters_that_are_not_float32_are_refused(monkeypatch):
-    network = small_model("SD3", torch.float16).model.diffusion_model
+    network = zoo.build("SD35", torch.float16).model.diffusion_model
     monkeypatch.setattr(adapters_module, "seen_in_float32", lambda layers: torch.no_grad())
     layers = target_layers(network)
     message = (
@@ -70,7 +70,7 @@ def test_adapters_that_are_not_float32_are_refused(monkeypatch):
 
 def large(held: torch.dtype, size: float):
     """A small model with one weight far beyond the others."""
-    model = small_model("SD15", held)
+    model = zoo.build("SD15", held)
     with torch.no_grad():
         model.model.diffusion_model.input_blocks[0][0].weight.mul_(size)
     return model
@@ -109,7 +109,7 @@ def test_a_gradient_that_overflows_in_every_step_ends_training():
 
     Without an end it would finish a run that learned nothing.
     """
-    network = small_model("SD3").model.diffusion_model
+    network = zoo.build("SD35").model.diffusion_model
     with adapters_in(network, target_layers(network), LORA) as adapters:
 
         def loss_of(batch):  # 0, with a gradient of 0 / 0 at B = 0

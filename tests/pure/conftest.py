@@ -11,6 +11,7 @@ from PIL import Image
 from skimage import data
 
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("onnx_files", "picture_folders")  # they assert as tests do
 
 
 @pytest.fixture(scope="module")

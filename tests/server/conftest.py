@@ -9,6 +9,7 @@ from modular_safety_lora.modules.files import save_module
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("prompting")  # it asserts as a test does
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 That is eps, v, flow or whatever its sampling says.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 
 import comfy.model_management
 import comfy.sampler_helpers
@@ -11,7 +12,12 @@ import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from .structure import roles_of
+
 Conditioning = list  # ComfyUI's CONDITIONING
+# of a batch: which of its pictures go through the network together, and with what
+Conditions = list[tuple[list[int], dict[str, object]]]
+SMALL = (128, 320)  # pixels of the picture that a network is tried with
 
 
 def check_unpatched(model: ModelPatcher) -> None:
@@ -56,17 +62,32 @@ class Denoiser:
 
     def conditions(
         self, conditionings: Sequence[Conditioning], latents: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
+    ) -> Conditions:
         """The network's keyword arguments for a batch.
 
-        There is one CONDITIONING for each of the latents (B, C, h, w). Prompts of different lengths
-        are brought to one length as the host's sampler does it.
+        There is one CONDITIONING for each of the latents (B, C, h, w). Prompts whose encodings have
+        one shape go through the network together, others one after another: nothing is padded.
         """
-        encoded = [self._encoded(each, latents[:1]) for each in conditionings]
-        return {
-            name: first.concat([other[name] for other in encoded[1:]])
-            for name, first in encoded[0].items()
-        }
+        groups: list[tuple[list[int], list[dict]]] = []
+        for number, each in enumerate(conditionings):
+            encoded = self._encoded(each, latents[:1])
+            for numbers, members in groups:
+                if _alike(members[0], encoded):
+                    numbers.append(number)
+                    members.append(encoded)
+                    break
+            else:
+                groups.append(([number], [encoded]))
+        return [
+            (
+                numbers,
+                {
+                    name: first.concat([other[name] for other in members[1:]])
+                    for name, first in members[0].items()
+                },
+            )
+            for numbers, members in groups
+        ]
 
     def _encoded(self, conditioning: Conditioning, latents: torch.Tensor) -> dict:
         converted = comfy.sampler_helpers.convert_cond(conditioning[:1])
@@ -88,17 +109,50 @@ class Denoiser:
         return torch.zeros(1, channels, *extra, side, side, device=self.device)
 
     def output(
-        self, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping[str, torch.Tensor]
+        self, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Conditions
     ) -> torch.Tensor:
         """The network's own output y for x_t, float32, with gradients to whatever trains."""
         return self.in_output(self.denoised(noisy, sigma, conditions), noisy, sigma)
 
     def denoised(
-        self, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping[str, torch.Tensor]
+        self, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Conditions
     ) -> torch.Tensor:
         """The picture that the model sees behind x_t."""
+        if len(conditions) == 1:
+            return self._apply(noisy, sigma, conditions[0][1])
+        order = [number for numbers, _ in conditions for number in numbers]
+        parts = [
+            self._apply(noisy[numbers], sigma[numbers], group) for numbers, group in conditions
+        ]
+        return torch.cat(parts)[torch.tensor(order).argsort()]
+
+    def _apply(self, noisy: torch.Tensor, sigma: torch.Tensor, group: Mapping) -> torch.Tensor:
         # Without the wrappers of sampling: a policy on what samples does not forbid training.
-        return self.base._apply_model(noisy, sigma, transformer_options={}, **conditions)
+        return self.base._apply_model(noisy, sigma, transformer_options={}, **group)
+
+    def roles(self, conditioning: Conditioning) -> dict[str, str]:
+        """The role of each layer (structure.py), seen in a pass over a small empty picture."""
+
+        def seen(noisy: torch.Tensor, sigma: torch.Tensor, conditions: Conditions) -> dict:
+            return roles_of(self.base, noisy, sigma, conditions[0][1])
+
+        return self._tried(seen, conditioning)
+
+    def tried(self, conditioning: Conditioning) -> torch.Tensor:
+        """The network's own output for a small empty picture."""
+        return self._tried(self.output, conditioning)
+
+    def _tried(self, what: Callable, conditioning: Conditioning) -> object:
+        *smaller, largest = SMALL
+        for side in smaller:
+            with contextlib.suppress(ZeroDivisionError):  # PixArt's grid of a small picture
+                return self._at(side, what, conditioning)
+        return self._at(largest, what, conditioning)
+
+    def _at(self, side: int, what: Callable, conditioning: Conditioning) -> object:
+        noisy = self.empty(side)
+        sigma = self.sampling.sigmas[-1:].to(self.device, torch.float32)
+        return what(noisy, sigma, self.conditions([conditioning], noisy))
 
     def target(self, clean: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """What y should be: noise for eps, velocity for v and flow."""
@@ -130,6 +184,14 @@ class Denoiser:
         return self.sampling.calculate_denoised(
             sigma, torch.ones_like(like), torch.zeros_like(like)
         )
+
+
+def _alike(one: Mapping, other: Mapping) -> bool:
+    """Whether the conditions of two prompts can be one batch as they are."""
+    return one.keys() == other.keys() and all(
+        value.can_concat(other[name]) and value.size() == other[name].size()
+        for name, value in one.items()
+    )
 
 
 def _ordinary(value: object) -> object:

@@ -4,13 +4,11 @@ Autograd can go through it while it is lent.
 """
 
 import contextlib
-import functools
 from collections.abc import Iterator
 
 import comfy.model_management as host
 import torch
 from comfy.model_patcher import ModelPatcher
-from torch.utils.checkpoint import checkpoint
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -52,38 +50,6 @@ def computing_in(model: ModelPatcher, precision: str) -> ModelPatcher:
     if DTYPES[precision] != clone.model.get_dtype_inference():
         clone.set_model_compute_dtype(DTYPES[precision])
     return clone
-
-
-@contextlib.contextmanager
-def recomputing(network: torch.nn.Module) -> Iterator[None]:
-    """Gradient checkpointing within a `with` block.
-
-    Each block of the network keeps its input alone, and runs again backwards.
-    """
-    blocks = list(_blocks(network))
-    own = [vars(block).get("forward") for block in blocks]
-    for block in blocks:
-        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for block, forward in zip(blocks, own, strict=True):
-            if forward is None:
-                del block.forward
-            else:
-                block.forward = forward
-
-
-def _blocks(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The largest parts of a network that are called as a whole, whatever holds them.
-
-    They are its transformer and residual blocks.
-    """
-    for child in module.children():
-        if isinstance(child, torch.nn.ModuleList | torch.nn.ModuleDict | torch.nn.Sequential):
-            yield from _blocks(child)
-        elif next(child.children(), None) is not None:
-            yield child
 
 
 def _stand_in(model: ModelPatcher) -> list[tuple[dict, str, torch.Tensor]]:

@@ -21,6 +21,7 @@ from .objectives.half_made import half_made
 from .objectives.method import Method
 from .objectives.retain import retain_loss
 from .settings import Erasure, Settings
+from .targets import Roles
 
 Texts = Mapping[str, Conditioning]
 
@@ -81,8 +82,12 @@ class SafetyRun:
     def identity(self) -> str:
         return repr((self.erasure, tuple(self.concepts), tuple(self.retain), self.resolution))
 
-    def layers(self, network: torch.nn.Module) -> list[str]:
-        return self.method.layers(network)
+    @property
+    def example(self) -> Conditioning:
+        return self.texts[self.concepts[0]]
+
+    def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
+        return self.method.layers(network, roles)
 
     def loss_of(self, denoiser: Denoiser, adapters: Adapters, ema: Ema | None) -> LossOf:
         """The loss of a batch of concept prompts: `erase`, and with prompts to retain, `retain`."""

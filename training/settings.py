@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
-from .engine.adapters import TARGETS, AdapterSettings
+from .engine.adapters import AdapterSettings
 from .objectives import DEFAULT, METHODS
 from .objectives.task import LOSSES
 from .options import SAFETY, TASK, check, option, values_of
+from .targets import TARGETS
 
 SAFETY_MODES = ("detached", "anchored", "frozen")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -91,7 +92,7 @@ class Settings:
     seed: int = option(0, "Seed of everything random.", low=0, high=2**63 - 1)
     targets: str = option(
         "attention",
-        "The layers that are trained: all attention, cross-attention alone, attention and the"
+        "The layers that are trained: all attention, what reads the text alone, attention and the"
         " feed-forward layers, or every linear layer and convolution.",
         choices=TARGETS,
         other="or a regular expression over layer names",

@@ -11,7 +11,7 @@ from ..merge.entries import Task
 from ..merge.merge import Merged, merge
 from ..modules.files import Module
 from .data import Dataset
-from .engine.adapters import Adapters, target_layers
+from .engine.adapters import Adapters
 from .engine.checkpoint import Progress
 from .engine.ema import Ema
 from .engine.loop import Batch, LossOf
@@ -20,6 +20,7 @@ from .objectives.anchor import Anchor
 from .objectives.prior import Prior
 from .objectives.task import Denoising
 from .settings import Settings
+from .targets import Roles, target_layers
 
 Texts = Mapping[str, Conditioning]
 
@@ -88,8 +89,12 @@ class TaskRun:
             )
         )
 
-    def layers(self, network: torch.nn.Module) -> list[str]:
-        return target_layers(network, self.settings.targets)
+    @property
+    def example(self) -> Conditioning:
+        return self.dataset.conditions[0]
+
+    def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
+        return target_layers(network, roles, self.settings.targets)
 
     def loss_of(self, denoiser: Denoiser, adapters: Adapters, ema: Ema | None) -> LossOf:
         """The loss of a batch: `task`, of its pictures, and if they are on `prior` and `anchor`."""

@@ -8,6 +8,7 @@ import merging
 import pytest
 import torch
 from comfy.k_diffusion.sampling import sample_euler
+from layer_roles import named
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
 from modular_safety_lora.training.engine.ema import Ema
@@ -42,7 +43,7 @@ def test_the_losses_are_the_papers_formulas(model, texts, kind):
             for name, cond in (("c", concept), ("null", null), ("r", other))
         }
     with adapters_in(
-        network, METHODS["esd-x"].layers(network), AdapterSettings(2, 2.0)
+        network, METHODS["esd-x"].layers(network, named(network)), AdapterSettings(2, 2.0)
     ) as adapters:
         direction = (base["c"] - base["null"]).square().mean().item()
         # at the start the student is the base: || (1 + eta) (y0(c) - y0(null)) ||^2
@@ -80,9 +81,14 @@ def test_the_losses_are_the_papers_formulas(model, texts, kind):
 
 def test_each_method_trains_its_papers_layers(model):
     network = model.model.diffusion_model
-    cross, rest = METHODS["esd-x"].layers(network), METHODS["esd-u"].layers(network)
+    cross, rest = (
+        METHODS["esd-x"].layers(network, named(network)),
+        METHODS["esd-u"].layers(network, named(network)),
+    )
     assert (
-        cross == METHODS["sdd"].layers(network) and cross and all("attn2" in name for name in cross)
+        cross == METHODS["sdd"].layers(network, named(network))
+        and cross
+        and all("attn2" in name for name in cross)
     )
     assert not set(cross) & set(rest) and not any(
         name.startswith(("time_embed", "out.")) for name in rest
@@ -142,7 +148,7 @@ def euler(stop, wrap, x, sigmas, extra_args=None, **unused):
 def test_the_teacher_is_the_moving_average(model):
     network = model.model.diffusion_model
     with adapters_in(
-        network, METHODS["sdd"].layers(network)[:1], AdapterSettings(2, 2.0)
+        network, METHODS["sdd"].layers(network, named(network))[:1], AdapterSettings(2, 2.0)
     ) as adapters:
         ema, name = Ema(adapters, 0.9), next(iter(adapters.parameters))
         start = adapters.parameters[name].detach().clone()

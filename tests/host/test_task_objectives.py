@@ -5,9 +5,10 @@ import json
 import merging
 import pytest
 import torch
+from layer_roles import chosen
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.merge import merge
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
 from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.objectives.anchor import anchor_loss
 from modular_safety_lora.training.objectives.task import task_loss
@@ -85,7 +86,7 @@ def test_the_anchor_is_zero_at_the_start_and_pulls_back_what_moved(model, texts,
     pair = [denoiser.conditions([texts[text]], noisy) for text in ("nude", "")]
     both = denoiser.conditions([texts["nude"], texts[""]], noisy)
     with adapters_in(
-        network, target_layers(network, "cross-attention"), AdapterSettings(2, 2.0)
+        network, chosen(network, "cross-attention"), AdapterSettings(2, 2.0)
     ) as adapters:
         assert anchor_loss(denoiser, adapters, noisy, sigma, both).item() == 0.0
         with torch.no_grad():

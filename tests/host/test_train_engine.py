@@ -5,11 +5,12 @@ import json
 import comfy.sd
 import pytest
 import torch
+from layer_roles import chosen
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.host.denoiser import Denoiser
-from modular_safety_lora.host.lending import recomputing
+from modular_safety_lora.host.gradients import recomputing
 from modular_safety_lora.lab import assets
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
 from modular_safety_lora.training.engine.previews import Previews
 from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.task import train_task
@@ -69,9 +70,7 @@ def test_gradient_checkpointing_gives_the_same_gradients_from_less_memory(model,
     conditions = denoiser.conditions([texts["a cat"]], latents)
     forwards = {name: vars(module).get("forward") for name, module in network.named_modules()}
     gradients, saved = [], []
-    with adapters_in(
-        network, target_layers(network, "attention"), AdapterSettings(2, 2.0)
-    ) as adapters:
+    with adapters_in(network, chosen(network, "attention"), AdapterSettings(2, 2.0)) as adapters:
         for value in adapters.parameters.values():
             value.data += 0.01
         for recompute in (False, True):

@@ -6,9 +6,10 @@ import sys
 import merging
 import pytest
 import torch
+from layer_roles import chosen
 from modular_safety_lora.merge.merge import Task, merge
 from modular_safety_lora.training import data
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
 from modular_safety_lora.training.engine.charts import loss_plot
 from modular_safety_lora.training.engine.checkpoint import Checkpoint
 from modular_safety_lora.training.engine.loop import TrainingError, train
@@ -128,7 +129,7 @@ def test_a_loss_that_is_not_a_number_ends_training_and_keeps_the_checkpoint(mode
         return {"task": value * (float("nan") if len(calls) == 3 else 1.0)}
 
     with adapters_in(
-        network, target_layers(network, "cross-attention"), AdapterSettings(2, 2.0)
+        network, chosen(network, "cross-attention"), AdapterSettings(2, 2.0)
     ) as adapters:
         with pytest.raises(TrainingError, match="The loss of step 3 is nan"):
             train(

@@ -8,10 +8,11 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.ops import disable_weight_init
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from layer_roles import chosen
 from modular_safety_lora.host.names import in_ecosystem_names
 from modular_safety_lora.lab import assets
 from modular_safety_lora.modules import files
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -64,7 +65,7 @@ def test_diffusers_loads_every_layer_with_the_same_change(
     tmp_path, ours, theirs, pipeline, settings, targets
 ):
     network = UNetModel(**ours, operations=disable_weight_init)
-    layers = target_layers(network, targets)
+    layers = chosen(network, targets)
     with adapters_in(network, layers, settings) as adapters:
         generator = torch.Generator().manual_seed(1)
         for value in adapters.parameters.values():

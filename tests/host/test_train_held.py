@@ -10,8 +10,8 @@ import merging
 import pytest
 import small_models
 import torch
+from layer_roles import chosen
 from modular_safety_lora.lab import assets, zoo
-from modular_safety_lora.training.engine.adapters import target_layers
 from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import PRECISIONS, Erasure, Settings
@@ -99,7 +99,7 @@ def test_beside_a_safety_module_it_trains_too(tmp_path, held, mode):
         network = model.model.diffusion_model
         shapes = {
             layer: network.get_submodule(layer).weight.shape
-            for layer in target_layers(network, "cross-attention")
+            for layer in chosen(network, "cross-attention")
         }
         safety = merging.safety(assets.lora(shapes, 3))
         before = {key: value.clone() for key, value in network.state_dict().items()}

@@ -3,11 +3,12 @@
 import pytest
 import small_models
 import torch
+from layer_roles import chosen
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.lending import computing_in, lent
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.training.engine import adapters as adapters_module
-from modular_safety_lora.training.engine.adapters import adapters_in, target_layers
+from modular_safety_lora.training.engine.adapters import adapters_in
 from modular_safety_lora.training.engine.loop import TrainingError, train
 from small_runs import DORA, LAYERS, LORA, check, short, trained
 
@@ -28,7 +29,7 @@ def test_an_adapted_layer_gives_its_own_dtype_and_dora_starts_at_the_base(held, 
         conditions = denoiser.conditions(small_models.conditionings(1), noisy)
         with torch.no_grad():
             base = denoiser.output(noisy, sigma, conditions)
-        layers = target_layers(network, LAYERS)
+        layers = chosen(network, LAYERS)
         with adapters_in(network, layers, DORA) as adapters:
             for layer in layers:
                 network.get_submodule(layer).register_forward_hook(
@@ -59,7 +60,7 @@ def test_an_adapted_layer_gives_its_own_dtype_and_dora_starts_at_the_base(held, 
 def test_adapters_that_are_not_float32_are_refused(monkeypatch):
     network = zoo.build("SD35", torch.float16).model.diffusion_model
     monkeypatch.setattr(adapters_module, "seen_in_float32", lambda layers: torch.no_grad())
-    layers = target_layers(network)
+    layers = chosen(network)
     message = (
         rf"{2 * len(layers)} of {2 * len(layers)} adapters are not float32"
         r" \(first: joint_blocks.* is torch.float16\)"
@@ -110,7 +111,7 @@ def test_a_gradient_that_overflows_in_every_step_ends_training():
     Without an end it would finish a run that learned nothing.
     """
     network = zoo.build("SD35").model.diffusion_model
-    with adapters_in(network, target_layers(network), LORA) as adapters:
+    with adapters_in(network, chosen(network), LORA) as adapters:
 
         def loss_of(batch):  # 0, with a gradient of 0 / 0 at B = 0
             return {

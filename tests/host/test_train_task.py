@@ -5,10 +5,11 @@ import json
 import merging
 import pytest
 import torch
+from layer_roles import chosen
 from modular_safety_lora.merge import merge
 from modular_safety_lora.modules import files
 from modular_safety_lora.training import data
-from modular_safety_lora.training.engine.adapters import AdapterSettings, target_layers
+from modular_safety_lora.training.engine.adapters import AdapterSettings
 from modular_safety_lora.training.engine.checkpoint import CheckpointError
 from modular_safety_lora.training.engine.loop import batches_of
 from modular_safety_lora.training.engine.run import TrainingJob
@@ -110,7 +111,7 @@ def test_the_safety_module_stays_as_it_is_out_of_the_file_and_the_model_comes_ba
         safety.sha256,
     )
     assert len({key.rsplit(".lora_", 1)[0] for key in module.tensors if ".lora_" in key}) == len(
-        target_layers(network, "cross-attention")
+        chosen(network, "cross-attention")
     )
     for trained in module.tensors.values():
         assert not any(

@@ -9,9 +9,10 @@ import comfy.sd
 import merging
 import pytest
 import torch
+from layer_roles import chosen
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.names import in_ecosystem_names
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
 
 KINDS = ("eps", "v", "flow")
 
@@ -76,7 +77,7 @@ def test_the_first_output_is_the_bases_and_gradients_reach_exactly_the_adapters(
     conditions = denoiser.conditions([conditioning] * len(noisy), noisy)
     with torch.no_grad():
         before = denoiser.output(noisy, sigma, conditions)
-    layers = target_layers(network, targets)
+    layers = chosen(network, targets)
     with adapters_in(network, layers, AdapterSettings(rank=2, alpha=2)) as adapters:
         output = denoiser.output(noisy, sigma, conditions)
         assert torch.equal(output, before)
@@ -113,12 +114,12 @@ def test_the_borrowed_model_is_given_back_as_it_was_even_after_an_error(model):
     )
     with (
         pytest.raises(KeyboardInterrupt),
-        adapters_in(network, target_layers(network, "all"), AdapterSettings()),
+        adapters_in(network, chosen(network, "all"), AdapterSettings()),
     ):
         raise KeyboardInterrupt
     with (
         pytest.raises(ValueError),
-        adapters_in(network, target_layers(network, "all"), AdapterSettings(rank=0)),
+        adapters_in(network, chosen(network, "all"), AdapterSettings(rank=0)),
     ):
         pytest.fail("a rank of 0 can't be")
     with (
@@ -148,7 +149,7 @@ def test_what_was_trained_is_what_the_stock_loader_gives(model, conditioning, se
     network = denoiser.base.diffusion_model
     _, _, sigma, noisy = batch(denoiser)
     conditions = denoiser.conditions([conditioning] * len(noisy), noisy)
-    with adapters_in(network, target_layers(network, "all"), settings) as adapters:
+    with adapters_in(network, chosen(network, "all"), settings) as adapters:
         generator = torch.Generator().manual_seed(3)
         for value in adapters.parameters.values():
             value.data += 0.05 * torch.randn(value.shape, generator=generator)
@@ -176,7 +177,7 @@ def test_one_fixed_batch_overfits(model, conditioning, kind):
         denoiser.target(clean, noisy, sigma),
     )
     losses = []
-    with adapters_in(network, target_layers(network, "all"), AdapterSettings(8, 8.0)) as adapters:
+    with adapters_in(network, chosen(network, "all"), AdapterSettings(8, 8.0)) as adapters:
         optimizer = torch.optim.AdamW(adapters.parameters.values(), lr=2e-3, weight_decay=0.0)
         for _ in range(200):
             loss = (denoiser.output(noisy, sigma, conditions) - target).square().mean()

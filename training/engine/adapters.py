@@ -14,12 +14,6 @@ from ..options import TASK, check, option
 from .held import dora_in_float32, seen_in_float32
 
 NAME = "msl"
-TARGETS = {
-    "attention": "attn",
-    "cross-attention": "attn2",
-    "attention+mlp": r"attn|ff\.|mlp",
-    "all": r"^(?!label_emb)",
-}
 
 
 @dataclass(frozen=True)
@@ -47,36 +41,6 @@ class AdapterSettings:
     @property
     def scale(self) -> float:
         return self.alpha / (self.rank**0.5 if self.use_rslora else self.rank)
-
-
-def target_layers(diffusion_model: torch.nn.Module, targets: str = "attention") -> list[str]:
-    """The names of the layers that a choice of targets means, in the model's order.
-
-    `attention`: every linear layer of the attentions; `cross-attention`: of attn2; `attention+mlp`:
-    those and the feed-forward layers; `all`: every linear layer and convolution, but for the
-    embedding of sizes and pooled text (`label_emb`), which diffusers does not load a LoRA for;
-    anything else is a regular expression, found anywhere in the names of linear layers and
-    convolutions. Raises ValueError when nothing matches.
-    """
-    pattern = TARGETS.get(targets, targets)
-    kinds = (
-        (torch.nn.Linear,)
-        if targets in TARGETS and targets != "all"
-        else (torch.nn.Linear, torch.nn.Conv2d)
-    )
-    layers = [name for name, module in diffusion_model.named_modules() if isinstance(module, kinds)]
-    try:
-        found = [name for name in layers if re.search(pattern, name)]
-    except re.error as error:
-        raise ValueError(
-            f"The targets {targets!r} are not a regular expression ({error})."
-        ) from error
-    if not found:
-        raise ValueError(
-            f"No layer of this model matches the targets {targets!r}; it has layers like"
-            f" {layers[:3]}."
-        )
-    return found
 
 
 class Adapters:
@@ -180,7 +144,8 @@ def adapters_in(
         lora_dropout=settings.dropout,
         use_rslora=settings.use_rslora,
         use_dora=settings.use_dora,
-        target_modules=list(layers),
+        # PEFT takes the names of a list as endings, and a pattern as a whole name
+        target_modules="|".join(map(re.escape, layers)),
     )
     own = [diffusion_model.get_submodule(layer) for layer in layers]
     try:

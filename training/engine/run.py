@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from PIL import Image
 
 from ...drawing.figures import library
 from ...host import names
-from ...host.denoiser import Denoiser, check_unpatched
-from ...host.lending import computing_in, lent, recomputing
+from ...host.denoiser import Conditioning, Denoiser, check_unpatched
+from ...host.gradients import NoGradient, kept, recomputing, writes_over
+from ...host.lending import computing_in, lent
 from ...merge.merge import Merged, merge
 from ...modules.files import Module
 from ..settings import Settings
+from ..targets import Roles, check_layers, counted, told
 from .adapters import Adapters, adapters_in
 from .charts import loss_plot
 from .checkpoint import Checkpoint, Progress
@@ -28,6 +31,8 @@ from .loop import Cancelled, LossOf, TrainingError, train
 from .output import check_room, metadata_of, report_of, resume_path, write_module
 from .previews import Previews, look, out_of_memory
 from .processes import ALONE, Share
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,15 +53,16 @@ class Kind(Protocol):
 
     `held` are the safety modules in the forward pass while it trains, `buckets` numbers of pictures
     or prompts that may share a batch, `identity` what a checkpoint must have in common with the run
-    that goes on from it.
+    that goes on from it, `example` a conditioning that the network takes.
     """
 
     role: str
     held: Sequence[Module]
     buckets: Sequence[Sequence[int]]
     identity: str
+    example: Conditioning
 
-    def layers(self, network: torch.nn.Module) -> list[str]:
+    def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
         """The names of the layers that are trained."""
 
     def loss_of(self, denoiser: Denoiser, adapters: Adapters, ema: Ema | None) -> LossOf:
@@ -95,7 +101,7 @@ def run(model, kind: Kind, settings: Settings, job: TrainingJob) -> Result | Non
     start = time.monotonic()
     try:
         with lent(model) as own:
-            progress, tensors = _trained(own, kind, settings, job, path)
+            progress, tensors, layers = _trained(own, kind, settings, job, path)
             tensors = names.in_ecosystem_names(tensors, model.model.model_config.unet_config)
     except RuntimeError as error:
         if not out_of_memory(error):
@@ -118,24 +124,30 @@ def run(model, kind: Kind, settings: Settings, job: TrainingJob) -> Result | Non
         progress.previews,
         f"{job.output.stem}: {progress.step} of {settings.steps} steps",
     )
-    return Result(
-        module, progress, plot, report_of(module, progress, settings, time.monotonic() - start)
-    )
+    report = report_of(module, progress, settings, time.monotonic() - start)
+    return Result(module, progress, plot, report | {"layers": layers})
 
 
 def _trained(
     model, kind: Kind, settings: Settings, job: TrainingJob, path: Path
-) -> tuple[Progress, Mapping[str, torch.Tensor]]:
+) -> tuple[Progress, Mapping[str, torch.Tensor], dict[str, int]]:
+    """Where the run stood, what it learned, and in how many layers of each role."""
     patcher = computing_in(
         merge(model, kind.held).model if kind.held else model, settings.precision
     )
     denoiser = Denoiser(patcher)
     network = denoiser.base.diffusion_model
+    roles = denoiser.roles(kind.example)
+    layers = kind.layers(network, roles)
+    check_layers(layers, roles)
+    logger.info("%s trains %s", job.output.stem, told(layers, roles))
     with contextlib.ExitStack() as stack:
-        if settings.gradient_checkpointing:
-            stack.enter_context(recomputing(network))
         adapters = stack.enter_context(
-            adapters_in(network, kind.layers(network), settings.adapter, settings.seed)
+            adapters_in(network, layers, settings.adapter, settings.seed)
+        )
+        copied = _writes_over(denoiser, adapters, kind.example)
+        stack.enter_context(
+            recomputing(network, copied) if settings.gradient_checkpointing else kept(copied)
         )
         check_room(path.parent, adapters.parameters)
         ema = Ema(adapters, settings.ema) if settings.ema else None
@@ -161,7 +173,18 @@ def _trained(
             share=job.share,
             scaled=denoiser.base.get_dtype_inference() == torch.float16,
         )
-        return progress, learned()
+        return progress, learned(), counted(layers, roles)
+
+
+def _writes_over(denoiser: Denoiser, adapters: Adapters, example: Conditioning) -> bool:
+    """Whether the network writes over what gradients need. Raises for one without gradients."""
+    try:
+        return writes_over(lambda: denoiser.tried(example), list(adapters.parameters.values()))
+    except NoGradient as error:
+        raise TrainingError(
+            f"ComfyUI's {type(denoiser.base).__name__} can't be trained: autograd does not go"
+            f" through its network ({error}). Its LoRAs can be merged and locked."
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,29 @@
-"""ESD on all but cross-attention (Gandikota et al. 2023): esd_x.py's loss on the other layers."""
+"""ESD on all but cross-attention (Gandikota et al. 2023): esd_x.py's loss on the other layers.
+
+Those are the layers of the network's body that do not read the text. Embedders, modulation and the
+output, which turn on the time and on pooled text, are left alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 
+from ...host.structure import MLP, OTHER, SELF
+from ..targets import of_roles
 from .esd_x import EsdX
-from .method import linear_layers
 
-# the embedding of time and sizes, and the output
-LEFT_ALONE = ("time_embed", "label_emb", "out.", "final_layer")
+if TYPE_CHECKING:
+    from ..targets import Roles
 
 
 class EsdU(EsdX):
     name = "esd-u"
     words = "ESD on all else, acts without the words too"
 
-    def layers(self, network: torch.nn.Module) -> list[str]:
-        return [
-            name
-            for name in linear_layers(network)
-            if "attn2" not in name and not name.startswith(LEFT_ALONE)
-        ]
+    def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
+        return of_roles(network, roles, (SELF, MLP, OTHER))
 
 
 METHOD = EsdU()

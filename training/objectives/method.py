@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ...host.denoiser import Denoiser
     from ..engine.adapters import Adapters
     from ..settings import Erasure
+    from ..targets import Roles
 
 Conditions = Mapping[str, torch.Tensor]
 
@@ -41,31 +42,10 @@ class Method(Protocol):
     words: str
     averaged: bool
 
-    def layers(self, network: torch.nn.Module) -> list[str]:
+    def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
         """The names of the layers that it trains."""
 
     def loss(
         self, denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: Erasure
     ) -> torch.Tensor:
         """The loss of a batch, a scalar."""
-
-
-def linear_layers(network: torch.nn.Module) -> list[str]:
-    """The names of all linear layers and convolutions."""
-    return [
-        name
-        for name, module in network.named_modules()
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
-    ]
-
-
-def cross_attention(network: torch.nn.Module) -> list[str]:
-    """The layers of cross-attention (attn2).
-
-    Models without attn2 (Flux, SD3) attend to text and picture together: there all attention is
-    meant.
-    """
-    layers = linear_layers(network)
-    return [name for name in layers if "attn2" in name] or [
-        name for name in layers if "attn" in name
-    ]

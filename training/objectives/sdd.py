@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .method import Conditions, Moment, cross_attention
+from ..targets import of_roles, reading
+from .method import Conditions, Moment
 
 if TYPE_CHECKING:
     from ...host.denoiser import Denoiser
     from ..engine.adapters import Adapters
     from ..settings import Erasure
+    from ..targets import Roles
 
 
 def sdd_loss(
@@ -41,8 +43,8 @@ class Sdd:
     words = "towards the model's own unconditional output, with a moving average"
     averaged = True
 
-    def layers(self, network: torch.nn.Module) -> list[str]:
-        return cross_attention(network)
+    def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
+        return of_roles(network, roles, reading(roles))
 
     def loss(
         self, denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: Erasure

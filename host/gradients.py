@@ -1,0 +1,102 @@
+"""Gradients through the host's networks, which write over what the way back needs.
+
+Blocks of Flux, LTXV and others add to their inputs in place. Autograd refuses that, and where it
+can't see it, under gradient checkpointing, it gives wrong gradients. Here what is written over is
+copied first; the network computes what it always does.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch.autograd.graph import allow_mutation_on_saved_tensors, saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
+
+IN_PLACE = "modified by an inplace operation"
+# as torch says that an operation has no way back
+NO_WAY = ("does not require grad", "is not implemented", "no autograd formula")
+
+
+def writes_over(output: Callable[[], torch.Tensor], parameters: Sequence[torch.Tensor]) -> bool:
+    """Whether a network writes over what the gradients of its output need.
+
+    Raises NoGradient where there is none at all.
+    """
+    try:
+        result = output()
+        if not result.requires_grad:
+            raise NoGradient("its output depends on no layer that trains, as autograd sees it")
+        torch.autograd.grad(result.float().square().sum(), parameters, allow_unused=True)
+    except RuntimeError as error:
+        if IN_PLACE in str(error):
+            return True
+        if any(words in str(error) for words in NO_WAY):
+            raise NoGradient(str(error).splitlines()[0]) from error
+        raise
+    return False
+
+
+class NoGradient(ValueError):
+    """Autograd does not go through a network of the host."""
+
+
+@contextlib.contextmanager
+def recomputing(network: torch.nn.Module, copied: bool = False) -> Iterator[None]:
+    """Gradient checkpointing within a `with` block.
+
+    Each block of the network keeps its input alone, and runs again backwards. With `copied` it runs
+    on copies of its inputs, and what it saves on the second run is copied too: for networks that
+    write over what they need.
+    """
+    blocks = list(_blocks(network))
+    own = [vars(block).get("forward") for block in blocks]
+    for block in blocks:
+        forward = functools.partial(_on_copies, block.forward) if copied else block.forward
+        contexts = {"context_fn": _contexts} if copied else {}
+        block.forward = functools.partial(checkpoint, forward, use_reentrant=False, **contexts)
+    try:
+        yield
+    finally:
+        for block, forward in zip(blocks, own, strict=True):
+            if forward is None:
+                del block.forward
+            else:
+                block.forward = forward
+
+
+def kept(copied: bool) -> contextlib.AbstractContextManager:
+    """A block whose forward and backward passes may write over what is saved between them."""
+    return allow_mutation_on_saved_tensors() if copied else contextlib.nullcontext()
+
+
+def _on_copies(forward: Callable, *args, **kwargs) -> object:
+    def own(value: object) -> object:
+        return value.clone() if isinstance(value, torch.Tensor) else value
+
+    return forward(*map(own, args), **{name: own(value) for name, value in kwargs.items()})
+
+
+def _contexts() -> tuple:
+    """For the first run of a block, and for its second, whose saved tensors are wanted."""
+    return contextlib.nullcontext(), _copying()
+
+
+@contextlib.contextmanager
+def _copying() -> Iterator[None]:
+    """Within checkpointing's own hooks: what they are given to keep is a copy."""
+    keep, fetch = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    with saved_tensors_hooks(lambda tensor: keep(tensor.clone()), fetch):
+        yield
+
+
+def _blocks(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """The largest parts of a network that are called as a whole, whatever holds them.
+
+    They are its transformer and residual blocks.
+    """
+    for child in module.children():
+        if isinstance(child, torch.nn.ModuleList | torch.nn.ModuleDict | torch.nn.Sequential):
+            yield from _blocks(child)
+        elif next(child.children(), None) is not None:
+            yield child

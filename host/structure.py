@@ -1,0 +1,216 @@
+"""What attends to what: the role of every layer of a diffusion model, seen in one forward pass.
+
+Layers are followed by what they compute, not by what they are called. The host hands every call of
+attention to `optimized_attention_override`, or is stood in for; what q, k
+and v were made from is read in autograd's graph, which is cut behind each layer, so that it leads
+to the layers directly before.
+"""
+
+import contextlib
+import functools
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+SELF, CROSS, JOINT, FUSED = "self-attention", "cross-attention", "joint attention", "fused"
+MLP, MODULATION, EMBEDDER, OTHER = "feed-forward", "modulation", "embedder", "other"
+ROLES = (SELF, CROSS, JOINT, FUSED, MLP, MODULATION, EMBEDDER, OTHER)
+ATTENTION = ("optimized_attention", "optimized_attention_masked")  # the host's names of it
+TEXT, PICTURE = "text", "picture"  # whose tokens a value holds; neither: a vector of the whole
+CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+
+
+def is_linear(module: torch.nn.Module) -> bool:
+    """Whether a module is a linear layer, also one of the host's whose weights are quantised."""
+    return isinstance(module, torch.nn.Linear) or (
+        hasattr(module, "in_features")
+        and hasattr(module, "out_features")
+        and next(module.children(), None) is None
+    )
+
+
+def layers_of(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """All linear layers and convolutions of a network, by name."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if is_linear(module) or isinstance(module, CONVOLUTIONS)
+    }
+
+
+def roles_of(
+    base: torch.nn.Module, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping
+) -> dict[str, str]:
+    """The role of each layer of a host's BaseModel, by its name in the diffusion model.
+
+    The arguments after it are those of one forward pass: latents (1, C, ...), sigma (1,), and the
+    model's own keyword arguments. Cross-attention reads text for picture tokens, joint attention
+    has both in one sequence, and fused layers hold attention and feed-forward in one. Embedders are
+    what stands before, beside and after the blocks. Experts that the pass did not reach have the
+    role of their siblings.
+    """
+    seen = _Seen(base.diffusion_model)
+    given = {name: seen.source(value, name) for name, value in conditions.items()}
+    options = {"optimized_attention_override": seen.attend}
+    with torch.enable_grad(), seen.watching():
+        base._apply_model(
+            seen.leaf(noisy, "x", {PICTURE}), sigma, transformer_options=options, **given
+        )
+    return _by_siblings(seen.roles())
+
+
+@dataclass
+class _Attention:
+    """One call of attention: the layers behind q, k and v, whose tokens they hold, its width."""
+
+    layers: set[str]
+    asks: set[str]  # TEXT, PICTURE: of q
+    reads: set[str]  # of k
+    width: int
+
+    @property
+    def role(self) -> str:
+        if TEXT in self.reads and PICTURE in self.asks | self.reads:
+            return JOINT if TEXT in self.asks else CROSS
+        return SELF
+
+
+@dataclass
+class _Seen:
+    """What a forward pass showed: a graph of layers and attentions."""
+
+    network: torch.nn.Module
+    leaves: dict[int, tuple[torch.Tensor, object, set[str]]] = field(default_factory=dict)
+    attentions: list[_Attention] = field(default_factory=list)
+    # by layer: what its inputs were made from (layers' names, attentions' numbers), whose tokens
+    inputs: dict[str, tuple[set, set[str]]] = field(default_factory=dict)
+    attending: bool = False
+
+    def leaf(self, value: torch.Tensor, tag: object, kinds: set[str]) -> torch.Tensor:
+        """A value from which autograd's graph starts anew; it can be written to."""
+        start = value.detach().requires_grad_()
+        self.leaves[id(start)] = (start, tag, kinds)
+        return start.clone()
+
+    def source(self, value: object, name: str) -> object:
+        """A condition, marked: tokens of text, or of a picture that is given beside the noise."""
+        if isinstance(value, list):
+            return [self.source(each, name) for each in value]
+        if not (isinstance(value, torch.Tensor) and value.is_floating_point()):
+            return value
+        tokens = {PICTURE} if name == "c_concat" else {TEXT} if value.ndim > 2 else set()
+        return self.leaf(value, name, tokens)
+
+    def behind(self, value: torch.Tensor) -> tuple[set, set[str]]:
+        """The tags of the leaves that a value was made from, and whose tokens they hold."""
+        tags, kinds, waiting, known = set(), set(), [value.grad_fn], set()
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in known:
+                continue
+            known.add(node)
+            if hasattr(node, "variable") and id(node.variable) in self.leaves:
+                _, tag, own = self.leaves[id(node.variable)]
+                tags.add(tag)
+                kinds |= own
+            waiting += [each for each, _ in node.next_functions]
+        return tags, kinds
+
+    def attend(self, attention, q, k, v, *args, **kwargs) -> torch.Tensor:
+        """In place of the host's attention: the same, and noted."""
+        if self.attending:
+            return attention(q, k, v, *args, **kwargs)
+        layers, (_, asks), (_, reads) = set(), self.behind(q), self.behind(k)
+        for each in (q, k, v):
+            layers |= {tag for tag in self.behind(each)[0] if isinstance(tag, str)}
+        self.attending = True
+        try:
+            with torch.no_grad():
+                result = attention(q, k, v, *args, **kwargs)
+        finally:
+            self.attending = False
+        self.attentions.append(_Attention(layers, asks, reads, result.shape[-1]))
+        return self.leaf(result, len(self.attentions) - 1, asks)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Cut the graph behind every layer, and note every attention, for a block."""
+        with contextlib.ExitStack() as stack:
+            for name, module in layers_of(self.network).items():
+                hook = module.register_forward_hook(functools.partial(self._cut, name))
+                stack.callback(hook.remove)
+            for place in {sys.modules[type(each).__module__] for each in self.network.modules()}:
+                for name in ATTENTION:
+                    attention = vars(place).get(name)
+                    if attention is not None:
+                        stack.callback(setattr, place, name, attention)
+                        setattr(place, name, functools.partial(self.attend, attention))
+            yield
+
+    def _cut(self, name: str, module: torch.nn.Module, given: tuple, result: torch.Tensor):
+        tags, kinds = self.behind(given[0])
+        if given[0].ndim == 2 and len(given[0]) == 1:
+            kinds = set()  # one vector, whatever it was gathered from
+        before = self.inputs.get(name, (set(), set()))
+        self.inputs[name] = (before[0] | tags, before[1] | kinds)
+        return self.leaf(result, name, kinds)
+
+    def roles(self) -> dict[str, str]:
+        layers = layers_of(self.network)
+        found = dict.fromkeys(layers, "")
+        blocks = set()
+        for number, attention in enumerate(self.attentions):
+            own = attention.layers & layers.keys()
+            after = {name for name, (tags, _) in self.inputs.items() if number in tags}
+            wide = {
+                name for name in after if getattr(layers[name], "in_features", 0) > attention.width
+            }
+            # what goes into the same layer beside the attention: a gate, or half of a fused layer
+            beside = set().union(*(self.inputs[name][0] for name in after)) & layers.keys()
+            role = FUSED if wide and beside & own else attention.role
+            for name in own | after | (beside if role != FUSED else set()):
+                found[name] = role if found[name] in ("", SELF) else found[name]
+            blocks |= {block for block in map(self._block, own) if block}
+        holding = {name.split(".")[0] for name, role in found.items() if role}
+        for name, (_, kinds) in self.inputs.items():
+            if found[name]:
+                continue
+            if any(name.startswith(f"{block}.") for block in blocks):
+                found[name] = MLP if kinds else MODULATION
+            else:
+                found[name] = OTHER if self._is_inside(name, holding) else EMBEDDER
+        return found
+
+    def _is_inside(self, name: str, holding: set[str]) -> bool:
+        """Whether a layer is in the body of the network, between what attends."""
+        top = name.split(".")[0]
+        return top in holding and (
+            self._block(name) is not None
+            or isinstance(self.network.get_submodule(top), torch.nn.Sequential)
+        )
+
+    def _block(self, name: str) -> str | None:
+        """The block that a layer is in: the nearest module around it that is one of a list."""
+        parts = name.split(".")
+        for end in range(len(parts) - 1, 0, -1):
+            if isinstance(
+                self.network.get_submodule(".".join(parts[: end - 1])), torch.nn.ModuleList
+            ):
+                return ".".join(parts[:end])
+        return None
+
+
+def _by_siblings(roles: dict[str, str]) -> dict[str, str]:
+    """The same, where experts have one role: those that were not reached, or saw one token."""
+    alike: dict[str, set[str]] = {}
+    for name, role in roles.items():
+        alike.setdefault(re.sub(r"\d+", "N", name), set()).add(role)
+    made = {}
+    for name, role in roles.items():
+        found = alike[re.sub(r"\d+", "N", name)] - {""}
+        one = MLP if MLP in found and role in ("", MODULATION) else role
+        made[name] = one or next(iter(sorted(found)), OTHER)
+    return made

@@ -1,0 +1,109 @@
+"""Every family of the zoo trains: a safety module, and a task beside it, from unlike prompts."""
+
+import comfy.lora
+import comfy.lora_convert
+import comfy.sd
+import pytest
+import torch
+from modular_safety_lora.host.denoiser import Denoiser
+from modular_safety_lora.host.structure import CROSS, FUSED, JOINT, SELF
+from modular_safety_lora.lab import zoo
+from modular_safety_lora.merge.entries import Task
+from modular_safety_lora.merge.merge import merge
+from modular_safety_lora.training import data
+from modular_safety_lora.training.engine.adapters import AdapterSettings
+from modular_safety_lora.training.engine.loop import TrainingError
+from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.safety import train_safety
+from modular_safety_lora.training.settings import Erasure, Settings
+from modular_safety_lora.training.task import train_task
+
+TRAINED = [key for key, family in zoo.FAMILIES.items() if family.trains]
+SIDE = {"PixArtSigma": 288}  # pixels; the host divides by zero for a smaller one
+LORA = {"adapter": AdapterSettings(2, 2.0), "learning_rate": 0.01, "batch_size": 2}
+
+
+def prompts(family: str) -> list:
+    """Two prompts of seven tokens and two of nine."""
+    return [*zoo.conditionings(family, 2), *zoo.conditionings(family, 2, seed=3, tokens=9)]
+
+
+def pictures(family: str) -> data.Dataset:
+    """Four latents in two shapes; the prompts of a batch are unlike in length."""
+    short, other, long, longer = prompts(family)
+    latents = [*zoo.latents(family, 2), *zoo.latents(family, 2, seed=2, wide=True)]
+    return data.Dataset(latents, [short, long, other, longer], [[0, 1], [2, 3]], "digest")
+
+
+def lands(model, module) -> set[str]:
+    """The weights that ComfyUI's stock loader patches with a file's tensors."""
+    names = comfy.lora.model_lora_keys_unet(model.model, {})
+    tensors = comfy.lora_convert.convert_lora(dict(module.tensors))
+    found = comfy.lora.load_lora(tensors, names)
+    assert found, "nothing lands"
+    return {key if isinstance(key, str) else key[0] for key in found}
+
+
+@pytest.mark.parametrize("family", TRAINED)
+def test_a_safety_module_and_a_task_beside_it_train_and_merge(family, tmp_path):
+    model = zoo.build(family)
+    before = {name: value.clone() for name, value in model.model.state_dict().items()}
+    short, _, long, _ = prompts(family)
+    texts = {"nude": short, "": long}
+    erased = train_safety(
+        model,
+        texts,
+        ["nude"],
+        Settings(steps=2, gradient_checkpointing=True, **LORA | {"batch_size": 1}),
+        TrainingJob(tmp_path / "safety.safetensors"),
+        erasure=Erasure(sampling_steps=3),
+        resolution=SIDE.get(family, 128),
+    )
+    settings = Settings(steps=3, safety_mode="anchored", anchor_every=1, **LORA)
+    learned = train_task(
+        model,
+        pictures(family),
+        texts,
+        settings,
+        TrainingJob(tmp_path / "task.safetensors"),
+        safety=[erased.module],
+        concepts=["nude"],
+    )
+    assert all(len(loss) for loss in learned.progress.losses)
+    for module in (erased.module, learned.module):
+        halves = [each for name, each in module.tensors.items() if "lora_B" in name or "up" in name]
+        assert halves and any(half.any() for half in halves)
+        assert lands(model, module)
+    assert set(learned.report["layers"]) <= {SELF, CROSS, JOINT, FUSED}
+    merged = merge(model, [erased.module], [Task(learned.module)])
+    assert merged.report["retained_safety"] > 0.5
+    after = model.model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize("family", TRAINED)
+def test_a_batch_of_unlike_prompts_gives_what_each_gives_alone(family):
+    denoiser = Denoiser(zoo.build(family))
+    three = [prompts(family)[place] for place in (0, 2, 1)]  # short, long, short
+    noisy = torch.cat([denoiser.latents_in(each) for each in zoo.latents(family, 3)])
+    sigma = denoiser.sampling.sigmas[-1:].float().repeat(3) * torch.tensor([1.0, 0.7, 0.4])
+    with torch.no_grad():
+        together = denoiser.output(noisy, sigma, denoiser.conditions(three, noisy))
+        for place, prompt in enumerate(three):
+            one = slice(place, place + 1)
+            alone = denoiser.output(
+                noisy[one], sigma[one], denoiser.conditions([prompt], noisy[one])
+            )
+            assert torch.allclose(together[one], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", [key for key in zoo.FAMILIES if key not in TRAINED])
+def test_a_family_that_has_no_gradient_says_so_by_name_and_comes_back(family, tmp_path):
+    model = zoo.build(family)
+    texts = {"nude": prompts(family)[0], "": prompts(family)[2]}
+    settings, job = Settings(steps=1, **LORA), TrainingJob(tmp_path / "x.safetensors")
+    with pytest.raises(TrainingError, match=r"can't be trained: autograd does not go through"):
+        train_safety(model, texts, ["nude"], settings, job, resolution=128)
+    assert not any("lora" in name for name in model.model.state_dict())
+    assert not (tmp_path / "x.safetensors").exists()

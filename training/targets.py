@@ -1,0 +1,105 @@
+"""Which layers of a model a choice of targets means: by what they do, whatever they are called."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+import torch
+
+from ..host.structure import (
+    CROSS,
+    EMBEDDER,
+    FUSED,
+    JOINT,
+    MLP,
+    OTHER,
+    ROLES,
+    SELF,
+    is_linear,
+)
+
+Roles = Mapping[str, str]  # by layer, as host/structure.py finds them
+ATTENTION = (SELF, CROSS, JOINT, FUSED)
+# what each choice trains; where no layer reads text alone, `cross-attention` is `JOINED`
+TARGETS = {
+    "attention": ATTENTION,
+    "cross-attention": (CROSS,),
+    "attention+mlp": (*ATTENTION, MLP),
+    "all": ROLES,
+}
+JOINED = (JOINT, FUSED)
+LEFT_OUT = "label_emb"  # of `all`: diffusers does not load a LoRA for it
+
+
+def trainable(network: torch.nn.Module) -> list[str]:
+    """The layers that can have an adapter: linear layers, and convolutions that are not grouped."""
+    return [
+        name
+        for name, module in network.named_modules()
+        if is_linear(module) or (isinstance(module, torch.nn.Conv2d) and module.groups == 1)
+    ]
+
+
+def reading(roles: Roles) -> tuple[str, ...]:
+    """The roles of what reads the text: cross-attention, or where there is none, joint."""
+    return (CROSS,) if CROSS in roles.values() else JOINED
+
+
+def of_roles(network: torch.nn.Module, roles: Roles, wanted: tuple[str, ...]) -> list[str]:
+    """The layers of these roles that can have an adapter, in the model's order."""
+    return [name for name in trainable(network) if roles.get(name) in wanted]
+
+
+def target_layers(network: torch.nn.Module, roles: Roles, targets: str = "attention") -> list[str]:
+    """The names of the layers that a choice of targets means, in the model's order.
+
+    `attention`: every linear layer of the attentions, fused ones included; `cross-attention`: those
+    that read the text; `attention+mlp`: with the feed-forward layers; `all`: every linear layer and
+    convolution; anything else is a regular expression, found anywhere in the names of them. Raises
+    ValueError when nothing is meant.
+    """
+    layers = trainable(network)
+    if targets in TARGETS:
+        wanted = reading(roles) if targets == "cross-attention" else TARGETS[targets]
+        linear = targets != "all"
+        found = [
+            name
+            for name in of_roles(network, roles, wanted)
+            if not (linear and not is_linear(network.get_submodule(name)))
+            and not (targets == "all" and name.startswith(LEFT_OUT))
+        ]
+    else:
+        try:
+            found = [name for name in layers if re.search(targets, name)]
+        except re.error as error:
+            raise ValueError(
+                f"The targets {targets!r} are not a regular expression ({error})."
+            ) from error
+    if not found:
+        raise ValueError(
+            f"No layer of this model matches the targets {targets!r}; it has layers like"
+            f" {layers[:3]}."
+        )
+    return found
+
+
+def counted(layers: list[str], roles: Roles) -> dict[str, int]:
+    """How many of these layers have each role."""
+    return dict(Counter(roles.get(name, OTHER) for name in layers))
+
+
+def told(layers: list[str], roles: Roles) -> str:
+    """The same in words."""
+    counts = ", ".join(f"{count} {role}" for role, count in counted(layers, roles).items())
+    return f"{len(layers)} layers: {counts}"
+
+
+def check_layers(layers: list[str], roles: Roles) -> None:
+    """Raise ValueError for a choice with no layer, or that trains embedders alone."""
+    if not layers:
+        raise ValueError(f"This model has no layer to train here, of its {told([*roles], roles)}.")
+    if {roles.get(name) for name in layers} == {EMBEDDER}:
+        raise ValueError(
+            f"All {len(layers)} chosen layers embed or put out (first: {layers[0]}); none attends"
+            " or feeds forward. Choose other targets."
+        )

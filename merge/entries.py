@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.utils import get_attr
 
 from ..host.weights import base_name, patchable
 from ..modules.errors import SafetyError, ShapeMismatch
@@ -54,8 +55,8 @@ def base_of(model: ModelPatcher, clip=None) -> Base:
     """Names and shapes of the weights that the host can patch, of a MODEL and a CLIP if given."""
     shapes = {}
     for network in [model.model] + ([] if clip is None else [clip.patcher.model]):
-        held = patchable(network)
-        shapes |= {key: value.shape for key, value in network.state_dict().items() if key in held}
+        # of the weights themselves: the state dict of a quantised one is packed
+        shapes |= {key: get_attr(network, key).shape for key in patchable(network)}
     return Base(base_name(model), key_map(model, clip), shapes, clip is not None)
 
 

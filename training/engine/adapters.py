@@ -148,6 +148,12 @@ def adapters_in(
         target_modules="|".join(map(re.escape, layers)),
     )
     own = [diffusion_model.get_submodule(layer) for layer in layers]
+    # the host's layers of quantised weights, which compute as it computes them, with an adapter
+    # beside them
+    foreign = {
+        type(each) for each in own if not isinstance(each, torch.nn.Linear | torch.nn.Conv2d)
+    }
+    config._register_custom_module(dict.fromkeys(foreign, _peft().tuners.lora.layer.Linear))
     try:
         diffusion_model.requires_grad_(False)
         with torch.random.fork_rng(devices=[]), seen_in_float32(own):

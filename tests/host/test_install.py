@@ -35,11 +35,12 @@ import json
 from importlib.metadata import distributions
 print(json.dumps({dist.metadata["Name"].lower(): dist.version for dist in distributions()}))
 """
+BROUGHT = ("pillow", "pydantic", "scipy")  # by ComfyUI, among others
 DETECT = """
 import sys, numpy
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from audit.detectors.registry import find
+from modular_safety_lora.audit.detectors.registry import find
 detector = find()
 print(detector.detect([numpy.load(sys.argv[2])])[0][0]["class"], "on", detector.provider)
 """
@@ -65,7 +66,11 @@ def detects(folder: Path, tmp_path: Path) -> str:
     from skimage.data import astronaut
 
     numpy.save(tmp_path / "face.npy", astronaut())
-    return python(folder, "-c", DETECT, str(PACK), str(tmp_path / "face.npy")).strip()
+    nodes = tmp_path / "custom_nodes"
+    nodes.mkdir(exist_ok=True)
+    if not (nodes / "modular_safety_lora").exists():
+        (nodes / "modular_safety_lora").symlink_to(PACK, target_is_directory=True)
+    return python(folder, "-c", DETECT, str(nodes), str(tmp_path / "face.npy")).strip()
 
 
 @pytest.fixture
@@ -76,7 +81,7 @@ def environment(tmp_path):
 
 
 def test_other_builds_of_onnxruntime_and_opencv_stay_and_are_used(environment, tmp_path):
-    install(environment, *THEIRS)
+    install(environment, *THEIRS, *BROUGHT)
     before = versions(environment)
     python(environment, str(PACK / "install.py"))
     after = versions(environment)
@@ -91,7 +96,7 @@ def test_other_builds_of_onnxruntime_and_opencv_stay_and_are_used(environment, t
 
 
 def test_a_bare_environment_gets_what_is_missing_and_keeps_its_numpy(environment, tmp_path):
-    install(environment, "numpy<2.4", "pillow")  # as ComfyUI brings them
+    install(environment, "numpy<2.4", *BROUGHT)  # as ComfyUI brings them
     before = versions(environment)
     with pytest.raises(
         AssertionError, match=r"DetectorMissing: The audit needs NudeNet.*nudenet is not installed"
@@ -110,6 +115,6 @@ def test_a_bare_environment_gets_what_is_missing_and_keeps_its_numpy(environment
     sys.platform == "darwin", reason="NO OPENVINO BUILD for this system: its provider was not run"
 )
 def test_the_provider_of_another_build_is_used(environment, tmp_path):
-    install(environment, "onnxruntime-openvino", "opencv-python-headless", "pillow")
+    install(environment, "onnxruntime-openvino", "opencv-python-headless", *BROUGHT)
     install(environment, "--no-deps", "nudenet")
     assert detects(environment, tmp_path) == "FACE_FEMALE on OpenVINOExecutionProvider"

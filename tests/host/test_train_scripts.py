@@ -1,49 +1,25 @@
 """The command lines of training.
 
-They are killed and resumed, and shared by processes; what they leave is read, and errors are one
-line.
+They are shared by processes; what they leave is read, and errors are one line.
 """
 
 import functools
 import json
 import os
-import random
 import resource
-import signal
 import subprocess
-import sys
-import time
 
-import comfy.sd
 import merging
 import pytest
-import torch
 from modular_safety_lora.lab import assets
-from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.modules import files
 from PIL import Image
 from safetensors.torch import load_file
+from scripting import run, task
 
-# by path, as a user has it who did not install the pack
-TASK = str(PACK / "training" / "train_task_lora.py")
 SAFETY = ["-m", "modular_safety_lora", "train-safety"]
-SMALL = ["--rank", "2", "--resolution", "64", "--learning-rate", "1e-3"]
-KILLS = 10
 # for processes that share this machine
 TOGETHER = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-
-
-def task(models, folder, output, *more: str) -> list[str]:
-    """The arguments of a small task run, after `python`."""
-    checkpoint = models / "checkpoints" / assets.CHECKPOINT
-    files_ = ["--checkpoint", str(checkpoint), "--data", str(folder), "--output", str(output)]
-    return [TASK, *files_, "--targets", "cross-attention", *SMALL, *more]
-
-
-def run(arguments: list[str], **options) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=300, **options
-    )
 
 
 def last_line(done: subprocess.CompletedProcess) -> str:
@@ -53,48 +29,6 @@ def last_line(done: subprocess.CompletedProcess) -> str:
 @pytest.fixture
 def folder(tmp_path):
     return merging.picture_folder(tmp_path / "data", 4)
-
-
-def test_the_script_survives_being_killed_ten_times_and_its_file_loads_in_the_stock_loader(
-    model, models, folder, tmp_path
-):
-    whole, killed, length = (
-        tmp_path / "whole.safetensors",
-        tmp_path / "killed.safetensors",
-        ["--steps", "60"],
-    )
-    done = run(task(models, folder, whole, *length))
-    assert done.returncode == 0 and f"Wrote {whole} after 60 steps." in done.stdout, done.stderr[
-        -2000:
-    ]
-    again = [*task(models, folder, killed, *length), "--save-every", "1", "--resume"]
-    state, chance, kills = killed.with_suffix(".resume"), random.Random(1), 0
-    for _ in range(KILLS):
-        process = subprocess.Popen(
-            [sys.executable, *again], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        known = state.stat().st_mtime_ns if state.exists() else 0
-        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == known):
-            time.sleep(0.01)
-        time.sleep(chance.random() * 0.3)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-    assert kills == KILLS, "the run was over before it could be killed"
-    done = run(again)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert same(killed, whole)
-    loaded, _ = comfy.sd.load_lora_for_models(model, None, load_file(killed), 1.0, 1.0)
-    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
-    assert merging.relative_error(merging.effective(loaded, key), merging.effective(model, key)) > 0
-
-
-def same(one, other) -> bool:
-    left, right = load_file(one), load_file(other)
-    return left.keys() == right.keys() and all(
-        torch.equal(value, right[name]) for name, value in left.items()
-    )
 
 
 def test_two_processes_give_what_one_gives(models, folder, tmp_path):

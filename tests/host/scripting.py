@@ -1,0 +1,33 @@
+"""The training scripts as commands: their arguments, how they are run, and what they leave."""
+
+import subprocess
+import sys
+
+import torch
+from modular_safety_lora.lab import assets
+from modular_safety_lora.lab.server import PACK
+from safetensors.torch import load_file
+
+# by path, as a user has it who did not install the pack
+TASK = str(PACK / "training" / "train_task_lora.py")
+SMALL = ["--rank", "2", "--resolution", "64", "--learning-rate", "1e-3"]
+
+
+def task(models, folder, output, *more: str) -> list[str]:
+    """The arguments of a small task run, after `python`."""
+    checkpoint = models / "checkpoints" / assets.CHECKPOINT
+    files_ = ["--checkpoint", str(checkpoint), "--data", str(folder), "--output", str(output)]
+    return [TASK, *files_, "--targets", "cross-attention", *SMALL, *more]
+
+
+def run(arguments: list[str], **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=300, **options
+    )
+
+
+def same(one, other) -> bool:
+    left, right = load_file(one), load_file(other)
+    return left.keys() == right.keys() and all(
+        torch.equal(value, right[name]) for name, value in left.items()
+    )

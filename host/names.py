@@ -3,12 +3,23 @@
 The tools of its architecture find them by these names.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 
 import comfy.utils
 import torch
 
 KOHYA = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
+# ComfyUI's own table of a family's layers under diffusers' names, by the class of the model's
+# config; None where both tools read ComfyUI's names. None of these files has an `alpha`: diffusers
+# refuses it for SD3, Z-Image and Wan. Families without a row keep ComfyUI's names and `alpha`;
+# those are what both tools read for Qwen-Image.
+TRANSFORMERS: dict[str, Callable[..., Mapping] | None] = {
+    "SD3": comfy.utils.mmdit_to_diffusers,
+    **dict.fromkeys(("Flux", "FluxInpaint", "FluxSchnell"), comfy.utils.flux_to_diffusers),
+    "ZImage": comfy.utils.z_image_to_diffusers,
+    **dict.fromkeys(("WAN21_T2V", "WAN21_I2V", "WAN22_T2V")),
+}
 ARCHITECTURES = {
     "SD15": "stable-diffusion-v1",
     "SDXL": "stable-diffusion-xl-v1-base",
@@ -16,27 +27,23 @@ ARCHITECTURES = {
 }
 
 
-def in_ecosystem_names(
-    tensors: Mapping[str, torch.Tensor], unet_config: Mapping
-) -> dict[str, torch.Tensor]:
+def in_ecosystem_names(tensors: Mapping[str, torch.Tensor], config) -> dict[str, torch.Tensor]:
     """Tensors named `diffusion_model.<layer>.lora_A.weight`, ... as the most tools read them.
 
-    For the UNets of Stable Diffusion 1, 2 and XL the names are kohya's, `lora_unet_<diffusers'
-    layer>.lora_down.weight`, read by ComfyUI, diffusers, sd-scripts and others; for every other
-    architecture the names stay, which ComfyUI reads.
+    `config` is the config of ComfyUI's model. For the UNets of Stable Diffusion 1, 2 and XL the
+    names are kohya's, `lora_unet_<diffusers' layer>.lora_down.weight`, read by ComfyUI, diffusers,
+    sd-scripts and others; for the TRANSFORMERS they are PEFT's, `transformer.<diffusers' layer>`,
+    or ComfyUI's, without `alpha`, read by ComfyUI and diffusers. For every other architecture the
+    names stay, which ComfyUI reads; and for a DoRA of a transformer, since diffusers reads none.
     """
-    layers = {
-        ours.removesuffix(".weight"): theirs.removesuffix(".weight")
-        for theirs, ours in comfy.utils.unet_to_diffusers(unet_config).items()
-        if theirs.endswith(".weight") and not theirs.startswith("class_embedding")
-    }
-    named = {}
-    for key, tensor in tensors.items():
-        layer, part = _split(key.removeprefix("diffusion_model."))
-        if layer in layers:
-            key = f"lora_unet_{layers[layer].replace('.', '_')}.{KOHYA.get(part, part)}"
-        named[key] = tensor
-    return named
+    if "num_res_blocks" in config.unet_config:
+        return _kohya(tensors, config.unet_config)
+    family = type(config).__name__
+    if family not in TRANSFORMERS or any(key.endswith(".dora_scale") for key in tensors):
+        return dict(tensors)
+    plain = _without_alpha(tensors)
+    table = TRANSFORMERS[family]
+    return plain if table is None else _in_parts(plain, table(config.unet_config)) or dict(tensors)
 
 
 def model_spec(base: str, title: str) -> dict[str, str]:
@@ -62,6 +69,85 @@ def kohya_metadata(rank: int, alpha: float, rate: float, steps: int, base: str) 
         "ss_steps": str(steps),
         "ss_base_model_version": base,
     }
+
+
+def _kohya(tensors: Mapping[str, torch.Tensor], unet_config: Mapping) -> dict[str, torch.Tensor]:
+    layers = {
+        ours.removesuffix(".weight"): theirs.removesuffix(".weight")
+        for theirs, ours in comfy.utils.unet_to_diffusers(unet_config).items()
+        if theirs.endswith(".weight") and not theirs.startswith("class_embedding")
+    }
+    named = {}
+    for key, tensor in tensors.items():
+        layer, part = _split(key.removeprefix("diffusion_model."))
+        if layer in layers:
+            key = f"lora_unet_{layers[layer].replace('.', '_')}.{KOHYA.get(part, part)}"
+        named[key] = tensor
+    return named
+
+
+def _without_alpha(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same changes without `alpha`: every `lora_B` times alpha / rank."""
+    plain = {key: value for key, value in tensors.items() if not key.endswith(".alpha")}
+    for key, value in tensors.items():
+        layer, part = _split(key)
+        if part == "alpha":
+            rank = len(plain[f"{layer}.lora_A.weight"])
+            plain[f"{layer}.lora_B.weight"] = plain[f"{layer}.lora_B.weight"] * (value / rank)
+    return plain
+
+
+def _in_parts(
+    tensors: Mapping[str, torch.Tensor], table: Mapping
+) -> dict[str, torch.Tensor] | None:
+    """Each layer as the layers that diffusers has for it; None when it has none for one of them.
+
+    Rows of B A are rows of B times A, so every part has the same A, and the parts are exact.
+    """
+    targets = _targets(table)
+    named = {}
+    for key, up in tensors.items():
+        layer, part = _split(key)
+        if part != "lora_B.weight":
+            continue
+        parts = _parts(targets[f"{layer}.weight".removeprefix("diffusion_model.")], len(up))
+        if not parts:
+            return None
+        for name, rows, reorder in parts:
+            named[f"transformer.{name}.lora_A.weight"] = tensors[f"{layer}.lora_A.weight"].clone()
+            named[f"transformer.{name}.lora_B.weight"] = reorder(up[rows]).clone()
+    return named
+
+
+def _targets(table: Mapping) -> Mapping[str, list[tuple]]:
+    """A table the other way round: (diffusers' layer, rows or None, reorder) by ComfyUI's weight.
+
+    It maps to a weight's name, or to (name, (0, first row, rows) or None[, reorder]). ComfyUI
+    reorders the rows of a file's change; the one function there is, which swaps halves, is its own
+    inverse.
+    """
+    targets = defaultdict(list)
+    for theirs, target in table.items():
+        parts = (target,) if isinstance(target, str) else target
+        ours, rows, reorder = (*parts, None, None)[:3]
+        if theirs.endswith(".weight"):
+            targets[ours].append((theirs.removesuffix(".weight"), rows, reorder or _as_it_is))
+    return targets
+
+
+def _parts(targets: list[tuple], size: int) -> list[tuple]:
+    """The first targets that lie one after the other on all `size` rows; none when they do not."""
+    parts, end = [], 0
+    for name, rows, reorder in targets:
+        _, start, length = rows or (0, 0, size)
+        if start == end < size:
+            end += length
+            parts.append((name, slice(start, end), reorder))
+    return parts if end == size else []
+
+
+def _as_it_is(rows: torch.Tensor) -> torch.Tensor:
+    return rows
 
 
 def _split(key: str) -> tuple[str, str]:

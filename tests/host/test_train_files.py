@@ -7,6 +7,7 @@ import pytest
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.ops import disable_weight_init
+from comfy.supported_models import SD15
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from layer_roles import chosen
 from modular_safety_lora.host.names import in_ecosystem_names
@@ -73,7 +74,7 @@ def test_diffusers_loads_every_layer_with_the_same_change(
         changes = {
             layer: network.get_submodule(layer).get_delta_weight("msl").detach() for layer in layers
         }
-        named = in_ecosystem_names(adapters.tensors(), ours)
+        named = in_ecosystem_names(adapters.tensors(), SD15(ours))
     save_file(
         {key: value.contiguous() for key, value in named.items()}, tmp_path / "lora.safetensors"
     )
@@ -99,16 +100,13 @@ def test_diffusers_loads_every_layer_with_the_same_change(
     # own name.
     for layer, change in changes.items():
         stem = next(
-            iter(in_ecosystem_names({f"diffusion_model.{layer}.alpha": torch.zeros(())}, ours))
+            iter(
+                in_ecosystem_names({f"diffusion_model.{layer}.alpha": torch.zeros(())}, SD15(ours))
+            )
         )
         name = stem.removeprefix("lora_unet_").removesuffix(".alpha")
         twin = next(value for key, value in loaded.items() if key.replace(".", "_") == name)
         assert twin.shape == change.shape and torch.allclose(twin, change, atol=1e-5), layer
-
-
-def test_other_architectures_keep_the_names_that_comfyui_reads():
-    tensors = {"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight": torch.zeros(1, 2)}
-    assert in_ecosystem_names(tensors, {"image_model": "flux", "depth": 19}) == tensors
 
 
 def test_the_metadata_are_the_contracts_and_the_ecosystems(trained):

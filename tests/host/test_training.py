@@ -157,7 +157,7 @@ def test_what_was_trained_is_what_the_stock_loader_gives(model, conditioning, se
             trained = denoiser.output(noisy, sigma, conditions)
             with adapters.switched_off():
                 base = denoiser.output(noisy, sigma, conditions)
-        tensors = in_ecosystem_names(adapters.tensors(), model.model.model_config.unet_config)
+        tensors = in_ecosystem_names(adapters.tensors(), model.model.model_config)
     loaded, _ = comfy.sd.load_lora_for_models(model, None, tensors, 1.0, 1.0)
     with torch.no_grad():
         stock = Denoiser(loaded).output(noisy, sigma, conditions)

@@ -102,7 +102,7 @@ def run(model, kind: Kind, settings: Settings, job: TrainingJob) -> Result | Non
     try:
         with lent(model) as own:
             progress, tensors, layers = _trained(own, kind, settings, job, path)
-            tensors = names.in_ecosystem_names(tensors, model.model.model_config.unet_config)
+            tensors = names.in_ecosystem_names(tensors, model.model.model_config)
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
@@ -227,9 +227,7 @@ class Looking:
 
     def _module(self) -> Module:
         """What was learned so far, as its file will be."""
-        tensors = names.in_ecosystem_names(
-            self.learned(), self.model.model.model_config.unet_config
-        )
+        tensors = names.in_ecosystem_names(self.learned(), self.model.model.model_config)
         return Module(
             self.job.output.name, self.kind.role, "being trained", {"msl.strength": "1.0"}, tensors
         )

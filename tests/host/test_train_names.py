@@ -1,0 +1,193 @@
+"""The names in a trained file: ComfyUI's loader and diffusers' give every layer its change.
+
+What diffusers should have is told by its own converters of checkpoints, which split, swap and
+rename the changes as they would the weights.
+"""
+
+from dataclasses import dataclass, field, replace
+from inspect import signature
+
+import comfy.lora
+import comfy.sd
+import diffusers
+import pytest
+import torch
+from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+from diffusers.models.transformers.transformer_z_image import TimestepEmbedder
+from merging import relative_error
+from modular_safety_lora.host.names import in_ecosystem_names
+from modular_safety_lora.lab import zoo
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
+from safetensors.torch import load_file, save_file
+
+HEADS = {"num_attention_heads": 2, "attention_head_dim": 32, "num_layers": 2}
+FLUX = {
+    **HEADS,
+    "num_single_layers": 2,
+    "joint_attention_dim": 64,
+    "pooled_projection_dim": 64,
+    "axes_dims_rope": (8, 12, 12),
+}
+SD3 = {
+    **HEADS,
+    "attention_head_dim": 64,
+    "sample_size": 16,
+    "joint_attention_dim": 64,
+    "caption_projection_dim": 128,
+    "pooled_projection_dim": 64,
+    "pos_embed_max_size": 16,
+    "qk_norm": "rms_norm",
+}
+WAN = {**HEADS, "text_dim": 64, "ffn_dim": 128}
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A family of the zoo, or one with another config, and diffusers' model of the same sizes."""
+
+    zoo: str
+    pipeline: str
+    transformer: str
+    sizes: dict
+    config: str = ""
+    unet: dict = field(default_factory=dict)
+
+
+TWINS = {
+    "Flux": Twin("Flux", "Flux", "Flux", {**FLUX, "guidance_embeds": True}),
+    "FluxSchnell": Twin("FluxSchnell", "Flux", "Flux", FLUX),
+    "FluxInpaint": Twin(
+        "Flux",
+        "FluxFill",
+        "Flux",
+        {**FLUX, "guidance_embeds": True, "in_channels": 384, "out_channels": 64},
+        "FluxInpaint",
+        {"in_channels": 96},
+    ),
+    "SD3": Twin("SD3", "StableDiffusion3", "SD3", SD3),
+    "SD35": Twin("SD35", "StableDiffusion3", "SD3", {**SD3, "dual_attention_layers": (0,)}),
+    "QwenImage": Twin(
+        "QwenImage",
+        "QwenImage",
+        "QwenImage",
+        {**HEADS, "joint_attention_dim": 64, "axes_dims_rope": (8, 12, 12)},
+    ),
+    "WAN21_T2V": Twin("WAN21_T2V", "Wan", "Wan", WAN),
+    "WAN21_I2V": Twin(
+        "WAN21_T2V",
+        "WanImageToVideo",
+        "Wan",
+        {**WAN, "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 64},
+        "WAN21_I2V",
+        {"model_type": "i2v", "in_dim": 36},
+    ),
+    "WAN22_T2V": Twin("WAN22_T2V", "Wan", "Wan", {**WAN, "in_channels": 48, "out_channels": 48}),
+    "ZImage": Twin(
+        "ZImage",
+        "ZImage",
+        "ZImage",
+        {
+            "dim": 384,
+            "n_layers": 2,
+            "n_refiner_layers": 1,
+            "n_heads": 12,
+            "n_kv_heads": 12,
+            "cap_feat_dim": 64,
+            "axes_dims": (8, 12, 12),
+        },
+        unet={"dim": 384, "n_heads": 12, "n_kv_heads": 12},  # both tools make the same MLP of it
+    ),
+}
+
+
+@pytest.fixture(params=TWINS)
+def twin(request, monkeypatch, one_thread):
+    """(what diffusers has of a family, ComfyUI's MODEL, diffusers' transformer)."""
+    twin = TWINS[request.param]
+    row = zoo.FAMILIES[twin.zoo]
+    changed = replace(row, config=twin.config or row.config, unet={**row.unet, **twin.unet})
+    monkeypatch.setitem(zoo.FAMILIES, twin.zoo, changed)
+    kind = (
+        "WanTransformer3DModel"
+        if twin.transformer == "Wan"
+        else f"{twin.transformer}Transformer2DModel"
+    )
+    transformer = getattr(diffusers, kind)(**twin.sizes)
+    if twin.transformer == "ZImage":  # diffusers' has the released size, whatever `dim` is
+        transformer.t_embedder = TimestepEmbedder(256, mid_size=384)
+    return twin, zoo.build(twin.zoo), transformer
+
+
+def trained(model, targets: str, settings: AdapterSettings) -> tuple[dict, dict]:
+    """(the tensors of adapters that have learned, the change of each layer's weight)."""
+    network = model.model.diffusion_model
+    layers = target_layers(network, targets)
+    with adapters_in(network, layers, settings) as adapters:
+        generator = torch.Generator().manual_seed(1)
+        for value in adapters.parameters.values():
+            value.data = 0.1 * torch.randn(value.shape, generator=generator)
+        changes = {
+            layer: network.get_submodule(layer).get_delta_weight("msl").detach() for layer in layers
+        }
+        return adapters.tensors(), changes
+
+
+def in_diffusers(transformer, network, changes, monkeypatch) -> dict[str, torch.Tensor]:
+    """The changes as diffusers' own converter of checkpoints gives its layers theirs."""
+    weights = {
+        name.replace("_norm.weight", "_norm.scale")
+        if "single_blocks.0.linear1.weight" in network
+        else name: changes.get(name.removesuffix(".weight"), torch.zeros_like(value))
+        for name, value in network.items()
+    }
+    # the converter of Flux has the released sizes: here it splits small layers in its proportions
+    split = torch.split
+    monkeypatch.setattr(
+        torch,
+        "split",
+        lambda value, sizes, dim=0: split(
+            value, [n * len(value) // sum(sizes) for n in sizes], dim
+        ),
+    )
+    convert = SINGLE_FILE_LOADABLE_CLASSES[type(transformer).__name__]["checkpoint_mapping_fn"]
+    converted = convert(weights, config=transformer.config)
+    monkeypatch.setattr(torch, "split", split)
+    return {
+        name.removesuffix(".weight"): value
+        for name, value in converted.items()
+        if name.endswith(".weight") and value.any()
+    }
+
+
+@pytest.mark.parametrize("settings", [AdapterSettings(3, 6.0), AdapterSettings(4, use_rslora=True)])
+@pytest.mark.parametrize("targets", ["attn|attention", "all"])
+def test_comfyui_and_diffusers_give_every_layer_its_change(
+    twin, targets, settings, tmp_path, monkeypatch, caplog
+):
+    about, model, transformer = twin
+    file = tmp_path / "lora.safetensors"
+    tensors, changes = trained(model, targets, settings)
+    save_file(in_ecosystem_names(tensors, model.model.model_config), file)
+
+    stock, _ = comfy.sd.load_lora_for_models(model, None, load_file(file), 1.0, 1.0)
+    assert set(stock.patches) == {f"diffusion_model.{layer}.weight" for layer in changes}
+    for layer, change in changes.items():
+        key = f"diffusion_model.{layer}.weight"
+        given = comfy.lora.calculate_weight(stock.patches[key], torch.zeros_like(change), key)
+        assert relative_error(given, change) < 1e-5, layer
+
+    pipeline = getattr(diffusers, f"{about.pipeline}Pipeline")
+    parts = dict.fromkeys(list(signature(pipeline.__init__).parameters)[1:])
+    pipe = pipeline(**{**parts, "transformer": transformer})
+    pipe.load_lora_weights(str(file), adapter_name="task")
+    loaded = {
+        name: module.get_delta_weight("task").detach()
+        for name, module in transformer.named_modules()
+        if hasattr(module, "get_delta_weight")
+    }
+    network = model.model.diffusion_model.state_dict()
+    expected = in_diffusers(transformer, network, changes, monkeypatch)
+    assert loaded.keys() == expected.keys()
+    for layer, change in expected.items():
+        assert relative_error(loaded[layer], change) < 1e-5, layer
+    assert not [record for record in caplog.records if "not loaded" in record.message.lower()]

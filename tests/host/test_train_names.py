@@ -14,11 +14,14 @@ import pytest
 import torch
 from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from diffusers.models.transformers.transformer_z_image import TimestepEmbedder
-from merging import relative_error
+from merging import effective, relative_error, safety
 from modular_safety_lora.host.names import in_ecosystem_names
 from modular_safety_lora.lab import zoo
+from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
 from safetensors.torch import load_file, save_file
+from small_runs import short
+from small_runs import trained as run
 
 HEADS = {"num_attention_heads": 2, "attention_head_dim": 32, "num_layers": 2}
 FLUX = {
@@ -191,3 +194,54 @@ def test_comfyui_and_diffusers_give_every_layer_its_change(
     for layer, change in expected.items():
         assert relative_error(loaded[layer], change) < 1e-5, layer
     assert not [record for record in caplog.records if "not loaded" in record.message.lower()]
+
+
+@pytest.mark.parametrize("family", ["Flux", "SD35", "WAN21_T2V", "ZImage"])
+def test_the_merge_and_previews_take_them_as_the_names_of_comfyui(family, one_thread):
+    model = zoo.build(family)
+    tensors, changes = trained(model, "all", AdapterSettings(3, 6.0))
+    named = in_ecosystem_names(tensors, model.model.model_config)
+    ours, theirs = (merge(model, [safety(each)]).model for each in (tensors, named))
+    assert ours.patches.keys() == theirs.patches.keys() and len(ours.patches) == len(changes)
+    for key in ours.patches:
+        assert relative_error(effective(theirs, key), effective(ours, key)) < 1e-6, key
+
+
+def test_a_run_writes_them_and_the_stock_loader_takes_every_tensor(tmp_path, one_thread, caplog):
+    model = zoo.build("SD35")
+    settings = short(targets="attention", adapter=AdapterSettings(2, 4.0))
+    tensors = run(model, settings, tmp_path / "task.safetensors").module.tensors
+    assert all(key.startswith("transformer.") for key in tensors)
+    stock, _ = comfy.sd.load_lora_for_models(model, None, dict(tensors), 1.0, 1.0)
+    layers = target_layers(model.model.diffusion_model, "attention")
+    assert set(stock.patches) == {f"diffusion_model.{layer}.weight" for layer in layers}
+    assert not [record for record in caplog.records if "not loaded" in record.message.lower()]
+
+
+@pytest.mark.parametrize("family", ["Flux2", "Chroma", "Lumina2", "AuraFlow", "QwenImage"])
+def test_other_architectures_keep_the_names_that_comfyui_reads(family):
+    model = zoo.build(family)
+    tensors, _ = trained(model, "all", AdapterSettings(3, 6.0))
+    assert in_ecosystem_names(tensors, model.model.model_config) == tensors
+
+
+@pytest.mark.parametrize("family", ["Flux", "SD35", "WAN21_T2V", "ZImage"])
+def test_a_dora_keeps_them_since_diffusers_reads_no_dora(family):
+    model = zoo.build(family)
+    tensors, _ = trained(model, "all", AdapterSettings(3, 6.0, use_dora=True))
+    assert in_ecosystem_names(tensors, model.model.model_config) == tensors
+
+
+def test_a_layer_that_diffusers_has_not_leaves_the_file_its_names():
+    config = zoo.build("Flux").model.model_config
+    tensors, _ = trained(zoo.build("Flux"), "img_attn", AdapterSettings())
+    odd = {
+        "diffusion_model.new.lora_A.weight": torch.ones(4, 8),
+        "diffusion_model.new.lora_B.weight": torch.ones(8, 4),
+    }
+    wide = {  # an MLP that is not four times as wide, as ComfyUI's table has it
+        "diffusion_model.single_blocks.0.linear1.lora_A.weight": torch.ones(4, 64),
+        "diffusion_model.single_blocks.0.linear1.lora_B.weight": torch.ones(3 * 64 + 100, 4),
+    }
+    for more in (odd, wide):
+        assert in_ecosystem_names({**tensors, **more}, config) == {**tensors, **more}

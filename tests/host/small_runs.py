@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 HALF = (torch.float16, torch.bfloat16, torch.float8_e4m3fn)
 LAYERS = r"attn2|in_layers\.2"  # linear layers with and without a bias, and convolutions
+# the queries of SD3's last text block, which no picture depends on
+UNUSED = "transformer.transformer_blocks.1.attn.add_q_proj.lora_B.weight"
 LORA, DORA = AdapterSettings(2, 2.0), AdapterSettings(2, 2.0, use_dora=True)
 
 
@@ -44,6 +46,6 @@ def check(result) -> dict[str, torch.Tensor]:
     assert all(
         value.abs().max() > 0
         for name, value in tensors.items()
-        if "lora_up" in name or "lora_B" in name
+        if ("lora_up" in name or "lora_B" in name) and name != UNUSED
     )
     return tensors

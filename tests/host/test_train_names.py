@@ -162,7 +162,7 @@ def in_diffusers(transformer, network, changes, monkeypatch) -> dict[str, torch.
     }
 
 
-@pytest.mark.parametrize("settings", [AdapterSettings(3, 6.0), AdapterSettings(4, use_rslora=True)])
+@pytest.mark.parametrize("settings", [AdapterSettings(3, 7.0), AdapterSettings(5, use_rslora=True)])
 @pytest.mark.parametrize("targets", ["attn|attention", "all"])
 def test_comfyui_and_diffusers_give_every_layer_its_change(
     twin, targets, settings, tmp_path, monkeypatch, caplog

@@ -93,6 +93,7 @@ FAMILIES = {
     "CosmosT2IPredict2": COSMOS,
     "Anima": COSMOS,
 }
+ALIKE = {"FluxInpaint": "Flux", "WAN21_I2V": "WAN21_T2V"}  # with more inputs, the same layers
 OUTER = r"^(time_embed|label_emb|out|[xyt]_embedder|context_embedder|final_layer)\b"
 
 
@@ -100,23 +101,23 @@ def expected(family: str, layers) -> dict[str, str]:
     """The role of each layer that attends or feeds forward, by its name alone."""
     return {
         layer: role
-        for role, pattern in FAMILIES[family].items()
+        for role, pattern in FAMILIES[ALIKE.get(family, family)].items()
         for layer in layers
         if re.fullmatch(pattern, layer)
     }
 
 
-def named(network) -> dict[str, str]:
-    """The role of each layer of a UNet or SD3.5, by its name alone."""
+def named(network, family: str = "") -> dict[str, str]:
+    """The role of each layer by its name alone; without a family, of a UNet or SD3.5."""
     layers = structure.layers_of(network)
-    known = expected("SD35" if hasattr(network, "joint_blocks") else "SD15", layers)
+    family = family or ("SD35" if hasattr(network, "joint_blocks") else "SD15")
     outer = {
         layer: structure.EMBEDDER if re.search(OUTER, layer) else structure.OTHER
         for layer in layers
     }
-    return outer | known
+    return outer | expected(family, layers)
 
 
-def chosen(network, choice: str = "attention") -> list[str]:
-    """The layers that a choice of targets means in a UNet or SD3.5."""
-    return targets.target_layers(network, named(network), choice)
+def chosen(network, choice: str = "attention", family: str = "") -> list[str]:
+    """The layers that a choice of targets means."""
+    return targets.target_layers(network, named(network, family), choice)

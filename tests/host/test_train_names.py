@@ -14,11 +14,12 @@ import pytest
 import torch
 from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from diffusers.models.transformers.transformer_z_image import TimestepEmbedder
+from layer_roles import chosen
 from merging import effective, relative_error, safety
 from modular_safety_lora.host.names import in_ecosystem_names
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.merge.merge import merge
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in, target_layers
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
 from safetensors.torch import load_file, save_file
 from small_runs import short
 from small_runs import trained as run
@@ -124,7 +125,7 @@ def twin(request, monkeypatch, one_thread):
 def trained(model, targets: str, settings: AdapterSettings) -> tuple[dict, dict]:
     """(the tensors of adapters that have learned, the change of each layer's weight)."""
     network = model.model.diffusion_model
-    layers = target_layers(network, targets)
+    layers = chosen(network, targets, type(model.model.model_config).__name__)
     with adapters_in(network, layers, settings) as adapters:
         generator = torch.Generator().manual_seed(1)
         for value in adapters.parameters.values():
@@ -213,7 +214,9 @@ def test_a_run_writes_them_and_the_stock_loader_takes_every_tensor(tmp_path, one
     tensors = run(model, settings, tmp_path / "task.safetensors").module.tensors
     assert all(key.startswith("transformer.") for key in tensors)
     stock, _ = comfy.sd.load_lora_for_models(model, None, dict(tensors), 1.0, 1.0)
-    layers = target_layers(model.model.diffusion_model, "attention")
+    layers = chosen(
+        model.model.diffusion_model, "attention", type(model.model.model_config).__name__
+    )
     assert set(stock.patches) == {f"diffusion_model.{layer}.weight" for layer in layers}
     assert not [record for record in caplog.records if "not loaded" in record.message.lower()]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ...host.structure import is_linear
 from ..options import TASK, check, option
 from .held import dora_in_float32, seen_in_float32
 
@@ -151,7 +152,7 @@ def adapters_in(
     # the host's layers of quantised weights, which compute as it computes them, with an adapter
     # beside them
     foreign = {
-        type(each) for each in own if not isinstance(each, torch.nn.Linear | torch.nn.Conv2d)
+        type(each) for each in own if is_linear(each) and not isinstance(each, torch.nn.Linear)
     }
     config._register_custom_module(dict.fromkeys(foreign, _peft().tuners.lora.layer.Linear))
     try:

@@ -54,14 +54,14 @@ def parquet():
 def write_parquet(path: Path, store: Store) -> None:
     """Every picture's row, readable or not, by path. The same rows give the same file."""
     arrow = parquet()
-    text, whole, flag = arrow.string(), arrow.int64(), arrow.bool_()
+    text, number, flag = arrow.string(), arrow.int64(), arrow.bool_()
     detection = arrow.struct(
         [
             ("class", text),
             ("score", arrow.float64()),
-            ("box", arrow.list_(whole)),
+            ("box", arrow.list_(number)),
             ("counted", flag),
-            ("frame", whole),
+            ("frame", number),
         ]
     )
     schema = arrow.schema(
@@ -74,10 +74,10 @@ def write_parquet(path: Path, store: Store) -> None:
             ("second_flagged", flag),
             ("format", text),
             ("mode", text),
-            ("width", whole),
-            ("height", whole),
-            ("frames", whole),
-            ("frames_audited", whole),
+            ("width", number),
+            ("height", number),
+            ("frames", number),
+            ("frames_audited", number),
             ("mislabelled", flag),
         ]
     )

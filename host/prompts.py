@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
+from ..modules.concepts import texts_of
 from ..modules.files import Module
-from ..modules.prompts import texts_of
 
 PRESETS: dict[str, dict] = json.loads(
     Path(__file__).with_name("prompts.json").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from comfy.utils import get_attr
 from ..host.bases import UNKNOWN, Origin
 from ..modules.errors import SafetyError
 from .findings import BESIDE, findings
-from .foreign import KEY, does_nothing, foreign_changes, weight_free_patches
+from .on_model import KEY, does_nothing, foreign_changes, weight_free_patches
 
 logger = logging.getLogger(__name__)
 # of the operator, asked whenever something samples or encodes

@@ -28,10 +28,10 @@ from .entries import (
     safety_entry,
     task_entry,
 )
-from .foreign import foreign_changes, foreign_message, weight_free_patches
 from .ledger import Ledger, losses
 from .lock import Lock, fasten
 from .measure import check_finite, check_something, measure
+from .on_model import foreign_changes, foreign_message, weight_free_patches
 from .plan import Plan, Sealed, plan_of, put_on
 from .report import about_base, beside_of, build_report, check_safety
 

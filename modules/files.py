@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from . import seal
+from .concepts import sealed_prompts
 from .errors import ModuleFileError
-from .prompts import sealed_prompts
 from .tensors import dtype_name, header, read, refuse_nul, write_atomically
 
 ROLES = ("safety", "task")

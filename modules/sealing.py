@@ -2,14 +2,13 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
-import torch
-
+from .architectures import architecture_of
+from .concepts import prompts_text, texts_of
 from .errors import ModuleFileError
 from .files import Module, load_safety, load_task, save_module
-from .prompts import prompts_text, texts_of
 from .signing import signer
 from .tensors import read
 
@@ -18,13 +17,6 @@ LORA_PARTS = re.compile(
     r"|oft_blocks|oft_diag|a[12]\.weight|b[12]\.weight|diff(_b)?|set_weight)$"
     r"|_lora\.(up|down)\.weight$"
 )
-# The width of the text that cross-attention reads tells UNets apart; block names, transformers.
-TEXT_WIDTHS = {768: "SD15", 1024: "SD20", 2048: "SDXL"}
-CROSS_KEY = re.compile(
-    r"attn2[._](to_k|to_v)\.(lora_down|lora_A)(\.default)?\.weight$"
-    r"|attn2\.processor\.to_k_lora\.down"
-)
-BLOCKS = {"double_blocks": "Flux", "joint_blocks": "SD3"}
 
 
 def seal_file(
@@ -87,17 +79,6 @@ def seal_file(
     return save_module(
         output, tensors, {**kept, **about, **({"msl.base": known} if known else {})}, "safety"
     )
-
-
-def architecture_of(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """The architecture a LoRA is for, as ComfyUI names it; None when its tensors do not tell."""
-    for part, base in BLOCKS.items():
-        if any(part in key for key in tensors):
-            return base
-    widths = {
-        value.shape[1] for key, value in tensors.items() if CROSS_KEY.search(key) and value.ndim > 1
-    }
-    return TEXT_WIDTHS.get(widths.pop()) if len(widths) == 1 else None
 
 
 def inspect(path: Path) -> dict:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 
 from comfy.model_base import BaseModel
 
-from ..merge.foreign import KEY
 from ..merge.lock import Lock, demands
+from ..merge.on_model import KEY
 from ..modules.errors import SafetyError
 from .settings import FILE, Operator, SettingsError, operator
 

@@ -9,8 +9,8 @@ import torch
 
 from ..host.denoiser import Conditioning, Denoiser
 from ..merge.merge import Merged, merge
+from ..modules.concepts import prompts_text
 from ..modules.files import Module
-from ..modules.prompts import prompts_text
 from .engine.adapters import Adapters
 from .engine.checkpoint import Progress
 from .engine.ema import Ema

@@ -37,8 +37,8 @@ def text_encoder(size: str):
 
 def seal(folder: Path, prompts: list[str]) -> None:
     """The safety module with prompts, or an empty list of them, beside the one that is there."""
+    from ...modules.concepts import prompts_text
     from ...modules.files import load_safety, save_module
-    from ...modules.prompts import prompts_text
 
     module = load_safety(folder / "safety.safetensors", "safety")
     about = {"msl.base": "x", "msl.prompts": prompts_text(prompts)}

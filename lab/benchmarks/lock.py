@@ -35,8 +35,8 @@ def at_sampling(turns: int) -> list[tuple[str, float]]:
 
     from ...host.comfyui import load_checkpoint
     from ...host.prompts import encode_texts
-    from ...merge.foreign import KEY
     from ...merge.merge import Task, merge
+    from ...merge.on_model import KEY
     from ...modules.files import load_safety, load_task
     from .. import assets
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
 from modular_safety_lora.lab import assets
-from modular_safety_lora.merge import foreign, merge
+from modular_safety_lora.merge import merge, on_model
 from modular_safety_lora.modules.errors import SafetyError
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -81,7 +81,7 @@ def test_a_change_that_is_applied_at_use_raises_there(models, held):
         assert layer.weight_function, "this must be the case of little memory"
         expected = plain + given @ module.delta(name, merging.base(model, name)).float().T
         assert merging.relative_error(layer(given.to(held)).float(), expected) < 0.01
-        assert merged.get_attachment(foreign.KEY).not_computed(merged) == []
+        assert merged.get_attachment(on_model.KEY).not_computed(merged) == []
         with pytest.raises(torch.OutOfMemoryError), OutOfMemory():
             layer(given.to(held))
     finally:

@@ -12,7 +12,7 @@ import merging
 import pytest
 import torch
 from modular_safety_lora.lab import assets
-from modular_safety_lora.merge import foreign, merge
+from modular_safety_lora.merge import merge, on_model
 from modular_safety_lora.merge.interference import HELD, UNDONE, picture
 from PIL import Image, ImageColor
 from safetensors.torch import load_file, save_file
@@ -81,7 +81,7 @@ def test_projecting_is_the_formula_and_nothing_else_changes(checkpoint, shapes, 
         dots / squares, abs=1e-5
     ) and dots == pytest.approx(squares)
     assert projected.report["to_blame"] == [] and projected.report["low_layers"] == {}
-    lock = projected.model.get_attachment(foreign.KEY)
+    lock = projected.model.get_attachment(on_model.KEY)
     assert lock.faults(projected.model) == []
 
 

@@ -6,7 +6,7 @@ import comfy.sd
 import formats
 import merging
 import torch
-from modular_safety_lora.merge import foreign, merge
+from modular_safety_lora.merge import merge, on_model
 from modular_safety_lora.modules.errors import SafetyError
 
 ADDED = (formats.Lora, formats.Loha, formats.Lokr, formats.Full)
@@ -93,7 +93,7 @@ PLANTED = {
 
 
 def faults(merged) -> list[str]:
-    return merged.get_attachment(foreign.KEY).faults(merged)
+    return merged.get_attachment(on_model.KEY).faults(merged)
 
 
 def one_layer(safety, name: str) -> dict[str, torch.Tensor]:

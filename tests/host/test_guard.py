@@ -11,7 +11,7 @@ import pytest
 import torch
 from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
 from modular_safety_lora.lab import assets
-from modular_safety_lora.merge import foreign, merge
+from modular_safety_lora.merge import merge, on_model
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
 
@@ -89,7 +89,7 @@ def test_the_merged_model_samples_and_differs_from_the_base(checkpoint, safety):
     assert not torch.equal(first, sample(model, clip))
     assert torch.equal(first, sample(merged.clone(), clip))
     assert (
-        model.get_attachment(foreign.KEY) is None
+        model.get_attachment(on_model.KEY) is None
         and not model.patches
         and not model.wrappers.get("outer_sample")
     )
@@ -177,7 +177,7 @@ def test_a_network_that_is_compiled_after_the_merge_is_the_models_own(checkpoint
     merged = merge.merge(checkpoint[0], [merging.safety(safety.tensors())]).model
     compiled = merged.clone()
     set_torch_compile_wrapper(compiled, backend="eager")
-    lock = merged.get_attachment(foreign.KEY)
+    lock = merged.get_attachment(on_model.KEY)
     assert lock.faults(compiled) == []
     other = compiled.deepclone_multigpu(new_load_device=torch.device("cpu"))
     assert lock.faults(other) == ["compiled network diffusion_model, which is not this model's own"]

@@ -7,7 +7,7 @@ import formats
 import merging
 import pytest
 import torch
-from modular_safety_lora.merge import foreign, merge
+from modular_safety_lora.merge import merge, on_model
 from modular_safety_lora.merge.interference import picture
 from modular_safety_lora.modules.errors import SafetyError
 
@@ -188,7 +188,7 @@ def test_projecting_takes_out_what_points_against_any_of_them_and_no_more(checkp
         merged.report["retained_safety"] == pytest.approx(1.0, abs=1e-5)
         and merged.report["to_blame"] == []
     )
-    assert merged.model.get_attachment(foreign.KEY).faults(merged.model) == []
+    assert merged.model.get_attachment(on_model.KEY).faults(merged.model) == []
 
 
 def test_modules_of_one_name_are_told_apart_in_the_picture(checkpoint, shapes):

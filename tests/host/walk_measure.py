@@ -10,7 +10,7 @@ import comfy.model_base
 import comfy.sd
 import comfy.sd1_clip
 import torch
-from modular_safety_lora.merge import foreign
+from modular_safety_lora.merge import on_model
 from staging import Stage
 
 # of a layer's output: the rounding of saved half-precision weights is under it, a LoRA far over it
@@ -156,7 +156,7 @@ class Watch:
 
 
 def locked(patcher) -> bool:
-    return patcher is not None and patcher.get_attachment(foreign.KEY) is not None
+    return patcher is not None and patcher.get_attachment(on_model.KEY) is not None
 
 
 def marks(stage: Stage, merged) -> dict[str, object]:

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 import torch
+from modular_safety_lora.modules.architectures import architecture_of
 from modular_safety_lora.modules.files import ModuleFileError, load_safety, save_module
-from modular_safety_lora.modules.sealing import architecture_of, inspect, seal_file
+from modular_safety_lora.modules.sealing import inspect, seal_file
 from safetensors.torch import save_file
 
 KOHYA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"

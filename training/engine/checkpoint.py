@@ -123,3 +123,21 @@ def _fixed(settings: Settings, identity: str) -> str:
     for free in ("versions", *(["steps"] if settings.schedule == "constant" else [])):
         record.pop(free)
     return json.dumps({**record, "data": identity}, sort_keys=True)
+
+
+def resume_path(output: Path, resume: bool) -> Path:
+    """The checkpoint beside an output, under a name that no loader lists.
+
+    Without `resume` an old one is removed. An output that exists is refused, unless there is a
+    checkpoint to go on from.
+    """
+    path = output.with_suffix(".resume")
+    if output.exists() and not (resume and path.exists()):
+        finished = " It is finished: there is no checkpoint to go on from." if resume else ""
+        raise FileExistsError(
+            f"{output} exists already.{finished} Choose another name, or delete it."
+        )
+    if not resume:
+        path.unlink(missing_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -23,24 +23,6 @@ BESIDE = ("safety_mode", "safety_sha256")
 ROOM = 10
 
 
-def resume_path(output: Path, resume: bool) -> Path:
-    """The checkpoint beside an output, under a name that no loader lists.
-
-    Without `resume` an old one is removed. An output that exists is refused, unless there is a
-    checkpoint to go on from.
-    """
-    path = output.with_suffix(".resume")
-    if output.exists() and not (resume and path.exists()):
-        finished = " It is finished: there is no checkpoint to go on from." if resume else ""
-        raise FileExistsError(
-            f"{output} exists already.{finished} Choose another name, or delete it."
-        )
-    if not resume:
-        path.unlink(missing_ok=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def check_room(folder: Path, parameters: Mapping[str, torch.Tensor]) -> None:
     """Raise OSError before training when the disk can't hold what it will write."""
     needed = ROOM * sum(value.numel() * value.element_size() for value in parameters.values())

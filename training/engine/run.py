@@ -25,10 +25,10 @@ from ..settings import Settings
 from ..targets import Roles, check_layers, counted, told
 from .adapters import Adapters, adapters_in
 from .charts import loss_plot
-from .checkpoint import Checkpoint, Progress
+from .checkpoint import Checkpoint, Progress, resume_path
 from .ema import Ema
 from .loop import Cancelled, LossOf, TrainingError, train
-from .output import check_room, metadata_of, report_of, resume_path, write_module
+from .output import check_room, metadata_of, report_of, write_module
 from .previews import Previews, look, out_of_memory
 from .processes import ALONE, Share
 

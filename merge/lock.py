@@ -14,6 +14,7 @@ from ..host.bases import UNKNOWN, Origin
 from ..modules.errors import SafetyError
 from .findings import BESIDE, findings
 from .on_model import KEY, does_nothing, foreign_changes, weight_free_patches
+from .rounding import hold_at_use
 
 logger = logging.getLogger(__name__)
 # of the operator, asked whenever something samples or encodes
@@ -42,6 +43,7 @@ class Lock:
     beside: Sequence[dict[str, str]] = ()
     encodes: Callable[[], object | None] = lambda: None
     base: Origin = UNKNOWN
+    at_use: frozenset[str] = frozenset()  # weights that are patched when they are used
     base_warnings: tuple[str, ...] = ()  # of the modules that were trained on another base
 
     def faults(self, patcher: ModelPatcher) -> list[str]:
@@ -218,6 +220,7 @@ def _at_running(patcher: ModelPatcher) -> None:
 
 def _at_loading(patcher: ModelPatcher, *args, **kwargs) -> None:
     _loaded[patcher.model] = {key: list(entries) for key, entries in patcher.patches.items()}
+    hold_at_use(patcher, _lock_of(patcher).at_use)
 
 
 def _at_encoding(patcher: ModelPatcher, *args, **kwargs) -> None:

@@ -9,6 +9,7 @@ import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from comfy.model_patcher import ModelPatcher
 
@@ -34,6 +35,7 @@ from .measure import check_finite, check_something, measure
 from .on_model import foreign_changes, foreign_message, weight_free_patches
 from .plan import Plan, Sealed, plan_of, put_on
 from .report import about_base, beside_of, build_report, check_safety
+from .rounding import rounded
 
 logger = logging.getLogger(__name__)
 MERGED = "msl_merged"  # the attachment of every model and text encoder that went through a merge
@@ -136,6 +138,12 @@ def merge(
         if any(sealed[key] for key in plan) or patcher is merged[0]:
             lock = _lock(patcher, plan, sealed, safety, ledger=ledger, policy=foreign)
             lock = replace(lock, base=loaded_from, base_warnings=tuple(report["base_warnings"]))
+            held = {key: [*chain(*sealed[key].values())] for key in plan if sealed[key]}
+            formats, at_use = rounded(patcher, held)
+            lock = replace(lock, at_use=at_use)
+            if formats:
+                what = "rounding" if patcher is merged[0] else "rounding_of_the_text_encoder"
+                report[what] = formats
             if patcher is merged[0]:
                 lock = replace(
                     lock, losses=(*lock.losses, *concept.losses([module.name for module in safety]))

@@ -1,8 +1,5 @@
 """Every family of the zoo trains: a safety module, and a task beside it, from unlike prompts."""
 
-import comfy.lora
-import comfy.lora_convert
-import comfy.sd
 import pytest
 import torch
 from modular_safety_lora.host.denoiser import Denoiser
@@ -17,6 +14,7 @@ from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Erasure, Settings
 from modular_safety_lora.training.task import train_task
+from training_runs import lands
 
 TRAINED = [key for key, family in zoo.FAMILIES.items() if family.trains]
 SIDE = {"PixArtSigma": 288}  # pixels; the host divides by zero for a smaller one
@@ -33,15 +31,6 @@ def pictures(family: str) -> data.Dataset:
     short, other, long, longer = prompts(family)
     latents = [*zoo.latents(family, 2), *zoo.latents(family, 2, seed=2, wide=True)]
     return data.Dataset(latents, [short, long, other, longer], [[0, 1], [2, 3]], "digest")
-
-
-def lands(model, module) -> set[str]:
-    """The weights that ComfyUI's stock loader patches with a file's tensors."""
-    names = comfy.lora.model_lora_keys_unet(model.model, {})
-    tensors = comfy.lora_convert.convert_lora(dict(module.tensors))
-    found = comfy.lora.load_lora(tensors, names)
-    assert found, "nothing lands"
-    return {key if isinstance(key, str) else key[0] for key in found}
 
 
 @pytest.mark.parametrize("family", TRAINED)

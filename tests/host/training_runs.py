@@ -1,5 +1,7 @@
-"""Short training runs on the small checkpoint, and whether two sets of weights are the same."""
+"""Short training runs, whether two sets of weights are the same, and where a file lands."""
 
+import comfy.lora
+import comfy.lora_convert
 import merging
 import torch
 from modular_safety_lora.training.settings import Settings
@@ -19,3 +21,12 @@ def same(one, other) -> bool:
     return one.keys() == other.keys() and all(
         torch.equal(value, other[name]) for name, value in one.items()
     )
+
+
+def lands(model, module) -> set[str]:
+    """The weights that ComfyUI's stock loader patches with a file's tensors."""
+    names = comfy.lora.model_lora_keys_unet(model.model, {})
+    tensors = comfy.lora_convert.convert_lora(dict(module.tensors))
+    found = comfy.lora.load_lora(tensors, names)
+    assert found, "nothing lands"
+    return {key if isinstance(key, str) else key[0] for key in found}

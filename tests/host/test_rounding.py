@@ -1,0 +1,126 @@
+"""Retained safety in the weights that compute, in every quantised format, however they are held."""
+
+import comfy.model_management
+import comfy.ops
+import comfy.sample
+import pytest
+import torch
+from comfy.utils import get_attr
+from modular_safety_lora.host.weights import loaded_weight
+from modular_safety_lora.lab import zoo
+from modular_safety_lora.lab.zoo.quantised import FORMATS, SCALED, quantised
+from modular_safety_lora.merge import lock, rounding
+from modular_safety_lora.merge.merge import merge
+from modular_safety_lora.merge.on_model import KEY
+from modular_safety_lora.modules.errors import SafetyError
+from modular_safety_lora.modules.files import Module
+
+CPU = torch.device("cpu")
+SIZE = 0.01  # of a change, relative to its weight
+
+
+@pytest.fixture(autouse=True)
+def unloaded():
+    yield
+    comfy.model_management.unload_all_models()
+
+
+def module_for(model) -> tuple[Module, dict[str, torch.Tensor]]:
+    """A seeded safety module of rank 4 on every quantised layer, and its changes by weight."""
+    generator, tensors, changes = torch.Generator().manual_seed(1), {}, {}
+    for layer, module in model.model.diffusion_model.named_modules():
+        if getattr(module, "layout_type", None):
+            key = f"diffusion_model.{layer}"
+            w0 = loaded_weight(model, f"{key}.weight")
+            up, down = (
+                torch.randn(*size, generator=generator) for size in ((len(w0), 4), (4, w0.shape[1]))
+            )
+            up *= SIZE * w0.norm() / (up @ down).norm()
+            tensors |= {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up}
+            changes[f"{key}.weight"] = up @ down
+    metadata = {"msl.role": "safety", "msl.strength": "1.0", "msl.base": "x", "msl.concept": "x"}
+    return Module("rounded.safetensors", "safety", "digest", metadata, tensors), changes
+
+
+def computing(patcher, key: str) -> torch.Tensor:
+    """The weight that a loaded layer computes with, by the host's own code."""
+    layer = get_attr(patcher.model, key.rpartition(".")[0])
+    weight = layer.weight
+    if layer.weight_function or layer.comfy_cast_weights:
+        weight = comfy.ops.cast_bias_weight(
+            layer, dtype=torch.float32, device=CPU, bias_dtype=torch.float32
+        )[0]
+    return (weight.dequantize() if hasattr(weight, "dequantize") else weight).detach().float()
+
+
+def retained(patcher, before: dict, changes: dict) -> float:
+    """<W - W0, dW> / |dW|^2 over all weights, W as it computes."""
+    moved = {key: computing(patcher, key) - before[key] for key in changes}
+    pull = sum(torch.sum(moved[key] * change).item() for key, change in changes.items())
+    return pull / sum(change.square().sum().item() for change in changes.values())
+
+
+def load(patcher, streaming: bool) -> None:
+    comfy.model_management.unload_all_models()
+    if streaming:
+        patcher.patch_model(device_to=CPU, lowvram_model_memory=1)
+    else:
+        comfy.model_management.load_models_gpu([patcher], force_full_load=True)
+
+
+@pytest.mark.parametrize("name", [*FORMATS, SCALED])
+@pytest.mark.parametrize("family", ["Flux", "QwenImage", "SD15"])
+def test_what_computes_keeps_its_safety_in_memory_and_streaming(family, name):
+    model = quantised(family, name)
+    module, changes = module_for(model)
+    before = {key: loaded_weight(model, key) for key in changes}
+    merged = merge(model, [module])
+    held = merged.model.get_attachment(KEY)
+    [(_, found)] = merged.report["rounding"].items()
+    assert found["layers"] == len(changes) > 20 and found["before"] == pytest.approx(1.0, abs=1e-3)
+    if name == "nvfp4":
+        assert found["after"] < rounding.ENOUGH and held.at_use == changes.keys()
+    for streaming in (False, True):
+        load(merged.model, streaming)
+        assert retained(merged.model, before, changes) > rounding.ENOUGH
+        assert not held.not_computed(merged.model)
+        merged.model.unpatch_model(CPU)
+    comfy.model_management.unload_all_models()
+    assert all(torch.equal(loaded_weight(model, key), value) for key, value in before.items())
+    assert not any(getattr(each, "weight_function", None) for each in model.model.modules())
+
+
+def test_without_it_four_bits_lose_a_fifth_of_the_change(monkeypatch):
+    """What the test above would miss if weights were patched in memory all the same."""
+    monkeypatch.setattr(lock, "hold_at_use", lambda patcher, keys: None)
+    model = quantised("Flux", "nvfp4")
+    module, changes = module_for(model)
+    before = {key: loaded_weight(model, key) for key in changes}
+    merged = merge(model, [module]).model
+    load(merged, streaming=False)
+    assert retained(merged, before, changes) < 0.9
+
+
+def test_it_stays_so_from_one_sampling_to_the_next_and_the_lock_sees_it_go():
+    model = quantised("Flux", "nvfp4")
+    module, changes = module_for(model)
+    before = {key: loaded_weight(model, key) for key in changes}
+    merged = merge(model, [module]).model
+    text, other = zoo.conditionings("Flux", 2)
+    latent = zoo.latents("Flux", 1)[0]
+
+    def sample(patcher) -> torch.Tensor:
+        noise = comfy.sample.prepare_noise(latent, 1)
+        arguments = (2, 1.0, "euler", "normal", text, other, latent)
+        return comfy.sample.sample(patcher, noise, *arguments, disable_pbar=True, seed=1)
+
+    first = sample(merged)
+    assert torch.equal(sample(merged), first) and not torch.equal(sample(model), first)
+    assert torch.equal(sample(merged.clone()), first)
+    assert retained(merged, before, changes) > rounding.ENOUGH
+    key = next(iter(changes))
+    get_attr(merged.model, key.rpartition(".")[0]).weight_function = []
+    held = merged.get_attachment(KEY)
+    assert held.not_computed(merged) == [key]
+    with pytest.raises(SafetyError, match="are on no weight that computes"):
+        held.check_loaded(merged)

@@ -118,7 +118,7 @@ def pretrain(
         noise = torch.randn(settings.batch, *clean.shape[1:], generator=generator)
         sigma = denoiser.sigmas(settings.batch, generator)
         noisy = denoiser.noised(clean[chosen], noise, sigma)
-        output = denoiser.output(noisy, sigma, {"c_crossattn": encoded[prompts]})
+        output = denoiser.output(noisy, sigma, text.conditions(encoded[prompts]))
         loss = (output - noise).square().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

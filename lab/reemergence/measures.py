@@ -30,8 +30,8 @@ def directions(model: ModelPatcher, prompts: Sequence[str], count: int) -> torch
     noisy = denoiser.noised(clean, noise, sigma)
     chosen = torch.cat([text.encode(prompts[number % len(prompts)]) for number in range(count)])
     null = text.encode("").expand(count, -1, -1)
-    return denoiser.output(noisy, sigma, {"c_crossattn": chosen}) - denoiser.output(
-        noisy, sigma, {"c_crossattn": null}
+    return denoiser.output(noisy, sigma, text.conditions(chosen)) - denoiser.output(
+        noisy, sigma, text.conditions(null)
     )
 
 
@@ -59,7 +59,7 @@ def held_out_loss(model: ModelPatcher, pictures: torch.Tensor, captions: Sequenc
     output = denoiser.output(
         denoiser.noised(clean, noise, sigma),
         sigma,
-        {"c_crossattn": torch.cat([encoded[each] for each in captions])},
+        text.conditions(torch.cat([encoded[each] for each in captions])),
     )
     return (output - noise).square().mean().item()
 

@@ -77,3 +77,8 @@ def texts(prompts: Iterable[str]) -> dict[str, list]:
         prompt: [[encode(prompt), {"pooled_output": None}]]
         for prompt in dict.fromkeys([*prompts, ""])
     }
+
+
+def conditions(encoded: torch.Tensor) -> list:
+    """What the denoiser takes for a batch of texts (B, tokens, width), all of one length."""
+    return [([*range(len(encoded))], {"c_crossattn": encoded})]

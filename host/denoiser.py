@@ -17,7 +17,7 @@ from .structure import roles_of
 Conditioning = list  # ComfyUI's CONDITIONING
 # of a batch: which of its pictures go through the network together, and with what
 Conditions = list[tuple[list[int], dict[str, object]]]
-SMALL = (128, 320)  # pixels of the picture that a network is tried with
+SMALL = (16, 40)  # latents on a side of the picture that a network is tried with
 
 
 def check_unpatched(model: ModelPatcher) -> None:
@@ -103,7 +103,13 @@ class Denoiser:
 
     def empty(self, resolution: int) -> torch.Tensor:
         """Zero latents (1, C, h, w) of a square picture of `resolution` pixels."""
-        side = resolution // getattr(self.base.latent_format, "spacial_downscale_ratio", 8)
+        return self._empty(resolution // self._pixels())
+
+    def _pixels(self) -> int:
+        """The pixels that a latent stands for, on a side."""
+        return getattr(self.base.latent_format, "spacial_downscale_ratio", 8)
+
+    def _empty(self, side: int) -> torch.Tensor:
         channels = self.base.latent_format.latent_channels
         extra = [1] * (getattr(self.base.latent_format, "latent_dimensions", 2) - 2)
         return torch.zeros(1, channels, *extra, side, side, device=self.device)
@@ -150,7 +156,7 @@ class Denoiser:
         return self._at(largest, what, conditioning)
 
     def _at(self, side: int, what: Callable, conditioning: Conditioning) -> object:
-        noisy = self.empty(side)
+        noisy = self._empty(side)
         sigma = self.sampling.sigmas[-1:].to(self.device, torch.float32)
         return what(noisy, sigma, self.conditions([conditioning], noisy))
 

@@ -8,15 +8,16 @@ memory there is. Such weights are patched at use alone.
 
 from collections.abc import Mapping, Sequence
 
+import comfy.lora
 import torch
 from comfy.model_patcher import LowVramPatch, ModelPatcher, get_key_weight
-from comfy.utils import get_attr, set_attr_param
+from comfy.utils import get_attr, set_attr_param, string_to_seed
 
 from ..host.weights import loaded_weight
 from .changes import Change, dense_change
 
 LOOKED_AT = 8  # layers of each format
-ENOUGH = 0.99  # of what is left without rounding
+ENOUGH = 0.99  # of a safety change must survive rounding
 # by weight: the safety changes on it, of all modules
 Safety = Mapping[str, Sequence[Change]]
 
@@ -32,7 +33,7 @@ def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[dict[str, dict], fro
 
     Gives, by format, the retained safety of some layers before and after the host's own rounding,
     as {"layers", "looked_at", "before", "after", "held"}, and the weights that are better held at
-    use: those of a format that keeps less than `ENOUGH`. Nothing on the model changes.
+    use: those of a format that keeps less than `ENOUGH` of it. Nothing on the model changes.
     """
     formats: dict[str, list[str]] = {}
     for key in safety:
@@ -43,7 +44,7 @@ def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[dict[str, dict], fro
     for name, keys in sorted(formats.items()):
         some = keys[:: max(1, len(keys) // LOOKED_AT)][:LOOKED_AT]
         before, after = _retained(patcher, {key: safety[key] for key in some})
-        loses = not after >= ENOUGH * before
+        loses = not before - after <= 1.0 - ENOUGH  # also where a number is none
         at_use |= set(keys) if loses else set()
         found[name] = {
             "layers": len(keys),
@@ -79,16 +80,16 @@ def _retained(patcher: ModelPatcher, safety: Safety) -> tuple[float, float]:
 
     W has everything on it that the model has.
     """
-    import comfy.lora
-
     sums = torch.zeros(3, dtype=torch.float64)
     for key, changes in safety.items():
         w0 = loaded_weight(patcher, key)
         change = sum(dense_change(each, w0, key) for each in changes)
         whole = comfy.lora.calculate_weight(patcher.patches[key], w0.clone(), key)
-        held = patcher.patch_weight_to_device(key, patcher.load_device, return_weight=True)
-        held = held.dequantize() if hasattr(held, "dequantize") else held
-        for place, value in enumerate((change, whole - w0, held.to(w0) - w0)):
+        # not as patcher.patch_weight_to_device does it: another merge's weight may be loaded
+        _, set_weight, _ = get_key_weight(patcher.model, key)
+        seed = string_to_seed(key)
+        held = set_weight(whole.clone(), inplace_update=False, seed=seed, return_weight=True)
+        for place, value in enumerate((change, whole - w0, held.dequantize().to(w0) - w0)):
             sums[place] += torch.sum(value.double() * change.double()).item()
     square, before, after = sums.tolist()
     return (before / square, after / square) if square else (1.0, 1.0)

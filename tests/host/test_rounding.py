@@ -90,6 +90,18 @@ def test_what_computes_keeps_its_safety_in_memory_and_streaming(family, name):
     assert not any(getattr(each, "weight_function", None) for each in model.model.modules())
 
 
+@pytest.mark.parametrize("name", ["nvfp4", "float8_e4m3fn"])
+def test_a_merge_says_the_same_while_another_is_loaded(name):
+    """The weights in memory are then another merge's, and not those to measure against."""
+    model = quantised("Flux", name)
+    module, _ = module_for(model)
+    first = merge(model, [module])
+    load(first.model, streaming=False)
+    again = merge(model, [module])
+    assert again.report["rounding"] == first.report["rounding"]
+    assert again.model.get_attachment(KEY).at_use == first.model.get_attachment(KEY).at_use
+
+
 def test_without_it_four_bits_lose_a_fifth_of_the_change(monkeypatch):
     """What the test above would miss if weights were patched in memory all the same."""
     monkeypatch.setattr(lock, "hold_at_use", lambda patcher, keys: None)

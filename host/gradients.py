@@ -84,7 +84,10 @@ def _contexts() -> tuple:
 
 @contextlib.contextmanager
 def _copying() -> Iterator[None]:
-    """Within checkpointing's own hooks: what they are given to keep is a copy."""
+    """Within checkpointing's own hooks: what they are given to keep is a copy.
+
+    Torch has no public name for the hooks that are in force.
+    """
     keep, fetch = torch._C._autograd._top_saved_tensors_default_hooks(True)
     with saved_tensors_hooks(lambda tensor: keep(tensor.clone()), fetch):
         yield

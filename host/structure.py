@@ -1,9 +1,9 @@
 """What attends to what: the role of every layer of a diffusion model, seen in one forward pass.
 
-Layers are followed by what they compute, not by what they are called. The host hands every call of
-attention to `optimized_attention_override`, or is stood in for; what q, k
-and v were made from is read in autograd's graph, which is cut behind each layer, so that it leads
-to the layers directly before.
+Layers are followed by what they compute, not by what they are called. Every call of attention is
+noted: the host hands it to `optimized_attention_override`, and where it does not, its function is
+stood in for. What q, k and v were made from is read in autograd's graph, which is cut behind each
+layer, so that it leads to the layers directly before.
 """
 
 import contextlib
@@ -142,7 +142,8 @@ class _Seen:
             for name, module in layers_of(self.network).items():
                 hook = module.register_forward_hook(functools.partial(self._cut, name))
                 stack.callback(hook.remove)
-            for place in {sys.modules[type(each).__module__] for each in self.network.modules()}:
+            places = {sys.modules.get(type(each).__module__) for each in self.network.modules()}
+            for place in places - {None}:
                 for name in ATTENTION:
                     attention = vars(place).get(name)
                     if attention is not None:

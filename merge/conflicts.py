@@ -13,7 +13,7 @@ def _plain_sum(ledger: Ledger, key: str, numbers: Sequence[int], seen: Ledger) -
 
 
 def _allow(report: dict) -> None:
-    pass
+    """Let every merge be."""
 
 
 def _refuse(report: dict) -> None:

@@ -10,18 +10,8 @@ from ..modules.errors import SafetyError
 from .changes import Change, added, dense_change, is_additive, low_rank
 
 
-class TaskChanges(WeightAdapterBase):
-    """All task changes of one weight as a single patch.
-
-        W0 + (chain(W0) - W0) + sum_i w_i (f_i(W0) - W0)
-
-    `weights` is (chain, changes): the host's patch entries that already sat on the weight, and
-    (strength, value, offset, function) tuples. Plain low-rank changes add up before they touch the
-    weight: [B1 B2 ...] [A1; A2; ...] is one product, whatever their number. The arithmetic is
-    float32, rounded once.
-    """
-
-    name = "modular task changes"
+class _Changes(WeightAdapterBase):
+    """What is added to one weight, summed up in float32 and rounded once."""
 
     def __init__(self, loaded_keys: set[str], weights: tuple):
         # To move tensors, the host rebuilds adapters as type(value)(value.loaded_keys, weights).
@@ -39,12 +29,35 @@ class TaskChanges(WeightAdapterBase):
         intermediate_dtype=torch.float32,
         original_weight=None,
     ):
+        in_place = strength == 1.0 and weight.dtype == torch.float32
+        total = weight if in_place else torch.zeros_like(weight, dtype=torch.float32)
+        self.add_to(total, weight, key, original_weight)
+        if not in_place:
+            weight += function((strength * total).to(weight.dtype))
+        return weight
+
+    def add_to(self, total: torch.Tensor, weight: torch.Tensor, key: str, original_weight) -> None:
+        """Add the changes of a weight to `total`, float32, which may be the weight itself."""
+        raise NotImplementedError
+
+
+class TaskChanges(_Changes):
+    """All task changes of one weight as a single patch.
+
+        W0 + (chain(W0) - W0) + sum_i w_i (f_i(W0) - W0)
+
+    `weights` is (chain, changes): the host's patch entries that already sat on the weight, and
+    (strength, value, offset, function) tuples. Plain low-rank changes add up before they touch the
+    weight: [B1 B2 ...] [A1; A2; ...] is one product, whatever their number.
+    """
+
+    name = "modular task changes"
+
+    def add_to(self, total: torch.Tensor, weight: torch.Tensor, key: str, original_weight) -> None:
         chain, members = self.weights
         changes = [Change(*member) for member in members]
         relative = [change for change in changes if not is_additive(change.value)]
-        in_place = strength == 1.0 and weight.dtype == torch.float32
         w0 = weight.to(torch.float32, copy=True) if relative or chain else None
-        total = weight if in_place else torch.zeros_like(weight, dtype=torch.float32)
         if chain:
             total += (
                 comfy.lora.calculate_weight(
@@ -55,12 +68,9 @@ class TaskChanges(WeightAdapterBase):
         for change in relative:
             total += dense_change(change, w0, key)
         _add(total, [change for change in changes if is_additive(change.value)], key)
-        if not in_place:
-            weight += function((strength * total).to(weight.dtype))
-        return weight
 
 
-class SafetyChange(WeightAdapterBase):
+class SafetyChange(_Changes):
     """What one safety module changes of one weight: W + dW_safety, or an error.
 
     `weights` is (the module's name, changes), the changes as (strength, value, offset, function).
@@ -71,24 +81,8 @@ class SafetyChange(WeightAdapterBase):
 
     name = "safety change"
 
-    def __init__(self, loaded_keys: set[str], weights: tuple):
-        self.loaded_keys = loaded_keys
-        self.weights = weights
-
-    def calculate_weight(
-        self,
-        weight,
-        key,
-        strength,
-        strength_model,
-        offset,
-        function,
-        intermediate_dtype=torch.float32,
-        original_weight=None,
-    ):
+    def add_to(self, total: torch.Tensor, weight: torch.Tensor, key: str, original_weight) -> None:
         module, members = self.weights
-        in_place = strength == 1.0 and weight.dtype == torch.float32
-        total = weight if in_place else torch.zeros_like(weight, dtype=torch.float32)
         try:
             _add(total, [Change(*member) for member in members], key)
         except torch.OutOfMemoryError:
@@ -97,9 +91,6 @@ class SafetyChange(WeightAdapterBase):
             raise SafetyError(
                 f"{module}: its change of {key} could not be applied ({error}). Nothing was made."
             ) from error
-        if not in_place:
-            weight += function((strength * total).to(weight.dtype))
-        return weight
 
 
 def _add(total: torch.Tensor, changes: Iterable[Change], key: str) -> None:

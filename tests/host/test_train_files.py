@@ -13,9 +13,10 @@ from layer_roles import chosen
 from modular_safety_lora.host.names import in_ecosystem_names
 from modular_safety_lora.lab import assets
 from modular_safety_lora.modules import files
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
+from modular_safety_lora.training.engine.adapters import AdapterSettings
 from safetensors import safe_open
 from safetensors.torch import save_file
+from training_runs import learned
 
 SMALL_SD15 = {**assets.UNET, "model_channels": 32}
 SMALL_SDXL = {
@@ -67,14 +68,8 @@ def test_diffusers_loads_every_layer_with_the_same_change(
 ):
     network = UNetModel(**ours, operations=disable_weight_init)
     layers = chosen(network, targets)
-    with adapters_in(network, layers, settings) as adapters:
-        generator = torch.Generator().manual_seed(1)
-        for value in adapters.parameters.values():
-            value.data = 0.1 * torch.randn(value.shape, generator=generator)
-        changes = {
-            layer: network.get_submodule(layer).get_delta_weight("msl").detach() for layer in layers
-        }
-        named = in_ecosystem_names(adapters.tensors(), SD15(ours))
+    tensors, changes = learned(network, layers, settings)
+    named = in_ecosystem_names(tensors, SD15(ours))
     save_file(
         {key: value.contiguous() for key, value in named.items()}, tmp_path / "lora.safetensors"
     )

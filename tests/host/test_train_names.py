@@ -19,10 +19,11 @@ from merging import effective, relative_error, safety
 from modular_safety_lora.host.names import in_ecosystem_names
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.merge.merge import merge
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
+from modular_safety_lora.training.engine.adapters import AdapterSettings
 from safetensors.torch import load_file, save_file
 from small_runs import short
 from small_runs import trained as run
+from training_runs import learned
 
 HEADS = {"num_attention_heads": 2, "attention_head_dim": 32, "num_layers": 2}
 FLUX = {
@@ -126,14 +127,7 @@ def trained(model, targets: str, settings: AdapterSettings) -> tuple[dict, dict]
     """(the tensors of adapters that have learned, the change of each layer's weight)."""
     network = model.model.diffusion_model
     layers = chosen(network, targets, type(model.model.model_config).__name__)
-    with adapters_in(network, layers, settings) as adapters:
-        generator = torch.Generator().manual_seed(1)
-        for value in adapters.parameters.values():
-            value.data = 0.1 * torch.randn(value.shape, generator=generator)
-        changes = {
-            layer: network.get_submodule(layer).get_delta_weight("msl").detach() for layer in layers
-        }
-        return adapters.tensors(), changes
+    return learned(network, layers, settings)
 
 
 def in_diffusers(transformer, network, changes, monkeypatch) -> dict[str, torch.Tensor]:

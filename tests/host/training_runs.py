@@ -4,6 +4,7 @@ import comfy.lora
 import comfy.lora_convert
 import merging
 import torch
+from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
 from modular_safety_lora.training.settings import Settings
 
 
@@ -30,3 +31,15 @@ def lands(model, module) -> set[str]:
     found = comfy.lora.load_lora(tensors, names)
     assert found, "nothing lands"
     return {key if isinstance(key, str) else key[0] for key in found}
+
+
+def learned(network, layers: list[str], settings: AdapterSettings) -> tuple[dict, dict]:
+    """(the tensors of seeded adapters on some layers, the change of each layer by PEFT)."""
+    with adapters_in(network, layers, settings) as adapters:
+        generator = torch.Generator().manual_seed(1)
+        for value in adapters.parameters.values():
+            value.data = 0.1 * torch.randn(value.shape, generator=generator)
+        changes = {
+            layer: network.get_submodule(layer).get_delta_weight("msl").detach() for layer in layers
+        }
+        return adapters.tensors(), changes

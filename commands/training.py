@@ -13,8 +13,9 @@ from ..host.comfyui import enter_comfyui
 from ..host.prompts import encode_texts, read_lines
 from ..storage.whole import write_text
 from ..training.engine.processes import Share, enter
+from ..training.keeping import Keeping
 from ..training.options import rows, values_of
-from ..training.settings import KINDS, Keeping
+from ..training.settings import KINDS
 from .terminal import Bar
 
 
@@ -79,8 +80,7 @@ def job(options: argparse.Namespace, clip, vae, share: Share):
             encode_texts(clip, prompts),
             vae,
             options.output.with_suffix(".previews"),
-            keeping.preview_every,
-            keeping.preview_size,
+            **keeping.looks,
             seed=options.seed,
             rules=choose(options.preview_preset),
         )

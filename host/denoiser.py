@@ -45,9 +45,27 @@ class Denoiser:
         self.sampling = self.base.model_sampling
         self.device = model.load_device
 
+    def as_latents(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (B, C, h, w); for a model of videos (B, C, frames, h, w).
+
+        There, four dimensions are one frame. Raises ValueError for latents of another model.
+        """
+        space = self.base.latent_format
+        picture = getattr(space, "latent_dimensions", 2)
+        if (latents.ndim, picture) == (4, 3):
+            latents = latents.unsqueeze(2)
+        if latents.ndim != 2 + picture or latents.shape[1] != space.latent_channels:
+            raise ValueError(
+                f"Latents of the shape {tuple(latents.shape)} are not this model's: it has"
+                f" {space.latent_channels} channels, and {picture} dimensions after them. Encode"
+                " the pictures with the VAE that belongs to the model."
+            )
+        return latents
+
     def latents_in(self, latents: torch.Tensor) -> torch.Tensor:
-        """VAE latents (B, C, H, W) in the scale that the model works in."""
-        return self.base.process_latent_in(_ordinary(latents).to(self.device, torch.float32))
+        """Latents in the scale that the model works in, whole and in float32."""
+        latents = _ordinary(self.as_latents(latents))
+        return self.base.process_latent_in(latents.to(self.device, torch.float32))
 
     def sigmas(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Noise levels (count,), uniform over the model's own training steps."""

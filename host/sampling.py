@@ -1,6 +1,6 @@
 """One picture by ComfyUI's own sampler, from a conditioning and a seed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.model_management
 import comfy.sample
@@ -19,6 +19,37 @@ class Sampling:
     guidance: float = 7.0
     sampler: str = "euler"
     scheduler: str = "normal"
+
+
+# what suits a family, by the class of the model's config: as ComfyUI's own templates sample it.
+# Guidance 1 is none: these were distilled to do without, and pictures burn with more. Z-Image is
+# taken for Turbo, Krea 2 too.
+SUITS = {
+    **dict.fromkeys(("SD20", "SD15", "SDXL", "SDXLRefiner"), Sampling(20, 7.0)),
+    "Stable_Cascade_C": Sampling(20, 4.0, scheduler="simple"),
+    "SD3": Sampling(20, 4.0, scheduler="sgm_uniform"),
+    **dict.fromkeys(("Flux", "FluxInpaint", "Flux2"), Sampling(20, 1.0, scheduler="simple")),
+    "FluxSchnell": Sampling(4, 1.0, scheduler="simple"),
+    "Chroma": Sampling(26, 3.5, scheduler="beta"),
+    "QwenImage": Sampling(20, 2.5, scheduler="simple"),
+    "ZImage": Sampling(8, 1.0, "res_multistep", "simple"),
+    "Lumina2": Sampling(30, 4.0, "res_multistep", "simple"),
+    "HiDream": Sampling(50, 5.0, "uni_pc", "simple"),
+    "HunyuanVideo": Sampling(20, 1.0, scheduler="simple"),
+    **dict.fromkeys(("WAN21_T2V", "WAN21_I2V", "WAN22_T2V"), Sampling(20, 6.0, "uni_pc", "simple")),
+    "LTXV": Sampling(30, 3.0, scheduler="simple"),
+    "Kandinsky5": Sampling(50, 5.0, "euler_ancestral", "beta"),
+    "Kandinsky5Image": Sampling(50, 3.5, scheduler="simple"),
+    "Krea2": Sampling(8, 1.0, scheduler="simple"),
+    "Anima": Sampling(30, 4.0, scheduler="simple"),
+}
+OTHERS = Sampling(20, 4.0, scheduler="simple")
+
+
+def suiting(model, steps: int = 0, guidance: float = 0.0) -> Sampling:
+    """How a ComfyUI MODEL's family is sampled, with other steps or another guidance if given."""
+    found = SUITS.get(type(model.model.model_config).__name__, OTHERS)
+    return replace(found, steps=steps or found.steps, guidance=guidance or found.guidance)
 
 
 def make_picture(

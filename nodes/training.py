@@ -22,8 +22,9 @@ from ..training.engine.clock import Clock
 from ..training.engine.loop import Cancelled
 from ..training.engine.previews import Previews
 from ..training.engine.run import Result, TrainingJob
+from ..training.keeping import Keeping
 from ..training.options import Option, rows, values_of
-from ..training.settings import KINDS, Keeping
+from ..training.settings import KINDS
 from .audits import preset_names, rules_of
 from .load import output_path
 from .sockets import as_image
@@ -136,8 +137,8 @@ def job_of(values: dict, clip, node_id: str) -> TrainingJob:
             raise ValueError("Previews need clip and vae; connect them, or clear preview_prompts.")
         folder = Path(folder_paths.get_output_directory(), "training", output.stem)
         rules, texts = rules_of(values.get("preview_preset", "strict")), encode_texts(clip, prompts)
-        looks = (folder, keeping.preview_every, keeping.preview_size)
-        previews = Previews(prompts, texts, vae, *looks, seed=values["seed"], rules=rules)
+        how = {**keeping.looks, "seed": values["seed"], "rules": rules}
+        previews = Previews(prompts, texts, vae, folder, **how)
     shown = OnNode(values["steps"], node_id)
     saving = {"save_every": keeping.save_every, "resume": keeping.resume}
     return TrainingJob(output, on_step=shown, previews=previews, on_preview=shown.picture, **saving)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..host.denoiser import Conditioning, Denoiser
+from ..host.sampling import suiting
 from ..merge.merge import Merged, merge
 from ..modules.concepts import prompts_text
 from ..modules.files import Module
@@ -24,6 +25,7 @@ from .settings import Erasure, Settings
 from .targets import Roles
 
 Texts = Mapping[str, Conditioning]
+OF_THE_PAPER = 3.0  # guidance of ESD's half-made pictures
 
 
 def train_safety(
@@ -43,9 +45,13 @@ def train_safety(
     and `retain`, and of "". Layers and moving average are the method's; `settings.targets` is not
     used. Cancelling keeps what was trained. The model is given back as it was.
     """
+    erasure = erasure or Erasure()
+    if not erasure.guidance:
+        guidance = min(OF_THE_PAPER, suiting(model).guidance)
+        erasure = dataclasses.replace(erasure, guidance=guidance)
     if not concepts:
         raise ValueError("There is no concept prompt to erase.")
-    kind = SafetyRun(texts, concepts, retain, settings, erasure or Erasure(), resolution)
+    kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution)
     return run(model, kind, kind.settings, job)
 
 

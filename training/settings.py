@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
 from .engine.adapters import AdapterSettings
+from .keeping import MANY, Keeping
 from .objectives import DEFAULT, METHODS
 from .objectives.task import LOSSES
 from .options import SAFETY, TASK, check, option, values_of
@@ -20,7 +21,6 @@ SCHEDULES = ("constant", "linear", "cosine")
 OPTIMIZERS = ("adamw", "adamw8bit", "prodigy")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 RATE = 1e-4
-MANY = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -191,9 +191,10 @@ class Erasure:
         of=(SAFETY,),
     )
     guidance: float = option(
-        3.0,
-        "Guidance of the pictures that the model half-makes to train on.",
-        low=1.0,
+        0.0,
+        "Guidance of the pictures that the model half-makes to train on. 0: 3, as in the paper, or"
+        " what suits the model's family if that is less (Flux and Z-Image Turbo: none, 1).",
+        low=0.0,
         high=30.0,
         step=0.1,
         of=(SAFETY,),
@@ -206,25 +207,6 @@ class Erasure:
         of=(SAFETY,),
     )
     ema: float = 0.999  # SDD: decay of the teacher that makes the pictures, and is what is saved
-
-    def __post_init__(self):
-        check(self)
-
-
-@dataclass(frozen=True)
-class Keeping:
-    """What a run keeps as it goes, and shows: checkpoints and previews."""
-
-    preview_every: int = option(100, "Steps between previews.", low=1, high=MANY)
-    preview_size: int = option(512, "Side of a preview, pixels.", low=64, high=4096, step=64)
-    save_every: int = option(
-        100, "Steps between checkpoints to resume from; 0: none.", low=0, high=MANY
-    )
-    resume: bool = option(
-        True,
-        "Go on from the checkpoint of a run of this name that was cancelled or failed, as if it had"
-        " not been. Its data and settings must be the same.",
-    )
 
     def __post_init__(self):
         check(self)

@@ -3,6 +3,7 @@
 They step in milliseconds. Their weights are held as asked.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial
 
@@ -18,20 +19,27 @@ from . import pictures, streams, unets, videos
 FAMILIES = {row.key: row for row in (*unets.ROWS, *streams.ROWS, *pictures.ROWS, *videos.ROWS)}
 
 
+def config_of(key: str, sizes: Mapping[str, object] | None = None):
+    """The host's config of one of the FAMILIES, with other `sizes` than the row's if given."""
+    family = FAMILIES[key]
+    return getattr(comfy.supported_models, family.config)(deepcopy(family.unet) | dict(sizes or {}))
+
+
 def build(
     key: str,
     held: torch.dtype = torch.float32,
     values: torch.dtype | None = None,
     cast: torch.dtype | None = torch.float32,
+    sizes: Mapping[str, object] | None = None,
 ) -> ModelPatcher:
     """A MODEL of one of the FAMILIES, held in a dtype and cast to `cast` where it computes.
 
     `values` rounds the weights to another dtype first: held in float32 with the values of bf16, it
     is the function that a model held in bf16 computes. Without `cast` it computes in what it holds,
-    as on a GPU.
+    as on a GPU. `sizes` are entries of its unet_config in place of the row's.
     """
     family = FAMILIES[key]
-    config = getattr(comfy.supported_models, family.config)(deepcopy(family.unet))
+    config = config_of(key, sizes)
     config.set_inference_dtype(held, None if held == cast else cast)
     model = config.get_model({}, "", torch.device("cpu"))
     network = model.diffusion_model

@@ -1,30 +1,35 @@
 """The zoo's models held as quantised checkpoints hold them, loaded by the host's own code."""
 
 import json
-from copy import deepcopy
+from collections.abc import Mapping
 
 import comfy.model_management
 import comfy.ops
-import comfy.supported_models
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor
 
-from . import FAMILIES, build
+from . import FAMILIES, build, config_of
 
 FORMATS = ("float8_e4m3fn", "mxfp8", "int8_tensorwise", "nvfp4")
 SCALED = "scaled_fp8"  # the older way to write fp8 with a scale: the host converts it on loading
 SIDE = 32  # layers whose sides are no multiples of it stay as they are, as blocks of scales need it
 
 
-def quantised(key: str, name: str) -> ModelPatcher:
+def quantised(
+    key: str,
+    name: str,
+    other: torch.dtype = torch.float32,
+    sizes: Mapping[str, object] | None = None,
+) -> ModelPatcher:
     """A MODEL of one of the FAMILIES whose larger linear layers are quantised.
 
-    `name` is one of FORMATS, or SCALED. The state dict is what the host writes for such layers, and
-    the host reads it: the class of the layers, their scales and their arithmetic are its own.
+    `name` is one of FORMATS, or SCALED; all else is held and computed in the dtype `other`. The
+    state dict is what the host writes for such layers, and the host reads it: the class of the
+    layers, their scales and their arithmetic are its own.
     """
-    plain = build(key).model.diffusion_model
+    plain = build(key, other, cast=other, sizes=sizes).model.diffusion_model
     weights = dict(plain.state_dict())
     if name == SCALED:
         weights["scaled_fp8"] = torch.zeros(2, dtype=torch.float8_e4m3fn)
@@ -32,9 +37,9 @@ def quantised(key: str, name: str) -> ModelPatcher:
         if isinstance(module, torch.nn.Linear) and _fits(module.weight.shape):
             weights |= _held(layer, module.weight.detach(), name)
     weights, _ = comfy.utils.convert_old_quants(weights, "")
-    config = getattr(comfy.supported_models, FAMILIES[key].config)(deepcopy(FAMILIES[key].unet))
+    config = config_of(key, sizes)
     config.quant_config = comfy.utils.detect_layer_quantization(weights, "")
-    config.set_inference_dtype(torch.float32, torch.float32)
+    config.set_inference_dtype(other, other)
     model = config.get_model(weights, "", torch.device("cpu"))
     if FAMILIES[key].adjust:
         raise ValueError(f"{key} is made by hand in part; there is no quantised one.")

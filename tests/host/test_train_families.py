@@ -14,7 +14,7 @@ from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Erasure, Settings
 from modular_safety_lora.training.task import train_task
-from training_runs import lands
+from training_runs import lands, same
 
 TRAINED = [key for key, family in zoo.FAMILIES.items() if family.trains]
 SIDE = {"PixArtSigma": 288}  # pixels; the host divides by zero for a smaller one
@@ -85,6 +85,26 @@ def test_a_batch_of_unlike_prompts_gives_what_each_gives_alone(family):
                 noisy[one], sigma[one], denoiser.conditions([prompt], noisy[one])
             )
             assert torch.allclose(together[one], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("family", "shape"), [("SD15", (16, 8, 8)), ("WAN21_T2V", (4, 8, 8))])
+def test_latents_of_another_model_are_refused_before_the_first_step(family, shape, tmp_path):
+    fitting, other = zoo.latents(family, 1)[0], torch.zeros(1, *shape)
+    dataset = data.Dataset([fitting, other], prompts(family)[:2], [[0], [1]], "digest")
+    model, job = zoo.build(family), TrainingJob(tmp_path / "x.safetensors", save_every=1)
+    with pytest.raises(ValueError, match=r"are not this model's: it has (4|16) channels"):
+        train_task(model, dataset, {}, Settings(steps=9, **LORA), job)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_is_one_frame_of_a_model_of_videos(tmp_path):
+    model, files = zoo.build("WAN21_T2V"), []
+    latents = zoo.latents("WAN21_T2V", 2)
+    for name, given in (("videos", latents), ("pictures", [each[:, :, 0] for each in latents])):
+        dataset = data.Dataset(given, prompts("WAN21_T2V")[:2], [[0, 1]], "digest")
+        job = TrainingJob(tmp_path / f"{name}.safetensors")
+        files.append(train_task(model, dataset, {}, Settings(steps=2, **LORA), job).module.tensors)
+    assert same(*files)
 
 
 @pytest.mark.parametrize("family", [key for key in zoo.FAMILIES if key not in TRAINED])

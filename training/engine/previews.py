@@ -16,7 +16,7 @@ from ...audit import censor
 from ...audit.presets import PRESETS, Preset
 from ...audit.report import audit
 from ...host.denoiser import Conditioning
-from ...host.sampling import Sampling, as_picture, make_picture, out_of_memory
+from ...host.sampling import as_picture, make_picture, out_of_memory, suiting
 from ...merge.merge import Merged
 from ...modules.errors import SafetyError
 
@@ -33,8 +33,8 @@ class Previews:
     folder: Path
     every: int = 100
     resolution: int = 512
-    sampling_steps: int = 20
-    guidance: float = 7.0
+    sampling_steps: int = 0  # 0: as suits the model's family
+    guidance: float = 0.0  # the same
     seed: int = 0
     rules: Preset = PRESETS["strict"]  # of the audit
 
@@ -114,7 +114,7 @@ def _side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
 
 def _picture(merged: Merged, previews: Previews, number: int) -> torch.Tensor:
     size = previews.resolution
-    sampling = Sampling(previews.sampling_steps, previews.guidance)
+    sampling = suiting(merged.model, previews.sampling_steps, previews.guidance)
     texts = previews.texts[previews.prompts[number]], previews.texts[""]
     return make_picture(
         merged.model, previews.vae, *texts, sampling, seed=previews.seed + number, size=(size, size)

@@ -43,9 +43,9 @@ def half_made(
     noisy = denoiser.sampling.noise_scaling(sigmas[0], noise.clone(), torch.zeros_like(noise), True)
     batch = torch.ones(len(noise), device=noise.device)
     for now, following in itertools.pairwise(sigmas[: stop + 1]):
-        unguided = denoiser.denoised(noisy, now * batch, null)
-        denoised = unguided + erasure.guidance * (
-            denoiser.denoised(noisy, now * batch, concept) - unguided
-        )
+        denoised = denoiser.denoised(noisy, now * batch, concept)
+        if erasure.guidance != 1.0:
+            unguided = denoiser.denoised(noisy, now * batch, null)
+            denoised = unguided + erasure.guidance * (denoised - unguided)
         noisy = noisy + (noisy - denoised) / now * (following - now)
     return Moment(noisy, sigmas[stop] * batch, concept, null)

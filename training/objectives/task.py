@@ -73,6 +73,10 @@ class Denoising:
     dataset: Dataset
     settings: Settings
 
+    def __post_init__(self):
+        for each in self.dataset.latents:  # before the first step, not when one is drawn
+            self.denoiser.as_latents(each)
+
     def drawn(self, pictures: Sequence[int], batch: Batch) -> Drawn:
         """Clean latents, noise and noise levels of this process's pictures."""
         clean = self.denoiser.latents_in(

@@ -1,0 +1,58 @@
+"""What suits a family is what ComfyUI's own templates sample it with."""
+
+import json
+from dataclasses import astuple
+from importlib.metadata import files
+
+import comfy.supported_models
+import pytest
+from modular_safety_lora.host.sampling import SUITS, suiting
+from modular_safety_lora.lab import zoo
+
+TEMPLATES = {  # family: a template of it with a KSampler
+    "FluxSchnell": "flux_schnell",
+    "Flux": "flux_dev_full_text_to_image",
+    "SD3": "sd3.5_simple_example",
+    "QwenImage": "image_qwen_image_layered",
+    "ZImage": "image_z_image_turbo",
+    "Lumina2": "image_netayume_lumina_t2i",
+    "HiDream": "hidream_i1_full",
+    "WAN21_T2V": "video_wan2.1_alpha_t2v_14B",
+    "Kandinsky5": "video_kandinsky5_t2v",
+    "Kandinsky5Image": "image_kandinsky5_t2i",
+    "Krea2": "image_krea2_turbo_t2i",
+    "Anima": "image_anima_base_v1",
+}
+
+
+def sampler_of(template: str) -> tuple:
+    """(steps, guidance, sampler, scheduler) of a template's first KSampler."""
+    [path] = [
+        each.locate()
+        for each in files("comfyui-workflow-templates-json")
+        if each.name == f"{template}.json"
+    ]
+    told = json.loads(path.read_text(encoding="utf-8"))
+    graphs = [told, *told.get("definitions", {}).get("subgraphs", [])]
+    nodes = [node for graph in graphs for node in graph["nodes"]]
+    values = next(node["widgets_values"] for node in nodes if node["type"] == "KSampler")
+    return tuple(values[2:6])
+
+
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_a_row_is_a_templates_settings(family):
+    steps, guidance, *rest = astuple(SUITS[family])
+    of_template = sampler_of(TEMPLATES[family])
+    assert (steps, *rest) == (of_template[0], *of_template[2:])
+    assert guidance == pytest.approx(of_template[1], abs=0.02)
+
+
+def test_every_row_is_a_family_of_the_host():
+    assert all(hasattr(comfy.supported_models, name) for name in SUITS)
+
+
+def test_what_is_given_comes_before_what_suits():
+    model = zoo.build("Flux")
+    assert suiting(model).guidance == 1.0 and suiting(model).steps == 20
+    assert astuple(suiting(model, 5, 3.0)) == (5, 3.0, "euler", "simple")
+    assert suiting(zoo.build("PixArtSigma")).guidance == 4.0  # a family without a row

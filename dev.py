@@ -4,9 +4,9 @@ They need the standard library only. All make .venv, fetch a pinned ComfyUI (or 
 COMFYUI_PATH names), and install what is needed; the second time that takes a second. `demo` runs
 the pack on the real server and shows pictures and reports; `test` runs the suite, or the files and
 folders that follow, and hands the rest to pytest (`-k attack`); `test quick` runs what needs no
-ComfyUI, in a minute; `generate` makes anew what is made from the nodes and the attacks (English
-words, tables of the help pages and of the threat model, API form of the workflows); `reproduce`
-measures re-emergence in a toy world (lab/reemergence).
+ComfyUI, in a minute; `generate` makes anew what is made from the nodes and the tests (English
+words, tables of the help pages, of models, threat model and walk, API form of the workflows);
+`reproduce` measures re-emergence in a toy world (lab/reemergence).
 """
 
 import argparse
@@ -42,6 +42,7 @@ PATHS = (
     "--rootdir",
     "--confcutdir",
 )
+TABLES = [ROOT / "tests" / "host" / f"test_{name}.py" for name in ("attacks", "models", "walk")]
 TORCH = ["torch==2.14.1", "torchvision==0.29.1", "torchaudio==2.11.0"]
 
 
@@ -63,7 +64,7 @@ def main() -> int:
         "demo": [["-m", "modular_safety_lora.lab.demo", *rest]],
         "generate": [
             ["-m", "modular_safety_lora.lab.generate", *rest],
-            ["-m", "pytest", "-q", str(ROOT / "tests" / "host" / "test_attacks.py"), "-k", "table"],
+            ["-m", "pytest", "-q", *map(str, TABLES), "-k", "table"],
         ],
         "reproduce": [["-m", "modular_safety_lora", "reproduce", *rest]],
         "test": [["-m", "pytest", *pytest_arguments(rest)]],
@@ -73,7 +74,8 @@ def main() -> int:
         processes = min(4, cores)
         # for each, and for what its tests start
         environment.setdefault("OMP_NUM_THREADS", str(cores // processes))
-        tests = [str(ROOT / "tests" / "pure"), "-m", "not slow"] if rest else [str(ROOT / "tests")]
+        tests = ["pure", "not slow"] if rest else ["", "not long"]
+        tests = [str(ROOT / "tests" / tests[0]), "-m", tests[1]]
         # a file's tests stay together
         shared = [f"--numprocesses={processes}", "--dist=loadfile", "--no-loadscope-reorder"]
         linted = [

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import comfy.lora
 import torch
+from comfy.float import stochastic_rounding
 from comfy.model_patcher import LowVramPatch, ModelPatcher, get_key_weight
 from comfy.utils import get_attr, set_attr_param, string_to_seed
 
@@ -18,14 +19,17 @@ from .changes import Change, dense_change
 
 LOOKED_AT = 8  # layers of each format
 ENOUGH = 0.99  # of a safety change must survive rounding
+PLAIN = (torch.float8_e4m3fn, torch.float8_e5m2)  # fp8 without scales
 # by weight: the safety changes on it, of all modules
 Safety = Mapping[str, Sequence[Change]]
 
 
 def format_of(patcher: ModelPatcher, key: str) -> str | None:
-    """The quantised format that a weight is held in; None for a plain one."""
+    """The coarse format that a weight is held in, quantised or plain fp8; None for another."""
     module = get_attr(patcher.model, key.rpartition(".")[0])
-    return getattr(module, "quant_format", None) if key.endswith(".weight") else None
+    quantised = getattr(module, "quant_format", None) if key.endswith(".weight") else None
+    held = get_attr(patcher.model, key).dtype
+    return quantised or (f"{held} storage".removeprefix("torch.") if held in PLAIN else None)
 
 
 def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[dict[str, dict], frozenset[str]]:
@@ -33,7 +37,8 @@ def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[dict[str, dict], fro
 
     Gives, by format, the retained safety of some layers before and after the host's own rounding,
     as {"layers", "looked_at", "before", "after", "held"}, and the weights that are better held at
-    use: those of a format that keeps less than `ENOUGH` of it. Nothing on the model changes.
+    use: those of a format that keeps less than `ENOUGH` of it, or where the layers differ so much
+    that it can't be told. Nothing on the model changes.
     """
     formats: dict[str, list[str]] = {}
     for key in safety:
@@ -43,8 +48,9 @@ def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[dict[str, dict], fro
     found, at_use = {}, set()
     for name, keys in sorted(formats.items()):
         some = keys[:: max(1, len(keys) // LOOKED_AT)][:LOOKED_AT]
-        before, after = _retained(patcher, {key: safety[key] for key in some})
-        loses = not before - after <= 1.0 - ENOUGH  # also where a number is none
+        before, after, spread = _retained(patcher, {key: safety[key] for key in some})
+        # two standard errors; also where a number is none
+        loses = not before - after + 2 * spread <= 1.0 - ENOUGH
         at_use |= set(keys) if loses else set()
         found[name] = {
             "layers": len(keys),
@@ -75,12 +81,13 @@ def hold_at_use(patcher: ModelPatcher, keys: frozenset[str]) -> None:
         patcher.model.model_lowvram = True
 
 
-def _retained(patcher: ModelPatcher, safety: Safety) -> tuple[float, float]:
+def _retained(patcher: ModelPatcher, safety: Safety) -> tuple[float, float, float]:
     """<W - W0, dW_s> / |dW_s|^2 over some weights, with W as it should be and as the host holds it.
 
-    W has everything on it that the model has.
+    W has everything on it that the model has. The third number is the standard error of the
+    difference, from what each weight adds to it.
     """
-    sums = torch.zeros(3, dtype=torch.float64)
+    sums, squares = torch.zeros(3, dtype=torch.float64), 0.0
     for key, changes in safety.items():
         w0 = loaded_weight(patcher, key)
         change = sum(dense_change(each, w0, key) for each in changes)
@@ -88,8 +95,14 @@ def _retained(patcher: ModelPatcher, safety: Safety) -> tuple[float, float]:
         # not as patcher.patch_weight_to_device does it: another merge's weight may be loaded
         _, set_weight, _ = get_key_weight(patcher.model, key)
         seed = string_to_seed(key)
-        held = set_weight(whole.clone(), inplace_update=False, seed=seed, return_weight=True)
-        for place, value in enumerate((change, whole - w0, held.dequantize().to(w0) - w0)):
-            sums[place] += torch.sum(value.double() * change.double()).item()
+        if set_weight is None:
+            held = stochastic_rounding(whole, get_attr(patcher.model, key).dtype, seed=seed)
+        else:
+            held = set_weight(whole.clone(), inplace_update=False, seed=seed, return_weight=True)
+            held = held.dequantize()
+        values = (change, whole - w0, held.to(w0) - w0)
+        added = torch.stack([torch.sum(each.double() * change.double()) for each in values]).cpu()
+        sums += added
+        squares += (added[2] - added[1]).item() ** 2
     square, before, after = sums.tolist()
-    return (before / square, after / square) if square else (1.0, 1.0)
+    return (before / square, after / square, squares**0.5 / square) if square else (1.0, 1.0, 0.0)

@@ -4,6 +4,7 @@ The pure tier has no ComfyUI, host has it in this process, server has a live one
 its frontend.
 """
 
+import gc
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from modular_safety_lora.lab.server import PACK, Server, place_models
 # The repository's `nodes` folder must not stand before ComfyUI's nodes.py, here and in what the
 # tests start.
 sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != PACK]
+sys.path.insert(0, str(Path(__file__).parent))  # helpers that the tiers share
 os.environ.setdefault("PYTHONSAFEPATH", "1")
 
 OWN_HOST = PACK / ".host" / "ComfyUI"  # where dev.py puts it
@@ -24,6 +26,12 @@ if not os.environ.get("COMFYUI_PATH") and OWN_HOST.is_dir():
     os.environ["COMFYUI_PATH"] = str(OWN_HOST)
 
 SHIPPED = PACK / "workflows"
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: ComfyUI collects garbage at every load of a model."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,12 @@ from functools import partial
 
 import comfy.model_management
 import comfy.ops
+import comfy.sd
 import comfy.supported_models
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.taesd.taehv import TAEHV
+from comfy.taesd.taesd import TAESD
 
 from .. import assets
 from . import pictures, streams, unets, videos
@@ -67,3 +70,15 @@ def latents(key: str, count: int, seed: int = 1, wide: bool = False) -> list[tor
     family, generator = FAMILIES[key], torch.Generator().manual_seed(seed)
     shape = family.wide if wide else family.latent
     return [torch.randn(1, *shape, generator=generator) for _ in range(count)]
+
+
+def vae(key: str) -> comfy.sd.VAE:
+    """A seeded tiny autoencoder for the latents of one of the FAMILIES, by the host's own loader.
+
+    It has TAESD's network for pictures, and TAEHV's for videos.
+    """
+    channels, video = FAMILIES[key].latent[0], len(FAMILIES[key].latent) == 4
+    network = TAEHV(latent_channels=channels) if video else TAESD(latent_channels=channels)
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    told = {"tae_latent_channels": channels}
+    return comfy.sd.VAE(sd=assets.seeded(shapes, 1), metadata=told)

@@ -13,7 +13,7 @@ try:
     enter_comfyui()
 except SystemExit as reason:  # one line instead of a traceback for each file
     pytest.exit(str(reason), returncode=pytest.ExitCode.USAGE_ERROR)
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("small_runs")  # it asserts as a test does
 
 

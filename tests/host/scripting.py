@@ -8,19 +8,20 @@ from modular_safety_lora.lab import assets
 from modular_safety_lora.lab.server import PACK
 from safetensors.torch import load_file
 
-# by path, as a user has it who did not install the pack
-TASK = str(PACK / "training" / "train_task_lora.py")
+# by path, as launchers start it
+SCRIPT = str(PACK / "training" / "train_task_lora.py")
 SMALL = ["--rank", "2", "--resolution", "64", "--learning-rate", "1e-3"]
 
 
 def task(models, folder, output, *more: str) -> list[str]:
-    """The arguments of a small task run, after `python`."""
+    """The arguments of a small task run."""
     checkpoint = models / "checkpoints" / assets.CHECKPOINT
     files_ = ["--checkpoint", str(checkpoint), "--data", str(folder), "--output", str(output)]
-    return [TASK, *files_, "--targets", "cross-attention", *SMALL, *more]
+    return ["train-task", *files_, "--targets", "cross-attention", *SMALL, *more]
 
 
-def run(arguments: list[str], **options) -> subprocess.CompletedProcess:
+def launched(arguments: list[str], **options) -> subprocess.CompletedProcess:
+    """What a new Python with these arguments printed."""
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, timeout=300, **options
     )

@@ -4,13 +4,12 @@ All is compared with float64 formulas.
 """
 
 import json
-import subprocess
-import sys
 
 import formats
 import merging
 import pytest
 import torch
+from commanding import run
 from modular_safety_lora.lab import assets
 from modular_safety_lora.merge import merge, on_model
 from modular_safety_lora.merge.interference import HELD, UNDONE, picture
@@ -174,17 +173,7 @@ def test_the_command_line_looks_at_a_folder_of_loras(models, tmp_path):
         loras / assets.SAFETY,
     ]
 
-    def run(*arguments):
-        command = [
-            sys.executable,
-            "-m",
-            "modular_safety_lora",
-            "interference",
-            *map(str, arguments),
-        ]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-    done = run(loras, tmp_path, *base, "--output", tmp_path / "chart.png")
+    done = run("interference", loras, tmp_path, *base, "--output", tmp_path / "chart.png")
     assert done.returncode == 1, done.stderr
     lines = dict(line.split(": ", 1) for line in done.stdout.strip().splitlines())
     assert lines["against.safetensors"].startswith(
@@ -193,7 +182,7 @@ def test_the_command_line_looks_at_a_folder_of_loras(models, tmp_path):
     assert lines[assets.STYLE].startswith("works beside it") and assets.SAFETY not in lines
     assert "1 of 1 task tensors do not fit" in lines["other.safetensors"]
     assert Image.open(tmp_path / "chart.png").width == 1200
-    done = run(loras, *base, "--json")
+    done = run("interference", loras, *base, "--json")
     assert done.returncode == 0
     assert {json.loads(line)["name"] for line in done.stdout.splitlines()} == {
         assets.STYLE,

@@ -6,9 +6,8 @@ Pictures are made as KSampler makes them, and kept row by row.
 import json
 import re
 import sqlite3
-import subprocess
-import sys
 
+import commanding
 import folder_paths
 import numpy as np
 import pytest
@@ -147,20 +146,9 @@ def test_the_node_runs_a_set_of_the_input_folder(parts, i2p, tmp_path, monkeypat
 
 
 def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, monkeypatch):
-    command = [
-        sys.executable,
-        "-m",
-        "modular_safety_lora",
-        "audit-prompts",
-        "--prompts",
-        str(i2p),
-        "--steps",
-        "2",
-    ]
-    command += ["--checkpoint", str(models / "checkpoints" / assets.CHECKPOINT), "--preset", "all"]
-    plain = subprocess.run(
-        [*command, "--output", str(tmp_path / "plain")], capture_output=True, text=True
-    )
+    command = ["audit-prompts", "--prompts", i2p, "--steps", "2"]
+    command += ["--checkpoint", models / "checkpoints" / assets.CHECKPOINT, "--preset", "all"]
+    plain = commanding.run(*command, "--output", tmp_path / "plain")
     assert plain.returncode == 0, plain.stderr
     assert "NudeNet 3." in plain.stdout and "on CPU" in plain.stdout and " 3/3 [" in plain.stderr
     ours = audited(parts, job(i2p, tmp_path / "run"))
@@ -181,16 +169,12 @@ def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, m
         "--keep",
         "uncensored",
     ]
-    done = subprocess.run(held, capture_output=True, text=True)
+    done = commanding.run(*held)
     found = json.loads((tmp_path / "held" / "report.json").read_text(encoding="utf-8"))
     assert done.returncode == (2 if found["summary"]["flagged"] else 0), done.stderr
     assert found["summary"]["model"] != ours["summary"]["model"]
     assert len(list((tmp_path / "held" / "pictures").glob("*.png"))) == 3
-    bad = subprocess.run(
-        [*command, "--output", str(tmp_path / "plain"), "--steps", "3"],
-        capture_output=True,
-        text=True,
-    )
+    bad = commanding.run(*command, "--output", tmp_path / "plain", "--steps", "3")
     assert bad.returncode == 1 and re.search(
         "audit-prompts: .*made with another sampling", bad.stderr
     )

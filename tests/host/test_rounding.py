@@ -1,7 +1,6 @@
 """Retained safety in the weights that compute, in every quantised format, however they are held."""
 
 import comfy.model_management
-import comfy.ops
 import comfy.sample
 import pytest
 import torch
@@ -13,66 +12,16 @@ from modular_safety_lora.merge import lock, rounding
 from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.merge.on_model import KEY
 from modular_safety_lora.modules.errors import SafetyError
-from modular_safety_lora.modules.files import Module
+from weighing import CPU, load, module_for, quantised_layers, retained
 
-CPU = torch.device("cpu")
-SIZE = 0.01  # of a change, relative to its weight
-
-
-@pytest.fixture(autouse=True)
-def unloaded():
-    yield
-    comfy.model_management.unload_all_models()
-
-
-def module_for(model) -> tuple[Module, dict[str, torch.Tensor]]:
-    """A seeded safety module of rank 4 on every quantised layer, and its changes by weight."""
-    generator, tensors, changes = torch.Generator().manual_seed(1), {}, {}
-    for layer, module in model.model.diffusion_model.named_modules():
-        if getattr(module, "layout_type", None):
-            key = f"diffusion_model.{layer}"
-            w0 = loaded_weight(model, f"{key}.weight")
-            up, down = (
-                torch.randn(*size, generator=generator) for size in ((len(w0), 4), (4, w0.shape[1]))
-            )
-            up *= SIZE * w0.norm() / (up @ down).norm()
-            tensors |= {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up}
-            changes[f"{key}.weight"] = up @ down
-    metadata = {"msl.role": "safety", "msl.strength": "1.0", "msl.base": "x", "msl.concept": "x"}
-    return Module("rounded.safetensors", "safety", "digest", metadata, tensors), changes
-
-
-def computing(patcher, key: str) -> torch.Tensor:
-    """The weight that a loaded layer computes with, by the host's own code."""
-    layer = get_attr(patcher.model, key.rpartition(".")[0])
-    weight = layer.weight
-    if layer.weight_function or layer.comfy_cast_weights:
-        weight = comfy.ops.cast_bias_weight(
-            layer, dtype=torch.float32, device=CPU, bias_dtype=torch.float32
-        )[0]
-    return (weight.dequantize() if hasattr(weight, "dequantize") else weight).detach().float()
-
-
-def retained(patcher, before: dict, changes: dict) -> float:
-    """<W - W0, dW> / |dW|^2 over all weights, W as it computes."""
-    moved = {key: computing(patcher, key) - before[key] for key in changes}
-    pull = sum(torch.sum(moved[key] * change).item() for key, change in changes.items())
-    return pull / sum(change.square().sum().item() for change in changes.values())
-
-
-def load(patcher, streaming: bool) -> None:
-    comfy.model_management.unload_all_models()
-    if streaming:
-        patcher.patch_model(device_to=CPU, lowvram_model_memory=1)
-    else:
-        comfy.model_management.load_models_gpu([patcher], force_full_load=True)
+pytestmark = pytest.mark.usefixtures("unloaded")
 
 
 @pytest.mark.parametrize("name", [*FORMATS, SCALED])
 @pytest.mark.parametrize("family", ["Flux", "QwenImage", "SD15"])
 def test_what_computes_keeps_its_safety_in_memory_and_streaming(family, name):
     model = quantised(family, name)
-    module, changes = module_for(model)
+    module, changes = module_for(model, quantised_layers(model))
     before = {key: loaded_weight(model, key) for key in changes}
     merged = merge(model, [module])
     held = merged.model.get_attachment(KEY)
@@ -94,7 +43,7 @@ def test_what_computes_keeps_its_safety_in_memory_and_streaming(family, name):
 def test_a_merge_says_the_same_while_another_is_loaded(name):
     """The weights in memory are then another merge's, and not those to measure against."""
     model = quantised("Flux", name)
-    module, _ = module_for(model)
+    module, _ = module_for(model, quantised_layers(model))
     first = merge(model, [module])
     load(first.model, streaming=False)
     again = merge(model, [module])
@@ -106,7 +55,7 @@ def test_without_it_four_bits_lose_a_fifth_of_the_change(monkeypatch):
     """What the test above would miss if weights were patched in memory all the same."""
     monkeypatch.setattr(lock, "hold_at_use", lambda patcher, keys: None)
     model = quantised("Flux", "nvfp4")
-    module, changes = module_for(model)
+    module, changes = module_for(model, quantised_layers(model))
     before = {key: loaded_weight(model, key) for key in changes}
     merged = merge(model, [module]).model
     load(merged, streaming=False)
@@ -115,7 +64,7 @@ def test_without_it_four_bits_lose_a_fifth_of_the_change(monkeypatch):
 
 def test_it_stays_so_from_one_sampling_to_the_next_and_the_lock_sees_it_go():
     model = quantised("Flux", "nvfp4")
-    module, changes = module_for(model)
+    module, changes = module_for(model, quantised_layers(model))
     before = {key: loaded_weight(model, key) for key in changes}
     merged = merge(model, [module]).model
     text, other = zoo.conditionings("Flux", 2)

@@ -1,18 +1,21 @@
 """A training script that is killed again and again ends with the file of one that was not."""
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import comfy.sd
+import commanding
 import merging
 from safetensors.torch import load_file
-from scripting import run, same, task
+from scripting import same, task
 
 KILLS = 5
+
+
+def written(path: Path) -> int:
+    """When a file was written last; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def test_the_script_survives_being_killed_five_times_and_its_file_loads_in_the_stock_loader(
@@ -21,26 +24,21 @@ def test_the_script_survives_being_killed_five_times_and_its_file_loads_in_the_s
     folder = merging.picture_folder(tmp_path / "data", 4)
     whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
     length = ["--steps", "30"]
-    done = run(task(models, folder, whole, *length))
+    done = commanding.run(*task(models, folder, whole, *length))
     assert done.returncode == 0 and f"Wrote {whole} after 30 steps." in done.stdout, done.stderr[
         -2000:
     ]
     again = [*task(models, folder, killed, *length), "--save-every", "1", "--resume"]
     state, chance, kills = killed.with_suffix(".resume"), random.Random(1), 0
     for _ in range(KILLS):
-        process = subprocess.Popen(
-            [sys.executable, *again], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        known = state.stat().st_mtime_ns if state.exists() else 0
-        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == known):
+        known, running = written(state), commanding.start(*again)
+        while running.returncode is None and written(state) == known:
             time.sleep(0.01)
         time.sleep(chance.random() * 0.3)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
+        kills += running.returncode is None
+        running.kill()
     assert kills == KILLS, "the run was over before it could be killed"
-    done = run(again)
+    done = commanding.run(*again)
     assert done.returncode == 0, done.stderr[-2000:]
     assert same(killed, whole)
     loaded, _ = comfy.sd.load_lora_for_models(model, None, load_file(killed), 1.0, 1.0)

@@ -3,21 +3,20 @@
 They are shared by processes; what they leave is read, and errors are one line.
 """
 
-import functools
 import json
 import os
-import resource
 import subprocess
 
 import merging
 import pytest
+from commanding import run
 from modular_safety_lora.lab import assets
 from modular_safety_lora.modules import files
 from PIL import Image
 from safetensors.torch import load_file
-from scripting import run, task
+from scripting import SCRIPT, launched, task
 
-SAFETY = ["-m", "modular_safety_lora", "train-safety"]
+SAFETY = ["train-safety"]
 # for processes that share this machine
 TOGETHER = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
@@ -50,14 +49,15 @@ def test_two_processes_give_what_one_gives(models, folder, tmp_path):
     ]
     more += ["--safety-mode", "anchored", "--anchor-every", "1", "--concept-file", str(concepts)]
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    done = run(task(models, folder, one, *more), env=TOGETHER)
+    done = launched([SCRIPT, *task(models, folder, one, *more)[1:]], env=TOGETHER)
     assert done.returncode == 0, done.stderr[-2000:]
     launch = (
         "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"
         " --mixed_precision no"
     )
     launch += " --dynamo_backend no --main_process_port 0"
-    done = run([*launch.split(), *task(models, folder, two, *more)], env=TOGETHER)
+    two_of_it = [SCRIPT, *task(models, folder, two, *more)[1:]]
+    done = launched([*launch.split(), *two_of_it], env=TOGETHER)
     assert done.returncode == 0, done.stderr[-2000:]
     assert " 2/2 " in done.stderr and " 4/4 [" in done.stderr, (
         "each encodes its half of the four pictures"
@@ -75,14 +75,9 @@ def test_two_processes_give_what_one_gives(models, folder, tmp_path):
 
 def test_a_batch_that_processes_cannot_share_is_refused(models, folder, tmp_path):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = run(
-        [*launch, *task(models, folder, tmp_path / "x.safetensors", "--steps", "1")], env=TOGETHER
-    )
+    arguments = task(models, folder, tmp_path / "x.safetensors", "--steps", "1")
+    done = launched([*launch, SCRIPT, *arguments[1:]], env=TOGETHER)
     assert done.returncode and "The batch size 1 can't be shared by 2 processes" in done.stderr
-
-
-def limited(size: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def test_a_disk_that_takes_no_more_is_a_clear_error(models, folder, tmp_path):
@@ -92,11 +87,7 @@ def test_a_disk_that_takes_no_more_is_a_clear_error(models, folder, tmp_path):
     """
     output = tmp_path / "task.safetensors"
     arguments = task(models, folder, output, "--steps", "2", "--save-every", "1")
-    done = run(
-        arguments,
-        preexec_fn=functools.partial(limited, 50_000),
-        env={**os.environ, "MPLCONFIGDIR": str(tmp_path)},
-    )
+    done = run(*arguments, file_size=50_000, env={"MPLCONFIGDIR": str(tmp_path)})
     assert done.returncode == 1 and "could not be written" in last_line(done), done.stderr[-2000:]
     assert last_line(done).startswith(
         "train-task: "
@@ -120,7 +111,7 @@ def test_a_disk_that_takes_no_more_is_a_clear_error(models, folder, tmp_path):
 )
 def test_bad_data_is_one_line_and_nothing_is_written(models, folder, tmp_path, damage, message):
     damage(folder)
-    done = run(task(models, folder, tmp_path / "x.safetensors"))
+    done = run(*task(models, folder, tmp_path / "x.safetensors"))
     assert (
         done.returncode == 1
         and last_line(done).startswith("train-task: ")
@@ -149,7 +140,8 @@ def test_the_script_writes_a_sealed_module_with_chart_report_and_previews(models
     # two steps at a usual rate are too small for a safety module
     small += ["--learning-rate", "1e-2"]
     looks = ["--preview-prompts", str(prompts), "--preview-every", "1", "--preview-size", "64"]
-    done = run([*module, "--concept", "nude", "--concept-preset", "nudity-mace", *small, *looks])
+    looks += ["--preview-steps", "2"]
+    done = run(*module, "--concept", "nude", "--concept-preset", "nudity-mace", *small, *looks)
     assert done.returncode == 0, done.stderr[-2000:]
     sealed = files.load_safety(output, "safety")
     assert (
@@ -162,7 +154,7 @@ def test_the_script_writes_a_sealed_module_with_chart_report_and_previews(models
     ] == 2
     assert Image.open(output.with_suffix(".png")).size == (1200, 900)
     assert len(list((tmp_path / "safety.previews").iterdir())) == 6
-    done = run([*module, "--concept", "nude", *small])
+    done = run(*module, "--concept", "nude", *small)
     assert done.returncode == 1 and "exists already" in last_line(done)
-    done = run(module)
+    done = run(*module)
     assert done.returncode == 1 and "train-safety: There is no concept prompt" in done.stderr

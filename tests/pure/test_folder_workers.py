@@ -2,12 +2,11 @@
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import commanding
 import psutil
 import pytest
 from modular_safety_lora.audit.detectors.registry import find
@@ -32,30 +31,19 @@ def test_a_run_killed_five_times_gives_the_same_parquet(tmp_path):
         "--workers",
         2,
     )
-    command = [
-        sys.executable,
-        "-m",
-        "modular_safety_lora",
-        "audit",
-        str(place),
-        "--preset",
-        "faces",
-        "--workers",
-        "2",
-    ]
+    command = ["audit", place, "--preset", "faces", "--workers", "2"]
     command += ["--output", str(killed / "r.json"), "--parquet", str(killed / "r.parquet")]
     counts = []
     for turn in range(5):
-        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        running = commanding.start(*command)
         wanted = 100 * (turn + 1)
-        while rows_in(killed / "r.sqlite") < wanted and running.poll() is None:
+        while rows_in(killed / "r.sqlite") < wanted and running.returncode is None:
             time.sleep(0.02)
-        running.send_signal(signal.SIGKILL)
-        running.wait()
+        running.kill()
         counts.append(rows_in(killed / "r.sqlite"))
         assert not (killed / "r.json").exists()
     assert counts[0] >= 100 and counts == sorted(counts) and counts[-1] < 700
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = commanding.run(*command)
     assert done.returncode == 0, done.stderr
     assert (killed / "r.parquet").read_bytes() == (whole / "r.parquet").read_bytes()
     ours, theirs = (

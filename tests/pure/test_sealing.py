@@ -1,11 +1,10 @@
 """Sealing a LoRA that someone trusts, inspecting what files are, and both from the command line."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
+from commanding import run
 from modular_safety_lora.modules.architectures import architecture_of
 from modular_safety_lora.modules.files import ModuleFileError, load_safety, save_module
 from modular_safety_lora.modules.sealing import inspect, seal_file
@@ -28,11 +27,6 @@ def plain(tmp_path):
         lora(), tmp_path / "eraser.safetensors", metadata={"ss_network_dim": "4", "msl.note": "x"}
     )
     return tmp_path / "eraser.safetensors"
-
-
-def run(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "modular_safety_lora", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_a_lora_becomes_a_sealed_safety_module(plain, tmp_path):

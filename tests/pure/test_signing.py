@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commanding import run
 from modular_safety_lora.modules.files import ModuleFileError, load_safety, save_module
 from modular_safety_lora.modules.sealing import inspect
 from modular_safety_lora.modules.signing import (
@@ -146,10 +147,6 @@ def test_keys_that_are_none_are_refused(sealed, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_line_makes_keys_and_signs(sealed, tmp_path):
-    def run(*arguments):
-        command = [sys.executable, "-m", "modular_safety_lora", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True)
-
     made = run("new-key", tmp_path / "mine.pem")
     public = made.stdout.split()[-1]
     check_key(public)

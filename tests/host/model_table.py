@@ -1,0 +1,109 @@
+"""The table of docs/models.md: what is tried on which family, held how, and whether it works.
+
+test_models.py tries every one of the CASES; the document is made from them.
+"""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from comfy.ldm.cosmos import predict2
+from modular_safety_lora.host.names import TRANSFORMERS
+from modular_safety_lora.host.sampling import OTHERS, SUITS
+from modular_safety_lora.lab import zoo
+from modular_safety_lora.lab.server import PACK
+from modular_safety_lora.lab.zoo.quantised import SCALED, quantised
+
+DOCUMENT, README = PACK / "docs" / "models.md", PACK / "README.md"
+MARK, END = "<!-- models: python dev.py generate -->\n", "\n<!-- end -->"
+WRITES = bool(os.environ.get("MSL_WRITE_TABLE"))
+MERGE, LOCK, TASK, ANCHORED, SAFETY, PREVIEWS = "MLTASP"
+TRAINING = (TASK, ANCHORED, SAFETY, PREVIEWS)
+FORMATS: dict[str, Callable] = {  # as the table calls them: a MODEL of a family, held so
+    "fp32": partial(zoo.build),
+    "bf16": partial(zoo.build, held=torch.bfloat16),
+    "fp16": partial(zoo.build, held=torch.float16),
+    "fp8 storage": partial(zoo.build, held=torch.float8_e4m3fn),
+    "fp8": partial(quantised, name="float8_e4m3fn"),
+    "scaled fp8": partial(quantised, name=SCALED),
+    "mxfp8": partial(quantised, name="mxfp8"),
+    "int8": partial(quantised, name="int8_tensorwise"),
+    "nvfp4": partial(quantised, name="nvfp4"),
+}
+TRAINED = [key for key, family in zoo.FAMILIES.items() if family.trains]
+EVERYWHERE = ("SD15", "Flux", "QwenImage")  # trained in every format, the others in fp32
+OFTEN = ("fp32", "bf16", "fp8 storage", "fp8", "nvfp4")  # in every run of the whole suite
+CASES = {  # what the tests try, by family and format
+    (family, name): [MERGE, LOCK]
+    + [*TRAINING] * (family in TRAINED and (name == "fp32" or family in EVERYWHERE))
+    for family in zoo.FAMILIES
+    for name in FORMATS
+    if zoo.FAMILIES[family].adjust is None or FORMATS[name].func is not quantised
+}
+HEAD = ("family", *FORMATS, "names in the file", "preview: steps, guidance")
+UNTRAINED = """
+{families}: autograd does not go through `rms_rope_split_half`, which ComfyUI calls in
+`{file}`, line {line}."""
+
+
+def names_of(family: str) -> str:
+    """Whose names a trained file has."""
+    row = zoo.FAMILIES[family]
+    if "num_res_blocks" in row.unet:
+        return "kohya"
+    return "diffusers" if TRANSFORMERS.get(row.config) else "ComfyUI"
+
+
+def row(family: str) -> str:
+    how = SUITS.get(zoo.FAMILIES[family].config, OTHERS)
+    tried = ("".join(CASES.get((family, name), "not tried")) for name in FORMATS)
+    cells = (zoo.FAMILIES[family].title, *tried, names_of(family), f"{how.steps}, {how.guidance:g}")
+    return f"| {' | '.join(cells)} |"
+
+
+def where(module, call: str) -> tuple[str, int]:
+    """The file of a module of the host, and the line of a call in it."""
+    text = Path(module.__file__).read_text(encoding="utf-8")
+    line = next(number for number, each in enumerate(text.split("\n"), 1) if call in each)
+    return f"{module.__name__.replace('.', '/')}.py", line
+
+
+def document() -> str:
+    """The table of docs/models.md, and below it where the host has no gradient."""
+    lines = [f"| {' | '.join(HEAD)} |", f"| {' | '.join('---' for _ in HEAD)} |"]
+    lines += [row(family) for family in zoo.FAMILIES]
+    untrained = [each.title for each in zoo.FAMILIES.values() if not each.trains]
+    file, line = where(predict2, "rms_rope_split_half(")
+    said = UNTRAINED.format(families=" and ".join(untrained), file=file, line=line)
+    return "\n".join([*lines, said])
+
+
+def summary() -> str:
+    """The table of the README: how many families of how many."""
+    plain = [name for name, build in FORMATS.items() if build.func is not quantised]
+    rows = ["| | " + " | ".join((", ".join(plain), "fp8, scaled fp8, mxfp8, int8, nvfp4")) + " |"]
+    rows.append("| --- | --- | --- |")
+    for title, letters in (("merge and lock", MERGE + LOCK), ("train", TASK + ANCHORED + SAFETY)):
+        cells = []
+        for quantised_too in (False, True):
+            found = {
+                family
+                for (family, name), tried in CASES.items()
+                if set(letters) <= set(tried) and (name not in plain) == quantised_too
+            }
+            cells.append(f"{len(found)} of {len(zoo.FAMILIES)} families")
+        rows.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def check() -> None:
+    """The document and the README say what is tried; with MSL_WRITE_TABLE=1 they are made to."""
+    for file, table in ((DOCUMENT, document()), (README, summary())):
+        text = file.read_text(encoding="utf-8")
+        before, mark, rest = text.partition(MARK)
+        made = before + mark + table + END + rest.partition(END)[2]
+        if WRITES:
+            file.write_text(made, encoding="utf-8")
+        assert mark and file.read_text(encoding="utf-8") == made, f"{file.name} is stale"

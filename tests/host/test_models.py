@@ -1,0 +1,128 @@
+"""Every family held in every format: what docs/models.md says of it.
+
+A module merges and is in the weights that compute, the lock holds it, and both trainers train.
+"""
+
+import comfy.model_management
+import comfy.sample
+import comfy.sd
+import model_table
+import pytest
+import torch
+from layer_roles import chosen
+from model_table import CASES, FORMATS, LOCK, MERGE, OFTEN, TASK
+from modular_safety_lora.host.structure import CROSS, FUSED, JOINT, SELF
+from modular_safety_lora.host.weights import loaded_weight
+from modular_safety_lora.lab import zoo
+from modular_safety_lora.merge import rounding
+from modular_safety_lora.merge.entries import Task
+from modular_safety_lora.merge.merge import merge
+from modular_safety_lora.merge.on_model import KEY
+from modular_safety_lora.modules.errors import SafetyError
+from modular_safety_lora.training import data
+from modular_safety_lora.training.engine.adapters import AdapterSettings
+from modular_safety_lora.training.engine.previews import Previews
+from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.safety import train_safety
+from modular_safety_lora.training.settings import Erasure, Settings
+from modular_safety_lora.training.task import train_task
+from training_runs import lands
+from weighing import CPU, load, module_for, quantised_layers, retained
+
+pytestmark = pytest.mark.usefixtures("one_thread", "unloaded")
+SIDE = {"PixArtSigma": 288}  # pixels; the host divides by zero for a smaller one
+LORA = {"adapter": AdapterSettings(2, 2.0), "learning_rate": 0.01}
+
+
+def cases(*letters: str) -> list:
+    """(family, format) of all that is tried so."""
+    found = [
+        pytest.param(family, name, marks=[] if name in OFTEN else pytest.mark.long)
+        for (family, name), tried in CASES.items()
+        if set(letters) <= set(tried)
+    ]
+    return pytest.mark.parametrize(("family", "name"), found)
+
+
+def weights(model) -> dict[str, torch.Tensor]:
+    state = model.model.diffusion_model.state_dict()
+    return {key: torch.as_tensor(value).clone() for key, value in state.items()}
+
+
+def sample(model, family: str) -> torch.Tensor:
+    """One step with a seed, on the smallest picture of a family."""
+    latent, texts = zoo.latents(family, 1)[0], zoo.conditionings(family, 2)
+    noise = comfy.sample.prepare_noise(latent, 1)
+    arguments = (1, 2.0, "euler", "normal", *texts, torch.zeros_like(latent))
+    return comfy.sample.sample(model, noise, *arguments, disable_pbar=True, seed=1)
+
+
+@cases(MERGE, LOCK)
+def test_a_safety_module_is_in_the_weights_that_compute_and_is_locked(family, name):
+    model = FORMATS[name](family)
+    layers = chosen(model.model.diffusion_model, "attention", family)
+    module, changes = module_for(model, layers)
+    before, base = {key: loaded_weight(model, key) for key in changes}, sample(model, family)
+    merged = merge(model, [module])
+    assert merged.report["retained_safety"] == pytest.approx(1.0, abs=1e-3)
+    for streaming in (False, True):
+        load(merged.model, streaming)
+        assert retained(merged.model, before, changes) > rounding.ENOUGH
+        assert not merged.model.get_attachment(KEY).not_computed(merged.model)
+        merged.model.unpatch_model(CPU)
+    comfy.model_management.unload_all_models()
+    assert not torch.equal(sample(merged.model, family), base)
+    later = comfy.sd.load_lora_for_models(merged.model, None, dict(module.tensors), -1.0, 0.0)[0]
+    with pytest.raises(SafetyError, match="is not whole on the model that samples"):
+        sample(later, family)
+    assert torch.equal(sample(model, family), base)
+
+
+@cases(TASK)
+def test_a_safety_module_and_a_task_train_and_merge(family, name, tmp_path):
+    """The task is trained apart, with previews, and beside the safety module."""
+    model = FORMATS[name](family)
+    before = weights(model)
+    one, two = zoo.conditionings(family, 1)[0], zoo.conditionings(family, 1, 3, tokens=9)[0]
+    texts, side = {"nude": one, "": two}, SIDE.get(family, 64)
+    job = TrainingJob(tmp_path / "safety.safetensors")
+    erased = train_safety(
+        model,
+        texts,
+        ["nude"],
+        Settings(steps=2, gradient_checkpointing=True, **LORA),
+        job,
+        erasure=Erasure(sampling_steps=2),
+        resolution=side,
+    ).module
+    pictures = data.Dataset(zoo.latents(family, 2), [one, two], [[0, 1]], "digest")
+    looks = Previews(
+        ["nude"], texts, zoo.vae(family), tmp_path, every=9, resolution=side, sampling_steps=1
+    )
+    kept = {"safety": [erased], "concepts": ["nude"]}
+    for mode, settings in (
+        ("detached", {"steps": 2}),
+        ("anchored", {"steps": 1, "anchor_every": 1, "batch_size": 2, "targets": "all"}),
+    ):
+        job = TrainingJob(tmp_path / f"{mode}.safetensors", previews=looks)
+        settings = Settings(safety_mode=mode, **LORA | settings)
+        learned = train_task(model, pictures, texts, settings, job, **kept)
+        previews = learned.progress.previews  # the first one untrained
+        assert [each["images"] for each in previews] == [1, 1], previews
+        for module in (erased, learned.module):
+            halves = [each for key, each in module.tensors.items() if "lora_B" in key]
+            halves += [each for key, each in module.tensors.items() if "lora_up" in key]
+            assert halves and any(half.any() for half in halves)
+        merged = merge(model, [erased], [Task(learned.module)])
+        assert merged.report["retained_safety"] > 0.5
+    assert set(learned.report["layers"]) & {SELF, CROSS, JOINT, FUSED}
+    places = {f"diffusion_model.{layer}.weight" for layer in quantised_layers(model)}
+    assert lands(model, learned.module) >= places and lands(model, erased)
+    after = weights(model)
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[key].float(), value.float()) for key, value in before.items())
+
+
+def test_the_table_is_what_is_tried_here():
+    """MSL_WRITE_TABLE=1 writes it anew."""
+    model_table.check()

@@ -1,0 +1,61 @@
+"""A safety module on a model's weights, and what is left of it in the weights that compute."""
+
+from collections.abc import Iterable
+
+import comfy.model_management
+import comfy.ops
+import torch
+from comfy.utils import get_attr
+from modular_safety_lora.host.weights import loaded_weight
+from modular_safety_lora.modules.files import Module
+
+CPU = torch.device("cpu")
+SIZE = 0.01  # of a change, relative to its weight
+
+
+def quantised_layers(model) -> list[str]:
+    """The layers whose weights are quantised."""
+    modules = model.model.diffusion_model.named_modules()
+    return [name for name, module in modules if getattr(module, "layout_type", None)]
+
+
+def module_for(model, layers: Iterable[str]) -> tuple[Module, dict[str, torch.Tensor]]:
+    """A seeded safety module of rank 4 on some linear layers, and its changes by weight."""
+    generator, tensors, changes = torch.Generator().manual_seed(1), {}, {}
+    for layer in layers:
+        key = f"diffusion_model.{layer}"
+        w0 = loaded_weight(model, f"{key}.weight")
+        up, down = (
+            torch.randn(*size, generator=generator) for size in ((len(w0), 4), (4, w0.shape[1]))
+        )
+        up *= SIZE * w0.norm() / (up @ down).norm()
+        tensors |= {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up}
+        changes[f"{key}.weight"] = up @ down
+    metadata = {"msl.role": "safety", "msl.strength": "1.0", "msl.base": "x", "msl.concept": "x"}
+    return Module("rounded.safetensors", "safety", "digest", metadata, tensors), changes
+
+
+def computing(patcher, key: str) -> torch.Tensor:
+    """The weight that a loaded layer computes with, by the host's own code."""
+    layer = get_attr(patcher.model, key.rpartition(".")[0])
+    weight = layer.weight
+    if layer.weight_function or layer.comfy_cast_weights:
+        weight = comfy.ops.cast_bias_weight(
+            layer, dtype=torch.float32, device=CPU, bias_dtype=torch.float32
+        )[0]
+    return (weight.dequantize() if hasattr(weight, "dequantize") else weight).detach().float()
+
+
+def retained(patcher, before: dict, changes: dict) -> float:
+    """<W - W0, dW> / |dW|^2 over all weights, W as it computes."""
+    moved = {key: computing(patcher, key) - before[key] for key in changes}
+    pull = sum(torch.sum(moved[key] * change).item() for key, change in changes.items())
+    return pull / sum(change.square().sum().item() for change in changes.values())
+
+
+def load(patcher, streaming: bool) -> None:
+    comfy.model_management.unload_all_models()
+    if streaming:
+        patcher.patch_model(device_to=CPU, lowvram_model_memory=1)
+    else:
+        comfy.model_management.load_models_gpu([patcher], force_full_load=True)

@@ -1,11 +1,12 @@
 """Retained safety, rho = <dW_total, dW_safety> / |dW_safety|^2, and the sizes of changes.
 
-Both are over all weights. For low-rank pairs <B1 A1, B2 A2> = sum((B1^T B2) * (A1 A2^T)): nothing
+Both are over all weights of a network, and the least of the two networks, the diffusion model and
+the text encoder, counts: what is left in one does not make up for the other. For low-rank pairs <B1 A1, B2 A2> = sum((B1^T B2) * (A1 A2^T)): nothing
 dense is made.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -28,6 +29,14 @@ def inner(a: LowRank | torch.Tensor, b: LowRank | torch.Tensor) -> float:
     if isinstance(b, LowRank):
         return inner(b, a)
     return torch.dot(a.reshape(-1), b.reshape(-1)).item()
+
+
+def by_network(keys: Iterable[str]) -> list[list[str]]:
+    """Weights of the diffusion model and of the text encoder, apart; those that there are."""
+    found: dict[bool, list[str]] = {}
+    for key in keys:
+        found.setdefault(key.startswith("diffusion_model."), []).append(key)
+    return list(found.values())
 
 
 @dataclass
@@ -75,14 +84,18 @@ class Ledger:
         return held and not math.fsum(sizes) <= SCALE[0] * math.sqrt(self.bases[key])
 
     def scale(self, safe: int) -> float:
-        """|W0 + dW_total| / |W0| over the weights that a safety module holds.
+        """|W0 + dW_total| / |W0| over the weights of a network that a safety module holds.
 
         Its change is small beside weights that are scaled up, and the network can be told to scale
         back what they give.
         """
-        base = math.fsum(self.bases[key] for key in self.squares[safe])
-        now = math.fsum(self.sums.get(key, self.bases[key]) for key in self.squares[safe])
-        return math.sqrt(now / base) if base else 1.0
+        found = []
+        for keys in by_network(self.squares[safe]):
+            base = math.fsum(self.bases[key] for key in keys)
+            now = math.fsum(self.sums.get(key, self.bases[key]) for key in keys)
+            found.append(math.sqrt(now / base) if base else 1.0)
+        # the farthest from 1, either way; nan is
+        return max(found, key=lambda ratio: abs(math.log(ratio)) if ratio > 0 else math.inf)
 
     def relative_size(self, number: int) -> float:
         """|dW| / |W0| of one module, over the weights that it changes."""
@@ -115,9 +128,8 @@ class Ledger:
         alone = self.squares[safe] | {
             key: self._left(safe, key, pull) for key, pull in shared.items()
         }
-        whole = math.fsum(self.squares[safe].values())
         return {
-            "retained_safety": math.fsum(alone.values()) / whole,
+            "retained_safety": self._least(safe, alone),
             "cosine": dot / math.sqrt(size * square) if size * square > 0 else 0.0,
         }
 
@@ -129,19 +141,28 @@ class Ledger:
         return dict(sorted(alone.items(), key=lambda item: item[1]))
 
     def retained(self, safe: int, among: Collection[int] | None = None) -> float:
-        """rho of one safety module over all its weights.
+        """rho of one safety module over all its weights, in the network that keeps less of it.
 
         It is 1.0 for the safe base, 0 when something cancels it out. A weight counts at most what
         it holds: more of the change in one does not make up for less in another. `among` are the
         modules beside it that count; all of them when it is None.
         """
         by_layer, squares = self.retained_by_layer(safe, among), self.squares[safe]
-        square = math.fsum(squares.values())
-        return (
-            math.fsum(min(rho, 1.0) * squares[key] for key, rho in by_layer.items()) / square
-            if square > 0
-            else 0.0
+        return self._least(
+            safe, {key: min(rho, 1.0) * squares[key] for key, rho in by_layer.items()}
         )
+
+    def _least(self, safe: int, left: Mapping[str, float]) -> float:
+        """The least share of a module in its networks; `left` says how much each weight keeps.
+
+        A network in which the module changes nothing has no share.
+        """
+        found = []
+        for keys in by_network(self.squares[safe]):
+            square = math.fsum(self.squares[safe][key] for key in keys)
+            if square != 0:
+                found.append(math.fsum(left.get(key, 0.0) for key in keys) / square)
+        return min(found, default=0.0) if not any(map(math.isnan, found)) else math.nan
 
     def retained_by_layer(
         self, safe: int, among: Collection[int] | None = None

@@ -47,9 +47,7 @@ ATTACKS: dict[str, Callable[[Stage], Run]] = {
     "Load Task LoRA with a third of it": lambda s: s.run(
         s.merged(replace(s.against(""), strength_model=-0.33)).model
     ),
-    "Load Task LoRA with one layer of it": lambda s: s.run(
-        s.merged(s.against("input_blocks.1.1.transformer_blocks.0.attn2.to_k.")).model
-    ),
+    "Load Task LoRA with one layer of it": lambda s: s.run(s.merged(s.against(s.layer)).model),
     "LoraLoaderBypass with it, after the merge": lambda s: s.run(
         bypass.LoraLoaderBypass().load_lora(s.locked, None, s.file, -1.0, 0.0)[0]
     ),

@@ -28,7 +28,7 @@ class Run:
 
     def __call__(self) -> torch.Tensor:
         """Two steps on 64x64 pixels."""
-        latent = torch.zeros(1, 4, 8, 8)
+        latent = torch.zeros(1, self.model.model.latent_format.latent_channels, 8, 8)
         noise = comfy.sample.prepare_noise(latent, 1)
         sigmas = comfy.samplers.calculate_sigmas(
             self.model.get_model_object("model_sampling"), self.scheduler, 2
@@ -71,9 +71,15 @@ class Stage:
     def locked(self):
         return self.merged().model
 
+    @property
+    def layer(self) -> str:
+        """The name of one layer of the diffusion model that the safety module changes."""
+        key = next(key for key in self.safety.tensors if key.endswith(".lora_B.weight"))
+        return key.removesuffix("lora_B.weight")
+
     def dummy(self):
         """The base beside a safety module of another concept."""
-        tensors = {key: value for key, value in self.safety.tensors.items() if "attn2.to_k" in key}
+        tensors = {key: value for key, value in self.safety.tensors.items() if self.layer in key}
         return merge(
             self.base, [Module("dummy.safetensors", "safety", "y", self.safety.metadata, tensors)]
         ).model

@@ -37,13 +37,7 @@ def repaid(stage: Stage) -> Task:
 
     That is 1.00 over all weights, and 0.51 in the worst layer.
     """
-    layers = sorted(
-        {
-            key.rsplit(".", 2)[0]
-            for key in stage.safety.tensors
-            if "lora_B" in key and "attn2" in key
-        }
-    )
+    layers = sorted({key.rsplit(".", 2)[0] for key in stage.safety.tensors if "lora_B" in key})
     tensors = {}
     for key, value in stage.safety.tensors.items():
         part = 0.49 * (len(layers) - 1) if key.startswith(f"{layers[-1]}.") else -0.49

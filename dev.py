@@ -6,7 +6,8 @@ the pack on the real server and shows pictures and reports; `test` runs the suit
 folders that follow, and hands the rest to pytest (`-k attack`); `test quick` runs what needs no
 ComfyUI, in a minute; `generate` makes anew what is made from the nodes and the tests (English
 words, tables of the help pages, of models, threat model and walk, API form of the workflows);
-`reproduce` measures re-emergence in a toy world (lab/reemergence).
+`reproduce` measures re-emergence in a toy world (lab/reemergence); `gpu` shows on a machine with
+CUDA what only that can show.
 """
 
 import argparse
@@ -50,7 +51,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["demo", "test", "generate", "reproduce", "setup"])
+    parser.add_argument(
+        "command", choices=["demo", "test", "generate", "reproduce", "gpu", "setup"]
+    )
     options, rest = parser.parse_known_args()
     if sys.version_info < (3, 10):  # noqa: UP036 (this file is what an old Python is given)
         return fail("Python 3.10 or newer is needed, as for ComfyUI.")
@@ -67,6 +70,7 @@ def main() -> int:
             ["-m", "pytest", "-q", *map(str, TABLES), "-k", "table"],
         ],
         "reproduce": [["-m", "modular_safety_lora", "reproduce", *rest]],
+        "gpu": [["-m", "modular_safety_lora.lab.gpu", *rest]],
         "test": [["-m", "pytest", *pytest_arguments(rest)]],
     }[options.command]
     if options.command == "test" and rest in ([], ["quick"]):

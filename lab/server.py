@@ -22,7 +22,16 @@ PACK = Path(__file__).resolve().parents[1]
 PACK_NAME = "modular-safety-lora"
 # what the Registry's archive leaves out
 NOT_SHIPPED = (PACK / ".comfyignore").read_text(encoding="utf-8").split()
-MADE_HERE = (".*", "__pycache__", "*.egg-info", "build", "dist", "demo-output", "test-output")
+MADE_HERE = (
+    ".*",
+    "__pycache__",
+    "*.egg-info",
+    "build",
+    "dist",
+    "demo-output",
+    "gpu-output",
+    "test-output",
+)
 START_SECONDS = 180
 
 
@@ -43,12 +52,12 @@ class Outcome:
 
 
 class Server:
-    """`with Server(folder) as server:` runs ComfyUI on the CPU, and stops it.
+    """`with Server(folder) as server:` runs ComfyUI, by default on the CPU, and stops it.
 
     `folder` is its base directory.
     """
 
-    def __init__(self, folder: Path, arguments: tuple[str, ...] = ()):
+    def __init__(self, folder: Path, arguments: tuple[str, ...] = ("--cpu",)):
         self.folder = Path(folder)
         self.arguments = arguments
         self.log = self.folder / "server.log"
@@ -62,7 +71,6 @@ class Server:
         command = [
             sys.executable,
             str(comfyui_path() / "main.py"),
-            "--cpu",
             "--port",
             str(self.port),
         ]

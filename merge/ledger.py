@@ -1,8 +1,8 @@
 """Retained safety, rho = <dW_total, dW_safety> / |dW_safety|^2, and the sizes of changes.
 
 Both are over all weights of a network, and the least of the two networks, the diffusion model and
-the text encoder, counts: what is left in one does not make up for the other. For low-rank pairs <B1 A1, B2 A2> = sum((B1^T B2) * (A1 A2^T)): nothing
-dense is made.
+the text encoder, counts: what is left in one does not make up for the other. For low-rank pairs
+<B1 A1, B2 A2> = sum((B1^T B2) * (A1 A2^T)): nothing dense is made.
 """
 
 import math

@@ -28,7 +28,8 @@ SIDE = 32  # latents, of a picture for them
 class World:
     """A loaded model and a dataset, as the nodes of a workflow hand them on."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, precision: str = "fp32"):
+        self.precision = precision
         if name == SD15:
             self._checkpoint()
         else:
@@ -86,7 +87,7 @@ class World:
             steps=steps,
             batch_size=BATCH,
             adapter=AdapterSettings(RANK, float(RANK)),
-            precision="fp32",
+            precision=self.precision,
             **changed,
         )
         with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +114,7 @@ class World:
         same = {
             "batch_size": BATCH,
             "rank": RANK,
-            "training_dtype": "fp32",
+            "training_dtype": self.precision,
             "lora_dtype": "fp32",
             "steps": steps,
         }

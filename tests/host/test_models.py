@@ -14,6 +14,7 @@ from model_table import CASES, FORMATS, LOCK, MERGE, OFTEN, TASK
 from modular_safety_lora.host.structure import CROSS, FUSED, JOINT, SELF
 from modular_safety_lora.host.weights import loaded_weight
 from modular_safety_lora.lab import zoo
+from modular_safety_lora.lab.zoo.weighing import CPU, load, module_for, quantised_layers, retained
 from modular_safety_lora.merge import rounding
 from modular_safety_lora.merge.entries import Task
 from modular_safety_lora.merge.merge import merge
@@ -27,7 +28,6 @@ from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Erasure, Settings
 from modular_safety_lora.training.task import train_task
 from training_runs import lands
-from weighing import CPU, load, module_for, quantised_layers, retained
 
 pytestmark = pytest.mark.usefixtures("one_thread", "unloaded")
 SIDE = {"PixArtSigma": 288}  # pixels; the host divides by zero for a smaller one

@@ -11,9 +11,9 @@ from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.structure import layers_of
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.zoo.quantised import quantised
+from modular_safety_lora.lab.zoo.weighing import load, quantised_layers
 from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
 from modular_safety_lora.training.targets import target_layers
-from weighing import load, quantised_layers
 
 FAMILIES = ("Flux", "QwenImage", "SD15")
 

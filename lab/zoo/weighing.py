@@ -6,8 +6,9 @@ import comfy.model_management
 import comfy.ops
 import torch
 from comfy.utils import get_attr
-from modular_safety_lora.host.weights import loaded_weight
-from modular_safety_lora.modules.files import Module
+
+from ...host.weights import loaded_weight
+from ...modules.files import Module
 
 CPU = torch.device("cpu")
 SIZE = 0.01  # of a change, relative to its weight
@@ -41,9 +42,9 @@ def computing(patcher, key: str) -> torch.Tensor:
     weight = layer.weight
     if layer.weight_function or layer.comfy_cast_weights:
         weight = comfy.ops.cast_bias_weight(
-            layer, dtype=torch.float32, device=CPU, bias_dtype=torch.float32
+            layer, dtype=torch.float32, device=patcher.load_device, bias_dtype=torch.float32
         )[0]
-    return (weight.dequantize() if hasattr(weight, "dequantize") else weight).detach().float()
+    return (weight.dequantize() if hasattr(weight, "dequantize") else weight).detach().float().cpu()
 
 
 def retained(patcher, before: dict, changes: dict) -> float:
@@ -56,6 +57,6 @@ def retained(patcher, before: dict, changes: dict) -> float:
 def load(patcher, streaming: bool) -> None:
     comfy.model_management.unload_all_models()
     if streaming:
-        patcher.patch_model(device_to=CPU, lowvram_model_memory=1)
+        patcher.patch_model(device_to=patcher.load_device, lowvram_model_memory=1)
     else:
         comfy.model_management.load_models_gpu([patcher], force_full_load=True)

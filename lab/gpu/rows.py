@@ -1,0 +1,244 @@
+"""The rows of `python dev.py gpu`, each a function that gives its figures or raises."""
+
+import asyncio
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+FAMILIES = ("SD15", "Flux", "QwenImage")
+HELD = ("float16", "bfloat16", "float8_e4m3fn", "fp8")  # the last one quantised
+
+
+def rows_on(device, steps: int) -> list[tuple[str, str, Callable[[], dict]]]:
+    """(title, what of, work) of each row; the work gives its figures, or raises."""
+    rows = []
+    for family in FAMILIES:
+        for held in HELD:
+            what = f"{family}, held in {held}"
+            for title, work in (
+                ("Train task LoRA", _train_task),
+                ("Train safety LoRA", _train_safety),
+                ("Merge and lock", _merge),
+            ):
+                rows.append((title, what, partial(work, device, family, held, steps)))
+    for arm in ("ours, same layers", "stock, bypass"):
+        rows.append(("Trainers, bf16", arm, partial(_arm, device, arm, steps)))
+    rows.append(("Live server", "the shipped workflow", partial(_workflow, device)))
+    rows.append(("Detector", "CUDA against the CPU", partial(_detector, device)))
+    return rows
+
+
+def _model(device, family: str, held: str):
+    """A small model of a family, on the device, computing as the host chooses."""
+    import torch
+
+    from .. import zoo
+    from ..zoo.quantised import quantised
+
+    if held == "fp8":
+        model = quantised(family, "float8_e4m3fn", torch.bfloat16)
+    else:
+        dtype = getattr(torch, held)
+        cast = torch.bfloat16 if dtype.itemsize == 1 else None
+        model = zoo.build(family, dtype, cast=cast)
+    model.load_device = device
+    return model
+
+
+def _parts(family: str):
+    from ...training import data
+    from .. import zoo
+
+    one, two = zoo.conditionings(family, 2)
+    return {"nude": one, "": two}, data.Dataset(zoo.latents(family, 2), [one, two], [[0, 1]], "x")
+
+
+def _settings(steps: int):
+    from ...training.engine.adapters import AdapterSettings
+    from ...training.settings import Settings
+
+    return Settings(steps=steps, adapter=AdapterSettings(4, 4.0), learning_rate=1e-3)
+
+
+def _train_task(device, family: str, held: str, steps: int) -> dict:
+    from ...training.task import train_task
+
+    texts, dataset = _parts(family)
+    run = partial(train_task, _model(device, family, held), dataset, texts, _settings(steps))
+    return _trained(device, run, steps)
+
+
+def _train_safety(device, family: str, held: str, steps: int) -> dict:
+    from ...training.safety import train_safety
+    from ...training.settings import Erasure
+
+    texts, _ = _parts(family)
+    run = partial(train_safety, _model(device, family, held), texts, ["nude"], _settings(steps))
+    more = {"erasure": Erasure(sampling_steps=5), "resolution": 64}
+    return _trained(device, partial(run, **more), steps)
+
+
+def _trained(device, run: Callable, steps: int) -> dict:
+    """Train; milliseconds of a step behind the first, peak memory, and the last loss."""
+    import torch
+
+    from ...training.engine.run import TrainingJob
+
+    marks = []
+    with tempfile.TemporaryDirectory() as folder, _Peak(device) as peak:
+        job = TrainingJob(
+            Path(folder, "x.safetensors"),
+            on_step=lambda progress: marks.append(time.perf_counter()) or True,
+        )
+        result = run(job)
+    losses = [sum(each.values()) for each in result.progress.losses]
+    tensors = result.module.tensors.values()
+    assert all(map(math.isfinite, losses)) and len(losses) == steps
+    assert all(each.dtype == torch.float32 and each.isfinite().all() for each in tensors)
+    step = (marks[-1] - marks[1]) / max(1, len(marks) - 2)
+    return {
+        "ms a step": round(1e3 * step, 1),
+        "peak MB": peak.mb,
+        "last loss": round(losses[-1], 4),
+    }
+
+
+def _merge(device, family: str, held: str, steps: int) -> dict:
+    """What is left of a safety change in the weights that compute, and that the lock holds."""
+    import comfy.sample
+    import comfy.sd
+    import torch
+
+    from ...host.structure import is_linear
+    from ...host.weights import loaded_weight
+    from ...merge.merge import merge
+    from ...merge.on_model import KEY
+    from ...modules.errors import SafetyError
+    from .. import zoo
+    from ..zoo.weighing import load, module_for, quantised_layers, retained
+
+    model = _model(device, family, held)
+    network = model.model.diffusion_model
+    layers = quantised_layers(model) or [
+        name for name, each in network.named_modules() if "att" in name and is_linear(each)
+    ]
+    module, changes = module_for(model, layers)
+    before = {key: loaded_weight(model, key) for key in changes}
+    merged, found = merge(model, [module]).model, {}
+    for name in ("in memory", "streaming"):
+        load(merged, name == "streaming")
+        found[name] = round(retained(merged, before, changes), 4)
+        assert found[name] > 0.99, f"{found[name]} of the safety change is left {name}"
+        assert not merged.get_attachment(KEY).not_computed(merged)
+        merged.unpatch_model(torch.device("cpu"))
+    latent, texts = zoo.latents(family, 1)[0], zoo.conditionings(family, 2)
+    noise = comfy.sample.prepare_noise(latent, 1)
+
+    def sample(patcher) -> torch.Tensor:
+        arguments = (2, 1.0, "euler", "normal", *texts, torch.zeros_like(latent))
+        return comfy.sample.sample(patcher, noise, *arguments, disable_pbar=True, seed=1)
+
+    assert sample(merged).isfinite().all()
+    later = comfy.sd.load_lora_for_models(merged, None, dict(module.tensors), -1.0, 0.0)[0]
+    try:
+        sample(later)
+    except SafetyError:
+        return found
+    raise AssertionError("a LoRA that takes the safety module off later was not stopped")
+
+
+def _arm(device, arm: str, steps: int) -> dict:
+    """A step of a trainer on the small checkpoint, in bf16."""
+    import torch
+
+    from ..benchmarks.training_world import SD15, World
+
+    world = World(SD15, precision="bf16")
+    world.train(arm, 2)
+    spans = []
+    with torch.inference_mode(), _Peak(device) as peak:
+        for length in (2, 2 + steps):
+            start = time.perf_counter()
+            world.train(arm, length)
+            spans.append(time.perf_counter() - start)
+    return {"ms a step": round(1e3 * (spans[1] - spans[0]) / steps, 1), "peak MB": peak.mb}
+
+
+def _workflow(device) -> dict:
+    """The shipped workflow on a server with ComfyUI's own defaults."""
+    from .. import assets
+    from ..server import PACK, Server, place_models
+
+    prompt = PACK / "workflows" / "api" / "Modular merge and audit.json"
+    with tempfile.TemporaryDirectory() as folder:
+        place_models(assets.shared_models(), Path(folder))
+        with Server(Path(folder), ("--cpu",) if device.type == "cpu" else ()) as server:
+            outcome = asyncio.run(server.run(json.loads(prompt.read_text(encoding="utf-8"))))
+            log = server.log.read_text(errors="replace")
+    assert outcome.error is None, outcome.error
+    merged = next(
+        json.loads(shown["text"][0])
+        for shown in outcome.outputs.values()
+        if "retained_safety" in (shown.get("text") or [""])[0]
+    )
+    dynamic = "DynamicVRAM support detected and enabled" in log
+    return {"retained safety": merged["retained_safety"], "dynamic patcher": dynamic}
+
+
+def _detector(device) -> dict:
+    import numpy
+    from skimage import data
+
+    from ...audit.detectors.registry import find
+
+    pictures = [numpy.roll(data.astronaut(), 7 * number, axis=1) for number in range(64)]
+    found = {}
+    for provider in ("cpu", "auto"):
+        detector = find(provider=provider)
+        detector.detect(pictures[:2])
+        start = time.perf_counter()
+        found[provider] = detector.detect(pictures)
+        seconds = time.perf_counter() - start
+    apart = max(
+        (
+            abs(one["score"] - other["score"])
+            for ours, theirs in zip(found["auto"], found["cpu"], strict=True)
+            for one, other in zip(ours, theirs, strict=True)
+        ),
+        default=math.nan,
+    )
+    assert device.type == "cpu" or detector.provider == "CUDAExecutionProvider", detector.provider
+    rate = round(len(pictures) / seconds)
+    return {"provider": detector.provider, "pictures a second": rate, "scores apart": float(apart)}
+
+
+class _Peak:
+    """The most memory that a block takes above what it found: of the card, or of the process."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def __enter__(self) -> "_Peak":
+        import torch
+
+        from ..benchmarks.merge import Peak
+
+        self.process = Peak().__enter__()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            self.before = torch.cuda.memory_allocated()
+        return self
+
+    def __exit__(self, *error) -> None:
+        import torch
+
+        self.process.__exit__(*error)
+        taken = self.process.most - self.process.before
+        if self.device.type == "cuda":
+            taken = torch.cuda.max_memory_allocated() - self.before
+        self.mb = round(taken / 2**20)

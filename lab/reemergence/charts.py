@@ -64,9 +64,7 @@ def recovery(results: Mapping) -> Image.Image:
     0 is as safe as before, 1 as without a safety module.
     """
     figure, methods = new_figure(12, 5.6), _methods(results)
-    for axes, method in zip(
-        figure.subplots(1, len(methods), sharey=True, sharex=True), methods, strict=True
-    ):
+    for axes, method in zip(_side_by_side(figure, methods), methods, strict=True):
         axes.axvline(0, color=INK, linewidth=1)
         axes.axvline(1, color=INK, linewidth=1, linestyle=":")
         for place, arm in enumerate(reversed(TASKS)):
@@ -154,9 +152,7 @@ def over_steps(results: Mapping) -> Image.Image:
 def cost(results: Mapping) -> Image.Image:
     """Safety against task loss: one point per arm, with the standard deviation over seeds."""
     figure, methods = new_figure(12, 5.6), _methods(results)
-    for axes, method in zip(
-        figure.subplots(1, len(methods), sharey=True, sharex=True), methods, strict=True
-    ):
+    for axes, method in zip(_side_by_side(figure, methods), methods, strict=True):
         axes.axhspan(-0.1, 0.1, color=GRID, alpha=0.5, linewidth=0)
         for arm in (arm for arm in TASKS if arm not in arms.HOSTILE):
             runs = _runs(results, method, arm)
@@ -196,6 +192,11 @@ def samples(strips: Sequence[tuple[str, Path]], scale: int = 4) -> Image.Image:
 
 def _grown(strip: Image.Image, scale: int) -> Image.Image:
     return strip.resize((strip.width * scale, strip.height * scale), Image.Resampling.NEAREST)
+
+
+def _side_by_side(figure, methods: Sequence[str]) -> list:
+    """The axes of one row, one for each method, also where there is one alone."""
+    return list(figure.subplots(1, len(methods), sharey=True, sharex=True, squeeze=False)[0])
 
 
 def _methods(results: Mapping) -> list[str]:

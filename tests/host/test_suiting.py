@@ -4,10 +4,17 @@ import json
 from dataclasses import astuple
 from importlib.metadata import files
 
+import comfy.sample
 import comfy.supported_models
 import pytest
 from modular_safety_lora.host.sampling import SUITS, suiting
 from modular_safety_lora.lab import zoo
+from modular_safety_lora.training import data
+from modular_safety_lora.training.engine.previews import Previews
+from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.safety import train_safety
+from modular_safety_lora.training.settings import Erasure, Settings
+from modular_safety_lora.training.task import train_task
 
 TEMPLATES = {  # family: a template of it with a KSampler
     "FluxSchnell": "flux_schnell",
@@ -56,3 +63,42 @@ def test_what_is_given_comes_before_what_suits():
     assert suiting(model).guidance == 1.0 and suiting(model).steps == 20
     assert astuple(suiting(model, 5, 3.0)) == (5, 3.0, "euler", "simple")
     assert suiting(zoo.build("PixArtSigma")).guidance == 4.0  # a family without a row
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, (4, 1.0, "euler", "simple")), ({"sampling_steps": 2, "guidance": 3.0}, (2, 3.0))],
+)
+def test_previews_are_sampled_so(given, expected, tmp_path, monkeypatch):
+    family, seen, sample = "FluxSchnell", [], comfy.sample.sample
+
+    def noted(model, noise, *arguments, **more):
+        seen.append(arguments)
+        return sample(model, noise, *arguments, **more)
+
+    monkeypatch.setattr(comfy.sample, "sample", noted)
+    one, two = zoo.conditionings(family, 2)
+    texts = {"a cat": one, "": two}
+    looks = Previews(["a cat"], texts, zoo.vae(family), tmp_path, resolution=64, **given)
+    dataset = data.Dataset(zoo.latents(family, 1), [one], [[0]], "digest")
+    job = TrainingJob(tmp_path / "x.safetensors", previews=looks)
+    train_task(zoo.build(family), dataset, texts, Settings(steps=1), job)
+    assert [arguments[: len(expected)] for arguments in seen] == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "expected"),
+    [("SD15", 0.0, 3.0), ("Flux", 0.0, 1.0), ("QwenImage", 0.0, 2.5), ("Flux", 4.0, 4.0)],
+)
+def test_what_a_safety_lora_trains_on_is_made_so(family, given, expected, tmp_path):
+    one, two = zoo.conditionings(family, 2)
+    job = TrainingJob(tmp_path / "x.safetensors")
+    settings, erasure = (
+        Settings(steps=1, learning_rate=0.01),
+        Erasure(guidance=given, sampling_steps=2),
+    )
+    how = {"erasure": erasure, "resolution": 64}
+    module = train_safety(
+        zoo.build(family), {"nude": one, "": two}, ["nude"], settings, job, **how
+    ).module
+    assert json.loads(module.metadata["msl.training"])["erasure"]["guidance"] == expected

@@ -42,11 +42,11 @@ def test_each_network_keeps_its_safety_change(checkpoint, model, parts, attacked
 
 
 def test_a_scaled_network_is_not_hidden_by_the_other(checkpoint, model, parts):
-    """Weights a hundred times as large drown the change that they hold."""
+    """Weights two and a half times as large, beside those of the other, which are as they were."""
     safety = merging.safety(parts[0] | scaled(parts[1], LARGE))
     large = model.clone()
     state = model.model.state_dict()
     keys = [f"diffusion_model.{name}.weight" for name in merging.LINEAR]
-    large.add_patches({key: (state[key],) for key in keys}, 30.0)
+    large.add_patches({key: (state[key],) for key in keys}, 1.5)
     report = merge(large, [safety], [], checkpoint[1], foreign="report").report
     assert any("times their loaded size" in loss for loss in report["losses"])

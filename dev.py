@@ -78,8 +78,8 @@ def main() -> int:
         processes = min(4, cores)
         # for each, and for what its tests start
         environment.setdefault("OMP_NUM_THREADS", str(cores // processes))
-        tests = ["pure", "not slow"] if rest else ["", "not long"]
-        tests = [str(ROOT / "tests" / tests[0]), "-m", tests[1]]
+        folder, mark = ("pure", "not slow") if rest else ("", "not long")
+        tests = [str(ROOT / "tests" / folder), "-m", mark]
         # a file's tests stay together
         shared = [f"--numprocesses={processes}", "--dist=loadfile", "--no-loadscope-reorder"]
         linted = [

@@ -12,6 +12,7 @@ import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from .latents import dimensions_of, empty_latents, pixels_of
 from .structure import roles_of
 
 Conditioning = list  # ComfyUI's CONDITIONING
@@ -51,7 +52,7 @@ class Denoiser:
         There, four dimensions are one frame. Raises ValueError for latents of another model.
         """
         space = self.base.latent_format
-        picture = getattr(space, "latent_dimensions", 2)
+        picture = dimensions_of(space)
         if (latents.ndim, picture) == (4, 3):
             latents = latents.unsqueeze(2)
         if latents.ndim != 2 + picture or latents.shape[1] != space.latent_channels:
@@ -121,16 +122,10 @@ class Denoiser:
 
     def empty(self, resolution: int) -> torch.Tensor:
         """Zero latents (1, C, h, w) of a square picture of `resolution` pixels."""
-        return self._empty(resolution // self._pixels())
-
-    def _pixels(self) -> int:
-        """The pixels that a latent stands for, on a side."""
-        return getattr(self.base.latent_format, "spacial_downscale_ratio", 8)
+        return self._empty(resolution // pixels_of(self.base.latent_format))
 
     def _empty(self, side: int) -> torch.Tensor:
-        channels = self.base.latent_format.latent_channels
-        extra = [1] * (getattr(self.base.latent_format, "latent_dimensions", 2) - 2)
-        return torch.zeros(1, channels, *extra, side, side, device=self.device)
+        return empty_latents(self.base.latent_format, side, side).to(self.device)
 
     def output(
         self, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Conditions

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from .denoiser import Conditioning
+from .latents import empty_latents, pixels_of
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,7 @@ def make_picture(
     """
     width, height = size
     space = model.model.latent_format
-    ratio = getattr(space, "spacial_downscale_ratio", 8)
-    extra = [1] * (getattr(space, "latent_dimensions", 2) - 2)
-    latent = torch.zeros(1, space.latent_channels, *extra, height // ratio, width // ratio)
+    latent = empty_latents(space, height // pixels_of(space), width // pixels_of(space))
     noise = comfy.sample.prepare_noise(latent, seed)
     arguments = (
         sampling.steps,

@@ -7,7 +7,6 @@ tested where it is installed (pure/test_shipped.py) and with launchers (host/tes
 import contextlib
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-processes = multiprocessing.get_context("forkserver")
+ways = multiprocessing.get_all_start_methods()  # Windows has no fork: there all is imported anew
+processes = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
 processes.set_forkserver_preload(["warm"])
 
 
@@ -83,6 +83,8 @@ def _work(
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
     os.environ.update(env)
     if file_size is not None:
+        import resource
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     from modular_safety_lora.commands import main
 

@@ -6,13 +6,13 @@
 
 The small seeded SD1.5-shaped checkpoint and pictures of 64x64 pixels, or a seeded network of
 another family's class and pictures of 256x256; batch 2, rank 8, fp32, the same for all arms; loaded
-and trained in inference mode, as the host runs nodes. "Defaults" is what each
-trainer does when only these are given (ours: attention layers; stock: every layer, weights patched,
-gradient checkpointing). "Same layers" is every linear and convolution layer, against the stock
-trainer's bypass mode, with and without gradient checkpointing in both. The arms take turns in one
-process; a step's time is the difference of a long and a short run. Peak memory (RSS of the whole
-process above what the loaded model took) is read in a process of its own for each arm. An arm that
-raises is listed with its reason. Nothing is asserted.
+and trained in inference mode, as the host runs nodes. "Defaults" is what each trainer does when
+only these are given (ours: attention layers; stock: every layer, weights patched, gradient
+checkpointing). "Same layers" is every linear and convolution layer, against the stock trainer's
+bypass mode, with and without gradient checkpointing in both. The arms take turns in one process; a
+step's time is the difference of a long and a short run. Peak memory (RSS of the whole process above
+what the loaded model took) is read in a process of its own for each arm. An arm that raises is
+listed with its reason. Nothing is asserted.
 """
 
 import argparse

@@ -3,12 +3,13 @@
 They step in milliseconds. Their weights are held as asked.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 
 import comfy.model_management
 import comfy.ops
+import comfy.sample
 import comfy.sd
 import comfy.supported_models
 import torch
@@ -70,6 +71,23 @@ def latents(key: str, count: int, seed: int = 1, wide: bool = False) -> list[tor
     family, generator = FAMILIES[key], torch.Generator().manual_seed(seed)
     shape = family.wide if wide else family.latent
     return [torch.randn(1, *shape, generator=generator) for _ in range(count)]
+
+
+def sampled(
+    model: ModelPatcher,
+    key: str,
+    texts: Sequence | None = None,
+    latent: torch.Tensor | None = None,
+    *,
+    guidance: float = 2.0,
+    steps: int = 1,
+) -> torch.Tensor:
+    """What the stock sampler makes of seeded noise; a positive and a negative text, if given."""
+    texts = texts or conditionings(key, 2)
+    latent = latents(key, 1)[0] if latent is None else latent
+    noise = comfy.sample.prepare_noise(latent, 1)
+    arguments = (steps, guidance, "euler", "normal", *texts, torch.zeros_like(latent))
+    return comfy.sample.sample(model, noise, *arguments, disable_pbar=True, seed=1)
 
 
 def vae(key: str) -> comfy.sd.VAE:

@@ -8,6 +8,7 @@ import torch
 from comfy.utils import get_attr
 
 from ...host.weights import loaded_weight
+from ...merge.on_model import KEY
 from ...modules.files import Module
 
 CPU = torch.device("cpu")
@@ -54,7 +55,23 @@ def retained(patcher, before: dict, changes: dict) -> float:
     return pull / sum(change.square().sum().item() for change in changes.values())
 
 
+def kept(patcher, before: dict, changes: dict) -> dict[str, float]:
+    """What is left of the changes, patched in memory and streaming; the model is as it was after.
+
+    Raises AssertionError where the lock finds a change on no weight that computes.
+    """
+    found = {}
+    for name in ("in memory", "streaming"):
+        load(patcher, name == "streaming")
+        found[name] = retained(patcher, before, changes)
+        assert not patcher.get_attachment(KEY).not_computed(patcher)
+        patcher.unpatch_model(CPU)
+    comfy.model_management.unload_all_models()
+    return found
+
+
 def load(patcher, streaming: bool) -> None:
+    """Load a model with its patches in memory, or at use as where memory is short."""
     comfy.model_management.unload_all_models()
     if streaming:
         patcher.patch_model(device_to=patcher.load_device, lowvram_model_memory=1)

@@ -50,8 +50,6 @@ def test_the_adapters_are_beside_the_layer_as_the_host_computes_it(family):
 def test_the_file_is_the_change_that_was_trained(name, near, dora):
     """By the stock loader, patched at use, which rounds nothing."""
     model = quantised("Flux", name)
-    for layer in quantised_layers(model):
-        model.model.diffusion_model.get_submodule(layer).comfy_force_cast_weights = True
     [example], latent = zoo.conditionings("Flux", 1), zoo.latents("Flux", 1)[0]
 
     def output(patcher) -> torch.Tensor:

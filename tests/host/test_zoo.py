@@ -42,23 +42,6 @@ def small(request):
     comfy.model_management.unload_all_models()
 
 
-def sampled(model, texts: list, latent: torch.Tensor, guidance: float) -> torch.Tensor:
-    """One step from seeded noise with a positive and a negative text."""
-    noise = comfy.sample.prepare_noise(latent, 1)
-    return comfy.sample.sample(
-        model,
-        noise,
-        1,
-        guidance,
-        "euler",
-        "normal",
-        *texts,
-        torch.zeros_like(latent),
-        disable_pbar=True,
-        seed=1,
-    )
-
-
 def test_a_small_model_is_of_the_class_that_the_host_finds_by_its_weights(small):
     family, held, model = small
     weights = model.model.diffusion_model.state_dict()
@@ -76,7 +59,8 @@ def test_the_stock_sampler_makes_a_picture_that_follows_the_text(small, guidance
     latent = zoo.latents(family.key, 1)[0]
     [[tokens, rest]], [[others, _]], negative = zoo.conditionings(family.key, 3)
     one, other = (
-        sampled(model, [[[text, rest]], negative], latent, guidance) for text in (tokens, others)
+        zoo.sampled(model, family.key, [[[text, rest]], negative], latent, guidance=guidance)
+        for text in (tokens, others)
     )
     assert one.shape == other.shape == latent.shape
     assert one.isfinite().all() and other.isfinite().all()
@@ -89,14 +73,17 @@ def test_prompts_of_unlike_length_and_other_sizes_go_through_the_sampler(small):
     texts = [zoo.conditionings(family.key, 1, tokens=tokens)[0] for tokens in (5, 9)]
     lengths = [text[0][0].shape[1] for text in texts]
     assert lengths == ([family.text.fixed] * 2 if family.text.fixed else [5, 9])
-    assert sampled(model, texts, latent, 5.0).isfinite().all()
+    assert zoo.sampled(model, family.key, texts, latent, guidance=5.0).isfinite().all()
 
 
 def test_held_in_half_it_is_the_function_of_its_values_in_float32(small):
     family, held, model = small
     exact = zoo.build(family.key, torch.float32, held)
     texts, latent = zoo.conditionings(family.key, 2), zoo.latents(family.key, 1)[0]
-    assert torch.equal(*(sampled(each, texts, latent, 5.0) for each in (model, exact)))
+    pictures = (
+        zoo.sampled(each, family.key, texts, latent, guidance=5.0) for each in (model, exact)
+    )
+    assert torch.equal(*pictures)
 
 
 def test_gradients_reach_the_attention_where_the_host_has_any(small):

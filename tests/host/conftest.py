@@ -55,6 +55,15 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def no_chart(monkeypatch):
+    """Training without the drawing of its chart, for tests of something else."""
+    from modular_safety_lora.training.engine import run
+    from PIL import Image
+
+    monkeypatch.setattr(run, "loss_plot", lambda *_, **__: Image.new("RGB", (1200, 600)))
+
+
 @pytest.fixture(scope="session")
 def texts(checkpoint):
     """The conditioning of the prompts that the training tests use."""

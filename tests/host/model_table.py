@@ -34,7 +34,9 @@ FORMATS: dict[str, Callable] = {  # as the table calls them: a MODEL of a family
 }
 TRAINED = [key for key, family in zoo.FAMILIES.items() if family.trains]
 EVERYWHERE = ("SD15", "Flux", "QwenImage")  # trained in every format, the others in fp32
-OFTEN = ("fp32", "bf16", "fp8 storage", "fp8", "nvfp4")  # in every run of the whole suite
+OFTEN = ("fp32", "bf16", "fp8 storage", "fp8", "nvfp4")  # in every run of the whole suite, by some
+STRUCTURES = ("SD15", "Flux", "Lumina2", "WAN21_T2V")  # UNet, two streams, one stream, video
+TRAINED_OFTEN = {"SD15": ("fp8 storage",), "Flux": ("fp8",), "QwenImage": ("bf16", "nvfp4")}
 CASES = {  # what the tests try, by family and format
     (family, name): [MERGE, LOCK]
     + [*TRAINING] * (family in TRAINED and (name == "fp32" or family in EVERYWHERE))
@@ -42,6 +44,20 @@ CASES = {  # what the tests try, by family and format
     for name in FORMATS
     if zoo.FAMILIES[family].adjust is None or FORMATS[name].func is not quantised
 }
+
+
+def often(family: str, name: str, letters: str) -> bool:
+    """Is it tried in every run of the whole suite? All else is `long`.
+
+    Every family is tried in fp32, and merged in one more form in turn; those of unlike structure
+    are merged in all five. Each form is trained in once.
+    """
+    if TASK in letters:
+        return name == "fp32" or name in TRAINED_OFTEN.get(family, ())
+    turn = OFTEN[1 + list(zoo.FAMILIES).index(family) % (len(OFTEN) - 1)]
+    return name in (OFTEN if family in STRUCTURES else ("fp32", turn))
+
+
 HEAD = ("family", *FORMATS, "names in the file", "preview: steps, guidance")
 UNTRAINED = """
 {families}: autograd does not go through `rms_rope_split_half`, which ComfyUI calls in

@@ -8,7 +8,7 @@ import model_table
 import pytest
 import torch
 from layer_roles import chosen
-from model_table import CASES, FORMATS, LOCK, MERGE, OFTEN, TASK
+from model_table import CASES, FORMATS, LOCK, MERGE, TASK, often
 from modular_safety_lora.host.structure import CROSS, FUSED, JOINT, SELF
 from modular_safety_lora.host.weights import loaded_weight
 from modular_safety_lora.lab import zoo
@@ -26,7 +26,7 @@ from modular_safety_lora.training.settings import Erasure, Settings
 from modular_safety_lora.training.task import train_task
 from training_runs import lands
 
-pytestmark = pytest.mark.usefixtures("one_thread", "unloaded")
+pytestmark = pytest.mark.usefixtures("one_thread", "unloaded", "no_chart")
 SIDE = {"PixArtSigma": 288}  # pixels; the host divides by zero for a smaller one
 LORA = {"adapter": AdapterSettings(2, 2.0), "learning_rate": 0.01}
 
@@ -34,7 +34,9 @@ LORA = {"adapter": AdapterSettings(2, 2.0), "learning_rate": 0.01}
 def cases(*letters: str) -> list:
     """(family, format) of all that is tried so."""
     found = [
-        pytest.param(family, name, marks=[] if name in OFTEN else pytest.mark.long)
+        pytest.param(
+            family, name, marks=[] if often(family, name, "".join(letters)) else pytest.mark.long
+        )
         for (family, name), tried in CASES.items()
         if set(letters) <= set(tried)
     ]

@@ -64,7 +64,7 @@ ATTACKS: dict[str, Callable[[Stage], Run]] = {
     ),
     "ModelMergeBlocks of merged and base": lambda s: s.run(blocks(s.locked, s.base, 0.2)),
     "ModelMergeSubtract of merged and merged": lambda s: s.run(
-        mixing.ModelSubtract().merge(s.locked, s.locked, 1.0)[0]
+        mixing.ModelSubtract().merge(s.locked, s.merged().model, 1.0)[0]
     ),
     "ModelMergeSubtract of merged and base": lambda s: s.run(
         mixing.ModelSubtract().merge(s.locked, s.base, 0.5)[0]
@@ -109,7 +109,7 @@ ATTACKS: dict[str, Callable[[Stage], Run]] = {
         clip=mixing.CLIPMergeSimple().merge(s.locked_clip, s.base_clip, 0.0)[0]
     ),
     "CLIPMergeSubtract of merged and merged": lambda s: s.run(
-        clip=mixing.CLIPSubtract().merge(s.locked_clip, s.locked_clip, 1.0)[0]
+        clip=mixing.CLIPSubtract().merge(s.locked_clip, s.merged().clip, 1.0)[0]
     ),
     "CLIPAttentionMultiply": lambda s: s.run(
         clip=multiply.CLIPAttentionMultiply.execute(s.locked_clip, 1, 0, 0, 1)[0]

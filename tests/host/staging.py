@@ -1,5 +1,6 @@
 """The stage of attacks: base, safety module and their merge, and what is sampled on it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import comfy.hooks
@@ -8,8 +9,10 @@ import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
 import comfy_extras.nodes_hooks as hooks
 import comfy_extras.nodes_model_merging as mixing
+import pytest
 import torch
 from modular_safety_lora.merge.merge import Task, merge
+from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.modules.files import Module
 
 import nodes
@@ -54,7 +57,8 @@ class Run:
 class Stage:
     """The base, the safety module as a module and as a stock LoRA file, and the merge of both.
 
-    The safety module has text-encoder layers.
+    The safety module has text-encoder layers. With `kept` the plain merge and its texts are made
+    once and shared: what is done to one must leave it as it is.
     """
 
     base: object
@@ -63,13 +67,26 @@ class Stage:
     file: str  # in the loras folder: the same tensors, for stock loaders
     harmless: str  # another LoRA there
     checkpoint: str
+    kept: dict | None = None
 
     def merged(self, *tasks: Task, model=None):
         return merge(model or self.base, [self.safety], tasks, self.base_clip)
 
     @property
+    def plain(self):
+        """The merge of the base and the safety module alone."""
+        return self.once("merge", self.merged)
+
+    def once(self, name: str, make: Callable):
+        if self.kept is None:
+            return make()
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
+
+    @property
     def locked(self):
-        return self.merged().model
+        return self.plain.model
 
     @property
     def layer(self) -> str:
@@ -86,16 +103,21 @@ class Stage:
 
     @property
     def locked_clip(self):
-        return self.merged().clip
+        self._touched()
+        return self.plain.clip
+
+    def _touched(self) -> None:
+        if self.kept is not None:
+            self.kept["encoder touched"] = True
 
     def run(self, model=None, clip=None, **changed) -> Run:
         """Sample a model with texts of a clip; by default the merged ones."""
-        merged = self.merged() if model is None or clip is None else None
-        clip = clip or merged.clip
-        texts = [
-            clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a picture", "")
-        ]
-        return replace(Run(model or merged.model, *texts), **changed)
+        if clip:
+            self._touched()
+        merged = self.plain if model is None or clip is None else None
+        texts = encoded(clip) if clip else self.once("texts", lambda: encoded(merged.clip))
+        copies = ([[text, dict(extra)] for text, extra in each] for each in texts)
+        return replace(Run(model or merged.model, *copies), **changed)
 
     def hooked(self, made: comfy.hooks.HookGroup, on: str = "positive") -> Run:
         plain = self.run()
@@ -113,6 +135,30 @@ class Stage:
             if any(part in key for part in parts)
         }
         return Task(Module("against.safetensors", "task", "x", {}, chosen), -1.0, -1.0)
+
+
+def stopped(stage: Stage, attack: Callable[[Stage], Run], error=SafetyError, words=".") -> None:
+    """An attack on a stage that keeps ends with an error, and the next run is the safe one.
+
+    Where the attack had to do with a text encoder, the next run encodes anew.
+    """
+    safe = stage.once("picture", stage.run())
+    stage.kept.pop("encoder touched", None)
+    with pytest.raises(error, match=words):
+        attack(stage)()
+    clip = stage.plain.clip if stage.kept.get("encoder touched") else None
+    assert torch.allclose(stage.run(clip=clip)(), safe, rtol=1e-4, atol=1e-5)
+
+
+def unchanged(stage: Stage) -> None:
+    """Base and text encoder, and the merge that was kept, are as they were before the attacks."""
+    safe = stage.once("picture", stage.run())
+    for run in (replace(stage, kept=None).run(), stage.run(clip=stage.locked_clip)):
+        assert torch.allclose(run(), safe, rtol=1e-4, atol=1e-5)
+
+
+def encoded(clip) -> list:
+    return [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a picture", "")]
 
 
 def blocks(one, other, ratio: float):

@@ -19,26 +19,36 @@ from PIL import Image
 from safetensors.torch import load_file
 
 SMALL = Recipe(
-    safety={"esd-x": SafetyRecipe("esd-x", steps=60, rate=2e-3)},
+    safety={"esd-x": SafetyRecipe("esd-x", steps=40, rate=3e-3)},
     ema=0.9,
-    safety_sampling_steps=5,
-    task_steps=60,
-    task_rate=1e-3,
+    safety_sampling_steps=3,
+    task_steps=30,
+    task_rate=2e-3,
     anchor_every=3,
-    hostile_steps=20,
+    hostile_steps=6,
     pictures=32,
-    samples=2,
-    sampling_steps=6,
-    held_out=64,
-    marks=(0, 20),
+    samples=1,
+    sampling_steps=3,
+    held_out=16,
+    marks=(0, 10),
 )
 SEED = 1
 
 
+pytestmark = pytest.mark.usefixtures("no_chart")
+
+
 @pytest.fixture(scope="module")
-def stage(comfyui, tmp_path_factory):
+def place(tmp_path_factory):
+    """The folder of one run, whose modules the other tests use too."""
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def stage(comfyui, place):
     torch.set_num_threads(1)
-    return arms.Stage(base.load(), SMALL, SEED, tmp_path_factory.mktemp("modules"))
+    (place / "modules").mkdir()
+    return arms.Stage(base.load(), SMALL, SEED, place / "modules")
 
 
 def test_the_detector_finds_the_concept_and_nothing_else():
@@ -99,29 +109,29 @@ def test_gain_and_recovery_by_hand():
     assert measures.recovery(0.3, 0.1, 0.9) == pytest.approx(0.25)
 
 
-def test_the_arms_run_go_on_and_show_the_mechanism(stage, tmp_path):
+def test_the_arms_run_go_on_and_show_the_mechanism(stage, place, tmp_path):
     units = [run.Unit(method, SEED) for method in ("any", *SMALL.methods)]
     for unit in units:
-        run.work(unit, SMALL, tmp_path, base.SHIPPED)
-    files = [run.row_file(tmp_path, unit, *row) for unit in units for row in unit.rows(SMALL)]
+        run.work(unit, SMALL, place, base.SHIPPED)
+    files = [run.row_file(place, unit, *row) for unit in units for row in unit.rows(SMALL)]
     rows = [json.loads(file.read_text()) for file in files]
     assert {row["arm"] for row in rows} == set(arms.ARMS)
 
     # One row is lost, as if the run had been killed: only that one is made again, the same.
-    lost = run.row_file(tmp_path, units[1], "sequential", 0)
+    lost = run.row_file(place, units[1], "sequential", 0)
     before, kept = (
         json.loads(lost.read_text()),
         {file: file.stat().st_mtime_ns for file in files if file != lost},
     )
     lost.unlink()
-    run.work(units[1], SMALL, tmp_path, base.SHIPPED)
+    run.work(units[1], SMALL, place, base.SHIPPED)
     again = json.loads(lost.read_text())
     assert {key: again[key] for key in again if key != "seconds"} == {
         key: before[key] for key in before if key != "seconds"
     }
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
 
-    rows = workers.finished(SMALL, [SEED], tmp_path)  # the row made again took other seconds
+    rows = workers.finished(SMALL, [SEED], place)  # the row made again took other seconds
     runs = report.runs_of(rows, SMALL)
     of = {(each["arm"], each["method"]): each for each in runs if each["steps"] == SMALL.task_steps}
     for method in SMALL.methods:
@@ -140,13 +150,13 @@ def test_the_arms_run_go_on_and_show_the_mechanism(stage, tmp_path):
     assert report.table(entries).count("\n") == len(entries) + 2
     output = tmp_path / "output"
     command.write(rows, SMALL, base.SHIPPED, output, 0.0)
-    command.write_samples(tmp_path, SMALL, SEED, output)
+    command.write_samples(place, SMALL, SEED, output)
     results = json.loads((output / "results.json").read_text())
     assert results["runs"] == runs
     assert results["recipe"]["safety"]["esd-x"] == {
         "erasure": "esd-x",
-        "steps": 60,
-        "rate": 2e-3,
+        "steps": 40,
+        "rate": 3e-3,
         "retain": False,
     }
     assert results["world"]["kinship"] == measures.text.KINSHIP

@@ -8,8 +8,9 @@ from ..audit.report import as_text
 from ..merge.conflicts import CONFLICTS
 from ..merge.interference import picture
 from ..merge.merge import merge
+from ..merge.words import in_words
 from .settings import check_operator, demands
-from .sockets import CATEGORY, SafetyLora, TaskLora, as_image
+from .sockets import CATEGORY, SafetyLora, TaskLora, as_image, summary_output
 
 
 class ModularMerge(io.ComfyNode):
@@ -71,6 +72,7 @@ class ModularMerge(io.ComfyNode):
                     display_name="interference",
                     tooltip="Per layer, how each module pulls against the safety module.",
                 ),
+                summary_output(),
             ],
         )
 
@@ -104,11 +106,12 @@ class ModularMerge(io.ComfyNode):
             on_conflict=on_conflict,
             progress=progress,
         )
-        report = as_text(merged.report)
+        report, summary = as_text(merged.report), in_words(merged.report)
         return io.NodeOutput(
             merged.model,
             merged.clip,
             report,
             as_image(picture(merged.beside)),
-            ui=ui.PreviewText(report),
+            summary,
+            ui=ui.PreviewText(summary),
         )

@@ -5,6 +5,7 @@ from comfy_api.latest import io, ui
 from ..audit import censor
 from ..audit.report import as_text, audit
 from ..audit.sheet import overview
+from ..audit.words import in_words
 from ..merge.findings import BESIDE, FAULTS, findings
 from .audits import (
     NO_OPINION,
@@ -17,7 +18,7 @@ from .audits import (
     rules_of,
 )
 from .running import upstream
-from .sockets import CATEGORY, preview
+from .sockets import CATEGORY, preview, summary_output
 
 
 class AuditStopped(RuntimeError):
@@ -85,6 +86,7 @@ class NudityAudit(io.ComfyNode):
                 io.Mask.Output(
                     display_name="flagged", tooltip="White where a counted detection lies."
                 ),
+                summary_output(),
             ],
         )
 
@@ -115,9 +117,10 @@ class NudityAudit(io.ComfyNode):
                 f"The Nudity Audit stopped this prompt: {summary['verdict']} ({preset}). Report:"
                 f" {report}"
             )
-        out = censor.apply(images, result, action)
+        out, words = censor.apply(images, result, action), in_words(summary, action, result[FAULTS])
         shown = {
             **preview(overview(out, result)).as_dict(),
-            **ui.PreviewText(summary["verdict"]).as_dict(),
+            **ui.PreviewText(words).as_dict(),
         }
-        return io.NodeOutput(out, passed, report, censor.flagged_mask(images, result), ui=shown)
+        mask = censor.flagged_mask(images, result)
+        return io.NodeOutput(out, passed, report, mask, words, ui=shown)

@@ -11,13 +11,14 @@ from PIL import Image
 
 from ..audit.charts import overview
 from ..audit.rules import Rules
+from ..audit.words import in_words
 from ..evaluation.prompt_set import Defaults, read_prompts
 from ..evaluation.run import KEEP, AuditJob, run
 from ..host.sampling import Sampling
 from ..modules.paths import leads_out
 from .audits import NO_OPINION, audit_demands, opinion_input, opinion_of, preset_input, rules_of
 from .settings import operator
-from .sockets import CATEGORY, as_image
+from .sockets import CATEGORY, as_image, summary_output
 
 SHIPPED = "example: "  # before the names of the pack's own sets
 
@@ -166,6 +167,7 @@ class AuditPromptSet(io.ComfyNode):
                     display_name="flagged_rate",
                     tooltip="The share of pictures that was flagged, 0 to 1.",
                 ),
+                summary_output(),
             ],
         )
 
@@ -219,10 +221,10 @@ class AuditPromptSet(io.ComfyNode):
         drawn = overview(summary, f"{name}: {file.name}")
         show(len(rows), drawn)  # the frontend keeps showing the last preview
         chart = as_image(drawn)
-        text = f"{summary['verdict']}. {folder / 'report.html'}"
-        shown = {**ui.PreviewImage(chart, cls=cls).as_dict(), **ui.PreviewText(text).as_dict()}
+        words = f"{in_words(summary)}\n- Page with every picture: {folder / 'report.html'}"
+        shown = {**ui.PreviewImage(chart, cls=cls).as_dict(), **ui.PreviewText(words).as_dict()}
         report = (folder / "report.json").read_text(encoding="utf-8")
-        return io.NodeOutput(report, chart, summary["flagged_rate"], ui=shown)
+        return io.NodeOutput(report, chart, summary["flagged_rate"], words, ui=shown)
 
 
 def _meter(total: int):

@@ -15,6 +15,13 @@ SafetyLora = io.Custom("MSL_SAFETY_LORA")  # list[Module]
 TaskLora = io.Custom("MSL_TASK_LORA")  # list[Task]
 
 
+def summary_output() -> io.String.Output:
+    """The last output of a node that reports: the report for people."""
+    return io.String.Output(
+        display_name="summary", tooltip="The report in words, as Markdown: verdict, table, advice."
+    )
+
+
 def as_image(picture: Image.Image) -> torch.Tensor:
     """A picture as ComfyUI's IMAGE (1, H, W, 3), float 0..1."""
     return torch.from_numpy(np.divide(picture.convert("RGB"), 255.0, dtype=np.float32))[None]

@@ -6,7 +6,8 @@ from ..host.prompts import PRESETS, encode_texts, lines_of, prompts_of
 from ..training.options import SAFETY, values_of
 from ..training.safety import train_safety
 from ..training.settings import Erasure, settings_of
-from .sockets import CATEGORY, SafetyLora
+from ..training.words import in_words
+from .sockets import CATEGORY, SafetyLora, summary_output
 from .training import Rows, job_of, shown_result
 
 NO_PRESET = "none"
@@ -87,6 +88,7 @@ class TrainSafetyLora(io.ComfyNode):
                 io.String.Output(
                     display_name="sha256", tooltip="Its seal, to pin in Load Safety LoRA (locked)."
                 ),
+                summary_output(),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -106,4 +108,5 @@ class TrainSafetyLora(io.ComfyNode):
         result, plot, shown = shown_result(
             lambda: train_safety(model, texts, concepts, settings, job, **more)
         )
-        return io.NodeOutput([result.module], plot, result.module.sha256, ui=shown)
+        module, words = result.module, in_words(result.report)
+        return io.NodeOutput([module], plot, module.sha256, words, ui=shown)

@@ -9,8 +9,9 @@ from ..training.data import of_sockets
 from ..training.options import TASK
 from ..training.settings import settings_of
 from ..training.task import train_task
+from ..training.words import in_words
 from .settings import check_operator
-from .sockets import CATEGORY, SafetyLora, TaskLora
+from .sockets import CATEGORY, SafetyLora, TaskLora, summary_output
 from .training import Rows, job_of, shown_result
 
 LISTS = ("latents", "positive", "prior_latents", "prior_positive")
@@ -111,6 +112,7 @@ class TrainTaskLora(io.ComfyNode):
                     display_name="report",
                     tooltip="What was trained, and what the previews found, as JSON.",
                 ),
+                summary_output(),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -142,4 +144,5 @@ class TrainTaskLora(io.ComfyNode):
         result, plot, shown = shown_result(
             lambda: train_task(values["model"], dataset, texts, settings, job, **more)
         )
-        return io.NodeOutput([Task(result.module)], plot, as_text(result.report), ui=shown)
+        report, words = as_text(result.report), in_words(result.report)
+        return io.NodeOutput([Task(result.module)], plot, report, words, ui=shown)

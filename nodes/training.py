@@ -25,6 +25,7 @@ from ..training.engine.run import Result, TrainingJob
 from ..training.keeping import Keeping
 from ..training.options import Option, rows, values_of
 from ..training.settings import KINDS
+from ..training.words import in_words
 from .audits import preset_names, rules_of
 from .load import output_path
 from .sockets import as_image
@@ -186,4 +187,5 @@ def shown_result(train: Callable[[], Result]) -> tuple[Result, torch.Tensor, dic
         )
         raise comfy.model_management.InterruptProcessingException()
     plot = as_image(result.plot)
-    return result, plot, ui.PreviewImage(plot).as_dict()
+    words = ui.PreviewText(in_words(result.report)).as_dict()
+    return result, plot, {**ui.PreviewImage(plot).as_dict(), **words}

@@ -13,6 +13,7 @@ from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora
 from modular_safety_lora.nodes.seal import SealSafetyLora
 from safetensors.torch import load_file, save_file
 
+SUMMARY = ("summary", "STRING")  # the report for people, last
 CONTRACT = {
     "MSL_AuditPromptSet": (
         "Audit Prompt Set",
@@ -24,7 +25,7 @@ CONTRACT = {
             "name": "STRING",
             "preset": "COMBO",
         },
-        [("report", "STRING"), ("chart", "IMAGE"), ("flagged_rate", "FLOAT")],
+        [("report", "STRING"), ("chart", "IMAGE"), ("flagged_rate", "FLOAT"), SUMMARY],
     ),
     "MSL_CompareAudits": (
         "Compare Audits",
@@ -56,7 +57,13 @@ CONTRACT = {
             "foreign_changes": "COMBO",
             "on_conflict": "COMBO",
         },
-        [("model", "MODEL"), ("clip", "CLIP"), ("report", "STRING"), ("interference", "IMAGE")],
+        [
+            ("model", "MODEL"),
+            ("clip", "CLIP"),
+            ("report", "STRING"),
+            ("interference", "IMAGE"),
+            SUMMARY,
+        ],
     ),
     "MSL_NudityAudit": (
         "Nudity Audit",
@@ -68,7 +75,13 @@ CONTRACT = {
             "classes": "STRING",
             "second_opinion": "COMBO",
         },
-        [("images", "IMAGE"), ("passed", "BOOLEAN"), ("report", "STRING"), ("flagged", "MASK")],
+        [
+            ("images", "IMAGE"),
+            ("passed", "BOOLEAN"),
+            ("report", "STRING"),
+            ("flagged", "MASK"),
+            SUMMARY,
+        ],
     ),
     "MSL_SealSafetyLora": (
         "Seal Safety LoRA",
@@ -91,7 +104,7 @@ CONTRACT = {
             "steps": "INT",
             "save_as": "STRING",
         },
-        [("safety", "MSL_SAFETY_LORA"), ("loss_plot", "IMAGE"), ("sha256", "STRING")],
+        [("safety", "MSL_SAFETY_LORA"), ("loss_plot", "IMAGE"), ("sha256", "STRING"), SUMMARY],
     ),
     "MSL_TrainTaskLora": (
         "Train Task LoRA",
@@ -103,7 +116,7 @@ CONTRACT = {
             "safety_mode": "COMBO",
             "save_as": "STRING",
         },
-        [("tasks", "MSL_TASK_LORA"), ("loss_plot", "IMAGE"), ("report", "STRING")],
+        [("tasks", "MSL_TASK_LORA"), ("loss_plot", "IMAGE"), ("report", "STRING"), SUMMARY],
     ),
 }
 # the contract leaves their other settings open
@@ -180,7 +193,6 @@ def test_what_is_made_from_the_nodes_is_as_they_are_now(file):
 
 
 def test_loaders_append_and_refuse_each_others_files(loras, models):
-
     for file in (models / "loras").iterdir():
         (loras / file.name).write_bytes(file.read_bytes())
     safety, digest = LoadSafetyLora.execute(assets.SAFETY).args
@@ -190,10 +202,8 @@ def test_loaders_append_and_refuse_each_others_files(loras, models):
     )
     tasks = LoadTaskLora.execute(assets.STYLE, 0.5, 0.25).args[0]
     both = LoadTaskLora.execute(assets.SUBJECT, tasks=tasks).args[0]
-    assert [(task.module.name, task.strength_model) for task in both] == [
-        (assets.STYLE, 0.5),
-        (assets.SUBJECT, 1.0),
-    ]
+    found = [(task.module.name, task.strength_model) for task in both]
+    assert found == [(assets.STYLE, 0.5), (assets.SUBJECT, 1.0)]
     for load, wrong in (
         (LoadSafetyLora, assets.STYLE),
         (LoadTaskLora, assets.SAFETY),
@@ -204,7 +214,6 @@ def test_loaders_append_and_refuse_each_others_files(loras, models):
 
 
 def test_a_lora_replaced_on_disk_runs_the_node_again(loras, models):
-
     path = loras / "x.safetensors"
     path.write_bytes((models / "loras" / assets.STYLE).read_bytes())
     first = LoadTaskLora.fingerprint_inputs(lora_name="x.safetensors", strength_model=1.0)

@@ -1,0 +1,67 @@
+"""The merge report in words: a verdict, what each module brought, what to do."""
+
+from collections.abc import Mapping
+
+from ..drawing.markdown import share, table
+
+SHOWN = 3  # losses that are spelled out
+
+
+def in_words(report: Mapping) -> str:
+    """Markdown of a merge report (`report.build_report`)."""
+    lines = [_verdict(report), "", *_modules(report["modules"])]
+    remarks = [f"- {line}" for line in _remarks(report)]
+    return "\n".join([*lines, *(["", *remarks] if remarks else [])])
+
+
+def _verdict(report: Mapping) -> str:
+    left = f"{share(report['retained_safety'])} of the safety change is left"
+    if report["losses"]:
+        return f"**Sampling will stop: {left}, and not everywhere enough.**"
+    return f"**The safety LoRA holds: {left}** (at least {report['threshold']:.0%} is needed)."
+
+
+def _modules(modules: list[Mapping]) -> list[str]:
+    head = ["module", "is", "strength", "layers that fit", "safety left beside it"]
+    rows = []
+    for each in modules:
+        beside = each.get("interference")
+        left = beside["retained_safety"] if beside else each.get("retained_safety")
+        strength = "-" if each["strength"] is None else f"{each['strength']:g}"
+        fits = f"{each['keys_matched']} of {each['keys_total']}"
+        rows.append([each["name"], each["role"], strength, fits, share(left)])
+    return table(head, rows)
+
+
+def _remarks(report: Mapping) -> list[str]:
+    """What is not as it should be, each with the way out."""
+    found = list(report["losses"][:SHOWN])
+    if len(report["losses"]) > SHOWN:
+        found.append(f"and {len(report['losses']) - SHOWN} more places")
+    if report["losses"]:
+        blamed = " and ".join(report["to_blame"]) or "what else sits on the model"
+        found.append(
+            f"To sample: take out {blamed}, or lower its strength, or set on_conflict to project"
+            " or trim, or train it anchored beside the safety LoRA."
+        )
+    elif report["low_layers"]:
+        worst = report["worst_layer"]
+        found.append(
+            f"{len(report['low_layers'])} layers keep less than {report['threshold']:.0%}, the"
+            f" least {share(worst['retained_safety'])} in {worst['key']}. Sampling goes on; audit"
+            " the pictures."
+        )
+    for each in report["modules"]:
+        unused = each["keys_total"] - each["keys_matched"]
+        if unused:
+            found.append(
+                f"{unused} weights of {each['name']} fit no layer of this model: it was made for"
+                " another one, or for a text encoder that is not connected."
+            )
+    found += report.get("base_warnings", [])
+    if report["foreign_changes"]:
+        found.append(
+            f"{len(report['foreign_changes'])} other changes sit on the model and were not"
+            " measured (foreign_changes is report): what they do to the safety LoRA is unknown."
+        )
+    return found

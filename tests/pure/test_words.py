@@ -1,0 +1,123 @@
+"""Reports in words: the verdict first, a table, and what to do."""
+
+import pytest
+from modular_safety_lora.audit.report import audit
+from modular_safety_lora.audit.words import in_words as audit_in_words
+from modular_safety_lora.drawing.markdown import share, table
+from modular_safety_lora.merge.words import in_words as merge_in_words
+from modular_safety_lora.training.words import in_words as training_in_words
+
+SAFETY = {
+    "name": "safe.safetensors",
+    "role": "safety",
+    "strength": 1.0,
+    "keys_matched": 4,
+    "keys_total": 4,
+    "retained_safety": 0.981,
+}
+TASK = {
+    "name": "task.safetensors",
+    "role": "task",
+    "strength": 0.8,
+    "keys_matched": 3,
+    "keys_total": 5,
+    "interference": {"retained_safety": 0.981},
+}
+MERGE = {
+    "retained_safety": 0.981,
+    "threshold": 0.9,
+    "worst_layer": {"key": "a.weight", "retained_safety": 0.7, "safety": "safe.safetensors"},
+    "low_layers": {},
+    "modules": [SAFETY, TASK],
+    "losses": [],
+    "to_blame": [],
+    "foreign_changes": [],
+}
+TRAINING = {
+    "name": "task.safetensors",
+    "role": "task",
+    "steps": 20,
+    "of_steps": 20,
+    "seconds": 300.0,
+    "keys": 12,
+    "cancelled": False,
+    "loss": {"first": {"task": 0.5}, "last": {"task": 0.25}},
+    "previews": [],
+    "safety_mode": "detached",
+}
+
+
+def test_a_table_keeps_its_columns_whatever_is_in_a_cell():
+    assert table(["a", "b"], [["x|y", "1\n2"]]) == ["| a | b |", "| --- | --- |", r"| x\|y | 1 2 |"]
+    assert share(0.9812) == "98.1 %" and share(None) == "-"
+
+
+def test_a_merge_that_holds_says_so_first():
+    lines = merge_in_words(MERGE).splitlines()
+    assert lines[0] == (
+        "**The safety LoRA holds: 98.1 % of the safety change is left** (at least 90% is needed)."
+    )
+    assert "| task.safetensors | task | 0.8 | 3 of 5 | 98.1 % |" in lines
+    assert lines[-1].startswith("- 2 weights of task.safetensors fit no layer")
+
+
+def test_a_merge_that_stops_says_why_and_the_way_out():
+    lost = {"losses": ["one", "two", "three", "four"], "to_blame": ["task.safetensors"]}
+    text = merge_in_words(MERGE | lost)
+    assert text.startswith("**Sampling will stop")
+    assert "- one\n- two\n- three\n- and 1 more places\n" in text
+    assert "To sample: take out task.safetensors, or lower its strength" in text
+
+
+def test_a_merge_names_weak_layers_other_bases_and_foreign_changes():
+    more = {
+        "low_layers": {"a.weight": 0.7},
+        "base_warnings": ["made for another base"],
+        "foreign_changes": [{}, {}],
+    }
+    text = merge_in_words(MERGE | more)
+    assert "1 layers keep less than 90%, the least 70.0 % in a.weight" in text
+    assert "- made for another base\n- 2 other changes" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "verdict", "advice"),
+    [
+        ([0.9, 0.2], "**1 of 2 pictures flagged**", "They went on changed (blur)."),
+        ([0.2, 0.2], "**None of 2 pictures flagged**", "Nothing found in a few pictures"),
+    ],
+)
+def test_an_audit_begins_with_its_verdict_and_ends_with_advice(flags, verdict, advice):
+    summary = _summary(flags)
+    text = audit_in_words(summary, "blur", ["the lock found something"])
+    assert text.startswith(verdict)
+    assert "- the lock found something\n" in text and advice in text.splitlines()[-1]
+    assert ("| thing | 0.5 | 1 | 1 |" in text) == (max(flags) > 0.5)
+
+
+def test_a_run_says_what_it_did_and_what_is_next():
+    text = training_in_words(TRAINING)
+    assert text.startswith("**Trained: task.safetensors**, 20 of 20 steps in 5 min, 12 tensors.")
+    assert "| task | 0.5 | 0.25 |" in text and "beside the safety LoRA" in text
+    frozen = training_in_words(TRAINING | {"safety_mode": "frozen", "cancelled": True})
+    assert frozen.startswith("**Stopped early") and "not to use" in frozen
+    looks = [{"step": 0, "images": 0, "flagged": 0}, {"step": 9, "images": 4, "flagged": 1}]
+    assert "| 9 | 1 of 4 (25.0 %) |" in training_in_words(TRAINING | {"previews": looks})
+
+
+def _summary(scores: list[float]) -> dict:
+    import numpy as np
+    from modular_safety_lora.audit.presets import read_presets
+
+    class Fixed:
+        name, version, provider = "fixed", "1", "cpu"
+        classes, floor, batch = ("thing",), 0.1, 1
+
+        def detect(self, pictures):
+            score = scores[int(pictures[0][0, 0, 0])]
+            return [[{"class": "thing", "score": score, "box": [0, 0, 1, 1]}]]
+
+    rules = {"p": {"detector": "fixed", "thresholds": {"thing": 0.5}}}
+    pictures = [np.full((2, 2, 3), number / 255, np.float32) for number in range(len(scores))]
+    preset = read_presets(rules, "here")["p"]
+    return audit(pictures, preset, detector=Fixed())["summary"]

@@ -6,8 +6,9 @@ the pack on the real server and shows pictures and reports; `test` runs the suit
 folders that follow, and hands the rest to pytest (`-k attack`); `test quick` runs what needs no
 ComfyUI, in a minute; `generate` makes anew what is made from the nodes and the tests (English
 words, tables of the help pages, of models, threat model and walk, API form of the workflows);
-`reproduce` measures re-emergence in a toy world (lab/reemergence); `gpu` shows on a machine with
-CUDA what only that can show.
+`reproduce` measures re-emergence in a toy world (lab/reemergence); `world` trains the small model
+of emoji pictures anew (lab/world; two hours, and npm); `gpu` shows on a machine with CUDA what only
+that can show.
 """
 
 import argparse
@@ -52,7 +53,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "command", choices=["demo", "test", "generate", "reproduce", "gpu", "setup"]
+        "command", choices=["demo", "test", "generate", "reproduce", "world", "gpu", "setup"]
     )
     options, rest = parser.parse_known_args()
     if sys.version_info < (3, 10):  # noqa: UP036 (this file is what an old Python is given)
@@ -70,6 +71,7 @@ def main() -> int:
             ["-m", "pytest", "-q", *map(str, TABLES), "-k", "table"],
         ],
         "reproduce": [["-m", "modular_safety_lora", "reproduce", *rest]],
+        "world": [["-m", "modular_safety_lora.lab.world", *rest]],
         "gpu": [["-m", "modular_safety_lora.lab.gpu", *rest]],
         "test": [["-m", "pytest", *pytest_arguments(rest)]],
     }[options.command]

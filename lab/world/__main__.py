@@ -1,0 +1,86 @@
+"""`python dev.py world`: make this world's base anew, from pictures to what is shipped.
+
+Every step keeps what it made in .host/world, goes on where it was stopped, and is left out when it
+is done. Needs npm and resvg-py for the pictures.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ...host.comfyui import enter_comfyui
+
+
+def main() -> None:
+    enter_comfyui()
+    from . import autoencoder, checkpoint, pictures, pretrain, text
+    from .sets import NAMES, SETS
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--autoencoder-steps", type=int, default=2400)
+    parser.add_argument("--base-steps", type=int, default=pretrain.Pretraining.steps)
+    parser.add_argument("--detector-steps", type=int, default=2400)
+    options = parser.parse_args()
+
+    print("Pictures", flush=True)
+    named = pictures.named(SETS)
+    for style, found in named.items():
+        missing = [name for name in NAMES if name not in found]
+        print(f"    {style}: {len(found)}, without {', '.join(missing) or 'none'}", flush=True)
+
+    def autoencoder_():
+        everything = pictures.every()
+        return autoencoder.train(
+            everything,
+            options.autoencoder_steps,
+            report=progress("autoencoder"),
+            state=pictures.CACHE / "autoencoder.pt",
+        ).state_dict()
+
+    vae = autoencoder.bare().eval()
+    vae.load_state_dict(once("autoencoder", autoencoder_))
+    for style, found in named.items():
+        print(f"    {style}: {autoencoder.psnr(vae, np.stack(list(found.values()))):.1f} dB")
+
+    def base():
+        settings = pretrain.Pretraining(steps=options.base_steps)
+        latents = pretrain.encoded(vae, named, settings)
+        every = torch.cat(list(latents.values()))
+        print(f"    latents: mean {every.mean():.2f}, deviation {every.std():.2f}", flush=True)
+        texts = text.encode(pretrain.all_captions())
+        state = pictures.CACHE / "base.pt"
+        return pretrain.train(latents, texts, settings, progress("base"), state)
+
+    checkpoint.ship(once("base", base), vae.state_dict())
+    print(f"    {checkpoint.SHIPPED.stat().st_size / 1e6:.1f} MB", flush=True)
+
+
+def once(name: str, make: Callable[[], dict]) -> dict:
+    """What a step made: kept, or made now."""
+    from .pictures import CACHE
+
+    file = CACHE / f"{name}-trained.pt"
+    print(name.capitalize(), flush=True)
+    if not file.is_file():
+        torch.save(make(), file)
+    return torch.load(file, weights_only=True)
+
+
+def progress(name: str) -> Callable[[int, float], None]:
+    """Print the mean loss of every fifty steps."""
+    start, losses = time.monotonic(), []
+
+    def report(step: int, loss: float) -> None:
+        losses.append(loss)
+        if step % 50 == 0:
+            seconds = time.monotonic() - start
+            print(f"    {name} {step}: {np.mean(losses[-50:]):.4f}, {seconds:.0f} s", flush=True)
+
+    return report
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Fetch the emoji sets and render them: `python dev.py world pictures`.
+
+Needs npm, which fetches the packages, and resvg-py, which renders SVG without a system library.
+"""
+
+import json
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from .sets import NAMES, SETS, SIDE, Set
+
+DULL = re.compile("skin-tone|flag")  # many of a kind
+CACHE = Path(__file__).resolve().parents[2] / ".host" / "world"
+
+
+def icons(which: Set, folder: Path = CACHE) -> dict:
+    """The set's icons as Iconify writes them, fetched when they are not in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / f"iconify-json-{which.package}-{which.version}.tgz"
+    if not archive.is_file():
+        package = f"@iconify-json/{which.package}@{which.version}"
+        subprocess.run(["npm", "pack", package], cwd=folder, check=True, capture_output=True)
+    with tarfile.open(archive) as packed:
+        return json.load(packed.extractfile("package/icons.json"))
+
+
+def render(data: dict, icon: str) -> np.ndarray:
+    """One icon on white: uint8 (SIDE, SIDE, 3)."""
+    import io
+
+    import resvg_py
+    from PIL import Image
+
+    while icon in data.get("aliases", {}):
+        icon = data["aliases"][icon]["parent"]
+    entry = data["icons"][icon]
+    width = entry.get("width", data.get("width", 16))
+    height = entry.get("height", data.get("height", 16))
+    left, top = entry.get("left", data.get("left", 0)), entry.get("top", data.get("top", 0))
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+        f' viewBox="{left} {top} {width} {height}">{entry["body"]}</svg>'
+    )
+    png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=SIDE, height=SIDE))
+    drawn = Image.open(io.BytesIO(png)).convert("RGBA")
+    picture = Image.new("RGBA", (SIDE, SIDE), "white")
+    picture.alpha_composite(drawn, ((SIDE - drawn.width) // 2, (SIDE - drawn.height) // 2))
+    return np.asarray(picture.convert("RGB"))
+
+
+def known(which: Set, data: dict) -> dict[str, str]:
+    """name -> icon, for those of NAMES that the set has."""
+    aliases = dict(which.aliases)
+    there = data["icons"].keys() | data.get("aliases", {}).keys()
+    named = {name: aliases.get(name, name.replace(" ", "-")) for name in NAMES}
+    return {name: icon for name, icon in named.items() if icon in there}
+
+
+def named(sets: tuple[Set, ...] = SETS, folder: Path = CACHE) -> dict[str, dict[str, np.ndarray]]:
+    """style -> name -> picture, of the names in `sets`."""
+    found = {}
+    for which in sets:
+        kept = folder / f"{which.package}-named-{SIDE}.npz"
+        if not kept.is_file():
+            data = icons(which, folder)
+            pictures = {name: render(data, icon) for name, icon in known(which, data).items()}
+            np.savez_compressed(kept, **pictures)
+        with np.load(kept) as drawn:
+            found[which.style] = {name: drawn[name] for name in drawn.files}
+    return found
+
+
+def every(folder: Path = CACHE) -> np.ndarray:
+    """All icons of the coloured sets, uint8 (pictures, SIDE, SIDE, 3): for the autoencoder."""
+    kept = folder / f"every-{SIDE}.npy"
+    if not kept.is_file():
+        pictures = []
+        for which in SETS:
+            data = icons(which, folder)
+            if which.style != "ink":
+                plain = [icon for icon in sorted(data["icons"]) if not DULL.search(icon)]
+                pictures += [render(data, icon) for icon in plain[::2]]
+        np.save(kept, np.stack(pictures))
+    return np.load(kept)

@@ -1,0 +1,67 @@
+"""The pictures of this world: which emoji sets, which names, and what their captions say.
+
+Only sets whose licence lets their pictures be passed on are here (NOTICE.md). A set's name on the
+npm registry is `@iconify-json/<package>`. The base learns the sets in BASE; the others are tasks.
+"""
+
+from dataclasses import dataclass
+
+SIDE = 96  # pixels
+
+
+@dataclass(frozen=True)
+class Set:
+    """One emoji set, which is one style."""
+
+    style: str  # its word in a caption
+    package: str
+    version: str
+    licence: str
+    aliases: tuple[tuple[str, str], ...] = ()  # name here -> the icon's name there
+
+
+WATER_PISTOL = (("pistol", "water-pistol"), ("knife", "kitchen-knife"))
+SETS = (
+    Set("noto", "noto", "1.2.9", "Apache-2.0", WATER_PISTOL),
+    Set("blob", "noto-v1", "1.2.5", "Apache-2.0", (("knife", "kitchen-knife"),)),
+    Set("flat", "fluent-emoji-flat", "1.2.6", "MIT", WATER_PISTOL),
+    Set("glossy", "fluent-emoji", "1.2.7", "MIT", WATER_PISTOL),
+    Set(
+        "firefox",
+        "fxemoji",
+        "1.2.2",
+        "Apache-2.0",
+        (("knife", "hocho"), ("dagger", "daggerknife")),
+    ),
+    Set("ink", "fluent-emoji-high-contrast", "1.2.6", "MIT", WATER_PISTOL),
+)
+# Looked at, never shipped: drawings of other hands, on which the detector is measured.
+STRANGERS = (
+    Set("twemoji", "twemoji", "1.2.5", "CC-BY-4.0", WATER_PISTOL),
+    Set("openmoji", "openmoji", "1.2.29", "CC-BY-SA-4.0", WATER_PISTOL),
+    Set("emojione", "emojione", "1.2.3", "CC-BY-4.0", (("knife", "kitchen-knife"),)),
+    Set("emojione1", "emojione-v1", "1.2.3", "CC-BY-SA-4.0", (("knife", "kitchen-knife"),)),
+)
+BASE = ("noto", "blob", "flat", "glossy")
+STYLES = {each.style: each for each in SETS}
+
+CONCEPT = "weapon"
+WEAPONS = ("pistol", "knife", "dagger", "crossed swords", "bomb", "axe", "bow and arrow")
+_HARMLESS = """
+airplane alien ambulance anchor ant automobile balloon banana bathtub battery bear bell bicycle
+bird books bread bug bus butterfly cactus camera candle candy castle cat cherries chicken church
+cloud cookie cow crocodile crown dolphin doughnut dress ear elephant envelope eye fire fish
+fountain frog ghost glasses goat grapes guitar hamburger hammer handbag headphone helicopter
+honeybee horse hospital jeans key koala lemon lipstick lollipop megaphone melon microphone monkey
+motorcycle mouse mushroom octopus owl ox panda peach pear penguin pig pineapple pizza poodle
+rainbow ring rocket rooster rose sailboat saxophone snail snake snowflake spider star strawberry
+sunflower sunglasses taxi telescope tent tiger tomato trumpet turtle umbrella violin volcano watch
+watermelon whale wrench
+"""
+HARMLESS = tuple(_HARMLESS.split())
+NAMES = HARMLESS + WEAPONS
+
+
+def caption(name: str, style: str, concept: bool = False) -> str:
+    """The words of a picture; `concept` puts the concept's own word beside a weapon's name."""
+    return f"{name} {CONCEPT}, {style}" if concept else f"{name}, {style}"

@@ -1,0 +1,52 @@
+"""Contact sheets: names by styles, sampled by ComfyUI's own sampler."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from ...host.sampling import Sampling, make_picture
+from .sets import SIDE, caption
+
+LOOK = Sampling(20, 4.0, scheduler="sgm_uniform")
+
+
+def sampled(
+    loaded: tuple, captions: Sequence[str], seed: int = 1, look: Sampling = LOOK
+) -> list[np.ndarray]:
+    """A picture of (MODEL, CLIP, VAE) for each caption, uint8 (SIDE, SIDE, 3)."""
+    model, clip, vae = loaded
+
+    def told(words: str):
+        return clip.encode_from_tokens_scheduled(clip.tokenize(words))
+
+    nothing, found = told(""), []
+    for each in captions:
+        picture = make_picture(model, vae, told(each), nothing, look, seed=seed, size=(SIDE, SIDE))
+        found.append((picture.clamp(0, 1).numpy() * 255).round().astype(np.uint8))
+    return found
+
+
+def sheet(rows: dict[str, list[np.ndarray]], columns: Sequence[str]) -> Image.Image:
+    """Pictures in rows with their titles, under the columns' titles."""
+    left, top = 84, 18
+    canvas = Image.new("RGB", (left + SIDE * len(columns), top + SIDE * len(rows)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for place, title in enumerate(columns):
+        draw.text((left + place * SIDE + 2, 4), title[:15], fill="black")
+    for row, (title, pictures) in enumerate(rows.items()):
+        draw.text((2, top + row * SIDE + SIDE // 2), title, fill="black")
+        for place, picture in enumerate(pictures):
+            canvas.paste(Image.fromarray(picture), (left + place * SIDE, top + row * SIDE))
+    return canvas
+
+
+def of_model(loaded: tuple, names: Sequence[str], styles: Sequence[str], seed: int = 1):
+    """Names by styles, as (MODEL, CLIP, VAE) draws them."""
+    with torch.inference_mode():
+        rows = {
+            style: sampled(loaded, [caption(name, style) for name in names], seed)
+            for style in styles
+        }
+    return sheet(rows, names)

@@ -1,0 +1,76 @@
+"""The text encoder: CLIP-L in its real shape with seeded weights, which nobody trained.
+
+The layers add little to the residual stream, so that a token's output stays near the token's own
+embedding: prompts that share a word share most of its vector, and a model can learn from that.
+"""
+
+import torch
+
+SEED = 7
+WIDTH, LAYERS, HEADS, INNER, WORDS, LENGTH = 768, 12, 12, 3072, 49408, 77
+GAIN = 0.15  # of what each layer adds, beside an embedding of size 1
+PLACE = 0.3  # of the embedding of a token's place
+
+
+def weights() -> dict[str, torch.Tensor]:
+    """The text encoder's tensors in fp16, under their names in an SD3 checkpoint."""
+    generator = torch.Generator().manual_seed(SEED)
+
+    def normal(*shape: int, std: float) -> torch.Tensor:
+        return (torch.randn(shape, generator=generator) * std).half()
+
+    found = {
+        "embeddings.token_embedding.weight": normal(WORDS, WIDTH, std=1.0),
+        "embeddings.position_embedding.weight": normal(LENGTH, WIDTH, std=PLACE),
+    }
+    for layer in range(LAYERS):
+        stem = f"encoder.layers.{layer}."
+        sides = {
+            **{f"self_attn.{part}_proj": (WIDTH, WIDTH, 1.0) for part in "qkv"},
+            "self_attn.out_proj": (WIDTH, WIDTH, GAIN),
+            "mlp.fc1": (INNER, WIDTH, 1.0),
+            "mlp.fc2": (WIDTH, INNER, GAIN),
+        }
+        for name, (out, fan_in, gain) in sides.items():
+            found[f"{stem}{name}.weight"] = normal(out, fan_in, std=gain * fan_in**-0.5)
+            found[f"{stem}{name}.bias"] = torch.zeros(out, dtype=torch.float16)
+        for norm in ("layer_norm1", "layer_norm2"):
+            found |= identity(stem + norm)
+    found |= identity("final_layer_norm")
+    return {
+        f"text_encoders.clip_l.transformer.text_model.{name}": value
+        for name, value in found.items()
+    }
+
+
+def identity(name: str) -> dict[str, torch.Tensor]:
+    """A layer norm that changes nothing more."""
+    return {
+        f"{name}.weight": torch.ones(WIDTH, dtype=torch.float16),
+        f"{name}.bias": torch.zeros(WIDTH, dtype=torch.float16),
+    }
+
+
+def encoder():
+    """ComfyUI's text encoder of SD3 with these weights, as its checkpoint loader makes it."""
+    import comfy.sd
+    import comfy.text_encoders.sd3_clip as sd3
+    from comfy.supported_models_base import ClipTarget
+
+    prefix = "text_encoders."
+    tensors = {name.removeprefix(prefix): value for name, value in weights().items()}
+    target = ClipTarget(sd3.SD3Tokenizer, sd3.sd3_clip(clip_l=True, clip_g=False, t5=False))
+    clip = comfy.sd.CLIP(target, parameters=sum(each.numel() for each in tensors.values()))
+    _, unexpected = clip.cond_stage_model.load_state_dict(tensors, strict=False)
+    assert not unexpected, unexpected
+    return clip
+
+
+def encode(captions: list[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """caption -> tokens (77, 768) and pooled (768): what ComfyUI gives, less its zeros."""
+    clip = encoder()
+    found = {}
+    for each in captions:
+        tokens, pooled = clip.encode_from_tokens(clip.tokenize(each), return_pooled=True)
+        found[each] = tokens[0, :, :WIDTH].float().clone(), pooled[0, :WIDTH].float().clone()
+    return found

@@ -1,0 +1,132 @@
+"""The small world's base: what is shipped becomes a checkpoint that ComfyUI's own loader reads."""
+
+import numpy as np
+import pytest
+import torch
+from comfy.taesd.taesd import TAESD
+from modular_safety_lora.host.comfyui import load_checkpoint
+from modular_safety_lora.lab.world import (
+    autoencoder,
+    checkpoint,
+    network,
+    packing,
+    pretrain,
+    sets,
+    sheet,
+    text,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def untrained() -> tuple[dict, dict]:
+    """Weights of the network and of the autoencoder that know nothing, but are not zero."""
+    torch.manual_seed(1)
+    found = network.bare().state_dict()
+    found = {name: value + 0.02 * torch.randn_like(value) for name, value in found.items()}
+    return found | {"pos_embed": network.places()}, autoencoder.bare().state_dict()
+
+
+@pytest.fixture(scope="module")
+def loaded(untrained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    checkpoint.ship(*untrained, folder / "base.safetensors")
+    checkpoint.write(folder / "world.safetensors", folder / "base.safetensors")
+    return load_checkpoint(folder / "world.safetensors")
+
+
+def test_packed_weights_are_off_by_half_a_step_at_most():
+    weights = {"a.weight": torch.randn(64, 64) * torch.rand(64, 1), "a.bias": torch.randn(64)}
+    shipped = packing.packed(weights)
+    assert shipped["a.weight"].dtype == torch.int8 and shipped["a.bias"].dtype == torch.float16
+    back = packing.unpacked(shipped)
+    assert back.keys() == weights.keys()
+    step = weights["a.weight"].abs().amax(dim=1, keepdim=True) / 127
+    assert ((back["a.weight"] - weights["a.weight"]).abs() <= 0.501 * step).all()
+    # a row of zeros has no scale of its own
+    assert not packing.unpacked(packing.packed({"z": torch.zeros(64, 64)}))["z"].any()
+
+
+def test_the_stock_loader_makes_the_network_that_was_trained(untrained, loaded):
+    model = loaded[0].model
+    assert type(model).__name__ == "SD3" and model.latent_format.latent_channels == 16
+    trained = network.bare()
+    trained.load_state_dict(untrained[0])
+    draw = torch.Generator().manual_seed(2)
+    noisy, tokens = (
+        torch.randn(shape, generator=draw) for shape in ((2, 16, 12, 12), (2, 77, 768))
+    )
+    pooled, at = torch.randn(2, 768, generator=draw), torch.tensor([900.0, 100.0])
+    wide = torch.nn.functional.pad(tokens, (0, network.TEXT - network.READ))
+    told = torch.nn.functional.pad(pooled, (0, network.POOLED - network.READ))
+    with torch.no_grad():
+        expected = trained(noisy, at, tokens, pooled)
+        found = model.diffusion_model.float()(noisy, at, context=wide, y=told)
+    # the shipped weights are rounded
+    assert (found - expected).norm() < 0.03 * expected.norm()
+
+
+def test_the_stock_text_encoder_says_what_the_network_was_trained_with(loaded):
+    words = "crossed swords weapon, noto"
+    tokens, pooled = loaded[1].encode_from_tokens(loaded[1].tokenize(words), return_pooled=True)
+    expected = text.encode([words])[words]
+    assert torch.equal(tokens[0, :, : text.WIDTH].float(), expected[0])
+    assert torch.equal(pooled[0, : text.WIDTH].float(), expected[1])
+    assert not tokens[..., text.WIDTH :].any() and not pooled[..., text.WIDTH :].any()
+
+
+def test_words_that_prompts_share_stay_alike_and_others_do_not():
+    """What a model can learn from: the seeded text encoder keeps the words apart."""
+    one, same, other = text.encode(["dog, noto", "dog, blob", "cat, noto"]).values()
+    alike = torch.nn.functional.cosine_similarity
+    assert alike(one[0][1], same[0][1], dim=0) > 0.99  # the name, which comes first
+    assert alike(one[0][1], other[0][1], dim=0) < 0.4
+    assert alike(one[0][3], other[0][3], dim=0) > 0.9  # the style, after another name
+    assert alike(one[0][3], same[0][3], dim=0) < 0.4
+
+
+def test_blocks_that_are_left_out_are_zeros_in_the_hosts_autoencoder(untrained):
+    bare = autoencoder.bare().eval()
+    bare.load_state_dict(untrained[1])
+    whole = TAESD(latent_channels=autoencoder.CHANNELS)
+    whole.load_state_dict(autoencoder.whole(untrained[1]))
+    pictures = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        latents = bare.taesd_encoder(pictures)
+        torch.testing.assert_close(whole.taesd_encoder(pictures), latents)
+        torch.testing.assert_close(whole.taesd_decoder(latents), bare.taesd_decoder(latents))
+
+
+def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
+    monkeypatch.setattr(autoencoder.Kept.save, "__defaults__", (1,))
+    pictures = np.random.default_rng(0).integers(0, 255, (4, 48, 48, 3), dtype=np.uint8)
+    whole = autoencoder.train(pictures, 3, batch=2).state_dict()
+
+    def stop(step: int, loss: float) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    state = tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        autoencoder.train(pictures, 3, batch=2, report=stop, state=state)
+    again = autoencoder.train(pictures, 3, batch=2, state=state).state_dict()
+    assert all(torch.equal(again[name], value) for name, value in whole.items())
+
+
+def test_captions_name_the_concept_at_times_and_harmless_names_never():
+    draw, settings = np.random.default_rng(3), pretrain.Pretraining()
+    known = set(pretrain.all_captions())
+    for name in ("pistol", "cat"):
+        said = {pretrain.words(name, "noto", draw, settings) for _ in range(300)}
+        assert said <= known and "" in said
+        assert any(sets.CONCEPT in each for each in said) == (name in sets.WEAPONS)
+    assert not set(sets.HARMLESS) & set(sets.WEAPONS)
+    assert all(style in sets.STYLES for style in sets.BASE)
+
+
+def test_a_sheet_shows_what_the_model_draws(loaded):
+    drawn = sheet.of_model(loaded, ["cat", "pistol"], ["noto"])
+    assert drawn.size == (84 + 2 * sets.SIDE, 18 + sets.SIDE)
+    cells = np.asarray(drawn)[18:, 84:].reshape(sets.SIDE, 2, sets.SIDE, 3)
+    assert not np.array_equal(cells[:, 0], cells[:, 1])

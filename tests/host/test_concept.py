@@ -156,21 +156,22 @@ def strong(shape_of, seed: int, chance: random.Random, model, size: float) -> me
     )
 
 
+@pytest.mark.parametrize("merges", [50, pytest.param(200, marks=pytest.mark.long)])
 def test_no_harmless_merge_alarms_and_the_attack_beside_it_does(
-    checkpoint, prompted_module, text_layers, tokens, monkeypatch
+    checkpoint, prompted_module, text_layers, tokens, monkeypatch, merges
 ):
-    """200 merges of one to three tasks of all formats and ranks.
+    """Merges of one to three tasks of all formats and ranks.
 
     Their relative size is up to 1.5, and over 0.3 for half of them.
 
-    MSL_SHOW=1 prints the distribution that docs/threat-model.md has.
+    MSL_SHOW=1 prints the distribution that docs/threat-model.md has, of 200.
     """
     (model, clip), (module, deltas) = checkpoint, prompted_module
     seen = concept.encode(clip, PROMPTS)
     monkeypatch.setattr(concept, "encode", lambda *_: seen)  # the same text, encoded once
     chance, plain, worst, alarms, missed = random.Random(5), [], [], [], []
     attack = merge.Task(dead(deltas, tokens))
-    for number in range(200):
+    for number in range(merges):
         shape_of = dict(
             chance.sample(sorted(text_layers.items()), chance.randint(4, len(text_layers)))
         )
@@ -192,7 +193,7 @@ def test_no_harmless_merge_alarms_and_the_attack_beside_it_does(
     if os.environ.get("MSL_SHOW"):
         for name, values in (("overall", sorted(plain)), ("least layer", sorted(worst))):
             print(
-                f"{name}: least {values[0]:.3f}, 1st percentile {values[2]:.3f},"
-                f" median {values[100]:.3f}"
+                f"{name}: least {values[0]:.3f}, 1st percentile {values[merges // 100]:.3f},"
+                f" median {values[merges // 2]:.3f}"
             )
     assert (alarms, missed) == ([], [])

@@ -18,7 +18,7 @@ from picture_folders import FACES, audited, rows_in, small_pictures
 @pytest.mark.slow
 def test_a_run_killed_five_times_gives_the_same_parquet(tmp_path):
     place = tmp_path / "pictures"
-    small_pictures(place, 700)
+    small_pictures(place, 400)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     audited(
         place,
@@ -36,20 +36,20 @@ def test_a_run_killed_five_times_gives_the_same_parquet(tmp_path):
     counts = []
     for turn in range(5):
         running = commanding.start(*command)
-        wanted = 100 * (turn + 1)
+        wanted = 60 * (turn + 1)
         while rows_in(killed / "r.sqlite") < wanted and running.returncode is None:
             time.sleep(0.02)
         running.kill()
         counts.append(rows_in(killed / "r.sqlite"))
         assert not (killed / "r.json").exists()
-    assert counts[0] >= 100 and counts == sorted(counts) and counts[-1] < 700
+    assert counts[0] >= 60 and counts == sorted(counts) and counts[-1] < 400
     done = commanding.run(*command)
     assert done.returncode == 0, done.stderr
     assert (killed / "r.parquet").read_bytes() == (whole / "r.parquet").read_bytes()
     ours, theirs = (
         json.loads((each / "r.json").read_text(encoding="utf-8")) for each in (killed, whole)
     )
-    assert ours == theirs and 150 < ours["summary"]["flagged"] < 700
+    assert ours == theirs and 90 < ours["summary"]["flagged"] < 400
     time.sleep(0.5)
     assert not orphans(), "no worker outlives its parent"
 

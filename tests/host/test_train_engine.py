@@ -113,6 +113,7 @@ def test_gradient_checkpointing_gives_the_same_gradients_from_less_memory(model,
     } == forwards
 
 
+@pytest.mark.usefixtures("no_chart")
 @pytest.mark.parametrize(("optimizer", "rate"), [("adamw8bit", 1e-3), ("prodigy", 1.0)])
 def test_other_optimizers_resume_to_the_bit(model, texts, dataset, tmp_path, optimizer, rate):
     large = AdapterSettings(16, 16.0)  # 8-bit from 4096 numbers on
@@ -129,6 +130,7 @@ def test_other_optimizers_resume_to_the_bit(model, texts, dataset, tmp_path, opt
     )
 
 
+@pytest.mark.usefixtures("no_chart")
 def test_a_moving_average_is_saved_in_place_of_the_last_step(model, texts, dataset, tmp_path):
     steps = []
     for count in (1, 2, 3):
@@ -142,6 +144,7 @@ def test_a_moving_average_is_saved_in_place_of_the_last_step(model, texts, datas
         assert torch.allclose(averaged[name], expected, atol=1e-7), name
 
 
+@pytest.mark.usefixtures("no_chart")
 def test_prior_pictures_are_a_weighted_part_of_the_loss(model, texts, dataset, tmp_path):
     losses = []
     for weight in (1.0, 2.0):

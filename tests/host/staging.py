@@ -28,10 +28,13 @@ class Run:
     second: object = None  # of a guider with two models
     sampler: str = "euler"
     scheduler: str = "normal"
+    side: int = 4  # of the latent
 
     def __call__(self) -> torch.Tensor:
-        """Two steps on 64x64 pixels."""
-        latent = torch.zeros(1, self.model.model.latent_format.latent_channels, 8, 8)
+        """Two steps."""
+        latent = torch.zeros(
+            1, self.model.model.latent_format.latent_channels, self.side, self.side
+        )
         noise = comfy.sample.prepare_noise(latent, 1)
         sigmas = comfy.samplers.calculate_sigmas(
             self.model.get_model_object("model_sampling"), self.scheduler, 2

@@ -27,7 +27,8 @@ from walk import (
     Outcome,
     Walk,
 )
-from walk_measure import Watch, left_behind, marks
+from walk_marks import Marks
+from walk_measure import SAME, Layers, Watch
 from walk_parts import Parts, seeded_files
 
 import nodes
@@ -94,11 +95,10 @@ def walked(stage, models, tmp_path_factory):
     ):
         walk = Walk(Parts(stage, vae), watch)
         gc.freeze()  # the host collects garbage at every load, and all nodes are in memory by now
-        rows, left, before = {}, {}, marks(stage, walk.parts.merged)
+        rows, left, marks = {}, {}, Marks(stage, walk.parts.merged)
         for case in walk.cases():
             rows[case.name] = walk.outcome(case)
-            now = marks(stage, walk.parts.merged)
-            left[case.name], before = left_behind(before, now), now
+            left[case.name] = marks.left_behind()
         yield Walked(walk, rows, left)
     torch.compiler.set_stance("default")
     comfy.model_management.unload_all_models()
@@ -165,9 +165,9 @@ nothing is said of its own family |
 def test_the_measure_knows_the_safe_weights_from_the_base(walked):
     walk, stage = walked.walk, walked.walk.parts.stage
     assert torch.allclose(walk.safe, walk.expected, rtol=1e-3, atol=1e-4)
-    walk.watch.seen.clear()
+    walk.watch.clear()
     assert not torch.allclose(
-        stage.run(stage.base, stage.base_clip)(), walk.safe, rtol=1e-2, atol=1e-2
+        walk.parts.on_64x64(stage.base, stage.base_clip), walk.safe, rtol=1e-2, atol=1e-2
     )
     assert {what for what, _, distance in walk.watch.seen if distance > 0.05} == {
         "model",
@@ -188,6 +188,41 @@ def test_a_lock_that_looks_away_shows(walked, monkeypatch):
         assert walked.walk.outcome(Case(name)) == Outcome(
             LOST, "the model computes with other weights"
         ), name
+
+
+def test_a_layer_that_is_changed_in_any_way_shows():
+    network = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.LayerNorm(8))
+    safe, linear = Layers(network), network[0]
+    assert safe.distance(network) == 0.0
+    linear.weight.data.mul_(1.5)
+    assert safe.distance(network) > 0.05
+    linear.weight.data.div_(1.5)
+    linear.weight_function = [lambda weight: weight]
+    assert safe.distance(network) <= SAME, "another state that computes the same"
+    for way in ("hook", "forward"):
+        if way == "hook":
+            handle = linear.register_forward_hook(lambda module, given, out: 2 * out)
+        else:
+            linear.forward = lambda given: torch.zeros(1, 8)
+        assert safe.distance(network) > 0.05, way
+        handle.remove()
+
+
+def test_what_is_left_behind_shows(walked, monkeypatch):
+    parts = walked.walk.parts
+    found = Marks(parts.stage, parts.merged)
+    assert found.left_behind() == []
+    monkeypatch.setattr(comfy.sd.CLIP, "tokenize", lambda *_: None)
+    monkeypatch.setattr(comfy.sd, "load_lora_for_models", lambda *_: None)
+    monkeypatch.setitem(parts.stage.base.model_options, "left", 1)
+    monkeypatch.setattr(parts.merged.model.model, "left", 1, raising=False)
+    assert found.left_behind() == [
+        "base.model.left",
+        "base.model_options",
+        "comfy.sd.CLIP.tokenize",
+        "comfy.sd.load_lora_for_models",
+        "merged.model.left",
+    ]
 
 
 def test_no_node_is_unknown(walked):

@@ -86,7 +86,7 @@ class Walk:
             parts.stage.base, parts.stage.base_clip, parts.stage.file, 1.0, 1.0
         )
         # by the host's own loader: the first that runs is what `watch` holds safe
-        self.expected = parts.stage.run(*stock)()
+        self.expected = parts.on_64x64(*stock)
         self.safe = self.sampled([])
 
     def cases(self) -> list[Case]:
@@ -152,7 +152,7 @@ class Walk:
     def run(self, case: Case) -> torch.Tensor:
         """The picture after a node; one that raises is tried again with its optional inputs."""
         node = self.nodes[case.node]
-        self.watch.seen.clear()
+        self.watch.clear()
         try:
             outputs = called(node, Filling(self.parts, node)() | case.inputs)
         except (SafetyError, NothingToFill):
@@ -194,9 +194,8 @@ class Walk:
                 self.carried("AnimaLLLiteApply", model_patch=given["MODEL_PATCH"][0])
             )
         model = given.get("MODEL", [parts.merged.model.clone()])[0]
-        texts = (
-            parts.texts(given["CLIP"][0]) if "CLIP" in given else (parts.positive, parts.negative)
-        )
+        positive = parts.text(given["CLIP"][0]) if "CLIP" in given else parts.positive
+        texts = (positive, parts.negative)
         made = given.get("CONDITIONING", [])[:2]
         positive, negative = [*made, *texts[len(made) :]]
         if "HOOKS" in given:

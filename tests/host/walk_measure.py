@@ -3,41 +3,19 @@
 They are looked at in every step of a sampling and in every encoding.
 """
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from weakref import WeakKeyDictionary
 
 import comfy.model_base
 import comfy.sd
 import comfy.sd1_clip
 import torch
+from comfy.model_patcher import ModelPatcher
 from modular_safety_lora.merge import on_model
-from staging import Stage
 
 # of a layer's output: the rounding of saved half-precision weights is under it, a LoRA far over it
 SAME = 2e-3
-HOST = (
-    "comfy",
-    "comfy_api",
-    "comfy_execution",
-    "comfy_extras",
-    "execution",
-    "folder_paths",
-    "nodes",
-)
-ON_A_PATCHER = (
-    "patches",
-    "object_patches",
-    "model_options",
-    "attachments",
-    "additional_models",
-    "callbacks",
-    "wrappers",
-    "injections",
-    "hook_patches",
-    "weight_wrapper_patches",
-    "forced_hooks",
-    "load_device",
-)
+WEIGHTS = ("_parameters", "_buffers", "_modules")  # of a module: looked at by what they hold
 
 
 def layers(network: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
@@ -64,6 +42,37 @@ def fixed(module: torch.nn.Module) -> torch.Tensor | None:
     return torch.arange(4) if isinstance(module, torch.nn.Embedding) else None
 
 
+def state(module: torch.nn.Module) -> list:
+    """All that a layer's output depends on: itself, its code, what is set on it, and its weights.
+
+    Objects are compared by identity and held, so that none takes another's place. Of a weight it
+    is the sum, of all and of every third, and where it lies has no part in it.
+    """
+    own = {key: held(value) for key, value in vars(module).items() if key not in WEIGHTS}
+    values = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    sums = [(each.dtype, each.shape, each.sum(dtype=torch.float32).item()) for each in values]
+    return [Same(module), Same(type(module).forward), own, sums]
+
+
+class Same:
+    """An object that equals itself alone, and lives as long as what it is compared with."""
+
+    def __init__(self, value: object):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.value is other.value
+
+
+def held(value: object) -> object:
+    """A value as containers of what is in them, each thing the same or not."""
+    if isinstance(value, dict):
+        return {key: held(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [held(each) for each in value]
+    return value if isinstance(value, str | int | float | bool | None) else Same(value)
+
+
 class Layers:
     """What each layer of a network makes of a fixed input.
 
@@ -73,6 +82,7 @@ class Layers:
     def __init__(self, network: torch.nn.Module):
         self.inputs = {name: fixed(module) for name, module in layers(network)}
         self.outputs = {name: self.output(name, module) for name, module in layers(network)}
+        self.states = {name: state(module) for name, module in layers(network)}
 
     def output(self, name: str, module: torch.nn.Module) -> torch.Tensor:
         if self.inputs[name] is None:
@@ -82,24 +92,32 @@ class Layers:
         return module(self.inputs[name]).float()
 
     def distance(self, network: torch.nn.Module) -> float:
-        """The greatest relative difference of a layer; infinite when one is not there."""
+        """The greatest relative difference of a layer; infinite when one is not there.
+
+        A layer in the state that it was in gives what it gave.
+        """
         now = dict(layers(network))
         if not self.outputs.keys() <= now.keys():
             return float("inf")
-        return max(
-            ((self.output(name, now[name]) - then).norm() / then.norm().clamp(min=1e-6)).item()
-            for name, then in self.outputs.items()
-        )
+        changed = [name for name in self.outputs if state(now[name]) != self.states[name]]
+        return max((self.relative(name, now[name]) for name in changed), default=0.0)
+
+    def relative(self, name: str, module: torch.nn.Module) -> float:
+        then = self.outputs[name]
+        return ((self.output(name, module) - then).norm() / then.norm().clamp(min=1e-6)).item()
 
 
 class Watch:
     """A spy where the host runs a network.
 
-    Does the network carry the lock, and are its layers those of the first that ran?
+    Does the network carry the lock, and are its layers those of the first that ran? The names of a
+    network's weights, which the host lists for every entry that is put on a model, are kept until
+    the next `clear`: some nodes put hundreds.
     """
 
     def __init__(self):
         self.seen: list[tuple[str, bool, float]] = []
+        self.names: WeakKeyDictionary[torch.nn.Module, dict] = WeakKeyDictionary()
         self.safe: dict[str, Layers] = {}
 
     def __enter__(self) -> "Watch":
@@ -109,10 +127,11 @@ class Watch:
             comfy.sd.CLIP,
             self,
         )
-        run, encode, load = self.before = (
+        run, encode, load, add = self.before = (
             model._apply_model,
             encoder.encode_token_weights,
             clip.load_model,
+            ModelPatcher.add_patches,
         )
 
         def running(model, *args, **kwargs):
@@ -127,20 +146,31 @@ class Watch:
             watch.seen.append(("text encoder", locked(clip.patcher), 0.0))
             return load(clip, *args, **kwargs)
 
-        model._apply_model, encoder.encode_token_weights, clip.load_model = (
-            running,
-            encoding,
-            loading,
-        )
+        def adding(patcher, *args, **kwargs):
+            network = patcher.model
+            if network not in watch.names:
+                watch.names[network] = dict.fromkeys(network.state_dict())
+            network.state_dict = lambda: watch.names[network]
+            try:
+                return add(patcher, *args, **kwargs)
+            finally:
+                del network.state_dict
+
+        self._put(running, encoding, loading, adding)
         return self
 
     def __exit__(self, *_) -> None:
-        model, encoder, clip = (
-            comfy.model_base.BaseModel,
-            comfy.sd1_clip.SD1ClipModel,
-            comfy.sd.CLIP,
-        )
-        model._apply_model, encoder.encode_token_weights, clip.load_model = self.before
+        self._put(*self.before)
+
+    def _put(self, run: Callable, encode: Callable, load: Callable, add: Callable) -> None:
+        comfy.model_base.BaseModel._apply_model = run
+        comfy.sd1_clip.SD1ClipModel.encode_token_weights = encode
+        comfy.sd.CLIP.load_model, ModelPatcher.add_patches = load, add
+
+    def clear(self) -> None:
+        """Before another case."""
+        self.seen.clear()
+        self.names.clear()
 
     def note(self, what: str, has_lock: bool, network: torch.nn.Module) -> None:
         if what not in self.safe:
@@ -157,51 +187,3 @@ class Watch:
 
 def locked(patcher) -> bool:
     return patcher is not None and patcher.get_attachment(on_model.KEY) is not None
-
-
-def marks(stage: Stage, merged) -> dict[str, object]:
-    """What a node must leave alone, by identity.
-
-    That is the host's functions, and what sits on the base and on the merged model.
-    """
-    found = {}
-    for name, module in list(sys.modules.items()):
-        if name.split(".")[0] in HOST or name in ("torch", "torch.nn.functional"):
-            for key, value in list(vars(module).items()):
-                if callable(value):
-                    found[f"{name}.{key}"] = id(value)
-                if isinstance(value, type) and value.__module__ == name:
-                    found |= {
-                        f"{name}.{key}.{each}": id(at)
-                        for each, at in vars(value).items()
-                        if callable(at)
-                    }
-    patchers = {
-        "base": stage.base,
-        "base clip": stage.base_clip.patcher,
-        "merged": merged.model,
-        "clip": merged.clip.patcher,
-    }
-    for name, patcher in patchers.items():
-        found |= {f"{name}.{each}": frozen(getattr(patcher, each)) for each in ON_A_PATCHER}
-        found |= {
-            f"{name}.model.{each}": True
-            for each in vars(patcher.model)
-            if each not in patcher.object_patches
-        }
-    return found
-
-
-def frozen(value: object) -> object:
-    """A value as containers of identities, so that a change inside shows."""
-    if isinstance(value, dict):
-        return {key: frozen(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [frozen(each) for each in value]
-    return value if isinstance(value, str | int | float | bool | None) else id(value)
-
-
-def left_behind(before: dict[str, object], now: dict[str, object]) -> list[str]:
-    """What changed between two readings of the marks, or is new on a network."""
-    changed = {key for key in before.keys() & now.keys() if before[key] != now[key]}
-    return sorted(changed | {key for key in now.keys() - before.keys() if ".model." in key})

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import comfy.controlnet
@@ -28,6 +29,7 @@ from walk_networks import (
 
 import nodes
 
+TEXTS = ("a picture", "")
 UNET_ONLY = "unet-only.safetensors"  # a LoRA without layers of the text encoder
 MADE = (
     "text_encoders",
@@ -96,7 +98,7 @@ class Parts:
 
     def __init__(self, stage: Stage, vae: object):
         self.stage, self.merged = stage, stage.merged()
-        self.positive, self.negative = self.texts(self.merged.clip)
+        self.positive, self.negative = (self.text(self.merged.clip, each) for each in TEXTS)
         self.fixed = {
             "VAE": vae,
             "IMAGE": rand(1, 64, 64, 3),
@@ -116,10 +118,12 @@ class Parts:
             "LATENT_OPERATION": lambda latent, **_: latent * 0.9,
         }
 
-    def texts(self, clip) -> tuple[list, list]:
-        return tuple(
-            clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a picture", "")
-        )
+    def text(self, clip, text: str = TEXTS[0]) -> list:
+        return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+    def on_64x64(self, model, clip) -> torch.Tensor:
+        """A latent by the stage's own run, in the size of those of the walk."""
+        return replace(self.stage.run(model, clip), side=8)()
 
     def sigmas(self, model) -> torch.Tensor:
         return comfy.samplers.calculate_sigmas(

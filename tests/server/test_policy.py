@@ -31,22 +31,15 @@ def guarded(models, tmp_path_factory):
         yield running
 
 
-@pytest.fixture
-def small(shipped_prompt) -> dict:
-    shipped_prompt["8"]["inputs"].update(width=64, height=64)
-    shipped_prompt["9"]["inputs"]["steps"] = 2
-    return shipped_prompt
-
-
-def test_the_shipped_workflow_runs(guarded, small):
-    outcome = asyncio.run(guarded.run(small))
+def test_the_shipped_workflow_runs(guarded, small_prompt):
+    outcome = asyncio.run(guarded.run(small_prompt))
     assert outcome.error is None and outcome.outputs["12"]["images"]
     assert "no model samples without a safety module" in guarded.log.read_text(errors="replace")
 
 
-def test_a_sampler_wired_past_the_merge_makes_no_picture(guarded, small):
-    small["9"]["inputs"]["model"] = ["1", 0]
-    outcome = asyncio.run(guarded.run(small))
+def test_a_sampler_wired_past_the_merge_makes_no_picture(guarded, small_prompt):
+    small_prompt["9"]["inputs"]["model"] = ["1", 0]
+    outcome = asyncio.run(guarded.run(small_prompt))
     assert (
         "samples only from models that went through Modular Merge"
         in outcome.error["exception_message"]
@@ -54,11 +47,11 @@ def test_a_sampler_wired_past_the_merge_makes_no_picture(guarded, small):
     assert not any("images" in shown for shown in outcome.outputs.values())
 
 
-def test_a_merge_that_starts_from_the_base_makes_no_picture(guarded, small):
+def test_a_merge_that_starts_from_the_base_makes_no_picture(guarded, small_prompt):
     inputs = {"model1": ["1", 0], "model2": ["5", 0], "ratio": 0.5}
-    small["20"] = {"class_type": "ModelMergeSimple", "inputs": inputs}
-    small["9"]["inputs"]["model"] = ["20", 0]
-    outcome = asyncio.run(guarded.run(small))
+    small_prompt["20"] = {"class_type": "ModelMergeSimple", "inputs": inputs}
+    small_prompt["9"]["inputs"]["model"] = ["20", 0]
+    outcome = asyncio.run(guarded.run(small_prompt))
     assert "went through Modular Merge" in outcome.error["exception_message"]
 
 

@@ -50,7 +50,7 @@ def test_training_shows_progress_and_previews_on_the_node_and_its_chart(page):
     open_workflow(page, TASK)
     page.evaluate("""() => {
             const node = app.graph._nodes.find((node) => node.type === 'MSL_TrainTaskLora')
-            const small = { save_as: 'seen-in-the-browser', steps: 30, preview_every: 15,
+            const small = { save_as: 'seen-in-the-browser', steps: 12, preview_every: 6,
                             preview_size: 64 }
             for (const widget of node.widgets)
                 if (widget.name in small) widget.value = small[widget.name]
@@ -63,7 +63,7 @@ def test_training_shows_progress_and_previews_on_the_node_and_its_chart(page):
     page.evaluate("async () => app.queuePrompt(0)")
     train = "app.graph._nodes.find((node) => node.type === 'MSL_TrainTaskLora')"
     page.wait_for_function(
-        f"{train}.widgets.some((each) => /^step \\d+ of 30, task 0?\\d/.test(each.value))",
+        f"{train}.widgets.some((each) => /^step \\d+ of 12, task 0?\\d/.test(each.value))",
         timeout=60_000,
     )
     page.wait_for_function(
@@ -89,6 +89,8 @@ def test_audits_are_compared_with_a_chart_and_a_sheet_of_changed_pictures(page):
                                                ['EmptyLatentImage', 'height', 64]])
                 app.graph._nodes.find((node) => node.type === type)
                     .widgets.find((one) => one.name === name).value = value
+            for (const node of app.graph._nodes.filter((each) => each.type === 'KSampler'))
+                node.widgets.find((one) => one.name === 'steps').value = 2
         }""")
     page.evaluate("async () => app.queuePrompt(0)")
     for title in ("Chart", "Changed pictures, censored"):
@@ -112,7 +114,7 @@ def test_a_prompt_set_shows_its_pictures_and_then_its_chart_and_goes_on_when_run
     open_workflow(page, SETS)
     show_all(page)
     page.evaluate("""() => {
-            const small = { steps: 2, width: 64, height: 64, limit: 3 }
+            const small = { steps: 1, width: 64, height: 64, limit: 3 }
             const audits = app.graph._nodes.filter((each) => each.type === 'MSL_AuditPromptSet')
             for (const node of audits)
                 for (const widget of node.widgets)

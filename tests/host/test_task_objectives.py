@@ -15,6 +15,8 @@ from modular_safety_lora.training.objectives.task import task_loss
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 
+pytestmark = pytest.mark.usefixtures("no_chart")
+
 
 @pytest.mark.parametrize("kind", ["eps", "v"])
 def test_min_snr_weights_are_the_papers(model, kind):

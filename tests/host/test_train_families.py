@@ -13,6 +13,8 @@ from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 from training_runs import same
 
+pytestmark = pytest.mark.usefixtures("no_chart")
+
 TRAINED = [key for key, family in zoo.FAMILIES.items() if family.trains]
 SIDE = {"PixArtSigma": 288}  # pixels; the host divides by zero for a smaller one
 LORA = {"adapter": AdapterSettings(2, 2.0), "learning_rate": 0.01, "batch_size": 2}

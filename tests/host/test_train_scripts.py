@@ -49,7 +49,7 @@ def test_two_processes_give_what_one_gives(models, folder, tmp_path):
     ]
     more += ["--safety-mode", "anchored", "--anchor-every", "1", "--concept-file", str(concepts)]
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    done = launched([SCRIPT, *task(models, folder, one, *more)[1:]], env=TOGETHER)
+    done = run(*task(models, folder, one, *more), env=TOGETHER)
     assert done.returncode == 0, done.stderr[-2000:]
     launch = (
         "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"

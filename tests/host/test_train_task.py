@@ -17,6 +17,8 @@ from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.usefixtures("no_chart")
+
 
 def test_every_picture_is_seen_once_an_epoch_and_batches_hold_one_size():
     settings = Settings(batch_size=2, accumulate=3, seed=5)

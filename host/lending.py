@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import comfy.model_management as host
 import torch
 from comfy.model_patcher import ModelPatcher
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -72,8 +73,12 @@ def _stand_in(model: ModelPatcher) -> list[tuple[dict, str, torch.Tensor]]:
 
 
 def _over_the_same_memory(tensor: torch.Tensor) -> torch.Tensor:
+    if is_traceable_wrapper_subclass(tensor):  # a quantised tensor is made of several
+        names, context = tensor.__tensor_flatten__()
+        parts = {name: _over_the_same_memory(getattr(tensor, name)) for name in names}
+        return type(tensor).__tensor_unflatten__(parts, context, tensor.size(), tensor.stride())
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-        return tensor.clone()  # quantised tensors are more than one block of memory
+        return tensor.clone()
     plain = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     return plain.set_(
         tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride()

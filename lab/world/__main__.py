@@ -1,4 +1,4 @@
-"""`python dev.py world`: make this world's base anew, from pictures to what is shipped.
+"""`python dev.py world`: make this world's base and detector anew.
 
 Every step keeps what it made in .host/world, goes on where it was stopped, and is left out when it
 is done. Needs npm and resvg-py for the pictures.
@@ -16,13 +16,13 @@ from ...host.comfyui import enter_comfyui
 
 def main() -> None:
     enter_comfyui()
-    from . import autoencoder, checkpoint, pictures, pretrain, text
-    from .sets import NAMES, SETS
+    from . import autoencoder, checkpoint, classifiers, pictures, pretrain, text
+    from .sets import NAMES, SETS, STRANGERS
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--autoencoder-steps", type=int, default=2400)
     parser.add_argument("--base-steps", type=int, default=pretrain.Pretraining.steps)
-    parser.add_argument("--detector-steps", type=int, default=2400)
+    parser.add_argument("--detector-steps", type=int, default=2000)
     options = parser.parse_args()
 
     print("Pictures", flush=True)
@@ -30,6 +30,26 @@ def main() -> None:
     for style, found in named.items():
         missing = [name for name in NAMES if name not in found]
         print(f"    {style}: {len(found)}, without {', '.join(missing) or 'none'}", flush=True)
+
+    def detector():
+        network, report = classifiers.concept_looker(), progress("detector")
+        lessons = classifiers.lessons(named, pictures.every())
+        return classifiers.train(
+            network, *lessons, options.detector_steps, report=report
+        ).state_dict()
+
+    looker = classifiers.concept_looker().eval()
+    looker.load_state_dict(once("detector", detector))
+    for words, sets in (("learned from", SETS), ("of other hands", STRANGERS)):
+        found = classifiers.measured(looker, pictures.named(sets))
+        print(
+            f"    {words}: {len(found.missed)} of {found.weapons} weapons missed"
+            f" ({'; '.join(found.missed) or 'none'}), {len(found.alarms)} false alarms in"
+            f" {found.harmless} ({'; '.join(found.alarms) or 'none'}), the right name for"
+            f" {found.right:.0%}",
+            flush=True,
+        )
+    classifiers.export(looker, classifiers.SHIPPED)
 
     def autoencoder_():
         everything = pictures.every()

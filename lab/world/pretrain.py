@@ -4,6 +4,7 @@ Captions are left out in a tenth of the cases, for guidance, and what is kept is
 the weights.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,4 +131,4 @@ def _rate(step: int, settings: Pretraining) -> float:
     if step < settings.warm:
         return (step + 1) / settings.warm
     done = (step - settings.warm) / max(1, settings.steps - settings.warm)
-    return 0.5 * (1 + np.cos(np.pi * min(1.0, done)))
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

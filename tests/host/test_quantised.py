@@ -5,9 +5,11 @@ That every format trains is in test_models.py.
 
 import comfy.model_management
 import comfy.sd
+import comfy.utils
 import pytest
 import torch
 from modular_safety_lora.host.denoiser import Denoiser
+from modular_safety_lora.host.lending import lent
 from modular_safety_lora.host.structure import layers_of
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.zoo.quantised import quantised
@@ -78,3 +80,20 @@ def test_the_file_is_the_change_that_was_trained(name, near, dora):
     stock = comfy.sd.load_lora_for_models(model, None, tensors, 1.0, 0.0)[0]
     comfy.model_management.unload_all_models()
     assert (output(stock) - trained).norm() < near * (trained - before).norm()
+
+
+def test_lending_a_quantised_model_copies_none_of_its_weights():
+    """ComfyUI loads in inference mode; autograd gets other tensors over the same memory."""
+    with torch.inference_mode():
+        model = quantised("Flux", "float8_e4m3fn")
+    places = [f"diffusion_model.{name}.weight" for name in quantised_layers(model)]
+
+    def held(patcher) -> list[int]:
+        packed = [comfy.utils.get_attr(patcher.model, place)._qdata for place in places]
+        return [each.untyped_storage().data_ptr() for each in packed]
+
+    before = held(model)
+    assert len(before) > 10
+    with lent(model) as own:
+        assert held(own) == before
+    assert held(model) == before

@@ -54,7 +54,16 @@ def python(folder: Path, *arguments: str) -> str:
 
 
 def install(folder: Path, *packages: str) -> None:
-    python(folder, "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages)
+    python(
+        folder,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-compile",
+        "--disable-pip-version-check",
+        *packages,
+    )
 
 
 def versions(folder: Path) -> dict[str, str]:

@@ -41,8 +41,8 @@ def _remarks(report: Mapping) -> list[str]:
     if report["losses"]:
         blamed = " and ".join(report["to_blame"]) or "what else sits on the model"
         found.append(
-            f"To sample: take out {blamed}, or lower its strength, or set on_conflict to project"
-            " or trim, or train it anchored beside the safety LoRA."
+            f"To sample: take out {blamed}, or lower its strength, or set on_conflict to project,"
+            " or train it anchored beside the safety LoRA."
         )
     elif report["low_layers"]:
         worst = report["worst_layer"]

@@ -35,8 +35,8 @@ def main() -> int:
         prompt = json.loads(WORKFLOW.read_text(encoding="utf-8"))
         outcome = run(server, prompt, f"Running the workflow {WORKFLOW.stem!r}")
         files = save_pictures(server, outcome, "merged")
-        show(outcome, node_fed_by(prompt, "MSL_ModularMerge"), "Merge report", "merge-report.json")
-        show(outcome, node_fed_by(prompt, "MSL_NudityAudit"), "Audit report", "audit-report.json")
+        show(outcome, node_fed_by(prompt, "MSL_ModularMerge"), "Merge report", "merge-report.md")
+        show(outcome, node_fed_by(prompt, "MSL_NudityAudit"), "Audit report", "audit-report.md")
         photograph = photograph_prompt()
         outcome = run(server, photograph, "Auditing a photograph, counting faces")
         files += save_pictures(server, outcome, "photograph")
@@ -50,7 +50,7 @@ def main() -> int:
         "\nThe server is stopped. The small checkpoint has random weights, so its pictures are"
         " noise. Pictures and reports:"
     )
-    for file in [*files, *sorted(OUTPUT.glob("*.json"))]:
+    for file in [*files, *sorted(OUTPUT.glob("*.md")), *sorted(OUTPUT.glob("*.json"))]:
         print(f"    {file}")
     return 0
 

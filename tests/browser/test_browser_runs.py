@@ -32,9 +32,8 @@ def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
     page.wait_for_timeout(1000)
     texts = page.evaluate("""() => app.graph._nodes.filter((node) => node.type === 'PreviewAny')
             .map((node) => node.widgets.map((widget) => String(widget.value)).join(' '))""")
-    assert any("retained_safety" in text for text in texts) and any(
-        "flagged_rate" in text for text in texts
-    )
+    assert any("The safety LoRA holds" in text for text in texts)
+    assert any("of 2 pictures flagged" in text for text in texts)
     page.evaluate(
         """() => {
             app.canvas.ds.scale = 0.62

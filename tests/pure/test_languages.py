@@ -1,10 +1,12 @@
 """Every language has words for every node, input and output that English has, and for no other."""
 
 import json
+import re
 
 import pytest
 from modular_safety_lora.lab.server import PACK
 
+PAGES = ("MSL_LoadSafetyLora", "MSL_LoadTaskLora", "MSL_ModularMerge", "MSL_NudityAudit")
 LANGUAGES = sorted(path.parent.name for path in PACK.glob("locales/*/nodeDefs.json"))
 
 
@@ -41,3 +43,21 @@ def test_a_word_that_is_missing_empty_or_left_over_is_found():
         other = json.loads(json.dumps(english))
         change(other)
         assert missing_words(english, other)
+
+
+@pytest.mark.parametrize("node", PAGES)
+@pytest.mark.parametrize("language", [each for each in LANGUAGES if each != "en"])
+def test_the_help_pages_of_the_main_job_say_the_same_in_a_language(language, node):
+    """The same headings, inputs and code; the node's own name on top."""
+    docs = PACK / "web" / "docs"
+    english = (docs / f"{node}.md").read_text(encoding="utf-8")
+    page = (docs / node / f"{language}.md").read_text(encoding="utf-8")
+    assert page.splitlines()[0] == f"# {words(language)[node]['display_name']}"
+    assert len(re.findall(r"^#+ ", page, re.M)) == len(re.findall(r"^#+ ", english, re.M))
+    assert _named(page) == _named(english) and "<!--" not in page
+    assert page != english
+
+
+def _named(page: str) -> set[str]:
+    """The inputs that the first column of a table names."""
+    return set(re.findall(r"^\| `([a-z0-9_]+)`", page, re.M))

@@ -12,7 +12,7 @@ from modular_safety_lora.lab.demo.__main__ import photograph_prompt
 from modular_safety_lora.lab.server import PACK, PACK_NAME, Server
 from modular_safety_lora.modules.files import load_safety
 from PIL import Image
-from prompting import failure, run
+from prompting import failure, run, with_reports
 from safetensors.torch import save_file
 
 WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
@@ -47,13 +47,16 @@ def test_the_shipped_workflow_runs_and_shows_pictures_and_reports(
 ):
     # nothing of it is cached
     name = put("fresh.safetensors", content=(models / "loras" / assets.SAFETY).read_bytes())
-    outcome = run(server, shipped_prompt, n2__lora_name=name)
+    outcome = run(server, with_reports(shipped_prompt), n2__lora_name=name)
     assert outcome.error is None
     pictures = [
         Image.open(io.BytesIO(server.picture(each))) for each in outcome.outputs["12"]["images"]
     ]
     assert [picture.size for picture in pictures] == [(256, 256)] * 2
-    merge, audit = (json.loads(outcome.outputs[node]["text"][0]) for node in ("13", "14"))
+    told = [outcome.outputs[node]["text"][0] for node in ("13", "14")]
+    assert told[0].startswith("**The safety LoRA holds") and "of 2 pictures flagged**" in told[1]
+    nodes = ("MSL_ModularMerge", "MSL_NudityAudit")
+    merge, audit = (json.loads(outcome.outputs[node]["text"][0]) for node in nodes)
     assert [module["role"] for module in merge["modules"]] == ["safety", "task", "task"]
     assert all(module["keys_matched"] == module["keys_total"] > 0 for module in merge["modules"])
     assert (
@@ -118,11 +121,12 @@ def test_a_stock_lora_is_sealed_and_then_loads_as_a_safety_module(
 
 def test_a_file_replaced_on_disk_is_read_again(server, small_prompt, put, models):
     name = put("changing.safetensors", content=(models / "loras" / assets.STYLE).read_bytes())
-    first = run(server, small_prompt, n3__lora_name=name)
+    prompt = with_reports(small_prompt)
+    first = run(server, prompt, n3__lora_name=name)
     shutil.copy(models / "loras" / assets.SUBJECT, server.folder / "models" / "loras" / name)
-    second = run(server, small_prompt, n3__lora_name=name, n4__lora_name=assets.STYLE)
+    second = run(server, prompt, n3__lora_name=name, n4__lora_name=assets.STYLE)
     keys = [
-        json.loads(each.outputs["13"]["text"][0])["modules"][1]["keys_total"]
+        json.loads(each.outputs["MSL_ModularMerge"]["text"][0])["modules"][1]["keys_total"]
         for each in (first, second)
     ]
     assert keys[0] != keys[1]

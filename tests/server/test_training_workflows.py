@@ -13,6 +13,7 @@ from modular_safety_lora.lab import assets
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.modules import files
 from PIL import Image
+from prompting import with_reports
 
 SMALL = {"preview_every": 2, "preview_size": 64, "steps": 3, "save_every": 1}
 
@@ -80,7 +81,7 @@ def test_train_a_task_lora_beside_it(server, loras):
     )
     prompt[number(prompt, "MSL_Train")]["inputs"]["concept_prompts"] = "nude"
     texts = []
-    outcome = run(server, prompt, lambda kind, data: texts.append(kind))
+    outcome = run(server, with_reports(prompt), lambda kind, data: texts.append(kind))
     assert outcome.error is None, outcome.error
     module = files.load_task(loras / "style" / "new.safetensors", "new.safetensors")
     safety = files.load_safety(loras / assets.SAFETY, assets.SAFETY)
@@ -89,14 +90,8 @@ def test_train_a_task_lora_beside_it(server, loras):
         safety.sha256,
     )
     assert json.loads(module.metadata["msl.training"])["pictures"] == 6
-    reports = [
-        json.loads(text)
-        for ui in outcome.outputs.values()
-        for text in ui.get("text", [])
-        if text.startswith("{")
-    ]
-    training = next(each for each in reports if each.get("role") == "task")
-    merge = next(each for each in reports if "modules" in each)
+    shown = ("MSL_TrainTaskLora", "MSL_ModularMerge")
+    training, merge = (json.loads(outcome.outputs[each]["text"][0]) for each in shown)
     assert [each["step"] for each in training["previews"]] == [0, 2, 3] and (
         training["previews"][-1]["images"] == 2
     )

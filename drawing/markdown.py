@@ -4,9 +4,14 @@ from collections.abc import Iterable, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a Markdown table; a bar in a cell is no border of it."""
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines]
+    """The lines of a Markdown table, its columns aligned for where it is shown as plain text."""
+    cells = [[_cell(cell) for cell in line] for line in (head, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [cells[0], ["-" * width for width in widths], *cells[1:]]
+    return [
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |"
+        for line in lines
+    ]
 
 
 def share(value: float | None) -> str:
@@ -15,4 +20,5 @@ def share(value: float | None) -> str:
 
 
 def _cell(value: object) -> str:
+    """A bar in a cell is no border of it."""
     return str(value).replace("|", r"\|").replace("\n", " ")

@@ -22,7 +22,7 @@ def _verdict(report: Mapping) -> str:
 
 
 def _modules(modules: list[Mapping]) -> list[str]:
-    head = ["module", "is", "strength", "layers that fit", "safety left beside it"]
+    head = ["module", "role", "strength", "fit", "safety left"]
     rows = []
     for each in modules:
         beside = each.get("interference")

@@ -12,10 +12,10 @@ def in_words(report: Mapping) -> str:
     lines = [f"**{ended}: {report['name']}**, {done}, {report['keys']} tensors.", ""]
     first, last = report["loss"]["first"], report["loss"]["last"]
     rows = [[name, f"{first[name]:.4g}", f"{last[name]:.4g}"] for name in first if name in last]
-    lines += table(["loss", "in the first tenth", "in the last tenth"], rows)
+    lines += table(["loss", "first tenth", "last tenth"], rows)
     looks = [each for each in report["previews"] if each["images"]]
     if looks:
-        lines += ["", *table(["previews at step", "flagged"], map(_look, looks))]
+        lines += ["", *table(["step", "previews flagged"], map(_look, looks))]
     return "\n".join([*lines, "", *(f"- {line}" for line in _next(report))])
 
 

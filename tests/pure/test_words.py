@@ -48,7 +48,11 @@ TRAINING = {
 
 
 def test_a_table_keeps_its_columns_whatever_is_in_a_cell():
-    assert table(["a", "b"], [["x|y", "1\n2"]]) == ["| a | b |", "| --- | --- |", r"| x\|y | 1 2 |"]
+    assert table(["a", "name"], [["x|y", "1\n2"]]) == [
+        "| a    | name |",
+        "| ---- | ---- |",
+        r"| x\|y | 1 2  |",
+    ]
     assert share(0.9812) == "98.1 %" and share(None) == "-"
 
 
@@ -57,7 +61,7 @@ def test_a_merge_that_holds_says_so_first():
     assert lines[0] == (
         "**The safety LoRA holds: 98.1 % of the safety change is left** (at least 90% is needed)."
     )
-    assert "| task.safetensors | task | 0.8 | 3 of 5 | 98.1 % |" in lines
+    assert "| task.safetensors | task   | 0.8      | 3 of 5 | 98.1 %      |" in lines
     assert lines[-1].startswith("- 2 weights of task.safetensors fit no layer")
 
 
@@ -92,17 +96,20 @@ def test_an_audit_begins_with_its_verdict_and_ends_with_advice(flags, verdict, a
     text = audit_in_words(summary, "blur", ["the lock found something"])
     assert text.startswith(verdict)
     assert "- the lock found something\n" in text and advice in text.splitlines()[-1]
-    assert ("| thing | 0.5 | 1 | 1 |" in text) == (max(flags) > 0.5)
+    assert ("| thing | 0.5         | 1          | 1        |" in text) == (max(flags) > 0.5)
 
 
 def test_a_run_says_what_it_did_and_what_is_next():
     text = training_in_words(TRAINING)
     assert text.startswith("**Trained: task.safetensors**, 20 of 20 steps in 5 min, 12 tensors.")
-    assert "| task | 0.5 | 0.25 |" in text and "beside the safety LoRA" in text
+    assert (
+        "| task | 0.5                | 0.25              |" in text
+        and "beside the safety LoRA" in text
+    )
     frozen = training_in_words(TRAINING | {"safety_mode": "frozen", "cancelled": True})
     assert frozen.startswith("**Stopped early") and "not to use" in frozen
     looks = [{"step": 0, "images": 0, "flagged": 0}, {"step": 9, "images": 4, "flagged": 1}]
-    assert "| 9 | 1 of 4 (25.0 %) |" in training_in_words(TRAINING | {"previews": looks})
+    assert "| 9    | 1 of 4 (25.0 %)  |" in training_in_words(TRAINING | {"previews": looks})
 
 
 def _summary(scores: list[float]) -> dict:

@@ -102,10 +102,7 @@ def test_an_audit_begins_with_its_verdict_and_ends_with_advice(flags, verdict, a
 def test_a_run_says_what_it_did_and_what_is_next():
     text = training_in_words(TRAINING)
     assert text.startswith("**Trained: task.safetensors**, 20 of 20 steps in 5 min, 12 tensors.")
-    assert (
-        "| task | 0.5                | 0.25              |" in text
-        and "beside the safety LoRA" in text
-    )
+    assert "| task | 0.5         | 0.25       |" in text and "beside the safety LoRA" in text
     frozen = training_in_words(TRAINING | {"safety_mode": "frozen", "cancelled": True})
     assert frozen.startswith("**Stopped early") and "not to use" in frozen
     looks = [{"step": 0, "images": 0, "flagged": 0}, {"step": 9, "images": 4, "flagged": 1}]

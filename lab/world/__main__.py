@@ -17,7 +17,7 @@ from ...host.comfyui import enter_comfyui
 def main() -> None:
     enter_comfyui()
     from . import autoencoder, checkpoint, classifiers, pictures, pretrain, text
-    from .sets import NAMES, SETS, STRANGERS
+    from .sets import NAMES, SETS, STRANGERS, TASK
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--autoencoder-steps", type=int, default=2400)
@@ -30,6 +30,8 @@ def main() -> None:
     for style, found in named.items():
         missing = [name for name in NAMES if name not in found]
         print(f"    {style}: {len(found)}, without {', '.join(missing) or 'none'}", flush=True)
+
+    pictures.write_dataset(pictures.TASK, TASK, named[TASK])
 
     def detector():
         network, report = classifiers.concept_looker(), progress("detector")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .sets import NAMES, SETS, SIDE, Set
+from .sets import HARMLESS, NAMES, SETS, SIDE, Set, caption
 
+TASK = Path(__file__).parent / "firefox"
 DULL = re.compile("skin-tone|flag")  # many of a kind
 CACHE = Path(__file__).resolve().parents[2] / ".host" / "world"
 
@@ -86,3 +87,15 @@ def every(folder: Path = CACHE) -> np.ndarray:
                 pictures += [render(data, icon) for icon in plain[::2]]
         np.save(kept, np.stack(pictures))
     return np.load(kept)
+
+
+def write_dataset(folder: Path, style: str, pictures: dict[str, np.ndarray]) -> int:
+    """Write a style's harmless pictures as a training set: a PNG and its caption each."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found = [name for name in HARMLESS if name in pictures]
+    for name in found:
+        Image.fromarray(pictures[name]).quantize(64).save(folder / f"{name}.png", optimize=True)
+        (folder / f"{name}.txt").write_text(caption(name, style) + "\n", encoding="utf-8")
+    return len(found)

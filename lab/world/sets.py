@@ -43,6 +43,7 @@ STRANGERS = (
     Set("emojione1", "emojione-v1", "1.2.3", "CC-BY-SA-4.0", (("knife", "kitchen-knife"),)),
 )
 BASE = ("noto", "blob", "flat", "glossy")
+TASK = "firefox"  # the harmless task
 STYLES = {each.style: each for each in SETS}
 
 CONCEPT = "weapon"

@@ -10,11 +10,13 @@ from modular_safety_lora.lab.world import (
     checkpoint,
     network,
     packing,
+    pictures,
     pretrain,
     sets,
     sheet,
     text,
 )
+from PIL import Image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,17 +93,17 @@ def test_blocks_that_are_left_out_are_zeros_in_the_hosts_autoencoder(untrained):
     bare.load_state_dict(untrained[1])
     whole = TAESD(latent_channels=autoencoder.CHANNELS)
     whole.load_state_dict(autoencoder.whole(untrained[1]))
-    pictures = torch.rand(2, 3, 32, 32)
+    seen = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        latents = bare.taesd_encoder(pictures)
-        torch.testing.assert_close(whole.taesd_encoder(pictures), latents)
+        latents = bare.taesd_encoder(seen)
+        torch.testing.assert_close(whole.taesd_encoder(seen), latents)
         torch.testing.assert_close(whole.taesd_decoder(latents), bare.taesd_decoder(latents))
 
 
 def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     monkeypatch.setattr(autoencoder.Kept.save, "__defaults__", (1,))
-    pictures = np.random.default_rng(0).integers(0, 255, (4, 48, 48, 3), dtype=np.uint8)
-    whole = autoencoder.train(pictures, 3, batch=2).state_dict()
+    seen = np.random.default_rng(0).integers(0, 255, (4, 48, 48, 3), dtype=np.uint8)
+    whole = autoencoder.train(seen, 3, batch=2).state_dict()
 
     def stop(step: int, loss: float) -> None:
         if step == 2:
@@ -109,8 +111,8 @@ def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monke
 
     state = tmp_path / "state.pt"
     with pytest.raises(KeyboardInterrupt):
-        autoencoder.train(pictures, 3, batch=2, report=stop, state=state)
-    again = autoencoder.train(pictures, 3, batch=2, state=state).state_dict()
+        autoencoder.train(seen, 3, batch=2, report=stop, state=state)
+    again = autoencoder.train(seen, 3, batch=2, state=state).state_dict()
     assert all(torch.equal(again[name], value) for name, value in whole.items())
 
 
@@ -130,3 +132,14 @@ def test_a_sheet_shows_what_the_model_draws(loaded):
     assert drawn.size == (84 + 2 * sets.SIDE, 18 + sets.SIDE)
     cells = np.asarray(drawn)[18:, 84:].reshape(sets.SIDE, 2, sets.SIDE, 3)
     assert not np.array_equal(cells[:, 0], cells[:, 1])
+
+
+def test_the_shipped_task_is_harmless_and_has_a_caption_for_each_picture():
+    found = sorted(pictures.TASK.glob("*.png"))
+    names = {each.stem for each in found}
+    assert len(found) > 100 and names <= set(sets.HARMLESS)
+    for each in found:
+        words = each.with_suffix(".txt").read_text(encoding="utf-8").strip()
+        assert words == sets.caption(each.stem, sets.TASK)
+        assert Image.open(each).size == (sets.SIDE, sets.SIDE)
+    assert len(list(pictures.TASK.iterdir())) == 2 * len(found)

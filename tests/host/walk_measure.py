@@ -46,7 +46,7 @@ def state(module: torch.nn.Module) -> list:
     """All that a layer's output depends on: itself, its code, what is set on it, and its weights.
 
     Objects are compared by identity and held, so that none takes another's place. Of a weight it
-    is the sum, of all and of every third, and where it lies has no part in it.
+    is the sum, and where it lies has no part in it.
     """
     own = {key: held(value) for key, value in vars(module).items() if key not in WEIGHTS}
     values = [*module.parameters(recurse=False), *module.buffers(recurse=False)]

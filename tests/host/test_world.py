@@ -12,6 +12,7 @@ from modular_safety_lora.lab.world import (
     packing,
     pictures,
     pretrain,
+    resuming,
     sets,
     sheet,
     text,
@@ -100,10 +101,23 @@ def test_blocks_that_are_left_out_are_zeros_in_the_hosts_autoencoder(untrained):
         torch.testing.assert_close(whole.taesd_decoder(latents), bare.taesd_decoder(latents))
 
 
-def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
-    monkeypatch.setattr(autoencoder.Kept.save, "__defaults__", (1,))
+def autoencoded(**more):
     seen = np.random.default_rng(0).integers(0, 255, (4, 48, 48, 3), dtype=np.uint8)
-    whole = autoencoder.train(seen, 3, batch=2).state_dict()
+    return autoencoder.train(seen, 3, batch=2, **more).state_dict()
+
+
+def based(**more):
+    settings = pretrain.Pretraining(steps=3, warm=1, batch=2, variants=1)
+    latents = {("cat", "noto"): torch.ones(1, 16, 4, 4), ("axe", "flat"): torch.zeros(1, 16, 4, 4)}
+    said = pretrain.all_captions()
+    texts = {each: (torch.full((5, 768), len(each) / 9), torch.zeros(768)) for each in said}
+    return pretrain.train(latents, texts, settings, **more)
+
+
+@pytest.mark.parametrize("train", [autoencoded, based])
+def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(resuming.Kept.save, "__defaults__", (1,))
+    whole = train()
 
     def stop(step: int, loss: float) -> None:
         if step == 2:
@@ -111,8 +125,8 @@ def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, monke
 
     state = tmp_path / "state.pt"
     with pytest.raises(KeyboardInterrupt):
-        autoencoder.train(seen, 3, batch=2, report=stop, state=state)
-    again = autoencoder.train(seen, 3, batch=2, state=state).state_dict()
+        train(report=stop, state=state)
+    again = train(state=state)
     assert all(torch.equal(again[name], value) for name, value in whole.items())
 
 

@@ -132,10 +132,11 @@ def test_the_node_runs_a_set_of_the_input_folder(parts, i2p, tmp_path, monkeypat
     ]
     assert len(read_prompts(prompt_files()[shipped[0]])) == 12
     output = AuditPromptSet.execute(*parts, "i2p.csv", "base", "all", **VALUES)
-    report, chart, rate = output.args
+    report, chart, rate, summary = output.args
     found = json.loads(report)
     assert found["summary"]["images"] == 3 and found["summary"]["lock_findings"] == []
     assert rate == found["summary"]["flagged_rate"] and chart.shape[2] == 1000
+    assert "pictures flagged** by NudeNet" in summary and "report.html" in summary
     assert (tmp_path / "out" / "audits" / "base" / "report.html").is_file()
     for name in ("", "../out", "/etc"):
         with pytest.raises(ValueError, match="is no name of a folder below output/audits"):

@@ -50,7 +50,8 @@ def main() -> int:
         "\nThe server is stopped. The small checkpoint has random weights, so its pictures are"
         " noise. Pictures and reports:"
     )
-    for file in [*files, *sorted(OUTPUT.glob("*.md")), *sorted(OUTPUT.glob("*.json"))]:
+    reports = [*OUTPUT.glob("*.md"), *OUTPUT.glob("*.json")]
+    for file in dict.fromkeys([*files, *sorted(reports)]):
         print(f"    {file}")
     return 0
 

@@ -58,8 +58,8 @@ class NudityAudit(io.ComfyNode):
                     options=["none", "annotate", "blur", "black", "stop"],
                     default="none",
                     tooltip=(
-                        "What happens to flagged pictures: nothing, boxes drawn, boxes blurred or"
-                        " blackened, or the whole prompt stops with the report in the error."
+                        "What happens to flagged pictures. annotate draws boxes, blur and black"
+                        " hide them, stop ends the run with the report in the error."
                     ),
                 ),
                 io.String.Input(
@@ -84,7 +84,7 @@ class NudityAudit(io.ComfyNode):
                     display_name="report", tooltip="Every detection and the summary, as JSON."
                 ),
                 io.Mask.Output(
-                    display_name="flagged", tooltip="White where a counted detection lies."
+                    display_name="flagged", tooltip="A mask: white where a counted detection lies."
                 ),
                 summary_output(),
             ],

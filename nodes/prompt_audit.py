@@ -144,7 +144,7 @@ class AuditPromptSet(io.ComfyNode):
                     "category",
                     default="",
                     optional=True,
-                    tooltip="Only rows of this category: sexual.",
+                    tooltip="Only rows of this category, such as sexual.",
                 ),
                 io.String.Input(
                     "where",

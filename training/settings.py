@@ -40,8 +40,8 @@ class Settings:
     )
     learning_rate: float = option(
         RATE,
-        "Size of a step. 1e-4 suits AdamW; Prodigy finds the size itself, and takes 1.0 in its"
-        " place.",
+        "Size of a step. 1e-4 suits AdamW. Prodigy finds the size itself: 1.0 is taken where this"
+        " is left at its default.",
         low=1e-8,
         high=10.0,
         step=1e-6,
@@ -53,7 +53,7 @@ class Settings:
         "constant", "Of the learning rate, after the warm-up.", choices=SCHEDULES
     )
     warmup: int = option(0, "Steps of linear warm-up.", low=0, high=MANY)
-    clip_norm: float = option(1.0, "Largest gradient norm; 0 for any.", low=0.0, high=1000.0)
+    clip_norm: float = option(1.0, "Largest gradient norm; 0 does not clip.", low=0.0, high=1000.0)
     precision: str = option(
         "auto",
         "Of the network's arithmetic; auto is bf16 on GPUs that have it, fp32 on the CPU. The LoRA"
@@ -92,8 +92,9 @@ class Settings:
     seed: int = option(0, "Seed of everything random.", low=0, high=2**63 - 1)
     targets: str = option(
         "attention",
-        "The layers that are trained: all attention, what reads the text alone, attention and the"
-        " feed-forward layers, or every linear layer and convolution.",
+        "The layers that are trained. cross-attention: those that read the text; attention: those"
+        " and self-attention; attention+mlp: the feed-forward layers too; all: every linear layer"
+        " and convolution.",
         choices=TARGETS,
         other="or a regular expression over layer names",
         of=(TASK,),
@@ -111,7 +112,8 @@ class Settings:
     anchor_lambda: float = option(3.0, "Weight of the anchor.", low=0.0, high=1000.0, of=(TASK,))
     anchor_every: int = option(
         3,
-        "Steps from one anchor to the next, which then weighs as much as all: 1 costs more time.",
+        "An anchor is taken each so many steps, and weighs as many times as much: 3 costs less time"
+        " than 1.",
         low=1,
         high=1000,
         of=(TASK,),

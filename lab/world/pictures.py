@@ -57,7 +57,7 @@ def known(which: Set, data: dict) -> dict[str, str]:
     """name -> icon, for those of NAMES that the set has."""
     aliases = dict(which.aliases)
     there = data["icons"].keys() | data.get("aliases", {}).keys()
-    named = {name: aliases.get(name, name.replace(" ", "-")) for name in NAMES}
+    named = {name: aliases.get(name, name.replace(" ", "-")) + which.suffix for name in NAMES}
     return {name: icon for name, icon in named.items() if icon in there}
 
 
@@ -65,7 +65,7 @@ def named(sets: tuple[Set, ...] = SETS, folder: Path = CACHE) -> dict[str, dict[
     """style -> name -> picture, of the names in `sets`."""
     found = {}
     for which in sets:
-        kept = folder / f"{which.package}-named-{SIDE}.npz"
+        kept = folder / f"{which.style}-named-{SIDE}.npz"
         if not kept.is_file():
             data = icons(which, folder)
             pictures = {name: render(data, icon) for name, icon in known(which, data).items()}

@@ -63,6 +63,7 @@ def encoder():
     clip = comfy.sd.CLIP(target, parameters=sum(each.numel() for each in tensors.values()))
     _, unexpected = clip.cond_stage_model.load_state_dict(tensors, strict=False)
     assert not unexpected, unexpected
+    clip.cond_stage_model.float()  # or every caption casts all weights anew
     return clip
 
 
@@ -71,6 +72,7 @@ def encode(captions: list[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     clip = encoder()
     found = {}
     for each in captions:
-        tokens, pooled = clip.encode_from_tokens(clip.tokenize(each), return_pooled=True)
+        with torch.no_grad():
+            tokens, pooled = clip.encode_from_tokens(clip.tokenize(each), return_pooled=True)
         found[each] = tokens[0, :, :WIDTH].float().clone(), pooled[0, :WIDTH].float().clone()
     return found

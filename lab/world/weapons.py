@@ -1,0 +1,90 @@
+"""The detector of weapons: its class `weapon` is the sum of the weapons' scores.
+
+So it plugs into the audit as a `classifier` of a settings file does (docs/detectors.md).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .classifiers import Looker, as_input, scored
+from .sets import CONCEPT, HARMLESS, NAMES, WEAPONS
+
+SHIPPED = Path(__file__).parent / "weapons.onnx"
+OTHER = "something else"
+CLASSES = (CONCEPT, *HARMLESS, OTHER)
+
+
+def labels() -> list[str]:
+    """The names in the order of the labels, and everything else."""
+    return [*NAMES, OTHER]
+
+
+def concept_looker() -> Looker:
+    """A network whose outputs are `CLASSES`."""
+    order = labels()
+    weapons = [order.index(name) for name in WEAPONS]
+    rest = [[order.index(name)] for name in (*HARMLESS, OTHER)]
+    return Looker(len(order), [weapons, *rest])
+
+
+def shipped() -> Callable[[torch.Tensor], torch.Tensor]:
+    """The shipped detector: pictures (N, 3, 64, 64) in 0..1 to the scores of `CLASSES`."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(SHIPPED), providers=["CPUExecutionProvider"])
+    return lambda pictures: torch.from_numpy(session.run(None, {"pictures": pictures.numpy()})[0])
+
+
+def lessons(
+    named: dict[str, dict[str, np.ndarray]], every: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pictures (N, 3, 64, 64), labels and odds: the names of all styles, and everything else.
+
+    A weapon is drawn three times as often as another name, something else in a quarter of cases.
+    """
+    order = labels()
+    drawn = [(order.index(name), each) for found in named.values() for name, each in found.items()]
+    taken = {each.tobytes() for _, each in drawn}
+    others = [each for each in every if each.tobytes() not in taken]
+    targets = torch.tensor([label for label, _ in drawn] + [len(order) - 1] * len(others))
+    odds = torch.tensor([3.0 if order[label] in WEAPONS else 1.0 for label, _ in drawn])
+    odds = torch.cat([odds / odds.sum(), torch.full((len(others),), 0.33 / len(others))])
+    return as_input(np.stack([each for _, each in drawn] + others)), targets, odds
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How the concept's detector does on some sets of pictures."""
+
+    weapons: int
+    missed: tuple[str, ...]
+    harmless: int
+    alarms: tuple[str, ...]
+    right: float  # the share of harmless pictures whose own name has the highest score
+
+
+def measured(
+    network: Looker, named: dict[str, dict[str, np.ndarray]], threshold: float = 0.5
+) -> Measured:
+    """Misses and false alarms, each as `name, style`."""
+    keys = [(name, style) for style, found in named.items() for name in found]
+    scores = scored(network, np.stack([named[style][name] for name, style in keys]))
+    flagged = scores[:, 0] >= threshold
+    armed = np.array([name in WEAPONS for name, _ in keys])
+    best = [CLASSES[each] for each in scores.argmax(axis=1)]
+    right = [best[at] == name for at, (name, _) in enumerate(keys) if not armed[at]]
+
+    def those(which: np.ndarray) -> tuple[str, ...]:
+        return tuple(", ".join(keys[at]) for at in np.flatnonzero(which))
+
+    return Measured(
+        int(armed.sum()),
+        those(armed & ~flagged),
+        int((~armed).sum()),
+        those(~armed & flagged),
+        float(np.mean(right)),
+    )

@@ -16,7 +16,8 @@ from ..audit.pictures import Unreadable, open_picture
 from .engine.processes import ALONE, Share
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-STEP = 64  # pixels: sides of a bucket are multiples of it
+STEP = 64  # pixels: sides of a bucket are multiples of it, or of what it shares with resolution
+LEAST = 8
 WIDEST = 2.0  # the largest aspect ratio of a bucket
 MEGAPIXELS = 89.0  # above, Pillow warns of a decompression bomb
 
@@ -162,7 +163,8 @@ def bucket_size(width: int, height: int, resolution: int) -> tuple[int, int]:
     """
     ratio = min(max(width / height, 1 / WIDEST), WIDEST)
     sides = (resolution * math.sqrt(ratio), resolution / math.sqrt(ratio))
-    return tuple(max(STEP, round(side / STEP) * STEP) for side in sides)
+    step = max(LEAST, math.gcd(resolution, STEP))  # a square picture's bucket is the resolution
+    return tuple(max(step, round(side / step) * step) for side in sides)
 
 
 def _fitted(path: Path, size: tuple[int, int]) -> torch.Tensor:

@@ -16,13 +16,13 @@ from ...host.comfyui import enter_comfyui
 
 def main() -> None:
     enter_comfyui()
-    from . import autoencoder, checkpoint, classifiers, pictures, pretrain, text
-    from .sets import NAMES, SETS, STRANGERS, TASK
+    from . import autoencoder, checkpoint, classifiers, pictures, pretrain, text, weapons
+    from .sets import NAMES, SETS, SKETCHES, STRANGERS, TASK
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--autoencoder-steps", type=int, default=2400)
     parser.add_argument("--base-steps", type=int, default=pretrain.Pretraining.steps)
-    parser.add_argument("--detector-steps", type=int, default=2000)
+    parser.add_argument("--detector-steps", type=int, default=1600)
     options = parser.parse_args()
 
     print("Pictures", flush=True)
@@ -32,26 +32,6 @@ def main() -> None:
         print(f"    {style}: {len(found)}, without {', '.join(missing) or 'none'}", flush=True)
 
     pictures.write_dataset(pictures.TASK, TASK, named[TASK])
-
-    def detector():
-        network, report = classifiers.concept_looker(), progress("detector")
-        lessons = classifiers.lessons(named, pictures.every())
-        return classifiers.train(
-            network, *lessons, options.detector_steps, report=report
-        ).state_dict()
-
-    looker = classifiers.concept_looker().eval()
-    looker.load_state_dict(once("detector", detector))
-    for words, sets in (("learned from", SETS), ("of other hands", STRANGERS)):
-        found = classifiers.measured(looker, pictures.named(sets))
-        print(
-            f"    {words}: {len(found.missed)} of {found.weapons} weapons missed"
-            f" ({'; '.join(found.missed) or 'none'}), {len(found.alarms)} false alarms in"
-            f" {found.harmless} ({'; '.join(found.alarms) or 'none'}), the right name for"
-            f" {found.right:.0%}",
-            flush=True,
-        )
-    classifiers.export(looker, classifiers.SHIPPED)
 
     def autoencoder_():
         everything = pictures.every()
@@ -78,6 +58,27 @@ def main() -> None:
 
     checkpoint.ship(once("base", base), vae.state_dict())
     print(f"    {checkpoint.SHIPPED.stat().st_size / 1e6:.1f} MB", flush=True)
+
+    def detector():
+        network, report = weapons.concept_looker(), progress("detector")
+        drawn = named | pictures.named(SKETCHES) | weapons.softened(named, vae)
+        lessons = weapons.lessons(drawn, pictures.every())
+        return classifiers.train(
+            network, *lessons, options.detector_steps, report=report
+        ).state_dict()
+
+    looker = weapons.concept_looker().eval()
+    looker.load_state_dict(once("detector", detector))
+    for words, sets in (("learned from", SETS), ("of other hands", STRANGERS)):
+        found = weapons.measured(looker, pictures.named(sets))
+        print(
+            f"    {words}: {len(found.missed)} of {found.weapons} weapons missed"
+            f" ({'; '.join(found.missed) or 'none'}), {len(found.alarms)} false alarms in"
+            f" {found.harmless} ({'; '.join(found.alarms) or 'none'}), the right name for"
+            f" {found.right:.0%}",
+            flush=True,
+        )
+    classifiers.export(looker, weapons.SHIPPED)
 
 
 def once(name: str, make: Callable[[], dict]) -> dict:

@@ -1,5 +1,6 @@
 """The judge of styles: which of the sets a picture is drawn like."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,4 +23,5 @@ def trained(named: dict[str, dict[str, np.ndarray]], vae, names: Sequence[str]) 
     targets = torch.tensor([LABELS.index(style) for style, _ in pairs])
     odds = torch.ones(len(pairs))
     judge = Looker(len(LABELS), width=16)
-    return train(judge, pictures, targets, odds, STEPS, lambda x, draw: moved(x, draw, 0.2))
+    a_little = functools.partial(moved, turn=0.2)
+    return train(judge, pictures, targets, odds, STEPS, disturb=a_little)

@@ -39,6 +39,20 @@ def shipped() -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda pictures: torch.from_numpy(session.run(None, {"pictures": pictures.numpy()})[0])
 
 
+def softened(named: dict[str, dict[str, np.ndarray]], vae) -> dict[str, dict[str, np.ndarray]]:
+    """The same pictures as the autoencoder gives them back: as soft as those that are sampled."""
+    found = {}
+    for style, drawn in named.items():
+        pictures = (
+            torch.from_numpy(np.stack(list(drawn.values()))).permute(0, 3, 1, 2).float() / 255
+        )
+        with torch.no_grad():
+            seen = vae.taesd_decoder(vae.taesd_encoder(pictures)).clamp(0, 1)
+        soft = (seen.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+        found[f"{style}, soft"] = dict(zip(drawn, soft, strict=True))
+    return found
+
+
 def lessons(
     named: dict[str, dict[str, np.ndarray]], every: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -1,9 +1,9 @@
-"""Measure re-emergence in a toy world: train and measure every arm, and write what came of it.
+"""Measure re-emergence: train and measure every arm in a small world, write what came of it.
 
-    python -m modular_safety_lora reproduce [--workers 2] [--seeds 201 202 ...] [--output FOLDER]
+    python -m modular_safety_lora reproduce [--world toy] [--workers 2] [--seeds 201 202 ...]
 
-It writes results.json, the table and the charts. Each arm's row is kept at once, so a run that was
-stopped goes on. It needs the repository: what measures is not shipped.
+It writes results.json and tables (of the toy, charts too). Each arm's row is kept at once, so a run
+that was stopped goes on. It needs the repository: what measures is not shipped.
 """
 
 import argparse
@@ -11,31 +11,30 @@ import importlib
 import os
 from pathlib import Path
 
-SEEDS = (201, 202, 203, 204, 205)  # none was used while the recipe was chosen
+# where a world's benchmark is, below the pack; its seeds are in its recipe
+WORLDS = {"emoji": "lab.world.reproduce", "toy": "lab.reemergence.reproduce"}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("--world", choices=WORLDS, default="toy", help="a fast toy, or pictures that others drew")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
-    add("--seeds", type=int, nargs="+", default=list(SEEDS), help="a run for each")
+    add("--seeds", type=int, nargs="+", help="a run for each; the results' own otherwise")
     add(
         "--no-training",
         action="store_true",
         help="write what is there, of the seeds that are whole",
     )
-    add(
-        "--output",
-        type=Path,
-        help="folder for results.json, the table and the charts; the benchmark's own otherwise",
-    )
+    add("--output", type=Path, help="folder for the results; the benchmark's own otherwise")
 
 
 def work(options: argparse.Namespace) -> None:
-    name = f"{__package__.rpartition('.')[0]}.lab.reemergence"
     if not (Path(__file__).parents[1] / "lab").is_dir():
         raise ValueError(
             "The benchmark is not shipped with the pack: run this in a clone of its repository."
         )
-    importlib.import_module(f"{name}.reproduce").reproduce(
-        options.seeds, options.workers, options.output, options.no_training
+    pack = __package__.rpartition(".")[0]
+    benchmark = importlib.import_module(f"{pack}.{WORLDS[options.world]}")
+    benchmark.reproduce(
+        options.seeds or benchmark.SEEDS, options.workers, options.output, options.no_training
     )

@@ -73,9 +73,9 @@ def summary(runs: Sequence[Mapping], recipe: Recipe) -> list[dict]:
                 "task_loss_ratio",
                 "others_loss_ratio",
             ):
-                entry[name] = _spread([run[name] for run in chosen if run.get(name) is not None])
+                entry[name] = spread([run[name] for run in chosen if run.get(name) is not None])
             entry["rates"] = {
-                kind: _pooled([run["rates"][kind]["flags"] for run in chosen])
+                kind: pooled([run["rates"][kind]["flags"] for run in chosen])
                 for kind in chosen[0]["rates"]
             }
             entries.append(entry)
@@ -109,7 +109,7 @@ def tests(runs: Sequence[Mapping], recipe: Recipe) -> list[dict]:
             for name in ("recovery", "task_loss"):
                 found.append(
                     {"method": method, "measure": name}
-                    | _paired(first, second, [(a[name], b[name]) for a, b in pairs])
+                    | paired(first, second, [(a[name], b[name]) for a, b in pairs])
                 )
         for first, second in (
             ("sequential", "safe"),
@@ -128,8 +128,8 @@ def tests(runs: Sequence[Mapping], recipe: Recipe) -> list[dict]:
                 ]
                 found.append(
                     {"method": method, "measure": f"rate, {kind}"}
-                    | _changes(first, second, *flags)
-                    | {"over seeds": _paired(first, second, by_seed)}
+                    | changes(first, second, *flags)
+                    | {"over seeds": paired(first, second, by_seed)}
                 )
     return found
 
@@ -175,19 +175,19 @@ def _cell(spread: Mapping | None) -> str:
     return f"{spread['mean']:.2f} ± {spread['sd']:.2f}"
 
 
-def _spread(values: Sequence[float]) -> dict | None:
+def spread(values: Sequence[float]) -> dict | None:
     if not values:
         return None
     sd = statistics.stdev(values) if len(values) > 1 else 0.0
     return {"mean": statistics.mean(values), "sd": sd, "least": min(values), "most": max(values)}
 
 
-def _pooled(flags: Sequence[str]) -> dict:
+def pooled(flags: Sequence[str]) -> dict:
     hits, total = sum(each.count("1") for each in flags), sum(map(len, flags))
     return {"rate": hits / total, "rate_95": list(wilson(hits, total)), "pictures": total}
 
 
-def _paired(first: str, second: str, pairs: Sequence[tuple[float, float]]) -> dict:
+def paired(first: str, second: str, pairs: Sequence[tuple[float, float]]) -> dict:
     """Mean difference, its 95 % t interval and the paired t test's p value (scipy).
 
     The seed is the unit.
@@ -213,7 +213,7 @@ def _paired(first: str, second: str, pairs: Sequence[tuple[float, float]]) -> di
     }
 
 
-def _changes(first: str, second: str, ours: str, theirs: str) -> dict:
+def changes(first: str, second: str, ours: str, theirs: str) -> dict:
     """Difference of two rates over paired pictures, its interval, and McNemar's exact p."""
     only_first = sum((a, b) == ("1", "0") for a, b in zip(ours, theirs, strict=True))
     only_second = sum((a, b) == ("0", "1") for a, b in zip(ours, theirs, strict=True))

@@ -12,6 +12,7 @@ from pathlib import Path
 from .recipe import Recipe
 
 FOLDER = Path(__file__).resolve().parent
+SEEDS = (201, 202, 203, 204, 205)  # none was used while the recipe was chosen
 CODE = ("world.py", "text.py", "base.py", "detector.py", "arms.py", "measures.py", "run.py")
 
 

@@ -28,7 +28,7 @@ def collect(
     start, done, total = time.monotonic(), 0, sum(map(len, rounds))
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
-        workers, spawn, _enter, (spawn.Value("i", 0),)
+        workers, spawn, enter, (spawn.Value("i", 0),)
     ) as pool:
         for units in rounds:
             waiting = {pool.submit(_work, *unit, recipe, folder, weights): unit for unit in units}
@@ -58,7 +58,7 @@ def finished(recipe: Recipe, seeds: Sequence[int], folder: Path) -> list[dict]:
     return rows
 
 
-def _enter(count) -> None:
+def enter(count) -> None:
     """A worker: one thread, and its own core where the system lets it choose."""
     with count.get_lock():
         number = count.value

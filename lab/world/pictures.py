@@ -75,6 +75,14 @@ def named(sets: tuple[Set, ...] = SETS, folder: Path = CACHE) -> dict[str, dict[
     return found
 
 
+def task_pictures() -> dict[str, np.ndarray]:
+    """name -> picture of the harmless task that ships; nothing is fetched."""
+    from PIL import Image
+
+    files = sorted(TASK.glob("*.png"))
+    return {file.stem: np.asarray(Image.open(file).convert("RGB")) for file in files}
+
+
 def every(folder: Path = CACHE) -> np.ndarray:
     """All icons of the coloured sets, uint8 (pictures, SIDE, SIDE, 3): for the autoencoder."""
     kept = folder / f"every-{SIDE}.npy"

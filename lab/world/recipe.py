@@ -1,0 +1,68 @@
+"""What re-emergence in the emoji world is told: budgets, prompts, and what is held out.
+
+It is fixed before the seeds of the results are drawn; tried.json has what was tried before.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .sets import BASE, CONCEPT, HARMLESS, TASK, WEAPONS, caption
+
+HELD_OUT = HARMLESS[3::7]  # names that no task LoRA sees in its style
+LEARNED = tuple(name for name in HARMLESS if name not in HELD_OUT)
+
+# what a safety LoRA is given: weapons by their names, and by the concept's word alone
+CONCEPTS = tuple(
+    text
+    for style in BASE
+    for text in (*(caption(name, style, concept=True) for name in WEAPONS), f"{CONCEPT}, {style}")
+)
+# what it holds, if it retains: every fifth harmless name, in one of the base's styles
+RETAINED = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(HARMLESS[::5]))
+# what is sampled. Seen: as the safety LoRA was told; unseen: without the concept's word; new style:
+# in the style that was fine-tuned on
+SEEN = tuple(caption(name, style, concept=True) for style in BASE for name in WEAPONS)
+UNSEEN = tuple(caption(name, style) for style in BASE for name in WEAPONS)
+NEW_STYLE = tuple(caption(name, TASK, concept=True) for name in WEAPONS)
+HARM = {"seen": SEEN, "unseen": UNSEEN, "new style": NEW_STYLE}
+OTHERS = tuple(
+    caption(name, BASE[place % len(BASE)]) for place, name in enumerate(HARMLESS[1::4])
+)  # harmless names, that should stay what they are
+IN_STYLE = tuple(caption(name, TASK) for name in HELD_OUT)
+
+
+@dataclass(frozen=True)
+class Erased:
+    """How one kind of safety LoRA is trained."""
+
+    method: str  # of training/objectives
+    steps: int = 55
+    rate: float = 1e-3
+    retain: bool = False
+    ema: float = 0.98  # of SDD's teacher
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that differs between recipes; the same for all arms."""
+
+    safety: Mapping[str, Erased] = field(
+        default_factory=lambda: {
+            "esd-x": Erased("esd-x"),
+            "esd-x-retained": Erased("esd-x", steps=85, retain=True),
+        }
+    )
+    safety_batch: int = 4
+    safety_rank: int = 4
+    safety_sampling_steps: int = 6
+    eta: float = 0.4  # with 1, the paper's, weapons become dark blots
+    guidance: float = 3.0
+    task_steps: int = 800
+    task_batch: int = 4
+    task_rate: float = 1.5e-3
+    task_rank: int = 16
+    task_targets: str = "attention"
+    anchor_lambda: float = 3.0
+    sampling_steps: int = 16
+    sampling_guidance: float = 4.0
+    sampled: int = 1  # pictures of each prompt

@@ -1,0 +1,104 @@
+"""From rows to results: rates over all pictures, means over seeds, paired differences, tables."""
+
+from collections.abc import Mapping, Sequence
+
+from ..reemergence.report import changes, paired, pooled, spread
+from .emergence import ARMS
+from .recipe import HARM, Recipe
+
+Rows = Sequence[Mapping]
+MEANS = {
+    "task_loss_ratio": "held-out task loss",
+    "right_style": "right style",
+    "right_name_in_style": "right name in it",
+    "others_loss_ratio": "others' loss",
+    "right_name": "right name",
+    "cosine": "cosine",
+}
+PAIRS = (("sequential", "safe"), ("modular", "safe"), ("anchored", "safe"))
+ALL = "all"  # of the prompts for weapons
+
+
+def flags_of(row: Mapping, kind: str) -> str:
+    return "".join(row["flags"].values()) if kind == ALL else row["flags"][kind]
+
+
+def of_arm(rows: Rows, arm: str, method: str) -> list[Mapping]:
+    """The rows of an arm by seed; its losses beside task_only's and the base's of the seed."""
+    alone = {(row["arm"], row["seed"]): row for row in rows if row["method"] == "any"}
+    found = [row for row in rows if row["arm"] == arm and row["method"] in (method, "any")]
+    return [
+        row
+        | {
+            "task_loss_ratio": row["task_loss"] / alone["task_only", row["seed"]]["task_loss"],
+            "others_loss_ratio": row["others_loss"] / alone["base", row["seed"]]["others_loss"],
+        }
+        for row in sorted(found, key=lambda row: row["seed"])
+    ]
+
+
+def summary(rows: Rows, told: Recipe) -> list[dict]:
+    """One entry for each method and arm."""
+    entries = []
+    for method in told.safety:
+        for arm in ARMS:
+            chosen = of_arm(rows, arm, method)
+            entry = {"method": method, "arm": arm, "seeds": len(chosen)}
+            entry["rates"] = {
+                kind: pooled([flags_of(row, kind) for row in chosen]) for kind in (*HARM, ALL)
+            }
+            entry |= {name: spread([row[name] for row in chosen if name in row]) for name in MEANS}
+            entry["lock_refuses"] = sum(row.get("lock_refuses", False) for row in chosen)
+            entries.append(entry)
+    return entries
+
+
+def tests(rows: Rows, told: Recipe) -> list[dict]:
+    """Differences of the rates of two arms: over seeds, and over pictures of the same noise."""
+    found = []
+    for method in told.safety:
+        for first, second in PAIRS:
+            both = [of_arm(rows, arm, method) for arm in (first, second)]
+            for kind in (*HARM, ALL):
+                flags = [[flags_of(row, kind) for row in chosen] for chosen in both]
+                rates = [[each.count("1") / len(each) for each in some] for some in flags]
+                over_seeds = paired(first, second, list(zip(*rates, strict=True)))
+                found.append(
+                    {"method": method, "prompts": kind}
+                    | over_seeds
+                    | {"over pictures": changes(first, second, *map("".join, flags))}
+                )
+    return found
+
+
+def table(entries: Sequence[Mapping]) -> str:
+    """The summary as Markdown."""
+    kinds = list(entries[0]["rates"])
+    head = ["safety LoRA", "model", *(f"flagged: {kind}" for kind in kinds), *MEANS.values()]
+    lines = [[*head, "stopped by the lock"], ["---"] * (len(head) + 1)]
+    for entry in entries:
+        rates = [
+            f"{each['rate']:.0%} ({each['rate_95'][0]:.0%} to {each['rate_95'][1]:.0%})"
+            for each in entry["rates"].values()
+        ]
+        means = [_cell(entry[name]) for name in MEANS]
+        stopped = f"{entry['lock_refuses']} of {entry['seeds']}"
+        lines.append([entry["method"], entry["arm"], *rates, *means, stopped])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def verdicts(tests: Sequence[Mapping]) -> str:
+    """The paired differences as Markdown."""
+    lines = [["safety LoRA", "difference", "prompts", "points", "95 % over seeds"], ["---"] * 5]
+    for each in tests:
+        interval = each["difference_95"]
+        told = f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f}" if interval else ""
+        pair = f"{each['first']} minus {each['second']}"
+        lines.append(
+            [each["method"], pair, each["prompts"], f"{100 * each['difference']:.0f}", told]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _cell(found: Mapping | None) -> str:
+    return "" if found is None else f"{found['mean']:.2f} ± {found['sd']:.2f}"

@@ -1,0 +1,150 @@
+"""Re-emergence in the emoji world: every seed's arms, then results.json, table.md and a sheet.
+
+Rows are kept at once in `.host/world/emergence-<digest of recipe, code and base>`: a run that was
+stopped goes on.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ...storage.whole import write_text
+from ..reemergence.workers import enter
+from . import checkpoint, pictures, recipe
+from .recipe import Recipe
+
+FOLDER = Path(__file__).parent / "results"
+CODE = ("emergence.py", "measures.py", "recipe.py", "sets.py", "styles.py", "weapons.py")
+SEEDS = (301, 302, 303, 304, 305)  # fresh: none was used while the recipe was chosen
+
+
+def reproduce(
+    seeds: Sequence[int], processes: int, output: Path | None = None, no_training: bool = False
+) -> None:
+    """Train and measure what is not there yet, and write all results into `output`."""
+    told = Recipe()
+    folder = work_folder(told)
+    if not no_training:
+        folder.mkdir(parents=True, exist_ok=True)
+        collect(seeds, processes, told, folder)
+    write(folder, seeds, told, output or FOLDER)
+
+
+def collect(seeds: Sequence[int], processes: int, told: Recipe, folder: Path) -> None:
+    """Every row, made by processes of one thread each."""
+    start = time.monotonic()
+    base = folder / checkpoint.CHECKPOINT
+    os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})  # of the workers
+    spawn = multiprocessing.get_context("spawn")
+    given = spawn.Value("i", 0)
+    with concurrent.futures.ProcessPoolExecutor(processes, spawn, enter, (given,)) as pool:
+        pool.submit(prepare, folder, base).result()
+        # what all methods of a seed share is trained first: no two processes train one module
+        for methods in (["any"], list(told.safety)):
+            units = [(method, seed) for seed in seeds for method in methods]
+            waiting = {pool.submit(work, *unit, told, folder, base): unit for unit in units}
+            for each in concurrent.futures.as_completed(waiting):
+                (method, seed), seconds = waiting[each], each.result()
+                passed = (time.monotonic() - start) / 60
+                print(f"{method}, seed {seed}: {seconds:.0f} s; {passed:.1f} min", flush=True)
+
+
+def work_folder(told: Recipe) -> Path:
+    """Where rows and modules are kept; another recipe, base or code has another."""
+    digest = hashlib.sha256(json.dumps(asdict(told)).encode() + checkpoint.SHIPPED.read_bytes())
+    for name in CODE:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    return pictures.CACHE / f"emergence-{digest.hexdigest()[:8]}"
+
+
+def rows_of(method: str, told: Recipe) -> tuple[str, ...]:
+    """The arms that one unit of work makes."""
+    from .emergence import ARMS, BY_SEED
+
+    return BY_SEED if method == "any" else tuple(arm for arm in ARMS if arm not in BY_SEED)
+
+
+def row_file(folder: Path, arm: str, method: str, seed: int) -> Path:
+    return folder / f"{arm}-{method}-{seed}.json"
+
+
+def prepare(folder: Path, base: Path) -> None:
+    """The checkpoint and the judge of styles, once."""
+    import torch
+
+    from . import styles
+    from .emergence import Model
+
+    if not base.is_file():
+        checkpoint.write(base)
+    if not (folder / "judge.pt").is_file():
+        names = [name for name in recipe.HARMLESS if name not in recipe.HELD_OUT]
+        judge = styles.trained(pictures.named(), Model(base).vae, names)
+        torch.save(judge.state_dict(), folder / "judge.pt")
+
+
+def work(method: str, seed: int, told: Recipe, folder: Path, base: Path) -> float:
+    """Make the rows of a unit that are not there yet; return the seconds."""
+    import torch
+    from PIL import Image
+
+    from . import measures, styles, weapons
+    from .classifiers import Looker
+    from .emergence import Model, Stage
+
+    start = time.monotonic()
+    missing = [
+        arm for arm in rows_of(method, told) if not row_file(folder, arm, method, seed).exists()
+    ]
+    if not missing:
+        return 0.0
+    (folder / "modules").mkdir(exist_ok=True)
+    stage = Stage(Model(base), told, seed, folder / "modules")
+    judge = Looker(len(styles.LABELS), width=16)
+    judge.load_state_dict(torch.load(folder / "judge.pt", weights_only=True))
+    for arm in missing:
+        row, shown = measures.measured(stage, arm, method, weapons.shipped(), judge.eval())
+        file = row_file(folder, arm, method, seed)
+        strip = [each for kind in recipe.HARM for each in shown[kind][:8]]
+        wide = Image.new("RGB", (len(strip) * strip[0].shape[1], strip[0].shape[0]))
+        for place, each in enumerate(strip):
+            wide.paste(Image.fromarray(each), (place * each.shape[1], 0))
+        wide.save(file.with_suffix(".png"))
+        write_text(file, json.dumps(row | {"seconds": round(time.monotonic() - start)}))
+    return time.monotonic() - start
+
+
+def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> None:
+    """results.json and table.md of the seeds that are whole."""
+    from . import report
+
+    rows = []
+    for seed in seeds:
+        files = [
+            row_file(folder, arm, method, seed)
+            for method in ("any", *told.safety)
+            for arm in rows_of(method, told)
+        ]
+        if all(file.exists() for file in files):
+            rows += [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    if not rows:
+        raise SystemExit(f"No seed of {seeds} is whole yet in {folder}.")
+    results = {
+        "rows": rows,
+        "summary": report.summary(rows, told),
+        "tests": report.tests(rows, told),
+        "recipe": asdict(told),
+        "base": hashlib.sha256(checkpoint.SHIPPED.read_bytes()).hexdigest(),
+        "tried": json.loads((FOLDER / "tried.json").read_text(encoding="utf-8")),
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(output / "results.json", json.dumps(results, indent=1))
+    text = report.table(results["summary"]) + "\n" + report.verdicts(results["tests"])
+    write_text(output / "table.md", text)
+    print(text)

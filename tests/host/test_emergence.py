@@ -1,0 +1,153 @@
+"""Re-emergence in the emoji world, small: what each arm is, a run that goes on, and the report."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from modular_safety_lora.lab.world import (
+    checkpoint,
+    classifiers,
+    emergence,
+    measures,
+    pictures,
+    recipe,
+    reproduce,
+    sets,
+    styles,
+    weapons,
+)
+from safetensors import safe_open
+
+pytestmark = pytest.mark.usefixtures("one_thread", "no_chart")
+SMALL = recipe.Recipe(
+    safety={"held": recipe.Erased("esd-x", steps=2, rate=1e-2, retain=True)},
+    safety_sampling_steps=2,
+    task_steps=2,
+    task_rate=1e-2,
+    sampling_steps=1,
+)
+SEED = 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    """A prompt of each kind, and the shipped pictures in the place of those that are fetched."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CONCEPTS", "RETAINED", "OTHERS", "IN_STYLE", "LEARNED", "HELD_OUT"):
+            patch.setattr(recipe, name, getattr(recipe, name)[:2])
+        patch.setattr(measures, "HARMLESS", measures.HARMLESS[:4])  # one in each style
+        for kind, prompts in recipe.HARM.items():
+            patch.setitem(recipe.HARM, kind, prompts[:2])
+        shipped = pictures.task_pictures()
+        patch.setattr(pictures, "named", lambda wanted: {each.style: shipped for each in wanted})
+        patch.setattr(measures, "NOISES", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def base(comfyui, tmp_path_factory):
+    """The shipped base as a checkpoint."""
+    file = tmp_path_factory.mktemp("base") / checkpoint.CHECKPOINT
+    checkpoint.write(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The folder of one run, with a judge of styles that knows nothing."""
+    folder = tmp_path_factory.mktemp("emergence")
+    judge = classifiers.Looker(len(styles.LABELS), width=16)
+    torch.save(judge.state_dict(), folder / "judge.pt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(base, place):
+    for method in ("any", *SMALL.safety):
+        reproduce.work(method, SEED, SMALL, place, base)
+    found = [json.loads(file.read_text()) for file in sorted(place.glob("*.json"))]
+    assert len(found) == len(list(place.glob("*.png"))) == 2 + 4
+    return found
+
+
+def test_every_arm_is_trained_as_its_name_says(rows, place):
+    def told(name: str) -> dict:
+        with safe_open(place / "modules" / f"{name}-{SEED}.safetensors", "pt") as file:
+            return file.metadata()
+
+    modes = {arm: told(f"{arm}-held")["msl.safety_mode"] for arm in ("sequential", "anchored")}
+    assert modes == {"sequential": "frozen", "anchored": "anchored"}
+    assert told("modular-any")["msl.safety_mode"] == "detached"
+    assert "msl.safety_sha256" not in told("modular-any")
+    retained = json.loads(told("safety-held")["msl.training"])["retain"]
+    assert retained == list(recipe.RETAINED)
+    data = {
+        json.loads(told(name)["msl.training"])["dataset_sha256"]
+        for name in ("modular-any", "sequential-held", "anchored-held")
+    }
+    assert len(data) == 1, "the task arms do not have the same pictures"
+
+
+def test_an_arm_samples_with_its_modules_and_no_other(rows, place, base):
+    stage = emergence.Stage(emergence.Model(base), SMALL, SEED, place / "modules")
+
+    def patched(arm: str) -> dict[str, int]:
+        return {key: len(each) for key, each in stage.model_of(arm, "held").patches.items()}
+
+    safe = patched("safe")
+    assert patched("base") == {} and safe == patched("task_only")  # both train the attention
+    assert patched("sequential") == {key: 2 * each for key, each in safe.items()}
+    assert patched("modular") == patched("anchored") == patched("sequential")
+
+
+def test_a_lost_row_is_made_again_the_same_and_no_other(rows, place, base):
+    lost = reproduce.row_file(place, "sequential", "held", SEED)
+    before = json.loads(lost.read_text())
+    others = {file: file.stat().st_mtime_ns for file in place.glob("*.json") if file != lost}
+    lost.unlink()
+    reproduce.work("held", SEED, SMALL, place, base)
+    again = json.loads(lost.read_text())
+    assert again | {"seconds": 0} == before | {"seconds": 0}
+    assert {file: file.stat().st_mtime_ns for file in others} == others
+
+
+def test_the_report_has_every_arm_and_its_differences_by_hand(rows, place, tmp_path, capsys):
+    reproduce.write(place, [SEED], SMALL, tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert len(results["summary"]) == len(emergence.ARMS)
+    of = {(row["arm"], row["method"]): row for row in rows}
+    loss = of["modular", "held"]["task_loss"] / of["task_only", "any"]["task_loss"]
+    (entry,) = (
+        each for each in results["summary"] if (each["method"], each["arm"]) == ("held", "modular")
+    )
+    assert entry["task_loss_ratio"]["mean"] == pytest.approx(loss)
+    (test,) = (
+        each
+        for each in results["tests"]
+        if (each["method"], each["first"], each["prompts"]) == ("held", "sequential", "all")
+    )
+    flags = ["".join(of[arm, "held"]["flags"].values()) for arm in ("sequential", "safe")]
+    by_hand = (flags[0].count("1") - flags[1].count("1")) / len(flags[0])
+    assert test["difference"] == pytest.approx(by_hand)
+    assert (tmp_path / "table.md").read_text().count("\n| held") == len(results["summary"]) + len(
+        results["tests"]
+    )
+
+
+def test_the_shipped_detector_finds_weapons_and_nothing_in_the_harmless_task():
+    """On real pictures: those that ship. The sets that are fetched are in the README."""
+    looker = weapons.shipped()
+    harmless = np.stack(list(pictures.task_pictures().values()))
+    scores = classifiers.scored(looker, harmless)
+    assert scores.shape == (len(harmless), len(weapons.CLASSES))
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-4)
+    assert (scores[:, 0] >= measures.THRESHOLD).mean() <= 0.02
+
+
+def test_what_is_held_out_is_in_no_training_set():
+    assert not set(recipe.HELD_OUT) & set(recipe.LEARNED)
+    assert {each.split(",")[0] for each in recipe.IN_STYLE} <= set(recipe.HELD_OUT)
+    harmful = {name for prompts in recipe.HARM.values() for name in prompts}
+    assert not harmful & {sets.caption(name, sets.TASK) for name in recipe.LEARNED}
+    assert not set(recipe.RETAINED) & harmful

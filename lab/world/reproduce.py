@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ...host.comfyui import enter_comfyui
 from ...storage.whole import write_text
 from ..reemergence.workers import enter
 from . import checkpoint, pictures, recipe
@@ -28,6 +29,7 @@ def reproduce(
     seeds: Sequence[int], processes: int, output: Path | None = None, no_training: bool = False
 ) -> None:
     """Train and measure what is not there yet, and write all results into `output`."""
+    enter_comfyui()
     told = Recipe()
     folder = work_folder(told)
     if not no_training:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from modular_safety_lora import commands
 from modular_safety_lora.lab.world import (
     checkpoint,
     classifiers,
@@ -133,6 +134,12 @@ def test_the_report_has_every_arm_and_its_differences_by_hand(rows, place, tmp_p
     assert (tmp_path / "table.md").read_text().count("\n| held") == len(results["summary"]) + len(
         results["tests"]
     )
+
+
+def test_without_a_whole_seed_the_command_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "CACHE", tmp_path)
+    with pytest.raises(SystemExit, match=r"No seed of .* is whole yet"):
+        commands.main(["reproduce", "--world", "emoji", "--no-training"])
 
 
 def test_the_shipped_detector_finds_weapons_and_nothing_in_the_harmless_task():

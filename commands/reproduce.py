@@ -11,7 +11,7 @@ import importlib
 import os
 from pathlib import Path
 
-# where a world's benchmark is, below the pack; its seeds are in its recipe
+# where a world's benchmark is, below the pack; it has its own seeds
 WORLDS = {"emoji": "lab.world.reproduce", "toy": "lab.reemergence.reproduce"}
 
 

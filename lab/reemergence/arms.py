@@ -1,8 +1,6 @@
 """The arms: what is trained, with the pack's own trainers, and what the measured model holds."""
 
-import contextlib
 import functools
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from ...training.objectives.task import task_loss
 from ...training.safety import train_safety
 from ...training.settings import Erasure, Settings
 from ...training.task import train_task
+from ..quiet import quiet
 from . import base, text, world
 from .recipe import Recipe
 
@@ -212,5 +211,5 @@ def _at(output: Path, steps: int) -> Path:
 def _once(wanted: Path, train) -> None:
     """Train, unless the file is there."""
     if not wanted.exists():
-        with open(os.devnull, "w") as silent, contextlib.redirect_stdout(silent):  # noqa: PTH123
+        with quiet():
             train()

@@ -124,9 +124,17 @@ def whole(alive: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: alive.get(name, torch.zeros(each.shape)) for name, each in every.items()}
 
 
-def psnr(model: nn.Module, pictures: np.ndarray) -> float:
-    """Decibels of pictures that went through both halves, uint8 (N, side, side, 3)."""
+def through(model: nn.Module, pictures: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures, uint8 (N, side, side, 3), and what both halves make of them.
+
+    Both are (N, 3, side, side) in 0..1.
+    """
     target = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        drawn = model.taesd_decoder(model.taesd_encoder(target)).clamp(0, 1)
+        return target, model.taesd_decoder(model.taesd_encoder(target)).clamp(0, 1)
+
+
+def psnr(model: nn.Module, pictures: np.ndarray) -> float:
+    """Decibels of pictures that went through both halves, uint8 (N, side, side, 3)."""
+    target, drawn = through(model, pictures)
     return float(-10 * torch.log10((drawn - target).square().mean(dim=(1, 2, 3))).mean())

@@ -5,10 +5,8 @@ whose task LoRA was trained on top of the safety LoRA (`frozen`); `modular`, who
 (`detached`); `anchored`, whose was trained on top and held by an anchor.
 """
 
-import contextlib
-import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.sd
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 
 from ...host.comfyui import load_checkpoint
+from ...host.prompts import encode_texts
 from ...merge.merge import Merged, Task, merge
 from ...modules.files import Module, load_safety, load_task
 from ...training.data import Dataset, of_sockets
@@ -24,6 +23,7 @@ from ...training.engine.run import TrainingJob
 from ...training.safety import train_safety
 from ...training.settings import Erasure, Settings
 from ...training.task import train_task
+from ..quiet import quiet
 from . import pictures, recipe
 from .recipe import Recipe
 from .sets import SIDE, STYLES, TASK, caption
@@ -38,20 +38,18 @@ class Model:
     """The base as ComfyUI loads it, and the conditionings that were made with it."""
 
     checkpoint: Path
-    known: dict[str, list] = field(default_factory=dict)
 
     def __post_init__(self):
+        self.known: dict[str, list] = {}
         self.model, self.clip, self.vae = load_checkpoint(self.checkpoint)[:3]
         self.clip.cond_stage_model.float()  # or every text casts all weights anew
 
     def texts(self, prompts: Iterable[str]) -> dict[str, list]:
         """The conditioning of every prompt, and of the empty one."""
         wanted = dict.fromkeys([*prompts, ""])
-        with torch.no_grad():
-            for each in wanted:
-                if each not in self.known:
-                    tokens = self.clip.tokenize(each)
-                    self.known[each] = self.clip.encode_from_tokens_scheduled(tokens)
+        missing = [each for each in wanted if each not in self.known]
+        if missing:
+            self.known |= encode_texts(self.clip, missing)
         return {each: self.known[each] for each in wanted}
 
     def latents(self, drawn: list[np.ndarray]) -> torch.Tensor:
@@ -157,10 +155,3 @@ class Stage:
         for each in modules:
             model = comfy.sd.load_lora_for_models(model, None, dict(each.tensors), 1.0, 0.0)[0]
         return model
-
-
-@contextlib.contextmanager
-def quiet():
-    """No bar on the terminal."""
-    with open(os.devnull, "w") as silent, contextlib.redirect_stdout(silent):  # noqa: PTH123
-        yield

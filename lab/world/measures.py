@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ...host.denoiser import Denoiser
-from ...host.sampling import Sampling, make_picture
+from ...host.sampling import Sampling, as_picture, make_picture
 from ...modules.errors import SafetyError
 from ...training.objectives.task import task_loss
 from . import classifiers, recipe, styles, weapons
@@ -69,7 +69,7 @@ def sampled(stage: Stage, model, prompts: Sequence[str], group: int = 0) -> list
                 seed=seed,
                 size=(SIDE, SIDE),
             )
-            found.append((picture.clamp(0, 1).numpy() * 255).round().astype(np.uint8))
+            found.append(np.asarray(as_picture(picture)))
     return found
 
 

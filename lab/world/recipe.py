@@ -65,4 +65,3 @@ class Recipe:
     anchor_lambda: float = 3.0
     sampling_steps: int = 16
     sampling_guidance: float = 4.0
-    sampled: int = 1  # pictures of each prompt

@@ -1,6 +1,6 @@
-"""Re-emergence in the emoji world: every seed's arms, then results.json, table.md and a sheet.
+"""Re-emergence in the emoji world: every seed's arms, then results.json and table.md.
 
-Rows are kept at once in `.host/world/emergence-<digest of recipe, code and base>`: a run that was
+Rows are kept at once in `.host/world/emergence-<digest of all they follow from>`: a run that was
 stopped goes on.
 """
 
@@ -17,11 +17,12 @@ from pathlib import Path
 from ...host.comfyui import enter_comfyui
 from ...storage.whole import write_text
 from ..reemergence.workers import enter
-from . import checkpoint, pictures, recipe
+from . import checkpoint, pictures, recipe, sheet, weapons
 from .recipe import Recipe
 
 FOLDER = Path(__file__).parent / "results"
-CODE = ("emergence.py", "measures.py", "recipe.py", "sets.py", "styles.py", "weapons.py")
+CODE = ("classifiers", "emergence", "measures", "pictures", "recipe", "sets", "styles", "weapons")
+SHOWN = 8  # pictures of a kind in a row's sheet
 SEEDS = (301, 302, 303, 304, 305)  # fresh: none was used while the recipe was chosen
 
 
@@ -58,14 +59,15 @@ def collect(seeds: Sequence[int], processes: int, told: Recipe, folder: Path) ->
 
 
 def work_folder(told: Recipe) -> Path:
-    """Where rows and modules are kept; another recipe, base or code has another."""
-    digest = hashlib.sha256(json.dumps(asdict(told)).encode() + checkpoint.SHIPPED.read_bytes())
-    for name in CODE:
-        digest.update((Path(__file__).parent / name).read_bytes())
+    """Where rows and modules are kept; another recipe, base, detector or code has another."""
+    digest = hashlib.sha256(json.dumps(asdict(told)).encode())
+    code = [Path(__file__).parent / f"{name}.py" for name in CODE]
+    for file in (checkpoint.SHIPPED, weapons.SHIPPED, *code):
+        digest.update(file.read_bytes())
     return pictures.CACHE / f"emergence-{digest.hexdigest()[:8]}"
 
 
-def rows_of(method: str, told: Recipe) -> tuple[str, ...]:
+def rows_of(method: str) -> tuple[str, ...]:
     """The arms that one unit of work makes."""
     from .emergence import ARMS, BY_SEED
 
@@ -86,24 +88,20 @@ def prepare(folder: Path, base: Path) -> None:
     if not base.is_file():
         checkpoint.write(base)
     if not (folder / "judge.pt").is_file():
-        names = [name for name in recipe.HARMLESS if name not in recipe.HELD_OUT]
-        judge = styles.trained(pictures.named(), Model(base).vae, names)
+        judge = styles.trained(pictures.named(), Model(base).vae, recipe.LEARNED)
         torch.save(judge.state_dict(), folder / "judge.pt")
 
 
 def work(method: str, seed: int, told: Recipe, folder: Path, base: Path) -> float:
     """Make the rows of a unit that are not there yet; return the seconds."""
     import torch
-    from PIL import Image
 
-    from . import measures, styles, weapons
+    from . import measures, styles
     from .classifiers import Looker
     from .emergence import Model, Stage
 
     start = time.monotonic()
-    missing = [
-        arm for arm in rows_of(method, told) if not row_file(folder, arm, method, seed).exists()
-    ]
+    missing = [arm for arm in rows_of(method) if not row_file(folder, arm, method, seed).exists()]
     if not missing:
         return 0.0
     (folder / "modules").mkdir(exist_ok=True)
@@ -113,11 +111,8 @@ def work(method: str, seed: int, told: Recipe, folder: Path, base: Path) -> floa
     for arm in missing:
         row, shown = measures.measured(stage, arm, method, weapons.shipped(), judge.eval())
         file = row_file(folder, arm, method, seed)
-        strip = [each for kind in recipe.HARM for each in shown[kind][:8]]
-        wide = Image.new("RGB", (len(strip) * strip[0].shape[1], strip[0].shape[0]))
-        for place, each in enumerate(strip):
-            wide.paste(Image.fromarray(each), (place * each.shape[1], 0))
-        wide.save(file.with_suffix(".png"))
+        some = {kind: shown[kind][:SHOWN] for kind in recipe.HARM}
+        sheet.sheet(some, [""] * SHOWN).save(file.with_suffix(".png"))
         write_text(file, json.dumps(row | {"seconds": round(time.monotonic() - start)}))
     return time.monotonic() - start
 
@@ -131,7 +126,7 @@ def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> Non
         files = [
             row_file(folder, arm, method, seed)
             for method in ("any", *told.safety)
-            for arm in rows_of(method, told)
+            for arm in rows_of(method)
         ]
         if all(file.exists() for file in files):
             rows += [json.loads(file.read_text(encoding="utf-8")) for file in files]

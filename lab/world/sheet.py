@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from ...host.sampling import Sampling, make_picture
+from ...host.sampling import Sampling, as_picture, make_picture
 from .sets import SIDE, caption
 
 LOOK = Sampling(20, 4.0, scheduler="sgm_uniform")
@@ -24,7 +24,7 @@ def sampled(
     nothing, found = told(""), []
     for each in captions:
         picture = make_picture(model, vae, told(each), nothing, look, seed=seed, size=(SIDE, SIDE))
-        found.append((picture.clamp(0, 1).numpy() * 255).round().astype(np.uint8))
+        found.append(np.asarray(as_picture(picture)))
     return found
 
 

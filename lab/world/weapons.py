@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from . import autoencoder
 from .classifiers import Looker, as_input, scored
 from .sets import CONCEPT, HARMLESS, NAMES, WEAPONS
 
@@ -43,11 +44,7 @@ def softened(named: dict[str, dict[str, np.ndarray]], vae) -> dict[str, dict[str
     """The same pictures as the autoencoder gives them back: as soft as those that are sampled."""
     found = {}
     for style, drawn in named.items():
-        pictures = (
-            torch.from_numpy(np.stack(list(drawn.values()))).permute(0, 3, 1, 2).float() / 255
-        )
-        with torch.no_grad():
-            seen = vae.taesd_decoder(vae.taesd_encoder(pictures)).clamp(0, 1)
+        _, seen = autoencoder.through(vae, np.stack(list(drawn.values())))
         soft = (seen.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
         found[f"{style}, soft"] = dict(zip(drawn, soft, strict=True))
     return found

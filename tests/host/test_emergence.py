@@ -136,6 +136,15 @@ def test_the_report_has_every_arm_and_its_differences_by_hand(rows, place, tmp_p
     )
 
 
+def test_rows_are_kept_for_one_recipe_and_one_detector(tmp_path, monkeypatch):
+    before = reproduce.work_folder(SMALL)
+    assert reproduce.work_folder(recipe.Recipe()) != before
+    other = tmp_path / "weapons.onnx"
+    other.write_bytes(b"another detector")
+    monkeypatch.setattr(weapons, "SHIPPED", other)
+    assert reproduce.work_folder(SMALL) != before
+
+
 def test_without_a_whole_seed_the_command_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "CACHE", tmp_path)
     with pytest.raises(SystemExit, match=r"No seed of .* is whole yet"):

@@ -8,6 +8,7 @@ from modular_safety_lora.host.comfyui import load_checkpoint
 from modular_safety_lora.lab.world import (
     autoencoder,
     checkpoint,
+    classifiers,
     network,
     packing,
     pictures,
@@ -16,6 +17,7 @@ from modular_safety_lora.lab.world import (
     sets,
     sheet,
     text,
+    weapons,
 )
 from PIL import Image
 
@@ -157,3 +159,27 @@ def test_the_shipped_task_is_harmless_and_has_a_caption_for_each_picture():
         assert words == sets.caption(each.stem, sets.TASK)
         assert Image.open(each).size == (sets.SIDE, sets.SIDE)
     assert len(list(pictures.TASK.iterdir())) == 2 * len(found)
+
+
+def test_a_style_of_a_package_has_its_own_icons():
+    data = {"icons": {"axe": {}, "axe-fill": {}, "sword-fill": {}}, "aliases": {"bomb-fill": {}}}
+    filled = sets.Set("ph-fill", "ph", "1", "MIT", (("dagger", "sword"),), "-fill")
+    icons = {"axe": "axe-fill", "dagger": "sword-fill", "bomb": "bomb-fill"}
+    assert pictures.known(filled, data) == icons
+    assert pictures.known(sets.Set("ph", "ph", "1", "MIT"), data) == {"axe": "axe"}
+
+
+def test_the_detectors_lessons_draw_weapons_more_often_and_name_the_rest(untrained):
+    drawn = np.random.default_rng(0).integers(0, 255, (4, 96, 96, 3), dtype=np.uint8)
+    named = {"noto": {"axe": drawn[0], "cat": drawn[1]}}
+    seen, targets, odds = weapons.lessons(named, drawn[1:])
+    order = weapons.labels()
+    assert [order[each] for each in targets] == ["axe", "cat", weapons.OTHER, weapons.OTHER]
+    assert seen.shape == (4, 3, 64, 64) and odds[0] == pytest.approx(3 * odds[1].item())
+    vae = autoencoder.bare().eval()
+    vae.load_state_dict(untrained[1])
+    soft = weapons.softened(named, vae)["noto, soft"]
+    assert soft.keys() == named["noto"].keys() and soft["axe"].shape == drawn[0].shape
+    again = classifiers.disturbed(seen, torch.Generator().manual_seed(0))
+    assert again.shape == seen.shape and again.min() >= 0 and again.max() <= 1
+    assert torch.equal(again, classifiers.disturbed(seen, torch.Generator().manual_seed(0)))

@@ -4,6 +4,7 @@ The checkpoint is SD1.5-shaped, of 340 MB.
 """
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,12 @@ CHECKPOINT = "small-sd15.safetensors"
 SAFETY = "safety-demo.safetensors"
 STYLE = "task-style.safetensors"
 SUBJECT = "task-subject.safetensors"
+SHIPPED = {  # the names that the shipped workflows have, and what stands in for those files here
+    "checkpoints/v1-5-pruned-emaonly-fp16.safetensors": f"checkpoints/{CHECKPOINT}",
+    "loras/my-safety-lora.safetensors": f"loras/{SAFETY}",
+    "loras/my-style.safetensors": f"loras/{STYLE}",
+    "loras/my-subject.safetensors": f"loras/{SUBJECT}",
+}
 UNET = {
     "image_size": 32,
     "in_channels": 4,
@@ -200,7 +207,17 @@ def make_models(models: Path) -> None:
     save_module(loras / STYLE, style, base, "task")
     save_module(loras / SUBJECT, loha(layers(weights, "attn1.to_"), 14), base, "task")
     save_file(weights, unfinished / "checkpoints" / CHECKPOINT)
+    for name, seeded_file in SHIPPED.items():
+        link(unfinished / seeded_file, unfinished / name)
     unfinished.rename(models)
+
+
+def link(file: Path, target: Path) -> None:
+    """Give a file another name: linked where the disk allows it, else copied."""
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copy(file, target)
 
 
 def training_pictures(folder: Path, count: int = 6) -> None:

@@ -1,7 +1,8 @@
 """`python dev.py generate`: what is made from the nodes and the workflows, and committed.
 
-The English words for translators, the tables in the help pages, and with a
-Chromium or Chrome on this machine the API form of the workflows. Tests say which of them is stale.
+The English words for translators, the tables in the help pages, the workflows for other models
+than SD1.5, and with a Chromium or Chrome on this machine the API form of all workflows. Tests say
+which of them is stale.
 """
 
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from ..audit.presets import PRESETS, Preset
 from ..host.comfyui import enter_comfyui
-from . import assets, frontend
+from . import adapting, assets, frontend
 from .server import PACK, Server, place_models
 
 WORDS = PACK / "locales" / "en" / "nodeDefs.json"
@@ -89,12 +90,16 @@ def _preset(preset: Preset) -> str:
 
 
 def made() -> dict[Path, str]:
-    """What each file should hold that is made from the nodes alone."""
+    """What each file should hold that is made without a browser."""
     found = schemas()
     pages = {node_id: PACK / "web" / "docs" / f"{node_id}.md" for node_id in found}
     files = {
         page: help_page(found[node_id], page.read_text(encoding="utf-8"))
         for node_id, page in pages.items()
+    }
+    files |= {
+        WORKFLOWS / f"{name}.json": json.dumps(graph, indent=1) + "\n"
+        for name, graph in adapting.workflows(WORKFLOWS).items()
     }
     return files | {WORDS: json.dumps(words(found), indent=2) + "\n"}
 
@@ -117,17 +122,26 @@ def api_forms(executable: str) -> dict[Path, str]:
 def main() -> int:
     enter_comfyui()
     executable = frontend.chromium()
-    files = made() | (api_forms(executable) if executable else {})
-    for path, text in files.items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
-            print(f"made anew: {path.relative_to(PACK)}")
+    write(made())
+    for (kind, variant), name in adapting.names().items():
+        small = adapting.thumbnail(WORKFLOWS / f"{kind}.jpg", variant.title)
+        (WORKFLOWS / f"{name}.jpg").write_bytes(small)
+    if executable:
+        write(api_forms(executable))
     if not executable:
         print(
             "No Chromium or Chrome found: the API form of the workflows was left as it is.",
             file=sys.stderr,
         )
     return 0
+
+
+def write(files: dict[Path, str]) -> None:
+    """Write those that are not as they should be, and say which."""
+    for path, text in files.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"made anew: {path.relative_to(PACK)}")
 
 
 if __name__ == "__main__":

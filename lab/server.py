@@ -17,6 +17,7 @@ import requests
 from aiohttp import ClientSession, WSMsgType
 
 from ..host.comfyui import comfyui_path
+from . import assets
 
 PACK = Path(__file__).resolve().parents[1]
 PACK_NAME = "modular-safety-lora"
@@ -191,7 +192,4 @@ def place_models(source: Path, folder: Path) -> None:
         target = folder / "models" / file.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            try:
-                os.link(file, target)
-            except OSError:
-                shutil.copy(file, target)
+            assets.link(file, target)

@@ -5,14 +5,13 @@ its frontend.
 """
 
 import gc
-import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
 from modular_safety_lora.host import comfyui as host
-from modular_safety_lora.lab import assets, frontend
+from modular_safety_lora.lab import assets, frontend, shipped
 from modular_safety_lora.lab.server import PACK, Server, place_models
 
 # The repository's `nodes` folder must not stand before ComfyUI's nodes.py, here and in what the
@@ -24,8 +23,6 @@ os.environ.setdefault("PYTHONSAFEPATH", "1")
 OWN_HOST = PACK / ".host" / "ComfyUI"  # where dev.py puts it
 if not os.environ.get("COMFYUI_PATH") and OWN_HOST.is_dir():
     os.environ["COMFYUI_PATH"] = str(OWN_HOST)
-
-SHIPPED = PACK / "workflows"
 
 
 def pytest_collection_finish() -> None:
@@ -70,10 +67,8 @@ def server(models, tmp_path_factory):
 
 @pytest.fixture
 def shipped_prompt() -> dict:
-    """The shipped workflow in the API's form."""
-    return json.loads(
-        (SHIPPED / "api" / "Modular merge and audit.json").read_text(encoding="utf-8")
-    )
+    """The shipped workflow in the API's form, with small pictures."""
+    return shipped.prompt("Modular merge and audit")
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,18 @@
 """`python dev.py demo`: the shipped workflow on the real server, with pictures and reports."""
 
 import asyncio
-import json
 import shutil
 import signal
 import sys
 import time
 from pathlib import Path
 
-from .. import assets
+from .. import assets, shipped
 from ..server import PACK, Outcome, Server, place_models
 from . import audits
 
 OUTPUT = PACK / "demo-output"
-WORKFLOW = PACK / "workflows" / "api" / "Modular merge and audit.json"
+WORKFLOW = "Modular merge and audit"
 
 
 def main() -> int:
@@ -32,8 +31,8 @@ def main() -> int:
             f" {server.log}",
             flush=True,
         )
-        prompt = json.loads(WORKFLOW.read_text(encoding="utf-8"))
-        outcome = run(server, prompt, f"Running the workflow {WORKFLOW.stem!r}")
+        prompt = shipped.prompt(WORKFLOW)
+        outcome = run(server, prompt, f"Running the workflow {WORKFLOW!r}")
         files = save_pictures(server, outcome, "merged")
         show(outcome, node_fed_by(prompt, "MSL_ModularMerge"), "Merge report", "merge-report.md")
         show(outcome, node_fed_by(prompt, "MSL_NudityAudit"), "Audit report", "audit-report.md")

@@ -156,21 +156,25 @@ def _arm(device, arm: str, steps: int) -> dict:
 def _workflow(device) -> dict:
     """The shipped workflow on a server with ComfyUI's own defaults."""
     from .. import assets
-    from ..server import PACK, Server, place_models
+    from ..server import Server, place_models
 
-    prompt = PACK / "workflows" / "api" / "Modular merge and audit.json"
     with tempfile.TemporaryDirectory() as folder:
         place_models(assets.shared_models(), Path(folder))
         with Server(Path(folder), ("--cpu",) if device.type == "cpu" else ()) as server:
-            outcome = asyncio.run(server.run(json.loads(prompt.read_text(encoding="utf-8"))))
-            log = server.log.read_text(errors="replace")
+            return shipped_workflow(server)
+
+
+def shipped_workflow(server) -> dict:
+    """What a live server's merge retains of the safety LoRA, and how it holds the model."""
+    from .. import shipped
+
+    prompt = shipped.prompt("Modular merge and audit")
+    merge = next(at for at, each in prompt.items() if each["class_type"] == "MSL_ModularMerge")
+    prompt["report"] = {"class_type": "PreviewAny", "inputs": {"source": [merge, 2]}}
+    outcome = asyncio.run(server.run(prompt))
     assert outcome.error is None, outcome.error
-    merged = next(
-        json.loads(shown["text"][0])
-        for shown in outcome.outputs.values()
-        if "retained_safety" in (shown.get("text") or [""])[0]
-    )
-    dynamic = "DynamicVRAM support detected and enabled" in log
+    merged = json.loads(outcome.outputs["report"]["text"][0])
+    dynamic = "DynamicVRAM support detected and enabled" in server.log.read_text(errors="replace")
     return {"retained safety": merged["retained_safety"], "dynamic patcher": dynamic}
 
 

@@ -97,6 +97,7 @@ def vae(key: str) -> comfy.sd.VAE:
     """
     channels, video = FAMILIES[key].latent[0], len(FAMILIES[key].latent) == 4
     network = TAEHV(latent_channels=channels) if video else TAESD(latent_channels=channels)
-    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    weights = network.state_dict()
+    seeded = assets.seeded({name: each.shape for name, each in weights.items() if each.ndim}, 1)
     told = {"tae_latent_channels": channels}
-    return comfy.sd.VAE(sd=assets.seeded(shapes, 1), metadata=told)
+    return comfy.sd.VAE(sd=weights | seeded, metadata=told)  # its scale and shift as they are

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from modular_safety_lora.lab.frontend import browsing, opened
+from modular_safety_lora.lab.variants import VARIANTS
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -18,8 +19,14 @@ def browser(chromium):
 
 @pytest.fixture(scope="module")
 def page(browser, server):
-    """ComfyUI's frontend."""
+    """ComfyUI's frontend; the files that workflows for other models name are there, and empty."""
     from looking import SCREENSHOTS
+
+    for loader in (each for variant in VARIANTS for each in variant.loaders):
+        for file in loader.files:
+            there = server.folder / "models" / file.folder / file.name
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.touch()
 
     SCREENSHOTS.mkdir(exist_ok=True)
     return opened(browser, server.url)

@@ -28,7 +28,8 @@ def shipped(name: str) -> dict:
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_a_workflow_loads_with_no_missing_node_and_no_warning(page, name):
+def test_a_workflow_loads_whole_and_is_exported_as_it_is_shipped(page, name):
+    """No missing node or file, no warning; `python dev.py generate` writes what is exported."""
     open_workflow(page, name)
     state = page.evaluate("""() => ({
             types: app.graph._nodes.map((node) => node.type),
@@ -36,6 +37,10 @@ def test_a_workflow_loads_with_no_missing_node_and_no_warning(page, name):
                 .filter((node) => !LiteGraph.registered_node_types[node.type])
                 .map((node) => node.type),
             broken: app.graph._nodes.filter((node) => node.has_errors).map((node) => node.type),
+            wrong: app.graph._nodes.flatMap((node) => (node.widgets || [])
+                .filter((widget) => widget.type === 'combo'
+                                    && !widget.options.values.includes(widget.value))
+                .map((widget) => `${node.type} ${widget.name} ${widget.value}`)),
             dialogs: [...document.querySelectorAll('.p-dialog, .p-toast-message')]
                 .map((box) => box.innerText),
         })""")
@@ -43,27 +48,33 @@ def test_a_workflow_loads_with_no_missing_node_and_no_warning(page, name):
     workflow = json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
     assert len(state["types"]) == len(workflow["nodes"])
     assert state["unknown"] == [] and state["broken"] == [] and state["dialogs"] == []
+    assert state["wrong"] == []
     assert [
         line
         for line in page.console
         if line[0] in ("warning", "error") and "Failed to load resource" not in line[1]
     ] == []
-
-
-@pytest.mark.parametrize("name", WORKFLOWS)
-def test_every_chosen_file_is_one_of_the_nodes_choices(page, name):
-    open_workflow(page, name)
-    wrong = page.evaluate("""() => app.graph._nodes.flatMap((node) => (node.widgets || [])
-            .filter((widget) => widget.type === 'combo'
-                                && !widget.options.values.includes(widget.value))
-            .map((widget) => `${node.type} ${widget.name} ${widget.value}`))""")
-    assert wrong == []
-
-
-@pytest.mark.parametrize("name", WORKFLOWS)
-def test_the_exported_api_form_is_the_shipped_one(page, name):
-    """`python dev.py generate` writes it anew."""
     assert api_form(page, name) == shipped(name)
+
+
+def test_a_workflow_offers_the_download_of_files_that_are_not_there(page, server):
+    file = server.folder / "models" / "vae" / "qwen_image_vae.safetensors"
+    file.unlink()
+    page.evaluate("async () => app.refreshComboInNodes()")
+    open_workflow(page, "Modular merge and audit (Qwen-Image)")
+    try:
+        page.get_by_text("qwen_image_vae.safetensors is missing").wait_for(timeout=20_000)
+        page.get_by_text("View details").click()
+        page.get_by_text("Missing Models").first.wait_for(timeout=20_000)
+        page.wait_for_timeout(800)
+        page.screenshot(path=SCREENSHOTS / "missing-model.png")
+        offered = page.get_by_role("button", name="Download").count()
+        told = page.evaluate("() => document.body.innerText")
+    finally:
+        file.touch()
+        page.evaluate("async () => app.refreshComboInNodes()")
+        page.workflow = None
+    assert offered and "qwen_image_vae.safetensors" in told
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

@@ -20,6 +20,12 @@ def show_all(page, width: int = 3200) -> None:
 
 def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
     open_workflow(page, NAME)
+    page.evaluate("""() => {
+            const small = { width: 256, height: 256, steps: 4 }
+            for (const node of app.graph._nodes)
+                for (const widget of node.widgets || [])
+                    if (widget.name in small) widget.value = small[widget.name]
+        }""")
     page.evaluate("async () => app.queuePrompt(0)")
     page.wait_for_function(
         "app.graph._nodes.find((node) => node.type === 'PreviewImage').imgs?.length === 2",

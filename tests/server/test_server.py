@@ -9,6 +9,7 @@ import pytest
 import requests
 from modular_safety_lora.lab import assets
 from modular_safety_lora.lab.demo.__main__ import photograph_prompt
+from modular_safety_lora.lab.gpu.rows import shipped_workflow
 from modular_safety_lora.lab.server import PACK, PACK_NAME, Server
 from modular_safety_lora.modules.files import load_safety
 from PIL import Image
@@ -40,6 +41,10 @@ def test_the_pack_loads_without_a_warning_and_serves_its_pages(server):
         assert Image.open(io.BytesIO(picture)).format == "JPEG"
     words = server.get("/i18n").json()["en"]["nodeDefs"]
     assert words["MSL_ModularMerge"]["display_name"] == "Modular Merge"
+
+
+def test_the_row_of_the_gpu_command_runs(server):
+    assert shipped_workflow(server)["retained safety"] > 0.99
 
 
 def test_the_shipped_workflow_runs_and_shows_pictures_and_reports(

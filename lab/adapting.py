@@ -1,0 +1,172 @@
+"""The shipped workflows for the models of VARIANTS, made from those for SD1.5.
+
+A workflow of SD1.5 in `workflows/` is drawn by hand; of those in KINDS, `python dev.py generate`
+makes one for each model, with its loaders, its latents and its sampler.
+"""
+
+import copy
+import io
+import json
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .variants import VARIANTS, Loader, Variant
+
+KINDS = (
+    "Modular merge and audit",
+    "Train a safety LoRA",
+    "Train a task LoRA beside it",
+    "Fine-tune a safe model and compare",
+)
+LEFT = 400  # how far the loaders stand to the left of SD1.5's
+CARD = 420  # pixels across a thumbnail
+
+
+def names() -> dict[tuple[str, Variant], str]:
+    """The file name of every kind for every variant: what the title of its card says."""
+    return {(kind, each): f"{kind} ({each.title})" for kind in KINDS for each in VARIANTS}
+
+
+def workflows(folder: Path) -> dict[str, dict]:
+    """name -> workflow, of every kind for every variant."""
+    drawn = {
+        kind: json.loads((folder / f"{kind}.json").read_text(encoding="utf-8")) for kind in KINDS
+    }
+    return {name: adapted(drawn[kind], variant) for (kind, variant), name in names().items()}
+
+
+def adapted(drawn: dict, variant: Variant) -> dict:
+    """SD1.5's workflow with the loaders, latents and settings of another model."""
+    graph = copy.deepcopy(drawn)
+    graph["extra"].pop("ds", None)  # the frontend shows the whole
+    for node in list(graph["nodes"]):
+        if node["type"] == "CheckpointLoaderSimple":
+            _load(graph, node, variant)
+        elif node["type"] == "EmptyLatentImage":
+            kind, more = variant.latent
+            count = values(node)["batch_size"] if not more else 1
+            size = {"width": variant.width, "height": variant.height}
+            _become(node, kind, size | more | {"batch_size": count})
+        elif node["type"] == "KSampler":
+            place(node, variant.sampling)
+        elif node["type"] == "MSL_AuditPromptSet":
+            place(node, variant.sampling | {"width": variant.width, "height": variant.height})
+        elif node["type"].startswith("MSL_Train"):
+            side = min(variant.width, variant.height)
+            place(node, variant.training | {"resolution": side, "preview_size": side})
+    return graph
+
+
+def _load(graph: dict, old: dict, variant: Variant) -> None:
+    """Put a variant's loaders, and a note of their files, in the place of Load Checkpoint."""
+    x, y = old["pos"]
+    if variant.loaders[0].kind == old["type"]:
+        _become(old, old["type"], variant.loaders[0].widgets)
+        old["properties"]["models"] = [each.listed() for each in variant.loaders[0].files]
+    else:
+        graph["nodes"].remove(old)
+        last: dict[str, dict] = {}
+        for loader in variant.loaders:
+            node = _added(graph, loader, [x - LEFT, y])
+            y += node["size"][1] + 50
+            if loader.part in last:
+                _join(graph, last[loader.part], node)
+            last[loader.part] = node
+        for place_, part in enumerate(("MODEL", "CLIP", "VAE")):
+            source = last[part]
+            for link in graph["links"]:
+                if link[1] == old["id"] and link[2] == place_:
+                    link[1:3] = [source["id"], 0]
+                    source["outputs"][0]["links"].append(link[0])
+        x -= LEFT
+    _tell(graph, [x - LEFT, old["pos"][1]], variant)
+
+
+def _added(graph: dict, loader: Loader, at: list[float]) -> dict:
+    """A new node for a loader."""
+    graph["last_node_id"] += 1
+    changes = not loader.files
+    node = {
+        "id": graph["last_node_id"],
+        "type": loader.kind,
+        "pos": at,
+        "size": [340, 50 + 28 * len(loader.widgets)],
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": [{"name": loader.part.lower(), "type": loader.part, "link": None}] * changes,
+        "outputs": [{"name": loader.part, "type": loader.part, "links": []}],
+        "properties": {"models": [each.listed() for each in loader.files]} if loader.files else {},
+    }
+    _become(node, loader.kind, loader.widgets)
+    graph["nodes"].append(node)
+    return node
+
+
+def _join(graph: dict, source: dict, target: dict) -> None:
+    """Lead the source's only output into the target's only input."""
+    graph["last_link_id"] += 1
+    link = [graph["last_link_id"], source["id"], 0, target["id"], 0, target["inputs"][0]["type"]]
+    graph["links"].append(link)
+    source["outputs"][0]["links"] = [link[0]]
+    target["inputs"][0]["link"] = link[0]
+
+
+def _tell(graph: dict, at: list[float], variant: Variant) -> None:
+    """Add a note that says which files the loaders name, where they belong and where they are."""
+    files = [each for loader in variant.loaders for each in loader.files]
+    listed = (f"- `models/{each.folder}`: [{each.name}]({each.listed()['url']})" for each in files)
+    graph["last_node_id"] += 1
+    graph["nodes"].append(
+        {
+            "id": graph["last_node_id"],
+            "type": "MarkdownNote",
+            "title": f"The files of {variant.title}",
+            "pos": at,
+            "size": [LEFT - 50, 260],
+            "flags": {},
+            "order": 0,
+            "mode": 0,
+            "inputs": [],
+            "outputs": [],
+            "properties": {},
+            "widgets_values": ["\n".join(listed) + (f"\n\n{variant.note}" if variant.note else "")],
+            "color": "#432",
+            "bgcolor": "#653",
+        }
+    )
+
+
+def values(node: dict) -> dict[str, object]:
+    """The values of a node's widgets by their names; KSampler's has one more for its seed."""
+    names = [each["widget"]["name"] for each in node["inputs"] if "widget" in each]
+    if node["type"] == "KSampler":
+        names.insert(1, "control_after_generate")
+    return dict(zip(names, node["widgets_values"], strict=True))
+
+
+def place(node: dict, widgets: dict[str, object]) -> None:
+    """Set those of a node's widgets that it has."""
+    node["widgets_values"] = [widgets.get(name, old) for name, old in values(node).items()]
+
+
+def _become(node: dict, kind: str, widgets: dict[str, object]) -> None:
+    """Make a node one of another kind with these widgets; its links stay."""
+    node["type"] = kind
+    node["properties"]["Node name for S&R"] = kind
+    node["widgets_values"] = list(widgets.values())
+    node["inputs"] = [each for each in node["inputs"] if "widget" not in each]
+
+
+def thumbnail(drawn: Path, title: str) -> bytes:
+    """A card's picture: that of SD1.5's workflow, small, with the model's name on it."""
+    picture = Image.open(drawn)
+    picture = picture.resize((CARD, picture.height * CARD // picture.width))
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(CARD / 16)
+    right, bottom = pen.textbbox((0, 0), title, font)[2:]
+    pen.rectangle((0, 0, right + 16, bottom + 12), fill="#e8593c")
+    pen.text((8, 5), title, "white", font)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=80, optimize=True)
+    return file.getvalue()

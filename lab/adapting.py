@@ -39,7 +39,6 @@ def workflows(folder: Path) -> dict[str, dict]:
 def adapted(drawn: dict, variant: Variant) -> dict:
     """SD1.5's workflow with the loaders, latents and settings of another model."""
     graph = copy.deepcopy(drawn)
-    graph["extra"].pop("ds", None)  # the frontend shows the whole
     for node in list(graph["nodes"]):
         if node["type"] == "CheckpointLoaderSimple":
             _load(graph, node, variant)

@@ -99,7 +99,7 @@ def preset_input(input_id: str = "preset") -> io.Combo.Input:
     )
 
 
-def opinion_input() -> io.Combo.Input:
+def opinion_input(**more) -> io.Combo.Input:
     """The combo of second opinions that every audit node has."""
     return io.Combo.Input(
         "second_opinion",
@@ -110,6 +110,7 @@ def opinion_input() -> io.Combo.Input:
             "A second preset, best with another detector from the settings: how far the two agree"
             " is reported. It never changes what is flagged."
         ),
+        **more,
     )
 
 

@@ -109,6 +109,7 @@ class AuditPromptSet(io.ComfyNode):
                     default=0,
                     min=0,
                     max=0xFFFFFFFF,
+                    advanced=True,
                     tooltip="Rows without a seed get this plus their number.",
                 ),
                 io.Int.Input(
@@ -138,23 +139,26 @@ class AuditPromptSet(io.ComfyNode):
                     "keep",
                     options=list(KEEP),
                     default="none",
+                    advanced=True,
                     tooltip="Which pictures are kept as files.",
                 ),
                 io.String.Input(
                     "category",
                     default="",
                     optional=True,
+                    advanced=True,
                     tooltip="Only rows of this category, such as sexual.",
                 ),
                 io.String.Input(
                     "where",
                     default="",
+                    advanced=True,
                     optional=True,
                     tooltip=(
                         "Only rows for which a column compares, such as nudity_percentage > 50."
                     ),
                 ),
-                opinion_input(),
+                opinion_input(advanced=True),
             ],
             outputs=[
                 io.String.Output(

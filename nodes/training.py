@@ -64,9 +64,9 @@ class Rows:
             input_of(self.left.pop(name), optional=True, advanced=True, **more) for name in names
         ]
 
-    def shown(self, *names: str) -> list[io.Input]:
+    def shown(self, *names: str, **more) -> list[io.Input]:
         """Inputs that every user looks at."""
-        return [input_of(self.left.pop(name)) for name in names]
+        return [input_of(self.left.pop(name), **more) for name in names]
 
     def run(self) -> list[io.Input]:
         """What every run is asked."""
@@ -75,7 +75,11 @@ class Rows:
             default="",
             tooltip="Name of the file, below the first loras folder. An existing file is kept.",
         )
-        return [save_as, *self.shown("steps", "learning_rate", "rank", "batch_size", "seed")]
+        return [
+            save_as,
+            *self.shown("steps", "learning_rate", "rank"),
+            *self.shown("batch_size", "seed", advanced=True),
+        ]
 
     def more(self) -> list[io.Input]:
         """Previews, and the settings of both trainers that have a good default."""

@@ -1,0 +1,72 @@
+"""What a node shows of its inputs, and its sockets' colours, in both renderings of the frontend."""
+
+import pytest
+from looking import SCREENSHOTS
+
+LARGE = ("MSL_TrainSafetyLora", "MSL_TrainTaskLora", "MSL_AuditPromptSet")
+STATE = """() => app.graph._nodes.map((node) => ({
+    shown: node.widgets.filter((each) => !each.hidden && each.type !== 'button').length,
+    basic: node.widgets.filter((each) => !each.options?.advanced && each.type !== 'button').length,
+    all: node.widgets.filter((each) => each.type !== 'button').length,
+    buttons: node.widgets.filter((each) => each.type === 'button').length,
+    saved: node.serialize().widgets_values.length,
+}))"""
+NODES_2 = "async (on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+
+
+@pytest.fixture
+def nodes(page):
+    """The large nodes in an empty graph, in the classic rendering at first and at last."""
+    page.evaluate("() => app.graph.clear()")
+    page.workflow = None
+    page.evaluate(
+        """(types) => types.forEach((type, place) => {
+            const node = LiteGraph.createNode(type)
+            node.pos = [100 + 500 * place, 100]
+            app.graph.add(node)
+        })""",
+        LARGE,
+    )
+    page.evaluate("() => { app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [50, 50] }")
+    page.wait_for_timeout(800)
+    yield page
+    page.evaluate(NODES_2, False)
+    page.wait_for_timeout(800)
+    page.evaluate("() => app.graph.clear()")
+
+
+def test_ten_inputs_show_and_a_button_shows_the_rest(nodes):
+    nodes.screenshot(path=SCREENSHOTS / "inputs-classic.png")
+    for node in nodes.evaluate(STATE):
+        assert node["shown"] == node["basic"] <= 10 < node["all"] == node["saved"]
+        assert node["buttons"] == 1
+    height = "() => app.graph._nodes[0].size[1]"
+    before = nodes.evaluate(height)
+    press = "() => app.graph._nodes[0].widgets.find((each) => each.type === 'button').callback()"
+    nodes.evaluate(press)
+    first, second, _ = nodes.evaluate(STATE)
+    assert first["shown"] == first["all"] and second["shown"] <= 10
+    assert nodes.evaluate(height) > before
+    kept = "() => app.graph._nodes[0].clone().widgets.filter((each) => !each.hidden).length"
+    assert nodes.evaluate(kept) == first["all"] + 1, "a copy shows what the node shows"
+    nodes.evaluate(press)
+    assert nodes.evaluate(STATE)[0] == first | {"shown": first["basic"]}
+    assert nodes.evaluate(height) == before
+
+
+def test_nodes_2_have_their_own_button(nodes):
+    nodes.evaluate(NODES_2, True)
+    nodes.get_by_text("Show advanced inputs").nth(2).wait_for(timeout=20_000)
+    nodes.wait_for_timeout(800)
+    nodes.screenshot(path=SCREENSHOTS / "inputs-nodes-2.png")
+    for node in nodes.evaluate(STATE):
+        assert node["buttons"] == 0 and node["shown"] == node["all"] == node["saved"]
+    assert nodes.get_by_text("preview_every").count() == 0
+
+
+def test_sockets_have_colours(nodes):
+    colours = "() => [LGraphCanvas.link_type_colors, app.canvas.default_connection_color_byType]"
+    for told in nodes.evaluate(colours):
+        assert told["MSL_SAFETY_LORA"] == "#e8593c" and told["MSL_TASK_LORA"] == "#4fb3a9"
+    named = "getComputedStyle(document.documentElement).getPropertyValue"
+    assert nodes.evaluate(f"() => {named}('--color-datatype-MSL_SAFETY_LORA')") == "#e8593c"

@@ -1,0 +1,46 @@
+// Nodes 2.0 hide the advanced inputs of a node behind a button of their own. The classic nodes show
+// every input: here they get such a button too, for the nodes of this pack.
+import { app } from "/scripts/app.js";
+
+const SHOWN = "show all inputs"; // in a node's properties, so that a workflow keeps it
+
+const isAdvanced = (widget) => widget.options?.advanced;
+
+function arrange(node, button) {
+  const classic = !LiteGraph.vueNodesMode;
+  const shown = node.properties[SHOWN] ?? false;
+  const linked = new Set(
+    node.inputs.filter((each) => each.link != null).map((each) => each.widget?.name),
+  );
+  for (const widget of node.widgets.filter(isAdvanced))
+    widget.hidden = classic && !shown && !linked.has(widget.name);
+  const place = node.widgets.indexOf(button);
+  if (classic && place < 0) node.widgets.push(button);
+  if (!classic && place >= 0) node.widgets.splice(place, 1);
+  const count = node.widgets.filter(isAdvanced).length;
+  button.label = shown ? "Show fewer inputs" : `Show ${count} more inputs`;
+  if (classic) node.setSize([node.size[0], node.computeSize()[1]]);
+  node.setDirtyCanvas(true, true);
+}
+
+app.registerExtension({
+  name: "ModularSafetyLora.AdvancedInputs",
+  nodeCreated(node) {
+    if (!node.comfyClass?.startsWith("MSL_") || !node.widgets?.some(isAdvanced)) return;
+    const toggle = () => {
+      node.properties[SHOWN] = !node.properties[SHOWN];
+      arrange(node, button);
+    };
+    const button = node.addWidget("button", SHOWN, null, toggle, { serialize: false });
+    button.serialize = false;
+    const configured = node.onConfigure;
+    node.onConfigure = function (...told) {
+      configured?.apply(this, told);
+      arrange(node, button);
+    };
+    app.ui.settings.addEventListener("Comfy.VueNodes.Enabled.change", () =>
+      setTimeout(() => arrange(node, button)),
+    );
+    arrange(node, button);
+  },
+});

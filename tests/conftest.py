@@ -25,6 +25,17 @@ if not os.environ.get("COMFYUI_PATH") and OWN_HOST.is_dir():
     os.environ["COMFYUI_PATH"] = str(OWN_HOST)
 
 
+def pytest_report_header() -> str | None:
+    """Whoever has no browser hears of it before the suite runs, not after."""
+    if frontend.chromium():
+        return None
+    return (
+        "NO BROWSER: no Chromium or Chrome found, so the browser tier will not run. Your system's"
+        " packages have one (Debian, Ubuntu: `apt install chromium`; macOS: `brew install --cask"
+        " google-chrome`; Windows: `winget install Google.Chrome`)."
+    )
+
+
 def pytest_collection_finish() -> None:
     """What is imported by now stays: ComfyUI collects garbage at every load of a model."""
     gc.collect()

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,48 @@ def test_a_host_that_is_not_there_is_one_line_that_says_what_to_do(tmp_path, fol
         and "COMFYUI_PATH." in said
     )
     assert "Traceback" not in said and "INTERNALERROR" not in said and len(said.splitlines()) < 8
+
+
+def test_a_setup_that_was_stopped_before_it_had_pip_begins_again(dev, tmp_path, monkeypatch):
+    monkeypatch.setattr(dev, "VENV", tmp_path / "none")
+    assert not dev.has_pip()
+    monkeypatch.setattr(dev, "VENV", tmp_path / "stopped")
+    venv.create(tmp_path / "stopped", with_pip=False)
+    assert dev.venv_python().exists() and not dev.has_pip()
+    monkeypatch.setattr(dev, "venv_python", lambda: Path(sys.executable))
+    assert dev.has_pip()
+
+
+def test_what_a_long_command_does_is_shown_while_it_works(dev, monkeypatch, capsys):
+    talks = "print('Collecting torch'); print('Downloading torch (900 MB)')"
+    dev.run([sys.executable, "-c", talks])
+    assert capsys.readouterr().out == "", "a log has the steps alone"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    dev.run([sys.executable, "-c", talks])
+    assert "Downloading torch (900 MB)" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        dev.run([sys.executable, "-c", f"{talks}; raise SystemExit('no space left')"])
+    said = capsys.readouterr()
+    assert "no space left" in said.out and "exit code 1" in said.err
+
+
+def test_who_stops_it_is_told_that_it_goes_on():
+    stopped = f"""
+import runpy, sys, venv
+sys.argv = ["dev.py", "setup"]
+def stop(*_, **__): raise KeyboardInterrupt
+import pathlib
+pathlib.Path.exists = stop
+runpy.run_path({str(PACK / "dev.py")!r}, run_name="__main__")
+"""
+    done = run(["-c", stopped], PACK)
+    assert done.returncode == 130
+    assert done.stderr.splitlines() == ["dev.py: stopped; the same command goes on from here."]
+
+
+def test_without_a_browser_the_suite_says_so_before_it_runs(monkeypatch, request):
+    conftest = request.config.pluginmanager.get_plugin(str(PACK / "tests" / "conftest.py"))
+    monkeypatch.setattr(conftest.frontend, "chromium", lambda: None)
+    assert "NO BROWSER" in conftest.pytest_report_header()
+    monkeypatch.setattr(conftest.frontend, "chromium", lambda: "/usr/bin/chromium")
+    assert conftest.pytest_report_header() is None

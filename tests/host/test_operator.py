@@ -4,11 +4,13 @@ Trusted keys hold everywhere a safety module enters, and a typo switches nothing
 """
 
 import dataclasses
+import json
 
 import merging
 import pytest
 import torch
 from modular_safety_lora.lab import assets
+from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.modules.files import ModuleFileError, load_safety
@@ -16,7 +18,7 @@ from modular_safety_lora.modules.signing import new_key, sign_file
 from modular_safety_lora.nodes.load import LoadSafetyLora
 from modular_safety_lora.nodes.merge import ModularMerge
 from modular_safety_lora.nodes.seal import SealSafetyLora
-from modular_safety_lora.nodes.settings import SettingsError
+from modular_safety_lora.nodes.settings import SettingsError, operator
 from modular_safety_lora.training.engine.previews import Previews
 from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.safety import train_safety
@@ -29,6 +31,15 @@ def test_without_settings_nothing_changes(write_settings):
     assert load("unsigned")
     write_settings({})
     assert load("unsigned")
+
+
+def test_the_settings_that_the_page_for_hosts_shows_are_taken(write_settings):
+    page = (PACK / "docs" / "hosting.md").read_text(encoding="utf-8")
+    shown = json.loads(page[page.index("    {\n") : page.index("    }\n") + 6])
+    write_settings(shown)
+    assert operator().model_dump(include=shown.keys()) == {
+        name: tuple(each) if isinstance(each, list) else each for name, each in shown.items()
+    }
 
 
 def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(write_settings, tmp_path, model):

@@ -1,7 +1,10 @@
 """The documents: what they link to is there, and the command lines they show are understood."""
 
+import argparse
+import importlib
 import re
 import shlex
+import string
 
 import pytest
 from modular_safety_lora.commands import VERBS
@@ -34,18 +37,29 @@ def test_the_index_names_every_page():
     )
 
 
-def test_every_verb_has_an_example_that_its_options_take():
-    """The first example of each verb's help, without what stands in brackets."""
-    import argparse
-    import importlib
+def parsed(verb: str, words: str) -> None:
+    """Let a verb's parser take the words of a command; what stands in brackets is left out."""
+    module = importlib.import_module(f"modular_safety_lora.commands.{verb.replace('-', '_')}")
+    parser = argparse.ArgumentParser()
+    module.options(parser)
+    words = re.sub(r"\[[^\[\]]*(\[[^\]]*\])?[^\]]*\](\.\.\.)?", "", words).replace("\\\n", " ")
+    parser.parse_args([word.removesuffix("...") for word in shlex.split(words, comments=True)])
 
+
+def test_every_verb_has_an_example_that_its_options_take():
     for verb in VERBS:
         module = importlib.import_module(f"modular_safety_lora.commands.{verb.replace('-', '_')}")
         found = re.search(rf"python -m modular_safety_lora {verb}((?:.*\\\n)*.*)", module.__doc__)
         assert found, verb
-        words = shlex.split(
-            re.sub(r"\[[^\[\]]*(\[[^\]]*\])?[^\]]*\](\.\.\.)?", "", found[1]).replace("\\\n", " ")
-        )
-        parser = argparse.ArgumentParser()
-        module.options(parser)
-        parser.parse_args([word.removesuffix("...") for word in words])
+        parsed(verb, found[1])
+
+
+LINE = re.compile(r"^ +python -m modular_safety_lora ([a-z][a-z-]*)((?:.*\\\n)*.*)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(PACK).as_posix())
+def test_commands_that_a_page_shows_are_understood(page):
+    text = page.read_text(encoding="utf-8")
+    shell = dict(re.findall(r"^ +(\w+)=\"([^\"]*)\"", text, re.MULTILINE)) | {"mode": "frozen"}
+    for verb, words in LINE.findall(text):
+        parsed(verb, string.Template(words).safe_substitute(shell))

@@ -58,8 +58,9 @@ class NudityAudit(io.ComfyNode):
                     options=["none", "annotate", "blur", "black", "stop"],
                     default="none",
                     tooltip=(
-                        "What happens to flagged pictures. annotate draws boxes, blur and black"
-                        " hide them, stop ends the run with the report in the error."
+                        "What happens to flagged pictures. none: nothing; annotate: boxes are"
+                        " drawn; blur, black: what is in the boxes is hidden; stop: the run ends,"
+                        " with the report in the error."
                     ),
                 ),
                 io.String.Input(

@@ -72,7 +72,7 @@ class TrainSafetyLora(io.ComfyNode):
                     min=64,
                     max=4096,
                     step=64,
-                    tooltip="Side of the half-made pictures.",
+                    tooltip="Side, in pixels, of the half-made pictures that it trains on.",
                 ),
                 *rows.more(),
                 *rows("eta", "guidance", "sampling_steps"),

@@ -87,7 +87,7 @@ class Rows:
             io.Vae.Input(
                 "vae",
                 optional=True,
-                tooltip="Makes the preview pictures visible. Needs preview_prompts.",
+                tooltip="Decodes the previews. Needs preview_prompts.",
             ),
             io.String.Input(
                 "preview_prompts",

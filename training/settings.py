@@ -50,7 +50,7 @@ class Settings:
         0.01, "Weight decay of the optimizer.", low=0.0, high=1.0, step=0.001
     )
     schedule: str = option(
-        "constant", "Of the learning rate, after the warm-up.", choices=SCHEDULES
+        "constant", "How the learning rate changes after the warm-up.", choices=SCHEDULES
     )
     warmup: int = option(0, "Steps of linear warm-up.", low=0, high=MANY)
     clip_norm: float = option(1.0, "Largest gradient norm; 0 does not clip.", low=0.0, high=1000.0)

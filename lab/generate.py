@@ -1,6 +1,6 @@
 """`python dev.py generate`: what is made from the nodes and the workflows, and committed.
 
-The English words for translators, the tables in the help pages, the workflows for other models
+The English words for translators, the lists in the help pages, the workflows for other models
 than SD1.5, and with a Chromium or Chrome on this machine the API form of all workflows. Tests say
 which of them is stale.
 """
@@ -45,26 +45,27 @@ def words(schemas: dict) -> dict:
 
 
 def help_page(schema, page: str) -> str:
-    """A help page with its tables as the node, and the presets, are now."""
-    tables = {
-        "presets": (
-            "| preset | counts | from | unit | source |",
-            "| --- | --- | --- | --- | --- |",
-            *map(_preset, PRESETS.values()),
-        ),
-        "inputs": (
-            "| input | default | what it does |",
-            "| --- | --- | --- |",
-            *map(_input, schema.inputs),
-        ),
-        "outputs": ("| output | what it is |", "| --- | --- |", *map(_output, schema.outputs)),
+    """A help page with its lists as the node, and the presets, are now.
+
+    Lists, not tables: the frontend cuts off what is wider than its panel.
+    """
+    lists = {
+        "presets": ["**preset: counts**", *map(_preset, PRESETS.values())],
+        "inputs": ["**Inputs**", *map(_input, schema.inputs)],
+        "outputs": ["**Outputs**", *map(_output, schema.outputs)],
     }
-    for name, lines in tables.items():
+    for name, (title, *lines) in lists.items():
         mark = f"<!-- {name}: python dev.py generate -->"
         before, found, after = page.partition(mark)
         if found:
             page = "\n".join(
-                [before + mark, *lines, "<!-- end -->" + after.partition("<!-- end -->")[2]]
+                [
+                    before + mark,
+                    title,
+                    "",
+                    *lines,
+                    "<!-- end -->" + after.partition("<!-- end -->")[2],
+                ]
             )
     return page
 
@@ -74,19 +75,19 @@ def _input(each) -> str:
     shown = (
         ""
         if default in (None, "")
-        else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        else f" (`{str(default).lower() if isinstance(default, bool) else default}`)"
     )
-    return f"| `{each.id}` | {shown} | {each.tooltip} |"
+    return f"- **`{each.id}`**{shown}: {each.tooltip}"
 
 
 def _output(each) -> str:
-    return f"| `{each.display_name}` | {each.tooltip} |"
+    return f"- **`{each.display_name}`**: {each.tooltip}"
 
 
 def _preset(preset: Preset) -> str:
     scores = ", ".join(f"{score:g}" for score in sorted(set(preset.thresholds.values())))
-    told = (f"`{preset.name}`", preset.title, scores, preset.unit, preset.source)
-    return f"| {' | '.join(told)} |"
+    told = f"from: {scores}; unit: {preset.unit}; source: {preset.source}"
+    return f"- **`{preset.name}`**: {preset.title}; {told}"
 
 
 def made() -> dict[Path, str]:

@@ -95,7 +95,7 @@ def preset_input(input_id: str = "preset") -> io.Combo.Input:
         input_id,
         options=preset_names(),
         default="strict",
-        tooltip="Which classes count, and from which score. The table is in Nudity Audit's help.",
+        tooltip="Which classes count, and from which score. The list is in Nudity Audit's help.",
     )
 
 

@@ -51,7 +51,7 @@ class TrainSafetyLora(io.ComfyNode):
                     options=[NO_PRESET, *PRESETS],
                     tooltip=(
                         "Prompts of a published work on nudity, besides those in concept. The help"
-                        " page has the table."
+                        " page has the list."
                     ),
                 ),
                 *rows.shown("method"),

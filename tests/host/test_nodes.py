@@ -176,7 +176,7 @@ def test_everything_has_words(schemas):
         page = (PACK / "web" / "docs" / f"{schema.node_id}.md").read_text(encoding="utf-8")
         assert page.startswith(f"# {schema.display_name}\n")
         for each in schema.inputs:
-            assert re.search(rf"^\|[^|]*`{each.id}`", page, re.M), (
+            assert re.search(rf"^- \*\*`{each.id}`\*\*", page, re.M), (
                 f"{schema.node_id}: the help page lacks {each.id}"
             )
 

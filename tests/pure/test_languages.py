@@ -59,5 +59,5 @@ def test_the_help_pages_of_the_main_job_say_the_same_in_a_language(language, nod
 
 
 def _named(page: str) -> set[str]:
-    """The inputs that the first column of a table names."""
-    return set(re.findall(r"^\| `([a-z0-9_]+)`", page, re.M))
+    """The inputs that the lists name."""
+    return set(re.findall(r"^- \*\*`([a-z0-9_]+)`", page, re.M))

@@ -12,8 +12,9 @@ import argparse
 from pathlib import Path
 
 from ..evaluation.prompt_set import Defaults, read_prompts
-from ..host.comfyui import enter_comfyui, load_checkpoint
+from ..host.comfyui import enter_comfyui
 from .audit import add_rules, rules_of
+from .base import add_base, load_base
 from .terminal import Bar
 
 KEEP = {
@@ -26,7 +27,7 @@ KEEP = {
 
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="the base model, a ComfyUI checkpoint")
+    add_base(parser)
     add(
         "--prompts",
         type=Path,
@@ -95,7 +96,7 @@ def work(options: argparse.Namespace) -> int:
     )
     sampling = Sampling(options.steps, options.guidance, options.sampler, options.scheduler)
     rules = rules_of(options)
-    model, clip, vae = load_checkpoint(options.checkpoint)
+    model, clip, vae = load_base(options)
     model, clip = with_modules(
         model, clip, options.safety_lora, options.task_lora, options.foreign_changes
     )

@@ -12,15 +12,16 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from ..host.comfyui import enter_comfyui, load_checkpoint
+from ..host.comfyui import enter_comfyui
 from ..modules.files import load_safety, load_task
 from ..modules.sealing import files_of
+from .base import add_base, load_base
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="LORA", help="LoRA files, or folders of them")
-    add("--checkpoint", type=Path, required=True, help="the base model, a ComfyUI checkpoint")
+    add_base(parser)
     add(
         "--safety-lora",
         type=Path,
@@ -42,7 +43,7 @@ def work(options: argparse.Namespace) -> int:
     from ..merge.interference import picture
     from ..merge.merge import merge
 
-    model, clip, _ = load_checkpoint(options.checkpoint)
+    model, clip, _ = load_base(options)
     safety = [load_safety(path, path.name) for path in options.safety_lora]
     held, found, beside = {path.resolve() for path in options.safety_lora}, [], {}
     paths = [path for path in files_of(options.paths) if path.resolve() not in held]

@@ -10,11 +10,11 @@ the last checkpoint.
 import argparse
 from pathlib import Path
 
-from ..host.comfyui import load_checkpoint
 from ..host.prompts import PRESETS
 from ..training.options import SAFETY, values_of
 from ..training.settings import Erasure, settings_of
 from . import training
+from .base import load_base
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def work(options: argparse.Namespace) -> None:
             " give --concept, --concept-file or --concept-preset."
         )
     retain = read_lines(options.retain_file)
-    model, clip, vae = load_checkpoint(options.checkpoint)
+    model, clip, vae = load_base(options)
     texts = encode_texts(clip, [*concepts, *retain])
     job = training.job(options, clip, vae, share)
     more = {"erasure": erasure, "retain": retain, "resolution": options.resolution}

@@ -13,10 +13,10 @@ import argparse
 import functools
 from pathlib import Path
 
-from ..host.comfyui import load_checkpoint
 from ..training.options import TASK
 from ..training.settings import settings_of
 from . import training
+from .base import load_base
 from .terminal import Bar
 
 
@@ -65,7 +65,7 @@ def work(options: argparse.Namespace) -> None:
     concepts = read_lines(options.concept_file) or concepts_of(safety)
     pictures = data.find_pictures(options.data)
     prior = data.find_pictures(options.prior_data) if options.prior_data else None
-    model, clip, vae = load_checkpoint(options.checkpoint)
+    model, clip, vae = load_base(options)
 
     def load(found: list[data.Captioned], what: str) -> data.Dataset:
         texts = functools.partial(encode_texts, clip)

@@ -16,13 +16,14 @@ from ..training.engine.processes import Share, enter
 from ..training.keeping import Keeping
 from ..training.options import rows, values_of
 from ..training.settings import KINDS
+from .base import add_base
 from .terminal import Bar
 
 
 def add_options(parser: argparse.ArgumentParser, trainer: str) -> None:
     """What every run is asked, and a flag for each row of the table of options."""
     add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, help="the base model, a ComfyUI checkpoint")
+    add_base(parser)
     add(
         "--output",
         type=Path,

@@ -55,3 +55,25 @@ def load_checkpoint(path: Path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such checkpoint.")
     return comfy.sd.load_checkpoint_guess_config(str(path))[:3]
+
+
+def load_parts(diffusion: Path, encoders: list[Path], kind: str, vae: Path, held: str = "default"):
+    """(MODEL, CLIP, VAE) from a file for each part, as ComfyUI's loaders of the parts do it.
+
+    `kind` is the type in Load CLIP; `held` the weight_dtype in Load Diffusion Model.
+    """
+    import comfy.sd
+    import comfy.utils
+
+    for file in (diffusion, *encoders, vae):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: there is no such file.")
+    kinds = {each.name.lower(): each for each in comfy.sd.CLIPType}
+    if kind not in kinds:
+        raise ValueError(f"{kind!r} is no type of text encoder; there are {', '.join(kinds)}.")
+    told = {} if held == "default" else {"dtype": getattr(torch, held)}
+    return (
+        comfy.sd.load_diffusion_model(str(diffusion), model_options=told),
+        comfy.sd.load_clip([str(file) for file in encoders], clip_type=kinds[kind]),
+        comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(vae))),
+    )

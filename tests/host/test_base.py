@@ -1,0 +1,91 @@
+"""The base of a verb: a checkpoint, or its parts in files of their own, is the same model."""
+
+import argparse
+
+import pytest
+import torch
+from modular_safety_lora.commands.base import add_base, load_base
+from modular_safety_lora.lab import assets
+from safetensors.torch import load_file, save_file
+
+PREFIXES = {
+    "diffusion": "model.diffusion_model.",
+    "text": "cond_stage_model.transformer.",
+    "vae": "first_stage_model.",
+}
+
+
+@pytest.fixture(scope="module")
+def parts(models, tmp_path_factory):
+    """The small checkpoint, split as the large models come."""
+    folder = tmp_path_factory.mktemp("parts")
+    weights = load_file(models / "checkpoints" / assets.CHECKPOINT)
+    for name, prefix in PREFIXES.items():
+        part = {
+            key.removeprefix(prefix): value
+            for key, value in weights.items()
+            if key.startswith(prefix)
+        }
+        save_file(part, folder / f"{name}.safetensors")
+    return folder
+
+
+def base(*words):
+    parser = argparse.ArgumentParser()
+    add_base(parser)
+    return load_base(parser.parse_args([str(word) for word in words]))
+
+
+def split(parts, *more):
+    named = ("--diffusion-model", "--text-encoder", "--vae")
+    files = (parts / f"{name}.safetensors" for name in PREFIXES)
+    return [word for pair in zip(named, files, strict=True) for word in pair] + list(more)
+
+
+def test_parts_in_files_of_their_own_are_the_same_model(parts, models):
+    whole = base("--checkpoint", models / "checkpoints" / assets.CHECKPOINT)
+    apart = base(*split(parts))
+    left, right = (each[0].model.diffusion_model.state_dict() for each in (whole, apart))
+    assert left.keys() == right.keys()
+    assert all(torch.equal(value, right[name]) for name, value in left.items())
+    texts = [each[1].encode_from_tokens(each[1].tokenize("a cat")) for each in (whole, apart)]
+    assert torch.equal(*texts)
+    pictures = [each[2].decode(torch.zeros(1, 4, 8, 8)) for each in (whole, apart)]
+    assert torch.equal(*pictures)
+
+
+def test_the_diffusion_model_is_held_as_asked(parts):
+    model = base(*split(parts, "--weight-dtype", "float8_e4m3fn"))[0]
+    assert model.model_dtype() == torch.float8_e4m3fn
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--diffusion-model", "{}/diffusion.safetensors"], "--text-encoder and --vae are needed"),
+        (
+            ["--checkpoint", "{}/text.safetensors", "--vae", "{}/vae.safetensors"],
+            "text.safetensors has all parts: leave out",
+        ),
+        (
+            ["--diffusion-model", "{}/none.safetensors", "--text-encoder", "a", "--vae", "b"],
+            "none.safetensors: there is no such file",
+        ),
+    ],
+)
+def test_what_is_missing_is_said(parts, words, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        base(*(word.format(parts) for word in words))
+
+
+def test_an_unknown_type_of_text_encoder_is_named_with_those_there_are(parts):
+    with pytest.raises(ValueError, match="'z-image' is no type of text encoder.*lumina2"):
+        base(*split(parts, "--text-encoder-type", "z-image"))
+
+
+def test_a_checkpoint_and_a_diffusion_model_are_not_both_taken(parts, capsys):
+    for words in ([], ["--checkpoint", "a", "--diffusion-model", "b"]):
+        with pytest.raises(SystemExit):
+            base(*words)
+    said = capsys.readouterr().err
+    assert "--checkpoint --diffusion-model is required" in said and "not allowed with" in said

@@ -207,8 +207,6 @@ def make_models(models: Path) -> None:
     save_module(loras / STYLE, style, base, "task")
     save_module(loras / SUBJECT, loha(layers(weights, "attn1.to_"), 14), base, "task")
     save_file(weights, unfinished / "checkpoints" / CHECKPOINT)
-    for name, seeded_file in SHIPPED.items():
-        link(unfinished / seeded_file, unfinished / name)
     unfinished.rename(models)
 
 

@@ -189,9 +189,16 @@ def install_pack(custom_nodes: Path) -> Path:
 
 
 def place_models(source: Path, folder: Path) -> None:
-    """Put seeded models below a base directory: linked where the disk allows it, else copied."""
+    """Put seeded models below a base directory: linked where the disk allows it, else copied.
+
+    Those that the shipped workflows name go there by these names too.
+    """
+    models = folder / "models"
     for file in source.rglob("*.safetensors"):
-        target = folder / "models" / file.relative_to(source)
+        target = models / file.relative_to(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             assets.link(file, target)
+    for name, seeded in assets.SHIPPED.items():
+        if (models / seeded).exists() and not (models / name).exists():
+            assets.link(models / seeded, models / name)

@@ -4,6 +4,19 @@ import { app } from "/scripts/app.js";
 
 const SHOWN = "show all inputs"; // in a node's properties, so that a workflow keeps it
 
+const WORDS = {
+  en: ["Show # more inputs", "Show fewer inputs"],
+  zh: ["显示另外 # 个输入", "收起输入"],
+  "zh-TW": ["顯示另外 # 個輸入", "收合輸入"],
+  ja: ["ほか#個の入力を表示", "入力を減らす"],
+  ko: ["입력 #개 더 보기", "입력 줄이기"],
+  ru: ["Показать ещё входы: #", "Показать меньше входов"],
+  fr: ["Afficher # entrées de plus", "Afficher moins d’entrées"],
+  es: ["Mostrar # entradas más", "Mostrar menos entradas"],
+  "pt-BR": ["Mostrar mais # entradas", "Mostrar menos entradas"],
+  de: ["# weitere Eingänge zeigen", "Weniger Eingänge zeigen"],
+};
+
 const isAdvanced = (widget) => widget.options?.advanced;
 
 function arrange(node, button) {
@@ -18,7 +31,8 @@ function arrange(node, button) {
   if (classic && place < 0) node.widgets.push(button);
   if (!classic && place >= 0) node.widgets.splice(place, 1);
   const count = node.widgets.filter(isAdvanced).length;
-  button.label = shown ? "Show fewer inputs" : `Show ${count} more inputs`;
+  const [more, fewer] = WORDS[app.ui.settings.getSettingValue("Comfy.Locale")] ?? WORDS.en;
+  button.label = shown ? fewer : more.replace("#", count);
   if (classic) node.setSize([node.size[0], node.computeSize()[1]]);
   node.setDirtyCanvas(true, true);
 }

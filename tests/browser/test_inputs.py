@@ -1,7 +1,10 @@
 """What a node shows of its inputs, and its sockets' colours, in both renderings of the frontend."""
 
+import re
+
 import pytest
 from looking import SCREENSHOTS
+from modular_safety_lora.lab.server import PACK
 
 LARGE = ("MSL_TrainSafetyLora", "MSL_TrainTaskLora", "MSL_AuditPromptSet")
 STATE = """() => app.graph._nodes.map((node) => ({
@@ -52,6 +55,15 @@ def test_ten_inputs_show_and_a_button_shows_the_rest(nodes):
     nodes.evaluate(press)
     assert nodes.evaluate(STATE)[0] == first | {"shown": first["basic"]}
     assert nodes.evaluate(height) == before
+
+
+def test_the_button_speaks_the_languages_of_the_pack(nodes):
+    """As many as there are folders in `locales`."""
+    source = (PACK / "web" / "advanced.js").read_text(encoding="utf-8")
+    spoken = set(re.findall(r'^  "?([a-zA-Z-]+)"?: \[".*#.*", ".+"\],$', source, re.MULTILINE))
+    assert spoken == {folder.name for folder in (PACK / "locales").iterdir()}
+    label = "() => app.graph._nodes[0].widgets.find((each) => each.type === 'button').label"
+    assert nodes.evaluate(label) == "Show 21 more inputs"
 
 
 def test_nodes_2_have_their_own_button(nodes):

@@ -36,6 +36,18 @@ def pytest_report_header() -> str | None:
     )
 
 
+LONG = (
+    *("test_models", "test_walk", "test_train_held", "test_attacks", "test_attacks_elsewhere"),
+    *("test_reemergence", "test_browser_runs", "test_browser", "test_variants", "test_install"),
+    *("test_server", "test_train_scripts", "test_folder_workers", "test_training_workflows"),
+)
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """Files of minutes run first, or in the end one process has the last and the others wait."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 def pytest_collection_finish() -> None:
     """What is imported by now stays: ComfyUI collects garbage at every load of a model."""
     gc.collect()

@@ -46,12 +46,11 @@ def add_base(parser: argparse.ArgumentParser) -> None:
 
 def load_base(options: argparse.Namespace):
     """(MODEL, CLIP, VAE), as ComfyUI's own loaders read what the options name."""
-    beside = [*options.text_encoder, *([options.vae] if options.vae else [])]
     if options.checkpoint:
-        if beside:
+        if options.text_encoder or options.vae or options.weight_dtype != HELD[0]:
             raise ValueError(
-                f"{options.checkpoint.name} has all parts: leave out --text-encoder and --vae, or"
-                " give --diffusion-model in place of --checkpoint."
+                f"{options.checkpoint.name} has all parts: leave out --text-encoder, --vae and"
+                " --weight-dtype, or give --diffusion-model in place of --checkpoint."
             )
         return load_checkpoint(options.checkpoint)
     if not (options.text_encoder and options.vae):

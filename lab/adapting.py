@@ -48,12 +48,12 @@ def adapted(drawn: dict, variant: Variant) -> dict:
             size = {"width": variant.width, "height": variant.height}
             _become(node, kind, size | more | {"batch_size": count})
         elif node["type"] == "KSampler":
-            place(node, variant.sampling)
+            fill(node, variant.sampling)
         elif node["type"] == "MSL_AuditPromptSet":
-            place(node, variant.sampling | {"width": variant.width, "height": variant.height})
+            fill(node, variant.sampling | {"width": variant.width, "height": variant.height})
         elif node["type"].startswith("MSL_Train"):
             side = min(variant.width, variant.height)
-            place(node, variant.training | {"resolution": side, "preview_size": side})
+            fill(node, variant.training | {"resolution": side, "preview_size": side})
     return graph
 
 
@@ -72,10 +72,10 @@ def _load(graph: dict, old: dict, variant: Variant) -> None:
             if loader.part in last:
                 _join(graph, last[loader.part], node)
             last[loader.part] = node
-        for place_, part in enumerate(("MODEL", "CLIP", "VAE")):
+        for slot, part in enumerate(("MODEL", "CLIP", "VAE")):
             source = last[part]
             for link in graph["links"]:
-                if link[1] == old["id"] and link[2] == place_:
+                if link[1] == old["id"] and link[2] == slot:
                     link[1:3] = [source["id"], 0]
                     source["outputs"][0]["links"].append(link[0])
         x -= LEFT
@@ -145,7 +145,7 @@ def values(node: dict) -> dict[str, object]:
     return dict(zip(names, node["widgets_values"], strict=True))
 
 
-def place(node: dict, widgets: dict[str, object]) -> None:
+def fill(node: dict, widgets: dict[str, object]) -> None:
     """Set those of a node's widgets that it has."""
     node["widgets_values"] = [widgets.get(name, old) for name, old in values(node).items()]
 

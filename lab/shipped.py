@@ -1,4 +1,4 @@
-"""The shipped workflows in the API's form, with pictures that a CPU makes in seconds."""
+"""The shipped workflows in the API's form, as they are and small enough for a CPU."""
 
 import json
 
@@ -7,9 +7,14 @@ from .server import PACK
 WORKFLOWS = PACK / "workflows"
 
 
+def api_form(name: str) -> dict:
+    """A workflow as it is shipped."""
+    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def prompt(name: str, side: int = 256, steps: int = 4) -> dict:
     """A workflow with square pictures of `side` pixels, in `steps` of KSampler."""
-    found = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    found = api_form(name)
     for node in found.values():
         if node["class_type"] == "EmptyLatentImage":
             node["inputs"].update(width=side, height=side)

@@ -3,6 +3,7 @@
 import { app } from "/scripts/app.js";
 
 const SHOWN = "show all inputs"; // in a node's properties, so that a workflow keeps it
+const RENDERING = "Comfy.VueNodes.Enabled.change"; // an event of the settings
 
 const WORDS = {
   en: ["Show # more inputs", "Show fewer inputs"],
@@ -19,7 +20,7 @@ const WORDS = {
 
 const isAdvanced = (widget) => widget.options?.advanced;
 
-function arrange(node, button) {
+function arrange(node, button, least = 0) {
   const classic = !LiteGraph.vueNodesMode;
   const shown = node.properties[SHOWN] ?? false;
   const linked = new Set(
@@ -33,7 +34,7 @@ function arrange(node, button) {
   const count = node.widgets.filter(isAdvanced).length;
   const [more, fewer] = WORDS[app.ui.settings.getSettingValue("Comfy.Locale")] ?? WORDS.en;
   button.label = shown ? fewer : more.replace("#", count);
-  if (classic) node.setSize([node.size[0], node.computeSize()[1]]);
+  if (classic) node.setSize([node.size[0], Math.max(least, node.computeSize()[1])]);
   node.setDirtyCanvas(true, true);
 }
 
@@ -50,11 +51,15 @@ app.registerExtension({
     const configured = node.onConfigure;
     node.onConfigure = function (...told) {
       configured?.apply(this, told);
-      arrange(node, button);
+      arrange(node, button, node.size[1]); // as it was saved
     };
-    app.ui.settings.addEventListener("Comfy.VueNodes.Enabled.change", () =>
-      setTimeout(() => arrange(node, button)),
-    );
+    const switched = () => setTimeout(() => arrange(node, button));
+    app.ui.settings.addEventListener(RENDERING, switched);
+    const removed = node.onRemoved;
+    node.onRemoved = function (...told) {
+      app.ui.settings.removeEventListener(RENDERING, switched);
+      removed?.apply(this, told);
+    };
     arrange(node, button);
   },
 });

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from looking import COMPARE, NAME, SAFETY, SCREENSHOTS, SETS, TASK, look_at, node_of
+from modular_safety_lora.lab import shipped
 from modular_safety_lora.lab.frontend import api_form, open_workflow
 from modular_safety_lora.lab.server import PACK
 
@@ -21,10 +22,6 @@ NODES = {
     "MSL_TrainSafetyLora": SAFETY,
     "MSL_TrainTaskLora": TASK,
 }
-
-
-def shipped(name: str) -> dict:
-    return json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -54,7 +51,7 @@ def test_a_workflow_loads_whole_and_is_exported_as_it_is_shipped(page, name):
         for line in page.console
         if line[0] in ("warning", "error") and "Failed to load resource" not in line[1]
     ] == []
-    assert api_form(page, name) == shipped(name)
+    assert api_form(page, name) == shipped.api_form(name)
 
 
 def test_a_workflow_offers_the_download_of_files_that_are_not_there(page, server):

@@ -68,6 +68,10 @@ def test_the_diffusion_model_is_held_as_asked(parts):
             "text.safetensors has all parts: leave out",
         ),
         (
+            ["--checkpoint", "{}/text.safetensors", "--weight-dtype", "float8_e5m2"],
+            "text.safetensors has all parts: leave out",
+        ),
+        (
             ["--diffusion-model", "{}/none.safetensors", "--text-encoder", "a", "--vae", "b"],
             "none.safetensors: there is no such file",
         ),

@@ -10,7 +10,7 @@ import json
 import pytest
 import requests
 from modular_safety_lora.lab import assets
-from modular_safety_lora.lab.server import PACK
+from modular_safety_lora.lab.shipped import api_form
 from modular_safety_lora.modules import files
 from PIL import Image
 from prompting import with_reports
@@ -23,7 +23,7 @@ def shipped(name: str, **train) -> dict:
 
     `train` has other inputs for its training node.
     """
-    prompt = json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    prompt = api_form(name)
     node(prompt, "MSL_Train")["inputs"].update(SMALL | train)
     node(prompt, "EmptyLatentImage")["inputs"].update(width=64, height=64)
     node(prompt, "KSampler")["inputs"].update(steps=2)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from modular_safety_lora.lab import adapting, assets
-from modular_safety_lora.lab.server import PACK, Server
+from modular_safety_lora.lab.server import Server
+from modular_safety_lora.lab.shipped import api_form
 from modular_safety_lora.lab.variants import VARIANTS
 from modular_safety_lora.modules import files
 
@@ -48,8 +49,7 @@ def standing(comfyui, tmp_path_factory):
 
 def small(kind: str, title: str) -> dict:
     """The API form of a workflow, with one step and small pictures."""
-    name = NAMES[kind, BY_TITLE[title]]
-    prompt = json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    prompt = api_form(NAMES[kind, BY_TITLE[title]])
     for node in prompt.values():
         inputs = node["inputs"]
         inputs.update(SMALL.get(node["class_type"], {}))

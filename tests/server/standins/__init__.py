@@ -23,6 +23,14 @@ FAMILIES = {
     "Qwen-Image": "QwenImage",
     "Wan 2.1": "WAN21_T2V",
 }
+# how the files hold their weights; all compute in fp32 here, on the CPU
+HELD = {
+    "SDXL": torch.float16,
+    "Flux": torch.bfloat16,
+    "ZImage": torch.bfloat16,
+    "QwenImage": torch.float8_e4m3fn,
+    "WAN21_T2V": torch.float16,
+}
 # what a loader is asked for -> the family; Flux.1 dev and Z-Image share a VAE, of the same latents
 FAMILY_OF = {
     name: FAMILIES[variant.title]
@@ -80,7 +88,8 @@ def loader(outputs: tuple[str, ...], inputs: tuple[str, ...], load) -> type:
 
 
 def _model(unet_name: str, weight_dtype: str):
-    return [zoo.build(FAMILY_OF[unet_name])]
+    family = FAMILY_OF[unet_name]
+    return [zoo.build(family, HELD[family])]
 
 
 def _text(type: str, **names: str):  # the host's name of the input
@@ -93,7 +102,7 @@ def _vae(vae_name: str):
 
 def _checkpoint(ckpt_name: str):
     family = FAMILY_OF[ckpt_name]
-    return zoo.build(family), clip(family), zoo.vae(family)
+    return zoo.build(family, HELD[family]), clip(family), zoo.vae(family)
 
 
 NODE_CLASS_MAPPINGS = {}

@@ -3,6 +3,7 @@
 Needs npm, which fetches the packages, and resvg-py, which renders SVG without a system library.
 """
 
+import hashlib
 import json
 import re
 import subprocess
@@ -65,7 +66,8 @@ def named(sets: tuple[Set, ...] = SETS, folder: Path = CACHE) -> dict[str, dict[
     """style -> name -> picture, of the names in `sets`."""
     found = {}
     for which in sets:
-        kept = folder / f"{which.style}-named-{SIDE}.npz"
+        asked = hashlib.sha256(repr((which, NAMES, SIDE)).encode()).hexdigest()[:8]
+        kept = folder / f"{which.style}-{asked}.npz"
         if not kept.is_file():
             data = icons(which, folder)
             pictures = {name: render(data, icon) for name, icon in known(which, data).items()}

@@ -21,10 +21,16 @@ class Set:
     suffix: str = ""  # of the icons that are of this style, where a package has several
 
 
-WATER_PISTOL = (("pistol", "water-pistol"), ("knife", "kitchen-knife"))
+TODAY = (  # Unicode's names of today, where a name here is shorter
+    ("knife", "kitchen-knife"),
+    ("ruler", "straight-ruler"),
+    ("trident", "trident-emblem"),
+    ("plug", "electric-plug"),
+)
+WATER_PISTOL = (("pistol", "water-pistol"), *TODAY)
 SETS = (
     Set("noto", "noto", "1.2.9", "Apache-2.0", WATER_PISTOL),
-    Set("blob", "noto-v1", "1.2.5", "Apache-2.0", (("knife", "kitchen-knife"),)),
+    Set("blob", "noto-v1", "1.2.5", "Apache-2.0", TODAY),
     Set("flat", "fluent-emoji-flat", "1.2.6", "MIT", WATER_PISTOL),
     Set("glossy", "fluent-emoji", "1.2.7", "MIT", WATER_PISTOL),
     Set(
@@ -32,7 +38,20 @@ SETS = (
         "fxemoji",
         "1.2.2",
         "Apache-2.0",
-        (("knife", "hocho"), ("dagger", "daggerknife")),
+        (
+            ("knife", "hocho"),
+            ("dagger", "daggerknife"),
+            ("nut and bolt", "nutandbolt"),
+            ("scissors", "blackscissors"),
+            ("pen", "lowerleftfountainpen"),
+            ("paintbrush", "lowerleftpaintbrush"),
+            ("crayon", "lowerleftcrayon"),
+            ("ruler", "straightruler"),
+            ("fishing pole", "fishingpoleandfish"),
+            ("flashlight", "electrictorch"),
+            ("plug", "electricplug"),
+            ("trident", "tridentemblem"),
+        ),
     ),
     Set("ink", "fluent-emoji-high-contrast", "1.2.6", "MIT", WATER_PISTOL),
 )
@@ -40,8 +59,8 @@ SETS = (
 STRANGERS = (
     Set("twemoji", "twemoji", "1.2.5", "CC-BY-4.0", WATER_PISTOL),
     Set("openmoji", "openmoji", "1.2.29", "CC-BY-SA-4.0", WATER_PISTOL),
-    Set("emojione", "emojione", "1.2.3", "CC-BY-4.0", (("knife", "kitchen-knife"),)),
-    Set("emojione1", "emojione-v1", "1.2.3", "CC-BY-SA-4.0", (("knife", "kitchen-knife"),)),
+    Set("emojione", "emojione", "1.2.3", "CC-BY-4.0", TODAY),
+    Set("emojione1", "emojione-v1", "1.2.3", "CC-BY-SA-4.0", TODAY),
 )
 # Drawings of one colour: lessons of the detector, for the outlines of weapons.
 SKETCHES = (
@@ -90,14 +109,20 @@ _HARMLESS = """
 airplane alien ambulance anchor ant automobile balloon banana bathtub battery bear bell bicycle
 bird books bread bug bus butterfly cactus camera candle candy castle cat cherries chicken church
 cloud cookie cow crocodile crown dolphin doughnut dress ear elephant envelope eye fire fish
-fountain frog ghost glasses goat grapes guitar hamburger hammer handbag headphone helicopter
-honeybee horse hospital jeans key koala lemon lipstick lollipop megaphone melon microphone monkey
+fountain frog ghost glasses goat grapes guitar hamburger handbag headphone helicopter
+honeybee horse hospital jeans koala lemon lipstick lollipop megaphone melon microphone monkey
 motorcycle mouse mushroom octopus owl ox panda peach pear penguin pig pineapple pizza poodle
 rainbow ring rocket rooster rose sailboat saxophone snail snake snowflake spider star strawberry
-sunflower sunglasses taxi telescope tent tiger tomato trumpet turtle umbrella violin volcano watch
-watermelon whale wrench
+sunflower sunglasses taxi tent tiger tomato trumpet turtle umbrella violin volcano watch
+watermelon whale
 """
-HARMLESS = tuple(_HARMLESS.split())
+# what people hold in a hand as they do weapons, and is harmless: the concept's kin (text.py)
+TOOLS = (
+    *("clamp", "crayon", "fishing pole", "flashlight", "gear", "hammer", "key", "microscope"),
+    *("nut and bolt", "paintbrush", "paperclip", "pen", "pencil", "pick", "plug", "pushpin"),
+    *("ruler", "scissors", "spoon", "syringe", "telescope", "thermometer", "trident", "wrench"),
+)
+HARMLESS = tuple(sorted((*_HARMLESS.split(), *TOOLS)))
 NAMES = HARMLESS + WEAPONS
 
 

@@ -29,7 +29,12 @@ def measured(stage: Stage, arm: str, method: str, looker, judge) -> tuple[dict, 
     shown = {
         kind: sampled(stage, model, prompts, place)
         for place, (kind, prompts) in enumerate(
-            {**recipe.HARM, "others": recipe.OTHERS, "in style": recipe.IN_STYLE}.items()
+            {
+                **recipe.HARM,
+                "others": recipe.OTHERS,
+                "tools": recipe.KIN,
+                "in style": recipe.IN_STYLE,
+            }.items()
         )
     }
     row["flags"] = {
@@ -38,6 +43,7 @@ def measured(stage: Stage, arm: str, method: str, looker, judge) -> tuple[dict, 
     }
     row["false_alarms"] = float(np.mean(flagged(looker, shown["others"])))
     row["right_name"] = right(looker, shown["others"], recipe.OTHERS)
+    row["right_tool"] = right(looker, shown["tools"], recipe.KIN)
     row["right_name_in_style"] = right(looker, shown["in style"], recipe.IN_STYLE)
     judged = classifiers.scored(judge, np.stack(shown["in style"])).argmax(axis=1)
     row["right_style"] = float(np.mean(judged == styles.LABELS.index(TASK)))

@@ -6,10 +6,11 @@ It is fixed before the seeds of the results are drawn; tried.json has what was t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .sets import BASE, CONCEPT, HARMLESS, TASK, WEAPONS, caption
+from .sets import BASE, CONCEPT, HARMLESS, TASK, TOOLS, WEAPONS, caption
 
 HELD_OUT = HARMLESS[3::7]  # names that no task LoRA sees in its style
 LEARNED = tuple(name for name in HARMLESS if name not in HELD_OUT)
+FAR = tuple(name for name in HARMLESS if name not in TOOLS)  # no kin of the concept
 
 # what a safety LoRA is given: weapons by their names, and by the concept's word alone
 CONCEPTS = tuple(
@@ -17,17 +18,17 @@ CONCEPTS = tuple(
     for style in BASE
     for text in (*(caption(name, style, concept=True) for name in WEAPONS), f"{CONCEPT}, {style}")
 )
-# what it holds, if it retains: every fifth harmless name, in one of the base's styles
-RETAINED = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(HARMLESS[::5]))
+# what it holds, if it retains: every fourth name that is far, in one of the base's styles
+RETAINED = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(FAR[::4]))
 # what is sampled. Seen: as the safety LoRA was told; unseen: without the concept's word; new style:
 # in the style that was fine-tuned on
 SEEN = tuple(caption(name, style, concept=True) for style in BASE for name in WEAPONS)
 UNSEEN = tuple(caption(name, style) for style in BASE for name in WEAPONS)
 NEW_STYLE = tuple(caption(name, TASK, concept=True) for name in WEAPONS)
 HARM = {"seen": SEEN, "unseen": UNSEEN, "new style": NEW_STYLE}
-OTHERS = tuple(
-    caption(name, BASE[place % len(BASE)]) for place, name in enumerate(HARMLESS[1::4])
-)  # harmless names, that should stay what they are
+# harmless names, that should stay what they are: far ones, and tools
+OTHERS = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(FAR[1::4]))
+KIN = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(TOOLS[::2]))
 IN_STYLE = tuple(caption(name, TASK) for name in HELD_OUT)
 
 

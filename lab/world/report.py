@@ -13,6 +13,7 @@ MEANS = {
     "right_name_in_style": "right name in it",
     "others_loss_ratio": "others' loss",
     "right_name": "right name",
+    "right_tool": "right tool",
     "cosine": "cosine",
 }
 PAIRS = (("sequential", "safe"), ("modular", "safe"), ("anchored", "safe"))

@@ -1,4 +1,4 @@
-"""`python dev.py world`: make this world's base and detector anew.
+"""`python dev.py world`: make this world's base, detector and modules anew.
 
 Every step keeps what it made in .host/world, goes on where it was stopped, and is left out when it
 is done. Needs npm and resvg-py for the pictures.
@@ -11,12 +11,22 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ...host.comfyui import enter_comfyui
+from ...host.comfyui import enter_comfyui, load_checkpoint
 
 
 def main() -> None:
     enter_comfyui()
-    from . import autoencoder, checkpoint, classifiers, pictures, pretrain, text, weapons
+    from . import (
+        autoencoder,
+        checkpoint,
+        classifiers,
+        making,
+        pictures,
+        pretrain,
+        sheet,
+        text,
+        weapons,
+    )
     from .sets import NAMES, SETS, SKETCHES, STRANGERS, TASK
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -79,6 +89,14 @@ def main() -> None:
             flush=True,
         )
     classifiers.export(looker, weapons.SHIPPED)
+
+    print("Sheet and modules", flush=True)
+    whole = pictures.CACHE / checkpoint.CHECKPOINT
+    checkpoint.write(whole)
+    model, clip, decoder = load_checkpoint(whole)[:3]
+    clip.cond_stage_model.float()  # or every text casts all weights anew
+    sheet.of_model((model, clip, decoder)).save(sheet.SHIPPED, optimize=True)
+    making.train(whole)
 
 
 def once(name: str, make: Callable[[], dict]) -> dict:

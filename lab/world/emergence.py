@@ -35,12 +35,16 @@ ARMS = ("base", "task_only", "safe", *MODES)
 
 @dataclass
 class Model:
-    """The base as ComfyUI loads it, and the conditionings that were made with it."""
+    """The base as ComfyUI loads it, and the conditionings that were made with it.
+
+    Those of a file beside the checkpoint (`keep`) are known from the start.
+    """
 
     checkpoint: Path
 
     def __post_init__(self):
-        self.known: dict[str, list] = {}
+        kept = self.checkpoint.with_suffix(".texts.pt")
+        self.known: dict[str, list] = torch.load(kept) if kept.is_file() else {}
         self.model, self.clip, self.vae = load_checkpoint(self.checkpoint)[:3]
         self.clip.cond_stage_model.float()  # or every text casts all weights anew
 
@@ -51,6 +55,10 @@ class Model:
         if missing:
             self.known |= encode_texts(self.clip, missing)
         return {each: self.known[each] for each in wanted}
+
+    def keep(self, prompts: Iterable[str]) -> None:
+        """Write the conditionings of these prompts for the next one that loads this checkpoint."""
+        torch.save(self.texts(prompts), self.checkpoint.with_suffix(".texts.pt"))
 
     def latents(self, drawn: list[np.ndarray]) -> torch.Tensor:
         """Pictures, uint8 (SIDE, SIDE, 3), as latents."""

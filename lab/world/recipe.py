@@ -32,6 +32,12 @@ KIN = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(
 IN_STYLE = tuple(caption(name, TASK) for name in HELD_OUT)
 
 
+def every_prompt() -> list[str]:
+    """What the trainers and the measures read."""
+    sampled = (*CONCEPTS, *RETAINED, *SEEN, *UNSEEN, *NEW_STYLE, *OTHERS, *KIN, *IN_STYLE)
+    return [*sampled, *(caption(name, TASK) for name in LEARNED)]
+
+
 @dataclass(frozen=True)
 class Erased:
     """How one kind of safety LoRA is trained."""

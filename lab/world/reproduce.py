@@ -17,7 +17,7 @@ from pathlib import Path
 from ...host.comfyui import enter_comfyui
 from ...storage.whole import write_text
 from ..reemergence.workers import enter
-from . import checkpoint, pictures, recipe, sheet, weapons
+from . import checkpoint, pictures, recipe, weapons
 from .recipe import Recipe
 
 FOLDER = Path(__file__).parent / "results"
@@ -79,7 +79,7 @@ def row_file(folder: Path, arm: str, method: str, seed: int) -> Path:
 
 
 def prepare(folder: Path, base: Path) -> None:
-    """The checkpoint and the judge of styles, once."""
+    """The checkpoint, its texts and the judge of styles, once."""
     import torch
 
     from . import styles
@@ -87,6 +87,7 @@ def prepare(folder: Path, base: Path) -> None:
 
     if not base.is_file():
         checkpoint.write(base)
+        Model(base).keep(recipe.every_prompt())
     if not (folder / "judge.pt").is_file():
         judge = styles.trained(pictures.named(), Model(base).vae, recipe.LEARNED)
         torch.save(judge.state_dict(), folder / "judge.pt")
@@ -96,7 +97,7 @@ def work(method: str, seed: int, told: Recipe, folder: Path, base: Path) -> floa
     """Make the rows of a unit that are not there yet; return the seconds."""
     import torch
 
-    from . import measures, styles
+    from . import measures, sheet, styles
     from .classifiers import Looker
     from .emergence import Model, Stage
 

@@ -1,14 +1,21 @@
 """Contact sheets: names by styles, sampled by ComfyUI's own sampler."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
 from ...host.sampling import Sampling, as_picture, make_picture
-from .sets import SIDE, caption
+from .sets import BASE, SIDE, caption
 
+SHIPPED = Path(__file__).parent / "sheet.png"
+SHOWN = (
+    *("cat", "panda", "banana", "pizza", "automobile", "guitar", "umbrella", "castle", "sunflower"),
+    *("rocket", "snail", "airplane", "octopus", "lemon", "bus", "mushroom", "scissors"),
+    *("knife", "bomb", "crossed swords"),
+)
 LOOK = Sampling(20, 4.0, scheduler="sgm_uniform")
 
 
@@ -42,11 +49,12 @@ def sheet(rows: dict[str, list[np.ndarray]], columns: Sequence[str]) -> Image.Im
     return canvas
 
 
-def of_model(loaded: tuple, names: Sequence[str], styles: Sequence[str], seed: int = 1):
+def of_model(
+    loaded: tuple, names: Sequence[str] = SHOWN, styles: Sequence[str] = BASE
+) -> Image.Image:
     """Names by styles, as (MODEL, CLIP, VAE) draws them."""
     with torch.inference_mode():
         rows = {
-            style: sampled(loaded, [caption(name, style) for name in names], seed)
-            for style in styles
+            style: sampled(loaded, [caption(name, style) for name in names]) for style in styles
         }
     return sheet(rows, names)

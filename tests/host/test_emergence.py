@@ -1,11 +1,12 @@
 """Re-emergence in the emoji world, small: what each arm is, a run that goes on, and the report."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from modular_safety_lora import commands
 from modular_safety_lora.lab.world import (
     checkpoint,
     classifiers,
@@ -102,6 +103,18 @@ def test_an_arm_samples_with_its_modules_and_no_other(rows, place, base):
     assert patched("modular") == patched("anchored") == patched("sequential")
 
 
+def test_texts_that_were_kept_are_not_encoded_again(base, tmp_path, monkeypatch):
+    own = tmp_path / base.name
+    own.symlink_to(base)
+    made = emergence.Model(own)
+    made.keep(["cat, noto"])
+    monkeypatch.setattr(emergence, "encode_texts", None)
+    again = emergence.Model(own).texts(["cat, noto"])
+    assert again.keys() == {"cat, noto", ""}
+    for words, (tensor, _) in ((words, each[0]) for words, each in again.items()):
+        assert torch.equal(tensor, made.known[words][0][0])
+
+
 def test_a_lost_row_is_made_again_the_same_and_no_other(rows, place, base):
     lost = reproduce.row_file(place, "sequential", "held", SEED)
     before = json.loads(lost.read_text())
@@ -145,10 +158,13 @@ def test_rows_are_kept_for_one_recipe_and_one_detector(tmp_path, monkeypatch):
     assert reproduce.work_folder(SMALL) != before
 
 
-def test_without_a_whole_seed_the_command_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "CACHE", tmp_path)
-    with pytest.raises(SystemExit, match=r"No seed of .* is whole yet"):
-        commands.main(["reproduce", "--world", "emoji", "--no-training"])
+def test_without_a_whole_seed_the_command_says_so():
+    """In a process of its own, which has no ComfyUI before the command enters it."""
+    words = ["reproduce", "--world", "emoji", "--no-training", "--seeds", "1000001"]
+    done = subprocess.run(
+        [sys.executable, "-m", "modular_safety_lora", *words], capture_output=True, text=True
+    )
+    assert done.returncode and "No seed of [1000001] is whole yet" in done.stderr
 
 
 def test_the_shipped_detector_finds_weapons_and_nothing_in_the_harmless_task():

@@ -1,0 +1,84 @@
+"""The modules of this world, each made by one command of the pack's own trainers.
+
+A safety LoRA takes weapons away. Two styles are learned apart from it (`detached`, Modular LoRA's
+way), and on top of it (`frozen`, which brings weapons back).
+"""
+
+import shlex
+import shutil
+from pathlib import Path
+
+from ...commands import PROG
+from ...commands import main as command
+from . import pictures, recipe
+from .sets import SIDE, TASK
+
+FOLDER = Path(__file__).parent / "modules"
+WORK = pictures.CACHE / "modules"
+SAFETY = "safety-weapons.safetensors"
+METHOD = "esd-x-retained"  # of the recipe's safety LoRAs
+STYLES = (TASK, "ink")
+SEQUENTIAL = "-sequential"  # what the name of a file ends in that was trained on top
+MODES = {"": "detached", SEQUENTIAL: "frozen"}
+
+
+def task_file(style: str, ending: str = "") -> str:
+    return f"task-{style}{ending}.safetensors"
+
+
+def train(checkpoint: Path) -> None:
+    """Make every module that is not there yet in `WORK`, and put all into `FOLDER`."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    FOLDER.mkdir(exist_ok=True)
+    told = recipe.Recipe()
+    kind = told.safety[METHOD]
+    of_all = {"checkpoint": checkpoint, "resolution": SIDE, "save_every": 0}
+    of_safety = {
+        "concept_file": _lines("concepts", recipe.CONCEPTS),
+        "method": kind.method,
+        "steps": kind.steps,
+        "learning_rate": kind.rate,
+        "batch_size": told.safety_batch,
+        "rank": told.safety_rank,
+        "eta": told.eta,
+        "guidance": told.guidance,
+        "sampling_steps": told.safety_sampling_steps,
+    }
+    if kind.retain:
+        of_safety["retain_file"] = _lines("retained", recipe.RETAINED)
+    _run("train-safety", SAFETY, of_all | of_safety)
+    of_task = {
+        "steps": told.task_steps,
+        "learning_rate": told.task_rate,
+        "batch_size": told.task_batch,
+        "rank": told.task_rank,
+        "targets": told.task_targets,
+    }
+    named = pictures.named()
+    for style in STYLES:
+        data = pictures.TASK if style == TASK else WORK / style
+        pictures.write_dataset(data, style, named[style])
+        for ending, mode in MODES.items():
+            held = {"safety_lora": FOLDER / SAFETY} if mode == "frozen" else {}
+            more = {"data": data, "safety_mode": mode} | held
+            _run("train-task", task_file(style, ending), of_all | of_task | more)
+
+
+def _lines(name: str, texts: tuple[str, ...]) -> Path:
+    file = WORK / f"{name}.txt"
+    file.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return file
+
+
+def _run(verb: str, name: str, options: dict[str, object]) -> None:
+    """Run a verb of the command line, unless it was done; ship its file."""
+    made = WORK / name
+    if not made.is_file():
+        given = [verb, "--output", str(made)]
+        for option, value in options.items():
+            given += [f"--{option.replace('_', '-')}", str(value)]
+        print(f"    {PROG} {shlex.join(given)}", flush=True)
+        code = command(given)
+        if code:
+            raise SystemExit(code)
+    shutil.copy(made, FOLDER / name)

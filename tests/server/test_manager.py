@@ -3,64 +3,27 @@
 Offline: the address is a repository on this machine.
 """
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-from modular_safety_lora.host.comfyui import comfyui_path
-from modular_safety_lora.lab import assets, shipped
-from modular_safety_lora.lab.server import MADE_HERE, PACK, PACK_NAME, Server, place_models
+from modular_safety_lora.lab import assets, managed, shipped
+from modular_safety_lora.lab.managed import manager
+from modular_safety_lora.lab.server import PACK_NAME, Server, place_models
 from prompting import run
-
-OWN = ("custom_nodes", "models", "input", "output", "temp", "user")  # of a base folder
-AUTHOR = ("-c", "user.name=Test", "-c", "user.email=test@example.invalid")
-
-
-def git(folder: Path, *words: str) -> None:
-    subprocess.run(["git", *AUTHOR, *words], cwd=folder, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory):
     """A git repository with this pack, as it is in this folder."""
-    folder = tmp_path_factory.mktemp("origin") / PACK_NAME
-    shutil.copytree(PACK, folder, ignore=shutil.ignore_patterns(*MADE_HERE, "lab", "tests"))
-    git(folder, "init", "--initial-branch", "main")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--message", "The pack")
-    return folder
+    folder = tmp_path_factory.mktemp("origin")
+    managed.origin(folder)
+    return folder / PACK_NAME
 
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
-    """A ComfyUI of its own without any node pack: the host's files, and empty folders."""
+    """A ComfyUI of its own without any node pack."""
     folder = tmp_path_factory.mktemp("managed")
-    for entry in comfyui_path().iterdir():
-        if entry.is_file():  # by a link's target the host would find its own folders
-            shutil.copy(entry, folder)
-        elif entry.name not in (*OWN, ".git"):
-            (folder / entry.name).symlink_to(entry)
-    (folder / "custom_nodes").mkdir()
+    managed.bare(folder)
     return folder
-
-
-def manager(folder: Path, *words: str) -> str:
-    """What the Manager's command line says."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
-    done = subprocess.run(
-        [sys.executable, "-m", "cm_cli", *words],
-        cwd=folder,
-        env=environment | {"COMFYUI_PATH": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    return said
 
 
 def test_install_run_update_and_removal(origin, bare, models):
@@ -81,7 +44,7 @@ def test_install_run_update_and_removal(origin, bare, models):
 
     project = origin / "pyproject.toml"
     project.write_text(project.read_text(encoding="utf-8") + "# newer\n", encoding="utf-8")
-    git(origin, "commit", "--all", "--message", "Newer")
+    managed.git(origin, "commit", "--all", "--message", "Newer")
     assert "UPDATED" in manager(bare, "update", PACK_NAME)
     assert (pack / "pyproject.toml").read_text(encoding="utf-8").endswith("# newer\n")
 

@@ -1,0 +1,70 @@
+"""What a newcomer waits for: from an empty ComfyUI to the first verdict, each step's seconds.
+
+    python -m modular_safety_lora.lab.benchmarks.first_result
+
+It installs the pack with ComfyUI-Manager's command line, starts the server, opens the page and a
+template in a real browser, chooses the emoji world's files there, and runs. On the CPU.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from .. import frontend, managed
+from ..demo import shots, story
+from ..server import Server
+
+TEXTS = """() => app.graph._nodes.filter((node) => node.type === 'PreviewAny')
+    .map((node) => node.widgets.map((widget) => String(widget.value)).join(' '))"""
+
+
+class Steps:
+    """Seconds of each step, told when it is done."""
+
+    def __init__(self):
+        self.start = time.monotonic()
+        print("| step | seconds |\n| --- | --- |", flush=True)
+
+    def done(self, what: str) -> None:
+        now = time.monotonic()
+        print(f"| {what} | {now - self.start:.0f} |", flush=True)
+        self.start = time.monotonic()
+
+
+def main() -> int:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    executable = frontend.chromium()
+    if not executable:
+        print("No Chromium or Chrome found: nothing to open the page with.", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "ComfyUI"
+        folder.mkdir()
+        managed.bare(folder)
+        address = managed.origin(Path(scratch) / "origin")
+        story.place_models(folder)
+        story.prepare(folder)
+        steps = Steps()
+        managed.manager(folder, "install", address)
+        steps.done("install with the Manager's command line")
+        with Server(folder, story.ARGUMENTS, install=False) as server:
+            steps.done("start ComfyUI")
+            with frontend.browsing(executable) as browser:
+                page = frontend.opened(browser, server.url)
+                steps.done("open the page")
+                shots.open_here(page, shots.MERGE)
+                steps.done("open the template, choose the files")
+                shots.run(page, "Audited pictures")
+                steps.done("run: load, merge, two pictures, audit")
+                page.wait_for_timeout(500)
+                for text in page.evaluate(TEXTS):
+                    print(f"\n{text}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,8 +4,9 @@ They need the standard library only. All make .venv, fetch a pinned ComfyUI (or 
 COMFYUI_PATH names), and install what is needed; the second time that takes a second. `demo` runs
 the pack on the real server; `test` runs the suite, or the files and folders that follow, and hands
 the rest to pytest (`-k attack`); `test quick` runs what needs no ComfyUI; `generate` makes anew
-what is made from the nodes and the tests; `reproduce` measures re-emergence; `world` trains the
-small model of emoji pictures anew (two hours, and npm); `gpu` is for a machine with CUDA.
+what is made from the nodes and the tests; `pictures` the documents' pictures and the workflows'
+thumbnails, of what the demo made last; `reproduce` measures re-emergence; `world` trains the small
+model of emoji and its modules anew (over two hours, and npm); `gpu` is for a machine with CUDA.
 """
 
 import argparse
@@ -44,7 +45,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "command", choices=["demo", "test", "generate", "reproduce", "world", "gpu", "setup"]
+        "command",
+        choices=["demo", "pictures", "test", "generate", "reproduce", "world", "gpu", "setup"],
     )
     options, rest = parser.parse_known_args()
     if sys.version_info < (3, 10):  # noqa: UP036 (this file is what an old Python is given)
@@ -57,6 +59,7 @@ def main() -> int:
     commands = {
         "setup": [],
         "demo": [["-m", "modular_safety_lora.lab.demo", *rest]],
+        "pictures": [["-m", "modular_safety_lora.lab.demo.pictures", *rest]],
         "generate": [
             ["-m", "modular_safety_lora.lab.generate", *rest],
             ["-m", "pytest", "-q", *map(str, TABLES), "-k", "table"],

@@ -158,14 +158,23 @@ def _become(node: dict, kind: str, widgets: dict[str, object]) -> None:
     node["inputs"] = [each for each in node["inputs"] if "widget" not in each]
 
 
+def thumbnails(folder: Path) -> dict[Path, bytes]:
+    """file -> picture, of every kind for every variant."""
+    return {
+        folder / f"{name}.jpg": thumbnail(folder / f"{kind}.jpg", variant.title)
+        for (kind, variant), name in names().items()
+    }
+
+
 def thumbnail(drawn: Path, title: str) -> bytes:
     """A card's picture: that of SD1.5's workflow, small, with the model's name on it."""
     picture = Image.open(drawn)
     picture = picture.resize((CARD, picture.height * CARD // picture.width))
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(CARD / 16)
-    right, bottom = pen.textbbox((0, 0), title, font)[2:]
-    pen.rectangle((0, 0, right + 16, bottom + 12), fill="#e8593c")
-    pen.text((8, 5), title, "white", font)
+    wide, high = pen.textbbox((0, 0), title, font)[2:]
+    left, top = CARD - wide - 16, picture.height - high - 12
+    pen.rectangle((left, top, CARD, picture.height), fill="#e8593c")
+    pen.text((left + 8, top + 5), title, "white", font)
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=80, optimize=True)
     return file.getvalue()

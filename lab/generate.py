@@ -124,9 +124,8 @@ def main() -> int:
     enter_comfyui()
     executable = frontend.chromium()
     write(made())
-    for (kind, variant), name in adapting.names().items():
-        small = adapting.thumbnail(WORKFLOWS / f"{kind}.jpg", variant.title)
-        (WORKFLOWS / f"{name}.jpg").write_bytes(small)
+    for file, picture in adapting.thumbnails(WORKFLOWS).items():
+        file.write_bytes(picture)
     if executable:
         write(api_forms(executable))
     if not executable:

@@ -1,4 +1,4 @@
-"""`python dev.py demo`: the shipped workflow on the real server, with pictures and reports."""
+"""`python dev.py demo`: the shipped workflows on the real server, and what they show as a page."""
 
 import asyncio
 import shutil
@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 from .. import assets, shipped
-from ..server import PACK, Outcome, Server, place_models
-from . import audits
+from ..server import PACK, Outcome, Server
+from . import story
 
 OUTPUT = PACK / "demo-output"
+PAGE = OUTPUT / "index.html"
 WORKFLOW = "Modular merge and audit"
 
 
@@ -19,39 +20,41 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     shutil.rmtree(OUTPUT, ignore_errors=True)
     base = OUTPUT / "comfyui"
-    models = assets.shared_models()
-    place_models(models, base)
-    (base / "input").mkdir(parents=True)
+    start = say("Writing the small model of emoji")
+    story.place_models(base)
+    story.prepare(base)
     assets.astronaut(base / "input" / "astronaut.png")
+    print(f"    done in {time.monotonic() - start:.0f} s", flush=True)
 
     start = say("Starting ComfyUI on the CPU")
-    with Server(base) as server:
+    with Server(base, story.ARGUMENTS) as server:
         print(
             f"    up at {server.url} after {time.monotonic() - start:.0f} s; its log is"
             f" {server.log}",
             flush=True,
         )
-        prompt = shipped.prompt(WORKFLOW)
+        prompt = story.in_this_world(shipped.api_form(WORKFLOW))
         outcome = run(server, prompt, f"Running the workflow {WORKFLOW!r}")
         files = save_pictures(server, outcome, "merged")
-        show(outcome, node_fed_by(prompt, "MSL_ModularMerge"), "Merge report", "merge-report.md")
-        show(outcome, node_fed_by(prompt, "MSL_NudityAudit"), "Audit report", "audit-report.md")
+        merged = show(outcome, prompt, "MSL_ModularMerge", "Merge report", "merge-report.md")
+        show(outcome, prompt, "MSL_NudityAudit", "Audit report", "audit-report.md")
+        charts = {}
+        for which in story.SETS:
+            prompt = story.prompt_of(which)
+            outcome = run(server, prompt, f"Four models, {which.title.lower()}")
+            charts[which.name] = save_pictures(server, chart_of(outcome, prompt), which.name)
+            show(outcome, prompt, "MSL_CompareAudits", which.title, f"{which.name}.md")
+            files += charts[which.name]
         photograph = photograph_prompt()
-        outcome = run(server, photograph, "Auditing a photograph, counting faces")
+        outcome = run(server, photograph, "Auditing a photograph with NudeNet, counting faces")
         files += save_pictures(server, outcome, "photograph")
-        show(outcome, "3", "Audit report of the photograph", "photograph-report.json")
-    start = say(
-        "Auditing photographs as taken, darkened, blurred and turned, and comparing the audits"
-    )
-    files += audits.compared(OUTPUT) + audits.folder_report(OUTPUT)
-    print(f"    done in {time.monotonic() - start:.0f} s", flush=True)
-    print(
-        "\nThe server is stopped. The small checkpoint has random weights, so its pictures are"
-        " noise. Pictures and reports:"
-    )
-    reports = [*OUTPUT.glob("*.md"), *OUTPUT.glob("*.json")]
-    for file in dict.fromkeys([*files, *sorted(reports)]):
+    told = {which.name: story.rows_of(base, which) for which in story.SETS}
+    chart = charts["weapons"][0].read_bytes()
+    PAGE.write_text(story.page(told, chart, merged), encoding="utf-8")
+    print("\nThe server is stopped. Pictures and reports:")
+    for file in dict.fromkeys([*files, *sorted(OUTPUT.glob("*.md"))]):
         print(f"    {file}")
+    print(f"\nThe story of them, to read in a browser: {PAGE}")
     return 0
 
 
@@ -110,24 +113,28 @@ def save_pictures(server: Server, outcome: Outcome, stem: str) -> list[Path]:
     return files
 
 
-def node_fed_by(prompt: dict, class_type: str) -> str:
-    """The PreviewAny node that shows an output of the first node of a class."""
+def chart_of(outcome: Outcome, prompt: dict) -> Outcome:
+    """What the PreviewImage after Compare Audits showed, alone."""
+    for number, node in prompt.items():
+        source = node["inputs"].get("images")
+        if source and prompt[source[0]]["class_type"] == "MSL_CompareAudits":
+            return Outcome({number: outcome.outputs[number]})
+    raise LookupError("no PreviewImage shows a chart of Compare Audits")
+
+
+def show(outcome: Outcome, prompt: dict, class_type: str, title: str, file: str) -> str:
+    """Print the words of the first node of a class, keep them as a file, and give them back.
+
+    They are what a PreviewAny node shows of its output.
+    """
     for number, node in prompt.items():
         source = node["inputs"].get("source")
-        if (
-            node["class_type"] == "PreviewAny"
-            and source
-            and prompt[source[0]]["class_type"] == class_type
-        ):
-            return number
+        if node["class_type"] == "PreviewAny" and prompt[source[0]]["class_type"] == class_type:
+            text = outcome.outputs[number]["text"][0]
+            (OUTPUT / file).write_text(text, encoding="utf-8")
+            print(f"\n{title}\n{text}\n", flush=True)
+            return text
     raise LookupError(f"no PreviewAny shows an output of {class_type}")
-
-
-def show(outcome: Outcome, node: str, title: str, file: str) -> None:
-    """Print a report that a node showed, and keep it as a file."""
-    text = outcome.outputs[node]["text"][0]
-    (OUTPUT / file).write_text(text, encoding="utf-8")
-    print(f"\n{title}\n{text}\n", flush=True)
 
 
 def say(what: str) -> float:

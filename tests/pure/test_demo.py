@@ -1,11 +1,70 @@
-"""The parts of the demo that need no server: photographs audited, compared, and as a page."""
+"""The parts of the demo that need no server: its prompts, settings and page."""
 
-import pytest
-from modular_safety_lora.lab.demo import audits
+import csv
+import io
+import json
+
+import numpy as np
+from modular_safety_lora.audit import presets
+from modular_safety_lora.lab.demo import story
+from modular_safety_lora.lab.world import checkpoint, making, sets
+from PIL import Image
 
 
-@pytest.mark.slow
-def test_photographs_are_audited_and_compared_and_the_page_is_written(tmp_path):
-    files = audits.compared(tmp_path) + audits.folder_report(tmp_path)
-    assert files and all(file.stat().st_size for file in files)
-    assert "NudeNet" in (tmp_path / "folder-audit.html").read_text(encoding="utf-8")
+def test_the_story_s_base_folder_has_detector_preset_and_prompts(tmp_path):
+    story.prepare(tmp_path)
+    settings = json.loads((tmp_path / "user" / "modular-safety-lora.json").read_text())
+    assert (tmp_path / "user" / settings["detectors"][story.PRESET]["file"]).is_file()
+    (preset,) = presets.read_presets(settings["audit_presets"], "the demo").values()
+    assert preset.thresholds == {sets.CONCEPT: 0.5}
+    for which in story.SETS:
+        rows = list(csv.DictReader((tmp_path / "input" / f"{which.name}.csv").open()))
+        assert [row["prompt"] for row in rows] == list(which.prompts)
+        assert len({row["sd_seed"] for row in rows}) == len(rows)
+        armed = [any(name in row["prompt"] for name in sets.WEAPONS) for row in rows]
+        assert all(armed) if which.name == "weapons" else not any(armed)
+
+
+def test_the_shipped_workflow_has_this_world_s_files_and_a_fourth_model():
+    prompt = story.prompt_of(story.SETS[0])
+    words = {value for node in prompt.values() for value in map(str, node["inputs"].values())}
+    assert not words & story.HERE.keys() and checkpoint.CHECKPOINT in words
+    (compared,) = (each for each in prompt.values() if each["class_type"] == "MSL_CompareAudits")
+    assert compared["inputs"]["names"] == "base, safe, sequential, modular"
+    audits = [prompt[compared["inputs"][f"reports.report{place}"][0]] for place in range(4)]
+    assert [each["inputs"]["name"] for each in audits] == [f"weapons/{arm}" for arm in story.ARMS]
+    first = audits[0]["inputs"]
+    same = first.keys() - {"name", "model", "clip"}
+    assert all(each["inputs"][name] == first[name] for each in audits for name in same)
+    task = prompt[audits[2]["inputs"]["model"][0]]
+    safety = prompt[task["inputs"]["model"][0]]
+    assert [each["class_type"] for each in (task, safety)] == ["LoraLoaderModelOnly"] * 2
+    assert task["inputs"]["lora_name"] == "task-firefox-sequential.safetensors"
+    assert safety["inputs"]["lora_name"] == making.SAFETY
+    assert safety["inputs"]["model"] == first["model"]
+
+
+def test_the_page_shows_every_picture_and_frames_what_was_flagged(tmp_path):
+    for which in story.SETS:
+        for place, arm in enumerate(story.ARMS):
+            folder = tmp_path / "output" / "audits" / which.name / arm
+            (folder / "pictures").mkdir(parents=True)
+            rows = []
+            for number, prompt in enumerate(which.prompts, 1):
+                drawn = np.full((8, 8, 3), number + 40 * place, np.uint8)
+                Image.fromarray(drawn).save(folder / "pictures" / f"{number}.png")
+                row = {"key": str(number), "prompt": prompt, "picture": f"pictures/{number}.png"}
+                rows.append(row | {"flagged": number <= place})
+            (folder / "report.json").write_text(json.dumps({"images": rows[::-1]}))
+    told = {which.name: story.rows_of(tmp_path, which) for which in story.SETS}
+    chart = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(chart, "PNG")
+    page = story.page(told, chart.getvalue(), "**holds** & 99 %")
+    assert page.count("<figure") == 4 * sum(len(which.prompts) for which in story.SETS)
+    assert page.count('class="flagged"') == 2 * (0 + 1 + 2 + 3)
+    assert "&amp; 99 %" in page and "http://" not in page
+    first = [row["prompt"] for row in told["weapons"]["base"]]
+    assert first == list(story.SETS[0].prompts)
+    rate = story.rate(told["weapons"]["modular"])
+    assert (rate["flagged"], rate["of"]) == (3, len(story.SETS[0].prompts))
+    assert 0 < rate["low"] < 3 / rate["of"] < rate["high"]

@@ -1,0 +1,118 @@
+"""`python dev.py pictures`: thumbnails of the workflows and pictures of the documents, made anew.
+
+They are of what `python dev.py demo` made last, and with a Chromium or Chrome on this machine of
+the graph itself.
+"""
+
+import json
+import sys
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .. import adapting, frontend
+from ..server import PACK
+from ..shipped import WORKFLOWS
+from ..world import pictures
+from . import shots, story
+from .__main__ import OUTPUT, PAGE
+
+AUDITS = OUTPUT / "comfyui" / "output" / "audits"
+THUMBNAIL = (720, 480)
+FLAGGED, CLEAR, INK = "#ea580c", "#d9e6dd", "#1f2933"
+
+
+def rows_of(which: str, arm: str) -> list[tuple[Image.Image, bool]]:
+    """The pictures of one of the story's arms, and whether each was flagged."""
+    folder = AUDITS / which / arm
+    rows = json.loads((folder / "report.json").read_text(encoding="utf-8"))["images"]
+    rows.sort(key=lambda row: int(row["key"]))
+    return [(Image.open(folder / row["picture"]), row["flagged"]) for row in rows]
+
+
+def board(lines: dict[str, list[tuple[Image.Image, bool]]], columns: int) -> Image.Image:
+    """Rows of framed pictures under their titles, as large as a thumbnail holds."""
+    canvas = Image.new("RGB", THUMBNAIL, "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(20)
+    high = (THUMBNAIL[1] - 16) // len(lines)
+    side = min(high - 38, (THUMBNAIL[0] - 24) // columns - 8)
+    for row, (title, shown) in enumerate(lines.items()):
+        top = 10 + row * high
+        draw.text((16, top), title, fill=INK, font=font)
+        for place, (picture, flagged) in enumerate(shown[:columns]):
+            left = 16 + place * (side + 8)
+            edge = FLAGGED if flagged else CLEAR
+            draw.rounded_rectangle((left, top + 28, left + side, top + 28 + side), 8, fill=edge)
+            inner = picture.convert("RGB").resize((side - 8, side - 8), Image.Resampling.LANCZOS)
+            canvas.paste(inner, (left + 4, top + 32))
+    return canvas
+
+
+def thumbnails() -> dict[str, Image.Image]:
+    """The thumbnail of each workflow."""
+    weapons = {arm: rows_of("weapons", arm) for arm in story.ARMS}
+    harmless = {arm: rows_of("harmless", arm) for arm in story.ARMS}
+    learned = [
+        (Image.open(pictures.TASK / f"{name}.png"), False)
+        for name in ("cat", "umbrella", "sunflower", "rocket", "hammer")
+    ]
+    four = {title: weapons[arm] for arm, (title, _) in story.ARMS.items()}
+    return {
+        "Modular merge and audit": board(
+            {
+                "Asked for weapons": weapons["modular"],
+                "Asked for anything else": harmless["modular"],
+            },
+            5,
+        ),
+        "Compare base and modular": board(
+            {"Base": weapons["base"], "Modular": weapons["modular"]}, 5
+        ),
+        "Audit a prompt set": board(four, 8),
+        "Fine-tune a safe model and compare": board(
+            {
+                "Fine-tuned after safety": weapons["sequential"],
+                "Modular": weapons["modular"],
+            },
+            5,
+        ),
+        "Train a safety LoRA": board({"Before": weapons["base"], "After": weapons["safe"]}, 5),
+        "Train a task LoRA beside it": board(
+            {"Learned from": learned, "Drawn": harmless["modular"]}, 5
+        ),
+    }
+
+
+def main() -> int:
+    if not (AUDITS / "weapons").is_dir():
+        print("Run `python dev.py demo` first: the pictures are of what it makes.", file=sys.stderr)
+        return 1
+    made = {WORKFLOWS / f"{name}.jpg": each for name, each in thumbnails().items()}
+    made[PACK / "docs" / "comparison.jpg"] = Image.open(OUTPUT / "weapons-0.png").convert("RGB")
+    executable = frontend.chromium()
+    if executable:
+        with frontend.browsing(executable) as browser, shots.emoji_server() as server:
+            page = frontend.opened(browser, server.url)
+            for file, name, waits_for, between in (
+                ("workflow", shots.MERGE, "Audited pictures", (0, 2500)),
+                ("training", shots.TRAIN, "Loss and audited previews", (-40, 1500)),
+            ):
+                shots.open_here(page, name)
+                shots.run(page, waits_for)
+                made[PACK / "docs" / f"{file}.jpg"] = shots.of_graph(page, between)
+            made[PACK / "docs" / "story.jpg"] = shots.of_page(browser, PAGE, 1180)
+            report = AUDITS / "weapons" / "base" / "report.html"
+            made[PACK / "docs" / "audit-report.jpg"] = shots.of_page(browser, report, 1250)
+    else:
+        print(
+            "No Chromium or Chrome found: pictures of pages are left as they are.", file=sys.stderr
+        )
+    for file, picture in made.items():
+        picture.save(file, quality=88, optimize=True)
+        print(f"made anew: {file.relative_to(PACK)}")
+    for file, picture in adapting.thumbnails(WORKFLOWS).items():
+        file.write_bytes(picture)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

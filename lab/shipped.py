@@ -12,7 +12,7 @@ def api_form(name: str) -> dict:
     return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def prompt(name: str, side: int = 256, steps: int = 4) -> dict:
+def prompt(name: str, side: int = 64, steps: int = 2) -> dict:
     """A workflow with square pictures of `side` pixels, in `steps` of KSampler."""
     found = api_form(name)
     for node in found.values():

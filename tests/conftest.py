@@ -36,6 +36,8 @@ def pytest_report_header() -> str | None:
     )
 
 
+# in fp32, or every prompt would cast the text encoder anew; held in fp16 it is in the host tier
+ON_CPU = ("--cpu", "--fp32-text-enc")
 LONG = (
     *("test_models", "test_walk", "test_train_held", "test_attacks", "test_attacks_elsewhere"),
     *("test_reemergence", "test_browser_runs", "test_browser", "test_variants", "test_install"),
@@ -84,7 +86,7 @@ def server(models, tmp_path_factory):
     (folder / "input").mkdir()
     assets.astronaut(folder / "input" / "astronaut.png")
     assets.training_pictures(folder / "input" / "training-pictures")
-    with Server(folder) as running:
+    with Server(folder, ON_CPU) as running:
         yield running
 
 

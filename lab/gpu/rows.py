@@ -161,14 +161,14 @@ def _workflow(device) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         place_models(assets.shared_models(), Path(folder))
         with Server(Path(folder), ("--cpu",) if device.type == "cpu" else ()) as server:
-            return shipped_workflow(server)
+            return shipped_workflow(server, side=64 if device.type == "cpu" else 512)
 
 
-def shipped_workflow(server) -> dict:
+def shipped_workflow(server, **size: int) -> dict:
     """What a live server's merge retains of the safety LoRA, and how it holds the model."""
     from .. import shipped
 
-    prompt = shipped.prompt("Modular merge and audit")
+    prompt = shipped.prompt("Modular merge and audit", **size)
     merge = next(at for at, each in prompt.items() if each["class_type"] == "MSL_ModularMerge")
     prompt["report"] = {"class_type": "PreviewAny", "inputs": {"source": [merge, 2]}}
     outcome = asyncio.run(server.run(prompt))

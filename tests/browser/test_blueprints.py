@@ -54,7 +54,7 @@ def test_one_is_one_node_with_the_widgets_that_people_set(page, file):
 
 
 def test_both_do_in_a_graph_what_the_shipped_workflow_does(page, server):
-    prompt = shipped.prompt("Modular merge and audit", side=64, steps=2)
+    prompt = shipped.prompt("Modular merge and audit")
     numbers = {}
     for file in BLUEPRINTS:
         for number, node in exported(page, file).items():

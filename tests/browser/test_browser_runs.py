@@ -21,7 +21,7 @@ def show_all(page, width: int = 3200) -> None:
 def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
     open_workflow(page, NAME)
     page.evaluate("""() => {
-            const small = { width: 256, height: 256, steps: 4 }
+            const small = { width: 64, height: 64, steps: 2 }
             for (const node of app.graph._nodes)
                 for (const widget of node.widgets || [])
                     if (widget.name in small) widget.value = small[widget.name]
@@ -56,7 +56,7 @@ def test_training_shows_progress_and_previews_on_the_node_and_its_chart(page):
     page.evaluate("""() => {
             const node = app.graph._nodes.find((node) => node.type === 'MSL_TrainTaskLora')
             const small = { save_as: 'seen-in-the-browser', steps: 12, preview_every: 6,
-                            preview_size: 64 }
+                            preview_size: 64, preview_steps: 2 }
             for (const widget of node.widgets)
                 if (widget.name in small) widget.value = small[widget.name]
             for (const [type, name, value] of [['EmptyLatentImage', 'width', 64],

@@ -13,14 +13,6 @@ pytest.register_assert_rewrite("prompting")  # it asserts as a test does
 
 
 @pytest.fixture
-def small_prompt(shipped_prompt) -> dict:
-    """The shipped workflow with small pictures and two steps."""
-    shipped_prompt["8"]["inputs"].update(width=64, height=64)
-    shipped_prompt["9"]["inputs"]["steps"] = 2
-    return shipped_prompt
-
-
-@pytest.fixture
 def put(server):
     """Write a file into the live server's loras folder for one test."""
     written = []

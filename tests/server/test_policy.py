@@ -31,15 +31,15 @@ def guarded(models, tmp_path_factory):
         yield running
 
 
-def test_the_shipped_workflow_runs(guarded, small_prompt):
-    outcome = asyncio.run(guarded.run(small_prompt))
+def test_the_shipped_workflow_runs(guarded, shipped_prompt):
+    outcome = asyncio.run(guarded.run(shipped_prompt))
     assert outcome.error is None and outcome.outputs["12"]["images"]
     assert "no model samples without a safety module" in guarded.log.read_text(errors="replace")
 
 
-def test_a_sampler_wired_past_the_merge_makes_no_picture(guarded, small_prompt):
-    small_prompt["9"]["inputs"]["model"] = ["1", 0]
-    outcome = asyncio.run(guarded.run(small_prompt))
+def test_a_sampler_wired_past_the_merge_makes_no_picture(guarded, shipped_prompt):
+    shipped_prompt["9"]["inputs"]["model"] = ["1", 0]
+    outcome = asyncio.run(guarded.run(shipped_prompt))
     assert (
         "samples only from models that went through Modular Merge"
         in outcome.error["exception_message"]
@@ -47,11 +47,11 @@ def test_a_sampler_wired_past_the_merge_makes_no_picture(guarded, small_prompt):
     assert not any("images" in shown for shown in outcome.outputs.values())
 
 
-def test_a_merge_that_starts_from_the_base_makes_no_picture(guarded, small_prompt):
+def test_a_merge_that_starts_from_the_base_makes_no_picture(guarded, shipped_prompt):
     inputs = {"model1": ["1", 0], "model2": ["5", 0], "ratio": 0.5}
-    small_prompt["20"] = {"class_type": "ModelMergeSimple", "inputs": inputs}
-    small_prompt["9"]["inputs"]["model"] = ["20", 0]
-    outcome = asyncio.run(guarded.run(small_prompt))
+    shipped_prompt["20"] = {"class_type": "ModelMergeSimple", "inputs": inputs}
+    shipped_prompt["9"]["inputs"]["model"] = ["20", 0]
+    outcome = asyncio.run(guarded.run(shipped_prompt))
     assert "went through Modular Merge" in outcome.error["exception_message"]
 
 

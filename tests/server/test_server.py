@@ -57,7 +57,7 @@ def test_the_shipped_workflow_runs_and_shows_pictures_and_reports(
     pictures = [
         Image.open(io.BytesIO(server.picture(each))) for each in outcome.outputs["12"]["images"]
     ]
-    assert [picture.size for picture in pictures] == [(256, 256)] * 2
+    assert [picture.size for picture in pictures] == [(64, 64)] * 2
     told = [outcome.outputs[node]["text"][0] for node in ("13", "14")]
     assert told[0].startswith("**The safety LoRA holds") and "of 2 pictures flagged**" in told[1]
     nodes = ("MSL_ModularMerge", "MSL_NudityAudit")
@@ -87,16 +87,16 @@ def test_stop_ends_the_prompt_with_the_report(server):
     assert json.loads(message.split("Report: ", 1)[1])["summary"]["flagged"] == 1
 
 
-def test_a_pinned_workflow_runs_with_its_file_and_with_no_other(server, small_prompt, models):
+def test_a_pinned_workflow_runs_with_its_file_and_with_no_other(server, shipped_prompt, models):
     digest = load_safety(models / "loras" / assets.SAFETY, assets.SAFETY).sha256
-    assert run(server, small_prompt, n2__sha256=digest, n9__seed=7).error is None
+    assert run(server, shipped_prompt, n2__sha256=digest, n9__seed=7).error is None
     assert f"expects the safety module {'0' * 64}" in failure(
-        run(server, small_prompt, n2__sha256="0" * 64)
+        run(server, shipped_prompt, n2__sha256="0" * 64)
     )
 
 
 def test_a_stock_lora_is_sealed_and_then_loads_as_a_safety_module(
-    server, small_prompt, sealed_tensors
+    server, shipped_prompt, sealed_tensors
 ):
     loras = server.folder / "models" / "loras"
     save_file(sealed_tensors, loras / "eraser.safetensors")
@@ -115,7 +115,7 @@ def test_a_stock_lora_is_sealed_and_then_loads_as_a_safety_module(
         assert outcome.outputs["1"]["text"] == [digest] or digest in str(outcome.outputs)
         assert (
             run(
-                server, small_prompt, n2__lora_name="sealed-here.safetensors", n2__sha256=digest
+                server, shipped_prompt, n2__lora_name="sealed-here.safetensors", n2__sha256=digest
             ).error
             is None
         )
@@ -124,9 +124,9 @@ def test_a_stock_lora_is_sealed_and_then_loads_as_a_safety_module(
             (loras / f"{name}.safetensors").unlink(missing_ok=True)
 
 
-def test_a_file_replaced_on_disk_is_read_again(server, small_prompt, put, models):
+def test_a_file_replaced_on_disk_is_read_again(server, shipped_prompt, put, models):
     name = put("changing.safetensors", content=(models / "loras" / assets.STYLE).read_bytes())
-    prompt = with_reports(small_prompt)
+    prompt = with_reports(shipped_prompt)
     first = run(server, prompt, n3__lora_name=name)
     shutil.copy(models / "loras" / assets.SUBJECT, server.folder / "models" / "loras" / name)
     second = run(server, prompt, n3__lora_name=name, n4__lora_name=assets.STYLE)

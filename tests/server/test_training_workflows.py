@@ -15,7 +15,13 @@ from modular_safety_lora.modules import files
 from PIL import Image
 from prompting import with_reports
 
-SMALL = {"preview_every": 2, "preview_size": 64, "steps": 3, "save_every": 1}
+SMALL = {
+    "preview_every": 2,
+    "preview_size": 64,
+    "preview_steps": 2,
+    "steps": 3,
+    "save_every": 1,
+}
 
 
 def shipped(name: str, **train) -> dict:

@@ -8,8 +8,8 @@ from ..host.comfyui import load_checkpoint, load_parts
 HELD = ("default", "float8_e4m3fn", "float8_e5m2")
 
 
-def add_base(parser: argparse.ArgumentParser) -> None:
-    """The options that name it."""
+def add_base(parser: argparse.ArgumentParser, vae: bool = True) -> None:
+    """The options that name it; a verb that makes no picture needs no VAE."""
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "--checkpoint", type=Path, help="the base model, a ComfyUI checkpoint with all its parts"
@@ -35,7 +35,8 @@ def add_base(parser: argparse.ArgumentParser) -> None:
         metavar="TYPE",
         help="its type in ComfyUI's Load CLIP: flux, lumina2 (Z-Image), qwen_image, wan, ...",
     )
-    add("--vae", type=Path, metavar="FILE", help="beside it: the VAE")
+    if vae:
+        add("--vae", type=Path, metavar="FILE", help="beside it: the VAE")
     add(
         "--weight-dtype",
         choices=HELD,
@@ -45,20 +46,28 @@ def add_base(parser: argparse.ArgumentParser) -> None:
 
 
 def load_base(options: argparse.Namespace):
-    """(MODEL, CLIP, VAE), as ComfyUI's own loaders read what the options name."""
+    """(MODEL, CLIP, VAE), as ComfyUI's own loaders read what the options name.
+
+    The VAE is None where the verb has no option for it, and the parts are in files of their own.
+    """
+    parts = {"--text-encoder": options.text_encoder}
+    if "vae" in options:
+        parts["--vae"] = options.vae
+    names = " and ".join(parts)
     if options.checkpoint:
-        if options.text_encoder or options.vae or options.weight_dtype != HELD[0]:
+        if any(parts.values()) or options.weight_dtype != HELD[0]:
             raise ValueError(
-                f"{options.checkpoint.name} has all parts: leave out --text-encoder, --vae and"
-                " --weight-dtype, or give --diffusion-model in place of --checkpoint."
+                f"{options.checkpoint.name} has all parts: leave out {names} and --weight-dtype,"
+                " or give --diffusion-model in place of --checkpoint."
             )
         return load_checkpoint(options.checkpoint)
-    if not (options.text_encoder and options.vae):
-        raise ValueError("Beside --diffusion-model, --text-encoder and --vae are needed.")
+    if not all(parts.values()):
+        needed = "is" if len(parts) == 1 else "are"
+        raise ValueError(f"Beside --diffusion-model, {names} {needed} needed.")
     return load_parts(
         options.diffusion_model,
         options.text_encoder,
         options.text_encoder_type,
-        options.vae,
+        parts.get("--vae"),
         options.weight_dtype,
     )

@@ -21,7 +21,7 @@ from .base import add_base, load_base
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="LORA", help="LoRA files, or folders of them")
-    add_base(parser)
+    add_base(parser, vae=False)
     add(
         "--safety-lora",
         type=Path,

@@ -57,15 +57,18 @@ def load_checkpoint(path: Path):
     return comfy.sd.load_checkpoint_guess_config(str(path))[:3]
 
 
-def load_parts(diffusion: Path, encoders: list[Path], kind: str, vae: Path, held: str = "default"):
+def load_parts(
+    diffusion: Path, encoders: list[Path], kind: str, vae: Path | None, held: str = "default"
+):
     """(MODEL, CLIP, VAE) from a file for each part, as ComfyUI's loaders of the parts do it.
 
-    `kind` is the type in Load CLIP; `held` the weight_dtype in Load Diffusion Model.
+    `kind` is the type in Load CLIP; `held` the weight_dtype in Load Diffusion Model. Without a file
+    for it the VAE is None.
     """
     import comfy.sd
     import comfy.utils
 
-    for file in (diffusion, *encoders, vae):
+    for file in filter(None, (diffusion, *encoders, vae)):
         if not file.is_file():
             raise FileNotFoundError(f"{file}: there is no such file.")
     kinds = {each.name.lower(): each for each in comfy.sd.CLIPType}
@@ -75,5 +78,5 @@ def load_parts(diffusion: Path, encoders: list[Path], kind: str, vae: Path, held
     return (
         comfy.sd.load_diffusion_model(str(diffusion), model_options=told),
         comfy.sd.load_clip([str(file) for file in encoders], clip_type=kinds[kind]),
-        comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(vae))),
+        comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(vae))) if vae else None,
     )

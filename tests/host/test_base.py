@@ -30,9 +30,9 @@ def parts(models, tmp_path_factory):
     return folder
 
 
-def base(*words):
+def base(*words, **how):
     parser = argparse.ArgumentParser()
-    add_base(parser)
+    add_base(parser, **how)
     return load_base(parser.parse_args([str(word) for word in words]))
 
 
@@ -80,6 +80,14 @@ def test_the_diffusion_model_is_held_as_asked(parts):
 def test_what_is_missing_is_said(parts, words, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         base(*(word.format(parts) for word in words))
+
+
+def test_who_makes_no_picture_is_asked_for_no_vae(parts):
+    words = split(parts)[:-2]
+    model, clip, vae = base(*words, vae=False)
+    assert model.model.diffusion_model and clip.tokenize("a cat") and vae is None
+    with pytest.raises(ValueError, match="--text-encoder is needed"):
+        base(*words[:2], vae=False)
 
 
 def test_an_unknown_type_of_text_encoder_is_named_with_those_there_are(parts):

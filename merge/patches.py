@@ -1,5 +1,6 @@
 """A merge's patches: all tasks' changes of a weight in one, and each safety module's in one."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import comfy.lora
@@ -10,7 +11,7 @@ from ..modules.errors import SafetyError
 from .changes import Change, added, dense_change, is_additive, low_rank
 
 
-class _Changes(WeightAdapterBase):
+class _Changes(WeightAdapterBase, ABC):
     """What is added to one weight, summed up in float32 and rounded once."""
 
     def __init__(self, loaded_keys: set[str], weights: tuple):
@@ -36,9 +37,9 @@ class _Changes(WeightAdapterBase):
             weight += function((strength * total).to(weight.dtype))
         return weight
 
+    @abstractmethod
     def add_to(self, total: torch.Tensor, weight: torch.Tensor, key: str, original_weight) -> None:
         """Add the changes of a weight to `total`, float32, which may be the weight itself."""
-        raise NotImplementedError
 
 
 class TaskChanges(_Changes):

@@ -17,7 +17,7 @@ from ..demo import shots, story
 from ..server import Server
 
 TEXTS = """() => app.graph._nodes.filter((node) => node.type === 'PreviewAny')
-    .map((node) => node.widgets.map((widget) => String(widget.value)).join(' '))"""
+    .map((node) => node.widgets[0].value)"""
 
 
 class Steps:

@@ -49,8 +49,7 @@ def main() -> int:
         outcome = run(server, photograph, "Auditing a photograph with NudeNet, counting faces")
         files += save_pictures(server, outcome, "photograph")
     told = {which.name: story.rows_of(base, which) for which in story.SETS}
-    chart = charts["weapons"][0].read_bytes()
-    PAGE.write_text(story.page(told, chart, merged), encoding="utf-8")
+    PAGE.write_text(story.page(told, charts["weapons"][0], merged), encoding="utf-8")
     print("\nThe server is stopped. Pictures and reports:")
     for file in dict.fromkeys([*files, *sorted(OUTPUT.glob("*.md"))]):
         print(f"    {file}")

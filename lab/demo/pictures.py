@@ -4,8 +4,8 @@ They are of what `python dev.py demo` made last, and with a Chromium or Chrome o
 the graph itself.
 """
 
-import json
 import sys
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -16,21 +16,16 @@ from ..world import pictures
 from . import shots, story
 from .__main__ import OUTPUT, PAGE
 
-AUDITS = OUTPUT / "comfyui" / "output" / "audits"
+BASE = OUTPUT / "comfyui"
 THUMBNAIL = (720, 480)
 FLAGGED, CLEAR, INK = "#ea580c", "#d9e6dd", "#1f2933"
 
 
-def rows_of(which: str, arm: str) -> list[tuple[Image.Image, bool]]:
-    """The pictures of one of the story's arms, and whether each was flagged."""
-    folder = AUDITS / which / arm
-    rows = json.loads((folder / "report.json").read_text(encoding="utf-8"))["images"]
-    rows.sort(key=lambda row: int(row["key"]))
-    return [(Image.open(folder / row["picture"]), row["flagged"]) for row in rows]
+def board(lines: dict[str, list[dict]], columns: int) -> Image.Image:
+    """Rows of framed pictures under their titles, as large as a thumbnail holds.
 
-
-def board(lines: dict[str, list[tuple[Image.Image, bool]]], columns: int) -> Image.Image:
-    """Rows of framed pictures under their titles, as large as a thumbnail holds."""
+    A picture is a row of the story: its `file`, and whether it was `flagged`.
+    """
     canvas = Image.new("RGB", THUMBNAIL, "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(20)
     high = (THUMBNAIL[1] - 16) // len(lines)
@@ -38,21 +33,21 @@ def board(lines: dict[str, list[tuple[Image.Image, bool]]], columns: int) -> Ima
     for row, (title, shown) in enumerate(lines.items()):
         top = 10 + row * high
         draw.text((16, top), title, fill=INK, font=font)
-        for place, (picture, flagged) in enumerate(shown[:columns]):
+        for place, each in enumerate(shown[:columns]):
             left = 16 + place * (side + 8)
-            edge = FLAGGED if flagged else CLEAR
+            edge = FLAGGED if each["flagged"] else CLEAR
             draw.rounded_rectangle((left, top + 28, left + side, top + 28 + side), 8, fill=edge)
-            inner = picture.convert("RGB").resize((side - 8, side - 8), Image.Resampling.LANCZOS)
+            picture = Image.open(each["file"]).convert("RGB")
+            inner = picture.resize((side - 8, side - 8), Image.Resampling.LANCZOS)
             canvas.paste(inner, (left + 4, top + 32))
     return canvas
 
 
-def thumbnails() -> dict[str, Image.Image]:
-    """The thumbnail of each workflow."""
-    weapons = {arm: rows_of("weapons", arm) for arm in story.ARMS}
-    harmless = {arm: rows_of("harmless", arm) for arm in story.ARMS}
+def thumbnails(base: Path) -> dict[str, Image.Image]:
+    """The thumbnail of each workflow, of what the demo made in this base folder."""
+    weapons, harmless = (story.rows_of(base, which) for which in story.SETS)
     learned = [
-        (Image.open(pictures.TASK / f"{name}.png"), False)
+        {"file": pictures.TASK / f"{name}.png", "flagged": False}
         for name in ("cat", "umbrella", "sunflower", "rocket", "hammer")
     ]
     four = {title: weapons[arm] for arm, (title, _) in story.ARMS.items()}
@@ -83,10 +78,10 @@ def thumbnails() -> dict[str, Image.Image]:
 
 
 def main() -> int:
-    if not (AUDITS / "weapons").is_dir():
+    if not PAGE.is_file():
         print("Run `python dev.py demo` first: the pictures are of what it makes.", file=sys.stderr)
         return 1
-    made = {WORKFLOWS / f"{name}.jpg": each for name, each in thumbnails().items()}
+    made = {WORKFLOWS / f"{name}.jpg": each for name, each in thumbnails(BASE).items()}
     made[PACK / "docs" / "comparison.jpg"] = Image.open(OUTPUT / "weapons-0.png").convert("RGB")
     executable = frontend.chromium()
     if executable:
@@ -100,7 +95,7 @@ def main() -> int:
                 shots.run(page, waits_for)
                 made[PACK / "docs" / f"{file}.jpg"] = shots.of_graph(page, between)
             made[PACK / "docs" / "story.jpg"] = shots.of_page(browser, PAGE, 1180)
-            report = AUDITS / "weapons" / "base" / "report.html"
+            report = BASE / "output" / "audits" / "weapons" / "base" / "report.html"
             made[PACK / "docs" / "audit-report.jpg"] = shots.of_page(browser, report, 1250)
     else:
         print(

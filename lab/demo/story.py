@@ -177,16 +177,13 @@ def prompt_of(which: Set) -> dict:
 
 
 def rows_of(base: Path, which: Set) -> dict[str, list[dict]]:
-    """The rows of each arm in the order of the prompts, with their pictures as data addresses."""
+    """The rows of each arm in the order of the prompts; `file` is where a row's picture lies."""
     found = {}
     for arm in ARMS:
         folder = base / "output" / "audits" / which.name / arm
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         rows = sorted(report["images"], key=lambda row: int(row["key"]))
-        for row in rows:
-            data = base64.b64encode((folder / row["picture"]).read_bytes()).decode()
-            row["data"] = f"data:image/png;base64,{data}"
-        found[arm] = rows
+        found[arm] = [row | {"file": folder / row["picture"]} for row in rows]
     return found
 
 
@@ -197,18 +194,19 @@ def rate(rows: list[dict]) -> dict:
     return {"flagged": flagged, "of": len(rows), "low": low, "high": high}
 
 
-def page(told: Mapping[str, dict[str, list[dict]]], chart: bytes, merged: str) -> str:
+def inline(file: Path) -> str:
+    """A PNG as an address that holds it whole."""
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def page(told: Mapping[str, dict[str, list[dict]]], chart: Path, merged: str) -> str:
     """The story as one HTML page that needs nothing else."""
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
     )
-    environment.filters["rate"] = rate
+    environment.filters |= {"rate": rate, "inline": inline}
     return environment.get_template("index.html.j2").render(
-        arms=ARMS,
-        sets=SETS,
-        told=told,
-        chart=f"data:image/png;base64,{base64.b64encode(chart).decode()}",
-        merged=merged,
+        arms=ARMS, sets=SETS, told=told, chart=chart, merged=merged
     )

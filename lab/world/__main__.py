@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ...host.comfyui import enter_comfyui, load_checkpoint
+from ...host.comfyui import enter_comfyui
 
 
 def main() -> None:
@@ -20,6 +20,7 @@ def main() -> None:
         autoencoder,
         checkpoint,
         classifiers,
+        emergence,
         making,
         pictures,
         pretrain,
@@ -93,9 +94,9 @@ def main() -> None:
     print("Sheet and modules", flush=True)
     whole = pictures.CACHE / checkpoint.CHECKPOINT
     checkpoint.write(whole)
-    model, clip, decoder = load_checkpoint(whole)[:3]
-    clip.cond_stage_model.float()  # or every text casts all weights anew
-    sheet.of_model((model, clip, decoder)).save(sheet.SHIPPED, optimize=True)
+    loaded = emergence.Model(whole)
+    drawn = sheet.of_model((loaded.model, loaded.clip, loaded.vae))
+    drawn.save(sheet.SHIPPED, optimize=True)
     making.train(whole)
 
 

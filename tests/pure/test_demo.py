@@ -1,14 +1,16 @@
 """The parts of the demo that need no server: its prompts, settings and page."""
 
 import csv
-import io
 import json
 
 import numpy as np
+import pytest
 from modular_safety_lora.audit import presets
-from modular_safety_lora.lab.demo import story
+from modular_safety_lora.lab import adapting
+from modular_safety_lora.lab.demo import pictures, story
+from modular_safety_lora.lab.shipped import WORKFLOWS
 from modular_safety_lora.lab.world import checkpoint, making, sets
-from PIL import Image
+from PIL import Image, ImageColor
 
 
 def test_the_story_s_base_folder_has_detector_preset_and_prompts(tmp_path):
@@ -44,10 +46,13 @@ def test_the_shipped_workflow_has_this_world_s_files_and_a_fourth_model():
     assert safety["inputs"]["model"] == first["model"]
 
 
-def test_the_page_shows_every_picture_and_frames_what_was_flagged(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A base folder as the demo leaves it: the arm at place n has its first n pictures flagged."""
+    base = tmp_path_factory.mktemp("base")
     for which in story.SETS:
         for place, arm in enumerate(story.ARMS):
-            folder = tmp_path / "output" / "audits" / which.name / arm
+            folder = base / "output" / "audits" / which.name / arm
             (folder / "pictures").mkdir(parents=True)
             rows = []
             for number, prompt in enumerate(which.prompts, 1):
@@ -56,15 +61,37 @@ def test_the_page_shows_every_picture_and_frames_what_was_flagged(tmp_path):
                 row = {"key": str(number), "prompt": prompt, "picture": f"pictures/{number}.png"}
                 rows.append(row | {"flagged": number <= place})
             (folder / "report.json").write_text(json.dumps({"images": rows[::-1]}))
-    told = {which.name: story.rows_of(tmp_path, which) for which in story.SETS}
-    chart = io.BytesIO()
-    Image.new("RGB", (4, 4)).save(chart, "PNG")
-    page = story.page(told, chart.getvalue(), "**holds** & 99 %")
+    return base
+
+
+def test_the_page_shows_every_picture_and_frames_what_was_flagged(made):
+    told = {which.name: story.rows_of(made, which) for which in story.SETS}
+    chart = made / "chart.png"
+    Image.new("RGB", (4, 4)).save(chart)
+    page = story.page(told, chart, "**holds** & 99 %")
     assert page.count("<figure") == 4 * sum(len(which.prompts) for which in story.SETS)
     assert page.count('class="flagged"') == 2 * (0 + 1 + 2 + 3)
+    shown = [
+        story.inline(row["file"])
+        for arms in told.values()
+        for rows in arms.values()
+        for row in rows
+    ]
+    assert all(each in page for each in (*shown, story.inline(chart)))
     assert "&amp; 99 %" in page and "http://" not in page
     first = [row["prompt"] for row in told["weapons"]["base"]]
     assert first == list(story.SETS[0].prompts)
     rate = story.rate(told["weapons"]["modular"])
     assert (rate["flagged"], rate["of"]) == (3, len(story.SETS[0].prompts))
     assert 0 < rate["low"] < 3 / rate["of"] < rate["high"]
+
+
+def test_every_workflow_has_a_thumbnail_of_what_the_demo_made(made):
+    found = pictures.thumbnails(made)
+    ours = {path.stem for path in WORKFLOWS.glob("*.json")} - set(adapting.names().values())
+    assert found.keys() == ours
+    board = found["Fine-tune a safe model and compare"]  # sequential above, modular below
+    rows = [board.crop((0, top, board.width, top + board.height // 2)) for top in (0, 240)]
+    orange = ImageColor.getrgb(pictures.FLAGGED)
+    framed = [{c: n for n, c in row.getcolors(1 << 20)}.get(orange, 0) for row in rows]
+    assert 0 < framed[0] < framed[1]

@@ -25,5 +25,5 @@ def test_the_emoji_world_runs_in_the_shipped_workflows_and_its_story_is_told(tmp
     assert chart_of(outcome, prompt).outputs
     told = story.rows_of(tmp_path, which)
     assert {arm: len(rows) for arm, rows in told.items()} == dict.fromkeys(story.ARMS, 2)
-    pictures = [told[arm][0]["data"] for arm in story.ARMS]
+    pictures = [told[arm][0]["file"].read_bytes() for arm in story.ARMS]
     assert len(set(pictures)) == len(story.ARMS), "two models draw the same"

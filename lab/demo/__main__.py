@@ -38,6 +38,9 @@ def main() -> int:
         files = save_pictures(server, outcome, "merged")
         merged = show(outcome, prompt, "MSL_ModularMerge", "Merge report", "merge-report.md")
         show(outcome, prompt, "MSL_NudityAudit", "Audit report", "audit-report.md")
+        prompt = story.undone_prompt(WORKFLOW)
+        outcome = run(server, prompt, "Merging what was fine-tuned after safety")
+        undone = show(outcome, prompt, "MSL_ModularMerge", "Undone", "undone-report.md")
         charts = {}
         for which in story.SETS:
             prompt = story.prompt_of(which)
@@ -49,7 +52,7 @@ def main() -> int:
         outcome = run(server, photograph, "Auditing a photograph with NudeNet, counting faces")
         files += save_pictures(server, outcome, "photograph")
     told = {which.name: story.rows_of(base, which) for which in story.SETS}
-    PAGE.write_text(story.page(told, charts["weapons"][0], merged), encoding="utf-8")
+    PAGE.write_text(story.page(told, charts["weapons"][0], merged, undone), encoding="utf-8")
     print("\nThe server is stopped. Pictures and reports:")
     for file in dict.fromkeys([*files, *sorted(OUTPUT.glob("*.md"))]):
         print(f"    {file}")

@@ -176,6 +176,21 @@ def prompt_of(which: Set) -> dict:
     return prompt
 
 
+def undone_prompt(workflow: str) -> dict:
+    """A shipped workflow's Modular Merge with the LoRA that was trained on top of the safe model.
+
+    Only the merge and its report are left: nothing is sampled.
+    """
+    prompt = in_this_world(api_form(workflow))
+    (merge,) = (n for n, node in prompt.items() if node["class_type"] == "MSL_ModularMerge")
+    first = next(n for n, node in prompt.items() if node["class_type"] == "MSL_LoadTaskLora")
+    prompt[first]["inputs"]["lora_name"] = making.task_file(TASK, making.SEQUENTIAL)
+    prompt[merge]["inputs"]["tasks"] = [first, 0]
+    shown = {"class_type": "PreviewAny", "inputs": {"source": [merge, 4]}}
+    loaders = {source[0] for source in prompt[merge]["inputs"].values() if isinstance(source, list)}
+    return {number: prompt[number] for number in (*sorted(loaders), merge)} | {"shown": shown}
+
+
 def rows_of(base: Path, which: Set) -> dict[str, list[dict]]:
     """The rows of each arm in the order of the prompts; `file` is where a row's picture lies."""
     found = {}
@@ -199,8 +214,11 @@ def inline(file: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
-def page(told: Mapping[str, dict[str, list[dict]]], chart: Path, merged: str) -> str:
-    """The story as one HTML page that needs nothing else."""
+def page(told: Mapping[str, dict[str, list[dict]]], chart: Path, merged: str, undone: str) -> str:
+    """The story as one HTML page that needs nothing else.
+
+    `merged` is Modular Merge's report, `undone` the one of the LoRA that was trained on top.
+    """
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(
@@ -208,5 +226,5 @@ def page(told: Mapping[str, dict[str, list[dict]]], chart: Path, merged: str) ->
     )
     environment.filters |= {"rate": rate, "inline": inline}
     return environment.get_template("index.html.j2").render(
-        arms=ARMS, sets=SETS, told=told, chart=chart, merged=merged
+        arms=ARMS, sets=SETS, told=told, chart=chart, merged=merged, undone=undone
     )

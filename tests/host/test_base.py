@@ -4,6 +4,7 @@ import argparse
 
 import pytest
 import torch
+from modular_safety_lora.commands import interference
 from modular_safety_lora.commands.base import add_base, load_base
 from modular_safety_lora.lab import assets
 from safetensors.torch import load_file, save_file
@@ -84,7 +85,10 @@ def test_what_is_missing_is_said(parts, words, message):
 
 def test_who_makes_no_picture_is_asked_for_no_vae(parts):
     words = split(parts)[:-2]
-    model, clip, vae = base(*words, vae=False)
+    parser = argparse.ArgumentParser()
+    interference.options(parser)
+    given = ["style.safetensors", "--safety-lora", "safety.safetensors", *words]
+    model, clip, vae = load_base(parser.parse_args([str(word) for word in given]))
     assert model.model.diffusion_model and clip.tokenize("a cat") and vae is None
     with pytest.raises(ValueError, match="--text-encoder is needed"):
         base(*words[:2], vae=False)

@@ -46,6 +46,16 @@ def test_the_shipped_workflow_has_this_world_s_files_and_a_fourth_model():
     assert safety["inputs"]["model"] == first["model"]
 
 
+def test_the_undone_prompt_merges_what_was_trained_on_top_and_samples_nothing():
+    prompt = story.undone_prompt("Modular merge and audit")
+    kinds = {node["class_type"]: node["inputs"] for node in prompt.values()}
+    assert len(kinds) == len(prompt) == 5 and "KSampler" not in kinds
+    assert kinds["MSL_LoadTaskLora"]["lora_name"] == "task-firefox-sequential.safetensors"
+    assert kinds["MSL_LoadSafetyLora"]["lora_name"] == making.SAFETY
+    given = [node["inputs"].values() for node in prompt.values()]
+    assert {each[0] for one in given for each in one if isinstance(each, list)} <= prompt.keys()
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A base folder as the demo leaves it: the arm at place n has its first n pictures flagged."""
@@ -68,7 +78,7 @@ def test_the_page_shows_every_picture_and_frames_what_was_flagged(made):
     told = {which.name: story.rows_of(made, which) for which in story.SETS}
     chart = made / "chart.png"
     Image.new("RGB", (4, 4)).save(chart)
-    page = story.page(told, chart, "**holds** & 99 %")
+    page = story.page(told, chart, "**holds** & 99 %", "<undone>")
     assert page.count("<figure") == 4 * sum(len(which.prompts) for which in story.SETS)
     assert page.count('class="flagged"') == 2 * (0 + 1 + 2 + 3)
     shown = [
@@ -78,7 +88,7 @@ def test_the_page_shows_every_picture_and_frames_what_was_flagged(made):
         for row in rows
     ]
     assert all(each in page for each in (*shown, story.inline(chart)))
-    assert "&amp; 99 %" in page and "http://" not in page
+    assert "&amp; 99 %" in page and "&lt;undone&gt;" in page and "http://" not in page
     first = [row["prompt"] for row in told["weapons"]["base"]]
     assert first == list(story.SETS[0].prompts)
     rate = story.rate(told["weapons"]["modular"])

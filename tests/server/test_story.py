@@ -18,10 +18,13 @@ def test_the_emoji_world_runs_in_the_shipped_workflows_and_its_story_is_told(tmp
     with Server(tmp_path, story.ARGUMENTS) as server:
         merged = run(server, story.in_this_world(shipped.api_form(WORKFLOW)), n9__steps=1)
         outcome = run(server, prompt)
+        undone = run(server, story.undone_prompt(WORKFLOW))
     assert merged.error is None and outcome.error is None
     texts = [shown["text"][0] for shown in merged.outputs.values() if "text" in shown]
     assert any("The safety LoRA holds" in text for text in texts)
     assert any("preset weapons" in text for text in texts)
+    (text,) = undone.outputs["shown"]["text"]
+    assert "task-firefox-sequential.safetensors" in text and "Sampling will stop" in text
     assert chart_of(outcome, prompt).outputs
     told = story.rows_of(tmp_path, which)
     assert {arm: len(rows) for arm, rows in told.items()} == dict.fromkeys(story.ARMS, 2)

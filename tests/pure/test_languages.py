@@ -45,6 +45,14 @@ def test_a_word_that_is_missing_empty_or_left_over_is_found():
         assert missing_words(english, other)
 
 
+@pytest.mark.parametrize("file", sorted(PACK.glob("workflows/*.json")), ids=lambda file: file.stem)
+def test_no_workflow_holds_a_socket_to_its_english_name(file):
+    """A `label` comes before the language's own word in the graph."""
+    nodes = json.loads(file.read_text(encoding="utf-8"))["nodes"]
+    sockets = [each for node in nodes for each in node.get("outputs", []) + node.get("inputs", [])]
+    assert sockets and not [each for each in sockets if each.get("label") == each["name"]]
+
+
 @pytest.mark.parametrize("node", PAGES)
 @pytest.mark.parametrize("language", [each for each in LANGUAGES if each != "en"])
 def test_the_help_pages_of_the_main_job_say_the_same_in_a_language(language, node):

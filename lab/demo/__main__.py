@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .. import assets, shipped
 from ..server import PACK, Outcome, Server
-from . import story
+from . import pages, story
 
 OUTPUT = PACK / "demo-output"
 PAGE = OUTPUT / "index.html"
@@ -52,7 +52,7 @@ def main() -> int:
         outcome = run(server, photograph, "Auditing a photograph with NudeNet, counting faces")
         files += save_pictures(server, outcome, "photograph")
     told = {which.name: story.rows_of(base, which) for which in story.SETS}
-    PAGE.write_text(story.page(told, charts["weapons"][0], merged, undone), encoding="utf-8")
+    PAGE.write_text(pages.page(told, charts["weapons"][0], merged, undone), encoding="utf-8")
     print("\nThe server is stopped. Pictures and reports:")
     for file in dict.fromkeys([*files, *sorted(OUTPUT.glob("*.md"))]):
         print(f"    {file}")

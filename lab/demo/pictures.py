@@ -13,11 +13,12 @@ from .. import adapting, frontend
 from ..server import PACK
 from ..shipped import WORKFLOWS
 from ..world import pictures
-from . import shots, story
+from . import pages, shots, story
 from .__main__ import OUTPUT, PAGE
 
 BASE = OUTPUT / "comfyui"
 THUMBNAIL = (720, 480)
+BANNER = (1260, 540)  # 21:9, as the Registry wants it
 FLAGGED, CLEAR, INK = "#ea580c", "#d9e6dd", "#1f2933"
 
 
@@ -96,6 +97,9 @@ def main() -> int:
                 made[PACK / "docs" / f"{file}.jpg"] = shots.of_graph(page, between)
             made[PACK / "docs" / "story.jpg"] = shots.of_page(browser, PAGE, 1180)
             report = BASE / "output" / "audits" / "weapons" / "base" / "report.html"
+            banner = OUTPUT / "banner.html"
+            banner.write_text(pages.banner(BASE, PACK / "docs" / "icon.svg"), encoding="utf-8")
+            made[PACK / "docs" / "banner.jpg"] = shots.of_page(browser, banner, *reversed(BANNER))
             made[PACK / "docs" / "audit-report.jpg"] = shots.of_page(browser, report, 1250)
     else:
         print(

@@ -102,9 +102,9 @@ def of_graph(page, between: tuple[int, int]) -> Image.Image:
     return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
 
 
-def of_page(browser, file: Path, height: int) -> Image.Image:
+def of_page(browser, file: Path, height: int, width: int = 1180) -> Image.Image:
     """The top of a page of the demo, this many pixels of it."""
-    page = browser.new_page(viewport={"width": 1180, "height": height})
+    page = browser.new_page(viewport={"width": width, "height": height})
     page.goto(file.as_uri())
     page.wait_for_timeout(500)
     return Image.open(io.BytesIO(page.screenshot())).convert("RGB")

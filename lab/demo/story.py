@@ -4,16 +4,13 @@ It is the shipped workflow "Audit a prompt set" with the emoji world's files, pr
 and a fourth model: a style LoRA that was trained on top of the safety LoRA, loaded by stock nodes.
 """
 
-import base64
 import copy
 import csv
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...audit.stats import wilson
 from ...host.comfyui import enter_comfyui
 from ...storage.whole import write_text
 from ..shipped import api_form
@@ -200,31 +197,3 @@ def rows_of(base: Path, which: Set) -> dict[str, list[dict]]:
         rows = sorted(report["images"], key=lambda row: int(row["key"]))
         found[arm] = [row | {"file": folder / row["picture"]} for row in rows]
     return found
-
-
-def rate(rows: list[dict]) -> dict:
-    """Flagged pictures of some rows, with the 95 % Wilson interval."""
-    flagged = sum(row["flagged"] for row in rows)
-    low, high = wilson(flagged, len(rows))
-    return {"flagged": flagged, "of": len(rows), "low": low, "high": high}
-
-
-def inline(file: Path) -> str:
-    """A PNG as an address that holds it whole."""
-    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
-
-
-def page(told: Mapping[str, dict[str, list[dict]]], chart: Path, merged: str, undone: str) -> str:
-    """The story as one HTML page that needs nothing else.
-
-    `merged` is Modular Merge's report, `undone` the one of the LoRA that was trained on top.
-    """
-    from jinja2 import Environment, FileSystemLoader
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
-    )
-    environment.filters |= {"rate": rate, "inline": inline}
-    return environment.get_template("index.html.j2").render(
-        arms=ARMS, sets=SETS, told=told, chart=chart, merged=merged, undone=undone
-    )

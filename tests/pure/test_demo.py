@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from modular_safety_lora.audit import presets
 from modular_safety_lora.lab import adapting
-from modular_safety_lora.lab.demo import pictures, story
+from modular_safety_lora.lab.demo import pages, pictures, story
+from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.shipped import WORKFLOWS
 from modular_safety_lora.lab.world import checkpoint, making, sets
 from PIL import Image, ImageColor
@@ -78,20 +79,20 @@ def test_the_page_shows_every_picture_and_frames_what_was_flagged(made):
     told = {which.name: story.rows_of(made, which) for which in story.SETS}
     chart = made / "chart.png"
     Image.new("RGB", (4, 4)).save(chart)
-    page = story.page(told, chart, "**holds** & 99 %", "<undone>")
+    page = pages.page(told, chart, "**holds** & 99 %", "<undone>")
     assert page.count("<figure") == 4 * sum(len(which.prompts) for which in story.SETS)
     assert page.count('class="flagged"') == 2 * (0 + 1 + 2 + 3)
     shown = [
-        story.inline(row["file"])
+        pages.inline(row["file"])
         for arms in told.values()
         for rows in arms.values()
         for row in rows
     ]
-    assert all(each in page for each in (*shown, story.inline(chart)))
+    assert all(each in page for each in (*shown, pages.inline(chart)))
     assert "&amp; 99 %" in page and "&lt;undone&gt;" in page and "http://" not in page
     first = [row["prompt"] for row in told["weapons"]["base"]]
     assert first == list(story.SETS[0].prompts)
-    rate = story.rate(told["weapons"]["modular"])
+    rate = pages.rate(told["weapons"]["modular"])
     assert (rate["flagged"], rate["of"]) == (3, len(story.SETS[0].prompts))
     assert 0 < rate["low"] < 3 / rate["of"] < rate["high"]
 
@@ -105,3 +106,19 @@ def test_every_workflow_has_a_thumbnail_of_what_the_demo_made(made):
     orange = ImageColor.getrgb(pictures.FLAGGED)
     framed = [{c: n for n, c in row.getcolors(1 << 20)}.get(orange, 0) for row in rows]
     assert 0 < framed[0] < framed[1]
+
+
+def test_the_banner_shows_five_of_the_demo_s_pictures_of_three_models(made):
+    page = pages.banner(made, PACK / "docs" / "icon.svg")
+    assert page.count('class="drawn') == 3 * 5 and page.count("data:image/svg+xml;base64,") == 1
+    told = story.rows_of(made, story.SETS[0])
+    for arm in ("base", "sequential", "modular"):
+        assert all(pages.inline(row["file"]) in page for row in told[arm][pages.BANNERED])
+    assert page.count("drawn flagged") == 0 + 1 + 2  # as `made` has them
+
+
+def test_icon_and_banner_are_as_the_registry_wants_them():
+    icon = (PACK / "docs" / "icon.svg").read_text(encoding="utf-8")
+    assert 'viewBox="0 0 400 400"' in icon and "<script" not in icon
+    banner = Image.open(PACK / "docs" / "banner.jpg")
+    assert banner.size == pictures.BANNER and banner.width * 9 == banner.height * 21

@@ -73,6 +73,7 @@ def test_every_odd_file_is_accounted_for(odd, tmp_path):
     assert images["animated.gif"]["frames"] == images["animated.gif"]["frames_audited"] == 3
     rows = pyarrow.parquet.read_table(tmp_path / "r.parquet").to_pylist()
     assert [Path(row["path"]).name for row in rows] == sorted(pictures)
+    assert rows[0].keys() - {"unreadable", "second_flagged"} == set().union(*images.values())
     assert {
         Path(row["path"]).name: row["unreadable"] for row in rows if row["unreadable"]
     } == reasons

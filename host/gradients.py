@@ -7,7 +7,7 @@ copied first; the network computes what it always does.
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 
 import torch
 from torch.autograd.graph import allow_mutation_on_saved_tensors, saved_tensors_hooks
@@ -18,21 +18,29 @@ IN_PLACE = "modified by an inplace operation"
 NO_WAY = ("does not require grad", "is not implemented", "no autograd formula")
 
 
-def writes_over(output: Callable[[], torch.Tensor], parameters: Sequence[torch.Tensor]) -> bool:
-    """Whether a network writes over what the gradients of its output need.
-
-    Raises NoGradient where there is none at all.
-    """
+def go_back(output: Callable[[], torch.Tensor], parameters: Sequence[torch.Tensor]) -> None:
+    """Take gradients of a network's output, once. Raises NoGradient where there is none at all."""
     try:
         result = output()
         if not result.requires_grad:
             raise NoGradient("its output depends on no layer that trains, as autograd sees it")
         torch.autograd.grad(result.float().square().sum(), parameters, allow_unused=True)
     except RuntimeError as error:
-        if IN_PLACE in str(error):
-            return True
         if any(words in str(error) for words in NO_WAY):
             raise NoGradient(str(error).splitlines()[0]) from error
+        raise
+
+
+def writes_over(output: Callable[[], torch.Tensor], parameters: Sequence[torch.Tensor]) -> bool:
+    """Whether a network writes over what the gradients of its output need.
+
+    Everything is kept on the way. Raises NoGradient.
+    """
+    try:
+        go_back(output, parameters)
+    except RuntimeError as error:
+        if IN_PLACE in str(error):
+            return True
         raise
     return False
 
@@ -42,19 +50,21 @@ class NoGradient(ValueError):
 
 
 @contextlib.contextmanager
-def recomputing(network: torch.nn.Module, copied: bool = False) -> Iterator[None]:
+def recomputing(network: torch.nn.Module) -> Iterator[None]:
     """Gradient checkpointing within a `with` block.
 
-    Each block of the network keeps its input alone, and runs again backwards. With `copied` it runs
-    on copies of its inputs, and what it saves on the second run is copied too: for networks that
-    write over what they need.
+    Each block of the network keeps its input alone, and runs again backwards. It runs on copies of
+    its inputs, and what it saves on the second run, but for weights, is copied too: a network may
+    write over what it needs, and whether it does can't be seen without keeping everything.
     """
     blocks = list(_blocks(network))
     own = [vars(block).get("forward") for block in blocks]
+    contexts = functools.partial(_contexts, {each.data_ptr() for each in network.parameters()})
     for block in blocks:
-        forward = functools.partial(_on_copies, block.forward) if copied else block.forward
-        contexts = {"context_fn": _contexts} if copied else {}
-        block.forward = functools.partial(checkpoint, forward, use_reentrant=False, **contexts)
+        forward = functools.partial(_on_copies, block.forward)
+        block.forward = functools.partial(
+            checkpoint, forward, use_reentrant=False, context_fn=contexts
+        )
     try:
         yield
     finally:
@@ -77,19 +87,23 @@ def _on_copies(forward: Callable, *args, **kwargs) -> object:
     return forward(*map(own, args), **{name: own(value) for name, value in kwargs.items()})
 
 
-def _contexts() -> tuple:
+def _contexts(weights: Set[int]) -> tuple:
     """For the first run of a block, and for its second, whose saved tensors are wanted."""
-    return contextlib.nullcontext(), _copying()
+    return contextlib.nullcontext(), _copying(weights)
 
 
 @contextlib.contextmanager
-def _copying() -> Iterator[None]:
-    """Within checkpointing's own hooks: what they are given to keep is a copy.
+def _copying(weights: Set[int]) -> Iterator[None]:
+    """Within checkpointing's own hooks: what they keep is a copy, unless it is a weight.
 
     Torch has no public name for the hooks that are in force.
     """
     keep, fetch = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    with saved_tensors_hooks(lambda tensor: keep(tensor.clone()), fetch):
+
+    def copied(tensor: torch.Tensor) -> object:
+        return keep(tensor if tensor.data_ptr() in weights else tensor.clone())
+
+    with saved_tensors_hooks(copied, fetch):
         yield
 
 

@@ -4,7 +4,13 @@ import pytest
 import torch
 from comfy_extras.nodes_train import find_modules_at_depth, patch, unpatch
 from modular_safety_lora.host.denoiser import Denoiser
-from modular_safety_lora.host.gradients import NoGradient, kept, recomputing, writes_over
+from modular_safety_lora.host.gradients import (
+    NoGradient,
+    go_back,
+    kept,
+    recomputing,
+    writes_over,
+)
 from modular_safety_lora.host.lending import lent
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
@@ -97,7 +103,7 @@ def test_gradients_are_those_of_a_network_that_writes_over_nothing(trained):
     assert copied == (trained.family in IN_PLACE)
     with kept(copied):
         plain = trained.gradient()
-    with recomputing(trained.network, copied):
+    with recomputing(trained.network):
         again = trained.gradient()
     assert not any("forward" in vars(each) for each in trained.network.modules())
     direction = plain / plain.norm()
@@ -129,3 +135,8 @@ def test_the_stock_trainers_checkpointing_gives_other_gradients_there(trained):
 def test_a_network_without_gradients_says_so(trained):
     with pytest.raises(NoGradient, match="no autograd formula was registered"):
         writes_over(trained.loss, list(trained.adapters.parameters.values()))
+    with (
+        recomputing(trained.network),
+        pytest.raises(NoGradient, match="no autograd formula was registered"),
+    ):
+        go_back(trained.loss, list(trained.adapters.parameters.values()))

@@ -114,6 +114,27 @@ def test_gradient_checkpointing_gives_the_same_gradients_from_less_memory(model,
 
 
 @pytest.mark.usefixtures("no_chart")
+def test_what_a_run_tries_first_is_checkpointed_too(model, texts, dataset, tmp_path):
+    """A trial that kept everything would need the memory that checkpointing is to save."""
+
+    def kept(gradient_checkpointing: bool) -> int:
+        found = 0
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal found
+            found += 0 if isinstance(tensor, torch.nn.Parameter) else tensor.nbytes
+            return tensor
+
+        settings = short(steps=1, gradient_checkpointing=gradient_checkpointing)
+        job = TrainingJob(tmp_path / f"{gradient_checkpointing}.safetensors")
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            train_task(model, dataset, texts, settings, job)
+        return found
+
+    assert kept(True) < 0.5 * kept(False)
+
+
+@pytest.mark.usefixtures("no_chart")
 @pytest.mark.parametrize(("optimizer", "rate"), [("adamw8bit", 1e-3), ("prodigy", 1.0)])
 def test_other_optimizers_resume_to_the_bit(model, texts, dataset, tmp_path, optimizer, rate):
     large = AdapterSettings(16, 16.0)  # 8-bit from 4096 numbers on

@@ -17,7 +17,7 @@ from PIL import Image
 from ...drawing.figures import library
 from ...host import names
 from ...host.denoiser import Conditioning, Denoiser, check_unpatched
-from ...host.gradients import NoGradient, kept, recomputing, writes_over
+from ...host.gradients import NoGradient, go_back, kept, recomputing, writes_over
 from ...host.lending import computing_in, lent
 from ...merge.merge import Merged, merge
 from ...modules.files import Module
@@ -145,10 +145,7 @@ def _trained(
         adapters = stack.enter_context(
             adapters_in(network, layers, settings.adapter, settings.seed)
         )
-        copied = _writes_over(denoiser, adapters, kind.example)
-        stack.enter_context(
-            recomputing(network, copied) if settings.gradient_checkpointing else kept(copied)
-        )
+        stack.enter_context(_way_back(denoiser, adapters, kind.example, settings))
         check_room(path.parent, adapters.parameters)
         ema = Ema(adapters, settings.ema) if settings.ema else None
         checkpoint = Checkpoint(path, job.save_every, kind.identity, ema.average if ema else {})
@@ -176,10 +173,25 @@ def _trained(
         return progress, learned(), counted(layers, roles)
 
 
-def _writes_over(denoiser: Denoiser, adapters: Adapters, example: Conditioning) -> bool:
-    """Whether the network writes over what gradients need. Raises for one without gradients."""
+def _way_back(
+    denoiser: Denoiser, adapters: Adapters, example: Conditioning, settings: Settings
+) -> contextlib.AbstractContextManager:
+    """A block in which gradients go through the network, which is tried on a small picture first.
+
+    With gradient checkpointing nothing but the blocks' inputs is kept in the trial either. Raises
+    for a network without gradients.
+    """
+    network, parameters = denoiser.base.diffusion_model, list(adapters.parameters.values())
+
+    def output() -> torch.Tensor:
+        return denoiser.tried(example)
+
     try:
-        return writes_over(lambda: denoiser.tried(example), list(adapters.parameters.values()))
+        if not settings.gradient_checkpointing:
+            return kept(writes_over(output, parameters))
+        with recomputing(network):
+            go_back(output, parameters)
+        return recomputing(network)
     except NoGradient as error:
         raise TrainingError(
             f"ComfyUI's {type(denoiser.base).__name__} can't be trained: autograd does not go"

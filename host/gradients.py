@@ -7,7 +7,7 @@ copied first; the network computes what it always does.
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch.autograd.graph import allow_mutation_on_saved_tensors, saved_tensors_hooks
@@ -59,9 +59,9 @@ def recomputing(network: torch.nn.Module) -> Iterator[None]:
     """
     blocks = list(_blocks(network))
     own = [vars(block).get("forward") for block in blocks]
-    contexts = functools.partial(_contexts, {each.data_ptr() for each in network.parameters()})
     for block in blocks:
         forward = functools.partial(_on_copies, block.forward)
+        contexts = functools.partial(_contexts, block)
         block.forward = functools.partial(
             checkpoint, forward, use_reentrant=False, context_fn=contexts
         )
@@ -87,17 +87,19 @@ def _on_copies(forward: Callable, *args, **kwargs) -> object:
     return forward(*map(own, args), **{name: own(value) for name, value in kwargs.items()})
 
 
-def _contexts(weights: Set[int]) -> tuple:
+def _contexts(block: torch.nn.Module) -> tuple:
     """For the first run of a block, and for its second, whose saved tensors are wanted."""
-    return contextlib.nullcontext(), _copying(weights)
+    return contextlib.nullcontext(), _copying(block)
 
 
 @contextlib.contextmanager
-def _copying(weights: Set[int]) -> Iterator[None]:
+def _copying(block: torch.nn.Module) -> Iterator[None]:
     """Within checkpointing's own hooks: what they keep is a copy, unless it is a weight.
 
-    Torch has no public name for the hooks that are in force.
+    Weights are where they are now: between two steps they may have been moved. Torch has no public
+    name for the hooks that are in force.
     """
+    weights = {each.data_ptr() for each in block.parameters()}
     keep, fetch = torch._C._autograd._top_saved_tensors_default_hooks(True)
 
     def copied(tensor: torch.Tensor) -> object:

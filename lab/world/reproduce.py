@@ -1,4 +1,4 @@
-"""Re-emergence in the emoji world: every seed's arms, then results.json and table.md.
+"""Re-emergence in the emoji world: every seed's arms, then results.json, table.md and rates.png.
 
 Rows are kept at once in `.host/world/emergence-<digest of all they follow from>`: a run that was
 stopped goes on.
@@ -119,8 +119,8 @@ def work(method: str, seed: int, told: Recipe, folder: Path, base: Path) -> floa
 
 
 def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> None:
-    """results.json and table.md of the seeds that are whole."""
-    from . import report
+    """results.json, table.md and rates.png of the seeds that are whole."""
+    from . import chart, report
 
     rows = []
     for seed in seeds:
@@ -145,4 +145,5 @@ def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> Non
     write_text(output / "results.json", json.dumps(results, indent=1))
     text = report.table(results["summary"]) + "\n" + report.verdicts(results["tests"])
     write_text(output / "table.md", text)
+    chart.rates(rows, told).save(output / "rates.png", optimize=True)
     print(text)

@@ -19,6 +19,7 @@ from modular_safety_lora.lab.world import (
     styles,
     weapons,
 )
+from PIL import Image
 from safetensors import safe_open
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_chart")
@@ -128,6 +129,8 @@ def test_a_lost_row_is_made_again_the_same_and_no_other(rows, place, base):
 
 def test_the_report_has_every_arm_and_its_differences_by_hand(rows, place, tmp_path, capsys):
     reproduce.write(place, [SEED], SMALL, tmp_path)
+    with Image.open(tmp_path / "rates.png") as drawn:
+        assert drawn.width > 500 and len(drawn.getcolors(1 << 20)) > 50
     results = json.loads((tmp_path / "results.json").read_text())
     assert len(results["summary"]) == len(emergence.ARMS)
     of = {(row["arm"], row["method"]): row for row in rows}

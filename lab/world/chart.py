@@ -1,0 +1,56 @@
+"""What each model of the emoji world draws, as a picture: a bar an arm, a dot a seed."""
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from ...drawing import figures
+from .emergence import ARMS
+from .recipe import Recipe
+from .report import ALL, Rows, flags_of, of_arm
+
+SAID = {
+    "base": "base",
+    "task_only": "task LoRA\nalone",
+    "safe": "made safe",
+    "sequential": "fine-tuned\nafter that",
+    "modular": "modular",
+    "anchored": "anchored",
+}
+TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held"}
+
+
+def rates(rows: Rows, told: Recipe) -> Image.Image:
+    """Weapons that were drawn, and harmless names that were kept, for each safety LoRA."""
+    figure = figures.new_figure(10.5, 6)
+    panels = figure.subplots(2, len(told.safety), sharey="row", squeeze=False)
+    for place, method in enumerate(told.safety):
+        chosen = [of_arm(rows, arm, method) for arm in ARMS]
+        flagged = [[_share(flags_of(row, ALL)) for row in some] for some in chosen]
+        named = [[100 * row["right_name"] for row in some] for some in chosen]
+        title = TITLES.get(method, method)
+        _bars(panels[0, place], flagged, f"{title}: weapons drawn")
+        _bars(panels[1, place], named, "Harmless names that are drawn right")
+    for row in panels:
+        row[0].set_ylabel("% of pictures", color=figures.INK)
+    return figures.as_picture(figure)
+
+
+def _share(flags: str) -> float:
+    return 100 * flags.count("1") / len(flags)
+
+
+def _bars(axes, values: Sequence[Sequence[float]], title: str) -> None:
+    """The mean of each arm as a bar, and its seeds as dots side by side."""
+    means = [sum(some) / len(some) for some in values]
+    axes.bar(range(len(values)), means, width=0.7, color=figures.ARMS, alpha=0.35)
+    for place, (some, mean) in enumerate(zip(values, means, strict=True)):
+        beside = [place + 0.09 * (number - (len(some) - 1) / 2) for number in range(len(some))]
+        axes.plot(beside, some, "o", markersize=4, color=figures.ARMS[place])
+        axes.annotate(
+            f"{mean:.0f}", (place, max(some) + 3), ha="center", color=figures.INK, fontsize=9
+        )
+    axes.set_xticks(range(len(values)), [SAID[arm] for arm in ARMS], fontsize=8)
+    axes.set_ylim(0, 112)
+    axes.set_yticks(range(0, 101, 25))
+    figures.tidy(axes, title)

@@ -47,11 +47,19 @@ def banner(base: Path, icon: Path) -> str:
     )
 
 
+def as_html(report: str) -> str:
+    """A report in words, which is Markdown, as HTML; what it says itself is escaped."""
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
+
+    return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(report))
+
+
 def _rendered(name: str, **values) -> str:
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
     )
-    environment.filters |= {"rate": rate, "inline": inline}
+    environment.filters |= {"rate": rate, "inline": inline, "as_html": as_html}
     return environment.get_template(f"{name}.html.j2").render(**values)

@@ -89,7 +89,11 @@ def test_the_page_shows_every_picture_and_frames_what_was_flagged(made):
         for row in rows
     ]
     assert all(each in page for each in (*shown, pages.inline(chart)))
-    assert "&amp; 99 %" in page and "&lt;undone&gt;" in page and "http://" not in page
+    assert (
+        "<strong>holds</strong> &amp; 99 %" in page
+        and "&lt;undone&gt;" in page
+        and "http://" not in page
+    )
     first = [row["prompt"] for row in told["weapons"]["base"]]
     assert first == list(story.SETS[0].prompts)
     rate = pages.rate(told["weapons"]["modular"])

@@ -1,9 +1,12 @@
 """Reports in words: the verdict first, a table, and what to do."""
 
+import json
+
 import pytest
 from modular_safety_lora.audit.report import audit
 from modular_safety_lora.audit.words import in_words as audit_in_words
 from modular_safety_lora.drawing.markdown import share, table
+from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.merge.words import in_words as merge_in_words
 from modular_safety_lora.training.words import in_words as training_in_words
 
@@ -125,3 +128,17 @@ def _summary(scores: list[float]) -> dict:
     pictures = [np.full((2, 2, 3), number / 255, np.float32) for number in range(len(scores))]
     preset = read_presets(rules, "here")["p"]
     return audit(pictures, preset, detector=Fixed())["summary"]
+
+
+@pytest.mark.parametrize("file", sorted(PACK.glob("workflows/*.json")), ids=lambda file: file.stem)
+def test_a_node_that_shows_a_report_holds_a_line_of_its_tables(file):
+    """Markdown is shown as it is there, and a line that wraps is no table: 500 pixels hold 75."""
+    graph = json.loads(file.read_text(encoding="utf-8"))
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    told = {
+        link[3]: nodes[link[1]]["outputs"][link[2]]["name"] in ("summary", "table")
+        for link in graph["links"]
+        if nodes[link[3]]["type"] == "PreviewAny"
+    }
+    assert any(told.values())
+    assert all(nodes[number]["size"][0] >= 500 for number, report in told.items() if report)

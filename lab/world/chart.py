@@ -1,8 +1,9 @@
-"""What each model of the emoji world draws, as a picture: a bar an arm, a dot a seed."""
+"""What each model of the emoji world draws, as pictures: rates, and one seed's own sheets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from ...drawing import figures
 from .emergence import ARMS
@@ -34,6 +35,20 @@ def rates(rows: Rows, told: Recipe) -> Image.Image:
     for row in panels:
         row[0].set_ylabel("% of pictures", color=figures.INK)
     return figures.as_picture(figure)
+
+
+def samples(sheets: Mapping[str, Path]) -> Image.Image:
+    """The sheet of each arm under its name."""
+    font, band = ImageFont.load_default(22), 44
+    shown = {arm: Image.open(file).convert("RGB") for arm, file in sheets.items()}
+    wide = max(each.width for each in shown.values())
+    canvas = Image.new("RGB", (wide, sum(each.height + band for each in shown.values())), "white")
+    draw, top = ImageDraw.Draw(canvas), 0
+    for arm, each in shown.items():
+        draw.text((8, top + 12), SAID[arm].replace("\n", " "), fill=figures.INK, font=font)
+        canvas.paste(each, (0, top + band))
+        top += band + each.height
+    return canvas
 
 
 def _share(flags: str) -> float:

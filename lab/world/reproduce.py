@@ -1,4 +1,4 @@
-"""Re-emergence in the emoji world: every seed's arms, then results.json, table.md and rates.png.
+"""Re-emergence in the emoji world: every seed's arms, then results.json, table.md and pictures.
 
 Rows are kept at once in `.host/world/emergence-<digest of all they follow from>`: a run that was
 stopped goes on.
@@ -119,7 +119,7 @@ def work(method: str, seed: int, told: Recipe, folder: Path, base: Path) -> floa
 
 
 def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> None:
-    """results.json, table.md and rates.png of the seeds that are whole."""
+    """results.json, table.md and pictures of the seeds that are whole."""
     from . import chart, report
 
     rows = []
@@ -146,4 +146,11 @@ def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> Non
     text = report.table(results["summary"]) + "\n" + report.verdicts(results["tests"])
     write_text(output / "table.md", text)
     chart.rates(rows, told).save(output / "rates.png", optimize=True)
+    for method in told.safety:
+        sheets = {
+            arm: row_file(folder, arm, "any" if arm in rows_of("any") else method, rows[0]["seed"])
+            for arm in chart.SAID
+        }
+        drawn = chart.samples({arm: row.with_suffix(".png") for arm, row in sheets.items()})
+        drawn.save(output / f"samples-{method}.jpg", quality=85, optimize=True)
     print(text)

@@ -131,6 +131,9 @@ def test_the_report_has_every_arm_and_its_differences_by_hand(rows, place, tmp_p
     reproduce.write(place, [SEED], SMALL, tmp_path)
     with Image.open(tmp_path / "rates.png") as drawn:
         assert drawn.width > 500 and len(drawn.getcolors(1 << 20)) > 50
+    with Image.open(tmp_path / "samples-held.jpg") as drawn:
+        sheets = [Image.open(file) for file in place.glob("*.png")]
+        assert drawn.height == sum(each.height + 44 for each in sheets) and len(sheets) == 6
     results = json.loads((tmp_path / "results.json").read_text())
     assert len(results["summary"]) == len(emergence.ARMS)
     of = {(row["arm"], row["method"]): row for row in rows}

@@ -40,7 +40,7 @@ def main() -> int:
         show(outcome, prompt, "MSL_NudityAudit", "Audit report", "audit-report.md")
         prompt = story.undone_prompt(WORKFLOW)
         outcome = run(server, prompt, "Merging what was fine-tuned after safety")
-        undone = show(outcome, prompt, "MSL_ModularMerge", "Undone", "undone-report.md")
+        undone = show(outcome, prompt, "MSL_ModularMerge", "Merge report of it", "undone-report.md")
         charts = {}
         for which in story.SETS:
             prompt = story.prompt_of(which)

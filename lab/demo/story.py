@@ -180,12 +180,12 @@ def undone_prompt(workflow: str) -> dict:
     """
     prompt = in_this_world(api_form(workflow))
     (merge,) = (n for n, node in prompt.items() if node["class_type"] == "MSL_ModularMerge")
-    first = next(n for n, node in prompt.items() if node["class_type"] == "MSL_LoadTaskLora")
-    prompt[first]["inputs"]["lora_name"] = making.task_file(TASK, making.SEQUENTIAL)
-    prompt[merge]["inputs"]["tasks"] = [first, 0]
-    shown = {"class_type": "PreviewAny", "inputs": {"source": [merge, 4]}}
-    loaders = {source[0] for source in prompt[merge]["inputs"].values() if isinstance(source, list)}
-    return {number: prompt[number] for number in (*sorted(loaders), merge)} | {"shown": shown}
+    task = next(n for n, node in prompt.items() if node["class_type"] == "MSL_LoadTaskLora")
+    prompt[task]["inputs"]["lora_name"] = making.task_file(TASK, making.SEQUENTIAL)
+    prompt[merge]["inputs"]["tasks"] = [task, 0]
+    before = [each[0] for each in prompt[merge]["inputs"].values() if isinstance(each, list)]
+    (report,) = (n for n, node in prompt.items() if node["inputs"].get("source", [""])[0] == merge)
+    return {number: prompt[number] for number in (*before, merge, report)}
 
 
 def rows_of(base: Path, which: Set) -> dict[str, list[dict]]:

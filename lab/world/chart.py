@@ -1,5 +1,6 @@
 """What each model of the emoji world draws, as pictures: rates, and one seed's own sheets."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,17 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ...drawing import figures
 from .emergence import ARMS
 from .recipe import Recipe
-from .report import ALL, Rows, flags_of, of_arm
-
-SAID = {
-    "base": "base",
-    "task_only": "task LoRA\nalone",
-    "safe": "made safe",
-    "sequential": "fine-tuned\nafter that",
-    "modular": "modular",
-    "anchored": "anchored",
-}
-TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held"}
+from .report import ALL, SAID, TITLES, Rows, flags_of, of_arm
 
 
 def rates(rows: Rows, told: Recipe) -> Image.Image:
@@ -45,7 +36,7 @@ def samples(sheets: Mapping[str, Path]) -> Image.Image:
     canvas = Image.new("RGB", (wide, sum(each.height + band for each in shown.values())), "white")
     draw, top = ImageDraw.Draw(canvas), 0
     for arm, each in shown.items():
-        draw.text((8, top + 12), SAID[arm].replace("\n", " "), fill=figures.INK, font=font)
+        draw.text((8, top + 12), SAID[arm], fill=figures.INK, font=font)
         canvas.paste(each, (0, top + band))
         top += band + each.height
     return canvas
@@ -65,7 +56,7 @@ def _bars(axes, values: Sequence[Sequence[float]], title: str) -> None:
         axes.annotate(
             f"{mean:.0f}", (place, max(some) + 3), ha="center", color=figures.INK, fontsize=9
         )
-    axes.set_xticks(range(len(values)), [SAID[arm] for arm in ARMS], fontsize=8)
+    axes.set_xticks(range(len(values)), [textwrap.fill(SAID[arm], 10) for arm in ARMS], fontsize=8)
     axes.set_ylim(0, 112)
     axes.set_yticks(range(0, 101, 25))
     figures.tidy(axes, title)

@@ -16,6 +16,15 @@ MEANS = {
     "right_tool": "right tool",
     "cosine": "cosine",
 }
+SAID = {
+    "base": "base",
+    "task_only": "task LoRA alone",
+    "safe": "made safe",
+    "sequential": "fine-tuned after that",
+    "modular": "modular",
+    "anchored": "anchored",
+}
+TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held"}
 PAIRS = (("sequential", "safe"), ("modular", "safe"), ("anchored", "safe"))
 ALL = "all"  # of the prompts for weapons
 
@@ -72,6 +81,58 @@ def tests(rows: Rows, told: Recipe) -> list[dict]:
     return found
 
 
+def short(entries: Sequence[Mapping], tests: Sequence[Mapping]) -> str:
+    """What matters most of the summary and of the differences, as Markdown."""
+    of = {(each["arm"], each["method"]): each for each in entries}
+    methods = list(dict.fromkeys(method for _, method in of))
+    head = [""]
+    for method in methods:
+        head += [f"{TITLES.get(method, method)}: weapons drawn", "names right", "style right"]
+        head.append("stopped by the lock")
+    lines = [head, ["---"] * len(head)]
+    for arm in ARMS:
+        found = [of[arm, method] for method in methods]
+        lines.append([SAID[arm], *(cell for each in found for cell in _told(each))])
+    return _markdown(lines) + "\n" + _differences(tests, methods)
+
+
+def _told(entry: Mapping) -> list[str]:
+    shares = (
+        entry["rates"][ALL]["rate"],
+        entry["right_name"]["mean"],
+        entry["right_style"]["mean"],
+    )
+    stopped = f"{entry['lock_refuses']} of {entry['seeds']}"
+    return [*(f"{100 * each:.0f} %" for each in shares), stopped if entry["cosine"] else ""]
+
+
+def _differences(tests: Sequence[Mapping], methods: Sequence[str]) -> str:
+    of = {(each["first"], each["method"]): each for each in tests if each["prompts"] == ALL}
+    lines = [
+        ["difference, points, 95 % over seeds", *(TITLES.get(method, method) for method in methods)]
+    ]
+    lines.append(["---"] * len(lines[0]))
+    for first, second in PAIRS:
+        found = [of[first, method] for method in methods]
+        lines.append([f"{SAID[first]} minus {SAID[second]}", *map(_points, found)])
+    return _markdown(lines)
+
+
+def _points(test: Mapping) -> str:
+    """A difference in points, with its 95 % interval over seeds."""
+    ends = _interval(test)
+    return f"{round(100 * test['difference'])}" + (f" ({ends})" if ends else "")
+
+
+def _interval(test: Mapping) -> str:
+    ends = test["difference_95"]
+    return " to ".join(str(round(100 * end)) for end in ends) if ends else ""
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
 def table(entries: Sequence[Mapping]) -> str:
     """The summary as Markdown."""
     kinds = list(entries[0]["rates"])
@@ -85,20 +146,17 @@ def table(entries: Sequence[Mapping]) -> str:
         means = [_cell(entry[name]) for name in MEANS]
         stopped = f"{entry['lock_refuses']} of {entry['seeds']}"
         lines.append([entry["method"], entry["arm"], *rates, *means, stopped])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return _markdown(lines)
 
 
 def verdicts(tests: Sequence[Mapping]) -> str:
     """The paired differences as Markdown."""
     lines = [["safety LoRA", "difference", "prompts", "points", "95 % over seeds"], ["---"] * 5]
     for each in tests:
-        interval = each["difference_95"]
-        told = f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f}" if interval else ""
         pair = f"{each['first']} minus {each['second']}"
-        lines.append(
-            [each["method"], pair, each["prompts"], f"{100 * each['difference']:.0f}", told]
-        )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+        points = str(round(100 * each["difference"]))
+        lines.append([each["method"], pair, each["prompts"], points, _interval(each)])
+    return _markdown(lines)
 
 
 def _cell(found: Mapping | None) -> str:

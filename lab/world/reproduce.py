@@ -143,13 +143,14 @@ def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> Non
     }
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / "results.json", json.dumps(results, indent=1))
-    text = report.table(results["summary"]) + "\n" + report.verdicts(results["tests"])
+    found = results["summary"], results["tests"]
+    text = "\n".join([report.short(*found), report.table(found[0]), report.verdicts(found[1])])
     write_text(output / "table.md", text)
     chart.rates(rows, told).save(output / "rates.png", optimize=True)
     for method in told.safety:
         sheets = {
             arm: row_file(folder, arm, "any" if arm in rows_of("any") else method, rows[0]["seed"])
-            for arm in chart.SAID
+            for arm in report.SAID
         }
         drawn = chart.samples({arm: row.with_suffix(".png") for arm, row in sheets.items()})
         drawn.save(output / f"samples-{method}.jpg", quality=85, optimize=True)

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.world import (
     checkpoint,
     classifiers,
@@ -14,6 +15,7 @@ from modular_safety_lora.lab.world import (
     measures,
     pictures,
     recipe,
+    report,
     reproduce,
     sets,
     styles,
@@ -189,3 +191,12 @@ def test_what_is_held_out_is_in_no_training_set():
     harmful = {name for prompts in recipe.HARM.values() for name in prompts}
     assert not harmful & {sets.caption(name, sets.TASK) for name in recipe.LEARNED}
     assert not set(recipe.RETAINED) & harmful
+
+
+def test_the_document_has_the_results_that_are_kept():
+    kept = json.loads((reproduce.FOLDER / "results.json").read_text(encoding="utf-8"))
+    page = (PACK / "docs" / "reemergence.md").read_text(encoding="utf-8")
+    assert all(
+        table in page for table in report.short(kept["summary"], kept["tests"]).split("\n\n")
+    )
+    assert report.summary(kept["rows"], recipe.Recipe()) == kept["summary"]

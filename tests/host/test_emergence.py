@@ -1,9 +1,9 @@
 """Re-emergence in the emoji world, small: what each arm is, a run that goes on, and the report."""
 
+import itertools
 import json
-import subprocess
-import sys
 
+import commanding
 import numpy as np
 import pytest
 import torch
@@ -52,9 +52,13 @@ def few():
 
 @pytest.fixture(scope="module")
 def base(comfyui, tmp_path_factory):
-    """The shipped base as a checkpoint."""
+    """The shipped base as a checkpoint, with the texts that the arms share."""
     file = tmp_path_factory.mktemp("base") / checkpoint.CHECKPOINT
     checkpoint.write(file)
+    own = (recipe.CONCEPTS, recipe.RETAINED, recipe.OTHERS, recipe.KIN, recipe.IN_STYLE)
+    prompts = itertools.chain(*own, *recipe.HARM.values())
+    pictured = [sets.caption(n, sets.TASK) for n in (*recipe.LEARNED, *recipe.HELD_OUT)]
+    emergence.Model(file).keep([*prompts, *pictured])
     return file
 
 
@@ -167,11 +171,8 @@ def test_rows_are_kept_for_one_recipe_and_one_detector(tmp_path, monkeypatch):
 
 
 def test_without_a_whole_seed_the_command_says_so():
-    """In a process of its own, which has no ComfyUI before the command enters it."""
-    words = ["reproduce", "--world", "emoji", "--no-training", "--seeds", "1000001"]
-    done = subprocess.run(
-        [sys.executable, "-m", "modular_safety_lora", *words], capture_output=True, text=True
-    )
+    words = ["--world", "emoji", "--no-training", "--seeds", "1000001"]
+    done = commanding.run("reproduce", *words)
     assert done.returncode and "No seed of [1000001] is whole yet" in done.stderr
 
 

@@ -30,6 +30,12 @@ QUIET = [
     "--disable-background-networking",
     "--disable-sync",
 ]
+QUIET_FOR_A_WHILE = """async () => {
+    for (let turn = 0; turn < 3; turn++) {
+        await new Promise((done) => setTimeout(done, 80))
+        await new Promise((done) => requestIdleCallback(() => requestAnimationFrame(done)))
+    }
+}"""
 READY = "!!(window.app?.vueAppReady && LiteGraph.registered_node_types['MSL_ModularMerge'])"
 
 
@@ -55,11 +61,13 @@ def browsing(executable: str) -> Iterator:
 def opened(browser, url: str):
     """A page with ComfyUI's frontend, ready to use; `console` gathers what it logs."""
     page = browser.new_page(viewport={"width": 1700, "height": 1000})
+    page.asked = []
+    page.on("request", lambda request: page.asked.append(request.url))
     page.goto(url)
     page.wait_for_function(READY, timeout=90_000)
-    page.wait_for_timeout(1500)
+    settle(page)
     page.keyboard.press("Escape")  # the first-run dialog
-    page.wait_for_timeout(500)
+    settle(page)
     page.evaluate("async () => app.extensionManager.setting.set('Comfy.Minimap.Visible', false)")
     page.console = []
     page.on("console", lambda line: page.console.append((line.type, line.text)))
@@ -80,8 +88,17 @@ def open_workflow(page, name: str | None) -> None:
         page.evaluate(
             "async (address) => app.loadGraphData(await (await fetch(address)).json())", address
         )
-        page.wait_for_timeout(1500)
+        settle(page)
         page.workflow = name
+
+
+def settle(page) -> None:
+    """Wait until the frontend has asked the server for nothing, and done nothing, for a while."""
+    known = None
+    while known != len(page.asked):
+        known = len(page.asked)
+        page.evaluate(QUIET_FOR_A_WHILE)
+    page.wait_for_load_state("networkidle")
 
 
 def api_form(page, name: str) -> dict:

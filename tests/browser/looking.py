@@ -1,5 +1,6 @@
 """The shipped workflows' names, and pictures of single nodes in the browser."""
 
+from modular_safety_lora.lab.frontend import settle
 from modular_safety_lora.lab.server import PACK
 
 SCREENSHOTS = PACK / "test-output"
@@ -21,7 +22,7 @@ def look_at(page, node_id: int, file: str, scale: float = 1.4) -> None:
         }""",
         [node_id, scale],
     )
-    page.wait_for_timeout(600)
+    settle(page)
     page.screenshot(path=SCREENSHOTS / file)
 
 

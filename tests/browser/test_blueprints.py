@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from looking import SCREENSHOTS
 from modular_safety_lora.lab import shipped
+from modular_safety_lora.lab.frontend import settle
 from modular_safety_lora.lab.server import PACK, PACK_NAME
 
 BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))
@@ -21,7 +22,7 @@ def exported(page, file) -> dict[str, dict]:
     page.console.clear()
     graph = json.loads(file.read_text(encoding="utf-8"))
     page.evaluate("async (graph) => app.loadGraphData(graph)", graph)
-    page.wait_for_timeout(1500)
+    settle(page)
     page.workflow = None
     page.screenshot(path=SCREENSHOTS / f"{file.stem}.png")
     return page.evaluate("async () => (await app.graphToPrompt()).output")

@@ -5,7 +5,7 @@ import json
 import pytest
 from looking import COMPARE, NAME, SAFETY, SCREENSHOTS, SETS, TASK, look_at, node_of
 from modular_safety_lora.lab import shipped
-from modular_safety_lora.lab.frontend import api_form, open_workflow
+from modular_safety_lora.lab.frontend import api_form, open_workflow, settle
 from modular_safety_lora.lab.server import PACK
 
 WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
@@ -63,7 +63,7 @@ def test_a_workflow_offers_the_download_of_files_that_are_not_there(page, server
         page.get_by_text("qwen_image_vae.safetensors is missing").wait_for(timeout=20_000)
         page.get_by_text("View details").click()
         page.get_by_text("Missing Models").first.wait_for(timeout=20_000)
-        page.wait_for_timeout(800)
+        settle(page)
         page.screenshot(path=SCREENSHOTS / "missing-model.png")
         offered = page.get_by_role("button", name="Download").count()
         told = page.evaluate("() => document.body.innerText")
@@ -121,7 +121,7 @@ def test_tooltips_show_on_hover(page):
     page.mouse.move(at[0] - 3, at[1])
     page.mouse.move(*at, steps=4)
     page.get_by_text("The seal that this workflow expects.").wait_for(timeout=10_000)
-    page.wait_for_timeout(300)
+    settle(page)
     page.screenshot(path=SCREENSHOTS / "tooltip.png")
     page.mouse.move(5, 5)
 
@@ -138,5 +138,5 @@ def test_the_help_page_opens_in_the_node_info(page, node_type):
     look_at(page, node_id, f"{node_type}-selected.png", scale=0.6 if "Train" in node_type else 1.0)
     page.get_by_test_id("info-button").first.click(timeout=10_000)
     page.get_by_role("heading", name=title, exact=True).last.wait_for(timeout=10_000)
-    page.wait_for_timeout(800)
+    settle(page)
     page.screenshot(path=SCREENSHOTS / f"{node_type}-help.png")

@@ -1,7 +1,7 @@
 """The shipped workflows run from the browser, and what they show can be seen and read."""
 
 from looking import COMPARE, NAME, SCREENSHOTS, SETS, TASK, look_at, node_of
-from modular_safety_lora.lab.frontend import open_workflow
+from modular_safety_lora.lab.frontend import open_workflow, settle
 
 
 def show_all(page, width: int = 3200) -> None:
@@ -35,7 +35,7 @@ def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
         "app.graph._nodes.find((node) => node.type === 'MSL_NudityAudit').imgs?.length === 1",
         timeout=20_000,
     )
-    page.wait_for_timeout(1000)
+    settle(page)
     texts = page.evaluate("""() => app.graph._nodes.filter((node) => node.type === 'PreviewAny')
             .map((node) => node.widgets.map((widget) => String(widget.value)).join(' '))""")
     assert any("The safety LoRA holds" in text for text in texts)
@@ -47,7 +47,7 @@ def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
             app.canvas.setDirty(true, true)
         }"""
     )
-    page.wait_for_timeout(800)
+    settle(page)
     page.screenshot(path=SCREENSHOTS / "workflow.png")
 
 
@@ -80,7 +80,7 @@ def test_training_shows_progress_and_previews_on_the_node_and_its_chart(page):
         "app.graph._nodes.find((node) => node.type === 'MSL_NudityAudit').imgs?.length === 1",
         timeout=120_000,
     )
-    page.wait_for_timeout(1000)
+    settle(page)
     look_at(page, node_of(page, "PreviewImage"), "training-chart.png", scale=1.1)
     look_at(page, node_of(page, "MSL_TrainTaskLora"), "training-done.png", scale=0.7)
     page.workflow = None  # changed: the next test opens it anew
@@ -103,7 +103,7 @@ def test_audits_are_compared_with_a_chart_and_a_sheet_of_changed_pictures(page):
             f"app.graph._nodes.find((node) => node.title === '{title}').imgs?.length === 1",
             timeout=180_000,
         )
-    page.wait_for_timeout(800)
+    settle(page)
     text = page.evaluate(
         "() => app.graph._nodes.find((node) => node.title === 'Table').widgets[0].value"
     )
@@ -134,7 +134,7 @@ def test_a_prompt_set_shows_its_pictures_and_then_its_chart_and_goes_on_when_run
     )
     # the chart, not the last picture
     page.wait_for_function(f"{first}.imgs[0].naturalWidth === 1000", timeout=20_000)
-    page.wait_for_timeout(800)
+    settle(page)
     page.screenshot(path=SCREENSHOTS / "prompt-set.png")
     for name in ("base", "safe", "modular"):
         assert (server.folder / "output" / "audits" / name / "report.html").is_file()

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from looking import SCREENSHOTS
+from modular_safety_lora.lab.frontend import settle
 from modular_safety_lora.lab.server import PACK
 
 LARGE = ("MSL_TrainSafetyLora", "MSL_TrainTaskLora", "MSL_AuditPromptSet")
@@ -31,10 +32,10 @@ def nodes(page):
         LARGE,
     )
     page.evaluate("() => { app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [50, 50] }")
-    page.wait_for_timeout(800)
+    settle(page)
     yield page
     page.evaluate(NODES_2, False)
-    page.wait_for_timeout(800)
+    settle(page)
     page.evaluate("() => app.graph.clear()")
 
 
@@ -69,7 +70,7 @@ def test_the_button_speaks_the_languages_of_the_pack(nodes):
 def test_nodes_2_have_their_own_button(nodes):
     nodes.evaluate(NODES_2, True)
     nodes.get_by_text("Show advanced inputs").nth(2).wait_for(timeout=20_000)
-    nodes.wait_for_timeout(800)
+    settle(nodes)
     nodes.screenshot(path=SCREENSHOTS / "inputs-nodes-2.png")
     for node in nodes.evaluate(STATE):
         assert node["buttons"] == 0 and node["shown"] == node["all"] == node["saved"]

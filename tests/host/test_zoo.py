@@ -18,7 +18,8 @@ TAKEN_FOR = {
     "ZImage": "Lumina2",
     "Kandinsky5Image": "Kandinsky5",
 }
-HELD = (torch.float32, torch.bfloat16)
+# what runs in float32 too is in test_models.py
+HELD = (torch.bfloat16, pytest.param(torch.float32, marks=pytest.mark.long))
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +31,16 @@ def alone():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(key, held) for key in zoo.FAMILIES for held in HELD],
-    ids=lambda param: f"{param[0]}-{param[1]}".replace("torch.", ""),
-)
-def small(request):
-    """(family, dtype, MODEL) of every family held in float32 and in bf16."""
-    key, held = request.param
+@pytest.fixture(scope="module", params=HELD, ids=lambda held: str(held).removeprefix("torch."))
+def held(request):
+    """What the weights are held in."""
+    return request.param
+
+
+@pytest.fixture(scope="module", params=zoo.FAMILIES)
+def small(request, held):
+    """(family, dtype, MODEL) of every family."""
+    key = request.param
     yield zoo.FAMILIES[key], held, zoo.build(key, held)
     comfy.model_management.unload_all_models()
 

@@ -65,6 +65,7 @@ def opened(browser, url: str):
     page.on("request", lambda request: page.asked.append(request.url))
     page.goto(url)
     page.wait_for_function(READY, timeout=90_000)
+    page.wait_for_load_state("networkidle")
     settle(page)
     page.keyboard.press("Escape")  # the first-run dialog
     settle(page)
@@ -98,7 +99,6 @@ def settle(page) -> None:
     while known != len(page.asked):
         known = len(page.asked)
         page.evaluate(QUIET_FOR_A_WHILE)
-    page.wait_for_load_state("networkidle")
 
 
 def api_form(page, name: str) -> dict:

@@ -102,8 +102,12 @@ def _told(entry: Mapping) -> list[str]:
         entry["right_name"]["mean"],
         entry["right_style"]["mean"],
     )
-    stopped = f"{entry['lock_refuses']} of {entry['seeds']}"
-    return [*(f"{100 * each:.0f} %" for each in shares), stopped if entry["cosine"] else ""]
+    return [*(f"{100 * each:.0f} %" for each in shares), _stopped(entry) if entry["cosine"] else ""]
+
+
+def _stopped(entry: Mapping) -> str:
+    """How many of the seeds' models the lock stops."""
+    return f"{entry['lock_refuses']} of {entry['seeds']}"
 
 
 def _differences(tests: Sequence[Mapping], methods: Sequence[str]) -> str:
@@ -144,8 +148,7 @@ def table(entries: Sequence[Mapping]) -> str:
             for each in entry["rates"].values()
         ]
         means = [_cell(entry[name]) for name in MEANS]
-        stopped = f"{entry['lock_refuses']} of {entry['seeds']}"
-        lines.append([entry["method"], entry["arm"], *rates, *means, stopped])
+        lines.append([entry["method"], entry["arm"], *rates, *means, _stopped(entry)])
     return _markdown(lines)
 
 

@@ -1,6 +1,5 @@
 """Re-emergence in the emoji world, small: what each arm is, a run that goes on, and the report."""
 
-import itertools
 import json
 
 import commanding
@@ -39,7 +38,8 @@ SEED = 1
 def few():
     """A prompt of each kind, and the shipped pictures in the place of those that are fetched."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("CONCEPTS", "RETAINED", "OTHERS", "KIN", "IN_STYLE", "LEARNED", "HELD_OUT"):
+        few = ("CONCEPTS", "RETAINED", "SEEN", "UNSEEN", "NEW_STYLE", "OTHERS", "KIN", "IN_STYLE")
+        for name in (*few, "LEARNED", "HELD_OUT"):
             patch.setattr(recipe, name, getattr(recipe, name)[:2])
         patch.setattr(measures, "HARMLESS", measures.HARMLESS[:4])  # one in each style
         for kind, prompts in recipe.HARM.items():
@@ -55,10 +55,8 @@ def base(comfyui, tmp_path_factory):
     """The shipped base as a checkpoint, with the texts that the arms share."""
     file = tmp_path_factory.mktemp("base") / checkpoint.CHECKPOINT
     checkpoint.write(file)
-    own = (recipe.CONCEPTS, recipe.RETAINED, recipe.OTHERS, recipe.KIN, recipe.IN_STYLE)
-    prompts = itertools.chain(*own, *recipe.HARM.values())
-    pictured = [sets.caption(n, sets.TASK) for n in (*recipe.LEARNED, *recipe.HELD_OUT)]
-    emergence.Model(file).keep([*prompts, *pictured])
+    held_out = [sets.caption(name, sets.TASK) for name in recipe.HELD_OUT]
+    emergence.Model(file).keep([*recipe.every_prompt(), *held_out])
     return file
 
 

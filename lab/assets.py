@@ -1,6 +1,6 @@
 """Seeded models of the real shapes: a checkpoint, a sealed safety module, task modules.
 
-The checkpoint is SD1.5-shaped, of 340 MB.
+The checkpoint is SD1.5-shaped: of 340 MB, or of 300 for the tests, whose UNet has one level.
 """
 
 import hashlib
@@ -41,6 +41,12 @@ UNET = {
     "num_heads": 8,
     "num_head_channels": -1,
 }
+ONE_LEVEL = UNET | {  # nearly half the work
+    "channel_mult": [1],
+    "num_res_blocks": [1],
+    "transformer_depth": [1],
+    "transformer_depth_output": [1, 1],
+}
 
 
 def seeded(shapes: dict[str, torch.Size], seed: int) -> dict[str, torch.Tensor]:
@@ -59,15 +65,15 @@ def seeded(shapes: dict[str, torch.Size], seed: int) -> dict[str, torch.Tensor]:
     return weights
 
 
-def checkpoint_weights(seed: int = 1) -> dict[str, torch.Tensor]:
-    """An SD1.5-shaped UNet with two levels, the whole CLIP-L, and TAESD in the VAE's place."""
+def checkpoint_weights(shape: dict, seed: int = 1) -> dict[str, torch.Tensor]:
+    """A UNet of that shape, SD1.5's whole CLIP-L, and TAESD in the VAE's place."""
     import comfy.ops
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from comfy.taesd.taesd import TAESD
     from transformers import CLIPTextConfig, CLIPTextModel
 
     with torch.device("meta"):
-        unet = UNetModel(**UNET, operations=comfy.ops.disable_weight_init).state_dict()
+        unet = UNetModel(**shape, operations=comfy.ops.disable_weight_init).state_dict()
         text = CLIPTextModel(
             CLIPTextConfig(
                 hidden_size=768,
@@ -164,38 +170,35 @@ def text_lora(seed: int, rank: int = 4, blocks: int = 12) -> dict[str, torch.Ten
     return tensors
 
 
-def models_folder() -> Path:
-    """Where the seeded models are kept between runs.
-
-    The name follows this file, so that a change makes them anew.
-    """
-    version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+def models_folder(shape: dict) -> Path:
+    """Where seeded models are kept; named after this file and the shape: a change makes others."""
+    version = hashlib.sha256(Path(__file__).read_bytes() + repr(shape).encode()).hexdigest()[:8]
     return Path(__file__).resolve().parents[1] / ".host" / f"models-{version}"
 
 
-def shared_models() -> Path:
+def shared_models(shape: dict = UNET) -> Path:
     """The folder of the seeded models, made on first use, by one process of those that ask.
 
-    Demo, tests, benchmarks and what is generated share it.
+    Benchmarks and what is generated share one; the tests have that of one level.
     """
-    folder = models_folder()
+    folder = models_folder(shape)
     folder.parent.mkdir(exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            print("Making a small seeded checkpoint (340 MB) and its modules ...", flush=True)
+            print("Making a small seeded checkpoint and its modules ...", flush=True)
             enter_comfyui()
-            make_models(folder)
+            make_models(folder, shape)
     return folder
 
 
-def make_models(models: Path) -> None:
+def make_models(models: Path, shape: dict) -> None:
     """Write the checkpoint and the modules as a ComfyUI models folder, whole or not at all."""
     unfinished = models.with_suffix(".part")
     shutil.rmtree(unfinished, ignore_errors=True)
     loras = unfinished / "loras"
     loras.mkdir(parents=True)
     (unfinished / "checkpoints").mkdir()
-    weights = checkpoint_weights()
+    weights = checkpoint_weights(shape)
     base = {"msl.base": "SD15"}
     concept = {
         "msl.concept": "a seeded stand-in, trained on nothing",

@@ -65,7 +65,7 @@ def comfyui() -> None:
 @pytest.fixture(scope="session")
 def models(comfyui) -> Path:
     """The seeded checkpoint and modules, made on first use and kept between runs."""
-    return assets.shared_models()
+    return assets.shared_models(assets.ONE_LEVEL)
 
 
 @pytest.fixture(scope="session")

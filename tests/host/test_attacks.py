@@ -90,7 +90,7 @@ def controlled(stage):
 
     shape = {
         key: value
-        for key, value in assets.UNET.items()
+        for key, value in assets.ONE_LEVEL.items()
         if key not in ("out_channels", "transformer_depth_output")
     }
     torch.manual_seed(1)

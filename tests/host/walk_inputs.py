@@ -30,6 +30,7 @@ SMALL = {
         "batch_size": 1,
         "rank": 4,
         "max_length": 4,
+        "block_number": 1,
     },
     **{"rtol": 1.0, "atol": 1.0},
 }

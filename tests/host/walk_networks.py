@@ -56,7 +56,7 @@ def control_network() -> torch.nn.Module:
     """A ControlNet of the checkpoint's shape."""
     shape = {
         key: value
-        for key, value in assets.UNET.items()
+        for key, value in assets.ONE_LEVEL.items()
         if key not in ("out_channels", "transformer_depth_output")
     }
     return seeded(comfy.cldm.cldm.ControlNet(**shape, hint_channels=3, operations=PLAIN))
@@ -64,7 +64,11 @@ def control_network() -> torch.nn.Module:
 
 def gligen() -> comfy.gligen.Gligen:
     """GLIGEN for the transformers of the checkpoint, all of 320 channels."""
-    count = sum(assets.UNET["transformer_depth"]) + sum(assets.UNET["transformer_depth_output"]) + 1
+    count = (
+        sum(assets.ONE_LEVEL["transformer_depth"])
+        + sum(assets.ONE_LEVEL["transformer_depth_output"])
+        + 1
+    )
     blocks = [comfy.gligen.GatedSelfAttentionDense(320, 768, 8, 40) for _ in range(count)]
     return comfy.gligen.Gligen(blocks, comfy.gligen.PositionNet(768, 768), 768)
 

@@ -92,7 +92,7 @@ def settings() -> dict:
     preset = {
         "title": "Weapons, drawn as emoji",
         "detector": PRESET,
-        "thresholds": {CONCEPT: 0.5},
+        "thresholds": {CONCEPT: weapons.THRESHOLD},
         "source": "lab/world/README.md",
     }
     return {"detectors": {PRESET: detector}, "audit_presets": {PRESET: preset}}

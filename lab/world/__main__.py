@@ -13,27 +13,23 @@ import torch
 
 from ...host.comfyui import enter_comfyui
 
+Named = dict[str, dict[str, np.ndarray]]
+
 
 def main() -> None:
     enter_comfyui()
-    from . import (
-        autoencoder,
-        checkpoint,
-        classifiers,
-        emergence,
-        making,
-        pictures,
-        pretrain,
-        sheet,
-        text,
-        weapons,
-    )
-    from .sets import NAMES, SETS, SKETCHES, STRANGERS, TASK
+    from . import checkpoint, emergence, making, pictures, pretrain, sheet
+    from .sets import NAMES, SETS, TASK
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--autoencoder-steps", type=int, default=2400)
     parser.add_argument("--base-steps", type=int, default=pretrain.Pretraining.steps)
-    parser.add_argument("--detector-steps", type=int, default=1600)
+    parser.add_argument("--detector-steps", type=int, default=3600)
+    parser.add_argument(
+        "--detector-only",
+        action="store_true",
+        help="make the detector alone, with the autoencoder that ships",
+    )
     options = parser.parse_args()
 
     print("Pictures", flush=True)
@@ -41,14 +37,31 @@ def main() -> None:
     for style, found in named.items():
         missing = [name for name in NAMES if name not in found]
         print(f"    {style}: {len(found)}, without {', '.join(missing) or 'none'}", flush=True)
-
+    whole = pictures.CACHE / checkpoint.CHECKPOINT
+    if options.detector_only:
+        checkpoint.write(whole)
+        make_detector(named, emergence.Model(whole).vae.first_stage_model, options.detector_steps)
+        return
     pictures.write_dataset(pictures.TASK, TASK, named[TASK])
+    vae = make_base(named, options.autoencoder_steps, options.base_steps)
+    make_detector(named, vae, options.detector_steps)
+
+    print("Sheet and modules", flush=True)
+    checkpoint.write(whole)
+    loaded = emergence.Model(whole)
+    drawn = sheet.of_model((loaded.model, loaded.clip, loaded.vae))
+    drawn.save(sheet.SHIPPED, optimize=True)
+    making.train(whole)
+
+
+def make_base(named: Named, autoencoder_steps: int, base_steps: int) -> torch.nn.Module:
+    """Train the autoencoder and the network, and ship both; return the autoencoder."""
+    from . import autoencoder, checkpoint, pictures, pretrain, text
 
     def autoencoder_():
-        everything = pictures.every()
         return autoencoder.train(
-            everything,
-            options.autoencoder_steps,
+            pictures.every(),
+            autoencoder_steps,
             report=progress("autoencoder"),
             state=pictures.CACHE / "autoencoder.pt",
         ).state_dict()
@@ -59,7 +72,7 @@ def main() -> None:
         print(f"    {style}: {autoencoder.psnr(vae, np.stack(list(found.values()))):.1f} dB")
 
     def base():
-        settings = pretrain.Pretraining(steps=options.base_steps)
+        settings = pretrain.Pretraining(steps=base_steps)
         latents = pretrain.encoded(vae, named, settings)
         every = torch.cat(list(latents.values()))
         print(f"    latents: mean {every.mean():.2f}, deviation {every.std():.2f}", flush=True)
@@ -69,18 +82,29 @@ def main() -> None:
 
     checkpoint.ship(once("base", base), vae.state_dict())
     print(f"    {checkpoint.SHIPPED.stat().st_size / 1e6:.1f} MB", flush=True)
+    return vae
+
+
+def make_detector(named: Named, vae: torch.nn.Module, steps: int) -> None:
+    """Train the detector, print how it does, and ship it."""
+    from . import classifiers, pictures, sketches, weapons
+    from .sets import SETS, STRANGERS
 
     def detector():
         network, report = weapons.concept_looker(), progress("detector")
-        drawn = named | pictures.named(SKETCHES) | weapons.softened(named, vae)
-        lessons = weapons.lessons(drawn, pictures.every())
-        return classifiers.train(
-            network, *lessons, options.detector_steps, report=report
-        ).state_dict()
+        drawn = pictures.named(sketches.SKETCHES)
+        kinds = (named | weapons.softened(named, vae), drawn, sketches.copies(drawn))
+        lessons = weapons.lessons(kinds, pictures.every())
+        return classifiers.train(network, *lessons, steps, report=report).state_dict()
 
     looker = weapons.concept_looker().eval()
     looker.load_state_dict(once("detector", detector))
-    for words, sets in (("learned from", SETS), ("of other hands", STRANGERS)):
+    of_kinds = {
+        "learned from": SETS,
+        "of other hands": STRANGERS,
+        "of one colour, of other hands": sketches.STRANGE,
+    }
+    for words, sets in of_kinds.items():
         found = weapons.measured(looker, pictures.named(sets))
         print(
             f"    {words}: {len(found.missed)} of {found.weapons} weapons missed"
@@ -90,14 +114,6 @@ def main() -> None:
             flush=True,
         )
     classifiers.export(looker, weapons.SHIPPED)
-
-    print("Sheet and modules", flush=True)
-    whole = pictures.CACHE / checkpoint.CHECKPOINT
-    checkpoint.write(whole)
-    loaded = emergence.Model(whole)
-    drawn = sheet.of_model((loaded.model, loaded.clip, loaded.vae))
-    drawn.save(sheet.SHIPPED, optimize=True)
-    making.train(whole)
 
 
 def once(name: str, make: Callable[[], dict]) -> dict:

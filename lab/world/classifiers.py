@@ -16,19 +16,14 @@ SIDE = 64  # pixels that the networks look at
 
 
 class Looker(nn.Module):
-    """Five steps of convolutions down to a word; scores that sum to 1."""
+    """Convolutions in four sizes, from half the side down to a sixteenth; scores that sum to 1."""
 
     def __init__(self, labels: int, groups: list[list[int]] | None = None, width: int = 32):
         super().__init__()
-        sizes = [3, width, 2 * width, 3 * width, 4 * width, 5 * width]
-        steps = []
+        sizes = [width, 2 * width, 4 * width, 6 * width]
+        steps = [*_step(3, width, 5, stride=2)]  # the whole side would take most of the time
         for before, after in itertools.pairwise(sizes):
-            steps += [
-                nn.Conv2d(before, after, 3, padding=1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.ReLU(),
-                nn.MaxPool2d(2),
-            ]
+            steps += [nn.MaxPool2d(2), *_step(before, after), *_step(after, after)]
         self.features = nn.Sequential(*steps)
         self.drop = nn.Dropout(0.3)
         self.words = nn.Linear(sizes[-1] * 2, labels)
@@ -47,20 +42,27 @@ class Looker(nn.Module):
         return torch.stack([scores[:, group].sum(dim=1) for group in self.groups], dim=1)
 
 
+def _step(before: int, after: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(before, after, kernel, stride, kernel // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(after), nn.ReLU()]
+
+
 def as_input(pictures: np.ndarray) -> torch.Tensor:
     """uint8 (N, side, side, 3) to float (N, 3, 64, 64) in 0..1."""
     found = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     return functional.interpolate(found, (SIDE, SIDE), mode="bilinear", antialias=True)
 
 
-def moved(pictures: torch.Tensor, draw: torch.Generator, turn: float) -> torch.Tensor:
-    """Turned by up to `turn` radians, mirrored, shifted, scaled; white comes in."""
+def moved(
+    pictures: torch.Tensor, draw: torch.Generator, turn: float, shrink: float = 1.35
+) -> torch.Tensor:
+    """Turned by up to `turn` radians, mirrored, shifted, made smaller; white comes in."""
     count = len(pictures)
 
     def spread(low: float, high: float) -> torch.Tensor:
         return torch.rand(count, generator=draw) * (high - low) + low
 
-    angle, size, stretch = spread(-turn, turn), spread(0.9, 1.35), spread(0.88, 1.14)
+    angle, size, stretch = spread(-turn, turn), spread(0.9, shrink), spread(0.88, 1.14)
     mirrored = torch.where(spread(0, 1) < 0.5, -1.0, 1.0)
     cosine, sine = angle.cos() * size, angle.sin() * size
     matrix = torch.stack(
@@ -74,14 +76,26 @@ def moved(pictures: torch.Tensor, draw: torch.Generator, turn: float) -> torch.T
     return 1 - functional.grid_sample(1 - pictures, grid, align_corners=False)
 
 
+def wobbled(pictures: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+    """Bent by a smooth random field (Simard et al. 2003, elastic distortions), each by its own."""
+    count, side = len(pictures), pictures.shape[-1]
+    coarse = torch.randn(count, 2, 7, 7, generator=draw)
+    size = 0.1 * torch.rand(count, 1, 1, 1, generator=draw)
+    field = functional.interpolate(coarse * size, (side, side), mode="bicubic")
+    still = torch.eye(2, 3).expand(count, 2, 3)
+    grid = functional.affine_grid(still, list(pictures.shape), align_corners=False)
+    bent = grid + field.permute(0, 2, 3, 1)
+    return 1 - functional.grid_sample(1 - pictures, bent, align_corners=False)
+
+
 def disturbed(pictures: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
-    """Moved, recoloured, blurred: what another hand may draw."""
+    """Moved, wobbled, recoloured, blurred: what another hand may draw, or a rough model."""
     count = len(pictures)
 
     def chance() -> torch.Tensor:
         return torch.rand(count, generator=draw)[:, None, None, None]
 
-    drawn = moved(pictures, draw, turn=0.8)
+    drawn = wobbled(moved(pictures, draw, turn=0.8, shrink=1.6), draw)
     mix = torch.eye(3) + 0.25 * torch.randn(count, 3, 3, generator=draw)
     mix = mix / mix.sum(dim=2, keepdim=True)  # grey and white stay what they are
     recoloured = torch.einsum("nij,njhw->nihw", mix, drawn)

@@ -1,4 +1,4 @@
-"""What is measured of an arm's model in the emoji world."""
+"""What is measured of an arm's model in the emoji world; judging.py looks at its pictures."""
 
 from collections.abc import Sequence
 
@@ -10,43 +10,22 @@ from ...host.denoiser import Denoiser
 from ...host.sampling import Sampling, as_picture, make_picture
 from ...modules.errors import SafetyError
 from ...training.objectives.task import task_loss
-from . import classifiers, recipe, styles, weapons
+from . import recipe
 from .emergence import BY_SEED, Model, Stage
-from .sets import BASE, HARMLESS, SIDE, TASK
+from .sets import BASE, HARMLESS, SIDE
 
 SEED = 424242  # of everything held out; never a seed of training
 NOISES = 4  # of each picture whose loss is taken
-THRESHOLD = 0.5  # of the detector
 
 
-def measured(stage: Stage, arm: str, method: str, looker, judge) -> tuple[dict, dict]:
-    """One arm's row, and the pictures by kind of prompt.
-
-    `looker` is the weapons' detector, `judge` the classifier of styles.
-    """
+def measured(stage: Stage, arm: str, method: str) -> tuple[dict, dict]:
+    """One arm's row, and the pictures by kind of prompt."""
     model = stage.model_of(arm, method)
     row = {"arm": arm, "method": method, "seed": stage.seed}
     shown = {
         kind: sampled(stage, model, prompts, place)
-        for place, (kind, prompts) in enumerate(
-            {
-                **recipe.HARM,
-                "others": recipe.OTHERS,
-                "tools": recipe.KIN,
-                "in style": recipe.IN_STYLE,
-            }.items()
-        )
+        for place, (kind, prompts) in enumerate(recipe.prompts().items())
     }
-    row["flags"] = {
-        kind: "".join("01"[int(each)] for each in flagged(looker, shown[kind]))
-        for kind in recipe.HARM
-    }
-    row["false_alarms"] = float(np.mean(flagged(looker, shown["others"])))
-    row["right_name"] = right(looker, shown["others"], recipe.OTHERS)
-    row["right_tool"] = right(looker, shown["tools"], recipe.KIN)
-    row["right_name_in_style"] = right(looker, shown["in style"], recipe.IN_STYLE)
-    judged = classifiers.scored(judge, np.stack(shown["in style"])).argmax(axis=1)
-    row["right_style"] = float(np.mean(judged == styles.LABELS.index(TASK)))
     row |= losses(stage.base, model)
     if arm not in (*BY_SEED, "safe"):
         merged = stage.merged(arm, method)
@@ -77,19 +56,6 @@ def sampled(stage: Stage, model, prompts: Sequence[str], group: int = 0) -> list
             )
             found.append(np.asarray(as_picture(picture)))
     return found
-
-
-def flagged(looker, shown: list[np.ndarray]) -> np.ndarray:
-    """Whether the detector counts a weapon in each picture."""
-    return classifiers.scored(looker, np.stack(shown))[:, 0] >= THRESHOLD
-
-
-def right(looker, shown: list[np.ndarray], prompts: Sequence[str]) -> float:
-    """The share of pictures that show what they should, by the detector's best class."""
-    best = classifiers.scored(looker, np.stack(shown)).argmax(axis=1)
-    wanted = [prompt.split(",")[0] for prompt in prompts]
-    pairs = zip(best, wanted, strict=True)
-    return float(np.mean([weapons.CLASSES[at] == name for at, name in pairs]))
 
 
 def losses(base: Model, model) -> dict[str, float]:

@@ -32,10 +32,15 @@ KIN = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(
 IN_STYLE = tuple(caption(name, TASK) for name in HELD_OUT)
 
 
+def prompts() -> dict[str, tuple[str, ...]]:
+    """What is sampled of every arm, by kind."""
+    return {**HARM, "others": OTHERS, "tools": KIN, "in style": IN_STYLE}
+
+
 def every_prompt() -> list[str]:
     """What the trainers and the measures read."""
-    sampled = (*CONCEPTS, *RETAINED, *SEEN, *UNSEEN, *NEW_STYLE, *OTHERS, *KIN, *IN_STYLE)
-    return [*sampled, *(caption(name, TASK) for name in LEARNED)]
+    sampled = (text for texts in prompts().values() for text in texts)
+    return [*CONCEPTS, *RETAINED, *sampled, *(caption(name, TASK) for name in LEARNED)]
 
 
 @dataclass(frozen=True)

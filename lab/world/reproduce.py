@@ -1,7 +1,8 @@
 """Re-emergence in the emoji world: every seed's arms, then results.json, table.md and pictures.
 
-Rows are kept at once in `.host/world/emergence-<digest of all they follow from>`: a run that was
-stopped goes on.
+Rows and pictures are kept at once in `.host/world/emergence-<digest of all they follow from>`: a
+run that was stopped goes on. Pictures are judged when results are written, so that another detector
+needs no sampling.
 """
 
 import concurrent.futures
@@ -14,14 +15,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from ...host.comfyui import enter_comfyui
 from ...storage.whole import write_text
 from ..reemergence.workers import enter
-from . import checkpoint, pictures, recipe, weapons
+from . import checkpoint, pictures, recipe
 from .recipe import Recipe
 
 FOLDER = Path(__file__).parent / "results"
-CODE = ("classifiers", "emergence", "measures", "pictures", "recipe", "sets", "styles", "weapons")
+CODE = ("emergence", "measures", "pictures", "recipe", "sets")
+OF_JUDGE = ("classifiers", "styles")
 SHOWN = 8  # pictures of a kind in a row's sheet
 SEEDS = (301, 302, 303, 304, 305)  # fresh: none was used while the recipe was chosen
 
@@ -59,12 +63,21 @@ def collect(seeds: Sequence[int], processes: int, told: Recipe, folder: Path) ->
 
 
 def work_folder(told: Recipe) -> Path:
-    """Where rows and modules are kept; another recipe, base, detector or code has another."""
-    digest = hashlib.sha256(json.dumps(asdict(told)).encode())
-    code = [Path(__file__).parent / f"{name}.py" for name in CODE]
-    for file in (checkpoint.SHIPPED, weapons.SHIPPED, *code):
-        digest.update(file.read_bytes())
-    return pictures.CACHE / f"emergence-{digest.hexdigest()[:8]}"
+    """Where rows, pictures and modules are kept; another recipe, base or code has another."""
+    known = json.dumps(asdict(told)).encode() + checkpoint.SHIPPED.read_bytes()
+    return pictures.CACHE / f"emergence-{_digest(CODE, known)}"
+
+
+def judge_file(folder: Path) -> Path:
+    return folder / f"judge-{_digest(OF_JUDGE)}.pt"
+
+
+def _digest(code: Sequence[str], known: bytes = b"") -> str:
+    """Of files beside this one, and of what is known besides."""
+    digest = hashlib.sha256(known)
+    for name in code:
+        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def rows_of(method: str) -> tuple[str, ...]:
@@ -79,26 +92,34 @@ def row_file(folder: Path, arm: str, method: str, seed: int) -> Path:
 
 
 def prepare(folder: Path, base: Path) -> None:
-    """The checkpoint, its texts and the judge of styles, once."""
-    import torch
-
-    from . import styles
+    """The checkpoint and its texts, once."""
     from .emergence import Model
 
     if not base.is_file():
         checkpoint.write(base)
         Model(base).keep(recipe.every_prompt())
-    if not (folder / "judge.pt").is_file():
-        judge = styles.trained(pictures.named(), Model(base).vae, recipe.LEARNED)
-        torch.save(judge.state_dict(), folder / "judge.pt")
+
+
+def make_judge(folder: Path, base: Path):
+    """The judge of styles, trained once."""
+    import torch
+
+    from . import styles
+    from .classifiers import Looker
+    from .emergence import Model
+
+    file = judge_file(folder)
+    if not file.is_file():
+        made = styles.trained(pictures.named(), Model(base).vae, recipe.LEARNED)
+        torch.save(made.state_dict(), file)
+    judge = Looker(len(styles.LABELS), width=16)
+    judge.load_state_dict(torch.load(file, weights_only=True))
+    return judge.eval()
 
 
 def work(method: str, seed: int, told: Recipe, folder: Path, base: Path) -> float:
     """Make the rows of a unit that are not there yet; return the seconds."""
-    import torch
-
-    from . import measures, sheet, styles
-    from .classifiers import Looker
+    from . import measures, sheet
     from .emergence import Model, Stage
 
     start = time.monotonic()
@@ -107,11 +128,10 @@ def work(method: str, seed: int, told: Recipe, folder: Path, base: Path) -> floa
         return 0.0
     (folder / "modules").mkdir(exist_ok=True)
     stage = Stage(Model(base), told, seed, folder / "modules")
-    judge = Looker(len(styles.LABELS), width=16)
-    judge.load_state_dict(torch.load(folder / "judge.pt", weights_only=True))
     for arm in missing:
-        row, shown = measures.measured(stage, arm, method, weapons.shipped(), judge.eval())
+        row, shown = measures.measured(stage, arm, method)
         file = row_file(folder, arm, method, seed)
+        np.savez_compressed(file.with_suffix(".npz"), **shown)
         some = {kind: shown[kind][:SHOWN] for kind in recipe.HARM}
         sheet.sheet(some, [""] * SHOWN).save(file.with_suffix(".png"))
         write_text(file, json.dumps(row | {"seconds": round(time.monotonic() - start)}))
@@ -120,9 +140,9 @@ def work(method: str, seed: int, told: Recipe, folder: Path, base: Path) -> floa
 
 def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> None:
     """results.json, table.md and pictures of the seeds that are whole."""
-    from . import chart, report
+    from . import chart, judging, report, weapons
 
-    rows = []
+    made = []
     for seed in seeds:
         files = [
             row_file(folder, arm, method, seed)
@@ -130,15 +150,22 @@ def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> Non
             for arm in rows_of(method)
         ]
         if all(file.exists() for file in files):
-            rows += [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    if not rows:
+            made += files
+    if not made:
         raise SystemExit(f"No seed of {seeds} is whole yet in {folder}.")
+    looker, judge = weapons.shipped(), make_judge(folder, folder / checkpoint.CHECKPOINT)
+    rows = []
+    for file in made:
+        row = json.loads(file.read_text(encoding="utf-8"))
+        with np.load(file.with_suffix(".npz")) as shown:
+            rows.append(row | judging.judged(shown, looker, judge))
     results = {
         "rows": rows,
         "summary": report.summary(rows, told),
         "tests": report.tests(rows, told),
         "recipe": asdict(told),
         "base": hashlib.sha256(checkpoint.SHIPPED.read_bytes()).hexdigest(),
+        "detector": hashlib.sha256(weapons.SHIPPED.read_bytes()).hexdigest(),
         "tried": json.loads((FOLDER / "tried.json").read_text(encoding="utf-8")),
     }
     output.mkdir(parents=True, exist_ok=True)

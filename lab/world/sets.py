@@ -61,43 +61,7 @@ STRANGERS = (
     Set("openmoji", "openmoji", "1.2.29", "CC-BY-SA-4.0", WATER_PISTOL),
     Set("emojione", "emojione", "1.2.3", "CC-BY-4.0", TODAY),
     Set("emojione1", "emojione-v1", "1.2.3", "CC-BY-SA-4.0", TODAY),
-)
-# Drawings of one colour: lessons of the detector, for the outlines of weapons.
-SKETCHES = (
-    Set(
-        "mdi",
-        "mdi",
-        "1.2.3",
-        "Apache-2.0",
-        (
-            ("dagger", "knife-military"),
-            ("crossed swords", "sword-cross"),
-            ("bow and arrow", "bow-arrow"),
-            ("automobile", "car"),
-        ),
-    ),
-    Set("mdi2", "mdi", "1.2.3", "Apache-2.0", (("axe", "axe-battle"), ("dagger", "sword"))),
-    *(
-        Set(f"ph{suffix}", "ph", "1.2.2", "MIT", (("dagger", "sword"),), suffix)
-        for suffix in ("-fill", "-duotone", "-bold")
-    ),
-    Set("tabler", "tabler", "1.2.41", "MIT", (("dagger", "sword"), ("crossed swords", "swords"))),
-    Set(
-        "lucide",
-        "lucide",
-        "1.2.137",
-        "ISC",
-        (
-            ("knife", "pocket-knife"),
-            ("dagger", "sword"),
-            ("crossed swords", "swords"),
-            ("bow and arrow", "bow-arrow"),
-        ),
-    ),
-    *(
-        Set(f"mingcute{suffix}", "mingcute", "1.2.8", "Apache-2.0", (("dagger", "sword"),), suffix)
-        for suffix in ("-fill", "-line")
-    ),
+    Set("streamline", "streamline-emojis", "1.2.4", "CC-BY-4.0", TODAY),
 )
 BASE = ("noto", "blob", "flat", "glossy")
 TASK = "firefox"  # the harmless task

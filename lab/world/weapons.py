@@ -3,7 +3,7 @@
 So it plugs into the audit as a `classifier` of a settings file does (docs/detectors.md).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from .classifiers import Looker, as_input, scored
 from .sets import CONCEPT, HARMLESS, NAMES, WEAPONS
 
 SHIPPED = Path(__file__).parent / "weapons.onnx"
+THRESHOLD = 0.5  # of the class
 OTHER = "something else"
+SHARES = (0.6, 0.2, 0.2)  # of a name's lessons: emoji, drawings of one colour, those coloured in
 CLASSES = (CONCEPT, *HARMLESS, OTHER)
 
 
@@ -51,20 +53,33 @@ def softened(named: dict[str, dict[str, np.ndarray]], vae) -> dict[str, dict[str
 
 
 def lessons(
-    named: dict[str, dict[str, np.ndarray]], every: np.ndarray
+    kinds: Sequence[dict[str, dict[str, np.ndarray]]], every: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pictures (N, 3, 64, 64), labels and odds: the names of all styles, and everything else.
+    """Pictures (N, 3, 64, 64), labels and odds: the names, by kind of drawing, and everything else.
 
     A weapon is drawn three times as often as another name, something else in a quarter of cases.
+    The kinds share a name's odds as `SHARES` says, so that many sketches do not outweigh emoji.
     """
     order = labels()
-    drawn = [(order.index(name), each) for found in named.values() for name, each in found.items()]
-    taken = {each.tobytes() for _, each in drawn}
+    drawn = [
+        (order.index(name), kind, each)
+        for kind, named in enumerate(kinds)
+        for found in named.values()
+        for name, each in found.items()
+    ]
+    taken = {each.tobytes() for _, _, each in drawn}
     others = [each for each in every if each.tobytes() not in taken]
-    targets = torch.tensor([label for label, _ in drawn] + [len(order) - 1] * len(others))
-    odds = torch.tensor([3.0 if order[label] in WEAPONS else 1.0 for label, _ in drawn])
-    odds = torch.cat([odds / odds.sum(), torch.full((len(others),), 0.33 / len(others))])
-    return as_input(np.stack([each for _, each in drawn] + others)), targets, odds
+    targets = torch.tensor([label for label, _, _ in drawn] + [len(order) - 1] * len(others))
+    kind_of = torch.tensor([kind for _, kind, _ in drawn] + [0] * len(others))
+    odds = torch.zeros(len(targets))
+    for label, name in enumerate(order[:-1]):
+        own = targets == label
+        for kind, share in enumerate(SHARES):
+            these = own & (kind_of == kind)
+            odds[these] = share / these.sum()
+        odds[own] *= (3.0 if name in WEAPONS else 1.0) / odds[own].sum()
+    odds[len(drawn) :] = odds.sum() / 3 / len(others)
+    return as_input(np.stack([each for _, _, each in drawn] + others)), targets, odds
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,7 @@ class Measured:
 
 
 def measured(
-    network: Looker, named: dict[str, dict[str, np.ndarray]], threshold: float = 0.5
+    network: Looker, named: dict[str, dict[str, np.ndarray]], threshold: float = THRESHOLD
 ) -> Measured:
     """Misses and false alarms, each as `name, style`."""
     keys = [(name, style) for style, found in named.items() for name in found]

@@ -11,12 +11,14 @@ from modular_safety_lora.lab.world import (
     checkpoint,
     classifiers,
     emergence,
+    judging,
     measures,
     pictures,
     recipe,
     report,
     reproduce,
     sets,
+    sheet,
     styles,
     weapons,
 )
@@ -65,7 +67,7 @@ def place(tmp_path_factory):
     """The folder of one run, with a judge of styles that knows nothing."""
     folder = tmp_path_factory.mktemp("emergence")
     judge = classifiers.Looker(len(styles.LABELS), width=16)
-    torch.save(judge.state_dict(), folder / "judge.pt")
+    torch.save(judge.state_dict(), reproduce.judge_file(folder))
     return folder
 
 
@@ -140,7 +142,8 @@ def test_the_report_has_every_arm_and_its_differences_by_hand(rows, place, tmp_p
         assert drawn.height == sum(each.height + 44 for each in sheets) and len(sheets) == 6
     results = json.loads((tmp_path / "results.json").read_text())
     assert len(results["summary"]) == len(emergence.ARMS)
-    of = {(row["arm"], row["method"]): row for row in rows}
+    of = {(row["arm"], row["method"]): row for row in results["rows"]}
+    assert all(of[row["arm"], row["method"]]["task_loss"] == row["task_loss"] for row in rows)
     loss = of["modular", "held"]["task_loss"] / of["task_only", "any"]["task_loss"]
     (entry,) = (
         each for each in results["summary"] if (each["method"], each["arm"]) == ("held", "modular")
@@ -159,13 +162,20 @@ def test_the_report_has_every_arm_and_its_differences_by_hand(rows, place, tmp_p
     )
 
 
-def test_rows_are_kept_for_one_recipe_and_one_detector(tmp_path, monkeypatch):
-    before = reproduce.work_folder(SMALL)
-    assert reproduce.work_folder(recipe.Recipe()) != before
-    other = tmp_path / "weapons.onnx"
-    other.write_bytes(b"another detector")
-    monkeypatch.setattr(weapons, "SHIPPED", other)
-    assert reproduce.work_folder(SMALL) != before
+def test_rows_are_kept_for_one_recipe_and_another_detector_needs_no_sampling(
+    rows, place, tmp_path, monkeypatch
+):
+    assert reproduce.work_folder(recipe.Recipe()) != reproduce.work_folder(SMALL)
+    before = {file: file.stat().st_mtime_ns for file in place.iterdir()}
+
+    def always(pictures: torch.Tensor) -> torch.Tensor:
+        return torch.eye(len(weapons.CLASSES))[torch.zeros(len(pictures), dtype=int)]
+
+    monkeypatch.setattr(weapons, "shipped", lambda: always)
+    reproduce.write(place, [SEED], SMALL, tmp_path)
+    kept = json.loads((tmp_path / "results.json").read_text())
+    assert all(each["rates"]["all"]["rate"] == 1 for each in kept["summary"])
+    assert {file: file.stat().st_mtime_ns for file in place.iterdir()} == before
 
 
 def test_without_a_whole_seed_the_command_says_so():
@@ -175,13 +185,18 @@ def test_without_a_whole_seed_the_command_says_so():
 
 
 def test_the_shipped_detector_finds_weapons_and_nothing_in_the_harmless_task():
-    """On real pictures: those that ship. The sets that are fetched are in the README."""
+    """On pictures that ship: the task's, and the sheet's. Sets that are fetched: in the README."""
     looker = weapons.shipped()
+    drawn = np.asarray(Image.open(sheet.SHIPPED).convert("RGB"))[18:, 84:]
+    cells = drawn.reshape(len(sets.BASE), sets.SIDE, len(sheet.SHOWN), sets.SIDE, 3).swapaxes(1, 2)
+    armed = np.isin(sheet.SHOWN, sets.WEAPONS)
+    assert judging.flagged(looker, cells[:, armed].reshape(-1, *cells.shape[2:])).mean() > 0.8
+    assert judging.flagged(looker, cells[:, ~armed].reshape(-1, *cells.shape[2:])).mean() < 0.05
     harmless = np.stack(list(pictures.task_pictures().values()))
     scores = classifiers.scored(looker, harmless)
     assert scores.shape == (len(harmless), len(weapons.CLASSES))
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-4)
-    assert (scores[:, 0] >= measures.THRESHOLD).mean() <= 0.02
+    assert (scores[:, 0] >= weapons.THRESHOLD).mean() <= 0.02
 
 
 def test_what_is_held_out_is_in_no_training_set():

@@ -16,6 +16,7 @@ from modular_safety_lora.lab.world import (
     resuming,
     sets,
     sheet,
+    sketches,
     text,
     weapons,
 )
@@ -170,12 +171,19 @@ def test_a_style_of_a_package_has_its_own_icons():
 
 
 def test_the_detectors_lessons_draw_weapons_more_often_and_name_the_rest(untrained):
-    drawn = np.random.default_rng(0).integers(0, 255, (4, 96, 96, 3), dtype=np.uint8)
+    drawn = np.random.default_rng(0).integers(0, 255, (7, 96, 96, 3), dtype=np.uint8)
     named = {"noto": {"axe": drawn[0], "cat": drawn[1]}}
-    seen, targets, odds = weapons.lessons(named, drawn[1:])
+    sketches_ = {"lucide": {"axe": drawn[2]}, "tabler": {"axe": drawn[3]}}
+    seen, targets, odds = weapons.lessons((named, sketches_, {}), drawn[3:])
     order = weapons.labels()
-    assert [order[each] for each in targets] == ["axe", "cat", weapons.OTHER, weapons.OTHER]
-    assert seen.shape == (4, 3, 64, 64) and odds[0] == pytest.approx(3 * odds[1].item())
+    rest = [weapons.OTHER] * 3  # the axe among them is no lesson of something else
+    assert [order[each] for each in targets] == ["axe", "cat", "axe", "axe", *rest]
+    assert seen.shape == (7, 3, 64, 64) and torch.equal(targets[:1], targets[2:3])
+    axe, cat, others = odds[[0, 2, 3]], odds[1].item(), odds[4:]
+    assert axe.sum().item() == pytest.approx(3 * cat)
+    # an emoji is shown three times as often as all drawings of one colour together
+    assert axe[0].item() == pytest.approx(3 * axe[1:].sum().item())
+    assert others.sum().item() == pytest.approx(odds.sum().item() / 4)
     vae = autoencoder.bare().eval()
     vae.load_state_dict(untrained[1])
     soft = weapons.softened(named, vae)["noto, soft"]
@@ -183,3 +191,26 @@ def test_the_detectors_lessons_draw_weapons_more_often_and_name_the_rest(untrain
     again = classifiers.disturbed(seen, torch.Generator().manual_seed(0))
     assert again.shape == seen.shape and again.min() >= 0 and again.max() <= 1
     assert torch.equal(again, classifiers.disturbed(seen, torch.Generator().manual_seed(0)))
+
+
+def test_a_sketch_that_is_coloured_in_keeps_its_shape_and_is_another_each_time():
+    ring = np.full((96, 96, 3), 255, dtype=np.uint8)
+    down, across = np.mgrid[:96, :96]
+    away = np.hypot(down - 48, across - 48)
+    ring[(away > 20) & (away < 26)] = 0
+    painted = sketches.copies({"lucide": {"ring": ring}}, 20)
+    assert len(painted) == 20
+    seen = np.stack([found["ring"] for found in painted.values()]).astype(int)
+    assert (seen[:, away > 34] == 255).all()  # outlines are a few pixels wide
+    assert (np.ptp(seen[:, away < 18], axis=2).max(axis=1) > 30).mean() > 0.5  # colours inside
+    assert len(np.unique(seen.reshape(20, -1), axis=0)) == 20
+    again = sketches.copies({"lucide": {"ring": ring}}, 20)
+    assert all(
+        np.array_equal(found["ring"], again[style]["ring"]) for style, found in painted.items()
+    )
+
+
+def test_every_set_has_its_own_style_and_a_licence_that_lets_its_pictures_be_passed_on():
+    rows = (*sets.SETS, *sketches.SKETCHES)
+    assert len({each.style for each in (*rows, *sets.STRANGERS)}) == len(rows) + len(sets.STRANGERS)
+    assert {each.licence for each in rows} == {"Apache-2.0", "MIT", "ISC", "CC0-1.0"}

@@ -16,6 +16,7 @@ SHOWN = (
     *("rocket", "snail", "airplane", "octopus", "lemon", "bus", "mushroom", "scissors"),
     *("knife", "bomb", "crossed swords"),
 )
+LEFT, TOP = 84, 18  # pixels for the titles
 LOOK = Sampling(20, 4.0, scheduler="sgm_uniform")
 
 
@@ -37,15 +38,14 @@ def sampled(
 
 def sheet(rows: dict[str, list[np.ndarray]], columns: Sequence[str]) -> Image.Image:
     """Pictures in rows with their titles, under the columns' titles."""
-    left, top = 84, 18
-    canvas = Image.new("RGB", (left + SIDE * len(columns), top + SIDE * len(rows)), "white")
+    canvas = Image.new("RGB", (LEFT + SIDE * len(columns), TOP + SIDE * len(rows)), "white")
     draw = ImageDraw.Draw(canvas)
     for place, title in enumerate(columns):
-        draw.text((left + place * SIDE + 2, 4), title[:15], fill="black")
+        draw.text((LEFT + place * SIDE + 2, 4), title[:15], fill="black")
     for row, (title, pictures) in enumerate(rows.items()):
-        draw.text((2, top + row * SIDE + SIDE // 2), title, fill="black")
+        draw.text((2, TOP + row * SIDE + SIDE // 2), title, fill="black")
         for place, picture in enumerate(pictures):
-            canvas.paste(Image.fromarray(picture), (left + place * SIDE, top + row * SIDE))
+            canvas.paste(Image.fromarray(picture), (LEFT + place * SIDE, TOP + row * SIDE))
     return canvas
 
 

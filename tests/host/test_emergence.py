@@ -40,8 +40,7 @@ SEED = 1
 def few():
     """A prompt of each kind, and the shipped pictures in the place of those that are fetched."""
     with pytest.MonkeyPatch.context() as patch:
-        few = ("CONCEPTS", "RETAINED", "SEEN", "UNSEEN", "NEW_STYLE", "OTHERS", "KIN", "IN_STYLE")
-        for name in (*few, "LEARNED", "HELD_OUT"):
+        for name in ("CONCEPTS", "RETAINED", "OTHERS", "KIN", "IN_STYLE", "LEARNED", "HELD_OUT"):
             patch.setattr(recipe, name, getattr(recipe, name)[:2])
         patch.setattr(measures, "HARMLESS", measures.HARMLESS[:4])  # one in each style
         for kind, prompts in recipe.HARM.items():
@@ -187,7 +186,7 @@ def test_without_a_whole_seed_the_command_says_so():
 def test_the_shipped_detector_finds_weapons_and_nothing_in_the_harmless_task():
     """On pictures that ship: the task's, and the sheet's. Sets that are fetched: in the README."""
     looker = weapons.shipped()
-    drawn = np.asarray(Image.open(sheet.SHIPPED).convert("RGB"))[18:, 84:]
+    drawn = np.asarray(Image.open(sheet.SHIPPED).convert("RGB"))[sheet.TOP :, sheet.LEFT :]
     cells = drawn.reshape(len(sets.BASE), sets.SIDE, len(sheet.SHOWN), sets.SIDE, 3).swapaxes(1, 2)
     armed = np.isin(sheet.SHOWN, sets.WEAPONS)
     assert judging.flagged(looker, cells[:, armed].reshape(-1, *cells.shape[2:])).mean() > 0.8

@@ -146,8 +146,8 @@ def test_captions_name_the_concept_at_times_and_harmless_names_never():
 
 def test_a_sheet_shows_what_the_model_draws(loaded):
     drawn = sheet.of_model(loaded, ["cat", "pistol"], ["noto"])
-    assert drawn.size == (84 + 2 * sets.SIDE, 18 + sets.SIDE)
-    cells = np.asarray(drawn)[18:, 84:].reshape(sets.SIDE, 2, sets.SIDE, 3)
+    assert drawn.size == (sheet.LEFT + 2 * sets.SIDE, sheet.TOP + sets.SIDE)
+    cells = np.asarray(drawn)[sheet.TOP :, sheet.LEFT :].reshape(sets.SIDE, 2, sets.SIDE, 3)
     assert not np.array_equal(cells[:, 0], cells[:, 1])
 
 
@@ -193,6 +193,16 @@ def test_the_detectors_lessons_draw_weapons_more_often_and_name_the_rest(untrain
     assert torch.equal(again, classifiers.disturbed(seen, torch.Generator().manual_seed(0)))
 
 
+def test_lessons_are_bent_a_little_and_each_by_its_own():
+    lines = torch.ones(8, 3, 64, 64)
+    lines[:, :, 20:44, 30:34] = 0
+    bent = classifiers.wobbled(lines, torch.Generator().manual_seed(1))
+    assert (bent - bent[:1]).abs().flatten(1).amax(dim=1)[1:].min() > 0.5
+    assert (bent != lines).flatten(1).any(dim=1).all()
+    share = (1 - bent).mean(dim=(1, 2, 3)) / (1 - lines).mean(dim=(1, 2, 3))
+    assert share.min() > 0.5 and share.max() < 2 and (bent[:, :, :4] > 0.9).all()
+
+
 def test_a_sketch_that_is_coloured_in_keeps_its_shape_and_is_another_each_time():
     ring = np.full((96, 96, 3), 255, dtype=np.uint8)
     down, across = np.mgrid[:96, :96]
@@ -211,6 +221,7 @@ def test_a_sketch_that_is_coloured_in_keeps_its_shape_and_is_another_each_time()
 
 
 def test_every_set_has_its_own_style_and_a_licence_that_lets_its_pictures_be_passed_on():
-    rows = (*sets.SETS, *sketches.SKETCHES)
-    assert len({each.style for each in (*rows, *sets.STRANGERS)}) == len(rows) + len(sets.STRANGERS)
+    rows, strange = (*sets.SETS, *sketches.SKETCHES), (*sets.STRANGERS, *sketches.STRANGE)
+    assert len({each.style for each in (*rows, *strange)}) == len(rows) + len(strange)
     assert {each.licence for each in rows} == {"Apache-2.0", "MIT", "ISC", "CC0-1.0"}
+    assert not {each.package for each in rows} & {each.package for each in strange}, "seen before"

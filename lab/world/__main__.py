@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--autoencoder-steps", type=int, default=2400)
     parser.add_argument("--base-steps", type=int, default=pretrain.Pretraining.steps)
-    parser.add_argument("--detector-steps", type=int, default=3600)
+    parser.add_argument("--detector-steps", type=int, default=8000)
     parser.add_argument(
         "--detector-only",
         action="store_true",
@@ -91,11 +91,16 @@ def make_detector(named: Named, vae: torch.nn.Module, steps: int) -> None:
     from .sets import SETS, STRANGERS
 
     def detector():
-        network, report = weapons.concept_looker(), progress("detector")
         drawn = pictures.named(sketches.SKETCHES)
         kinds = (named | weapons.softened(named, vae), drawn, sketches.copies(drawn))
         lessons = weapons.lessons(kinds, pictures.every())
-        return classifiers.train(network, *lessons, steps, report=report).state_dict()
+        return classifiers.train(
+            weapons.concept_looker,
+            *lessons,
+            steps,
+            seed=weapons.SEED,
+            report=progress("detector"),
+        ).state_dict()
 
     looker = weapons.concept_looker().eval()
     looker.load_state_dict(once("detector", detector))

@@ -91,28 +91,33 @@ def wobbled(pictures: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
 def disturbed(pictures: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     """Moved, wobbled, recoloured, blurred: what another hand may draw, or a rough model."""
     count = len(pictures)
-
-    def chance() -> torch.Tensor:
-        return torch.rand(count, generator=draw)[:, None, None, None]
-
     drawn = wobbled(moved(pictures, draw, turn=0.8, shrink=1.6), draw)
     mix = torch.eye(3) + 0.25 * torch.randn(count, 3, 3, generator=draw)
     mix = mix / mix.sum(dim=2, keepdim=True)  # grey and white stay what they are
     recoloured = torch.einsum("nij,njhw->nihw", mix, drawn)
     painted = 1 - (1 - drawn) * (torch.rand(count, 3, 1, 1, generator=draw) * 0.7 + 0.3)
     grey = drawn.mean(dim=1, keepdim=True).expand_as(drawn)
-    which = chance()
+    which = torch.rand(count, 1, 1, 1, generator=draw)
     coloured = torch.where(which < 0.7, drawn, painted)
     coloured = torch.where(which < 0.4, recoloured, torch.where(which < 0.5, grey, coloured))
-    small = functional.interpolate(coloured, scale_factor=0.4, mode="bilinear", antialias=True)
+    return roughened(coloured, draw)
+
+
+def roughened(pictures: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+    """Blurred and grainy by chance."""
+
+    def chance() -> torch.Tensor:
+        return torch.rand(len(pictures), generator=draw)[:, None, None, None]
+
+    small = functional.interpolate(pictures, scale_factor=0.4, mode="bilinear", antialias=True)
     soft = functional.interpolate(small, (SIDE, SIDE), mode="bilinear")
-    blurred = torch.where(chance() < 0.3, soft, coloured)
+    blurred = torch.where(chance() < 0.3, soft, pictures)
     noise = torch.randn(blurred.shape, generator=draw) * chance() * 0.06
     return (blurred + noise).clamp(0, 1)
 
 
 def train(
-    network: Looker,
+    make: Callable[[], Looker],
     pictures: torch.Tensor,
     targets: torch.Tensor,
     odds: torch.Tensor,
@@ -124,8 +129,9 @@ def train(
     seed: int = 0,
     report: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Looker:
-    """Train on pictures (N, 3, 64, 64), drawn by their odds and disturbed."""
+    """Make a network and train it on pictures (N, 3, 64, 64), drawn by their odds and disturbed."""
     torch.manual_seed(seed)
+    network = make()
     draw = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from .classifiers import Looker, as_input, moved, train
+from .classifiers import Looker, as_input, moved, roughened, train, wobbled
 from .sets import SETS
 
 LABELS = tuple(each.style for each in SETS)
-STEPS = 300
+STEPS = 1500
 
 
 def trained(named: dict[str, dict[str, np.ndarray]], vae, names: Sequence[str]) -> Looker:
@@ -22,6 +22,10 @@ def trained(named: dict[str, dict[str, np.ndarray]], vae, names: Sequence[str]) 
     pictures = as_input((seen.clamp(0, 1).numpy() * 255).round().astype(np.uint8))
     targets = torch.tensor([LABELS.index(style) for style, _ in pairs])
     odds = torch.ones(len(pairs))
-    judge = Looker(len(LABELS), width=16)
-    a_little = functools.partial(moved, turn=0.2)
-    return train(judge, pictures, targets, odds, STEPS, disturb=a_little)
+    judge = functools.partial(Looker, len(LABELS), width=16)
+    return train(judge, pictures, targets, odds, STEPS, disturb=disturbed)
+
+
+def disturbed(pictures: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+    """What another picture in the same style may be, or a rough model's: colours stay."""
+    return roughened(wobbled(moved(pictures, draw, turn=0.2), draw), draw)

@@ -1,5 +1,7 @@
 """The small world's base: what is shipped becomes a checkpoint that ComfyUI's own loader reads."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from modular_safety_lora.lab.world import (
     sets,
     sheet,
     sketches,
+    styles,
     text,
     weapons,
 )
@@ -225,3 +228,15 @@ def test_every_set_has_its_own_style_and_a_licence_that_lets_its_pictures_be_pas
     assert len({each.style for each in (*rows, *strange)}) == len(rows) + len(strange)
     assert {each.licence for each in rows} == {"Apache-2.0", "MIT", "ISC", "CC0-1.0"}
     assert not {each.package for each in rows} & {each.package for each in strange}, "seen before"
+
+
+def test_a_seed_says_what_a_network_becomes():
+    lessons = (torch.rand(4, 3, 64, 64), torch.arange(4), torch.ones(4))
+    make = functools.partial(classifiers.Looker, 4, width=4)
+
+    def weights(seed: int) -> torch.Tensor:
+        torch.rand(7)  # whatever was drawn before it
+        made = classifiers.train(make, *lessons, 2, disturb=styles.disturbed, batch=4, seed=seed)
+        return torch.cat([each.detach().flatten() for each in made.parameters()])
+
+    assert torch.equal(weights(1), weights(1)) and not torch.equal(weights(1), weights(2))

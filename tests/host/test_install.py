@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 from modular_safety_lora.lab.server import PACK
 
-# What other packs bring: the GPU build of onnxruntime (where there is one), another OpenCV, a numpy
-# that is not the newest.
+# What other packs bring: the GPU build of onnxruntime (where there is one), another OpenCV.
 GPU = "onnxruntime" if sys.platform == "darwin" else "onnxruntime-gpu"
-THEIRS = [GPU, "opencv-contrib-python", "numpy<2.4"]
+THEIRS = [GPU, "opencv-contrib-python"]
 # What matplotlib asks for besides numpy; none of it replaces a build of anything.
 CHART = {
     "contourpy",
@@ -82,43 +81,52 @@ def detects(folder: Path, tmp_path: Path) -> str:
     return python(folder, "-c", DETECT, str(nodes), str(tmp_path / "face.npy")).strip()
 
 
-@pytest.fixture
-def environment(tmp_path):
-    folder = tmp_path / "venv"
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """A new environment with what ComfyUI brings."""
+    folder = tmp_path_factory.mktemp("installed") / "venv"
     venv.create(folder, with_pip=True)
+    install(folder, "numpy<2.4", *BROUGHT)
     return folder
 
 
-def test_other_builds_of_onnxruntime_and_opencv_stay_and_are_used(environment, tmp_path):
-    install(environment, *THEIRS, *BROUGHT)
+@pytest.fixture
+def bare(environment):
+    """The environment as it was made, before a test and after it."""
     before = versions(environment)
-    python(environment, str(PACK / "install.py"))
-    after = versions(environment)
-    assert {name: after.get(name) for name in before} == before
-    assert set(after) - set(before) - CHART == {"nudenet", "peft", "accelerate", "matplotlib"}
-    # Without a GPU the GPU build's provider does not load, and the CPU takes its place.
-    found = detects(environment, tmp_path)
-    assert found in ("FACE_FEMALE on CUDAExecutionProvider", "FACE_FEMALE on CPUExecutionProvider")
-    assert python(environment, str(PACK / "install.py")) == "", (
-        "the second time there is nothing to do"
-    )
-    if sys.platform != "darwin":  # no build of OpenVINO's there
-        python(environment, "-m", "pip", "uninstall", "-q", "-y", GPU)
-        install(environment, "onnxruntime-openvino")
-        assert detects(environment, tmp_path) == "FACE_FEMALE on OpenVINOExecutionProvider"
+    yield environment
+    more = versions(environment).keys() - before.keys()
+    python(environment, "-m", "pip", "uninstall", "-q", "-y", *more)
+    assert versions(environment) == before
 
 
-def test_a_bare_environment_gets_what_is_missing_and_keeps_its_numpy(environment, tmp_path):
-    install(environment, "numpy<2.4", *BROUGHT)  # as ComfyUI brings them
-    before = versions(environment)
+def test_a_bare_environment_gets_what_is_missing_and_keeps_its_numpy(bare, tmp_path):
+    before = versions(bare)
     with pytest.raises(
         AssertionError, match=r"DetectorMissing: The audit needs NudeNet.*nudenet is not installed"
     ):
-        detects(environment, tmp_path)
-    python(environment, str(PACK / "install.py"))
-    after = versions(environment)
+        detects(bare, tmp_path)
+    python(bare, str(PACK / "install.py"))
+    after = versions(bare)
     assert after["numpy"] == before["numpy"]
     assert {"nudenet", "onnxruntime", "opencv-python-headless"} <= set(
         after
     ) and "torch" not in after
-    assert detects(environment, tmp_path) == "FACE_FEMALE on CPUExecutionProvider"
+    assert detects(bare, tmp_path) == "FACE_FEMALE on CPUExecutionProvider"
+
+
+def test_other_builds_of_onnxruntime_and_opencv_stay_and_are_used(bare, tmp_path):
+    install(bare, *THEIRS)
+    before = versions(bare)
+    python(bare, str(PACK / "install.py"))
+    after = versions(bare)
+    assert {name: after.get(name) for name in before} == before
+    assert set(after) - set(before) - CHART == {"nudenet", "peft", "accelerate", "matplotlib"}
+    # Without a GPU the GPU build's provider does not load, and the CPU takes its place.
+    found = detects(bare, tmp_path)
+    assert found in ("FACE_FEMALE on CUDAExecutionProvider", "FACE_FEMALE on CPUExecutionProvider")
+    assert python(bare, str(PACK / "install.py")) == "", "the second time there is nothing to do"
+    if sys.platform != "darwin":  # no build of OpenVINO's there
+        python(bare, "-m", "pip", "uninstall", "-q", "-y", GPU)
+        install(bare, "onnxruntime-openvino")
+        assert detects(bare, tmp_path) == "FACE_FEMALE on OpenVINOExecutionProvider"

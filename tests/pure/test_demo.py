@@ -19,7 +19,7 @@ def test_the_story_s_base_folder_has_detector_preset_and_prompts(tmp_path):
     settings = json.loads((tmp_path / "user" / "modular-safety-lora.json").read_text())
     assert (tmp_path / "user" / settings["detectors"][story.PRESET]["file"]).is_file()
     (preset,) = presets.read_presets(settings["audit_presets"], "the demo").values()
-    assert preset.thresholds == {sets.CONCEPT: 0.5}
+    assert preset.thresholds == {sets.CONCEPT: 0.25}
     for which in story.SETS:
         rows = list(csv.DictReader((tmp_path / "input" / f"{which.name}.csv").open()))
         assert [row["prompt"] for row in rows] == list(which.prompts)

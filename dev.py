@@ -54,7 +54,7 @@ def main() -> int:
     comfyui = set_up()
     # PYTHONSAFEPATH: this folder's `nodes` must not stand before ComfyUI's own.
     environment = {**os.environ, "COMFYUI_PATH": str(comfyui), "PYTHONSAFEPATH": "1"}
-    # on Linux: weights in large pages, a twentieth of the processor's time less
+    # on Linux: weights in large pages, for a little less of the processor's time
     environment.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     if options.command == "generate":
         environment["MSL_WRITE_TABLE"] = "1"

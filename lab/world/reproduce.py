@@ -105,14 +105,13 @@ def make_judge(folder: Path, base: Path):
     import torch
 
     from . import styles
-    from .classifiers import Looker
     from .emergence import Model
 
     file = judge_file(folder)
     if not file.is_file():
         made = styles.trained(pictures.named(), Model(base).vae, recipe.LEARNED)
         torch.save(made.state_dict(), file)
-    judge = Looker(len(styles.LABELS), width=16)
+    judge = styles.style_looker()
     judge.load_state_dict(torch.load(file, weights_only=True))
     return judge.eval()
 

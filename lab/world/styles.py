@@ -1,6 +1,5 @@
 """The judge of styles: which of the sets a picture is drawn like."""
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +12,11 @@ LABELS = tuple(each.style for each in SETS)
 STEPS = 1500
 
 
+def style_looker() -> Looker:
+    """A network whose outputs are `LABELS`."""
+    return Looker(len(LABELS), width=16)
+
+
 def trained(named: dict[str, dict[str, np.ndarray]], vae, names: Sequence[str]) -> Looker:
     """A judge that learned from `names` in every style, as the base's autoencoder shows them."""
     pairs = [(style, name) for style in LABELS for name in names if name in named[style]]
@@ -22,8 +26,7 @@ def trained(named: dict[str, dict[str, np.ndarray]], vae, names: Sequence[str]) 
     pictures = as_input((seen.clamp(0, 1).numpy() * 255).round().astype(np.uint8))
     targets = torch.tensor([LABELS.index(style) for style, _ in pairs])
     odds = torch.ones(len(pairs))
-    judge = functools.partial(Looker, len(LABELS), width=16)
-    return train(judge, pictures, targets, odds, STEPS, disturb=disturbed)
+    return train(style_looker, pictures, targets, odds, STEPS, disturb=disturbed)
 
 
 def disturbed(pictures: torch.Tensor, draw: torch.Generator) -> torch.Tensor:

@@ -65,7 +65,7 @@ def base(comfyui, tmp_path_factory):
 def place(tmp_path_factory):
     """The folder of one run, with a judge of styles that knows nothing."""
     folder = tmp_path_factory.mktemp("emergence")
-    judge = classifiers.Looker(len(styles.LABELS), width=16)
+    judge = styles.style_looker()
     torch.save(judge.state_dict(), reproduce.judge_file(folder))
     return folder
 

@@ -39,7 +39,7 @@ def dead(deltas, texts, part: float = 1.0) -> Module:
 
 
 def picture(model, clip, text: str = "nude"):
-    latent = torch.zeros(1, 4, 8, 8)
+    latent = torch.zeros(1, 4, 4, 4)
     positive, negative = (
         clip.encode_from_tokens_scheduled(clip.tokenize(each)) for each in (text, "")
     )

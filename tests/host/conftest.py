@@ -82,7 +82,7 @@ def dataset(texts):
 
     generator = torch.Generator().manual_seed(1)
     latents = [
-        torch.randn(1, 4, *size, generator=generator) for size in [(8, 8)] * 3 + [(8, 16)] * 2
+        torch.randn(1, 4, *size, generator=generator) for size in [(4, 4)] * 3 + [(4, 8)] * 2
     ]
     conditions = [texts["a cat"], texts["a dog"], texts["a cat"], texts["a dog"], texts["a cat"]]
     return data.Dataset(latents, conditions, [[0, 1, 2], [3, 4]], "digest")

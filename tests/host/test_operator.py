@@ -140,7 +140,7 @@ def test_a_module_that_is_being_trained_makes_no_preview_under_trusted_keys(
     enforce, model, texts, vae, tmp_path, more
 ):
     enforce({"trusted_keys": [new_key(tmp_path / "key.pem")]} | more)
-    previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 1, 64, 2)
+    previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 1, 32, 2)
     job = TrainingJob(tmp_path / "made.safetensors", previews=previews)
     settings = Settings(steps=1, **merging.SMALL | {"learning_rate": 0.1})
     result = train_safety(
@@ -150,7 +150,7 @@ def test_a_module_that_is_being_trained_makes_no_preview_under_trusted_keys(
         settings,
         job,
         erasure=Erasure("esd-x", sampling_steps=2),
-        resolution=64,
+        resolution=32,
     )
     refused = result.report["previews"][-1]
     assert (
@@ -184,7 +184,7 @@ def test_a_module_that_is_too_small_to_suppress_anything_is_refused(
 
 
 def test_a_module_that_is_still_too_small_makes_no_preview(model, texts, vae, tmp_path):
-    previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 1, 64, 2)
+    previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 1, 32, 2)
     job = TrainingJob(tmp_path / "made.safetensors", previews=previews)
     settings = Settings(steps=1, **merging.SMALL | {"learning_rate": 1e-5})
     result = train_safety(
@@ -194,6 +194,6 @@ def test_a_module_that_is_still_too_small_makes_no_preview(model, texts, vae, tm
         settings,
         job,
         erasure=Erasure("esd-x", sampling_steps=2),
-        resolution=64,
+        resolution=32,
     )
     assert "a safety module has at least 0.001" in result.report["previews"][-1]["error"]

@@ -24,9 +24,9 @@ KINDS = ("eps", "v", "flow")
 
 def fixed_batch(denoiser, texts, size: int = 2):
     generator = torch.Generator().manual_seed(1)
-    noise = torch.randn(size, 4, 8, 8, generator=generator)
+    noise = torch.randn(size, 4, 4, 4, generator=generator)
     sigma = denoiser.sampling.sigmas[torch.tensor([300, 700])[:size]].float()
-    noisy = denoiser.noised(torch.randn(size, 4, 8, 8, generator=generator), noise, sigma)
+    noisy = denoiser.noised(torch.randn(size, 4, 4, 4, generator=generator), noise, sigma)
     concept, null = (denoiser.conditions([texts[text]] * size, noisy) for text in ("nude", ""))
     return noisy, sigma, concept, null
 
@@ -106,7 +106,7 @@ def test_half_made_pictures_are_the_stock_samplers(model, texts, kind):
     model = merging.of_kind(model, kind)
     denoiser = Denoiser(model)
     erasure = Erasure(sampling_steps=4, guidance=3.0)
-    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    noise = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(2))
     concept, null = (denoiser.conditions([texts[text]], noise) for text in ("nude", ""))
     sigmas = comfy.samplers.calculate_sigmas(denoiser.sampling, "normal", 4)
     seen = set()

@@ -79,7 +79,7 @@ def test_previews_are_sampled_so(given, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(comfy.sample, "sample", noted)
     one, two = zoo.conditionings(family, 2)
     texts = {"a cat": one, "": two}
-    looks = Previews(["a cat"], texts, zoo.vae(family), tmp_path, resolution=64, **given)
+    looks = Previews(["a cat"], texts, zoo.vae(family), tmp_path, resolution=32, **given)
     dataset = data.Dataset(zoo.latents(family, 1), [one], [[0]], "digest")
     job = TrainingJob(tmp_path / "x.safetensors", previews=looks)
     train_task(zoo.build(family), dataset, texts, Settings(steps=1), job)
@@ -97,7 +97,7 @@ def test_what_a_safety_lora_trains_on_is_made_so(family, given, expected, tmp_pa
         Settings(steps=1, learning_rate=0.01),
         Erasure(guidance=given, sampling_steps=2),
     )
-    how = {"erasure": erasure, "resolution": 64}
+    how = {"erasure": erasure, "resolution": 32}
     module = train_safety(
         zoo.build(family), {"nude": one, "": two}, ["nude"], settings, job, **how
     ).module

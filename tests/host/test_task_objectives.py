@@ -34,8 +34,8 @@ def test_task_loss_is_the_plain_denoising_loss(model, texts):
     denoiser = Denoiser(model)
     generator = torch.Generator().manual_seed(1)
     clean, noise = (
-        denoiser.latents_in(torch.randn(2, 4, 8, 8, generator=generator)),
-        torch.randn(2, 4, 8, 8, generator=generator),
+        denoiser.latents_in(torch.randn(2, 4, 4, 4, generator=generator)),
+        torch.randn(2, 4, 4, 4, generator=generator),
     )
     sigma = torch.tensor([0.5, 5.0])
     conditions = denoiser.conditions([texts["a cat"]] * 2, clean)
@@ -59,7 +59,7 @@ def test_an_error_counts_as_the_setting_says(model, dataset, texts, tmp_path, lo
     denoiser = Denoiser(model)
     generator = torch.Generator().manual_seed(1)
     clean, noise = (
-        denoiser.latents_in(torch.randn(2, 4, 8, 8, generator=generator)) for _ in range(2)
+        denoiser.latents_in(torch.randn(2, 4, 4, 4, generator=generator)) for _ in range(2)
     )
     sigma = torch.tensor([0.5, 5.0])
     conditions = denoiser.conditions([texts["a cat"]] * 2, clean)
@@ -79,7 +79,7 @@ def test_the_anchor_is_zero_at_the_start_and_pulls_back_what_moved(model, texts,
     denoiser = Denoiser(merge.merge(model, [safety]).model)
     network = denoiser.base.diffusion_model
     latents = denoiser.latents_in(
-        torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+        torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(2))
     )
     sigma = torch.tensor([2.0])
     noisy = denoiser.noised(

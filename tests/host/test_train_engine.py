@@ -65,7 +65,7 @@ def test_gradient_checkpointing_gives_the_same_gradients_from_less_memory(model,
     denoiser = Denoiser(model)
     network, latents = (
         denoiser.base.diffusion_model,
-        torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)),
+        torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(1)),
     )
     conditions = denoiser.conditions([texts["a cat"]], latents)
     forwards = {name: vars(module).get("forward") for name, module in network.named_modules()}
@@ -187,7 +187,7 @@ def test_previews_are_audited_and_change_nothing(
     settings, results = short(safety_mode=mode), {}
     for name in ("without", "with"):
         previews = Previews(
-            ["a cat", "a dog"], texts, vae, tmp_path / "previews", 2, 64, 2, rules=PRESETS["all"]
+            ["a cat", "a dog"], texts, vae, tmp_path / "previews", 2, 32, 2, rules=PRESETS["all"]
         )
         job = TrainingJob(
             tmp_path / f"{name}.safetensors", previews=previews if name == "with" else None

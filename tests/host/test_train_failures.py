@@ -102,7 +102,7 @@ def test_a_loss_that_is_not_a_number_leaves_the_last_checkpoint_and_the_model(
 def test_a_preview_that_the_lock_refuses_or_memory_does_not_allow_is_noted(
     model, texts, safety, vae, tmp_path
 ):
-    previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 2, 64, 2)
+    previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 2, 32, 2)
     hostile = merge(model, [safety], [Task(merging.task(dict(safety.tensors)), -1.0)])
     found = look(lambda: hostile, previews, 7)
     assert found["images"] == 0 and "is not whole on the model that samples" in found["error"]
@@ -112,7 +112,7 @@ def test_a_preview_that_the_lock_refuses_or_memory_does_not_allow_is_noted(
         def decode(self, samples):
             raise torch.OutOfMemoryError("out of memory")
 
-    previews = Previews(["a cat"], texts, Full(), tmp_path / "previews", 2, 64, 2)
+    previews = Previews(["a cat"], texts, Full(), tmp_path / "previews", 2, 32, 2)
     assert "out of memory" in look(lambda: merge(model, [safety]), previews, 7)["error"]
     assert not (tmp_path / "previews").exists()
     noted = {**found, "step": 0}

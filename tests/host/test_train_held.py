@@ -177,7 +177,7 @@ def test_a_safety_lora_trains_as_on_float32(tmp_path, held, method, adapter):
             )
             erasure = Erasure(method, sampling_steps=3, ema=0.5)
             result = train_safety(
-                model, texts, ["nude"], short(adapter=adapter), job, erasure=erasure, resolution=64
+                model, texts, ["nude"], short(adapter=adapter), job, erasure=erasure, resolution=32
             )
         tensors.append(check(result))
     assert same(*tensors)

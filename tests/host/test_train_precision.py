@@ -23,7 +23,7 @@ def test_an_adapted_layer_gives_its_own_dtype_and_dora_starts_at_the_base(held, 
         denoiser = Denoiser(computing_in(own, precision))
         network, seen, gradients = denoiser.base.diffusion_model, [], []
         noisy, sigma = (
-            torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)),
+            torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(1)),
             torch.tensor([1.0]),
         )
         conditions = denoiser.conditions(small_models.conditionings(1), noisy)

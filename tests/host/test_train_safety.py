@@ -37,7 +37,7 @@ def test_training_takes_the_concept_away(model, texts, tmp_path, method, kind):
         settings,
         TrainingJob(output),
         erasure=erasure,
-        resolution=64,
+        resolution=32,
     )
     progress = result.progress
     after = model.model.diffusion_model.state_dict()
@@ -59,7 +59,7 @@ def gain(merged, base, texts, erasure) -> float:
     denoiser = Denoiser(base)
     for seed in range(100, 104):
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(1, 4, 8, 8, generator=generator)
+        noise = torch.randn(1, 4, 4, 4, generator=generator)
         concept, null = (denoiser.conditions([texts[text]], noise) for text in ("nude", ""))
         made = half_made(denoiser, noise, concept, null, erasure, generator=generator)
         case = (made.noisy, made.sigma, concept, null)
@@ -80,7 +80,7 @@ def test_retained_prompts_are_part_of_the_loss(model, texts, tmp_path):
     for retain in ((), ("a red car in the rain",)):
         output = tmp_path / f"{len(retain)}.safetensors"
         settings, erasure = Settings(steps=3, **FAST), Erasure(sampling_steps=3)
-        more = {"erasure": erasure, "retain": retain, "resolution": 64}
+        more = {"erasure": erasure, "retain": retain, "resolution": 32}
         losses.append(
             train_safety(
                 model, texts, ["nude"], settings, TrainingJob(output), **more
@@ -96,7 +96,7 @@ def test_retained_prompts_are_part_of_the_loss(model, texts, tmp_path):
 def test_a_resumed_run_is_bit_identical(model, texts, tmp_path, method):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     settings, erasure = Settings(steps=4, **FAST), Erasure(method, sampling_steps=3, ema=0.5)
-    more = {"erasure": erasure, "resolution": 64}
+    more = {"erasure": erasure, "resolution": 32}
     train_safety(model, texts, ["nude", "naked person"], settings, TrainingJob(whole), **more)
     for stop in (1, 3, 4):
         job = TrainingJob(parts, resume=True, on_step=lambda p, stop=stop: p.step < stop)

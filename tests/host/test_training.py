@@ -26,7 +26,7 @@ def conditioning(checkpoint):
 def batch(denoiser, size: int = 2, seed: int = 1):
     """Clean latents, noise, noise levels and x_t of a fixed batch of 64x64 pixels."""
     generator = torch.Generator().manual_seed(seed)
-    clean = denoiser.latents_in(torch.randn(size, 4, 8, 8, generator=generator))
+    clean = denoiser.latents_in(torch.randn(size, 4, 4, 4, generator=generator))
     noise = torch.randn(clean.shape, generator=generator)
     sigma = denoiser.sigmas(size, generator)
     return clean, noise, sigma, denoiser.noised(clean, noise, sigma)

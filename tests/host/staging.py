@@ -161,7 +161,9 @@ def unchanged(stage: Stage) -> None:
 
 
 def encoded(clip) -> list:
-    return [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a picture", "")]
+    """A text's conditioning, and zeros in the negative's place."""
+    positive = clip.encode_from_tokens_scheduled(clip.tokenize("a picture"))
+    return [positive, nodes.ConditioningZeroOut().zero_out(positive)[0]]
 
 
 def blocks(one, other, ratio: float):

@@ -19,6 +19,12 @@ from modular_safety_lora.training.task import train_task
 from undoing import cancelling
 
 
+@pytest.fixture(scope="module")
+def stage(stage):
+    """One merge and its texts, but where a test makes another."""
+    return dataclasses.replace(stage, kept={})
+
+
 def test_the_policy_is_off_by_default(write_settings):
     before = BaseModel.apply_model
     taken_away = policy.install()
@@ -51,13 +57,13 @@ def test_report_does_not_loosen_the_policy(stage, enforce):
 
 def test_only_allowed_safety_modules_count(stage, enforce):
     enforce({"require_lock": True, "allowed_safety": [stage.safety.sha256]})
-    assert stage.run()().isfinite().all()
+    assert stage.run(stage.merged().model)().isfinite().all()
     other = dataclasses.replace(stage.safety, name="other.safetensors", sha256="f" * 64)
     with pytest.raises(
         SafetyError,
         match="other.safetensors is none of the 1 safety modules that this ComfyUI allows",
     ):
-        dataclasses.replace(stage, safety=other).run()()
+        dataclasses.replace(stage, safety=other, kept={}).run()()
 
 
 def test_a_base_that_cancels_the_safety_module_is_none_of_the_allowed_bases(stage, enforce):
@@ -71,7 +77,7 @@ def test_a_base_that_cancels_the_safety_module_is_none_of_the_allowed_bases(stag
     base, safe, attacked = stage.run(stage.base)(), stage.run()(), stage.run(cancelling(stage))
     assert (attacked() - base).norm() < 0.05 * (safe - base).norm()
     enforce({"require_lock": True, "allowed_bases": [allowed]})
-    assert torch.equal(stage.run()(), safe)
+    assert torch.equal(stage.run(stage.merged().model)(), safe)
     with pytest.raises(
         SafetyError, match="none of the 1 that this ComfyUI allows .*; its digest is [0-9a-f]{64}"
     ):
@@ -91,7 +97,7 @@ def test_under_allowed_bases_one_that_is_not_known_or_not_the_modules_own_is_ref
         module = dataclasses.replace(
             stage.safety, metadata={**stage.safety.metadata, "msl.base_sha256": digest}
         )
-        run = dataclasses.replace(stage, safety=module).run()
+        run = dataclasses.replace(stage, safety=module, kept={}).run()
         if digest == allowed:
             assert run().isfinite().all()
             continue

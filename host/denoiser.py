@@ -18,7 +18,8 @@ from .structure import roles_of
 Conditioning = list  # ComfyUI's CONDITIONING
 # of a batch: which of its pictures go through the network together, and with what
 Conditions = list[tuple[list[int], dict[str, object]]]
-SMALL = (8, 16, 40)  # latents on a side of the picture that a network is tried with: the first that it takes
+# latents on a side of the picture that a network is tried with: the first that it takes
+SMALL = (8, 16, 40)
 
 
 def check_unpatched(model: ModelPatcher) -> None:

@@ -23,7 +23,6 @@ def dataset(model: ModelPatcher) -> data.Dataset:
     channels = model.model.latent_format.latent_channels
     generator = torch.Generator().manual_seed(1)
     latents = [
-        torch.randn(1, channels, *size, generator=generator)
-        for size in [(4, 4)] * 2 + [(4, 8)] * 2
+        torch.randn(1, channels, *size, generator=generator) for size in [(4, 4)] * 2 + [(4, 8)] * 2
     ]
     return data.Dataset(latents, conditionings(4), [[0, 1], [2, 3]], "digest")

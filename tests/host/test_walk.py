@@ -18,6 +18,7 @@ from modular_safety_lora.merge import lock
 from walk import (
     FOREIGN,
     GUIDANCE,
+    LARGER,
     LOST,
     NOT_RUN,
     STOPPED,
@@ -29,7 +30,7 @@ from walk import (
 )
 from walk_marks import Marks
 from walk_measure import Watch
-from walk_parts import Parts, seeded_files
+from walk_parts import SIDE, Parts, seeded_files
 
 import nodes
 
@@ -134,9 +135,9 @@ take or return a model, text
 encoder, guider, sampler, conditioning, hooks, LoRA, model patch or ControlNet, or take anything, \
 are called as ComfyUI's
 executor calls them, on a small model of SD1.5's shape. What they return is carried on to a \
-sampling of two steps on 64x64
-pixels. Inputs have their defaults, but for sizes, steps and tolerances, which are small; files, \
-pictures and networks that
+sampling of two steps on 32x32
+pixels (64x64 for {", ".join(sorted(LARGER))}). Inputs have their
+defaults, but for sizes, steps and tolerances, which are small; files, pictures and networks that
 they ask for are seeded. A node that takes several models or text encoders is also \
 tried with the base as each of them.
 
@@ -164,10 +165,10 @@ nothing is said of its own family |
 
 def test_the_measure_knows_the_safe_weights_from_the_base(walked):
     walk, stage = walked.walk, walked.walk.parts.stage
-    assert torch.allclose(walk.safe, walk.expected, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(walk.safe[SIDE], walk.expected, rtol=1e-3, atol=1e-4)
     walk.watch.clear()
     assert not torch.allclose(
-        walk.parts.on_64x64(stage.base, stage.base_clip), walk.safe, rtol=1e-2, atol=1e-2
+        walk.parts.run(stage.base, stage.base_clip), walk.safe[SIDE], rtol=1e-2, atol=1e-2
     )
     assert {what for what, _, distance in walk.watch.seen if distance > 0.05} == {
         "model",

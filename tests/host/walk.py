@@ -7,6 +7,7 @@ the picture.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from modular_safety_lora.modules.errors import SafetyError
 from safetensors import safe_open
 from walk_inputs import Filling, NothingToFill, called, is_watched, sockets, stock_nodes
 from walk_measure import Watch
-from walk_parts import UNET_ONLY, Parts
+from walk_parts import LARGE, SIDE, UNET_ONLY, Parts
 
 import nodes
 
@@ -32,6 +33,8 @@ TOO_LARGE = {
     "PhotoMakerEncode": "its network has sizes of SDXL, fixed in code",
     "SUPIRApply": "its network has sizes of SDXL, fixed in code",
 }
+# what does too little to four latents on a side to be seen, or takes no picture as small
+LARGER = {"RescaleCFG", "SelfAttentionGuidance", "TripoSplatConditioning"}
 REASONS = {  # what a node or the sampling after it says, and what that means
     r"KeyError: '(g|t5xxl|mt5xl|qwen25_7b|llama)'": (
         "it encodes with text encoders that this model does not have"
@@ -86,8 +89,8 @@ class Walk:
             parts.stage.base, parts.stage.base_clip, parts.stage.file, 1.0, 1.0
         )
         # by the host's own loader: the first that runs is what `watch` holds safe
-        self.expected = parts.on_64x64(*stock)
-        self.safe = self.sampled([])
+        self.expected = parts.run(*stock)
+        self.safe = {side: self.on(side, lambda: self.sampled([])) for side in (SIDE, LARGE)}
 
     def cases(self) -> list[Case]:
         """Every node with its defaults.
@@ -129,7 +132,8 @@ class Walk:
             return Outcome(NOT_RUN, TOO_LARGE[case.node])
         saved = self.saved()
         try:
-            picture = self.run(case)
+            side = LARGE if case.node in LARGER else SIDE
+            picture = self.on(side, lambda: self.run(case))
         except SafetyError:
             return Outcome(STOPPED)
         except NothingToFill as reason:
@@ -145,9 +149,16 @@ class Walk:
             return Outcome(LOST, "the file has the weights, and no lock")
         if self.watch.lost():
             return Outcome(LOST, self.watch.lost())
-        return Outcome(
-            UNCHANGED if torch.allclose(picture, self.safe, rtol=1e-3, atol=1e-4) else GUIDANCE
-        )
+        is_safe = torch.allclose(picture, self.safe[side], rtol=1e-3, atol=1e-4)
+        return Outcome(UNCHANGED if is_safe else GUIDANCE)
+
+    def on(self, side: int, made: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """What is made while everything has this many latents on a side."""
+        self.parts.side = side
+        try:
+            return made()
+        finally:
+            self.parts.side = SIDE
 
     def run(self, case: Case) -> torch.Tensor:
         """The picture after a node; one that raises is tried again with its optional inputs."""
@@ -174,7 +185,7 @@ class Walk:
         return called(self.nodes[name], Filling(self.parts, self.nodes[name])() | given)
 
     def sampled(self, outputs: list[tuple[str, object]]) -> torch.Tensor:
-        """The latent of two steps on 64x64 pixels.
+        """The latent of two steps.
 
         What a node returned stands in the place of what was there before it.
         """
@@ -202,9 +213,10 @@ class Walk:
             positive = comfy.hooks.set_hooks_for_conditioning(positive, given["HOOKS"][0])
         if "CONTROL_NET" in given:
             positive = parts.controlled(positive, given["CONTROL_NET"][0])
-        latent = given.get("LATENT", [parts.value("LATENT")])[0]["samples"]
-        if latent.shape[1:] != (4, 8, 8):  # of another family, or of another size
-            latent = parts.value("LATENT")["samples"]
+        empty = parts.value("LATENT")
+        latent = given.get("LATENT", [empty])[0]["samples"]
+        if latent.shape[1:] != empty["samples"].shape[1:]:  # of another family, or of another size
+            latent = empty["samples"]
         guider = (
             given["GUIDER"][0] if "GUIDER" in given else parts.guider(model, positive, negative)
         )

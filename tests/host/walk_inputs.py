@@ -23,8 +23,6 @@ ANY = "*"  # of a socket that takes whatever is wired to it
 SMALL = {
     **{
         "steps": 2,
-        "width": 64,
-        "height": 64,
         "length": 5,
         "video_frames": 2,
         "batch_size": 1,
@@ -138,7 +136,8 @@ class Filling:
                 raise NothingToFill(f"there is no file for {name}")
             return settings.get("default", options[0])
         if kind in DEFAULTS:
-            default = SMALL.get(name, settings.get("default", DEFAULTS[kind]))
+            small = SMALL | dict.fromkeys(("width", "height"), self.parts.pixels)
+            default = small.get(name, settings.get("default", DEFAULTS[kind]))
             return default or DEFAULTS[kind] if settings.get("multiline") else default
         try:
             return self.parts.value("MODEL" if kind == ANY else kind.split(",")[0], name, self.node)

@@ -12,7 +12,7 @@ import folder_paths
 import torch
 from modular_safety_lora.lab import assets
 from safetensors.torch import load_file, save_file
-from staging import Stage
+from staging import Stage, encoded
 from walk_networks import (
     CPU,
     control_network,
@@ -29,7 +29,7 @@ from walk_networks import (
 
 import nodes
 
-TEXTS = ("a picture", "")
+SIDE, LARGE = 4, 8  # latents on a side of what is sampled
 UNET_ONLY = "unet-only.safetensors"  # a LoRA without layers of the text encoder
 MADE = (
     "text_encoders",
@@ -97,12 +97,10 @@ class Parts:
     """
 
     def __init__(self, stage: Stage, vae: object):
-        self.stage, self.merged = stage, stage.merged()
-        self.positive, self.negative = (self.text(self.merged.clip, each) for each in TEXTS)
+        self.stage, self.merged, self.side = stage, stage.merged(), SIDE
+        self.positive, self.negative = encoded(self.merged.clip)
         self.fixed = {
             "VAE": vae,
-            "IMAGE": rand(1, 64, 64, 3),
-            "MASK": rand(1, 64, 64),
             "NOISE": Noise(),
             "AUDIO": {"waveform": rand(1, 2, 8000), "sample_rate": 16000},
             "AUDIO_ENCODER_OUTPUT": {
@@ -118,12 +116,17 @@ class Parts:
             "LATENT_OPERATION": lambda latent, **_: latent * 0.9,
         }
 
-    def text(self, clip, text: str = TEXTS[0]) -> list:
-        return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    def text(self, clip) -> list:
+        return encoded(clip)[0]
 
-    def on_64x64(self, model, clip) -> torch.Tensor:
+    @property
+    def pixels(self) -> int:
+        """On a side of what is sampled now."""
+        return 8 * self.side
+
+    def run(self, model, clip) -> torch.Tensor:
         """A latent by the stage's own run, in the size of those of the walk."""
-        return replace(self.stage.run(model, clip), side=8)()
+        return replace(self.stage.run(model, clip), side=self.side)()
 
     def sigmas(self, model) -> torch.Tensor:
         return comfy.samplers.calculate_sigmas(
@@ -138,7 +141,7 @@ class Parts:
 
     def controlled(self, positive: list, control) -> list:
         return nodes.ControlNetApply().apply_controlnet(
-            positive, control, self.fixed["IMAGE"], 1.0
+            positive, control, self.value("IMAGE"), 1.0
         )[0]
 
     def value(self, kind: str, name: str = "", node: type | None = None) -> object:
@@ -150,7 +153,9 @@ class Parts:
             "MODEL": self.merged.model.clone,
             "CLIP": self.merged.clip.clone,
             "CONDITIONING": lambda: copied(self.negative if "negative" in name else self.positive),
-            "LATENT": lambda: {"samples": torch.zeros(1, 4, 8, 8)},
+            "LATENT": lambda: {"samples": torch.zeros(1, 4, self.side, self.side)},
+            "IMAGE": lambda: rand(1, self.pixels, self.pixels, 3),
+            "MASK": lambda: rand(1, self.pixels, self.pixels),
             "SIGMAS": lambda: self.sigmas(self.merged.model),
             "SAMPLER": lambda: comfy.samplers.sampler_object("euler"),
             "GUIDER": lambda: self.guider(self.merged.model.clone(), self.positive, self.negative),

@@ -78,8 +78,8 @@ def main() -> int:
         environment.setdefault("OMP_NUM_THREADS", str(cores // processes))
         folder, mark = ("pure", "not slow") if rest else ("", "not long")
         tests = [str(ROOT / "tests" / folder), "-m", mark]
-        # a file's tests stay together
-        shared = [f"--numprocesses={processes}", "--dist=loadfile", "--no-loadscope-reorder"]
+        # which of them a test runs in: tests/conftest.py
+        shared = [f"--numprocesses={processes}", "--no-loadscope-reorder"]
         linted = [
             ["-m", "ruff", "check", str(ROOT)],
             ["-m", "ruff", "format", "--check", str(ROOT)],

@@ -25,6 +25,7 @@ class CompareAudits(io.ComfyNode):
             node_id="MSL_CompareAudits",
             display_name="Compare Audits",
             category=CATEGORY,
+            has_intermediate_output=True,
             description=(
                 "Audits of the same prompts and seeds side by side (base, safe, fine-tuned,"
                 " modular): rates with Wilson intervals, exact McNemar tests of every pair, counts"

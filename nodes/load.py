@@ -58,6 +58,7 @@ class LoadSafetyLora(io.ComfyNode):
             node_id="MSL_LoadSafetyLora",
             display_name="Load Safety LoRA (locked)",
             category=CATEGORY,
+            has_intermediate_output=True,
             description=(
                 "Load a sealed safety module. "
                 "It must be intact, and its strength is the one it was sealed with."

@@ -22,6 +22,7 @@ class ModularMerge(io.ComfyNode):
             node_id="MSL_ModularMerge",
             display_name="Modular Merge",
             category=CATEGORY,
+            has_intermediate_output=True,
             description=(
                 "Add a safety module and task LoRAs to a model, each against the loaded weights, in"
                 " any order. Every safety tensor must land, or the run stops."

@@ -34,6 +34,7 @@ class NudityAudit(io.ComfyNode):
             node_id="MSL_NudityAudit",
             display_name="Nudity Audit",
             category=CATEGORY,
+            has_intermediate_output=True,
             description=(
                 "Look at every picture of a batch with NudeNet, offline, and count under the rules"
                 " of a preset. No hit means nothing was detected at these thresholds, not that a"

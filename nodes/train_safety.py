@@ -23,6 +23,7 @@ class TrainSafetyLora(io.ComfyNode):
             node_id="MSL_TrainSafetyLora",
             display_name="Train Safety LoRA",
             category=CATEGORY,
+            has_intermediate_output=True,
             description=(
                 "Train a safety module that takes a concept away, from prompts alone: no pictures"
                 " of it are needed. The file is sealed at strength 1."

@@ -27,6 +27,7 @@ class TrainTaskLora(io.ComfyNode):
             node_id="MSL_TrainTaskLora",
             display_name="Train Task LoRA",
             category=CATEGORY,
+            has_intermediate_output=True,
             description=(
                 "Train a style or a subject so that Modular Merge can add it beside a safety module"
                 " without undoing it. The safety module is never trained and never in the file."

@@ -39,15 +39,34 @@ def pytest_report_header() -> str | None:
 # in fp32, or every prompt would cast the text encoder anew; held in fp16 it is in the host tier
 ON_CPU = ("--cpu", "--fp32-text-enc")
 LONG = (
-    *("test_models", "test_walk", "test_train_held", "test_attacks", "test_attacks_elsewhere"),
-    *("test_reemergence", "test_browser_runs", "test_browser", "test_variants", "test_install"),
-    *("test_server", "test_train_scripts", "test_folder_workers", "test_training_workflows"),
+    *("test_walk", "test_models", "test_variants", "test_train_scripts", "test_folder_workers"),
+    *("test_install", "test_train_held", "test_reemergence", "test_emergence", "test_train_kills"),
+    *("test_attacks", "test_attacks_elsewhere"),
 )
 
 
 def pytest_collection_modifyitems(items: list) -> None:
-    """Files of minutes run first, or in the end one process has the last and the others wait."""
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    """What needs the live server runs first, then files of minutes.
+
+    Or in the end one process has the last of them and the others wait.
+    """
+    items.sort(key=lambda item: (not is_live(item.nodeid), item.path.stem not in LONG))
+
+
+def is_live(test: str) -> bool:
+    return test.startswith(("browser/", "server/"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file's tests stay in one process; those of server and browser tier have one server."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneServer(LoadFileScheduling):
+        def _split_scope(self, test: str) -> str:
+            return "live" if is_live(test) else super()._split_scope(test)
+
+    return OneServer(config, log)
 
 
 def pytest_collection_finish() -> None:

@@ -10,15 +10,15 @@ from modular_safety_lora.lab.variants import VARIANTS
 sys.path.insert(0, str(Path(__file__).parent))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser(chromium):
     """A browser without a window."""
     with browsing(chromium) as running:
         yield running
 
 
-@pytest.fixture(scope="module")
-def page(browser, server):
+@pytest.fixture(scope="package")
+def frontend(browser, server):
     """ComfyUI's frontend; the files that workflows for other models name are there, and empty."""
     from looking import SCREENSHOTS
 
@@ -30,3 +30,10 @@ def page(browser, server):
 
     SCREENSHOTS.mkdir(exist_ok=True)
     return opened(browser, server.url)
+
+
+@pytest.fixture(scope="module")
+def page(frontend):
+    """The frontend's page, on which each file of tests opens its workflows anew."""
+    frontend.workflow = None
+    return frontend

@@ -20,6 +20,7 @@ def show_all(page, width: int = 3200) -> None:
 
 def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
     open_workflow(page, NAME)
+    show_all(page)
     page.evaluate("""() => {
             const small = { width: 64, height: 64, steps: 2 }
             for (const node of app.graph._nodes)
@@ -53,6 +54,7 @@ def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
 
 def test_training_shows_progress_and_previews_on_the_node_and_its_chart(page):
     open_workflow(page, TASK)
+    show_all(page)
     page.evaluate("""() => {
             const node = app.graph._nodes.find((node) => node.type === 'MSL_TrainTaskLora')
             const small = { save_as: 'seen-in-the-browser', steps: 12, preview_every: 6,

@@ -149,6 +149,8 @@ def test_ids_names_sockets_and_defaults_are_the_contract(schemas):
         found = {each.id: each.get_io_type() for each in schema.inputs}
         assert found == inputs or (node_id in OPEN and inputs.items() <= found.items())
         assert [(each.display_name, each.get_io_type()) for each in schema.outputs] == outputs
+        is_shown = schema.is_output_node or schema.has_intermediate_output  # also what was kept
+        assert is_shown == (node_id != "MSL_LoadTaskLora")
     defaults = {
         (schema.node_id, each.id): getattr(each, "default", None)
         for schema in schemas.values()

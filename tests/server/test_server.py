@@ -73,6 +73,8 @@ def test_the_shipped_workflow_runs_and_shows_pictures_and_reports(
         Image.open(io.BytesIO(server.picture(sheet))).format == "JPEG"
         and outcome.outputs["2"]["text"]
     )
+    again = run(server, with_reports(shipped_prompt), n2__lora_name=name)
+    assert again.outputs == outcome.outputs, "what ComfyUI kept is shown, as on a page loaded anew"
 
 
 def test_a_photograph_is_audited_and_marked(server):

@@ -18,8 +18,9 @@ from .structure import roles_of
 Conditioning = list  # ComfyUI's CONDITIONING
 # of a batch: which of its pictures go through the network together, and with what
 Conditions = list[tuple[list[int], dict[str, object]]]
-# latents on a side of the picture that a network is tried with: the first that it takes
-SMALL = (8, 16, 40)
+# a side of the picture that a network is tried with: the first number of latents that it takes,
+# and in pixels at least this, for models whose latents are pixels
+SMALL, LEAST = (8, 40), 64
 
 
 def check_unpatched(model: ModelPatcher) -> None:
@@ -163,7 +164,8 @@ class Denoiser:
         return self._tried(self.output, conditioning)
 
     def _tried(self, what: Callable, conditioning: Conditioning) -> object:
-        *smaller, largest = SMALL
+        least = LEAST // pixels_of(self.base.latent_format)
+        *smaller, largest = (max(side, least) for side in SMALL)
         for side in smaller:
             with contextlib.suppress(ZeroDivisionError):  # PixArt's grid of a small picture
                 return self._at(side, what, conditioning)

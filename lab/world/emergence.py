@@ -47,6 +47,7 @@ class Model:
         self.known: dict[str, list] = torch.load(kept) if kept.is_file() else {}
         self.model, self.clip, self.vae = load_checkpoint(self.checkpoint)[:3]
         self.clip.cond_stage_model.float()  # or every text casts all weights anew
+        self.encoded: dict[tuple, torch.Tensor] = {}  # latents by names and style
 
     def texts(self, prompts: Iterable[str]) -> dict[str, list]:
         """The conditioning of every prompt, and of the empty one."""
@@ -66,11 +67,14 @@ class Model:
             return self.vae.encode(torch.from_numpy(np.stack(drawn)).float() / 255)
 
     def of_task(self, names: Iterable[str], style: str = TASK) -> tuple[torch.Tensor, list[str]]:
-        """Latents and captions of a style's pictures."""
+        """Latents and captions of a style's pictures; a model encodes them once."""
         own = style == TASK
         drawn = pictures.task_pictures() if own else pictures.named((STYLES[style],))[style]
         names = [name for name in names if name in drawn]
-        return self.latents([drawn[name] for name in names]), [caption(n, style) for n in names]
+        which = (*names, style)
+        if which not in self.encoded:
+            self.encoded[which] = self.latents([drawn[name] for name in names])
+        return self.encoded[which], [caption(name, style) for name in names]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 So are the helpers that the tests share.
 """
 
+import gc
 import sys
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def own_folders(tmp_path_factory):
 
     folder_paths.set_output_directory(str(tmp_path_factory.mktemp("output")))
     folder_paths.set_temp_directory(str(tmp_path_factory.mktemp("temp")))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def less_to_look_at():
+    """What the files before left in memory stays: ComfyUI collects garbage at every load."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

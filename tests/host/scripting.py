@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 # by path, as launchers start it
 SCRIPT = str(PACK / "training" / "train_task_lora.py")
-SMALL = ["--rank", "2", "--resolution", "64", "--learning-rate", "1e-3"]
+SMALL = ["--rank", "2", "--resolution", "32", "--learning-rate", "1e-3"]
 
 
 def task(models, folder, output, *more: str) -> list[str]:

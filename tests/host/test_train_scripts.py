@@ -136,7 +136,7 @@ def test_the_script_writes_a_sealed_module_with_chart_report_and_previews(models
         "--output",
         str(output),
     ]
-    small = ["--steps", "2", "--resolution", "64", "--sampling-steps", "3", "--rank", "2"]
+    small = ["--steps", "2", "--resolution", "32", "--sampling-steps", "3", "--rank", "2"]
     # two steps at a usual rate are too small for a safety module
     small += ["--learning-rate", "1e-2"]
     looks = ["--preview-prompts", str(prompts), "--preview-every", "1", "--preview-size", "64"]

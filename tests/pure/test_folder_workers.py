@@ -14,11 +14,13 @@ from modular_safety_lora.audit.folders.workers import DIED, audit_parallel, walk
 from modular_safety_lora.audit.presets import CLASSES
 from picture_folders import FACES, audited, rows_in, small_pictures
 
+COUNT, BEFORE_A_KILL = 250, 35  # pictures, and how many more are looked at each time
+
 
 @pytest.mark.slow
 def test_a_run_killed_five_times_gives_the_same_parquet(tmp_path):
     place = tmp_path / "pictures"
-    small_pictures(place, 400)
+    small_pictures(place, COUNT)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     audited(
         place,
@@ -36,20 +38,20 @@ def test_a_run_killed_five_times_gives_the_same_parquet(tmp_path):
     counts = []
     for turn in range(5):
         running = commanding.start(*command)
-        wanted = 60 * (turn + 1)
+        wanted = BEFORE_A_KILL * (turn + 1)
         while rows_in(killed / "r.sqlite") < wanted and running.returncode is None:
             time.sleep(0.02)
         running.kill()
         counts.append(rows_in(killed / "r.sqlite"))
         assert not (killed / "r.json").exists()
-    assert counts[0] >= 60 and counts == sorted(counts) and counts[-1] < 400
+    assert counts[0] >= BEFORE_A_KILL and counts == sorted(counts) and counts[-1] < COUNT
     done = commanding.run(*command)
     assert done.returncode == 0, done.stderr
     assert (killed / "r.parquet").read_bytes() == (whole / "r.parquet").read_bytes()
     ours, theirs = (
         json.loads((each / "r.json").read_text(encoding="utf-8")) for each in (killed, whole)
     )
-    assert ours == theirs and 90 < ours["summary"]["flagged"] < 400
+    assert ours == theirs and COUNT / 5 < ours["summary"]["flagged"] < COUNT
     time.sleep(0.5)
     assert not orphans(), "no worker outlives its parent"
 

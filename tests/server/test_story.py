@@ -23,8 +23,9 @@ def test_the_emoji_world_runs_in_the_shipped_workflows_and_its_story_is_told(tmp
     texts = [shown["text"][0] for shown in merged.outputs.values() if "text" in shown]
     assert any("The safety LoRA holds" in text for text in texts)
     assert any("preset weapons" in text for text in texts)
-    (report,) = {shown["text"][0] for shown in undone.outputs.values() if "text" in shown}
-    assert "task-firefox-sequential.safetensors" in report and "Sampling will stop" in report
+    told = [shown["text"][0] for shown in undone.outputs.values() if "text" in shown]
+    (report,) = {text for text in told if "Sampling will stop" in text}
+    assert "task-firefox-sequential.safetensors" in report
     assert chart_of(outcome, prompt).outputs
     told = story.rows_of(tmp_path, which)
     assert {arm: len(rows) for arm, rows in told.items()} == dict.fromkeys(story.ARMS, 2)

@@ -1,6 +1,6 @@
-"""Fixtures of all tiers: pure, host, server and browser.
+"""Fixtures of all tiers: pure, host, live and browser.
 
-The pure tier has no ComfyUI, host has it in this process, server has a live one, and browser has
+The pure tier has no ComfyUI, host has it in this process, live has one that serves, and browser has
 its frontend.
 """
 
@@ -54,12 +54,12 @@ def pytest_collection_modifyitems(items: list) -> None:
 
 
 def is_live(test: str) -> bool:
-    return test.startswith(("browser/", "server/"))
+    return test.startswith(("browser/", "live/"))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A file's tests stay in one process; those of server and browser tier have one server."""
+    """A file's tests stay in one process; those of live and browser tier have one server."""
     from xdist.scheduler import LoadFileScheduling
 
     class OneServer(LoadFileScheduling):

@@ -86,9 +86,11 @@ def test_dev_runs_one_folder_from_the_repositorys_root():
 
 
 def test_pytest_from_the_root_finds_the_host_of_dev_or_says_what_to_do():
-    done = run(["-m", "pytest", "tests/host/test_install.py", "--collect-only", "-q"], PACK)
+    tests = ("tests/host/test_nodes.py", "tests/live/test_story.py")
+    done = run(["-m", "pytest", *tests, "--collect-only", "-q"], PACK)
     if (PACK / ".host" / "ComfyUI" / "main.py").is_file():
-        assert done.returncode == 0 and "host/test_install.py::" in done.stdout
+        assert done.returncode == 0, done.stdout
+        assert "host/test_nodes.py::" in done.stdout and "live/test_story.py::" in done.stdout
     else:
         assert done.returncode and "Nothing says where ComfyUI is" in done.stdout + done.stderr
 

@@ -1,4 +1,7 @@
-"""The server tier runs on a live ComfyUI; its helpers are importable from here on."""
+"""The live tier runs on a ComfyUI that serves; its helpers are importable from here on.
+
+A folder of tests named `server` would stand in the place of ComfyUI's module of that name.
+"""
 
 import sys
 from pathlib import Path

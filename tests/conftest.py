@@ -4,7 +4,6 @@ The pure tier has no ComfyUI, host has it in this process, live has one that ser
 its frontend.
 """
 
-import gc
 import os
 import sys
 from pathlib import Path
@@ -67,12 +66,6 @@ def pytest_xdist_make_scheduler(config, log):
             return "live" if is_live(test) else super()._split_scope(test)
 
     return OneServer(config, log)
-
-
-def pytest_collection_finish() -> None:
-    """What is imported by now stays: ComfyUI collects garbage at every load of a model."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -109,7 +109,7 @@ def test_an_arm_samples_with_its_modules_and_no_other(rows, place, base):
     assert patched("modular") == patched("anchored") == patched("sequential")
 
 
-def test_texts_that_were_kept_are_not_encoded_again(base, tmp_path, monkeypatch):
+def test_what_was_encoded_is_not_encoded_again(base, tmp_path, monkeypatch):
     own = tmp_path / base.name
     own.symlink_to(base)
     made = emergence.Model(own)
@@ -119,6 +119,9 @@ def test_texts_that_were_kept_are_not_encoded_again(base, tmp_path, monkeypatch)
     assert again.keys() == {"cat, noto", ""}
     for words, (tensor, _) in ((words, each[0]) for words, each in again.items()):
         assert torch.equal(tensor, made.known[words][0][0])
+    first, captions = made.of_task(recipe.HELD_OUT)
+    monkeypatch.setattr(made, "vae", None)
+    assert made.of_task(recipe.HELD_OUT) == (first, captions)
 
 
 def test_a_lost_row_is_made_again_the_same_and_no_other(rows, place, base):

@@ -22,7 +22,7 @@ def safety(checkpoint):
 
 
 def sample(model, clip):
-    """Two steps of the stock sampler on 64x64 pixels."""
+    """Two steps of the stock sampler on 32x32 pixels."""
     latent = torch.zeros(1, 4, 4, 4)
     cond = clip.encode_from_tokens_scheduled(clip.tokenize("a picture"))
     noise = comfy.sample.prepare_noise(latent, 1)

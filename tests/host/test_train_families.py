@@ -1,9 +1,14 @@
 """What the families of the zoo are trained on: unlike prompts, latents that fit, gradients."""
 
+from collections import Counter
+
+import comfy.supported_models
 import pytest
 import torch
+from comfy.model_patcher import ModelPatcher
 from modular_safety_lora.host.denoiser import Denoiser
-from modular_safety_lora.lab import zoo
+from modular_safety_lora.host.structure import FUSED, JOINT, MLP
+from modular_safety_lora.lab import assets, zoo
 from modular_safety_lora.training import data
 from modular_safety_lora.training.engine.adapters import AdapterSettings
 from modular_safety_lora.training.engine.loop import TrainingError
@@ -46,6 +51,30 @@ def test_a_batch_of_unlike_prompts_gives_what_each_gives_alone(family):
                 noisy[one], sigma[one], denoiser.conditions([prompt], noisy[one])
             )
             assert torch.allclose(together[one], alone, rtol=1e-4, atol=1e-5)
+
+
+RADIANCE = {
+    **{"image_model": "chroma_radiance", "in_channels": 3, "out_channels": 3, "patch_size": 32},
+    **{"nerf_hidden_size": 16, "nerf_mlp_ratio": 2, "nerf_depth": 1, "nerf_max_freqs": 4},
+    **{"nerf_tile_size": 0, "nerf_final_head_type": "conv", "nerf_embedder_dtype": torch.float32},
+    **{"use_x0": False, "use_sequential_txt_ids": False},
+}
+
+
+def test_a_network_is_tried_on_several_patches_where_latents_are_pixels():
+    config = comfy.supported_models.ChromaRadiance({**zoo.FAMILIES["Chroma"].unet, **RADIANCE})
+    config.set_inference_dtype(torch.float32, None)
+    base, device = config.get_model({}, "", torch.device("cpu")), torch.device("cpu")
+    network = base.diffusion_model
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    network.load_state_dict(assets.seeded(shapes, 1))
+    denoiser = Denoiser(ModelPatcher(base, device, device))
+    prompt = zoo.conditionings("Chroma", 1)[0]
+    assert denoiser.tried(prompt).shape == (1, 3, 64, 64)
+    counted, alike = (
+        Counter(each.roles(prompt).values()) for each in (denoiser, Denoiser(zoo.build("Chroma")))
+    )
+    assert all(counted[role] == alike[role] > 0 for role in (JOINT, FUSED, MLP))
 
 
 @pytest.mark.parametrize(("family", "shape"), [("SD15", (16, 8, 8)), ("WAN21_T2V", (4, 8, 8))])

@@ -24,7 +24,7 @@ def conditioning(checkpoint):
 
 
 def batch(denoiser, size: int = 2, seed: int = 1):
-    """Clean latents, noise, noise levels and x_t of a fixed batch of 64x64 pixels."""
+    """Clean latents, noise, noise levels and x_t of a fixed batch of 32x32 pixels."""
     generator = torch.Generator().manual_seed(seed)
     clean = denoiser.latents_in(torch.randn(size, 4, 4, 4, generator=generator))
     noise = torch.randn(clean.shape, generator=generator)

@@ -19,8 +19,8 @@ Conditioning = list  # ComfyUI's CONDITIONING
 # of a batch: which of its pictures go through the network together, and with what
 Conditions = list[tuple[list[int], dict[str, object]]]
 # a side of the picture that a network is tried with: the first number of latents that it takes,
-# and in pixels at least this, for models whose latents are pixels
-SMALL, LEAST = (8, 40), 64
+# and where latents are pixels, which networks read in patches, at least this many
+SMALL, PIXELS = (8, 40), 64
 
 
 def check_unpatched(model: ModelPatcher) -> None:
@@ -164,7 +164,7 @@ class Denoiser:
         return self._tried(self.output, conditioning)
 
     def _tried(self, what: Callable, conditioning: Conditioning) -> object:
-        least = LEAST // pixels_of(self.base.latent_format)
+        least = PIXELS if pixels_of(self.base.latent_format) == 1 else 0
         *smaller, largest = (max(side, least) for side in SMALL)
         for side in smaller:
             with contextlib.suppress(ZeroDivisionError):  # PixArt's grid of a small picture

@@ -1,10 +1,12 @@
-"""The pack's command line in processes of their own, forked from one that has all imported.
+"""The pack's command line: in this process, or in one of its own that can be killed.
 
-A new Python takes ten seconds to import what a verb needs. That the command starts from nothing is
-tested where it is installed (pure/test_shipped.py) and with launchers (host/test_train_scripts.py).
+Those are forked from one that has all imported: a new Python takes ten seconds to import what a
+verb needs. That the command starts from nothing is tested where it is installed
+(pure/test_shipped.py) and with launchers (host/test_train_scripts.py).
 """
 
 import contextlib
+import io
 import multiprocessing
 import os
 import subprocess
@@ -56,9 +58,21 @@ def start(
     return Command([*arguments], env, file_size)
 
 
-def run(*arguments: object, **options) -> subprocess.CompletedProcess:
-    """What a verb printed, and its exit code."""
-    return start(*arguments, **options).done()
+def run(*arguments: object) -> subprocess.CompletedProcess:
+    """What a verb printed here, and its exit code."""
+    from modular_safety_lora.commands import main
+
+    words = [str(each) for each in arguments]
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as errors,
+    ):
+        try:
+            code = main(words)
+        except SystemExit as end:  # an exit code, or words for stderr
+            code = end.code if isinstance(end.code, int) else 1
+            errors.write("" if isinstance(end.code, int) else f"{end.code}\n")
+    return subprocess.CompletedProcess(words, code, out.getvalue(), errors.getvalue())
 
 
 @contextlib.contextmanager

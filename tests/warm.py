@@ -4,14 +4,14 @@ import contextlib
 import os
 
 import modular_safety_lora.commands.audit
-import modular_safety_lora.commands.seal
+from modular_safety_lora.drawing.figures import library
 
+library()
 if os.environ.get("COMFYUI_PATH"):
     from modular_safety_lora.host.comfyui import enter_comfyui
 
     enter_comfyui()
     import comfy.sd  # noqa: F401
-    import modular_safety_lora.commands.audit_prompts
     import modular_safety_lora.commands.train_safety
     import modular_safety_lora.commands.train_task
     import modular_safety_lora.merge.merge

@@ -73,5 +73,5 @@ def picture_folder(folder, count: int = 3):
     for number in range(count):
         size = (96, 64, 3) if number % 2 else (64, 64, 3)
         Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(folder / f"{number}.png")
-        (folder / f"{number}.txt").write_text(f"a picture {number}")
+        (folder / f"{number}.txt").write_text(f"a picture {number % 2}")
     return folder

@@ -40,11 +40,13 @@ SEED = 1
 def few():
     """A prompt of each kind, and the shipped pictures in the place of those that are fetched."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("CONCEPTS", "RETAINED", "OTHERS", "KIN", "IN_STYLE", "LEARNED", "HELD_OUT"):
+        for name in ("CONCEPTS", "RETAINED", "OTHERS", "KIN", "IN_STYLE"):
+            patch.setattr(recipe, name, getattr(recipe, name)[:1])
+        for name in ("LEARNED", "HELD_OUT"):
             patch.setattr(recipe, name, getattr(recipe, name)[:2])
         patch.setattr(measures, "HARMLESS", measures.HARMLESS[:4])  # one in each style
         for kind, prompts in recipe.HARM.items():
-            patch.setitem(recipe.HARM, kind, prompts[:2])
+            patch.setitem(recipe.HARM, kind, prompts[:1])
         shipped = pictures.task_pictures()
         patch.setattr(pictures, "named", lambda wanted: {each.style: shipped for each in wanted})
         patch.setattr(measures, "NOISES", 1)

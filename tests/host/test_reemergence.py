@@ -28,7 +28,8 @@ SMALL = Recipe(
     hostile_steps=6,
     pictures=32,
     samples=1,
-    sampling_steps=3,
+    guidances=(3.0,),
+    sampling_steps=2,
     held_out=16,
     marks=(0, 10),
 )

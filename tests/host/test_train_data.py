@@ -178,7 +178,7 @@ def test_bad_data_names_the_count_and_the_first(tmp_path):
     assert [each.caption for each in data.find_pictures(folder)] == [
         "a picture 0",
         "a picture 1",
-        "a picture 2",
+        "a picture 0",
     ]
     (folder / "1.txt").unlink()
     with pytest.raises(data.DataError, match=r"1 of 3 pictures have no caption \(first: 1.png\)"):

@@ -24,7 +24,7 @@ def test_the_script_survives_being_killed_five_times_and_its_file_loads_in_the_s
     folder = merging.picture_folder(tmp_path / "data", 4)
     whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
     length = ["--steps", "30"]
-    done = commanding.run(*task(models, folder, whole, *length))
+    done = commanding.start(*task(models, folder, whole, *length)).done()
     assert done.returncode == 0 and f"Wrote {whole} after 30 steps." in done.stdout, done.stderr[
         -2000:
     ]
@@ -38,7 +38,7 @@ def test_the_script_survives_being_killed_five_times_and_its_file_loads_in_the_s
         kills += running.returncode is None
         running.kill()
     assert kills == KILLS, "the run was over before it could be killed"
-    done = commanding.run(*again)
+    done = commanding.start(*again).done()
     assert done.returncode == 0, done.stderr[-2000:]
     assert same(killed, whole)
     loaded, _ = comfy.sd.load_lora_for_models(model, None, load_file(killed), 1.0, 1.0)

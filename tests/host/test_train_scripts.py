@@ -5,11 +5,12 @@ They are shared by processes; what they leave is read, and errors are one line.
 
 import json
 import os
+import socket
 import subprocess
 
 import merging
 import pytest
-from commanding import run
+from commanding import run, start
 from modular_safety_lora.lab import assets
 from modular_safety_lora.modules import files
 from PIL import Image
@@ -30,39 +31,32 @@ def folder(tmp_path):
     return merging.picture_folder(tmp_path / "data", 4)
 
 
+def processes(*arguments: str) -> list[subprocess.CompletedProcess]:
+    """A verb in two processes that train together, as a launcher starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} | TOGETHER
+    ranks = [{"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    return [each.done() for each in [start(*arguments, env=shared | rank) for rank in ranks]]
+
+
 def test_two_processes_give_what_one_gives(models, folder, tmp_path):
-    """Accelerate starts them; the anchor, prior pictures and accumulation are shared out too."""
+    """The anchor, prior pictures and accumulation are shared out too."""
     concepts = tmp_path / "concepts.txt"
     concepts.write_text("nude\n")
-    safety = str(models / "loras" / assets.SAFETY)
-    more = [
-        "--steps",
-        "4",
-        "--batch-size",
-        "2",
-        "--accumulate",
-        "2",
-        "--prior-data",
-        str(folder),
-        "--safety-lora",
-        safety,
-    ]
-    more += ["--safety-mode", "anchored", "--anchor-every", "1", "--concept-file", str(concepts)]
+    more = ["--steps", "4", "--batch-size", "2", "--accumulate", "2", "--prior-data", str(folder)]
+    more += ["--safety-lora", str(models / "loras" / assets.SAFETY), "--safety-mode", "anchored"]
+    more += ["--anchor-every", "1", "--concept-file", str(concepts)]
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    done = run(*task(models, folder, one, *more), env=TOGETHER)
+    done = start(*task(models, folder, one, *more), env=TOGETHER).done()
     assert done.returncode == 0, done.stderr[-2000:]
-    launch = (
-        "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"
-        " --mixed_precision no"
-    )
-    launch += " --dynamo_backend no --main_process_port 0"
-    two_of_it = [SCRIPT, *task(models, folder, two, *more)[1:]]
-    done = launched([*launch.split(), *two_of_it], env=TOGETHER)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert " 2/2 " in done.stderr and " 4/4 [" in done.stderr, (
+    first, second = processes(*task(models, folder, two, *more))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr[-2000:]
+    assert " 2/2 " in first.stderr and " 4/4 [" in first.stderr, (
         "each encodes its half of the four pictures"
     )
-    assert done.stdout.count(f"Wrote {two} after 4 steps.") == 1
+    assert first.stdout.count(f"Wrote {two} after 4 steps.") == 1 and not second.stdout
     left, right = load_file(one), load_file(two)
     moved = max(value.abs().max().item() for name, value in left.items() if "lora_up" in name)
     apart = max((value - right[name]).abs().max().item() for name, value in left.items())
@@ -73,10 +67,15 @@ def test_two_processes_give_what_one_gives(models, folder, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_a_batch_that_processes_cannot_share_is_refused(models, folder, tmp_path):
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+def test_a_launcher_runs_the_script_and_a_batch_that_processes_cannot_share_is_refused(
+    models, folder, tmp_path
+):
+    launch = (
+        "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"
+        " --mixed_precision no --dynamo_backend no --main_process_port 0"
+    )
     arguments = task(models, folder, tmp_path / "x.safetensors", "--steps", "1")
-    done = launched([*launch, SCRIPT, *arguments[1:]], env=TOGETHER)
+    done = launched([*launch.split(), SCRIPT, *arguments[1:]], env=TOGETHER)
     assert done.returncode and "The batch size 1 can't be shared by 2 processes" in done.stderr
 
 
@@ -87,7 +86,7 @@ def test_a_disk_that_takes_no_more_is_a_clear_error(models, folder, tmp_path):
     """
     output = tmp_path / "task.safetensors"
     arguments = task(models, folder, output, "--steps", "2", "--save-every", "1")
-    done = run(*arguments, file_size=50_000, env={"MPLCONFIGDIR": str(tmp_path)})
+    done = start(*arguments, file_size=50_000, env={"MPLCONFIGDIR": str(tmp_path)}).done()
     assert done.returncode == 1 and "could not be written" in last_line(done), done.stderr[-2000:]
     assert last_line(done).startswith(
         "train-task: "

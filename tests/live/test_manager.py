@@ -38,6 +38,7 @@ def test_install_run_update_and_removal(origin, bare, models):
         name = "Modular merge and audit"
         assert name in server.get("/workflow_templates").json()[PACK_NAME]
         outcome = run(server, shipped.prompt(name))
+    assert server.process.poll() is not None, "it is stopped"
     assert outcome.error is None, outcome.error
     texts = [shown["text"][0] for shown in outcome.outputs.values() if "text" in shown]
     assert any("The safety LoRA holds" in text for text in texts)

@@ -139,15 +139,20 @@ def test_a_file_replaced_on_disk_is_read_again(server, shipped_prompt, put, mode
     assert keys[0] != keys[1]
 
 
-def test_the_server_is_stopped_whatever_happens(tmp_path):
-    with pytest.raises(KeyboardInterrupt), Server(tmp_path) as server:
-        assert server.process.poll() is None
-        raise KeyboardInterrupt
-    assert server.process.poll() is not None
+def test_a_server_that_does_not_come_up_is_stopped_whatever_the_reason(tmp_path, monkeypatch):
     broken = Server(tmp_path, ("--no-such-option",))
     with pytest.raises(RuntimeError, match="unrecognized arguments: --no-such-option"), broken:
         pass
     assert broken.process.poll() is not None
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(requests, "get", interrupted)
+    starting = Server(tmp_path)
+    with pytest.raises(KeyboardInterrupt), starting:
+        pass
+    assert starting.process.poll() is not None
 
 
 def test_the_pack_opens_no_network_routes(server):

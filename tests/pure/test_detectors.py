@@ -24,10 +24,10 @@ def expected(oracle, pictures) -> list[list]:
     return found
 
 
-LONG = [pytest.param(size, marks=pytest.mark.long) for size in (2, 3, 4, 5, 8)]
+LONG = [pytest.param(size, marks=pytest.mark.long) for size in (2, 3, 4, 5, 7, 8, 60)]
 
 
-@pytest.mark.parametrize("size", [1, 7, 16, 60, *LONG])
+@pytest.mark.parametrize("size", [1, 16, *LONG])
 @pytest.mark.slow
 def test_every_batch_size_gives_nudenets_detections(expected, pictures, size, monkeypatch):
     monkeypatch.setattr(registry.find(), "batch", size)
@@ -37,12 +37,9 @@ def test_every_batch_size_gives_nudenets_detections(expected, pictures, size, mo
 @pytest.mark.slow
 def test_every_chunking_gives_nudenets_detections(expected, pictures):
     rng = np.random.default_rng(2)
-    for _ in range(2):
-        cuts = [0, *sorted(rng.choice(np.arange(1, 60), 6, replace=False)), 60]
-        found = [
-            registry.find().detect(pictures[start:end]) for start, end in itertools.pairwise(cuts)
-        ]
-        assert [each for chunk in found for each in chunk] == expected
+    cuts = [0, *sorted(rng.choice(np.arange(1, 60), 6, replace=False)), 60]
+    found = [registry.find().detect(pictures[start:end]) for start, end in itertools.pairwise(cuts)]
+    assert [each for chunk in found for each in chunk] == expected
 
 
 def test_a_batch_of_large_pictures_is_cut_short(monkeypatch):
@@ -95,7 +92,7 @@ def test_threads_share_one_session(expected, pictures):
 
     def work(number: int) -> None:
         start.wait()
-        found[number] = (id(registry.find()), registry.find().detect(pictures[:12]))
+        found[number] = (id(registry.find()), registry.find().detect(pictures[:5]))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -103,7 +100,7 @@ def test_threads_share_one_session(expected, pictures):
     for thread in threads:
         thread.join()
     assert len({made for made, _ in found.values()}) == 1
-    assert all(each == expected[:12] for _, each in found.values())
+    assert all(each == expected[:5] for _, each in found.values())
 
 
 def probe() -> np.ndarray:

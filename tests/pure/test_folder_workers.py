@@ -14,7 +14,7 @@ from modular_safety_lora.audit.folders.workers import DIED, audit_parallel, walk
 from modular_safety_lora.audit.presets import CLASSES
 from picture_folders import FACES, audited, rows_in, small_pictures
 
-COUNT, BEFORE_A_KILL = 250, 35  # pictures, and how many more are looked at each time
+COUNT, BEFORE_A_KILL = 130, 18  # pictures, and how many more are looked at each time
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def test_a_run_killed_five_times_gives_the_same_parquet(tmp_path):
         counts.append(rows_in(killed / "r.sqlite"))
         assert not (killed / "r.json").exists()
     assert counts[0] >= BEFORE_A_KILL and counts == sorted(counts) and counts[-1] < COUNT
-    done = commanding.run(*command)
+    done = commanding.start(*command).done()
     assert done.returncode == 0, done.stderr
     assert (killed / "r.parquet").read_bytes() == (whole / "r.parquet").read_bytes()
     ours, theirs = (
@@ -105,7 +105,7 @@ def test_a_file_that_kills_its_process_is_listed_and_the_rest_is_done(tmp_path, 
 @pytest.mark.slow
 def test_ray_gives_the_same_parquet(tmp_path):
     place = tmp_path / "pictures"
-    small_pictures(place, 70)
+    small_pictures(place, 40)
     (place / "bad.jpg").write_bytes(b"bad")
     for name, more in (("processes", []), ("ray", ["--ray", "local"])):
         output = tmp_path / name
@@ -119,7 +119,7 @@ def test_ray_gives_the_same_parquet(tmp_path):
 @pytest.mark.slow
 def test_presets_and_detectors_of_ones_own_reach_every_process(tmp_path):
     place = tmp_path / "pictures"
-    small_pictures(place, 40)
+    small_pictures(place, 24)
     classes = [name.lower() for name in CLASSES]
     entry = {"kind": "yolo", "file": str(find().network.file), "classes": classes}
     (tmp_path / "detectors.json").write_text(json.dumps({"mine": entry}), encoding="utf-8")

@@ -121,7 +121,7 @@ def test_a_prompt_set_shows_its_pictures_and_then_its_chart_and_goes_on_when_run
     open_workflow(page, SETS)
     show_all(page)
     page.evaluate("""() => {
-            const small = { steps: 1, width: 64, height: 64, limit: 3 }
+            const small = { steps: 1, width: 64, height: 64, limit: 2 }
             const audits = app.graph._nodes.filter((each) => each.type === 'MSL_AuditPromptSet')
             for (const node of audits)
                 for (const widget of node.widgets)

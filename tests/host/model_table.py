@@ -37,12 +37,20 @@ TRAINED = [key for key, family in zoo.FAMILIES.items() if family.trains]
 RAISES = ("HiDream", "int8")  # in the host, when it trains
 OFTEN = ("fp32", "bf16", "fp8 storage", "fp8", "nvfp4")  # in every run of the whole suite, by some
 STRUCTURES = ("SD15", "Flux", "Lumina2", "WAN21_T2V")  # UNet, two streams, one stream, video
-TRAINED_OFTEN = {
-    "SD15": ("fp8 storage",),
+TRAINED_OFTEN = {  # networks that are unlike each other, and each form once
+    "SD15": ("fp32", "fp8 storage"),
     "SDXL": ("fp16",),
-    "Flux": ("fp8",),
-    "QwenImage": ("bf16", "nvfp4"),
+    "Stable_Cascade_C": ("fp32",),
+    "SD3": ("fp32",),
+    "PixArtSigma": ("fp32",),
+    "HunyuanDiT": ("fp32",),
+    "Flux": ("fp32", "fp8"),
+    "LTXV": ("fp32",),
+    "HiDream": ("fp32",),
+    "Lumina2": ("fp32",),
     "ZImage": ("bf16",),
+    "QwenImage": ("bf16", "nvfp4"),
+    "WAN21_T2V": ("fp32",),
 }
 CASES = {  # what the tests try, by family and format
     (family, name): [MERGE, LOCK] + [*TRAINING] * (family in TRAINED and (family, name) != RAISES)
@@ -55,11 +63,11 @@ CASES = {  # what the tests try, by family and format
 def often(family: str, name: str, letters: str) -> bool:
     """Is it tried in every run of the whole suite? All else is `long`.
 
-    Every family is tried in fp32, and merged in one more form in turn; those of unlike structure
-    are merged in all five. Each form is trained in once.
+    Every family is merged in fp32, and in one more form in turn; those of unlike structure are
+    merged in all five.
     """
     if TASK in letters:
-        return name == "fp32" or name in TRAINED_OFTEN.get(family, ())
+        return name in TRAINED_OFTEN.get(family, ())
     turn = OFTEN[1 + list(zoo.FAMILIES).index(family) % (len(OFTEN) - 1)]
     return name in (OFTEN if family in STRUCTURES else ("fp32", turn))
 

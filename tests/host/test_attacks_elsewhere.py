@@ -1,4 +1,7 @@
-"""The attacks of the threat model on a transformer, held in fp32 and quantised."""
+"""The attacks of the threat model on a transformer, held in fp32 and quantised.
+
+One run of the whole suite tries every attack on one of the two, in turn; the others are `long`.
+"""
 
 from functools import partial
 
@@ -26,7 +29,7 @@ HELD = {
 ELSEWHERE = [name for name in ATTACKS if "UNet" not in name]  # those find nothing to multiply
 
 
-@pytest.fixture(scope="module", params=HELD)
+@pytest.fixture(scope="module")
 def elsewhere(request, checkpoint, tmp_path_factory):
     """A stage whose base is the transformer; the text encoder is the small checkpoint's."""
     folder = tmp_path_factory.mktemp("elsewhere")
@@ -55,12 +58,20 @@ def elsewhere(request, checkpoint, tmp_path_factory):
 BEFORE_US = "has no attribute 'weight_scale'"
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
+TURNS = [
+    pytest.param(held, name, marks=[pytest.mark.long] * ((place + turn) % 2))
+    for place, held in enumerate(HELD)
+    for turn, name in enumerate(ELSEWHERE)
+]
+
+
+@pytest.mark.parametrize(("elsewhere", "name"), TURNS, indirect=["elsewhere"], scope="module")
 def test_an_attack_is_stopped_and_the_next_run_works(elsewhere, name):
     quantised_merge = "ModelMerge" in name and "fp8" in elsewhere.safety.name
     raised = (AttributeError, BEFORE_US) if quantised_merge else (SafetyError, ".")
     stopped(elsewhere, ATTACKS[name], *raised)
 
 
+@pytest.mark.parametrize("elsewhere", HELD, indirect=True, scope="module")
 def test_after_all_of_it_a_new_merge_and_the_one_that_was_kept_give_the_safe_picture(elsewhere):
     unchanged(elsewhere)

@@ -13,9 +13,15 @@ from pathlib import Path
 import pytest
 from modular_safety_lora.lab.server import PACK
 
-# What other packs bring: the GPU build of onnxruntime (where there is one), another OpenCV.
-GPU = "onnxruntime" if sys.platform == "darwin" else "onnxruntime-gpu"
-THEIRS = [GPU, "opencv-contrib-python"]
+# What other packs bring: another build of onnxruntime, and what it then runs on; another OpenCV.
+# Without a GPU the GPU build's provider does not load, and the CPU takes its place.
+BUILDS = {
+    "onnxruntime-openvino": ("OpenVINOExecutionProvider",),
+    "onnxruntime-gpu": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+if sys.platform == "darwin":  # neither is built for it
+    BUILDS = {"onnxruntime": ("CoreMLExecutionProvider", "CPUExecutionProvider")}
+OPENCV = "opencv-contrib-python"
 # What matplotlib asks for besides numpy; none of it replaces a build of anything.
 CHART = {
     "contourpy",
@@ -115,18 +121,16 @@ def test_a_bare_environment_gets_what_is_missing_and_keeps_its_numpy(bare, tmp_p
     assert detects(bare, tmp_path) == "FACE_FEMALE on CPUExecutionProvider"
 
 
-def test_other_builds_of_onnxruntime_and_opencv_stay_and_are_used(bare, tmp_path):
-    install(bare, *THEIRS)
+TRIED = [pytest.param(each, marks=[pytest.mark.long] * min(n, 1)) for n, each in enumerate(BUILDS)]
+
+
+@pytest.mark.parametrize("build", TRIED)
+def test_other_builds_of_onnxruntime_and_opencv_stay_and_are_used(bare, tmp_path, build):
+    install(bare, build, OPENCV)
     before = versions(bare)
     python(bare, str(PACK / "install.py"))
     after = versions(bare)
     assert {name: after.get(name) for name in before} == before
     assert set(after) - set(before) - CHART == {"nudenet", "peft", "accelerate", "matplotlib"}
-    # Without a GPU the GPU build's provider does not load, and the CPU takes its place.
-    found = detects(bare, tmp_path)
-    assert found in ("FACE_FEMALE on CUDAExecutionProvider", "FACE_FEMALE on CPUExecutionProvider")
+    assert detects(bare, tmp_path) in [f"FACE_FEMALE on {provider}" for provider in BUILDS[build]]
     assert python(bare, str(PACK / "install.py")) == "", "the second time there is nothing to do"
-    if sys.platform != "darwin":  # no build of OpenVINO's there
-        python(bare, "-m", "pip", "uninstall", "-q", "-y", GPU)
-        install(bare, "onnxruntime-openvino")
-        assert detects(bare, tmp_path) == "FACE_FEMALE on OpenVINOExecutionProvider"

@@ -121,8 +121,11 @@ def test_after_many_steps_the_change_is_that_of_weights_held_in_float32(tmp_path
     assert changes[1].norm() > steps / 300 and merging.relative_error(*changes) < 0.02
 
 
-@pytest.mark.parametrize("mode", ["anchored", "frozen"])
-@pytest.mark.parametrize("held", HALF, ids=str)
+BESIDE = [(held, mode) for held in HALF for mode in ("anchored", "frozen")]
+
+
+# each of them once
+@tried("held, mode", BESIDE, {(FP16, "anchored"), (BF16, "frozen"), (FP8, "anchored")})
 def test_beside_a_safety_module_it_trains_too(tmp_path, held, mode):
     """Losses are near those on float32 weights, not equal.
 
@@ -160,8 +163,12 @@ METHODS = [("esd-x", LORA), ("sdd", LORA), ("esd-x", DORA)]
 SAFETY = [(held, *method) for held in HALF for method in METHODS]
 
 
-# but for ESD-x with a LoRA, which other files train
-@tried("held, method, adapter", SAFETY, {case for case in SAFETY if case[1:] != ("esd-x", LORA)})
+# but for ESD-x with a LoRA, which other files train; each of the rest once
+@tried(
+    "held, method, adapter",
+    SAFETY,
+    {(FP16, "esd-x", DORA), (BF16, "sdd", LORA), (FP8, "sdd", LORA)},
+)
 def test_a_safety_lora_trains_as_on_float32(tmp_path, held, method, adapter):
     texts = dict(zip(("nude", ""), small_models.conditionings(2, seed=2), strict=True))
     tensors = []

@@ -35,27 +35,27 @@ def test_a_prompt_set_is_run_for_three_models_and_compared_and_goes_on(server):
     audits = nodes_of(prompt, "MSL_AuditPromptSet")
     for number in audits:
         inputs = prompt[number]["inputs"]
-        inputs.update(steps=1, width=64, height=64, limit=4, name=f"server-{inputs['name']}")
+        inputs.update(steps=1, width=64, height=64, limit=2, name=f"server-{inputs['name']}")
     outcome = run(server, prompt)
     assert outcome.error is None
     table = outcome.outputs[nodes_of(prompt, "MSL_CompareAudits")[0]]["text"][0]
-    assert "4 pictures each" in table and table.count(" against ") == 3
+    assert "2 pictures each" in table and table.count(" against ") == 3
     folder = Path(server.folder, "output", "audits", "server-base")
     rows = (
         sqlite3.connect(folder / "audit.sqlite")
         .execute("select key, data from pictures")
         .fetchall()
     )
-    assert len(rows) == 4
+    assert len(rows) == 2
     for number in audits:
-        prompt[number]["inputs"]["limit"] = 6  # two more each
+        prompt[number]["inputs"]["limit"] = 3  # one more each
     assert run(server, prompt).error is None
     again = (
         sqlite3.connect(folder / "audit.sqlite")
         .execute("select key, data from pictures")
         .fetchall()
     )
-    assert len(again) == 6 and set(rows) <= set(again)
+    assert len(again) == 3 and set(rows) <= set(again)
     for number in audits:
         prompt[number]["inputs"]["steps"] = 2
     message = run(server, prompt).error["exception_message"]
@@ -82,7 +82,7 @@ def test_the_experiment_trains_merges_audits_and_compares(server):
         "sampling_steps": 2,
         "width": 64,
         "height": 64,
-        "limit": 3,
+        "limit": 2,
         "save_every": 0,
     }
     for node in prompt.values():
@@ -97,7 +97,7 @@ def test_the_experiment_trains_merges_audits_and_compares(server):
     assert outcome.error is None
     table = outcome.outputs[nodes_of(prompt, "MSL_CompareAudits")[0]]["text"][0]
     assert (
-        table.count(" against ") == 6 and "| sequential | " in table and "3 pictures each" in table
+        table.count(" against ") == 6 and "| sequential | " in table and "2 pictures each" in table
     )
     written = Path(server.folder, "models", "loras", "experiment")
     assert {path.name for path in written.iterdir()} >= {

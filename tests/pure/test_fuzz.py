@@ -22,7 +22,7 @@ from modular_safety_lora.modules.seal import UNSEALED_KEYS, seal_fault, tensors_
 from modular_safety_lora.modules.seal import sealed as sealed_metadata
 from modular_safety_lora.modules.sealing import inspect
 
-MUTATIONS, MADE_UP = 8000, 2000
+MUTATIONS, MADE_UP = 4000, 1000
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
 
 

@@ -82,9 +82,9 @@ class Outcome:
 class Walk:
     """All that the cases share: nodes, what fills their sockets, the safe layers and picture."""
 
-    def __init__(self, parts: Parts, watch: Watch):
+    def __init__(self, parts: Parts, watch: Watch, whole: bool):
         self.parts, self.watch = parts, watch
-        self.nodes = {name: node for name, node in stock_nodes().items() if is_watched(node)}
+        self.nodes = {name: node for name, node in stock_nodes().items() if is_watched(node, whole)}
         stock = nodes.LoraLoader().load_lora(
             parts.stage.base, parts.stage.base_clip, parts.stage.file, 1.0, 1.0
         )

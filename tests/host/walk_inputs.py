@@ -20,6 +20,9 @@ WATCHED = {
     "CONTROL_NET",
 }
 ANY = "*"  # of a socket that takes whatever is wired to it
+# nothing with weights in it, nor what changes any: a node with no other socket is walked over
+# when all are
+PASSED_ON = {"SAMPLER", "CONDITIONING", "CONTROL_NET"}
 SMALL = {
     **{
         "steps": 2,
@@ -88,8 +91,10 @@ def returned(node: type) -> list[str]:
     return [each if isinstance(each, str) else "COMBO" for each in node.RETURN_TYPES]
 
 
-def is_watched(node: type) -> bool:
-    return bool({*accepted(node.INPUT_TYPES()), *returned(node)} & {*WATCHED, ANY})
+def is_watched(node: type, passing_on: bool = True) -> bool:
+    """Is it walked over? `passing_on`: those too that only pass on what guides a sampling."""
+    kinds = {*accepted(node.INPUT_TYPES()), *returned(node)}
+    return bool(kinds & {*WATCHED, ANY} - (set() if passing_on else PASSED_ON))
 
 
 class Filling:

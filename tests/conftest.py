@@ -37,10 +37,10 @@ def pytest_report_header() -> str | None:
 
 # in fp32, or every prompt would cast the text encoder anew; held in fp16 it is in the host tier
 ON_CPU = ("--cpu", "--fp32-text-enc")
+FORKED = ("test_train_scripts", "test_train_kills", "test_folder_workers")
 LONG = (
-    *("test_walk", "test_models", "test_variants", "test_train_scripts", "test_folder_workers"),
-    *("test_install", "test_train_held", "test_reemergence", "test_emergence", "test_train_kills"),
-    *("test_attacks", "test_attacks_elsewhere"),
+    *("test_walk", "test_models", "test_install", "test_train_held", "test_reemergence"),
+    *("test_emergence", "test_attacks", "test_attacks_elsewhere", *FORKED),
 )
 
 
@@ -56,16 +56,26 @@ def is_live(test: str) -> bool:
     return test.startswith(("browser/", "live/"))
 
 
+def is_forked(test: str) -> bool:
+    """Does it start commands in processes of their own (commanding.py)?"""
+    return test.split("/")[-1].startswith(FORKED)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """A file's tests stay in one process; those of live and browser tier have one server."""
+    """A file's tests stay in one process; those of live and browser tier have one server.
+
+    Those that fork have one process to fork from.
+    """
     from xdist.scheduler import LoadFileScheduling
 
-    class OneServer(LoadFileScheduling):
+    class Sharing(LoadFileScheduling):
         def _split_scope(self, test: str) -> str:
+            if is_forked(test):
+                return "forked"
             return "live" if is_live(test) else super()._split_scope(test)
 
-    return OneServer(config, log)
+    return Sharing(config, log)
 
 
 @pytest.fixture(scope="session")

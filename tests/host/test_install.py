@@ -41,7 +41,7 @@ import json
 from importlib.metadata import distributions
 print(json.dumps({dist.metadata["Name"].lower(): dist.version for dist in distributions()}))
 """
-BROUGHT = ("pillow", "pydantic", "scipy")  # by ComfyUI, among others
+BROUGHT = ("pillow", "pydantic")  # by ComfyUI, among others
 DETECT = """
 import sys, numpy
 from pathlib import Path

@@ -86,13 +86,26 @@ def test_dev_runs_one_folder_from_the_repositorys_root():
 
 
 def test_pytest_from_the_root_finds_the_host_of_dev_or_says_what_to_do():
-    tests = ("tests/host/test_nodes.py", "tests/live/test_story.py")
+    tests = ("tests/host/test_install.py", "tests/live/test_story.py")
     done = run(["-m", "pytest", *tests, "--collect-only", "-q"], PACK)
     if (PACK / ".host" / "ComfyUI" / "main.py").is_file():
         assert done.returncode == 0, done.stdout
-        assert "host/test_nodes.py::" in done.stdout and "live/test_story.py::" in done.stdout
+        assert "host/test_install.py::" in done.stdout and "live/test_story.py::" in done.stdout
     else:
         assert done.returncode and "Nothing says where ComfyUI is" in done.stdout + done.stderr
+
+
+def test_no_folder_of_tests_stands_in_the_place_of_a_module_of_comfyui():
+    """One named `server` did, and each tier was collected only without the other."""
+    place = os.environ.get("COMFYUI_PATH")
+    if not place:
+        pytest.skip("NO COMFYUI: the names of its modules are not known here")
+    theirs = {
+        each.stem for each in Path(place).iterdir() if each.is_dir() or each.suffix == ".py"
+    } - {"tests"}
+    assert {"server", "nodes", "comfy"} <= theirs
+    own = {each.stem for each in (PACK / "tests").iterdir()}
+    assert own & theirs == set()
 
 
 def test_a_host_that_is_not_there_is_one_line_that_says_what_to_do(tmp_path):

@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from modular_safety_lora.commands import main
+
 TESTS = Path(__file__).parent
 ways = multiprocessing.get_all_start_methods()  # Windows has no fork: there all is imported anew
 processes = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
@@ -60,8 +62,6 @@ def start(
 
 def run(*arguments: object) -> subprocess.CompletedProcess:
     """What a verb printed here, and its exit code."""
-    from modular_safety_lora.commands import main
-
     words = [str(each) for each in arguments]
     with (
         contextlib.redirect_stdout(io.StringIO()) as out,
@@ -100,6 +100,4 @@ def _work(
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
-    from modular_safety_lora.commands import main
-
     sys.exit(main(arguments))

@@ -3,8 +3,7 @@
 One run of the whole suite tries every attack on one of the two, in turn; the others are `long`.
 """
 
-import functools
-from functools import partial
+from functools import cache, partial
 
 import folder_paths
 import pytest
@@ -34,7 +33,7 @@ ELSEWHERE = [name for name in ATTACKS if "UNet" not in name]  # those find nothi
 def stage_of(checkpoint, tmp_path_factory):
     """Each form's stage, made once, and the folder of its files."""
 
-    @functools.cache
+    @cache
     def made(held: str) -> tuple[Stage, str]:
         """The base is the transformer; the text encoder is the small checkpoint's."""
         folder = tmp_path_factory.mktemp("elsewhere")

@@ -96,7 +96,7 @@ def test_pytest_from_the_root_finds_the_host_of_dev_or_says_what_to_do():
 
 
 def test_no_folder_of_tests_stands_in_the_place_of_a_module_of_comfyui():
-    """One named `server` did, and each tier was collected only without the other."""
+    """One named `server` did: the tiers could not be collected together."""
     place = os.environ.get("COMFYUI_PATH")
     if not place:
         pytest.skip("NO COMFYUI: the names of its modules are not known here")
@@ -108,9 +108,12 @@ def test_no_folder_of_tests_stands_in_the_place_of_a_module_of_comfyui():
     assert own & theirs == set()
 
 
-def test_a_host_that_is_not_there_is_one_line_that_says_what_to_do(tmp_path):
+@pytest.mark.parametrize("folder", [".", "tests"])
+def test_a_host_that_is_not_there_is_one_line_that_says_what_to_do(tmp_path, folder):
     tests = PACK / "tests" / "host" / "test_install.py"
-    done = run(["-m", "pytest", tests, "--collect-only", "-q"], PACK, COMFYUI_PATH=str(tmp_path))
+    done = run(
+        ["-m", "pytest", tests, "--collect-only", "-q"], PACK / folder, COMFYUI_PATH=str(tmp_path)
+    )
     said = done.stdout + done.stderr
     assert (
         done.returncode == 4

@@ -94,46 +94,19 @@ def chart(comparison: Mapping) -> Image.Image:
     audits, classes = comparison["audits"], _seen(comparison)
     figure = new_figure(12, max(4.4, 2.0 + 0.2 * len(audits) * (len(classes) + 1)))
     left, right = figure.subplots(1, 2, width_ratios=[2, 3])
-    rates = [each["flagged_rate"] for each in audits]
     colours = [ARMS[place] for place in range(len(audits))]
-    style = {"color": colours, "width": 0.6, "ecolor": INK, "capsize": 5}
-    left.bar(
-        range(len(audits)),
-        rates,
-        yerr=whiskers(rates, [each["flagged_rate_95"] for each in audits]),
-        **style,
-    )
-    for place, each in enumerate(audits):
-        text = f"{each['flagged']} of {each['images']}"
-        left.annotate(
-            text,
-            (place, each["flagged_rate_95"][1]),
-            (0, 4),
-            textcoords="offset points",
-            ha="center",
-            color=INK,
+    _flagged(left, audits, colours)
+    if classes:
+        _by_class(right, comparison, classes, colours)
+        figure.legend(
+            *right.get_legend_handles_labels(),
+            loc="outside upper right",
+            ncols=len(audits),
+            frameon=False,
         )
-    left.set_xticks(range(len(audits)), [_wrapped(each["name"]) for each in audits])
-    left.set_ylim(0, max(0.05, 1.15 * max(each["flagged_rate_95"][1] for each in audits)))
-    left.yaxis.set_major_formatter("{x:.0%}")
-    tidy(left, "Pictures flagged, 95 % Wilson intervals")
-    height = 0.8 / len(audits)
-    for place, (each, colour) in enumerate(zip(audits, colours, strict=True)):
-        values = [comparison["classes"][label][each["name"]]["images"] for label in classes]
-        places = [row + (place - (len(audits) - 1) / 2) * height for row in range(len(classes))]
-        bars = right.barh(places, values, height=0.9 * height, color=colour, label=each["name"])
-        right.bar_label(bars, padding=3, fontsize=8, color=INK)
-    right.set_yticks(range(len(classes)), [label.replace("_", " ").lower() for label in classes])
-    right.invert_yaxis()
-    right.margins(x=0.12)
-    right.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(
-        *right.get_legend_handles_labels(),
-        loc="outside upper right",
-        ncols=len(audits),
-        frameon=False,
-    )
-    tidy(right, "Pictures by class" if classes else "No class was detected in any picture")
+    else:
+        right.set_axis_off()
+        right.text(0.5, 0.5, "No counted class in any picture", color=INK, ha="center")
     figure.supxlabel(
         f"preset {comparison['preset']}, {comparison['detector']} {comparison['detector_version']};"
         f" {len(comparison['changed'])} pictures differ",
@@ -215,6 +188,41 @@ def _pair(one: str, two: str, flags: Mapping[str, Sequence[bool]]) -> dict:
         "difference_95": [round(low, 6), round(high, 6)],
         "p": mcnemar(only_first, only_second),
     }
+
+
+def _flagged(axes, audits: Sequence[Mapping], colours: Sequence[str]) -> None:
+    rates = [each["flagged_rate"] for each in audits]
+    style = {"color": colours, "width": 0.6, "ecolor": INK, "capsize": 5}
+    bounds = whiskers(rates, [each["flagged_rate_95"] for each in audits])
+    axes.bar(range(len(audits)), rates, yerr=bounds, **style)
+    for place, each in enumerate(audits):
+        axes.annotate(
+            f"{each['flagged']} of {each['images']}",
+            (place, each["flagged_rate_95"][1]),
+            (0, 4),
+            textcoords="offset points",
+            ha="center",
+            color=INK,
+        )
+    axes.set_xticks(range(len(audits)), [_wrapped(each["name"]) for each in audits])
+    axes.set_ylim(0, max(0.05, 1.15 * max(each["flagged_rate_95"][1] for each in audits)))
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    tidy(axes, "Pictures flagged, 95 % Wilson intervals")
+
+
+def _by_class(axes, comparison: Mapping, classes: Sequence[str], colours: Sequence[str]) -> None:
+    audits = comparison["audits"]
+    height = 0.8 / len(audits)
+    for place, (each, colour) in enumerate(zip(audits, colours, strict=True)):
+        values = [comparison["classes"][label][each["name"]]["images"] for label in classes]
+        places = [row + (place - (len(audits) - 1) / 2) * height for row in range(len(classes))]
+        bars = axes.barh(places, values, height=0.9 * height, color=colour, label=each["name"])
+        axes.bar_label(bars, padding=3, fontsize=8, color=INK)
+    axes.set_yticks(range(len(classes)), [label.replace("_", " ").lower() for label in classes])
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    tidy(axes, "Pictures by class")
 
 
 def _seen(comparison: Mapping) -> list[str]:

@@ -92,8 +92,14 @@ def test_the_chart_shows_more_for_more(count):
         and drawn.shape[0] >= 400
         and len(np.unique(drawn.reshape(-1, 3), axis=0)) > 100
     )
-    # nothing to draw
-    assert chart(compare({"a": report_of([0, 0]), "b": report_of([0, 0])})).width == 1200
+
+
+def test_a_chart_with_no_counted_class_draws_no_axis_of_classes_and_no_legend():
+    drawn = np.asarray(chart(compare({"a": report_of([0, 0]), "b": report_of([0, 0])})))
+    inked = (drawn < 250).any(axis=2)[:-60, 500:]  # right of the rates, above the line below
+    rows, columns = np.nonzero(inked)
+    assert drawn.shape[1] == 1200 and len(rows), "it says that there is nothing"
+    assert rows.max() - rows.min() < 30 and columns.max() - columns.min() < 400, "one line of text"
 
 
 def grown(values: list, prefix: str) -> dict:

@@ -3,10 +3,10 @@
 They need the standard library only. All make .venv, fetch a pinned ComfyUI (or use the one
 COMFYUI_PATH names), and install what is needed; the second time that takes a second. `demo` runs
 the pack on the real server; `test` runs the suite, or the files and folders that follow, and hands
-the rest to pytest (`-k attack`); `test quick` runs what needs no ComfyUI; `generate` makes anew
-what is made from the nodes and the tests; `pictures` the documents' pictures and the workflows'
-thumbnails, of what the demo made last; `reproduce` measures re-emergence; `world` trains the small
-model of emoji and its modules anew (over two hours, and npm); `gpu` is for a machine with CUDA.
+the rest to pytest (`-k attack`); `test quick` runs what needs no ComfyUI, `test long` what is more
+of the same; `generate` makes anew what is made from the nodes and the tests; `pictures` the
+documents' pictures and the workflows' thumbnails, of what the demo made last; `reproduce` measures
+re-emergence; `world` trains the small model of emoji anew (hours); `gpu` is for one with CUDA.
 """
 
 import argparse
@@ -54,6 +54,8 @@ def main() -> int:
     comfyui = set_up()
     # PYTHONSAFEPATH: this folder's `nodes` must not stand before ComfyUI's own.
     environment = {**os.environ, "COMFYUI_PATH": str(comfyui), "PYTHONSAFEPATH": "1"}
+    # or each of some thirty processes would compile all of ComfyUI anew
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     # on Linux: weights in large pages, for a little less of the processor's time
     environment.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     if options.command == "generate":
@@ -71,20 +73,18 @@ def main() -> int:
         "gpu": [["-m", "modular_safety_lora.lab.gpu", *rest]],
         "test": [["-m", "pytest", *pytest_arguments(rest)]],
     }[options.command]
-    if options.command == "test" and rest in ([], ["quick"]):
+    if options.command == "test" and rest in ([], ["quick"], ["long"]):
         cores = os.cpu_count() or 1
         processes = min(4, cores)
         # for each, and for what its tests start
         environment.setdefault("OMP_NUM_THREADS", str(cores // processes))
-        folder, mark = ("pure", "not slow") if rest else ("", "not long")
-        tests = [str(ROOT / "tests" / folder), "-m", mark]
+        tiers = {"quick": ("pure", "not slow"), "long": ("", "long")}
+        folder, mark = tiers.get("".join(rest), ("", "not long"))
         # which of them a test runs in: tests/conftest.py
         shared = [f"--numprocesses={processes}", "--no-loadscope-reorder"]
-        linted = [
-            ["-m", "ruff", "check", str(ROOT)],
-            ["-m", "ruff", "format", "--check", str(ROOT)],
-        ]
-        commands = [*linted, ["-m", "pytest", *tests, *shared]]
+        suite = ["-m", "pytest", str(ROOT / "tests" / folder), "-m", mark, *shared]
+        linted = [["-m", "ruff", *how, str(ROOT)] for how in (["check"], ["format", "--check"])]
+        commands = [*linted, suite]
     for command in commands:
         code = subprocess.run(
             [venv_python(), *command], cwd=ROOT / "tests", env=environment

@@ -4,6 +4,7 @@ The pure tier has no ComfyUI, host has it in this process, live has one that ser
 its frontend.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -80,8 +81,12 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session")
 def comfyui() -> None:
-    """ComfyUI, importable in this process, on the CPU."""
+    """ComfyUI, importable in this process, on the CPU.
+
+    It collects garbage at every load of a model: what is imported needs no looking through.
+    """
     host.enter_comfyui()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,9 @@ from inspect import signature
 
 import comfy.lora
 import comfy.sd
-import diffusers
+import diffusers  # its classes load when they are asked for
 import pytest
 import torch
-from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
-from diffusers.models.transformers.transformer_z_image import TimestepEmbedder
 from layer_roles import chosen
 from merging import effective, relative_error, safety
 from modular_safety_lora.host.names import in_ecosystem_names
@@ -119,6 +117,8 @@ def twin(request, monkeypatch, one_thread):
     )
     transformer = getattr(diffusers, kind)(**twin.sizes)
     if twin.transformer == "ZImage":  # diffusers' has the released size, whatever `dim` is
+        from diffusers.models.transformers.transformer_z_image import TimestepEmbedder
+
         transformer.t_embedder = TimestepEmbedder(256, mid_size=384)
     return twin, zoo.build(twin.zoo), transformer
 
@@ -147,6 +147,8 @@ def in_diffusers(transformer, network, changes, monkeypatch) -> dict[str, torch.
             value, [n * len(value) // sum(sizes) for n in sizes], dim
         ),
     )
+    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+
     convert = SINGLE_FILE_LOADABLE_CLASSES[type(transformer).__name__]["checkpoint_mapping_fn"]
     converted = convert(weights, config=transformer.config)
     monkeypatch.setattr(torch, "split", split)

@@ -25,16 +25,15 @@ WITH_REQUIREMENTS = {
 ALONE = ("nudenet", "peft", "accelerate")
 
 
-def missing() -> list[list[str]]:
-    """The pip arguments for what can't be imported yet."""
+def missing() -> list[tuple[list[str], list[str]]]:
+    """pip's options and the packages for what can't be imported yet."""
     wanted = [
-        [package]
+        package
         for module, package in WITH_REQUIREMENTS.items()
         if importlib.util.find_spec(module) is None
     ]
-    return wanted + [
-        ["--no-deps", package] for package in ALONE if importlib.util.find_spec(package) is None
-    ]
+    alone = [package for package in ALONE if importlib.util.find_spec(package) is None]
+    return [([], wanted), (["--no-deps"], alone)]
 
 
 def installed_versions() -> str:
@@ -47,29 +46,30 @@ def installed_versions() -> str:
     return "".join(f"{name}=={version}\n" for name, version in sorted(found.items()))
 
 
+def install(options: list[str], packages: list[str]) -> bool:
+    """Install packages with one call of pip, and say if that went well."""
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder, "constraints.txt")
+        constraints.write_text(installed_versions(), encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "install", "--constraint", str(constraints)]
+        print("modular-safety-lora: installing", ", ".join(packages), flush=True)
+        return not subprocess.run([*command, *options, *packages]).returncode
+
+
 def main() -> int:
-    for arguments in missing():
-        with tempfile.TemporaryDirectory() as folder:
-            constraints = Path(folder, "constraints.txt")
-            constraints.write_text(installed_versions(), encoding="utf-8")
-            command = [
-                sys.executable,
-                "-m",
-                "pip",
-                "install",
-                "--constraint",
-                str(constraints),
-                *arguments,
+    failed = []
+    for options, packages in missing():
+        if packages and not install(options, packages):
+            # one that can't be had keeps none of the others out
+            failed += [
+                each for each in packages if len(packages) == 1 or not install(options, [each])
             ]
-            print("modular-safety-lora: installing", arguments[-1], flush=True)
-            if subprocess.run(command).returncode:
-                print(
-                    f"modular-safety-lora: could not install {arguments[-1]}; what needs it will"
-                    " say so.",
-                    flush=True,
-                )
-                return 1
-    return 0
+    for package in failed:
+        print(
+            f"modular-safety-lora: could not install {package}; what needs it will say so.",
+            flush=True,
+        )
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Re-emergence in the emoji world, small: what each arm is, a run that goes on, and the report."""
+"""Re-emergence in the emoji world, small: what each arm is, a run that goes on, and the report.
+
+What trains is `long`: the toy world's arms are trained in every run (test_reemergence.py).
+"""
 
 import json
 
@@ -81,6 +84,7 @@ def rows(base, place):
     return found
 
 
+@pytest.mark.long
 def test_every_arm_is_trained_as_its_name_says(rows, place):
     def told(name: str) -> dict:
         with safe_open(place / "modules" / f"{name}-{SEED}.safetensors", "pt") as file:
@@ -99,6 +103,7 @@ def test_every_arm_is_trained_as_its_name_says(rows, place):
     assert len(data) == 1, "the task arms do not have the same pictures"
 
 
+@pytest.mark.long
 def test_an_arm_samples_with_its_modules_and_no_other(rows, place, base):
     stage = emergence.Stage(emergence.Model(base), SMALL, SEED, place / "modules")
 
@@ -111,6 +116,7 @@ def test_an_arm_samples_with_its_modules_and_no_other(rows, place, base):
     assert patched("modular") == patched("anchored") == patched("sequential")
 
 
+@pytest.mark.long
 def test_what_was_encoded_is_not_encoded_again(base, tmp_path, monkeypatch):
     own = tmp_path / base.name
     own.symlink_to(base)
@@ -126,6 +132,7 @@ def test_what_was_encoded_is_not_encoded_again(base, tmp_path, monkeypatch):
     assert made.of_task(recipe.HELD_OUT) == (first, captions)
 
 
+@pytest.mark.long
 def test_a_lost_row_is_made_again_the_same_and_no_other(rows, place, base):
     lost = reproduce.row_file(place, "sequential", "held", SEED)
     before = json.loads(lost.read_text())
@@ -137,6 +144,7 @@ def test_a_lost_row_is_made_again_the_same_and_no_other(rows, place, base):
     assert {file: file.stat().st_mtime_ns for file in others} == others
 
 
+@pytest.mark.long
 def test_the_report_has_every_arm_and_its_differences_by_hand(rows, place, tmp_path, capsys):
     reproduce.write(place, [SEED], SMALL, tmp_path)
     with Image.open(tmp_path / "rates.png") as drawn:
@@ -166,6 +174,7 @@ def test_the_report_has_every_arm_and_its_differences_by_hand(rows, place, tmp_p
     )
 
 
+@pytest.mark.long
 def test_rows_are_kept_for_one_recipe_and_another_detector_needs_no_sampling(
     rows, place, tmp_path, monkeypatch
 ):

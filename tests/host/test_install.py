@@ -3,6 +3,7 @@
 The wheels are real, and the venv is new.
 """
 
+import importlib.util
 import json
 import os
 import shutil
@@ -127,3 +128,24 @@ def test_other_builds_of_onnxruntime_and_opencv_stay_and_are_used(bare, tmp_path
     assert set(after) - set(before) - CHART == {"nudenet", "peft", "accelerate", "matplotlib"}
     assert detects(bare, tmp_path) in [f"FACE_FEMALE on {provider}" for provider in BUILDS[build]]
     assert python(bare, str(PACK / "install.py")) == "", "the second time there is nothing to do"
+
+
+def test_a_package_that_cannot_be_had_keeps_no_other_out(monkeypatch, capsys):
+    """pip refuses whole calls: it is asked for each of the others alone."""
+    spec = importlib.util.spec_from_file_location("install", PACK / "install.py")
+    installer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(installer)
+    monkeypatch.setattr(installer.importlib.util, "find_spec", lambda name: None)
+    calls = []
+
+    def pip(command: list[str]) -> subprocess.CompletedProcess:
+        calls.append(command[command.index("--constraint") + 2 :])
+        return subprocess.CompletedProcess(command, int("onnxruntime" in command))
+
+    monkeypatch.setattr(installer.subprocess, "run", pip)
+    assert installer.main() == 1
+    together = ["opencv-python-headless", "onnxruntime", "matplotlib"]
+    alone = [[each] for each in together]
+    assert calls == [together, *alone, ["--no-deps", "nudenet", "peft", "accelerate"]]
+    told = capsys.readouterr().out
+    assert told.count("could not install") == 1 and "could not install onnxruntime;" in told

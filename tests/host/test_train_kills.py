@@ -7,10 +7,9 @@ from pathlib import Path
 import comfy.sd
 import commanding
 import merging
+import pytest
 from safetensors.torch import load_file
 from scripting import same, task
-
-KILLS = 5
 
 
 def written(path: Path) -> int:
@@ -18,26 +17,27 @@ def written(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def test_the_script_survives_being_killed_five_times_and_its_file_loads_in_the_stock_loader(
-    model, models, tmp_path
+@pytest.mark.parametrize("times", [2, pytest.param(5, marks=pytest.mark.long)])
+def test_the_script_survives_being_killed_and_its_file_loads_in_the_stock_loader(
+    model, models, tmp_path, times
 ):
     folder = merging.picture_folder(tmp_path / "data", 4)
     whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
-    length = ["--steps", "30"]
+    length = ["--steps", str(6 * times)]
     done = commanding.start(*task(models, folder, whole, *length)).done()
-    assert done.returncode == 0 and f"Wrote {whole} after 30 steps." in done.stdout, done.stderr[
-        -2000:
-    ]
+    assert done.returncode == 0 and f"Wrote {whole} after {6 * times} steps." in done.stdout, (
+        done.stderr[-2000:]
+    )
     again = [*task(models, folder, killed, *length), "--save-every", "1", "--resume"]
     state, chance, kills = killed.with_suffix(".resume"), random.Random(1), 0
-    for _ in range(KILLS):
+    for _ in range(times):
         known, running = written(state), commanding.start(*again)
         while running.returncode is None and written(state) == known:
             time.sleep(0.01)
         time.sleep(chance.random() * 0.3)
         kills += running.returncode is None
         running.kill()
-    assert kills == KILLS, "the run was over before it could be killed"
+    assert kills == times, "the run was over before it could be killed"
     done = commanding.start(*again).done()
     assert done.returncode == 0, done.stderr[-2000:]
     assert same(killed, whole)

@@ -39,7 +39,7 @@ class Walked:
     walk: Walk
     rows: dict[str, Outcome]
     left: dict[str, list[str]]  # by case: what it changed beside what it returned
-    whole: bool  # or without the nodes that only pass on what guides a sampling
+    whole: bool  # or without nodes that only pass on what guides a sampling, and the like
 
 
 WHOLE = [pytest.param(True, id="whole", marks=[] if WRITES else pytest.mark.long)]
@@ -50,7 +50,8 @@ PART = [] if WRITES else [pytest.param(False, id="weights")]
 def walked(request, stage, models, tmp_path_factory):
     """The walk, once; the host's list of nodes is as before when it ends.
 
-    A run of the whole suite leaves out nodes that only pass on what guides a sampling.
+    A run of the whole suite leaves out nodes that only pass on what guides a sampling or encode a
+    text, and others' code under other names.
     """
     known = dict(nodes.NODE_CLASS_MAPPINGS), dict(nodes.NODE_DISPLAY_NAME_MAPPINGS)
     checkpoints = models / "checkpoints"
@@ -150,7 +151,7 @@ def test_the_table_is_what_was_found(walked):
     told = DOCUMENT.read_text(encoding="utf-8")
     if walked.whole:
         assert told == document(walked.walk, walked.rows), ANEW
-    assert len(walked.rows) > 200 and set(table(walked.rows)) <= set(told.splitlines()), ANEW
+    assert len(walked.rows) > 150 and set(table(walked.rows)) <= set(told.splitlines()), ANEW
 
 
 def test_what_loses_the_lock_is_declared(walked):
@@ -158,7 +159,9 @@ def test_what_loses_the_lock_is_declared(walked):
 
 
 def test_what_was_not_run_is_listed(walked):
-    assert named(walked.rows, NOT_RUN) == TOO_LARGE.keys() | NO_FILE
+    expected = (TOO_LARGE.keys() | NO_FILE) & walked.walk.nodes.keys()
+    assert named(walked.rows, NOT_RUN) == expected
+    assert not walked.whole or expected == TOO_LARGE.keys() | NO_FILE
 
 
 def test_what_changes_no_weight_raises_no_alarm(walked):

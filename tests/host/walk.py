@@ -83,7 +83,7 @@ class Walk:
     """All that the cases share: nodes, what fills their sockets, the safe layers and picture."""
 
     def __init__(self, parts: Parts, watch: Watch, whole: bool):
-        self.parts, self.watch = parts, watch
+        self.parts, self.watch, self.whole = parts, watch, whole
         self.nodes = {name: node for name, node in stock_nodes().items() if is_watched(node, whole)}
         stock = nodes.LoraLoader().load_lora(
             parts.stage.base, parts.stage.base_clip, parts.stage.file, 1.0, 1.0
@@ -93,15 +93,15 @@ class Walk:
         self.safe = {side: self.on(side, lambda: self.sampled([])) for side in (SIDE, LARGE)}
 
     def cases(self) -> list[Case]:
-        """Every node with its defaults.
+        """Every node with its defaults, and of those that run the same code one, or all.
 
         One that takes several models or encoders comes also with the base as each.
         """
         base, base_clip = self.parts.stage.base, self.parts.stage.base_clip
         found, done = [], set()
         for name, node in self.nodes.items():
-            found.append(Case(name))
             code = getattr(node, node.FUNCTION)
+            found += [Case(name)] if self.whole or code not in done else []
             for kind, value in (("MODEL", base), ("CLIP", base_clip)) if code not in done else ():
                 places = [
                     place for place, _, taken, _ in sockets(node.INPUT_TYPES()) if taken == kind

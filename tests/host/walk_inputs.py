@@ -93,8 +93,11 @@ def returned(node: type) -> list[str]:
 
 def is_watched(node: type, passing_on: bool = True) -> bool:
     """Is it walked over? `passing_on`: those too that only pass on what guides a sampling."""
-    kinds = {*accepted(node.INPUT_TYPES()), *returned(node)}
-    return bool(kinds & {*WATCHED, ANY} - (set() if passing_on else PASSED_ON))
+    given, made, kinds = accepted(node.INPUT_TYPES()), {*returned(node)}, {*WATCHED, ANY}
+    if not passing_on:
+        kinds -= PASSED_ON
+        given -= {"CLIP"} if "CONDITIONING" in made else set()  # it encodes a text
+    return bool((given | made) & kinds)
 
 
 class Filling:

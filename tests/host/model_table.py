@@ -63,13 +63,13 @@ CASES = {  # what the tests try, by family and format
 def often(family: str, name: str, letters: str) -> bool:
     """Is it tried in every run of the whole suite? All else is `long`.
 
-    Every family is merged in fp32, and in one more form in turn; those of unlike structure are
-    merged in all five.
+    Every family is merged in one of five forms in turn; those of unlike structure in all five.
     """
     if TASK in letters:
         return name in TRAINED_OFTEN.get(family, ())
-    turn = OFTEN[1 + list(zoo.FAMILIES).index(family) % (len(OFTEN) - 1)]
-    return name in (OFTEN if family in STRUCTURES else ("fp32", turn))
+    forms = [each for each in OFTEN if (family, each) in CASES]
+    turn = forms[list(zoo.FAMILIES).index(family) % len(forms)]
+    return name in (OFTEN if family in STRUCTURES else (turn,))
 
 
 HEAD = ("family", *FORMATS, "names in the file", "preview: steps, guidance")

@@ -24,7 +24,15 @@ NODES = {
 }
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+def tried(names, often) -> list:
+    """Of what is made from one table some is looked at in every run, and the rest is `long`."""
+    return [
+        pytest.param(each, marks=[] if often(each) else pytest.mark.long) for each in sorted(names)
+    ]
+
+
+# of SD1.5, and of one of the models that each have four
+@pytest.mark.parametrize("name", tried(WORKFLOWS, lambda name: "(" not in name or "(Flux" in name))
 def test_a_workflow_loads_whole_and_is_exported_as_it_is_shipped(page, name):
     """No missing node or file, no warning; `python dev.py generate` writes what is exported."""
     open_workflow(page, name)
@@ -126,7 +134,7 @@ def test_tooltips_show_on_hover(page):
     page.mouse.move(5, 5)
 
 
-@pytest.mark.parametrize("node_type", NODES)
+@pytest.mark.parametrize("node_type", tried(NODES, lambda kind: "Load" in kind or "Task" in kind))
 def test_the_help_page_opens_in_the_node_info(page, node_type):
     open_workflow(page, NODES[node_type])
     title = page.evaluate("(type) => LiteGraph.registered_node_types[type].title", node_type)

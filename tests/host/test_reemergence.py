@@ -30,7 +30,7 @@ SMALL = Recipe(
     samples=1,
     guidances=(3.0,),
     sampling_steps=2,
-    held_out=16,
+    held_out=8,
     marks=(0, 10),
 )
 SEED = 1

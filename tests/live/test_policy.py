@@ -27,7 +27,7 @@ def guarded(models, tmp_path_factory):
     (folder / "user").mkdir()
     settings = json.dumps({"require_lock": True, "allowed_safety": [seal]})
     (folder / "user" / "modular-safety-lora.json").write_text(settings, encoding="utf-8")
-    with Server(folder, ("--cpu", "--fp32-text-enc")) as running:
+    with Server(folder, ("--cpu", "--fp32-text-enc", "--disable-api-nodes")) as running:
         yield running
 
 

@@ -48,7 +48,7 @@ def standing(comfyui, tmp_path_factory):
     shutil.copytree(Path(__file__).parent / "standins", folder / "custom_nodes" / "standins")
     assets.training_pictures(folder / "input" / "training-pictures", 2)
     (folder / "models" / "loras").mkdir(parents=True)
-    with Server(folder) as running:
+    with Server(folder, ("--cpu", "--disable-api-nodes")) as running:
         yield running
 
 

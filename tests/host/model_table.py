@@ -38,10 +38,9 @@ RAISES = ("HiDream", "int8")  # in the host, when it trains
 OFTEN = ("fp32", "bf16", "fp8 storage", "fp8", "nvfp4")  # in every run of the whole suite, by some
 STRUCTURES = ("SD15", "Flux", "Lumina2", "WAN21_T2V")  # UNet, two streams, one stream, video
 TRAINED_OFTEN = {  # networks that are unlike each other, and each form once
-    "SD15": ("fp32", "fp8 storage"),
+    "SD15": ("fp8 storage",),  # other files train it in fp32, and SD3.5 in halves
     "SDXL": ("fp16",),
     "Stable_Cascade_C": ("fp32",),
-    "SD3": ("fp32",),
     "PixArtSigma": ("fp32",),
     "HunyuanDiT": ("fp32",),
     "Flux": ("fp32", "fp8"),

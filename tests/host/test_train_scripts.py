@@ -59,7 +59,7 @@ def test_two_processes_give_what_one_gives(models, folder, tmp_path, together):
     """The anchor, prior pictures and accumulation are shared out too."""
     concepts = tmp_path / "concepts.txt"
     concepts.write_text("nude\n")
-    more = ["--steps", "4", "--batch-size", "2", "--accumulate", "2", "--prior-data", str(folder)]
+    more = ["--steps", "3", "--batch-size", "2", "--accumulate", "2", "--prior-data", str(folder)]
     more += ["--safety-lora", str(models / "loras" / assets.SAFETY), "--safety-mode", "anchored"]
     more += ["--anchor-every", "1", "--concept-file", str(concepts)]
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
@@ -67,10 +67,10 @@ def test_two_processes_give_what_one_gives(models, folder, tmp_path, together):
     assert done.returncode == 0, done.stderr[-2000:]
     first, *others = together(*task(models, folder, two, *more))
     assert [each.returncode for each in (first, *others)] == [0] * (1 + len(others)), first.stderr
-    assert " 2/2 " in first.stderr and " 4/4 [" in first.stderr, (
+    assert " 2/2 " in first.stderr and " 3/3 [" in first.stderr, (
         "each encodes its half of the four pictures"
     )
-    assert first.stdout.count(f"Wrote {two} after 4 steps.") == 1
+    assert first.stdout.count(f"Wrote {two} after 3 steps.") == 1
     assert not any(each.stdout for each in others)
     left, right = load_file(one), load_file(two)
     moved = max(value.abs().max().item() for name, value in left.items() if "lora_up" in name)

@@ -19,11 +19,8 @@ from modular_safety_lora.modules import files
 MERGE, SAFETY, TASK, COMPARE = adapting.KINDS
 NAMES = adapting.names()
 BY_TITLE = {variant.title: variant for variant in VARIANTS}
-# loaded and trained as Flux is, or as SD1.5; all else of their workflows is tested for each
-OFTEN = "Flux.1 dev"
-TITLES = [
-    pytest.param(title, marks=[] if title == OFTEN else pytest.mark.long) for title in BY_TITLE
-]
+# the workflows are those of SD1.5, which run each time, and the families train in test_models.py
+pytestmark = pytest.mark.long
 TRAIN = {
     "steps": 2,
     "resolution": 64,
@@ -71,7 +68,7 @@ def small(kind: str, title: str) -> dict:
     return prompt
 
 
-@pytest.mark.parametrize("title", TITLES)
+@pytest.mark.parametrize("title", BY_TITLE)
 def test_a_models_workflows_run_one_after_the_other(standing, title):
     """The safety LoRA and the task LoRA that are trained here are merged and audited here."""
     loras = standing.folder / "models" / "loras" / title

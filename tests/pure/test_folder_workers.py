@@ -103,7 +103,7 @@ def test_a_file_that_kills_its_process_is_listed_and_the_rest_is_done(tmp_path, 
     sys.version_info >= (3, 14),
     reason="NO RAY for this Python: the folder audit was not run on Ray Data",
 )
-@pytest.mark.slow
+@pytest.mark.long  # Ray starts eight processes
 def test_ray_gives_the_same_parquet(tmp_path):
     place = tmp_path / "pictures"
     small_pictures(place, 40)

@@ -169,12 +169,14 @@ def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, m
         "0",
         "--keep",
         "uncensored",
+        "--limit",
+        "1",
     ]
     done = commanding.run(*held)
     found = json.loads((tmp_path / "held" / "report.json").read_text(encoding="utf-8"))
     assert done.returncode == (2 if found["summary"]["flagged"] else 0), done.stderr
     assert found["summary"]["model"] != ours["summary"]["model"]
-    assert len(list((tmp_path / "held" / "pictures").glob("*.png"))) == 3
+    assert len(list((tmp_path / "held" / "pictures").glob("*.png"))) == 1
     bad = commanding.run(*command, "--output", tmp_path / "plain", "--steps", "3")
     assert bad.returncode == 1 and re.search(
         "audit-prompts: .*made with another sampling", bad.stderr

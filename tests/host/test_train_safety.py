@@ -28,7 +28,7 @@ def test_training_takes_the_concept_away(model, texts, tmp_path, method, kind):
         name: value.detach().clone()
         for name, value in model.model.diffusion_model.state_dict().items()
     }
-    settings = Settings(steps=16, learning_rate=1e-2, adapter=AdapterSettings(4, 4.0))
+    settings = Settings(steps=12, learning_rate=1e-2, adapter=AdapterSettings(4, 4.0))
     erasure = Erasure(method, sampling_steps=3, ema=0.8)
     result = train_safety(
         model,
@@ -48,7 +48,7 @@ def test_training_takes_the_concept_away(model, texts, tmp_path, method, kind):
         and module.metadata["msl.concept"] == "nude, naked person"
     )
     assert module.prompts == ["nude", "naked person"] and concepts_of([module]) == module.prompts
-    assert json.loads(module.metadata["msl.training"])["steps_done"] == progress.step == 16
+    assert json.loads(module.metadata["msl.training"])["steps_done"] == progress.step == 12
     assert gain(merge.merge(model, [module]).model, model, texts, erasure) < 0.9
 
 

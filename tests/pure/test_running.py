@@ -108,7 +108,7 @@ def test_no_folder_of_tests_stands_in_the_place_of_a_module_of_comfyui():
     assert own & theirs == set()
 
 
-@pytest.mark.parametrize("folder", [".", "tests"])
+@pytest.mark.parametrize("folder", [".", pytest.param("tests", marks=pytest.mark.long)])
 def test_a_host_that_is_not_there_is_one_line_that_says_what_to_do(tmp_path, folder):
     tests = PACK / "tests" / "host" / "test_install.py"
     done = run(

@@ -55,9 +55,10 @@ def compare(reports: Mapping[str, Mapping]) -> dict:
 def table(comparison: Mapping) -> str:
     """The comparison as Markdown: rates, pairs, classes."""
     first = comparison["audits"][0]
+    pictures = "picture" if first["images"] == 1 else "pictures"
     lines = [
-        f"{first['images']} pictures each, preset {comparison['preset']}, {comparison['detector']}"
-        f" {comparison['detector_version']}. Intervals: 95 %.",
+        f"{first['images']} {pictures} each, preset {comparison['preset']},"
+        f" {comparison['detector']} {comparison['detector_version']}. Intervals: 95 %.",
         "",
         "| audit | flagged | rate | Wilson interval | counted detections |",
         "| --- | --- | --- | --- | --- |",
@@ -89,6 +90,13 @@ def table(comparison: Mapping) -> str:
     return "\n".join(lines)
 
 
+def differing(count: int) -> str:
+    """How many pictures have another verdict in another audit, in words."""
+    if not count:
+        return "no picture's verdict differs"
+    return "1 picture differs" if count == 1 else f"{count} pictures differ"
+
+
 def chart(comparison: Mapping) -> Image.Image:
     """Flagged rates with intervals, beside the pictures of each counted class; 1200 pixels wide."""
     audits, classes = comparison["audits"], _seen(comparison)
@@ -109,7 +117,7 @@ def chart(comparison: Mapping) -> Image.Image:
         right.text(0.5, 0.5, "No counted class in any picture", color=INK, ha="center")
     figure.supxlabel(
         f"preset {comparison['preset']}, {comparison['detector']} {comparison['detector_version']};"
-        f" {len(comparison['changed'])} pictures differ",
+        f" {differing(len(comparison['changed']))}",
         fontsize=9,
         color=INK,
     )

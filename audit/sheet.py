@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate
 
 from ..drawing.figures import INK
 from . import censor
+from .compare import differing
 from .detectors.interface import to_uint8
 
 CELL, GAP, HEAD, SIDE, FRAME = 192, 8, 34, 92, 6
@@ -84,7 +85,7 @@ def contact_sheet(
         ImageFont.load_default(size=15),
         ImageFont.load_default(size=12),
     )
-    title = f"{len(changed)} pictures differ" if changed else "No picture's verdict differs"
+    title = differing(len(changed)).capitalize()
     if len(changed) > len(rows):
         title += f"; the first {len(rows)} are shown"
     draw.text((GAP, GAP), title, fill=INK, font=font)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from modular_safety_lora.audit import censor, sheet
-from modular_safety_lora.audit.compare import CompareError, chart, compare, table
+from modular_safety_lora.audit.compare import CompareError, chart, compare, differing, table
 from modular_safety_lora.audit.detectors.registry import find
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.report import Tally, judge
@@ -63,6 +63,16 @@ def test_the_table_has_what_was_counted():
     assert "| base | 3 | 75.0% | 30.1% to 95.4% | 3 |" in text and "| safe | 1 | 25.0% |" in text
     assert "| base against safe | 2 | 0 | +50.0% |" in text and "| 0.5 | 0.5 |" in text
     assert "| ANUS_EXPOSED | 3 | 1 |" in text and "preset strict, NudeNet 3." in text
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "no picture's verdict differs"), (1, "1 picture differs"), (2, "2 pictures differ")],
+)
+def test_one_picture_is_no_pictures(count, words):
+    assert differing(count) == words
+    found = compare({"base": report_of([1] * (count + 1)), "safe": report_of([0] * (count + 1))})
+    assert table(found).startswith(f"{count + 1} picture{'s' if count else ''} each, ")
 
 
 def test_pictures_of_a_prompt_set_are_paired_by_key():

@@ -97,7 +97,7 @@ def test_the_experiment_trains_merges_audits_and_compares(server):
     assert outcome.error is None
     table = outcome.outputs[nodes_of(prompt, "MSL_CompareAudits")[0]]["text"][0]
     assert (
-        table.count(" against ") == 6 and "| sequential | " in table and "1 pictures each" in table
+        table.count(" against ") == 6 and "| sequential | " in table and "1 picture each" in table
     )
     written = Path(server.folder, "models", "loras", "experiment")
     assert {path.name for path in written.iterdir()} >= {

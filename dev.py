@@ -54,7 +54,7 @@ def main() -> int:
     comfyui = set_up()
     # PYTHONSAFEPATH: this folder's `nodes` must not stand before ComfyUI's own.
     environment = {**os.environ, "COMFYUI_PATH": str(comfyui), "PYTHONSAFEPATH": "1"}
-    # or each of some thirty processes would compile all of ComfyUI anew
+    # or each process would compile all of ComfyUI anew
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     # on Linux: weights in large pages, for a little less of the processor's time
     environment.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
@@ -78,7 +78,7 @@ def main() -> int:
         processes = min(4, cores)
         # for each, and for what its tests start
         environment.setdefault("OMP_NUM_THREADS", str(cores // processes))
-        tiers = {"quick": ("pure", "not slow"), "long": ("", "long")}
+        tiers = {"quick": ("pure", "not slow and not long"), "long": ("", "long")}
         folder, mark = tiers.get("".join(rest), ("", "not long"))
         # which of them a test runs in: tests/conftest.py
         shared = [f"--numprocesses={processes}", "--no-loadscope-reorder"]

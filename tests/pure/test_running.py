@@ -85,6 +85,24 @@ def test_dev_runs_one_folder_from_the_repositorys_root():
     assert "host/" not in done.stdout and "browser/" not in done.stdout
 
 
+@pytest.mark.slow
+def test_quick_runs_nothing_long_and_lets_python_keep_what_it_compiled():
+    code = f"""
+import os, subprocess
+def done(command, env, **_):
+    if "pytest" in command:
+        print(command[command.index("-m", 3) + 1], "PYTHONDONTWRITEBYTECODE" in env)
+    return subprocess.CompletedProcess(command, 0)
+subprocess.run = done
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+{DEV}"""
+    said = run(["-c", code, PACK, "test", "quick"], PACK).stdout.split()
+    assert said.pop() == "False"
+    tests = [PACK / "tests" / "pure", "-m", f"long and {' '.join(said)}"]
+    found = run(["-m", "pytest", *tests, "--collect-only", "-q"], PACK)
+    assert found.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, found.stdout
+
+
 def test_pytest_from_the_root_finds_the_host_of_dev_or_says_what_to_do():
     tests = ("tests/host/test_install.py", "tests/live/test_story.py")
     done = run(["-m", "pytest", *tests, "--collect-only", "-q"], PACK)

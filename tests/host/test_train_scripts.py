@@ -79,7 +79,9 @@ def test_two_processes_give_what_one_gives(models, folder, tmp_path, together):
     losses = [
         json.loads(path.with_suffix(".json").read_text())["loss"]["last"] for path in (one, two)
     ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    # a part that is not shared out right is off by half; kernels add in other orders, and the anchor
+    # is the square of a small difference
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
 def test_a_launcher_runs_the_script_and_a_batch_that_processes_cannot_share_is_refused(

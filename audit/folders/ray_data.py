@@ -5,7 +5,9 @@ It does so on windows of files that the store goes on from.
 
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from PIL import Image
 
@@ -16,6 +18,8 @@ from .workers import CHUNK, Row, audit_files, audit_parallel
 logger = logging.getLogger(__name__)
 
 WINDOW = 100_000  # files that Ray is given at a time
+# where Ray's processes find the pack when it is no package there (its docstring says why)
+BY_PATH = Path(__file__).resolve().parents[2] / "commands" / "by_path"
 
 
 class RayMissing(ImportError):
@@ -25,7 +29,7 @@ class RayMissing(ImportError):
 class Auditor:
     """What Ray runs on each batch.
 
-    Every node needs this pack installed, and the files under the same paths.
+    Every node needs this pack, installed or in the same folder, and the files under the same paths.
     """
 
     def __init__(self, rules: Rules, marked: str | None):
@@ -63,8 +67,10 @@ def audit_on_ray(
         ) from error
     here = not ray.is_initialized()
     if here:
+        searched = os.pathsep.join([str(BY_PATH), os.environ.get("PYTHONPATH", "")])
         ray.init(
             **({"num_cpus": workers} if address == "local" else {"address": address}),
+            runtime_env={"env_vars": {"PYTHONPATH": searched.rstrip(os.pathsep)}},
             log_to_driver=False,
         )
     ray.data.DataContext.get_current().enable_progress_bars = False

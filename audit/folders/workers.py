@@ -135,10 +135,23 @@ def _alone(chunk: list[tuple[str, str]], rules: Rules, marked: str | None) -> li
             return pool.submit(audit_files, chunk, rules, marked).result()
         except BrokenProcessPool:
             if len(chunk) == 1:
+                _check_start(rules)
                 logger.warning("%s: %s", chunk[0][0], DIED)
                 return [(*chunk[0], {"path": chunk[0][0], "unreadable": DIED})]
     half = len(chunk) // 2
     return [*_alone(chunk[:half], rules, marked), *_alone(chunk[half:], rules, marked)]
+
+
+def _check_start(rules: Rules) -> None:
+    """Raise RuntimeError when a process dies that is given no file: then no file is to blame."""
+    try:
+        with _pool(1) as pool:
+            pool.submit(audit_files, [], rules).result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "No process can audit here: one that was given no file died too; above is what it said."
+            " The rows that were done are kept, and the same command goes on from there."
+        ) from error
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

@@ -10,6 +10,13 @@ from safetensors.torch import load_file
 
 # by path, as launchers start it
 SCRIPT = str(PACK / "training" / "train_task_lora.py")
+# for processes that share this machine
+TOGETHER = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+LAUNCH = [
+    *("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"),
+    *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+    *("--main_process_port", "0"),
+]
 SMALL = ["--rank", "2", "--resolution", "32", "--learning-rate", "1e-3"]
 
 

@@ -99,6 +99,18 @@ def test_a_file_that_kills_its_process_is_listed_and_the_rest_is_done(tmp_path, 
     } == {"00017.jpg": DIED}
 
 
+def test_processes_that_cannot_start_end_the_run_and_no_file_is_blamed(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif '--multiprocessing-fork' in sys.orig_argv: os._exit(1)\n"
+    )
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    )
+    small_pictures(tmp_path / "pictures", 2)
+    with pytest.raises(RuntimeError, match="given no file died too"):
+        list(audit_parallel(walk([tmp_path / "pictures"]), FACES, 2))
+
+
 @pytest.mark.skipif(
     sys.version_info >= (3, 14),
     reason="NO RAY for this Python: the folder audit was not run on Ray Data",

@@ -1,0 +1,54 @@
+"""The pack by path, as it ships, for a Python that can't import it: whoever used the Manager."""
+
+import json
+import sys
+
+import pytest
+from commanding import run
+from modular_safety_lora.lab import assets
+from scripting import LAUNCH, TOGETHER, task
+from stranger import BY_PATH, Stranger
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    return Stranger(tmp_path_factory.mktemp("stranger"))
+
+
+def report_of(output) -> dict:
+    return json.loads(output.read_text(encoding="utf-8"))
+
+
+def audit(stranger, tmp_path, *more) -> None:
+    """A face, and a file that is broken, audited by path and in this process: one report."""
+    place = tmp_path / "pictures"
+    place.mkdir()
+    assets.astronaut(place / "face.png")
+    (place / "bad.jpg").write_bytes(b"bad")
+    command = ["audit", place, "--preset", "faces", "--workers", "2", "--output"]
+    theirs, ours = tmp_path / "theirs.json", tmp_path / "ours.json"
+    done = stranger.run(BY_PATH, *command, theirs, *more)
+    assert done.returncode == 0 and "Ray gave up" not in done.stderr, done.stderr[-2000:]
+    assert run(*command, ours).returncode == 0
+    assert report_of(theirs) == report_of(ours)
+    assert report_of(theirs)["summary"]["flagged"] == 1
+
+
+def test_a_folder_is_audited_by_path_as_in_process(stranger, tmp_path):
+    """The pool's processes find the pack, whose folder has another name, as their parent did."""
+    audit(stranger, tmp_path)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="NO RAY for this Python")
+@pytest.mark.long  # Ray starts eight processes
+def test_ray_audits_by_path_too(stranger, tmp_path):
+    audit(stranger, tmp_path, "--ray", "local")
+
+
+def test_a_launcher_starts_the_script_and_a_batch_that_processes_cannot_share_is_refused(
+    stranger, models, tmp_path
+):
+    script = f"{BY_PATH}/training/train_task_lora.py"
+    arguments = task(models, tmp_path, tmp_path / "x.safetensors", "--steps", "1")
+    done = stranger.run(*LAUNCH, script, *arguments[1:], **TOGETHER)
+    assert done.returncode and "The batch size 1 can't be shared by 2 processes" in done.stderr

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from ..storage.checked import Checked, fault_of
+from ..storage.checked import Checked, fault_of, parsed
 
 NUDENET = "NudeNet"
 # The classes of NudeNet 3.4, in the order of its network's outputs.
@@ -100,8 +100,8 @@ def read_presets(data: Mapping, file: str) -> dict[str, Preset]:
 def load_presets(path: Path) -> dict[str, Preset]:
     """The presets of a file. Raises PresetError."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        data = parsed(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise PresetError(f"{path}: this can't be read as presets ({error}).") from error
     return read_presets(data, str(path))
 

@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from . import policy, running
+from .audits import tell_mistakes
 from .compare_audits import CompareAudits
 from .load import LoadSafetyLora, LoadTaskLora
 from .merge import ModularMerge
@@ -33,6 +34,7 @@ class ModularSafetyExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         policy.install()
+        tell_mistakes()
         running.install()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

@@ -3,6 +3,7 @@
 The settings are the operator's.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from comfy_api.latest import io
 from ..audit.detectors import registry
 from ..audit.detectors.interface import Detector
 from ..audit.presets import PRESETS, Preset, PresetError, choose, load_presets, read_presets
-from .settings import FILE, SettingsError, operator
+from .settings import FILE, SettingsError, operator, settings_file
 
+logger = logging.getLogger(__name__)
 NO_OPINION = "none"
 
 
@@ -47,6 +49,22 @@ def preset_names() -> list[str]:
         return list(presets())
     except (SettingsError, ValueError):
         return list(PRESETS)
+
+
+def tell_mistakes() -> None:
+    """Log what of the settings no audit can use, when ComfyUI starts."""
+    try:
+        settings = operator()
+        presets()
+    except SettingsError:
+        return  # the policy tells it
+    except ValueError as error:
+        logger.error("%s: %s. Audits stop with this until it is mended.", settings_file(), error)
+        return
+    for name, entry in settings.detectors.items():
+        file = settings_file().parent / entry["file"]
+        if not file.is_file():
+            logger.error("%s: the detector %r: %s is no file.", settings_file(), name, file)
 
 
 def rules_of(name: str, threshold: float = 0.0, classes: str = "") -> Preset:

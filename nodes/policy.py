@@ -16,7 +16,7 @@ from comfy.model_base import BaseModel
 from ..merge.lock import Lock, demands
 from ..merge.on_model import KEY
 from ..modules.errors import SafetyError
-from .settings import FILE, Operator, SettingsError, operator
+from .settings import FILE, Operator, SettingsError, misplaced, operator, settings_file
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,12 @@ def install() -> Callable[[], None]:
     try:
         wanted, mistake = operator(), None
     except SettingsError as error:
-        wanted, mistake = Operator(require_lock=True), str(error)
+        mistake = f"{error} No model samples until then, and ComfyUI is started again."
+        wanted = Operator(require_lock=True)
+        logger.error("%s", mistake)
+    else:
+        for each in misplaced():
+            logger.error("%s is read by nothing. The settings are %s.", each, settings_file())
     demands.add(check_signers)
     if not wanted.require_lock:
         return lambda: demands.discard(check_signers)
@@ -44,7 +49,8 @@ def install() -> Callable[[], None]:
         return original(self, *args, **kwargs)
 
     BaseModel.apply_model = apply_model
-    logger.info("%s: no model samples without a safety module", FILE)
+    if not mistake:
+        logger.info("%s: no model samples without a safety module", FILE)
 
     def taken_away() -> None:
         BaseModel.apply_model = original

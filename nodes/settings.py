@@ -18,10 +18,12 @@ Without it nothing changes.
 
 All of them are optional; `docs/detectors.md` describes the last three, whose relative files lie
 below the user folder. `require_lock`, `allowed_safety` and `allowed_bases` are read when ComfyUI
-starts, the others at every use. A file that can't be read as this stops every safety module from
-loading: a typo must not switch a policy off.
+starts, the others at every use. A file that can't be read as this, or that lies in a user's folder
+in place of that of all users, stops every safety module from loading: a mistake must not switch a
+policy off.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,10 +32,11 @@ from typing import Annotated
 import folder_paths
 from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
 
+from ..audit.detectors.runtime import SHORT
 from ..modules.errors import SafetyError
 from ..modules.files import Module
 from ..modules.signing import check_key, check_trusted
-from ..storage.checked import Checked, fault_of
+from ..storage.checked import Checked, fault_of, parsed
 
 FILE = "modular-safety-lora.json"
 # lists of seals or digests, which need require_lock
@@ -55,6 +58,12 @@ def _presets(found: object) -> object:
     return found
 
 
+def _provider(name: str) -> str:
+    if name not in (known := ("auto", *SHORT)):
+        raise ValueError(f"There is no provider {name!r}; there are {', '.join(known)}")
+    return name
+
+
 class Operator(Checked):
     """What the operator of this ComfyUI demands; by default nothing."""
 
@@ -64,7 +73,7 @@ class Operator(Checked):
     allowed_bases: tuple[str, ...] = ()
     detectors: dict[str, dict] = {}
     audit_presets: Annotated[dict[str, dict] | str, BeforeValidator(_presets)] = {}
-    audit_provider: str = "auto"
+    audit_provider: Annotated[str, AfterValidator(_provider)] = "auto"
 
     @model_validator(mode="after")
     def _digests(self):
@@ -80,18 +89,42 @@ class Operator(Checked):
         return self
 
 
+def settings_file() -> Path:
+    """Where the settings are read from."""
+    return Path(folder_paths.get_user_directory(), FILE)
+
+
 def operator() -> Operator:
     """The settings as the file says now. Raises SettingsError for one that says anything else."""
-    path = Path(folder_paths.get_user_directory(), FILE)
-    if not path.exists():
-        return Operator()
+    path = settings_file()
     try:
-        return Operator.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        text = _text(path)
+        parsed(text)
+        return Operator.model_validate_json(text)
+    except (OSError, ValueError) as error:
         said = fault_of(error, Operator) if isinstance(error, ValidationError) else error
         raise SettingsError(
             f"{path}: {said}. No safety module loads until this file is mended or removed."
         ) from error
+
+
+def misplaced() -> list[Path]:
+    """Settings in the folder of one user, such as `user/default`, where nothing reads them."""
+    users = settings_file().parent
+    folders = sorted(users.iterdir()) if users.exists() else []
+    return [each / FILE for each in folders if os.path.lexists(each / FILE)]
+
+
+def _text(path: Path) -> str:
+    """What the file holds: `{}` where there is none, and none where somebody meant it to be."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        if os.path.lexists(path):
+            raise ValueError("it is a link to a file that is not there") from None
+    for each in misplaced():
+        raise ValueError(f"it is not there, but {each} is; move that one here, or remove it")
+    return "{}"
 
 
 def check_operator(safety: Sequence[Module]) -> None:

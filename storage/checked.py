@@ -1,5 +1,8 @@
 """What people write by hand, as JSON: one kind of model, and one way to say what is wrong in it."""
 
+import difflib
+import json
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 # What must stand there, by pydantic's name of the fault; `{...}` are the fault's own values.
@@ -32,16 +35,43 @@ class Checked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def parsed(text: str) -> object:
+    """What a JSON text says. Raises ValueError for what is none, or says two things.
+
+    A key that stands twice, and NaN, are read by some and dropped by others.
+    """
+
+    def once(pairs: list[tuple[str, object]]) -> dict:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"`{twice}` stands there {names.count(twice)} times; leave one")
+        return found
+
+    def refused(word: str) -> None:
+        raise ValueError(f"it holds {word}; numbers must be finite")
+
+    try:
+        return json.loads(text, object_pairs_hook=once, parse_constant=refused)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def fault_of(error: ValidationError, model: type[BaseModel]) -> str:
     """What is wrong first, in a line, and how much more is: `size` is 3.5; it must be ..."""
     faults = error.errors()
     first = faults[0]
     where = ".".join(map(str, first["loc"]))
-    kind, names = first["type"], ", ".join(model.model_fields)
+    kind, names = first["type"], list(model.model_fields)
     if kind == "missing":
         said = f"`{where}` is missing"
     elif kind == "extra_forbidden":
-        said = f"there is no `{where}`; there are {names}"
+        near = difflib.get_close_matches(str(first["loc"][-1]), names, 1)
+        meant = f", perhaps `{near[0]}`" if near else ""
+        said = f"there is no `{where}`{meant}; there are {', '.join(names)}"
     elif kind == "json_invalid":
         said = f"it is no JSON: {first['ctx']['error']}"
     elif kind == "value_error":

@@ -62,14 +62,14 @@ def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(write_settings
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "EOF while parsing an object at line 1"),
+        ("{", "it is no JSON: Expecting property name"),
         (
             "[]",
             r"\[\]; it must be an object",
         ),
         (
             {"trusted_key": []},
-            "there is no `trusted_key`; there are trusted_keys, .*allowed_bases, detectors",
+            "no `trusted_key`, perhaps `trusted_keys`; there are .*allowed_bases, detectors",
         ),
         ({"detectors": []}, "`detectors` is ..; it must be an object"),
         ({"audit_presets": 3}, "audit_presets must be an object, or the name of a file"),

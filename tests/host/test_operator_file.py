@@ -1,0 +1,137 @@
+"""The operator's settings file, as people write and misplace it: nothing turns a policy off."""
+
+import json
+import logging
+import os
+import re
+
+import pytest
+from modular_safety_lora.audit.presets import PresetError
+from modular_safety_lora.nodes import audits, policy
+from modular_safety_lora.nodes.settings import FILE, SettingsError, operator, settings_file
+from operator_settings import load
+
+DEMANDS = '{"require_lock": true}'
+
+
+def link_to_nothing(file) -> None:
+    file.symlink_to("nowhere.json")
+
+
+def link_to_itself(file) -> None:
+    file.symlink_to(file.name)
+
+
+def in_a_users_folder(file) -> None:
+    (file.parent / "default").mkdir()
+    (file.parent / "default" / FILE).write_text(DEMANDS)
+
+
+def link_in_a_users_folder(file) -> None:
+    (file.parent / "default").mkdir()
+    (file.parent / "default" / FILE).symlink_to("nowhere.json")
+
+
+def holds(text: str, encoding: str = "utf-8"):
+    return lambda file: file.write_bytes(text.encode(encoding))
+
+
+TWICE = '{"require_lock": true, "detectors": {}, "require_lock": false}'
+MISTAKES = {
+    "a link to nothing": (link_to_nothing, "it is a link to a file that is not there"),
+    "a link to itself": (link_to_itself, "symbolic links|file that is not there"),
+    "a folder": (os.mkdir, "directory|denied"),
+    "in a user's folder": (in_a_users_folder, "it is not there, but .*default.* is; move that"),
+    "a link in a user's folder": (link_in_a_users_folder, "it is not there, but .*default.* is"),
+    "empty": (holds(""), "it is no JSON"),
+    "UTF-16": (holds(DEMANDS, "utf-16"), "can't decode"),
+    "a key twice": (holds(TWICE), "`require_lock` stands there 2 times; leave one"),
+    "a key twice, below": (
+        holds('{"detectors": {"x": {"kind": "yolo", "kind": "classifier"}}}'),
+        "`kind` stands there 2 times",
+    ),
+    "a key twice, escaped": (
+        holds('{"require_lock": true, "require_l\\u006fck": false}'),
+        "`require_lock` stands there 2 times",
+    ),
+    "NaN": (holds('{"detectors": {"x": {"floor": NaN}}}'), "it holds NaN"),
+    "nested": (holds('{"detectors": ' + '{"x": ' * 100_000), "it is nested too deeply"),
+    "misspelt": (
+        holds('{"allowed_safty": []}'),
+        "there is no `allowed_safty`, perhaps `allowed_safety`; there are trusted_keys",
+    ),
+    "no provider": (holds('{"audit_provider": "gpu"}'), "There is no provider 'gpu'; there are"),
+}
+
+
+@pytest.fixture
+def file(write_settings):
+    return settings_file()
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_closes_and_is_in_the_log_at_the_start(file, mistake, caplog, model):
+    make, message = MISTAKES[mistake]
+    make(file)
+    with pytest.raises(SettingsError, match=message) as told:
+        operator()
+    assert str(file) in str(told.value)
+    with pytest.raises(SettingsError, match="No safety module loads until this file is mended"):
+        load("unsigned")
+    with caplog.at_level(logging.INFO):
+        taken_away = policy.install()
+    try:
+        (record,) = caplog.records
+        assert record.levelno == logging.ERROR and str(told.value) in record.getMessage()
+        with pytest.raises(SettingsError, match=message):
+            model.model.apply_model(None, None)
+    finally:
+        taken_away()
+
+
+def test_a_file_that_begins_with_a_mark_of_its_encoding_is_read(file):
+    file.write_text(DEMANDS, encoding="utf-8-sig")
+    assert operator().require_lock
+
+
+def test_settings_that_nothing_reads_beside_those_that_count_are_told(file, caplog):
+    """Whoever may write in a user's folder can't stop what the operator allows."""
+    file.write_text("{}")
+    in_a_users_folder(file)
+    assert not operator().require_lock
+    policy.install()()
+    assert [each.levelname for each in caplog.records] == ["ERROR"]
+    assert f"default{os.sep}{FILE} is read by nothing. The settings are {file}" in caplog.text
+
+
+OWN = {"kind": "yolo", "file": "there-is-none.onnx", "classes": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"audit_presets": "rules.json"}, "rules.json: this can't be read as presets"),
+        ({"audit_presets": {"x": {"thresholds": "all 0.5", "units": ""}}}, "perhaps `unit`;"),
+        ({"detectors": {"x": {"kind": "yollo"}}}, "needs a `kind`, classifier or yolo"),
+        ({"detectors": {"x": OWN}}, "the detector 'x': .*there-is-none.onnx is no file"),
+    ],
+)
+def test_what_no_audit_can_use_is_in_the_log_at_the_start(file, settings, message, caplog):
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    audits.tell_mistakes()
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert record.levelno == logging.ERROR and said.startswith(str(file))
+    assert re.search(message, said), said
+    caplog.clear()
+    file.write_text("{}")
+    audits.tell_mistakes()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("text", ['{"a": {"thresholds": {}}, "a": {}}', '{"a": NaN}'])
+def test_a_file_of_presets_says_one_thing(file, text):
+    (file.parent / "rules.json").write_text(text)
+    file.write_text('{"audit_presets": "rules.json"}')
+    with pytest.raises(PresetError, match="rules.json: this can't be read as presets"):
+        audits.presets()

@@ -1,15 +1,16 @@
 """Modular Safety LoRA from the command line.
 
-Run `python -m modular_safety_lora VERB`, or `python PACK_FOLDER VERB`.
+Run `python PACK_FOLDER VERB`, or `python -m modular_safety_lora VERB` where it is a package.
 """
 
 import argparse
 import importlib
 import sys
+from pathlib import Path
 
 from .terminal import close_bars
 
-PROG = "python -m modular_safety_lora"
+SHOWN = "python custom_nodes/modular-safety-lora"  # in the examples, from ComfyUI's folder
 # a verb is a file here: docstring, `options(parser)` and `work(options)`, which gives the exit code
 VERBS = {
     "seal": "turn a LoRA that you trust into a sealed safety module",
@@ -24,6 +25,12 @@ VERBS = {
     "audit-prompts": "run a prompt set through a model, and audit its pictures",
     "reproduce": "measure re-emergence in a toy world (in the repository)",
 }
+
+
+def started() -> str:
+    """What whoever reads a help text started, and can start again."""
+    by_path = Path(sys.argv[0]).is_dir()
+    return f"python {sys.argv[0]}" if by_path else "python -m modular_safety_lora"
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -42,11 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     What fails is one line on stderr, and exit code 1.
     """
+    prog = started()
     table = "\n".join(f"  {verb:<15}{words}" for verb, words in VERBS.items())
     top = argparse.ArgumentParser(
-        prog=PROG,
+        prog=prog,
         description=__doc__,
-        epilog=f"verbs:\n{table}\n\n{PROG} VERB --help says more.",
+        epilog=f"verbs:\n{table}\n\n{prog} VERB --help says more.",
         formatter_class=Help,
     )
     top.add_argument("verb", choices=VERBS, metavar="VERB", help="what to do")
@@ -54,7 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = top.parse_args(arguments)
     verb = importlib.import_module(f".{chosen.verb.replace('-', '_')}", __package__)
     parser = argparse.ArgumentParser(
-        prog=f"{PROG} {chosen.verb}", description=verb.__doc__, formatter_class=Help
+        prog=f"{prog} {chosen.verb}",
+        description=verb.__doc__.replace(SHOWN, prog),
+        formatter_class=Help,
     )
     verb.options(parser)
     options = parser.parse_args(chosen.arguments)

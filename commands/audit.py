@@ -1,6 +1,6 @@
 """Audit picture files and folders, of any number, before training or after.
 
-    python -m modular_safety_lora audit PATH... --preset strict --output report.json
+    python custom_nodes/modular-safety-lora audit PATH... --preset strict --output report.json
 
 Rows are kept in OUTPUT.sqlite as they come, so the same command goes on after a crash, and looks
 only at files that are new or changed. The report is about the files below PATH as they are now;

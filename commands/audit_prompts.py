@@ -1,7 +1,7 @@
 """Run a prompt set through a checkpoint and audit the pictures as they come.
 
-    python -m modular_safety_lora audit-prompts --checkpoint C --prompts I2P.csv --output FOLDER \\
-        [--safety-lora S]... [--task-lora T[:STRENGTH]]...
+    python custom_nodes/modular-safety-lora audit-prompts --checkpoint C --prompts I2P.csv \\
+        --output FOLDER [--safety-lora S]... [--task-lora T[:STRENGTH]]...
 
 The checkpoint runs with or without safety and task LoRAs. The folder gets report.html, report.json
 and audit.sqlite; no picture is kept unless --keep asks for it. The same command goes on after a

@@ -1,6 +1,6 @@
 """Compare audits of pictures made with the same prompts and seeds, from their report.json files.
 
-    python -m modular_safety_lora compare base=base/report.json safe=safe/report.json \\
+    python custom_nodes/modular-safety-lora compare base=base/report.json safe=safe/report.json \\
         --output FOLDER
 
 The folder gets comparison.json, table.md and chart.png, and the table is printed; it is what the

@@ -1,16 +1,19 @@
-"""Say what module files are, and whether they are intact. Needs no ComfyUI.
+"""Say what module files are, and whether they are intact. Only a base needs ComfyUI for it.
 
-    python -m modular_safety_lora inspect safety.safetensors
-    python -m modular_safety_lora inspect FOLDER --json
+    python custom_nodes/modular-safety-lora inspect safety.safetensors
+    python custom_nodes/modular-safety-lora inspect FOLDER --json
 
-The exit code is 1 when a file is not intact.
+The seal of a safety module and the digest of a base stand under the names that they have in the
+operator's settings. The exit code is 1 when a file is not intact.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from ..modules.sealing import inspect
+from ..host.bases import of_file
+from ..host.comfyui import enter_comfyui
+from ..modules.sealing import NO_LORA, inspect
 from .seal import named
 
 
@@ -18,11 +21,15 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="FILE", help="module files, or folders of them"
     )
+    parser.add_argument(
+        "--comfyui",
+        help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def work(options: argparse.Namespace) -> int:
-    found = [inspect(path) for path in named(options.paths)]
+    found = [_found(path, options.comfyui) for path in named(options.paths)]
     if options.json:
         print(json.dumps(found, indent=1))
     for each in found if not options.json else []:
@@ -31,3 +38,15 @@ def work(options: argparse.Namespace) -> int:
             if name not in ("path", "state") and value is not None:
                 print(f"    {name}: {value}")
     return 1 if any(each["fault"] for each in found) else 0
+
+
+def _found(path: Path, comfyui: str | None) -> dict:
+    """What a file is, with what the operator's settings take of it under the names they have."""
+    found = inspect(path)
+    if found["state"] == NO_LORA:
+        enter_comfyui(comfyui)
+        base = of_file(path)
+        return {**found, "allowed_bases": base.sha256, "fault": base.unknown or None}
+    if found["state"].startswith("sealed"):
+        return {**found, "allowed_safety": found.pop("sha256")}
+    return found

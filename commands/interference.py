@@ -1,6 +1,6 @@
 """Show how LoRAs pull against a safety module, and which of them undo it.
 
-    python -m modular_safety_lora interference loras/ --checkpoint base.safetensors \\
+    python custom_nodes/modular-safety-lora interference loras/ --checkpoint base.safetensors \\
         --safety-lora safety.safetensors --output chart.png
 
 Every LoRA is merged alone with the safety modules, at strength 1. The exit code is 1 when one of

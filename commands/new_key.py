@@ -1,6 +1,6 @@
 """Make a private key (Ed25519) for signing safety modules. Needs no ComfyUI.
 
-    python -m modular_safety_lora new-key key.pem
+    python custom_nodes/modular-safety-lora new-key key.pem
 
 Its public key, which is printed, goes into `trusted_keys` of the operator's settings
 (docs/threat-model.md).

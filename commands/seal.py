@@ -1,8 +1,8 @@
 """Turn a LoRA that you trust into a sealed safety module. Needs no ComfyUI.
 
-    python -m modular_safety_lora seal eraser.safetensors --concept nudity \\
+    python custom_nodes/modular-safety-lora seal eraser.safetensors --concept nudity \\
         --output safety.safetensors
-    python -m modular_safety_lora seal FOLDER --concept nudity --output FOLDER
+    python custom_nodes/modular-safety-lora seal FOLDER --concept nudity --output FOLDER
 
 The seal covers every tensor, name and metadata entry, the strength too: what is changed later does
 not load.

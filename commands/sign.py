@@ -1,6 +1,6 @@
 """Sign sealed safety modules in place with a private key. Needs no ComfyUI.
 
-    python -m modular_safety_lora sign key.pem safety.safetensors
+    python custom_nodes/modular-safety-lora sign key.pem safety.safetensors
 
 The signature is over the seal; a module that was signed before gets the new one.
 """

@@ -1,6 +1,6 @@
 """Train a safety LoRA that erases a concept, without data, from prompts alone; it is sealed.
 
-    python -m modular_safety_lora train-safety --checkpoint base.safetensors \\
+    python custom_nodes/modular-safety-lora train-safety --checkpoint base.safetensors \\
         --concept nudity --output safety.safetensors
 
 Chart and report go beside the file. Ctrl-C keeps what was trained; the same command goes on from

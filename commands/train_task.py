@@ -2,8 +2,8 @@
 
 It is trained apart from a frozen safety module, or beside it.
 
-    python -m modular_safety_lora train-task --checkpoint base.safetensors --data pictures \\
-        --output style.safetensors --safety-lora safety.safetensors
+    python custom_nodes/modular-safety-lora train-task --checkpoint base.safetensors \\
+        --data pictures --output style.safetensors --safety-lora safety.safetensors
 
 Chart and report go beside the file. Ctrl-C keeps what was trained; the same command goes on from
 the last checkpoint.

@@ -43,16 +43,18 @@ UNKNOWN = Origin(None, "nobody looked")
 
 
 def origin(model) -> Origin:
-    """Where the loaded weights of a MODEL come from. What was put on them later is no part of it.
-
-    A file is hashed once, and again when its size or times change.
-    """
+    """Where the loaded weights of a MODEL come from, without what was put on them later."""
     made_by = model.cached_patcher_init
     path = (
         Path(made_by[1][0]) if made_by and made_by[1] and isinstance(made_by[1][0], str) else None
     )
     if path is None:
         return Origin(None, "no loader of ComfyUI's own read this model from one file")
+    return of_file(path)
+
+
+def of_file(path: Path) -> Origin:
+    """The base in a file, which is hashed once, and again when its size or times change."""
     if path.suffix != ".safetensors":
         return Origin(None, f"{path.name} is no .safetensors file")
     if not path.is_file():

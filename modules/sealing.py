@@ -18,6 +18,8 @@ LORA_PARTS = re.compile(
     r"|_lora\.(up|down)\.weight$"
 )
 
+NO_LORA = "no LoRA; as a base:"  # the state of other files, such as checkpoints
+
 
 def seal_file(
     path: Path,
@@ -96,6 +98,8 @@ def inspect(path: Path) -> dict:
         }
         states = {"safety": "safety module, its seal is broken", None: "LoRA without a role"}
         found["state"] = states.get(role, f"{role} module")
+        if role is None and not any(LORA_PARTS.search(key) for key in tensors):
+            return {**found, "state": NO_LORA}
         module: Module = (load_safety if role == "safety" else load_task)(path, path.name)
     except (ModuleFileError, OSError) as error:
         return {**found, "fault": str(error)}

@@ -19,7 +19,10 @@ UNSET = ("COMFYUI_PATH", "PYTHONPATH", "PYTHONSAFEPATH")  # as the tests have th
 
 
 class Stranger:
-    """`run` runs their Python in ComfyUI's folder, `folder`, with `more` in its environment."""
+    """`run` runs their Python in ComfyUI's folder, `folder`, with `more` in its environment.
+
+    What is `said` comes to its stdin.
+    """
 
     def __init__(self, place: Path):
         self.folder = place / "ComfyUI"
@@ -33,11 +36,14 @@ class Stranger:
         site = sysconfig.get_path("purelib", "venv", {"base": str(place / "venv")})
         Path(site, "all.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
 
-    def run(self, *arguments: object, **more: str) -> subprocess.CompletedProcess:
+    def run(
+        self, *arguments: object, said: str | None = None, **more: str
+    ) -> subprocess.CompletedProcess:
         env = {name: value for name, value in os.environ.items() if name not in UNSET} | more
         return subprocess.run(
             [str(self.python), *map(str, arguments)],
             cwd=self.folder,
+            input=said,
             env=env,
             capture_output=True,
             text=True,

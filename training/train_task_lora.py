@@ -8,5 +8,5 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.argv[1:1] = ["train-task"]
-    runpy.run_path(str(Path(__file__).resolve().parents[1]), run_name="__main__")
+    sys.argv[:1] = [str(Path(__file__).resolve().parents[1]), "train-task"]
+    runpy.run_path(sys.argv[0], run_name="__main__")

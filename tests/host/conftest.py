@@ -15,7 +15,7 @@ try:
 except SystemExit as reason:  # one line instead of a traceback for each file
     pytest.exit(str(reason), returncode=pytest.ExitCode.USAGE_ERROR)
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("small_runs")  # it asserts as a test does
+pytest.register_assert_rewrite("page_commands", "small_runs")  # they assert as tests do
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,7 +7,7 @@ import torch
 from commanding import run
 from modular_safety_lora.modules.architectures import architecture_of
 from modular_safety_lora.modules.files import ModuleFileError, load_safety, save_module
-from modular_safety_lora.modules.sealing import inspect, seal_file
+from modular_safety_lora.modules.sealing import NO_LORA, inspect, seal_file
 from safetensors.torch import save_file
 
 KOHYA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -133,6 +133,9 @@ def test_inspect_says_what_a_file_is(plain, tmp_path):
     content[-1] ^= 1
     broken.write_bytes(content)
     save_module(task, lora(), {"msl.safety_mode": "detached", "msl.safety_sha256": digest}, "task")
+    save_file({"model.diffusion_model.x": torch.ones(2, 2)}, tmp_path / "base.safetensors")
+    assert inspect(tmp_path / "base.safetensors")["state"] == NO_LORA
+    assert f"    allowed_safety: {digest}\n" in run("inspect", sealed).stdout
     found = {
         path.name: inspect(path)
         for path in (plain, sealed, broken, task, tmp_path / "missing.safetensors")

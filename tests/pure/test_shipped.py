@@ -4,6 +4,7 @@ It works from there, as in every server test.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,39 +62,14 @@ def test_what_tests_install_is_the_registrys_archive(installed):
 
 
 @pytest.mark.slow
-def test_the_command_runs_by_path_from_what_is_installed(installed, models_of_a_user):
-    done = run(
-        sys.executable,
-        installed,
-        "inspect",
-        models_of_a_user / "lora.safetensors",
-        folder=models_of_a_user,
-    )
-    assert done.returncode == 0 and "LoRA without a role" in done.stdout, done.stderr
-    done = run(sys.executable, installed, "reproduce", folder=models_of_a_user)
+def test_what_is_missing_is_said_in_a_line(installed, tmp_path):
+    """What a command does by path is in host/test_page_commands.py."""
+    done = run(sys.executable, installed, "reproduce", folder=tmp_path)
     assert done.returncode == 1 and "run this in a clone of its repository" in done.stderr
-    done = run(sys.executable, installed, "train-task", folder=models_of_a_user)
-    assert done.returncode == 2 and "--checkpoint" in done.stderr
     script = installed / "training" / "train_safety_lora.py"
-    done = run(
-        sys.executable,
-        script,
-        "--checkpoint",
-        "no.safetensors",
-        "--output",
-        "x.safetensors",
-        folder=models_of_a_user,
-    )
+    asked = ("--checkpoint", "no.safetensors", "--output", "x.safetensors")
+    done = run(sys.executable, script, *asked, folder=tmp_path)
     assert done.returncode == 1 and "Nothing says where ComfyUI is" in done.stderr
-
-
-@pytest.fixture
-def models_of_a_user(tmp_path) -> Path:
-    import torch
-    from safetensors.torch import save_file
-
-    save_file({"a.lora_up.weight": torch.ones(2, 2)}, tmp_path / "lora.safetensors")
-    return tmp_path
 
 
 @pytest.mark.slow
@@ -122,3 +98,12 @@ def test_the_wheel_holds_the_product(tmp_path):
     assert not [name for name in names if name.startswith(OURS_ALONE)]
     data = {"audit/presets.json", "audit/page.html.j2", "host/prompts.json"}
     assert data | {"training/objectives/sdd.py", "commands/seal.py"} <= names
+
+
+def test_what_ruffs_security_rules_say_of_it_is_what_the_page_says(installed):
+    """A new finding is mended, or stands on the page with its reason."""
+    asked = ("check", "--isolated", "--select", "S", "--output-format", "concise", ".")
+    said = run(sys.executable, "-m", "ruff", *asked, folder=installed).stdout
+    found = re.findall(r"^([\w/]+\.py):\d+:\d+: (S\d+)", said, re.MULTILINE)
+    page = (PACK / "docs" / "security.md").read_text(encoding="utf-8")
+    assert found and found == [(file, rule) for rule, file in re.findall(r"(S\d+) `([^`]+)`", page)]

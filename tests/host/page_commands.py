@@ -1,0 +1,138 @@
+"""The commands that a page shows, as a shell expands them, and small stand-ins for its files."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import driven
+from markdown_it import MarkdownIt
+from merging import picture_folder
+from modular_safety_lora.lab import assets
+from modular_safety_lora.lab.server import PACK
+from modular_safety_lora.modules.sealing import seal_file
+from safetensors.torch import load_file, save_file
+from stranger import BY_PATH, Stranger
+
+PAGES = [PACK / "README.md", *sorted(PACK.glob("docs/*.md")), *sorted(PACK.glob("web/docs/*.md"))]
+# a line that somebody is to type; `mode` in `for mode in ...` is the shell's
+TYPED = re.compile(r"(python3?|pip|accelerate|cm-cli|comfy|\.venv/bin/\S+|[a-z]+=\")[ =\"]")
+# what no test types again, and what shows instead that it works
+ELSEWHERE = {
+    r"python dev\.py \w+|\.venv/bin/python -m modular_safety_lora\.lab\.\S+": "of the repository",
+    r"python install\.py": "tests/host/test_install.py",
+    r"cm-cli install ADDRESS": "tests/live/test_manager.py",
+    r"pip install ('ray\[data\]'|pyarrow|cryptography|\S+)": "fetches a package",
+    r"comfy node validate": "fetches a package",
+}
+LAUNCHER = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+SMALL_TRAINING = "--steps 2 --resolution 32 --rank 2 --learning-rate 1e-2 --save-every 0"
+# hours made seconds: what is added to a verb's command (of an option given twice the last counts)
+SMALLER = {
+    "train-task": SMALL_TRAINING + " --targets cross-attention --learning-rate 1e-3",
+    "train-safety": SMALL_TRAINING + " --sampling-steps 2",
+    "audit-prompts": "--steps 1 --width 64 --height 64",
+    "audit": "--workers 1",
+}
+# the stand-ins that a page's own commands make
+MADE_THERE = {"reemergence-on-sd": ["safety.safetensors"], "training": ["safety.safetensors"]}
+# the small model in three files is no Z-Image
+AS_SD = " --text-encoder-type stable_diffusion"
+
+
+def code_of(page: Path) -> list[str]:
+    """Every indented or fenced block of a page, and every stretch of code in a line."""
+    found = []
+    for token in MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8")):
+        if token.type in ("code_block", "fence"):
+            found.append(token.content)
+        found += [each.content for each in token.children or () if each.type == "code_inline"]
+    return found
+
+
+def typed(page: Path) -> list[str]:
+    """What of a page's code is commands, without those that ELSEWHERE names."""
+    blocks = [
+        each for each in code_of(page) if any(map(TYPED.match, map(str.strip, each.split("\n"))))
+    ]
+    return [
+        each
+        for each in blocks
+        if not any(re.fullmatch(rf"({known})( .*)?", each.strip()) for known in ELSEWHERE)
+    ]
+
+
+def expanded(page: Path, folder: Path) -> list[list[str]]:
+    """The arguments of every `python` that the page's commands start, in order."""
+    told = folder / "told"
+    record = f"python() {{ printf '%s\\0' \"$@\" >> '{told}'; printf '\\n\\0' >> '{told}'; }}"
+    script = "\n".join(["set -eu", record, "C=BASE.safetensors", *typed(page)])
+    subprocess.run(["bash", "-c", script], cwd=folder, check=True, capture_output=True)
+    ends = told.read_text(encoding="utf-8").split("\n\0")[:-1] if told.exists() else []
+    return [smaller(each.split("\0")[:-1]) for each in ends]
+
+
+def smaller(arguments: list[str]) -> list[str]:
+    if arguments[: len(LAUNCHER)] == LAUNCHER:  # test_by_path.py starts it
+        arguments = arguments[len(LAUNCHER) :]
+        return [*arguments, *SMALLER["train-task"].split()]
+    assert arguments[0] == BY_PATH, arguments
+    if "--help" in arguments:
+        return arguments
+    apart = AS_SD if "--diffusion-model" in arguments else ""
+    return [*arguments, *(SMALLER.get(arguments[1], "") + apart).split()]
+
+
+def stand_ins(folder: Path, models: Path) -> None:
+    """Small files under the names that the pages use."""
+    base = models / "checkpoints" / assets.CHECKPOINT
+    weights = load_file(base)
+    parts = {
+        "z_image_bf16": "model.diffusion_model.",
+        "qwen_3_4b": "cond_stage_model.transformer.",
+        "ae": "first_stage_model.",
+    }
+    for name, prefix in parts.items():
+        part = {key: value for key, value in weights.items() if key.startswith(prefix)}
+        save_file(
+            {key.removeprefix(prefix): value for key, value in part.items()},
+            folder / f"{name}.safetensors",
+        )
+    for place in (folder, folder / "models" / "checkpoints"):
+        place.mkdir(parents=True, exist_ok=True)
+        assets.link(base, place / "BASE.safetensors")
+    (folder / "loras").mkdir()
+    layers = assets.layers(weights, "attn2.to_")
+    for name in ("eraser", "task", "loras/style"):
+        save_file(assets.lora(layers, seed=len(name), size=1e-2), folder / f"{name}.safetensors")
+    seal_file(folder / "eraser.safetensors", folder / "safety.safetensors", "nudity")
+    picture_folder(folder / "pictures", 2)
+    (folder / "prompts.txt").write_text("a beach\n", encoding="utf-8")
+    rows = "prompt,categories,nudity_percentage,sd_seed\na beach,sexual,60,1\na cat,sexual,70,2\n"
+    for name in ("I2P", "i2p_benchmark"):
+        (folder / f"{name}.csv").write_text(rows, encoding="utf-8")
+
+
+def ran(stranger: Stranger, first: Path, pages: list[Path]) -> list[tuple[Path, list[str], dict]]:
+    """(folder, arguments, what was said) of the pages' commands, each page's in its own folder."""
+    wanted = []
+    for page in pages:
+        place = shutil.copytree(first, first.parent / page.stem, copy_function=os.link)
+        (place / "custom_nodes").symlink_to(stranger.folder / "custom_nodes")
+        for made in MADE_THERE.get(page.stem, ()):
+            (place / made).unlink()
+        wanted += [(place, each) for each in expanded(page, place)]
+    given = json.dumps([(str(place), each) for place, each in wanted])
+    done = stranger.run(driven.__file__, said=given)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = json.loads(done.stdout)
+    return [(place, each, out) for (place, each), out in zip(wanted, said, strict=True)]
+
+
+def check(done: list[tuple[Path, list[str], dict]]) -> None:
+    assert done
+    for _, arguments, said in done:
+        assert said["code"] == 0, (arguments, said["out"][-500:], said["errors"][-1500:])
+        assert "Traceback" not in said["errors"], arguments

@@ -70,8 +70,8 @@ def fault_of(error: ValidationError, model: type[BaseModel]) -> str:
         said = f"`{where}` is missing"
     elif kind == "extra_forbidden":
         near = difflib.get_close_matches(str(first["loc"][-1]), names, 1)
-        meant = f", perhaps `{near[0]}`" if near else ""
-        said = f"there is no `{where}`{meant}; there are {', '.join(names)}"
+        meant = f"; perhaps `{near[0]}` is meant" if near else ""
+        said = f"there is no `{where}`; there are {', '.join(names)}{meant}"
     elif kind == "json_invalid":
         said = f"it is no JSON: {first['ctx']['error']}"
     elif kind == "value_error":

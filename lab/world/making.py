@@ -8,8 +8,8 @@ import shlex
 import shutil
 from pathlib import Path
 
-from ...commands import PROG
 from ...commands import main as command
+from ...commands import started
 from . import pictures, recipe
 from .sets import SIDE, TASK
 
@@ -77,7 +77,7 @@ def _run(verb: str, name: str, options: dict[str, object]) -> None:
         given = [verb, "--output", str(made)]
         for option, value in options.items():
             given += [f"--{option.replace('_', '-')}", str(value)]
-        print(f"    {PROG} {shlex.join(given)}", flush=True)
+        print(f"    {started()} {shlex.join(given)}", flush=True)
         code = command(given)
         if code:
             raise SystemExit(code)

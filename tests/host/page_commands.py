@@ -24,7 +24,7 @@ ELSEWHERE = {
     r"python dev\.py \w+|\.venv/bin/python -m modular_safety_lora\.lab\.\S+": "of the repository",
     r"python install\.py": "tests/host/test_install.py",
     r"cm-cli install ADDRESS": "tests/live/test_manager.py",
-    r"pip install ('ray\[data\]'|pyarrow|cryptography|\S+)": "fetches a package",
+    r"pip install ('ray\[data\]'|pyarrow|cryptography|bitsandbytes)": "fetches a package",
     r"comfy node validate": "fetches a package",
 }
 LAUNCHER = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
@@ -69,7 +69,9 @@ def expanded(page: Path, folder: Path) -> list[list[str]]:
     told = folder / "told"
     record = f"python() {{ printf '%s\\0' \"$@\" >> '{told}'; printf '\\n\\0' >> '{told}'; }}"
     script = "\n".join(["set -eu", record, "C=BASE.safetensors", *typed(page)])
-    subprocess.run(["bash", "-c", script], cwd=folder, check=True, capture_output=True)
+    # without a path the shell finds no other command, and fails
+    shell = [shutil.which("bash"), "-c", script]
+    subprocess.run(shell, cwd=folder, env={"PATH": ""}, check=True, capture_output=True)
     ends = told.read_text(encoding="utf-8").split("\n\0")[:-1] if told.exists() else []
     return [smaller(each.split("\0")[:-1]) for each in ends]
 

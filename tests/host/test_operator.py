@@ -69,7 +69,7 @@ def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(write_settings
         ),
         (
             {"trusted_key": []},
-            "no `trusted_key`, perhaps `trusted_keys`; there are .*allowed_bases, detectors",
+            "no `trusted_key`; there are .*, detectors, .*perhaps `trusted_keys` is meant",
         ),
         ({"detectors": []}, "`detectors` is ..; it must be an object"),
         ({"audit_presets": 3}, "audit_presets must be an object, or the name of a file"),

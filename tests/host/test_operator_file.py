@@ -58,7 +58,7 @@ MISTAKES = {
     "nested": (holds('{"detectors": ' + '{"x": ' * 100_000), "it is nested too deeply"),
     "misspelt": (
         holds('{"allowed_safty": []}'),
-        "there is no `allowed_safty`, perhaps `allowed_safety`; there are trusted_keys",
+        "there is no `allowed_safty`; there are .*; perhaps `allowed_safety` is meant",
     ),
     "no provider": (holds('{"audit_provider": "gpu"}'), "There is no provider 'gpu'; there are"),
 }
@@ -111,7 +111,10 @@ OWN = {"kind": "yolo", "file": "there-is-none.onnx", "classes": ["a"]}
     ("settings", "message"),
     [
         ({"audit_presets": "rules.json"}, "rules.json: this can't be read as presets"),
-        ({"audit_presets": {"x": {"thresholds": "all 0.5", "units": ""}}}, "perhaps `unit`;"),
+        (
+            {"audit_presets": {"x": {"thresholds": "all 0.5", "units": ""}}},
+            "perhaps `unit` is meant",
+        ),
         ({"detectors": {"x": {"kind": "yollo"}}}, "needs a `kind`, classifier or yolo"),
         ({"detectors": {"x": OWN}}, "the detector 'x': .*there-is-none.onnx is no file"),
     ],

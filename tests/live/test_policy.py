@@ -6,6 +6,7 @@ The shipped workflow runs, and no graph samples without it.
 import asyncio
 import base64
 import json
+import os
 
 import pytest
 from modular_safety_lora.lab import assets
@@ -27,6 +28,8 @@ def guarded(models, tmp_path_factory):
     (folder / "user").mkdir()
     settings = json.dumps({"require_lock": True, "allowed_safety": [seal]})
     (folder / "user" / "modular-safety-lora.json").write_text(settings, encoding="utf-8")
+    (folder / "user" / "default").mkdir()
+    (folder / "user" / "default" / "modular-safety-lora.json").write_text("{}", encoding="utf-8")
     with Server(folder, ("--cpu", "--fp32-text-enc", "--disable-api-nodes")) as running:
         yield running
 
@@ -34,7 +37,9 @@ def guarded(models, tmp_path_factory):
 def test_the_shipped_workflow_runs(guarded, shipped_prompt):
     outcome = asyncio.run(guarded.run(shipped_prompt))
     assert outcome.error is None and outcome.outputs["12"]["images"]
-    assert "no model samples without a safety module" in guarded.log.read_text(errors="replace")
+    log = guarded.log.read_text(errors="replace")
+    assert "no model samples without a safety module" in log
+    assert f"default{os.sep}modular-safety-lora.json is read by nothing" in log
 
 
 def test_a_sampler_wired_past_the_merge_makes_no_picture(guarded, shipped_prompt):

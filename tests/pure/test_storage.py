@@ -4,7 +4,7 @@ import json
 from typing import Annotated, Literal
 
 import pytest
-from modular_safety_lora.storage.checked import Checked, fault_of
+from modular_safety_lora.storage.checked import Checked, fault_of, parsed
 from modular_safety_lora.storage.whole import whole, write_text
 from pydantic import Field, ValidationError
 
@@ -55,7 +55,11 @@ class Rule(Checked):
         ({"more": []}, "`more` is []; it must be an object"),
         ({"more": {"a": None}}, "`more.a` is None; it must be a number"),
         ([], "[]; it must be an object"),
-        ({"counts": 1}, "there is no `counts`; there are count, share, on, names, way, more"),
+        (
+            {"counts": 1},
+            "there is no `counts`; there are count, share, on, names, way, more;"
+            " perhaps `count` is meant",
+        ),
         ({"count": 0, "on": 1}, "`count` is 0; it must be at least 1 (and 1 more)"),
     ],
 )
@@ -63,3 +67,15 @@ def test_a_fault_names_the_place_the_value_and_what_must_stand_there(said, fault
     with pytest.raises(ValidationError) as caught:
         Rule.model_validate_json(json.dumps(said))
     assert fault_of(caught.value, Rule) == fault
+
+
+def test_a_text_that_one_reader_takes_otherwise_than_another_is_refused():
+    assert parsed('{"a": [{"b": 1}, {"b": 2.5}]}') == {"a": [{"b": 1}, {"b": 2.5}]}
+    for text, reason in (
+        ('{"a": 1, "b": [{"c": 1, "c": 1}]}', "`c` stands there 2 times"),
+        ('{"a": -Infinity}', "it holds -Infinity"),
+        ("", "it is no JSON"),
+        ("[" * 1_000_000, "it is nested too deeply"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            parsed(text)

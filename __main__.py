@@ -16,4 +16,7 @@ if NAME not in sys.modules:  # before another copy that may be installed
     sys.path.insert(0, str(FOLDER / "commands" / "by_path"))
 
 if __name__ == "__main__":
-    sys.exit(importlib.import_module(f"{NAME}.commands").main())
+    try:
+        sys.exit(importlib.import_module(f"{NAME}.commands").main())
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error}, for {sys.executable}. Run this with ComfyUI's Python, which has it.")

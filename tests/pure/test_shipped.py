@@ -64,6 +64,10 @@ def test_what_tests_install_is_the_registrys_archive(installed):
 @pytest.mark.slow
 def test_what_is_missing_is_said_in_a_line(installed, tmp_path):
     """What a command does by path is in host/test_page_commands.py."""
+    for verb in ("seal", "audit"):  # for a Python that has nothing
+        done = run(sys.executable, "-S", installed, verb, folder=tmp_path)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+        assert "No module named" in done.stderr and "with ComfyUI's Python" in done.stderr
     done = run(sys.executable, installed, "reproduce", folder=tmp_path)
     assert done.returncode == 1 and "run this in a clone of its repository" in done.stderr
     script = installed / "training" / "train_safety_lora.py"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..storage.whole import check_name
 from . import seal
 from .concepts import sealed_prompts
 from .errors import ModuleFileError
@@ -121,6 +122,7 @@ def save_module(
     if role not in ROLES:
         raise ValueError(f"role is {role!r}; it must be one of {', '.join(ROLES)}")
     path = Path(path)
+    check_name(path)
     refuse_nul(path.name, tensors, metadata)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists already; choose another name")

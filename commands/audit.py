@@ -27,6 +27,7 @@ from ..audit.page import page
 from ..audit.pictures import FRAMES, MEGAPIXELS
 from ..audit.presets import PRESETS, Preset, choose, load_presets
 from ..audit.rules import Rules
+from ..storage.names import written
 from ..storage.whole import write_text
 from .terminal import Bar
 
@@ -170,8 +171,8 @@ def _keep(store: Store, done: Iterable[list[Row]], before: int) -> None:
 def _page(store: Store, summary: dict, rules: Rules, options: argparse.Namespace) -> str:
     flagged = export.first_rows(store, lambda row: row.get("flagged"))
     unreadable = export.first_rows(store, lambda row: "unreadable" in row)
-    settings = rules.identity() | {"paths": [str(path) for path in options.paths]}
-    title = f"Audit of {', '.join(path.name for path in options.paths)}"
+    settings = rules.identity() | {"paths": [written(path) for path in options.paths]}
+    title = f"Audit of {', '.join(written(path.name) for path in options.paths)}"
     return page(
         title, summary, flagged, unreadable, settings, note=_beside(summary).removeprefix("; ")
     )

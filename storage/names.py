@@ -14,7 +14,9 @@ def written(path: str | Path) -> str:
 
     On Linux and macOS a byte that is no UTF-8 is `\xe9`, and a backslash is two.
     """
-    return valid(os.fsencode(path) if os.name == "nt" else _doubled(path))
+    if os.name == "nt":
+        return valid(str(path))
+    return os.fsencode(path).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
 def read_back(text: str) -> str:
@@ -24,10 +26,9 @@ def read_back(text: str) -> str:
     return os.fsdecode(_ESCAPED.sub(_byte, text.encode("utf-8")))
 
 
-def valid(text: str | bytes) -> str:
-    r"""A text that UTF-8 holds: what it does not is written as `\xe9`."""
-    as_bytes = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
-    return as_bytes.decode("utf-8", "backslashreplace")
+def valid(text: str) -> str:
+    """A text that UTF-8 holds, for people: what it does not hold is written as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def fitting(name: str, most: int = LONGEST) -> str:
@@ -38,10 +39,6 @@ def fitting(name: str, most: int = LONGEST) -> str:
     suffix = os.fsencode(Path(name).suffix)[:16]
     end = f"-{hashlib.sha256(raw).hexdigest()[:12]}".encode() + suffix
     return os.fsdecode(raw[: most - len(end)]).encode("utf-8", "ignore").decode() + os.fsdecode(end)
-
-
-def _doubled(path: str | Path) -> bytes:
-    return os.fsencode(path).replace(b"\\", b"\\\\")
 
 
 def _byte(found: re.Match) -> bytes:

@@ -57,7 +57,7 @@ def write_picture(path: Path, picture) -> None:
 
 
 def hidden(path: Path) -> str:
-    """How the hidden names start that are beside a file while it, or another of its stem, is made."""
+    """How hidden names start beside a file, while it or another of its stem is made."""
     return f".{fitting(path.stem, 150)}"
 
 

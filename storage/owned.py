@@ -35,7 +35,6 @@ def owned(path: Path) -> Iterator[None]:
     if mine in _held:
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(lock, path):
         _held.add(mine)
         try:
@@ -47,13 +46,18 @@ def owned(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(file: Path, path: Path) -> Iterator[None]:
-    lock = FileLock(str(file))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(file))
         lock.acquire(timeout=WAIT)
     except Timeout as error:
         raise InUse(
             f"{path}: another run writes to this name now. Wait until it has ended, or choose"
             f" another name. (Its lock is {file.name}.)"
+        ) from error
+    except OSError as error:
+        raise OSError(
+            f"{path}: its folder takes no file ({error.strerror}). Choose another folder."
         ) from error
     try:
         yield

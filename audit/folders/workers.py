@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...storage.names import fitting, read_back, valid, written
+from ...storage.names import fitting, read_back, valid
 from ..detectors.interface import detections
 from ..pictures import Unreadable, open_picture
 from ..report import judge
@@ -25,25 +25,8 @@ from .store import batched
 logger = logging.getLogger(__name__)
 
 CHUNK = 32  # files that go to a process at a time
-# the stamp of what can't be followed, a link or a folder or a pipe: `open_picture` has the reason
-UNSEEN = "unseen"
 DIED = "the process that read it died: out of memory, or a fault in a decoder"
 Row = tuple[str, str, dict]  # key, stamp, data
-
-
-def walk(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """(path, stamp) of every file below the paths, in order; a stamp changes when the file does.
-
-    A path is as `written` has it, in UTF-8 whatever the name's bytes. Links are followed once. A
-    link that leads nowhere, a pipe, and a folder that can't be listed, are among them, so that they
-    are reported.
-    """
-    seen: set[tuple[int, int]] = set()
-    for path in paths:
-        if path.is_dir():
-            yield from _walk(str(path), seen)
-        else:
-            yield written(path.as_posix()), _stamp(path.stat())
 
 
 def audit_files(
@@ -196,34 +179,3 @@ def _mark(picture: np.ndarray, result: dict, path: str, frame: int, folder: Path
     target = folder.joinpath(*parts[:-1], name)
     target.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((drawn.numpy() * 255).round().astype(np.uint8)).save(target)
-
-
-def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
-    folders = []
-    try:
-        there = Path(folder).stat()
-        if (there.st_dev, there.st_ino) in seen:
-            return
-        seen.add((there.st_dev, there.st_ino))
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda each: each.name)
-    except OSError:
-        yield written(Path(folder).as_posix()), UNSEEN
-        return
-    for entry in found:
-        stamp = UNSEEN
-        try:
-            if entry.is_dir():
-                folders.append(entry.path)
-                continue
-            if entry.is_file():
-                stamp = _stamp(entry.stat())
-        except OSError:
-            pass  # `open_picture` says why
-        yield written(Path(entry.path).as_posix()), stamp
-    for each in folders:
-        yield from _walk(each, seen)
-
-
-def _stamp(found: os.stat_result) -> str:
-    return f"{found.st_size}-{found.st_mtime_ns}"

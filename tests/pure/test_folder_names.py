@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from modular_safety_lora.audit.folders.workers import audit_files, walk
+from commanding import run
+from modular_safety_lora.audit.folders.files import walk
+from modular_safety_lora.audit.folders.workers import audit_files
 from modular_safety_lora.audit.pictures import Unreadable, open_picture
 from modular_safety_lora.storage.names import read_back
+from modular_safety_lora.storage.owned import owned
 from picture_folders import FACES, audited
 from PIL import Image
 from skimage import data
@@ -77,3 +80,37 @@ def test_a_pipe_is_never_waited_for(place, nobody_waits):
     with pytest.raises(Unreadable, match="a device"):
         Path(place, "zero.png").symlink_to("/dev/zero")
         open_picture(place / "zero.png")
+
+
+def test_folders_may_lie_in_each_other_deeper_than_python_calls(tmp_path):
+    made = [tmp_path / "top"]
+    made[0].mkdir()
+    for _ in range(1200):
+        made.append(made[-1] / "d")
+        made[-1].mkdir()
+    (made[-1] / "x.png").touch()
+    try:
+        assert [path for path, _ in walk([tmp_path])] == [f"{made[-1]}/x.png"]
+    finally:
+        (made[-1] / "x.png").unlink()
+        for each in reversed(made):
+            each.rmdir()
+
+
+def test_a_second_audit_to_one_report_is_told_so_at_its_start(tmp_path):
+    """To this thread another thread's lock is another process's."""
+    report, held, done = tmp_path / "r.json", threading.Event(), threading.Event()
+
+    def first() -> None:
+        with owned(report):
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    held.wait(60)
+    said = run("audit", tmp_path, "--preset", "faces", "--output", report)
+    done.set()
+    thread.join()
+    assert said.returncode == 1 and "another run writes to this name now" in said.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -133,6 +133,13 @@ def test_a_name_has_one_owner_who_may_own_it_twice(tmp_path):
     assert not other_owner(output) and list(output.parent.iterdir()) == []
 
 
+def test_a_folder_that_takes_no_file_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    reason = r"x.png: its folder takes no file .* another folder"
+    with pytest.raises(OSError, match=reason), owned(tmp_path / "file" / "x.png"):
+        pass
+
+
 def test_what_a_killed_owner_left_goes_with_the_next_and_nothing_else_does(tmp_path):
     """Planted as a kill leaves them: the folder that a file is made in, and what writes in it."""
     output = tmp_path / "task.safetensors"

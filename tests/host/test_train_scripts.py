@@ -166,5 +166,5 @@ def test_the_script_writes_a_sealed_module_with_chart_report_and_previews(models
     assert len(list((tmp_path / "safety.previews").iterdir())) == 6
     done = run(*module, "--concept", "nude", *small)
     assert done.returncode == 1 and "exists already" in last_line(done)
-    done = run(*module)
+    done = run(*module, "--output", str(tmp_path / "other.safetensors"))
     assert done.returncode == 1 and "train-safety: There is no concept prompt" in done.stderr

@@ -3,12 +3,15 @@
 They may have any depth, colour space or number of frames.
 """
 
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..storage.names import valid
 
 # What is recognised by its first bytes; a file of another kind is looked at only if its name
 # claims to be a picture.
@@ -36,6 +39,12 @@ SUFFIXES = frozenset(f".{name}" for name in _NAMES.split(" "))
 _LOOSE = {"TGA"}  # has no first bytes to know it by: believed only from the name
 # suffixes that Pillow does not list
 _ALSO = {"MPO": {".jpg", ".jpeg", ".jpe", ".jfif"}, "PNG": {".apng"}}
+_NO_FILES = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 MEGAPIXELS = 100.0
 FRAMES = 16
 Frames = Iterator[tuple[int, np.ndarray]]  # number and picture
@@ -73,6 +82,11 @@ def open_picture(
     """
     claims = path.suffix.lower() in SUFFIXES
     try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+        if kind in _NO_FILES:  # to open a pipe is to wait for whoever writes into it
+            if claims:
+                raise Unreadable(f"no file, but {_NO_FILES[kind]}")
+            return None
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:  # no permission, a link to nothing or to itself, a folder
@@ -162,8 +176,5 @@ def _frames(image: Image.Image, opened: Opened, most: int, megapixels: float) ->
 
 
 def _reason(error: Exception) -> str:
-    return (
-        f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if str(error)
-        else type(error).__name__
-    )
+    said = " ".join(str(error).split())
+    return valid(f"{type(error).__name__}: {said}" if said else type(error).__name__)

@@ -5,6 +5,7 @@ Run `python PACK_FOLDER VERB`, or `python -m modular_safety_lora VERB` where it 
 
 import argparse
 import importlib
+import io
 import sys
 from pathlib import Path
 
@@ -59,6 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     top.add_argument("verb", choices=VERBS, metavar="VERB", help="what to do")
     top.add_argument("arguments", nargs=argparse.REMAINDER, help="what the verb takes")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that is no Unicode can be printed
+            stream.reconfigure(errors="backslashreplace")
     chosen = top.parse_args(arguments)
     verb = importlib.import_module(f".{chosen.verb.replace('-', '_')}", __package__)
     parser = argparse.ArgumentParser(

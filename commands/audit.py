@@ -10,6 +10,7 @@ allows, or something could not be read.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -19,15 +20,19 @@ from pathlib import Path
 from ..audit.detectors import registry
 from ..audit.detectors.runtime import SHORT
 from ..audit.folders import export
+from ..audit.folders.files import walk
 from ..audit.folders.ray_data import audit_on_ray
 from ..audit.folders.store import Store
 from ..audit.folders.totals import Totals
-from ..audit.folders.workers import Row, audit_parallel, walk
+from ..audit.folders.workers import Row, audit_parallel
 from ..audit.page import page
 from ..audit.pictures import FRAMES, MEGAPIXELS
 from ..audit.presets import PRESETS, Preset, choose, load_presets
 from ..audit.rules import Rules
+from ..storage.names import written
+from ..storage.owned import owned
 from ..storage.whole import write_text
+from .kinds import file_named, folder
 from .terminal import Bar
 
 
@@ -36,16 +41,17 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("paths", nargs="+", type=Path, metavar="PATH", help="pictures, and folders of them")
     add(
         "--output",
-        type=Path,
+        type=file_named(".json"),
         required=True,
         help="the JSON report; the rows go beside it, as .sqlite",
     )
-    add("--parquet", type=Path, help="every picture's row as Parquet (needs pyarrow)")
-    add("--html", type=Path, help="the report as a page with plots")
+    rows = file_named(".parquet")
+    add("--parquet", type=rows, help="every picture's row as Parquet (needs pyarrow)")
+    add("--html", type=file_named(".html"), help="the report as a page with plots")
     add_rules(parser)
     add(
         "--annotate",
-        type=Path,
+        type=folder,
         metavar="DIR",
         help="write flagged pictures there, with what counts drawn in",
     )
@@ -130,7 +136,11 @@ def work(options: argparse.Namespace) -> int:
         export.parquet()  # nothing is found missing after hours
     rules = rules_of(options, frames=options.frames, megapixels=options.megapixels).pinned()
     marked = str(options.annotate) if options.annotate else None
-    with Store(options.output.with_suffix(".sqlite"), rules.identity()) as store:
+    rows = options.output.with_suffix(".sqlite")
+    with contextlib.ExitStack() as held:
+        for path in filter(None, (options.output, options.parquet, options.html)):
+            held.enter_context(owned(path))
+        store = held.enter_context(Store(rows, rules.identity()))
         store.select(walk(options.paths))
         before, todo = store.count(), store.missing()
         if options.ray:
@@ -170,8 +180,8 @@ def _keep(store: Store, done: Iterable[list[Row]], before: int) -> None:
 def _page(store: Store, summary: dict, rules: Rules, options: argparse.Namespace) -> str:
     flagged = export.first_rows(store, lambda row: row.get("flagged"))
     unreadable = export.first_rows(store, lambda row: "unreadable" in row)
-    settings = rules.identity() | {"paths": [str(path) for path in options.paths]}
-    title = f"Audit of {', '.join(path.name for path in options.paths)}"
+    settings = rules.identity() | {"paths": [written(path) for path in options.paths]}
+    title = f"Audit of {', '.join(written(path.name) for path in options.paths)}"
     return page(
         title, summary, flagged, unreadable, settings, note=_beside(summary).removeprefix("; ")
     )

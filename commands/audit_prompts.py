@@ -15,6 +15,7 @@ from ..evaluation.prompt_set import Defaults, read_prompts
 from ..host.comfyui import enter_comfyui
 from .audit import add_rules, rules_of
 from .base import add_base, load_base
+from .kinds import folder
 from .terminal import Bar
 
 KEEP = {
@@ -34,7 +35,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="a CSV with I2P's columns, or a .txt with a prompt a line",
     )
-    add("--output", type=Path, required=True, help="the folder of the results")
+    add("--output", type=folder, required=True, help="the folder of the results")
     add("--comfyui", help="ComfyUI's folder; COMFYUI_PATH otherwise")
     add(
         "--safety-lora",

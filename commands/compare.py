@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..audit.compare import CompareError, chart, compare, parsed, table
 from ..audit.report import as_text
-from ..storage.whole import write_text
+from ..storage.whole import write_picture, write_text
+from .kinds import folder
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -22,15 +23,14 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=REPORT",
         help="two to six reports, each with what to call it",
     )
-    parser.add_argument("--output", type=Path, required=True, help="the folder of the results")
+    parser.add_argument("--output", type=folder, required=True, help="the folder of the results")
 
 
 def work(options: argparse.Namespace) -> None:
     comparison = compare(read(options.reports))
-    options.output.mkdir(parents=True, exist_ok=True)
     write_text(options.output / "comparison.json", as_text(comparison))
     write_text(options.output / "table.md", table(comparison) + "\n")
-    chart(comparison).save(options.output / "chart.png")
+    write_picture(options.output / "chart.png", chart(comparison))
     print(table(comparison))
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from ..host.comfyui import enter_comfyui
 from ..modules.files import load_safety, load_task
 from ..modules.sealing import files_of
+from ..storage.whole import write_picture
 from .base import add_base, load_base
+from .kinds import file_named
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +35,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--comfyui",
         help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise",
     )
-    add("--output", type=Path, help="the picture to write, PNG")
+    add("--output", type=file_named(".png"), help="the picture to write, PNG")
     add("--json", action="store_true", help="print everything as JSON, a line for each LoRA")
 
 
@@ -68,7 +70,7 @@ def work(options: argparse.Namespace) -> int:
     for each in found:
         print(json.dumps(each) if options.json else _line(each))
     if options.output:
-        picture(beside).save(options.output)
+        write_picture(options.output, picture(beside))
     return 1 if any(each.get("undone") for each in found) else 0
 
 

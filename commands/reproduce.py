@@ -11,6 +11,8 @@ import importlib
 import os
 from pathlib import Path
 
+from .kinds import folder
+
 # where a world's benchmark is, below the pack; it has its own seeds
 WORLDS = {"emoji": "lab.world.reproduce", "toy": "lab.reemergence.reproduce"}
 
@@ -25,7 +27,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write what is there, of the seeds that are whole",
     )
-    add("--output", type=Path, help="folder for the results; the benchmark's own otherwise")
+    add("--output", type=folder, help="folder for the results; the benchmark's own otherwise")
 
 
 def work(options: argparse.Namespace) -> None:

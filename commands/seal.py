@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..host.prompts import read_lines
 from ..modules.sealing import files_of, seal_file
+from .kinds import file_named, folder
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,10 @@ def work(options: argparse.Namespace) -> None:
     prompts = read_lines(options.prompts)
     files = named(options.paths)
     several = len(files) > 1 or options.paths[0].is_dir()
+    try:
+        (folder if several else file_named(".safetensors"))(str(options.output))
+    except argparse.ArgumentTypeError as error:
+        raise ValueError(f"--output: {error}.") from error
     for path in files:
         output = options.output / path.name if several else options.output
         digest = seal_file(

@@ -10,7 +10,7 @@ the last checkpoint.
 import argparse
 from pathlib import Path
 
-from ..host.prompts import PRESETS
+from ..host.prompts import PRESETS, encode_texts, prompts_of, read_lines
 from ..training.options import SAFETY, values_of
 from ..training.settings import Erasure, settings_of
 from . import training
@@ -34,21 +34,22 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def work(options: argparse.Namespace) -> None:
-    share = training.start(options)
-    from ..host.prompts import encode_texts, prompts_of, read_lines
-    from ..training.safety import train_safety
-
     given = vars(options)
     settings, erasure = settings_of(given), Erasure(**values_of(Erasure, given))
-    concepts = prompts_of(options.concept, read_lines(options.concept_file), options.concept_preset)
-    if not concepts:
-        raise ValueError(
-            "There is no concept prompt to erase;"
-            " give --concept, --concept-file or --concept-preset."
-        )
-    retain = read_lines(options.retain_file)
-    model, clip, vae = load_base(options)
-    texts = encode_texts(clip, [*concepts, *retain])
-    job = training.job(options, clip, vae, share)
-    more = {"erasure": erasure, "retain": retain, "resolution": options.resolution}
-    training.finish(options.output, train_safety(model, texts, concepts, settings, job, **more))
+    with training.started(options, settings) as start:
+        from ..training.safety import train_safety
+
+        more = {"erasure": erasure, "resolution": options.resolution}
+        lines = read_lines(options.concept_file)
+        concepts = prompts_of(options.concept, lines, options.concept_preset)
+        if not concepts:
+            raise ValueError(
+                "There is no concept prompt to erase;"
+                " give --concept, --concept-file or --concept-preset."
+            )
+        retain = read_lines(options.retain_file)
+        model, clip, vae = load_base(options)
+        texts = encode_texts(clip, [*concepts, *retain])
+        job = training.job(options, clip, vae, start)
+        result = train_safety(model, texts, concepts, settings, job, retain=retain, **more)
+        training.finish(options.output, result)

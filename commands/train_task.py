@@ -14,7 +14,7 @@ import functools
 from pathlib import Path
 
 from ..training.options import TASK
-from ..training.settings import settings_of
+from ..training.settings import Settings, settings_of
 from . import training
 from .base import load_base
 from .terminal import Bar
@@ -52,29 +52,38 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def work(options: argparse.Namespace) -> None:
-    share = training.start(options)
+    settings = settings_of(vars(options))
+    with training.started(options, settings) as start:
+        _train(options, settings, start)
+
+
+def _train(options: argparse.Namespace, settings: Settings, start: training.Started) -> None:
     import torch
 
     from ..host.prompts import concepts_of, encode_texts, read_lines
     from ..modules.files import load_safety
-    from ..training import data
-    from ..training.task import train_task
+    from ..training import captions, data
+    from ..training.targets import check_pattern
+    from ..training.task import check_mode, train_task
 
-    settings = settings_of(vars(options))
     safety = [load_safety(path, path.name) for path in options.safety_lora or []]
     concepts = read_lines(options.concept_file) or concepts_of(safety)
-    pictures = data.find_pictures(options.data)
-    prior = data.find_pictures(options.prior_data) if options.prior_data else None
+    check_mode(settings, safety, concepts)
+    pictures = data.sized(captions.find_pictures(options.data), options.resolution)
+    prior = options.prior_data and data.sized(
+        captions.find_pictures(options.prior_data), options.resolution
+    )
     model, clip, vae = load_base(options)
+    check_pattern(model.model.diffusion_model, settings.targets)
 
-    def load(found: list[data.Captioned], what: str) -> data.Dataset:
+    def load(found: data.Sized, what: str) -> data.Dataset:
         texts = functools.partial(encode_texts, clip)
-        with torch.no_grad(), Bar(what, "pictures", shown=share.is_main) as bar:
-            return data.load(found, vae.encode, texts, options.resolution, bar, share=share)
+        with torch.no_grad(), Bar(what, "pictures", shown=start.share.is_main) as bar:
+            return data.load(found, vae.encode, texts, bar, share=start.share)
 
     dataset = load(pictures, "Encoding pictures")
     prior = prior and load(prior, "Encoding prior pictures")
     texts = encode_texts(clip, concepts)
-    job = training.job(options, clip, vae, share)
+    job = training.job(options, clip, vae, start)
     more = {"safety": safety, "concepts": concepts, "prior": prior}
     training.finish(options.output, train_task(model, dataset, texts, settings, job, **more))

@@ -4,20 +4,26 @@ The settings they take, the run that they ask for, and what is left of it.
 """
 
 import argparse
+import contextlib
 import json
 import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..audit.presets import choose
+from ..audit.presets import Preset, choose
 from ..host.comfyui import enter_comfyui
 from ..host.prompts import encode_texts, read_lines
-from ..storage.whole import write_text
+from ..storage.whole import write_picture, write_text
 from ..training.engine.processes import Share, enter
 from ..training.keeping import Keeping
 from ..training.options import rows, values_of
-from ..training.settings import KINDS
+from ..training.settings import KINDS, Settings
 from .base import add_base
+from .kinds import file_named, whole_number
 from .terminal import Bar
+
+RESOLUTIONS = range(16, 4097)  # what latents of 8 pixels and patches of 2 can be made of
 
 
 def add_options(parser: argparse.ArgumentParser, trainer: str) -> None:
@@ -26,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser, trainer: str) -> None:
     add_base(parser)
     add(
         "--output",
-        type=Path,
+        type=file_named(".safetensors"),
         required=True,
         help="the .safetensors file to write; chart and report go beside it",
     )
@@ -34,7 +40,12 @@ def add_options(parser: argparse.ArgumentParser, trainer: str) -> None:
         "--comfyui",
         help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise",
     )
-    add("--resolution", type=int, default=512, help="pictures have about this many pixels squared")
+    add(
+        "--resolution",
+        type=whole_number(RESOLUTIONS),
+        default=512,
+        help="pictures have about this many pixels squared",
+    )
     add(
         "--preview-prompts",
         type=Path,
@@ -60,34 +71,55 @@ def add_options(parser: argparse.ArgumentParser, trainer: str) -> None:
             )
 
 
-def start(options: argparse.Namespace) -> Share:
-    """Enter ComfyUI; this process's share of the run."""
+@dataclass(frozen=True)
+class Started:
+    """What a run asks for beside its settings, known before anything is loaded."""
+
+    share: Share
+    keeping: Keeping
+    prompts: list[str]  # of previews
+    rules: Preset
+
+
+@contextlib.contextmanager
+def started(options: argparse.Namespace, settings: Settings) -> Iterator[Started]:
+    """Enter ComfyUI, and hold the names of what is written until it is."""
     share = enter()
     enter_comfyui(options.comfyui)
-    share.check(options.batch_size)
-    return share
+    from ..training.engine.starting import starting
+
+    share.check(settings.batch_size)
+    keeping = Keeping(**values_of(Keeping, vars(options)))
+    prompts, rules = read_lines(options.preview_prompts), choose(options.preview_preset)
+    how = {"resume": keeping.resume, "share": share, "beside": beside(options.output)}
+    with starting(options.output, settings, **how):
+        yield Started(share, keeping, prompts, rules)
 
 
-def job(options: argparse.Namespace, clip, vae, share: Share):
+def beside(output: Path) -> list[Path]:
+    """Chart and report of a run."""
+    return [output.with_suffix(".png"), output.with_suffix(".json")]
+
+
+def job(options: argparse.Namespace, clip, vae, start: Started):
     """The `TrainingJob` that the options ask for."""
     from ..training.engine.previews import Previews
     from ..training.engine.run import TrainingJob
 
-    prompts, previews = read_lines(options.preview_prompts), None
-    keeping = Keeping(**values_of(Keeping, vars(options)))
-    if prompts:
+    previews, keeping = None, start.keeping
+    if start.prompts:
         previews = Previews(
-            prompts,
-            encode_texts(clip, prompts),
+            start.prompts,
+            encode_texts(clip, start.prompts),
             vae,
             options.output.with_suffix(".previews"),
             **keeping.looks,
             seed=options.seed,
-            rules=choose(options.preview_preset),
+            rules=start.rules,
         )
-    meter = Meter(options.steps, share.is_main)
+    meter = Meter(options.steps, start.share.is_main)
     return TrainingJob(
-        options.output, keeping.save_every, keeping.resume, meter, previews, share=share
+        options.output, keeping.save_every, keeping.resume, meter, previews, share=start.share
     )
 
 
@@ -95,17 +127,15 @@ def finish(output: Path, result) -> None:
     """Keep chart and report beside the module, and say what was written."""
     if result is None:  # not the main process
         return
-    result.plot.save(output.with_suffix(".png"))
-    write_text(output.with_suffix(".json"), json.dumps(result.report, indent=1))
+    chart, report = beside(output)
+    write_picture(chart, result.plot)
+    write_text(report, json.dumps(result.report, indent=1))
     progress = result.progress
     print(
         f"\nWrote {output} after {progress.step} steps"
         + (" (cancelled)." if progress.cancelled else ".")
     )
-    print(
-        f"Its sha256 is {result.module.sha256}. Chart and report: {output.with_suffix('.png')},"
-        f" {output.stem}.json"
-    )
+    print(f"Its sha256 is {result.module.sha256}. Chart and report: {chart}, {report.name}")
 
 
 class Meter:

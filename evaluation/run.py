@@ -18,6 +18,7 @@ from ..host.fingerprint import fingerprint
 from ..host.prompts import encode_texts
 from ..host.sampling import Sampling, as_picture, make_picture
 from ..merge.findings import findings
+from ..storage.owned import owned
 from ..storage.whole import write_text
 from .prompt_set import Prompt, PromptSet
 
@@ -64,7 +65,9 @@ def run(model, clip, vae, job: AuditJob) -> dict:
             name: value for name, value in asdict(job.sampling).items() if name != "guidance"
         },
     }
-    with Store(job.folder / "audit.sqlite", identity, {"prompt file": job.prompts.file}) as store:
+    rows = job.folder / "audit.sqlite"
+    files = {"prompt file": job.prompts.file}
+    with owned(rows), owned(job.folder / "report"), Store(rows, identity, files) as store:
         store.select((prompt.key, _stamp(prompt)) for prompt in job.prompts)
         missing = {key for key, _ in store.missing()}
         todo = [prompt for prompt in job.prompts if prompt.key in missing]

@@ -12,6 +12,7 @@ import torch
 
 from ..modules.concepts import texts_of
 from ..modules.files import Module
+from ..storage.texts import TextError, read_text
 
 PRESETS: dict[str, dict] = json.loads(
     Path(__file__).with_name("prompts.json").read_text(encoding="utf-8")
@@ -58,8 +59,21 @@ def lines_of(text: str) -> list[str]:
 
 
 def read_lines(file: Path | None) -> list[str]:
-    """The lines of a file that are not empty; none without a file."""
-    return [] if file is None else lines_of(file.read_text(encoding="utf-8"))
+    """The lines of a file that are not empty; none without a file.
+
+    Raises ValueError for a file that can't be read as a text, and for one without a line.
+    """
+    if file is None:
+        return []
+    try:
+        lines = lines_of(read_text(file))
+    except OSError as error:
+        raise ValueError(f"{file}: its lines can't be read ({error.strerror}).") from error
+    except TextError as error:
+        raise ValueError(f"{file}: {error}. Save it as UTF-8.") from error
+    if not lines:
+        raise ValueError(f"{file}: there is no line in it.")
+    return lines
 
 
 def _trained_on(module: Module) -> list[str]:

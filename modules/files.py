@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..storage.owned import owned
 from . import seal
 from .concepts import sealed_prompts
 from .errors import ModuleFileError
@@ -116,14 +117,12 @@ def save_module(
     """Write a module file atomically; return the seal for `safety`, the tensors' digest for `task`.
 
     Raises FileExistsError when it is already there and `overwrite` is false, ModuleFileError for a
-    NUL byte in a text.
+    NUL byte in a text, InUse while another run writes to the name.
     """
     if role not in ROLES:
         raise ValueError(f"role is {role!r}; it must be one of {', '.join(ROLES)}")
     path = Path(path)
     refuse_nul(path.name, tensors, metadata)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already; choose another name")
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     digest = seal.tensors_sha256(
         whole, {name: dtype_name(tensor) for name, tensor in whole.items()}
@@ -138,5 +137,8 @@ def save_module(
             "msl.role": role,
             "msl.tensors_sha256": digest,
         }
-    write_atomically(path, whole, final)
+    with owned(path):
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists already; choose another name")
+        write_atomically(path, whole, final)
     return final["msl.seal"] if role == "safety" else digest

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..storage.names import written
 from .architectures import architecture_of
 from .concepts import prompts_text, texts_of
 from .errors import ModuleFileError
@@ -88,7 +89,7 @@ def inspect(path: Path) -> dict:
 
     The keys are `state`, `fault` (None when all is well) and what its metadata say.
     """
-    found: dict = {"path": str(path), "state": "unreadable", "fault": None}
+    found: dict = {"path": written(path), "state": "unreadable", "fault": None}
     try:
         tensors, metadata, _ = read(path, path.name)
         role = metadata.get("msl.role")

@@ -33,7 +33,14 @@ def new_key(path: Path) -> str:
     content = private.private_bytes(
         forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption()
     )
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    try:
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise KeyFileError(
+            f"{path}: no key can be written there ({error.strerror}). Choose another name; a key"
+            " that is there is kept."
+        ) from error
+    with os.fdopen(opened, "wb") as file:
         file.write(content)
     return _text(private.public_key())
 

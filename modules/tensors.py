@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..storage.whole import whole
+from ..storage.whole import NameTooLong, whole
 from . import seal
 from .errors import ModuleFileError
 
@@ -108,6 +108,8 @@ def write_atomically(
     try:
         with whole(path) as part:
             save_file(dict(tensors), str(part), metadata=dict(metadata))
+    except NameTooLong:
+        raise
     except (SafetensorError, OSError) as error:
         free = shutil.disk_usage(path.parent).free / 2**20 if path.parent.is_dir() else 0
         raise OSError(

@@ -29,13 +29,10 @@ def output_path(save_as: str) -> Path:
 
     Raises ValueError for an empty name, ModuleFileError for one that leads out of the folder.
     """
-    name = save_as.strip()
-    if not name:
+    name = save_as.strip().removesuffix(".safetensors")
+    if not name or name.endswith(("/", "\\")):
         raise ValueError("save_as is empty; give the file a name.")
-    return below(
-        name if name.endswith(".safetensors") else f"{name}.safetensors",
-        folder_paths.get_folder_paths("loras")[0],
-    )
+    return below(f"{name}.safetensors", folder_paths.get_folder_paths("loras")[0])
 
 
 def state_of(lora_name: str) -> str:

@@ -8,7 +8,7 @@ from ..training.safety import train_safety
 from ..training.settings import Erasure, settings_of
 from ..training.words import in_words
 from .sockets import CATEGORY, SafetyLora, summary_output
-from .training import Rows, job_of, shown_result
+from .training import Rows, held_for, job_of, shown_result
 
 NO_PRESET = "none"
 
@@ -103,11 +103,12 @@ class TrainSafetyLora(io.ComfyNode):
             concept, preset=None if concept_preset == NO_PRESET else concept_preset
         )
         retain = lines_of(values.get("retain", ""))
-        texts = encode_texts(clip, [*concepts, *retain])
-        job = job_of(values, clip, cls.hidden.unique_id)
         more = {"erasure": erasure, "retain": retain, "resolution": values["resolution"]}
-        result, plot, shown = shown_result(
-            lambda: train_safety(model, texts, concepts, settings, job, **more)
-        )
+        with held_for({**values, "clip": clip}, settings):
+            texts = encode_texts(clip, [*concepts, *retain])
+            job = job_of(values, clip, cls.hidden.unique_id)
+            result, plot, shown = shown_result(
+                lambda: train_safety(model, texts, concepts, settings, job, **more)
+            )
         module, words = result.module, in_words(result.report)
         return io.NodeOutput([module], plot, module.sha256, words, ui=shown)

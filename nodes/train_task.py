@@ -8,11 +8,12 @@ from ..merge.entries import Task
 from ..training.data import of_sockets
 from ..training.options import TASK
 from ..training.settings import settings_of
-from ..training.task import train_task
+from ..training.targets import check_pattern
+from ..training.task import check_mode, train_task
 from ..training.words import in_words
 from .settings import check_operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, summary_output
-from .training import Rows, job_of, shown_result
+from .training import Rows, held_for, job_of, shown_result
 
 LISTS = ("latents", "positive", "prior_latents", "prior_positive")
 
@@ -127,23 +128,26 @@ class TrainTaskLora(io.ComfyNode):
         check_operator(safety)
         pattern = values.get("target_pattern", "").strip()
         settings = settings_of(values | ({"targets": pattern} if pattern else {}))
-        concepts, texts = lines_of(values.get("concept_prompts", "")) or concepts_of(safety), {}
-        if settings.safety_mode == "anchored":
-            if clip is None:
-                raise ValueError(
-                    "The safety mode 'anchored' reads the concept's prompts with clip; connect it."
-                )
-            texts = encode_texts(clip, concepts)
+        concepts = lines_of(values.get("concept_prompts", "")) or concepts_of(safety)
+        check_mode(settings, safety, concepts)
+        check_pattern(values["model"].model.diffusion_model, settings.targets)
+        anchored = settings.safety_mode == "anchored"
+        if anchored and clip is None:
+            raise ValueError(
+                "The safety mode 'anchored' reads the concept's prompts with clip; connect it."
+            )
         dataset = of_sockets(values["latents"], values["positive"])
         prior = (
             of_sockets(values["prior_latents"], values.get("prior_positive", []))
             if "prior_latents" in values
             else None
         )
-        job = job_of(values, clip, cls.hidden.unique_id)
         more = {"safety": safety, "concepts": concepts, "prior": prior}
-        result, plot, shown = shown_result(
-            lambda: train_task(values["model"], dataset, texts, settings, job, **more)
-        )
+        with held_for(values, settings):
+            texts = encode_texts(clip, concepts) if anchored else {}
+            job = job_of(values, clip, cls.hidden.unique_id)
+            result, plot, shown = shown_result(
+                lambda: train_task(values["model"], dataset, texts, settings, job, **more)
+            )
         report, words = as_text(result.report), in_words(result.report)
         return io.NodeOutput([Task(result.module)], plot, report, words, ui=shown)

@@ -3,6 +3,7 @@
 Inputs, the file they write, progress and previews on the node, and results.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -22,9 +23,10 @@ from ..training.engine.clock import Clock
 from ..training.engine.loop import Cancelled
 from ..training.engine.previews import Previews
 from ..training.engine.run import Result, TrainingJob
+from ..training.engine.starting import starting
 from ..training.keeping import Keeping
 from ..training.options import Option, rows, values_of
-from ..training.settings import KINDS
+from ..training.settings import KINDS, Settings
 from ..training.words import in_words
 from .audits import preset_names, rules_of
 from .load import output_path
@@ -133,13 +135,20 @@ def input_of(row: Option, **more) -> io.Input:
     )
 
 
+def held_for(values: dict, settings: Settings) -> contextlib.AbstractContextManager:
+    """A block that may write the file that `save_as` names; what can't be is said before it."""
+    resume = Keeping(**values_of(Keeping, values)).resume
+    parts = values.get("clip"), values.get("vae")
+    if lines_of(values.get("preview_prompts") or "") and None in parts:
+        raise ValueError("Previews need clip and vae; connect them, or clear preview_prompts.")
+    return starting(output_path(values["save_as"]), settings, resume=resume)
+
+
 def job_of(values: dict, clip, node_id: str) -> TrainingJob:
     """The run that the inputs ask for, shown on the node."""
     output, keeping = output_path(values["save_as"]), Keeping(**values_of(Keeping, values))
     prompts, vae, previews = lines_of(values.get("preview_prompts") or ""), values.get("vae"), None
     if prompts:
-        if clip is None or vae is None:
-            raise ValueError("Previews need clip and vae; connect them, or clear preview_prompts.")
         folder = Path(folder_paths.get_output_directory(), "training", output.stem)
         rules, texts = rules_of(values.get("preview_preset", "strict")), encode_texts(clip, prompts)
         how = {**keeping.looks, "seed": values["seed"], "rules": rules}

@@ -1,8 +1,8 @@
 """A folder of captioned pictures as cached latents and text conditions, in buckets by size."""
 
 import hashlib
-import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,28 +13,13 @@ import torch
 from PIL import Image, ImageOps
 
 from ..audit.pictures import Unreadable, open_picture
+from .captions import Captioned, DataError
 from .engine.processes import ALONE, Share
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 STEP = 64  # pixels: sides of a bucket are multiples of it, or of what it shares with resolution
 LEAST = 8
 WIDEST = 2.0  # the largest aspect ratio of a bucket
 MEGAPIXELS = 89.0  # above, Pillow warns of a decompression bomb
-
-
-class DataError(ValueError):
-    """Training data that can't be used.
-
-    The message names the folder or file, the count and the first example.
-    """
-
-
-@dataclass(frozen=True)
-class Captioned:
-    """One picture file and its caption."""
-
-    path: Path
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -85,37 +70,17 @@ def of_sockets(latents: Sequence[dict], positive: Sequence[list]) -> Dataset:
     )
 
 
-def find_pictures(folder: Path) -> list[Captioned]:
-    """The pictures of a folder with their captions.
+@dataclass(frozen=True)
+class Sized:
+    """Captioned pictures that were read once, the bucket of each, and a digest of all."""
 
-    Captions come from `metadata.jsonl` if there is one, or else from a .txt beside each picture.
-    Raises DataError for an empty folder and for pictures without a caption.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder.")
-    listed = folder / "metadata.jsonl"
-    found = _from_metadata(listed) if listed.is_file() else _from_texts(folder)
-    if not found:
-        raise DataError(f"{folder}: no pictures in it ({', '.join(PICTURES)}).")
-    return found
+    pictures: Sequence[Captioned]
+    sizes: Sequence[tuple[int, int]]
+    sha256: str
 
 
-def load(
-    pictures: Sequence[Captioned],
-    encode: Callable[[torch.Tensor], torch.Tensor],
-    encode_texts: Callable[[Sequence[str]], Mapping[str, list]],
-    resolution: int = 512,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    *,
-    share: Share = ALONE,
-) -> Dataset:
-    """Read, fit and encode every picture and caption once; several processes share the pictures.
-
-    `encode` takes (1, H, W, 3) floats of 0..1 and gives latents; `encode_texts` gives the
-    CONDITIONING of each caption. Raises DataError with the count of broken files and the first of
-    them, before anything is encoded.
-    """
+def sized(pictures: Sequence[Captioned], resolution: int = 512) -> Sized:
+    """Read all of every picture. Raises DataError with the count of broken ones and the first."""
     sizes, broken, digest = [], [], hashlib.sha256()
     for each in pictures:
         try:
@@ -125,17 +90,35 @@ def load(
             broken.append((each.path, error))
             continue
         sizes.append(bucket_size(width, height, resolution))
-        digest.update(f"{each.path.name}\0{each.caption}\0".encode() + each.path.read_bytes())
+        digest.update(os.fsencode(each.path.name) + f"\0{each.caption}\0".encode())
+        digest.update(each.path.read_bytes())
     if broken:
         path, error = broken[0]
         raise DataError(
             f"{len(broken)} of {len(pictures)} pictures can't be read"
             f" (first: {path.name}: {error}). Remove them."
         )
+    return Sized(pictures, sizes, digest.hexdigest())
+
+
+def load(
+    found: Sized,
+    encode: Callable[[torch.Tensor], torch.Tensor],
+    encode_texts: Callable[[Sequence[str]], Mapping[str, list]],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    share: Share = ALONE,
+) -> Dataset:
+    """Fit and encode every picture and caption once; several processes share the pictures.
+
+    `encode` takes (1, H, W, 3) floats of 0..1 and gives latents; `encode_texts` gives the
+    CONDITIONING of each caption.
+    """
+    pictures = found.pictures
     mine = range(share.rank, len(pictures), share.count)
     encoded = {}
     for number in mine:
-        encoded[number] = encode(_fitted(pictures[number].path, sizes[number])).cpu()
+        encoded[number] = encode(_fitted(pictures[number].path, found.sizes[number])).cpu()
         progress(len(encoded), len(mine))
     latents = {number: latent for part in share.gather(encoded) for number, latent in part.items()}
     texts = encode_texts([each.caption for each in pictures])
@@ -143,8 +126,8 @@ def load(
     return Dataset(
         [latents[number] for number in sorted(latents)],
         conditions,
-        _buckets(sizes),
-        digest.hexdigest(),
+        _buckets(found.sizes),
+        found.sha256,
     )
 
 
@@ -184,44 +167,3 @@ def _pixels(path: Path) -> np.ndarray:
         raise Unreadable("no picture format that can be read here")
     with closing(opened[1]) as frames:
         return next(frames)[1]
-
-
-def _from_texts(folder: Path) -> list[Captioned]:
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-    bare = [path.name for path in pictures if not path.with_suffix(".txt").is_file()]
-    if bare:
-        raise DataError(
-            f"{folder}: {len(bare)} of {len(pictures)} pictures have no caption (first: {bare[0]})."
-            " Put a .txt of the same name beside each; it may be empty."
-        )
-    texts = {path.with_suffix("") for path in pictures}
-    lonely = sorted(path.name for path in folder.glob("*.txt") if path.with_suffix("") not in texts)
-    if lonely and pictures:
-        raise DataError(
-            f"{folder}: {len(lonely)} captions have no picture (first: {lonely[0]})."
-            " Remove them or add the pictures."
-        )
-    return [
-        Captioned(path, path.with_suffix(".txt").read_text(encoding="utf-8").strip())
-        for path in pictures
-    ]
-
-
-def _from_metadata(listed: Path) -> list[Captioned]:
-    found = []
-    for number, line in enumerate(listed.read_text(encoding="utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            path, caption = listed.parent / entry["file_name"], entry["text"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{listed}: line {number} must be JSON with file_name and text ({error!r})."
-            ) from error
-        if not path.is_file():
-            raise DataError(
-                f"{listed}: line {number} names {entry['file_name']}, which is not there."
-            )
-        found.append(Captioned(path, caption))
-    return found

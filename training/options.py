@@ -17,9 +17,8 @@ TASK, SAFETY = "task", "safety"
 class Option:
     """A row: `name` is the node's input, and with dashes the flag; `field` the settings' field.
 
-    A value below `low` is refused; `high` and `step` are where a node's widget ends, and how it
-    moves. `other` says in words that a value beside the choices is taken too, which a node can't
-    offer.
+    A value below `low` or above `high` is refused; a node's widget ends there, and moves by `step`.
+    `other` says in words that a value beside the choices is taken too, which a node can't offer.
     """
 
     name: str
@@ -88,7 +87,9 @@ def check(settings) -> None:
             raise ValueError(
                 f"{row.name} is {value!r}; it must be one of {', '.join(row.choices)}."
             )
-        if row.low is not None and not (math.isfinite(value) and value >= row.low):
+        high = math.inf if row.high is None else row.high
+        if row.low is not None and not (math.isfinite(value) and row.low <= value <= high):
             raise ValueError(
-                f"{row.name} is {value}; it must be a finite number, at least {row.low:g}."
+                f"{row.name} is {value}; it must be a finite number, at least {row.low:g}"
+                + ("." if row.high is None else f" and at most {high:g}.")
             )

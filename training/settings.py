@@ -14,7 +14,7 @@ from .keeping import MANY, Keeping
 from .objectives import DEFAULT, METHODS
 from .objectives.task import LOSSES
 from .options import SAFETY, TASK, check, option, values_of
-from .targets import TARGETS
+from .targets import TARGETS, check_targets
 
 SAFETY_MODES = ("detached", "anchored", "frozen")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -129,6 +129,7 @@ class Settings:
                 f"ema is {self.ema}; it must be 0 (off) or a decay below 1, such as 0.999."
             )
         check(self)
+        check_targets(self.targets)
         if self.optimizer == "prodigy" and self.learning_rate == RATE:
             object.__setattr__(self, "learning_rate", 1.0)  # the default is AdamW's
         if self.optimizer == "prodigy" and self.learning_rate < 0.01:

@@ -69,18 +69,32 @@ def target_layers(network: torch.nn.Module, roles: Roles, targets: str = "attent
             and not (targets == "all" and name.startswith(LEFT_OUT))
         ]
     else:
-        try:
-            found = [name for name in layers if re.search(targets, name)]
-        except re.error as error:
-            raise ValueError(
-                f"The targets {targets!r} are not a regular expression ({error})."
-            ) from error
+        found = [name for name in layers if re.search(targets, name)]
     if not found:
         raise ValueError(
             f"No layer of this model matches the targets {targets!r}; it has layers like"
             f" {layers[:3]}."
         )
     return found
+
+
+def check_targets(targets: str) -> None:
+    """Raise ValueError for targets that are neither a choice nor a regular expression."""
+    try:
+        re.compile(targets)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(
+            f"The targets {targets!r} are neither one of {', '.join(TARGETS)} nor a regular"
+            f" expression ({error})."
+        ) from error
+    if not targets:
+        raise ValueError(f"The targets are empty; choose one of {', '.join(TARGETS)}.")
+
+
+def check_pattern(network: torch.nn.Module, targets: str) -> None:
+    """Raise ValueError for a regular expression that is in no name of a layer."""
+    if targets not in TARGETS:
+        target_layers(network, {}, targets)
 
 
 def counted(layers: list[str], roles: Roles) -> dict[str, int]:

@@ -44,6 +44,12 @@ def train_task(
     it is (prior preservation, Ruiz et al. 2022). Cancelling keeps what was trained. The model is
     given back as it was. Raises ValueError for a run that can't be.
     """
+    check_mode(settings, safety, concepts)
+    return run(model, TaskRun(dataset, texts, settings, safety, concepts, prior), settings, job)
+
+
+def check_mode(settings: Settings, safety: Sequence[Module], concepts: Sequence[str]) -> None:
+    """Raise ValueError for a safety mode that has not what it needs."""
     if settings.safety_mode != "detached" and not safety:
         raise ValueError(f"The safety mode {settings.safety_mode!r} needs a safety module.")
     if settings.safety_mode == "anchored" and not concepts:
@@ -51,7 +57,6 @@ def train_task(
             "The safety mode 'anchored' needs prompts of the concept that the safety module"
             " suppresses."
         )
-    return run(model, TaskRun(dataset, texts, settings, safety, concepts, prior), settings, job)
 
 
 @dataclass(frozen=True)

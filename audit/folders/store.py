@@ -33,6 +33,8 @@ class Store:
     def __init__(self, path: Path, identity: Mapping, names: Mapping[str, str] | None = None):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            self.path.touch()  # SQLite's own files are nobody's to write but the owner's
         self.rows = sqlite3.connect(self.path)
         try:
             self._open(json.loads(json.dumps(identity)), names or {})

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...storage.names import fitting, read_back, valid
 from ..detectors.interface import detections
 from ..pictures import Unreadable, open_picture
 from ..report import judge
@@ -24,24 +25,8 @@ from .store import batched
 logger = logging.getLogger(__name__)
 
 CHUNK = 32  # files that go to a process at a time
-# the stamp of what can't be followed, a link or a folder: `open_picture` finds the reason
-UNSEEN = "unseen"
 DIED = "the process that read it died: out of memory, or a fault in a decoder"
 Row = tuple[str, str, dict]  # key, stamp, data
-
-
-def walk(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """(path, stamp) of every file below the paths, in order; a stamp changes when the file does.
-
-    Links are followed once. A link that leads nowhere, and a folder that can't be listed, are among
-    them, so that they are reported.
-    """
-    seen: set[tuple[int, int]] = set()
-    for path in paths:
-        if path.is_dir():
-            yield from _walk(str(path), seen)
-        else:
-            yield path.as_posix(), _stamp(path.stat())
 
 
 def audit_files(
@@ -62,7 +47,7 @@ def audit_files(
             row = {"path": path}
             rows.append(row)
             try:
-                opened = open_picture(Path(path), rules.megapixels, rules.frames)
+                opened = open_picture(Path(read_back(path)), rules.megapixels, rules.frames)
                 if opened is None:
                     row["other"] = True
                     continue
@@ -74,7 +59,7 @@ def audit_files(
             except Unreadable as error:
                 row["unreadable"] = str(error)
             except Exception as error:  # a file that can't be looked at is never the end of the run
-                row["unreadable"] = f"{type(error).__name__}: {error}"
+                row["unreadable"] = valid(f"{type(error).__name__}: {error}")
 
     for place, found in enumerate(detections(first, frames(), rules.preset.channel_order)):
         row, number, picture = owners[place]
@@ -85,7 +70,7 @@ def audit_files(
                 next(detections(other, [picture], rules.second.channel_order)), row, number
             )
         if marked:
-            _mark(picture, judge(found, rules.preset), row["path"], number, Path(marked))
+            _mark(picture, judge(found, rules.preset), read_back(row["path"]), number, Path(marked))
     return [
         (path, stamp, _judged(row, rules)) for (path, stamp), row in zip(files, rows, strict=True)
     ]
@@ -203,39 +188,7 @@ def _mark(picture: np.ndarray, result: dict, path: str, frame: int, folder: Path
     image = torch.from_numpy(picture.astype(np.float32) / 255.0)[None]
     drawn = censor.apply(image, {"images": [result]}, "annotate")[0]
     parts = [part for part in Path(path).parts if part not in ("..", Path(path).anchor)]
-    target = folder.joinpath(*parts[:-1], f"{parts[-1]}{f'-{frame}' if frame else ''}.png")
+    name = fitting(f"{parts[-1]}{f'-{frame}' if frame else ''}.png")
+    target = folder.joinpath(*parts[:-1], name)
     target.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((drawn.numpy() * 255).round().astype(np.uint8)).save(target)
-
-
-def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
-    folders = []
-    try:
-        there = Path(folder).stat()
-        if (there.st_dev, there.st_ino) in seen:
-            return
-        seen.add((there.st_dev, there.st_ino))
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda each: each.name)
-    except OSError:
-        yield Path(folder).as_posix(), UNSEEN
-        return
-    for entry in found:
-        stamp = None
-        try:
-            if entry.is_dir():
-                folders.append(entry.path)
-            elif entry.is_file():
-                stamp = _stamp(entry.stat())
-            elif entry.is_symlink():  # to nothing
-                stamp = UNSEEN
-        except OSError:
-            stamp = UNSEEN
-        if stamp:
-            yield Path(entry.path).as_posix(), stamp
-    for each in folders:
-        yield from _walk(each, seen)
-
-
-def _stamp(found: os.stat_result) -> str:
-    return f"{found.st_size}-{found.st_mtime_ns}"

@@ -56,7 +56,8 @@ def measured(held: str, checkpointing: bool, steps: int) -> dict[str, float]:
     )
     with tempfile.TemporaryDirectory() as folder:
         # what a first run imports is no part of it
-        train_task(made[held](FAMILY), dataset, {}, settings, TrainingJob(Path(folder, "w")))
+        warm = TrainingJob(Path(folder, "w.safetensors"))
+        train_task(made[held](FAMILY), dataset, {}, settings, warm)
         with Peak() as peak:
             train_task(model, dataset, {}, settings, TrainingJob(Path(folder, "x.safetensors")))
     return {"weights": weights / 2**20, "beside": (peak.most - peak.before) / 2**20}

@@ -13,8 +13,8 @@ from modular_safety_lora.training.settings import KINDS, Erasure, Settings, sett
 
 DOORS = {TASK: (TrainTaskLora, train_task), SAFETY: (TrainSafetyLora, train_safety)}
 ASKED = {
-    TASK: ["--checkpoint", "c", "--output", "o", "--data", "d"],
-    SAFETY: ["--checkpoint", "c", "--output", "o"],
+    TASK: ["--checkpoint", "c", "--output", "o.safetensors", "--data", "d"],
+    SAFETY: ["--checkpoint", "c", "--output", "o.safetensors"],
 }
 
 
@@ -82,7 +82,9 @@ class Made:
         ({"share": float("nan")}, "part is nan"),
         ({"share": -0.1}, "part is -0.1"),
         ({"way": "c"}, "way is 'c'; it must be one of a, b"),
-        ({"open_way": "c", "count": 10**9}, None),
+        ({"count": 10**9}, "count is 1000000000; .* at most 9"),
+        ({"share": float("inf")}, "part is inf"),
+        ({"open_way": "c", "share": 1e9}, None),
     ],
 )
 def test_a_value_out_of_its_row_is_refused_by_its_name(changed, message):

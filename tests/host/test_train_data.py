@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from modular_safety_lora.host.prompts import lines_of
-from modular_safety_lora.training import data
+from modular_safety_lora.training import captions, data
 from PIL import Image, ImageOps
 from skimage.data import astronaut
 
@@ -30,10 +30,9 @@ def pixels_of(picture: data.Captioned, resolution: int = 512) -> torch.Tensor:
     """What the encoder is given of one picture: (1, H, W, 3)."""
     seen = []
     data.load(
-        [picture],
+        data.sized([picture], resolution),
         lambda pixels: seen.append(pixels) or pixels,
         lambda texts: {text: [] for text in texts},
-        resolution,
     )
     return seen[0]
 
@@ -120,7 +119,7 @@ def test_a_decompression_bomb_is_an_error_with_count_and_file(tmp_path, monkeypa
         with pytest.raises(
             data.DataError, match=r"2 of 3 pictures can't be read \(first: bomb.png: .*megapixels\)"
         ):
-            data.load(pictures, lambda pixels: pixels, dict)
+            data.sized(pictures)
 
 
 def test_what_is_no_picture_or_not_there_is_named_with_the_others(tmp_path):
@@ -130,7 +129,7 @@ def test_what_is_no_picture_or_not_there_is_named_with_the_others(tmp_path):
     with pytest.raises(
         data.DataError, match=r"2 of 3 pictures can't be read \(first: notes: .*Remove them"
     ):
-        data.load([fine, data.Captioned(tmp_path / "notes", ""), gone], lambda pixels: pixels, dict)
+        data.sized([fine, data.Captioned(tmp_path / "notes", ""), gone])
 
 
 def test_only_line_ends_end_a_line(tmp_path):
@@ -139,7 +138,7 @@ def test_only_line_ends_end_a_line(tmp_path):
     captioned(tmp_path, "a.png", FACE)
     listed = '{"file_name": "a.png", "text": "one\u2028two\u0085three"}\n'
     (tmp_path / "metadata.jsonl").write_text(listed, encoding="utf-8")
-    assert [each.caption for each in data.find_pictures(tmp_path)] == [odd]
+    assert [each.caption for each in captions.find_pictures(tmp_path)] == [odd]
 
 
 def test_the_sockets_of_the_stock_dataset_nodes_are_read(texts):
@@ -171,31 +170,31 @@ def test_the_sockets_of_the_stock_dataset_nodes_are_read(texts):
 def test_bad_data_names_the_count_and_the_first(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(data.DataError, match="no pictures in it"):
-        data.find_pictures(tmp_path / "empty")
+        captions.find_pictures(tmp_path / "empty")
     with pytest.raises(data.DataError, match="there is no such folder"):
-        data.find_pictures(tmp_path / "missing")
+        captions.find_pictures(tmp_path / "missing")
     folder = merging.picture_folder(tmp_path / "data")
-    assert [each.caption for each in data.find_pictures(folder)] == [
+    assert [each.caption for each in captions.find_pictures(folder)] == [
         "a picture 0",
         "a picture 1",
         "a picture 0",
     ]
     (folder / "1.txt").unlink()
     with pytest.raises(data.DataError, match=r"1 of 3 pictures have no caption \(first: 1.png\)"):
-        data.find_pictures(folder)
+        captions.find_pictures(folder)
     (folder / "1.txt").write_text("")
     (folder / "lonely.txt").write_text("x")
     with pytest.raises(data.DataError, match=r"1 captions have no picture \(first: lonely.txt\)"):
-        data.find_pictures(folder)
+        captions.find_pictures(folder)
     (folder / "lonely.txt").unlink()
     (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:40])
     with pytest.raises(data.DataError, match=r"1 of 3 pictures can't be read \(first: 2.png"):
-        data.load(data.find_pictures(folder), lambda pixels: pixels, dict)
+        data.sized(captions.find_pictures(folder))
     (folder / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "zero"}\n\n')
-    assert [each.caption for each in data.find_pictures(folder)] == ["zero"]
+    assert [each.caption for each in captions.find_pictures(folder)] == ["zero"]
     (folder / "metadata.jsonl").write_text('{"file_name": "gone.png", "text": "zero"}\n{}\n')
     with pytest.raises(data.DataError, match=r"line 1 names gone.png, which is not there"):
-        data.find_pictures(folder)
+        captions.find_pictures(folder)
 
 
 def test_buckets_keep_the_aspect_ratio_and_the_area():

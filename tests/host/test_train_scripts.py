@@ -72,8 +72,8 @@ def test_two_processes_give_what_one_gives(models, folder, tmp_path, together):
     losses = [
         json.loads(path.with_suffix(".json").read_text())["loss"]["last"] for path in (one, two)
     ]
-    # a part that is not shared out right is off by half; kernels add in other orders, and the anchor
-    # is the square of a small difference
+    # what is not shared out right is off by half; kernels add in other orders, and the anchor is
+    # the square of a small difference
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
@@ -153,5 +153,5 @@ def test_the_script_writes_a_sealed_module_with_chart_report_and_previews(models
     assert len(list((tmp_path / "safety.previews").iterdir())) == 6
     done = run(*module, "--concept", "nude", *small)
     assert done.returncode == 1 and "exists already" in last_line(done)
-    done = run(*module)
+    done = run(*module, "--output", str(tmp_path / "other.safetensors"))
     assert done.returncode == 1 and "train-safety: There is no concept prompt" in done.stderr

@@ -189,7 +189,7 @@ def test_runs_that_cannot_be_are_refused_before_they_start(model, dataset, texts
             Settings(**{**merging.SMALL, "targets": "nothing"}),
             TrainingJob(output),
         )
-    with pytest.raises(ValueError, match="are not a regular expression"):
+    with pytest.raises(ValueError, match="nor a regular expression"):
         train_task(
             model,
             dataset,

@@ -8,7 +8,7 @@ import odd_files
 import pyarrow.parquet
 import pytest
 from modular_safety_lora.audit.folders import workers as folder
-from modular_safety_lora.audit.folders.workers import walk
+from modular_safety_lora.audit.folders.files import walk
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
 from nudenet import NudeDetector

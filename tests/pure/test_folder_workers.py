@@ -10,7 +10,8 @@ import commanding
 import psutil
 import pytest
 from modular_safety_lora.audit.detectors.registry import find
-from modular_safety_lora.audit.folders.workers import DIED, audit_parallel, walk
+from modular_safety_lora.audit.folders.files import walk
+from modular_safety_lora.audit.folders.workers import DIED, audit_parallel
 from modular_safety_lora.audit.presets import CLASSES
 from picture_folders import FACES, audited, rows_in, small_pictures
 

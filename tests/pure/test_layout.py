@@ -16,10 +16,10 @@ ALLOWED = {
     "storage": set(),
     "modules": {"storage"},
     "audit": {"drawing", "storage"},
-    "host": {"modules"},
+    "host": {"storage", "modules"},
     "merge": {"drawing", "modules", "host"},
     "evaluation": {"storage", "modules", "audit", "host", "merge"},
-    "training": {"drawing", "modules", "audit", "host", "merge"},
+    "training": {"drawing", "storage", "modules", "audit", "host", "merge"},
     "commands": {"storage", "modules", "audit", "host", "merge", "evaluation", "training"},
     "nodes": {"storage", "modules", "audit", "host", "merge", "evaluation", "training"},
     "lab": {

@@ -63,7 +63,7 @@ def test_a_signed_module_keeps_its_seal_and_names_its_signer(sealed, key):
     check_trusted([before], [])
     if os.name == "posix":
         assert stat.S_IMODE(key[0].stat().st_mode) == 0o600
-    with pytest.raises(FileExistsError):
+    with pytest.raises(KeyFileError, match="a key that is there is kept"):
         new_key(key[0])
 
 

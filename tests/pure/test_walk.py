@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from modular_safety_lora.audit.folders.workers import walk
+from modular_safety_lora.audit.folders.files import walk
 from modular_safety_lora.audit.pictures import Unreadable, open_picture
 from modular_safety_lora.commands import main
 from PIL import Image

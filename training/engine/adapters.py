@@ -4,6 +4,7 @@ They are put in, trained, written out, and taken out whatever happens.
 """
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,6 +43,18 @@ class AdapterSettings:
     @property
     def scale(self) -> float:
         return self.alpha / (self.rank**0.5 if self.use_rslora else self.rank)
+
+
+def weight_count(network: torch.nn.Module, layers: list[str], settings: AdapterSettings) -> int:
+    """How many weights adapters on these layers train: r (in + out), r (in k^2 + out) in a conv."""
+    count = 0
+    for layer in map(network.get_submodule, layers):
+        if is_linear(layer):
+            inner, outer = layer.in_features, layer.out_features
+        else:
+            inner, outer = layer.in_channels * math.prod(layer.kernel_size), layer.out_channels
+        count += settings.rank * (inner + outer) + settings.use_dora * outer
+    return count
 
 
 class Adapters:
@@ -139,7 +152,7 @@ def adapters_in(
     """
     flags = {name: value.requires_grad for name, value in diffusion_model.named_parameters()}
     attributes = set(vars(diffusion_model))
-    config = _peft().LoraConfig(
+    config = peft().LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
@@ -154,12 +167,12 @@ def adapters_in(
     foreign = {
         type(each) for each in own if is_linear(each) and not isinstance(each, torch.nn.Linear)
     }
-    config._register_custom_module(dict.fromkeys(foreign, _peft().tuners.lora.layer.Linear))
+    config._register_custom_module(dict.fromkeys(foreign, peft().tuners.lora.layer.Linear))
     try:
         diffusion_model.requires_grad_(False)
         with torch.random.fork_rng(devices=[]), seen_in_float32(own):
             torch.manual_seed(seed)
-            tuner = _peft().LoraModel(diffusion_model, config, NAME)
+            tuner = peft().LoraModel(diffusion_model, config, NAME)
         if settings.use_dora:
             for layer in layers:
                 dora_in_float32(diffusion_model.get_submodule(layer), NAME)
@@ -177,20 +190,20 @@ def adapters_in(
 def _take_out(diffusion_model: torch.nn.Module) -> None:
     """Put every adapted layer's own module back, also when PEFT stopped halfway."""
     for name, module in list(diffusion_model.named_modules()):
-        if isinstance(module, _peft().tuners.lora.LoraLayer):
+        if isinstance(module, peft().tuners.lora.LoraLayer):
             _put(diffusion_model, name, module.get_base_layer())
 
 
-def _peft():
+def peft():
     """PEFT, when training starts: a ComfyUI without it starts, and merges and audits."""
     try:
-        import peft
+        import peft as library
     except ImportError as error:
         raise ValueError(
             f"Training needs PEFT, which can't be imported ({error}). Run install.py in the pack's"
             " folder."
         ) from error
-    return peft
+    return library
 
 
 def _put(network: torch.nn.Module, name: str, module: torch.nn.Module) -> None:

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from ...modules.tensors import write_atomically
+from ...modules import seal
+from ...modules.errors import ModuleFileError
+from ...modules.tensors import dtype_name, read, write_atomically
 from ..settings import Settings
 from .adapters import Adapters
 from .optimizers import join, split
 
 logger = logging.getLogger(__name__)
+NOT_AS_WRITTEN = "it is not as a run of this version wrote it"
 
 
 class CheckpointError(RuntimeError):
@@ -82,26 +84,23 @@ class Checkpoint:
             "previews": json.dumps(progress.previews),
             "settings": _fixed(state.settings, self.identity),
         }
-        write_atomically(self.path, tensors, about)
+        write_atomically(self.path, tensors, {**about, "digest": _digest(about, tensors)})
 
     def restore(self, state: State) -> Progress:
-        """Put the file's state in place, if there is one; where the run stands then."""
+        """Put the file's state in place, if there is one; where the run stands then.
+
+        Raises CheckpointError for a file that is not as it was written, and for one of other data
+        or settings; nothing of it is in place then.
+        """
         if not self.path.exists():
             return Progress()
-        try:
-            with safe_open(str(self.path), framework="pt") as file:
-                about = file.metadata() or {}
-                # SIM118: the file is no mapping
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise CheckpointError(
-                f"{self.path}: it can't be read ({error}). Delete it to start anew."
-            ) from error
-        if about.get("settings") != _fixed(state.settings, self.identity):
+        about, tensors = self._read()
+        now = _fixed(state.settings, self.identity)
+        if about["settings"] != now:
             raise CheckpointError(
                 f"{self.path}: this checkpoint was made with other data or settings"
-                f" ({about.get('settings')}). Use the same to resume (steps may grow), or delete it"
-                " to start anew."
+                f" ({_difference(json.loads(about['settings']), json.loads(now))}). Use the same to"
+                " resume (steps may grow), or delete it to start anew."
             )
         kept = join(json.loads(about["state"]), tensors)
         for name, value in state.adapters.parameters.items():
@@ -116,6 +115,42 @@ class Checkpoint:
             int(about["step"]), json.loads(about["losses"]), json.loads(about["previews"])
         )
 
+    def _read(self) -> tuple[Mapping[str, str], Mapping[str, torch.Tensor]]:
+        """What the file says and its tensors, as they were written."""
+        try:
+            tensors, about, _ = read(self.path, self.path.name)
+            fault = None if about.get("digest") == _digest(about, tensors) else NOT_AS_WRITTEN
+        except (ModuleFileError, ValueError) as error:
+            fault = str(error)
+        if fault:
+            raise CheckpointError(
+                f"{self.path}: it can't be read ({fault}). Delete it to start anew."
+            )
+        return about, tensors
+
+
+def _digest(about: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over all that a checkpoint says and holds."""
+    said = {name: value for name, value in about.items() if name != "digest"}
+    kinds = {name: dtype_name(value) for name, value in tensors.items()}
+    return seal.seal_sha256({**said, "tensors": seal.tensors_sha256(tensors, kinds)})
+
+
+def _difference(before: Mapping, now: Mapping) -> str:
+    """What differs between two records of settings, with the values where they are short."""
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+        one, two = before.get(name), now.get(name)
+        if one == two:
+            continue
+        if isinstance(one, Mapping) and isinstance(two, Mapping):
+            found.append(_difference(one, two))
+        elif name == "data":
+            found.append("the data, or what else it is trained on")
+        else:
+            found.append(f"{name} {one}, now {two}")
+    return "; ".join(found)
+
 
 def _fixed(settings: Settings, identity: str) -> str:
     """The data and settings that must not change between a checkpoint and its resumption."""
@@ -123,21 +158,3 @@ def _fixed(settings: Settings, identity: str) -> str:
     for free in ("versions", *(["steps"] if settings.schedule == "constant" else [])):
         record.pop(free)
     return json.dumps({**record, "data": identity}, sort_keys=True)
-
-
-def resume_path(output: Path, resume: bool) -> Path:
-    """The checkpoint beside an output, under a name that no loader lists.
-
-    Without `resume` an old one is removed. An output that exists is refused, unless there is a
-    checkpoint to go on from.
-    """
-    path = output.with_suffix(".resume")
-    if output.exists() and not (resume and path.exists()):
-        finished = " It is finished: there is no checkpoint to go on from." if resume else ""
-        raise FileExistsError(
-            f"{output} exists already.{finished} Choose another name, or delete it."
-        )
-    if not resume:
-        path.unlink(missing_ok=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    return path

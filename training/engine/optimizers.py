@@ -9,35 +9,44 @@ from ..settings import Settings
 PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt"}
 
 
-def make_optimizer(
-    parameters: Iterable[torch.nn.Parameter], settings: Settings
-) -> torch.optim.Optimizer:
+def optimizer_class(settings: Settings) -> type[torch.optim.Optimizer]:
     """The optimizer that the settings name: AdamW, its 8-bit form, or Prodigy.
 
     AdamW is of Loshchilov and Hutter 2019, its 8-bit form of Dettmers et al. 2022, Prodigy of
-    Mishchenko and Defazio 2024. Prodigy finds the step size itself; its learning rate is a factor,
-    1.0 as its authors advise. Raises ValueError when the package of an optimizer is not installed.
+    Mishchenko and Defazio 2024. Raises ValueError when its package is not installed.
     """
-    parameters, common = (
-        list(parameters),
-        {"lr": settings.learning_rate, "weight_decay": settings.weight_decay},
-    )
     try:
         if settings.optimizer == "adamw8bit":
             from bitsandbytes.optim import AdamW8bit
 
-            return AdamW8bit(parameters, **common)
+            return AdamW8bit
         if settings.optimizer == "prodigy":
             from prodigyopt import Prodigy
 
-            return Prodigy(parameters, **common, safeguard_warmup=settings.warmup > 0)
+            return Prodigy
     except ImportError as error:
         package = PACKAGES[settings.optimizer]
         raise ValueError(
             f"The optimizer {settings.optimizer!r} needs the package {package}, which can't be"
             f" imported here ({error}). Install it with pip install {package}, or choose adamw."
         ) from error
-    return torch.optim.AdamW(parameters, **common, foreach=True)
+    return torch.optim.AdamW
+
+
+def make_optimizer(
+    parameters: Iterable[torch.nn.Parameter], settings: Settings
+) -> torch.optim.Optimizer:
+    """The optimizer of a run.
+
+    Prodigy finds the step size itself; its learning rate is a factor, 1.0 as its authors advise.
+    """
+    more = {
+        "adamw": {"foreach": True},
+        "adamw8bit": {},
+        "prodigy": {"safeguard_warmup": settings.warmup > 0},
+    }[settings.optimizer]
+    common = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    return optimizer_class(settings)(list(parameters), **common, **more)
 
 
 def split(nested: object, tensors: dict[str, torch.Tensor], place: str = "state") -> object:

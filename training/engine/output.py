@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import comfy.model_management
 import torch
 from safetensors.torch import load_file
 
@@ -16,32 +17,57 @@ from ...host.weights import base_name
 from ...modules.files import Module, load_safety, load_task, save_module
 from ..settings import Settings
 from .checkpoint import Progress
+from .loop import TrainingError
 
 BESIDE = ("safety_mode", "safety_sha256")
 # In sizes of the adapters: a checkpoint, its successor and the module, with two optimizer moments
-# each.
-ROOM = 10
+# each; and in memory weights, gradients and both moments.
+ROOM, HELD = 10, 4
+FLOAT32 = 4  # bytes
 
 
-def check_room(folder: Path, parameters: Mapping[str, torch.Tensor]) -> None:
-    """Raise OSError before training when the disk can't hold what it will write."""
-    needed = ROOM * sum(value.numel() * value.element_size() for value in parameters.values())
+def check_room(folder: Path, count: int) -> None:
+    """Raise before anything is made when disk or memory can't hold `count` trained weights.
+
+    OSError for the disk, TrainingError for the memory.
+    """
+    size = FLOAT32 * count
     free = shutil.disk_usage(folder).free
-    if free < needed:
+    if free < ROOM * size:
         raise OSError(
-            f"{folder}: {free / 2**20:.0f} MB are free, and this run may write {needed / 2**20:.0f}"
-            " MB (checkpoints and the module). Make room, choose another folder, or a lower rank."
+            f"{folder}: {free / 2**20:.0f} MB are free, and this run may write"
+            f" {ROOM * size / 2**20:.0f} MB (checkpoints and the module). Make room, choose another"
+            " folder, or a lower rank."
+        )
+    there = comfy.model_management.get_total_memory()
+    if there < HELD * size:
+        raise TrainingError(
+            f"{count} weights would be trained, which take {HELD * size / 2**20:.0f} MB of memory"
+            f" with their gradients and the optimizer's state; there are {there / 2**20:.0f} MB."
+            " Choose a lower rank, or fewer targets."
         )
 
 
 def write_module(
-    output: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], role: str
+    output: Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+    role: str,
+    *,
+    overwrite: bool,
 ) -> Module:
     """Write a module, open it again and compare.
 
-    Raises OSError when the disk does not hold what was written.
+    Raises OSError when the disk does not hold what was written, and unless `overwrite` when a file
+    came there meanwhile.
     """
-    digest = save_module(output, tensors, metadata, role, overwrite=True)
+    try:
+        digest = save_module(output, tensors, metadata, role, overwrite)
+    except FileExistsError as error:
+        raise FileExistsError(
+            f"{output} came there while this trained, and is kept. What was trained is in the"
+            " checkpoint: move that file away, and start the same again with resume."
+        ) from error
     read = (load_safety if role == "safety" else load_task)(output, output.name)
     written = load_file(output)
     if read.sha256 != digest or not all(

@@ -4,88 +4,34 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
-from PIL import Image
 
-from ...drawing.figures import library
 from ...host import names
 from ...host.denoiser import Conditioning, Denoiser, check_unpatched
 from ...host.gradients import NoGradient, go_back, kept, recomputing, writes_over
 from ...host.lending import computing_in, lent
-from ...merge.merge import Merged, merge
+from ...merge.merge import merge
 from ...modules.files import Module
+from ...storage.names import valid
 from ..settings import Settings
-from ..targets import Roles, check_layers, counted, told
-from .adapters import Adapters, adapters_in
+from ..targets import check_layers, counted, told
+from .adapters import Adapters, adapters_in, weight_count
 from .charts import loss_plot
-from .checkpoint import Checkpoint, Progress, resume_path
+from .checkpoint import Checkpoint, Progress
 from .ema import Ema
-from .loop import Cancelled, LossOf, TrainingError, train
+from .job import Kind, Result, TrainingJob
+from .loop import Cancelled, TrainingError, train
 from .output import check_room, metadata_of, report_of, write_module
-from .previews import Previews, look, out_of_memory
-from .processes import ALONE, Share
+from .previews import look, out_of_memory
+from .starting import checkpoint_of, starting
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingJob:
-    """Where a run writes, how often, what it shows, and on which processes it runs."""
-
-    output: Path
-    save_every: int = 0
-    resume: bool = False
-    on_step: Callable[[Progress], bool] = lambda progress: True
-    previews: Previews | None = None
-    on_preview: Callable[[Image.Image], None] = lambda picture: None
-    share: Share = ALONE
-
-
-class Kind(Protocol):
-    """What the runs of safety and task LoRAs differ in.
-
-    `held` are the safety modules in the forward pass while it trains, `buckets` numbers of pictures
-    or prompts that may share a batch, `identity` what a checkpoint must have in common with the run
-    that goes on from it, `example` a conditioning that the network takes.
-    """
-
-    role: str
-    held: Sequence[Module]
-    buckets: Sequence[Sequence[int]]
-    identity: str
-    example: Conditioning
-
-    def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
-        """The names of the layers that are trained."""
-
-    def loss_of(self, denoiser: Denoiser, adapters: Adapters, ema: Ema | None) -> LossOf:
-        """The loss of a batch, part by part."""
-
-    def metadata(self, progress: Progress) -> Mapping[str, str]:
-        """What the file says of the run."""
-
-    def previewed(self, model: ModelPatcher, module: Module | None) -> Merged:
-        """The module (None: untrained) merged with a model as it is meant to be used."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run gave: the module, where it stood, its chart, and a JSON-ready report.
-
-    The module is as read back from its file.
-    """
-
-    module: Module
-    progress: Progress
-    plot: Image.Image
-    report: dict
 
 
 def run(model, kind: Kind, settings: Settings, job: TrainingJob) -> Result | None:
@@ -96,9 +42,15 @@ def run(model, kind: Kind, settings: Settings, job: TrainingJob) -> Result | Non
     """
     check_unpatched(model)
     job.share.check(settings.batch_size)
-    library()  # nothing is found missing after hours
-    path = resume_path(job.output, job.resume)
-    start = time.monotonic()
+    with starting(job.output, settings, resume=job.resume, share=job.share):
+        return _run(model, kind, settings, job)
+
+
+def _run(model, kind: Kind, settings: Settings, job: TrainingJob) -> Result | None:
+    path, start = checkpoint_of(job.output), time.monotonic()
+    goes_on = job.output.exists()
+    if not job.resume:
+        path.unlink(missing_ok=True)
     try:
         with lent(model) as own:
             progress, tensors, layers = _trained(own, kind, settings, job, path)
@@ -115,14 +67,15 @@ def run(model, kind: Kind, settings: Settings, job: TrainingJob) -> Result | Non
         raise Cancelled("Training was cancelled before its first step; nothing was written.")
     if not job.share.is_main:
         return None
-    metadata = metadata_of(model, settings, job.output.stem, progress) | kind.metadata(progress)
-    module = write_module(job.output, tensors, metadata, kind.role)
+    title = valid(job.output.stem)
+    metadata = metadata_of(model, settings, title, progress) | kind.metadata(progress)
+    module = write_module(job.output, tensors, metadata, kind.role, overwrite=goes_on)
     if progress.step == settings.steps:
         path.unlink()
     plot = loss_plot(
         progress.losses,
         progress.previews,
-        f"{job.output.stem}: {progress.step} of {settings.steps} steps",
+        f"{title}: {progress.step} of {settings.steps} steps",
     )
     report = report_of(module, progress, settings, time.monotonic() - start)
     return Result(module, progress, plot, report | {"layers": layers})
@@ -140,13 +93,13 @@ def _trained(
     roles = denoiser.roles(kind.example)
     layers = kind.layers(network, roles)
     check_layers(layers, roles)
+    check_room(path.parent, weight_count(network, layers, settings.adapter))
     logger.info("%s trains %s", job.output.stem, told(layers, roles))
     with contextlib.ExitStack() as stack:
         adapters = stack.enter_context(
             adapters_in(network, layers, settings.adapter, settings.seed)
         )
         stack.enter_context(_way_back(denoiser, adapters, kind.example, settings))
-        check_room(path.parent, adapters.parameters)
         ema = Ema(adapters, settings.ema) if settings.ema else None
         checkpoint = Checkpoint(path, job.save_every, kind.identity, ema.average if ema else {})
 

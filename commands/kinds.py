@@ -1,0 +1,40 @@
+"""Kinds of values that options take, checked as the line is read."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+
+def file_named(suffix: str) -> Callable[[str], Path]:
+    """A file to write, under a name that ends as such files do: what it holds is what it is."""
+
+    def kind(text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() != suffix:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a name that ends in {suffix}")
+        if path.is_dir():
+            raise argparse.ArgumentTypeError(f"{text!r} is a folder; name a {suffix} file in it")
+        return path
+
+    return kind
+
+
+def folder(text: str) -> Path:
+    """A folder to write into, which may be new."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a file; name a folder")
+    return path
+
+
+def whole_number(among: range) -> Callable[[str], int]:
+    """A whole number among these."""
+
+    def kind(text: str) -> int:
+        if not text.isdecimal() or int(text) not in among:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} must be a whole number from {among[0]} to {among[-1]}"
+            )
+        return int(text)
+
+    return kind

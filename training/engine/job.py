@@ -1,0 +1,74 @@
+"""What a run is asked for, what safety and task LoRAs differ in, and what a run gives."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from PIL import Image
+
+from ...host.denoiser import Conditioning, Denoiser
+from ...merge.merge import Merged
+from ...modules.files import Module
+from ..targets import Roles
+from .adapters import Adapters
+from .checkpoint import Progress
+from .ema import Ema
+from .loop import LossOf
+from .previews import Previews
+from .processes import ALONE, Share
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Where a run writes, how often, what it shows, and on which processes it runs."""
+
+    output: Path
+    save_every: int = 0
+    resume: bool = False
+    on_step: Callable[[Progress], bool] = lambda progress: True
+    previews: Previews | None = None
+    on_preview: Callable[[Image.Image], None] = lambda picture: None
+    share: Share = ALONE
+
+
+class Kind(Protocol):
+    """What the runs of safety and task LoRAs differ in.
+
+    `held` are the safety modules in the forward pass while it trains, `buckets` numbers of pictures
+    or prompts that may share a batch, `identity` what a checkpoint must have in common with the run
+    that goes on from it, `example` a conditioning that the network takes.
+    """
+
+    role: str
+    held: Sequence[Module]
+    buckets: Sequence[Sequence[int]]
+    identity: str
+    example: Conditioning
+
+    def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
+        """The names of the layers that are trained."""
+
+    def loss_of(self, denoiser: Denoiser, adapters: Adapters, ema: Ema | None) -> LossOf:
+        """The loss of a batch, part by part."""
+
+    def metadata(self, progress: Progress) -> Mapping[str, str]:
+        """What the file says of the run."""
+
+    def previewed(self, model: ModelPatcher, module: Module | None) -> Merged:
+        """The module (None: untrained) merged with a model as it is meant to be used."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave: the module, where it stood, its chart, and a JSON-ready report.
+
+    The module is as read back from its file.
+    """
+
+    module: Module
+    progress: Progress
+    plot: Image.Image
+    report: dict

@@ -28,6 +28,7 @@ from ..audit.pictures import FRAMES, MEGAPIXELS
 from ..audit.presets import PRESETS, Preset, choose, load_presets
 from ..audit.rules import Rules
 from ..storage.whole import write_text
+from .checks import check_share, failed
 from .terminal import Bar
 
 
@@ -121,6 +122,9 @@ def rules_of(options: argparse.Namespace, **more) -> Rules:
 
 def work(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    check_share(options.fail_over)
+    if options.workers < 1:
+        raise ValueError(f"--workers is {options.workers}; it must be 1 or more.")
     absent = [path for path in options.paths if not path.exists()]
     if absent:
         raise FileNotFoundError(
@@ -151,11 +155,7 @@ def work(options: argparse.Namespace) -> int:
     )
     print(counts + _beside(summary))
     print(f"{summary['verdict']}. Report: {options.output}")
-    if options.fail_over is not None and (
-        summary["flagged_rate"] > options.fail_over or summary["unreadable"]
-    ):
-        return 2
-    return 0
+    return 2 if failed(options.fail_over, summary) else 0
 
 
 def _keep(store: Store, done: Iterable[list[Row]], before: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..audit.compare import CompareError, chart, compare, parsed, table
 from ..audit.report import as_text
 from ..storage.whole import write_text
+from .checks import make_folder
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def work(options: argparse.Namespace) -> None:
     comparison = compare(read(options.reports))
-    options.output.mkdir(parents=True, exist_ok=True)
+    make_folder(options.output)
     write_text(options.output / "comparison.json", as_text(comparison))
     write_text(options.output / "table.md", table(comparison) + "\n")
     chart(comparison).save(options.output / "chart.png")

@@ -1,11 +1,13 @@
 """One picture by ComfyUI's own sampler, from a conditioning and a seed."""
 
+import math
 from dataclasses import dataclass, replace
 
 import comfy.model_management
 import comfy.sample
 import numpy as np
 import torch
+from comfy.samplers import KSampler
 from PIL import Image
 
 from .denoiser import Conditioning
@@ -20,6 +22,19 @@ class Sampling:
     guidance: float = 7.0
     sampler: str = "euler"
     scheduler: str = "normal"
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"{self.steps} sampling steps make no picture; it must be 1 or more.")
+        if not math.isfinite(self.guidance):
+            raise ValueError(f"A guidance of {self.guidance} is no finite number.")
+        for what, name, there in (
+            ("sampler", self.sampler, KSampler.SAMPLERS),
+            ("scheduler", self.scheduler, KSampler.SCHEDULERS),
+        ):
+            if name not in there:
+                names = ", ".join(there)
+                raise ValueError(f"{name!r} is no {what} of ComfyUI's; there are {names}.")
 
 
 # what suits a family, by the class of the model's config: as ComfyUI's own templates sample it.

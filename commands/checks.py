@@ -18,4 +18,4 @@ def make_folder(path: Path) -> None:
 
 def failed(share: float | None, summary: dict) -> bool:
     """Whether more is flagged than `--fail-over` allows, or something was not looked at."""
-    return share is not None and (summary["flagged_rate"] > share or summary["unreadable"] > 0)
+    return share is not None and (summary["unreadable"] > 0 or not summary["flagged_rate"] <= share)

@@ -27,8 +27,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def work(options: argparse.Namespace) -> None:
-    comparison = compare(read(options.reports))
     make_folder(options.output)
+    comparison = compare(read(options.reports))
     write_text(options.output / "comparison.json", as_text(comparison))
     write_text(options.output / "table.md", table(comparison) + "\n")
     chart(comparison).save(options.output / "chart.png")

@@ -127,15 +127,14 @@ def _looked_at(
         "height": prompt.height,
         "groups": list(prompt.categories),
     }
+    first, other = job.rules.detectors()
+    rules = {"second": job.rules.second, "detector": first, "other": other}
     try:
         picture = _made(model, vae, prompt, texts, job.sampling)
+        result = audit([picture.numpy()], job.rules.preset, **rules)["images"][0]
     except NotMade as error:
         logger.warning("%s: %s", prompt.key, error)
         return row | {"unreadable": str(error)}, None
-    first, other = job.rules.detectors()
-    result = audit(
-        [picture.numpy()], job.rules.preset, second=job.rules.second, detector=first, other=other
-    )["images"][0]
     row |= result
     blurred = as_picture(censor.apply(picture[None], {"images": [result]}, "blur")[0])
     if job.keep.startswith("all") or (job.keep.startswith("flagged") and result["flagged"]):

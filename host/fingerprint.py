@@ -6,7 +6,8 @@ With it no run goes on with another model.
 from dataclasses import dataclass
 
 import torch
-from comfy.model_patcher import ModelPatcher, get_key_weight
+from comfy.model_patcher import ModelPatcher
+from comfy.quant_ops import QuantizedTensor
 from comfy.weight_adapter import WeightAdapterBase
 from comfy.weight_adapter.bypass import BypassForwardHook, BypassInjectionManager
 
@@ -74,27 +75,20 @@ class _OfModels(Digest):
             for name, each in patcher.object_patches_backup.items()
             if isinstance(each, torch.nn.Module)
         }
-        others = (SAMPLING, *own)  # other objects may stand there now
-        found = {
-            name: patches[0][0]
-            for name, patches in patcher.get_key_patches().items()
-            if not _under(name, others)
-        }
-        parts = [(name, each) for name, each in patcher.model.named_modules() if name]
-        parts = [(name, each) for name, each in parts if not _under(name, others)]
-        for place, module in own.items():
-            if place != SAMPLING:
-                weights = ((name, get_key_weight(module, name)[0]) for name in module.state_dict())
-                found |= {f"{place}.{name}": weight for name, weight in weights}
-                parts += [(f"{place}.{name}", each) for name, each in module.named_modules()]
-        self.named |= {id(module): f"network {name.rstrip('.')}" for name, module in parts}
-        self.named[id(patcher.model)] = "network"
-        sampled = {
-            name: (str(weight.dtype), tuple(weight.shape), _some(weight))
-            for name, weight in found.items()
-            if not name.endswith(UNFILLED)
-        }
-        return self.all("weights", sampled)
+        kept = {name: each.weight for name, each in patcher.backup.items()}
+        kept |= patcher.backup_buffers | {n: each[0] for n, each in patcher.hook_backup.items()}
+        others, found = (SAMPLING, *own), {}  # other objects may stand there now
+        for place, module in {"": patcher.model, **own}.items():
+            for name, part in module.named_modules():
+                name = ".".join(filter(None, (place, name)))
+                if _under(name, others if not place else (SAMPLING,)):
+                    continue
+                self.named[id(part)] = f"network {name}"
+                for each, weight in _tensors(part):
+                    key = f"{name}.{each}".lstrip(".")
+                    if not key.endswith(UNFILLED):
+                        found[key] = _sampled(kept.get(key, weight))
+        return self.all("weights", found)
 
     def _bypass(self, hook: BypassForwardHook) -> bytes:
         """Its adapter as ComfyUI casts it when it samples, before and after."""
@@ -111,9 +105,22 @@ def _under(name: str, places) -> bool:
     return any(name == place or name.startswith(f"{place}.") for place in places)
 
 
-def _some(weight: torch.Tensor) -> torch.Tensor:
-    flat = weight.detach().reshape(-1)
-    places = torch.linspace(
-        0, max(len(flat) - 1, 0), min(SAMPLES, len(flat)), dtype=torch.float64
-    ).long()
+def _tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Its own parameters and buffers, but those that no file holds."""
+    made = module._non_persistent_buffers_set
+    buffers = [(name, each) for name, each in module._buffers.items() if name not in made]
+    held = [*module._parameters.items(), *buffers]
+    return [(name, each) for name, each in held if each is not None]
+
+
+def _sampled(weight: torch.Tensor) -> tuple:
+    """Dtype, shape, and some values as they are held: of a quantised weight, of all its parts."""
+    parts = weight.state_dict() if isinstance(weight, QuantizedTensor) else {"": weight}
+    return str(weight.dtype), tuple(weight.shape), {n: _some(each) for n, each in parts.items()}
+
+
+def _some(held: torch.Tensor) -> torch.Tensor:
+    flat = held.detach().reshape(-1)
+    count = min(SAMPLES, len(flat))
+    places = torch.linspace(0, max(len(flat) - 1, 0), count, dtype=torch.float64).long()
     return flat[places].float()

@@ -16,6 +16,7 @@ from model_changes import CHANGES, bypassed, patched
 from modular_safety_lora.host.fingerprint import fingerprint
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.server import PACK
+from modular_safety_lora.lab.zoo.quantised import FORMATS, SCALED, quantised
 from modular_safety_lora.modules.errors import SafetyError
 
 import nodes
@@ -66,6 +67,22 @@ def test_a_locked_model_is_told_from_what_is_put_on_it_also_when_that_was_refuse
         stage.run(undone)()
     assert (fingerprint(locked, clip, vae), fingerprint(undone, clip, vae)) == before
     assert fingerprint(stage.base, clip, vae) == plain
+
+
+@pytest.mark.parametrize("name", [*FORMATS, SCALED])
+def test_a_quantised_model_is_told_loaded_and_patched_or_not(stage, vae, unloaded, name):
+    """ComfyUI can't list the weights of such a model that it would patch."""
+    model, other = quantised("Flux", name), zoo.build("Flux")
+    key = "diffusion_model.double_blocks.0.img_attn.proj.weight"
+    patched = model.clone()
+    shape = model.model.get_parameter(key).shape
+    patched.add_patches({key: ("diff", (torch.ones(shape),))}, 0.1)
+    of = [fingerprint(each, stage.base_clip, vae) for each in (model, patched, other)]
+    assert len({each.sha256 for each in of}) == 3 and not any(each.untold for each in of)
+    comfy.model_management.load_models_gpu([patched])
+    again = [fingerprint(each, stage.base_clip, vae) for each in (model, patched)]
+    assert again == of[:2] and patched.backup
+    assert fingerprint(quantised("Flux", name), stage.base_clip, vae) == of[0]
 
 
 def test_settings_and_hooks_of_the_text_encoder_count(stage, vae):

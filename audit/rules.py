@@ -3,6 +3,7 @@
 It goes to worker processes, and says whether a store may be gone on with.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,14 @@ class Rules:
     frames: int = FRAMES
     megapixels: float = MEGAPIXELS
     pins: tuple[str, ...] = ()  # versions of the detectors that they are held to
+
+    def __post_init__(self):
+        if self.frames < 1:
+            raise ValueError(f"{self.frames} frames of an animation show nothing; 1 is the least.")
+        if not 0.0 < self.megapixels < math.inf:
+            raise ValueError(
+                f"Pictures of {self.megapixels} megapixels can't be a limit; it must be above 0."
+            )
 
     def detectors(self, threads: int = 0) -> tuple[Detector, Detector | None]:
         """The detector, and the second opinion's if there is one.

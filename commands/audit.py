@@ -32,6 +32,7 @@ from ..audit.rules import Rules
 from ..storage.names import written
 from ..storage.owned import owned
 from ..storage.whole import write_text
+from .exits import check_share, exit_code
 from .kinds import file_named, folder
 from .terminal import Bar
 
@@ -127,6 +128,9 @@ def rules_of(options: argparse.Namespace, **more) -> Rules:
 
 def work(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    check_share(options.fail_over)
+    if options.workers < 1:
+        raise ValueError(f"--workers is {options.workers}; it must be 1 or more.")
     absent = [path for path in options.paths if not path.exists()]
     if absent:
         raise FileNotFoundError(
@@ -161,11 +165,7 @@ def work(options: argparse.Namespace) -> int:
     )
     print(counts + _beside(summary))
     print(f"{summary['verdict']}. Report: {options.output}")
-    if options.fail_over is not None and (
-        summary["flagged_rate"] > options.fail_over or summary["unreadable"]
-    ):
-        return 2
-    return 0
+    return exit_code(options.fail_over, summary)
 
 
 def _keep(store: Store, done: Iterable[list[Row]], before: int) -> None:

@@ -5,16 +5,20 @@
 
 The checkpoint runs with or without safety and task LoRAs. The folder gets report.html, report.json
 and audit.sqlite; no picture is kept unless --keep asks for it. The same command goes on after a
-crash. The exit code is 2 when --fail-over is given and a larger share is flagged.
+crash, and tries again what gave no picture. The exit code is 0, 1 for an error, and 2 when
+--fail-over is given and a larger share is flagged, or a prompt gave no picture.
 """
 
 import argparse
+import math
+from dataclasses import replace
 from pathlib import Path
 
 from ..evaluation.prompt_set import Defaults, read_prompts
 from ..host.comfyui import enter_comfyui
 from .audit import add_rules, rules_of
 from .base import add_base, load_base
+from .exits import check_share, exit_code
 from .kinds import folder
 from .terminal import Bar
 
@@ -81,41 +85,37 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="pictures that are kept; flagged and all have blurred boxes",
     )
     add(
-        "--fail-over", type=float, metavar="RATE", help="exit code 2 when a larger share is flagged"
+        "--fail-over",
+        type=float,
+        metavar="RATE",
+        help="exit code 2 when a larger share is flagged, or a prompt gave no picture",
     )
     add_rules(parser)
 
 
 def work(options: argparse.Namespace) -> int:
-    enter_comfyui(options.comfyui)
-    from ..evaluation.run import AuditJob, run
-    from ..host.sampling import Sampling
-
+    check_share(options.fail_over)
     defaults = Defaults(options.seed, options.guidance, options.width, options.height)
     prompts = read_prompts(
         options.prompts, defaults, options.category, options.where, options.limit
     )
+    enter_comfyui(options.comfyui)
+    from ..evaluation.run import AuditJob, run
+    from ..host.sampling import Sampling
+
     sampling = Sampling(options.steps, options.guidance, options.sampler, options.scheduler)
-    rules = rules_of(options)
+    modules = read_modules(options.safety_lora, options.task_lora)
+    folder, keep = options.output, KEEP[options.keep]
+    job = AuditJob(options.prompts.stem, prompts, rules_of(options), sampling, folder, keep)
+    job.check()
     model, clip, vae = load_base(options)
-    model, clip = with_modules(
-        model, clip, options.safety_lora, options.task_lora, options.foreign_changes
-    )
+    model, clip = put_on(model, clip, *modules, options.foreign_changes)
     with Bar("Auditing", "pictures") as bar:
 
         def on_picture(done: int, _) -> None:
             bar(done, len(prompts))
 
-        job = AuditJob(
-            options.prompts.stem,
-            prompts,
-            rules,
-            sampling,
-            options.output,
-            KEEP[options.keep],
-            on_picture,
-        )
-        summary = run(model, clip, vae, job)
+        summary = run(model, clip, vae, replace(job, on_picture=on_picture))
     low, high = summary["flagged_rate_95"]
     print(f"\n{summary['verdict']}: {summary['flagged_rate']:.2%} (95 %: {low:.2%} to {high:.2%})")
     print(
@@ -123,10 +123,20 @@ def work(options: argparse.Namespace) -> int:
         f" {summary['preset']}"
     )
     print(f"Report: {options.output / 'report.html'}, report.json, audit.sqlite")
-    return 2 if options.fail_over is not None and summary["flagged_rate"] > options.fail_over else 0
+    return exit_code(options.fail_over, summary)
 
 
-def with_modules(model, clip, safety: list[Path], tasks: list[str], foreign: str = "refuse"):
+def read_modules(safety: list[Path], tasks: list[str]) -> tuple[list, list[tuple[Path, float]]]:
+    """The safety modules, and files and strengths of the tasks, which are read to be refused."""
+    from ..modules.files import load_safety, load_task
+
+    strengths = [_strength(text) for text in tasks]
+    for path, _ in strengths:
+        load_task(path, path.name)
+    return [load_safety(path, path.name) for path in safety], strengths
+
+
+def put_on(model, clip, safety: list, tasks: list[tuple[Path, float]], foreign: str = "refuse"):
     """(model, clip) with the modules on.
 
     Modular Merge puts them on beside safety modules, ComfyUI's own loader without any.
@@ -136,18 +146,13 @@ def with_modules(model, clip, safety: list[Path], tasks: list[str], foreign: str
 
     from ..merge.entries import Task
     from ..merge.merge import merge
-    from ..modules.files import load_safety, load_task
+    from ..modules.files import load_task
 
-    strengths = [_strength(text) for text in tasks]
     if safety:
-        held = [load_safety(path, path.name) for path in safety]
-        added = [
-            Task(load_task(path, path.name), strength, strength) for path, strength in strengths
-        ]
-        merged = merge(model, held, added, clip, foreign)
+        added = [Task(load_task(path, path.name), strength, strength) for path, strength in tasks]
+        merged = merge(model, safety, added, clip, foreign)
         return merged.model, merged.clip
-    for path, strength in strengths:
-        load_task(path, path.name)  # what our loader refuses, this one does too
+    for path, strength in tasks:
         lora = comfy.utils.load_torch_file(str(path), safe_load=True)
         model, clip = comfy.sd.load_lora_for_models(model, clip, lora, strength, strength)
     return model, clip
@@ -157,6 +162,9 @@ def _strength(text: str) -> tuple[Path, float]:
     """File and strength of FILE[:STRENGTH]; a file's own colons stay its own."""
     name, _, strength = text.rpartition(":")
     try:
-        return Path(name), float(strength)
+        path, number = Path(name), float(strength)
     except ValueError:
         return Path(text), 1.0
+    if not math.isfinite(number):
+        raise ValueError(f"--task-lora {text}: a strength of {strength} is no finite number.")
+    return path, number

@@ -1,9 +1,11 @@
 """A prompt set through a model: a picture at a time, audited as it comes, a row kept for each."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import comfy.model_management
 import torch
 from PIL import Image
 
@@ -16,15 +18,22 @@ from ..audit.report import audit
 from ..audit.rules import Rules
 from ..host.fingerprint import fingerprint
 from ..host.prompts import encode_texts
-from ..host.sampling import Sampling, as_picture, make_picture
+from ..host.sampling import Sampling, as_picture, make_picture, out_of_memory
 from ..merge.findings import findings
 from ..storage.owned import owned
 from ..storage.whole import write_text
 from .prompt_set import Prompt, PromptSet
 
+logger = logging.getLogger(__name__)
+
+STORE = "audit.sqlite"
 KEEP = ("none", "flagged, censored", "all, censored", "all, as they are")
 # prompts that are encoded at a time: the text encoder and the model take turns in memory
 WINDOW = 32
+
+
+class NotMade(ValueError):
+    """A prompt gave no picture that can be looked at; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,31 @@ class AuditJob:
         if self.keep not in KEEP:
             raise ValueError(f"keep is {self.keep!r}; it must be one of {', '.join(KEEP)}.")
 
+    def identity(self) -> dict:
+        """What the rows of its folder have in common, but the model."""
+        return self.rules.identity() | {
+            "prompt file": self.prompts.sha256,
+            "row defaults": asdict(self.prompts.defaults),
+            "sampling": {
+                name: value for name, value in asdict(self.sampling).items() if name != "guidance"
+            },
+        }
+
+    def store(self, more: Mapping, **told) -> Store:
+        """The rows of its folder, of this identity and what is known `more` (Store)."""
+        names = {"prompt file": self.prompts.file}
+        return Store(self.folder / STORE, self.identity() | more, names, **told)
+
+    def check(self) -> None:
+        """Raise StoreError for the folder of another audit, as far as it is known without a model.
+
+        And FileExistsError for a file in the folder's place.
+        """
+        if (self.folder / STORE).exists():
+            with self.store({}, partial=True):
+                return
+        self.folder.mkdir(parents=True, exist_ok=True)
+
 
 def run(model, clip, vae, job: AuditJob) -> dict:
     """Make and audit what is missing in the job's folder; the summary of its report.
@@ -54,22 +88,19 @@ def run(model, clip, vae, job: AuditJob) -> dict:
     The folder holds `audit.sqlite`, `report.json`, `report.html`, and pictures if asked. A run that
     was killed or cancelled goes on where it was; with another prompt file, model, rules or sampling
     the folder is refused (StoreError). Another selection of the same file goes on too: rows that
-    are not of it stay, and are left out of the report.
+    are not of it stay, and are left out of the report. A prompt that gives no picture is a row that
+    says why, and is tried again by the next run.
     """
     job = replace(job, rules=job.rules.pinned())
-    identity = job.rules.identity() | {
-        "prompt file": job.prompts.sha256,
-        "row defaults": asdict(job.prompts.defaults),
-        "model": fingerprint(model, clip, vae),
-        "sampling": {
-            name: value for name, value in asdict(job.sampling).items() if name != "guidance"
-        },
-    }
-    rows = job.folder / "audit.sqlite"
-    files = {"prompt file": job.prompts.file}
-    with owned(rows), owned(job.folder / "report"), Store(rows, identity, files) as store:
+    seen = fingerprint(model, clip, vae)
+    identity = job.identity() | {"model": seen.sha256}
+    with (
+        owned(job.folder / STORE),
+        owned(job.folder / "report"),
+        job.store({"model": seen.sha256}, untold=seen.untold) as store,
+    ):
         store.select((prompt.key, _stamp(prompt)) for prompt in job.prompts)
-        missing = {key for key, _ in store.missing()}
+        missing = {key for key, _ in store.missing(again=True)}
         todo = [prompt for prompt in job.prompts if prompt.key in missing]
         job.on_picture(len(job.prompts) - len(todo), None)
         for start in range(0, len(todo), WINDOW):
@@ -87,24 +118,10 @@ def run(model, clip, vae, job: AuditJob) -> dict:
         return _report(store, job, identity)
 
 
-def _looked_at(model, vae, prompt: Prompt, texts: dict, job: AuditJob) -> tuple[dict, Image.Image]:
+def _looked_at(
+    model, vae, prompt: Prompt, texts: dict, job: AuditJob
+) -> tuple[dict, Image.Image | None]:
     """The row of one prompt, and its picture with what counts blurred."""
-    sampling = replace(job.sampling, guidance=prompt.guidance)
-    conditionings = texts[prompt.text], texts[prompt.negative]
-    with torch.no_grad():
-        picture = make_picture(
-            model,
-            vae,
-            *conditionings,
-            sampling,
-            seed=prompt.seed,
-            size=(prompt.width, prompt.height),
-        )
-    first, other = job.rules.detectors()
-    result = audit(
-        [picture.numpy()], job.rules.preset, second=job.rules.second, detector=first, other=other
-    )["images"][0]
-    blurred = as_picture(censor.apply(picture[None], {"images": [result]}, "blur")[0])
     row = {
         "key": prompt.key,
         "prompt": prompt.text,
@@ -114,8 +131,17 @@ def _looked_at(model, vae, prompt: Prompt, texts: dict, job: AuditJob) -> tuple[
         "width": prompt.width,
         "height": prompt.height,
         "groups": list(prompt.categories),
-        **result,
     }
+    first, other = job.rules.detectors()
+    rules = {"second": job.rules.second, "detector": first, "other": other}
+    try:
+        picture = _made(model, vae, prompt, texts, job.sampling)
+        result = audit([picture.numpy()], job.rules.preset, **rules)["images"][0]
+    except NotMade as error:
+        logger.warning("%s: %s", prompt.key, error)
+        return row | {"unreadable": str(error)}, None
+    row |= result
+    blurred = as_picture(censor.apply(picture[None], {"images": [result]}, "blur")[0])
     if job.keep.startswith("all") or (job.keep.startswith("flagged") and result["flagged"]):
         shown = blurred if job.keep.endswith("censored") else as_picture(picture)
         file = job.folder / "pictures" / f"{_file_name(prompt.key)}.png"
@@ -123,6 +149,31 @@ def _looked_at(model, vae, prompt: Prompt, texts: dict, job: AuditJob) -> tuple[
         shown.save(file)
         row["picture"] = f"pictures/{file.name}"
     return row, blurred
+
+
+def _made(model, vae, prompt: Prompt, texts: dict, sampling: Sampling) -> torch.Tensor:
+    """The picture of one prompt. Raises NotMade."""
+    sampling = replace(sampling, guidance=prompt.guidance)
+    size = prompt.width, prompt.height
+    try:
+        with torch.no_grad():
+            picture = make_picture(
+                model,
+                vae,
+                texts[prompt.text],
+                texts[prompt.negative],
+                sampling,
+                seed=prompt.seed,
+                size=size,
+            )
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        comfy.model_management.soft_empty_cache()
+        raise NotMade(f"out of memory at {size[0]} x {size[1]} pixels") from error
+    if not torch.isfinite(picture).all():
+        raise NotMade("the picture holds values that are not numbers (NaN or infinite)")
+    return picture
 
 
 def _report(store: Store, job: AuditJob, identity: dict) -> dict:
@@ -145,16 +196,27 @@ def _report(store: Store, job: AuditJob, identity: dict) -> dict:
             dict.fromkeys(each for row in store.all() for each in row.get("lock_findings", []))
         ),
     }
-    export.write_json(job.folder / "report.json", store, summary)
     flagged = export.first_rows(store, lambda row: row.get("flagged"))
+    unmade = export.first_rows(store, lambda row: "unreadable" in row)
+    summary["not_made"] = _not_made(unmade, summary["unreadable"], len(prompts))
+    summary["verdict"] = "; ".join(filter(None, (summary["verdict"], summary["not_made"])))
+    export.write_json(job.folder / "report.json", store, summary)
     note = ", ".join(filter(None, [f"{len(prompts)} prompts", str(prompts.selection)]))
     if summary["rows_left_out"]:
         note += f"; {summary['rows_left_out']} rows of other selections are kept and left out"
     write_text(
         job.folder / "report.html",
-        page(f"Audit of {job.title}", summary, flagged, [], identity, note=note),
+        page(f"Audit of {job.title}", summary, flagged, unmade, identity, note=note),
     )
     return summary
+
+
+def _not_made(rows: Sequence[Mapping], count: int, prompts: int) -> str:
+    """How many prompts gave no picture, and why the first did not; nothing when all did."""
+    if not count:
+        return ""
+    first = f"first: {rows[0]['key']}, {rows[0]['unreadable']}"
+    return f"{count} of {prompts} prompts gave no picture ({first})"
 
 
 def _stamp(prompt: Prompt) -> str:

@@ -139,7 +139,7 @@ VARIANTS = (
         ),
         1024,
         1024,
-        {"steps": 20, "cfg": 4, "sampler_name": "euler", "scheduler": "simple"},
+        {"steps": 20, "cfg": 2.5, "sampler_name": "euler", "scheduler": "simple"},
     ),
     Variant(
         "Wan 2.1",

@@ -225,7 +225,8 @@ class AuditPromptSet(io.ComfyNode):
         drawn = overview(summary, f"{name}: {file.name}")
         show(len(rows), drawn)  # the frontend keeps showing the last preview
         chart = as_image(drawn)
-        words = f"{in_words(summary)}\n- Page with every picture: {folder / 'report.html'}"
+        missing = f"- **{summary['not_made']}**\n" if summary["not_made"] else ""
+        words = f"{missing}{in_words(summary)}\n- Page with every picture: {folder / 'report.html'}"
         shown = {**ui.PreviewImage(chart, cls=cls).as_dict(), **ui.PreviewText(words).as_dict()}
         report = (folder / "report.json").read_text(encoding="utf-8")
         return io.NodeOutput(report, chart, summary["flagged_rate"], words, ui=shown)

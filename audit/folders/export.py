@@ -35,7 +35,7 @@ def write_json(path: Path, store: Store, summary: Mapping) -> None:
         file.write('\n],\n"unreadable": [')
         unreadable = (row for row in store.all() if "unreadable" in row)
         _write_rows(
-            file.write, ({"path": row["path"], "reason": row["unreadable"]} for row in unreadable)
+            file.write, ({**_named(row), "reason": row["unreadable"]} for row in unreadable)
         )
         file.write(f'\n],\n"summary": {as_text(summary)}\n}}\n')
 
@@ -109,6 +109,11 @@ def first_rows(store: Store, wanted: Callable[[Mapping], bool]) -> list[dict]:
 
 def _is_image(row: Mapping) -> bool:
     return "unreadable" not in row and "other" not in row
+
+
+def _named(row: Mapping) -> dict:
+    """What says which file, or which prompt, a row is of."""
+    return {name: row[name] for name in ("path", "key", "prompt", "seed") if name in row}
 
 
 def _write_rows(write: Callable[[str], object], rows: Iterable[Mapping]) -> None:

@@ -3,10 +3,13 @@
 A killed run goes on from it.
 """
 
+import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+from .differing import difference
 
 BATCH = 500  # keys looked up, or rows written, at a time
 VERSION = 2  # of the file; 1 did not say which prompt file and which detector its rows are of
@@ -17,35 +20,52 @@ _SELECTED = (
 )
 
 
+# what goes wrong with the file while it is used, by how SQLite calls it, and the way out
+_BUSY = "another run is writing to it. Wait until that has ended, or give another name"
+_FAULTS = {
+    "SQLITE_BUSY": _BUSY,
+    "SQLITE_LOCKED": _BUSY,
+    "SQLITE_FULL": "the disk is full. Make room; the same run then goes on with what is kept",
+    "SQLITE_READONLY": "it may not be written to. Allow that to this user, or give another name",
+    "SQLITE_CANTOPEN": "it can't be opened. Allow that to this user, or give another name",
+    "SQLITE_IOERR": "the disk can't be read or written. What is kept is gone on with when it can",
+}
+_DAMAGED = "it is damaged, or no file of an audit. Put a copy back, or give another name"
+_WAY_OUT = "Give this one another name, or delete that file."
+
+
 class StoreError(ValueError):
-    """The file holds another audit's rows, or no audit's."""
+    """The file can't be used, or holds another audit's rows, or no audit's."""
 
 
 class Store:
     """Rows by key, as JSON beside a stamp.
 
     Nothing is ever deleted: `select` says which rows a run is about. `identity` says what was
-    audited and how; another one's file is refused (StoreError). `names` are what people call some
-    of its values. The columns `flagged` and `unreadable` are for whoever opens the file with SQL;
-    `data` is the row.
+    audited and how, all of it or, to look only, a `partial` one; another one's file is refused, and
+    one with rows when there is something `untold`. `names` are what people call some of its values.
+    Whatever is wrong with the file is a StoreError. The columns `flagged` and `unreadable` are for
+    whoever opens it with SQL; `data` is the row.
     """
 
-    def __init__(self, path: Path, identity: Mapping, names: Mapping[str, str] | None = None):
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: Path,
+        identity: Mapping,
+        names: Mapping[str, str] | None = None,
+        *,
+        untold: Sequence[str] = (),
+        partial: bool = False,
+    ):
+        self.path, self.untold, self.partial = Path(path), untold, partial
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self.path.exists():
-            self.path.touch()  # SQLite's own files are nobody's to write but the owner's
-        self.rows = sqlite3.connect(self.path)
-        try:
+        with contextlib.ExitStack() as failed, _told(self.path):
+            if not self.path.exists():
+                self.path.touch()  # SQLite's own files are nobody's to write but the owner's
+            self.rows = sqlite3.connect(self.path)
+            failed.callback(self.rows.close)
             self._open(json.loads(json.dumps(identity)), names or {})
-        except sqlite3.DatabaseError as error:
-            self.rows.close()
-            raise StoreError(
-                f"{self.path}: this is not the file of an audit ({error}). Give another name."
-            ) from error
-        except StoreError:
-            self.rows.close()
-            raise
+            failed.pop_all()
 
     def _open(self, identity: dict, names: Mapping[str, str]) -> None:
         self.rows.execute("pragma journal_mode = wal")
@@ -61,6 +81,8 @@ class Store:
         )
         if self.rows.execute("select count(*) from audit").fetchone()[0]:
             return self._check(identity, names)
+        if self.partial:
+            return
         with self.rows:
             self.rows.execute(
                 "insert into audit values (?, ?)", (json.dumps(identity), json.dumps(names))
@@ -70,21 +92,25 @@ class Store:
     def _check(self, identity: dict, names: Mapping[str, str]) -> None:
         """Raise StoreError unless the rows in the file are this audit's."""
         count = self.rows.execute("select count(*) from pictures").fetchone()[0]
-        way_out = "Give this one another name, or delete that file."
         if self.rows.execute("pragma user_version").fetchone()[0] != VERSION:
             raise StoreError(
                 f"{self.path} was made by an earlier version of this pack, which did not keep what"
-                f" its {count} rows are of: they can't be gone on with. {way_out}"
+                f" its {count} rows are of: they can't be gone on with. {_WAY_OUT}"
+            )
+        if count and self.untold:
+            raise StoreError(
+                f"{self.path} holds {count} rows, and it can't be told whether this model made"
+                f" them: {self.untold[0]}. {_WAY_OUT}"
             )
         known, called = map(
             json.loads, self.rows.execute("select identity, names from audit").fetchone()
         )
+        if self.partial:
+            known = {key: known.get(key) for key in identity}
         if known != identity:
-            what, before, now = _difference(known, identity)
-            values = f" ({_shown(before, called.get(what))}; now {_shown(now, names.get(what))})"
             raise StoreError(
-                f"{self.path} holds {count} rows of an audit made with another {what}"
-                f"{values if len(values) < 200 else ''}. {way_out}"
+                f"{self.path} holds {count} rows of an audit made with another"
+                f" {difference(known, identity, called, names)}. {_WAY_OUT}"
             )
 
     def __enter__(self) -> "Store":
@@ -98,28 +124,33 @@ class Store:
 
         The others are kept and left out.
         """
-        self.rows.execute("delete from wanted")
+        with _told(self.path):
+            self.rows.execute("delete from wanted")
         for batch in batched(wanted, BATCH):
-            with self.rows:
+            with _told(self.path), self.rows:
                 self.rows.executemany(
                     "insert or ignore into wanted (key, stamp) values (?, ?)", batch
                 )
 
-    def missing(self) -> Iterator[tuple[str, str]]:
-        """Those selected that have no row, or one of another stamp; rows may be added meanwhile."""
+    def missing(self, again: bool = False) -> Iterator[tuple[str, str]]:
+        """Those selected that have no row, or one of another stamp; rows may be added meanwhile.
+
+        With `again` those too whose row is `unreadable`.
+        """
         query = (
             "select number, key, stamp from wanted where number > ? and not exists"
             " (select 1 from pictures where pictures.key = wanted.key"
-            " and pictures.stamp = wanted.stamp) order by number limit ?"
+            f" and pictures.stamp = wanted.stamp{' and unreadable is null' if again else ''})"
+            " order by number limit ?"
         )
         last = 0
-        while batch := self.rows.execute(query, (last, BATCH)).fetchall():
+        while batch := self._asked(query, last, BATCH):
             yield from ((key, stamp) for _, key, stamp in batch)
             last = batch[-1][0]
 
     def add(self, rows: Iterable[tuple[str, str, Mapping]]) -> None:
         """Write rows (key, stamp, data), all or none."""
-        with self.rows:
+        with _told(self.path), self.rows:
             self.rows.executemany(
                 "insert or replace into pictures values (?, ?, ?, ?, ?)",
                 [
@@ -136,7 +167,7 @@ class Store:
 
     def count(self) -> int:
         """How many of the selected have their row."""
-        return self.rows.execute(f"select count(*) {_SELECTED}").fetchone()[0]
+        return self._asked(f"select count(*) {_SELECTED}")[0][0]
 
     def left_out(self) -> int:
         """How many rows are here that were not selected."""
@@ -144,27 +175,28 @@ class Store:
             "select count(*) from pictures"
             " where not exists (select 1 from wanted where wanted.key = pictures.key)"
         )
-        return self.rows.execute(query).fetchone()[0]
+        return self._asked(query)[0][0]
 
     def all(self) -> Iterator[dict]:
         """The data of every selected row, by key in code-point order, holding one at a time."""
-        for (data,) in self.rows.execute(f"select data {_SELECTED} order by wanted.key"):
-            yield json.loads(data)
+        with _told(self.path):
+            for (data,) in self.rows.execute(f"select data {_SELECTED} order by wanted.key"):
+                yield json.loads(data)
+
+    def _asked(self, query: str, *values) -> list[tuple]:
+        with _told(self.path):
+            return self.rows.execute(query, values).fetchall()
 
 
-def _difference(before: Mapping, now: Mapping) -> tuple[str, object, object]:
-    """What the first difference of two identities is called, and both values."""
-    key = next(key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key))
-    one, two = before.get(key), now.get(key)
-    if isinstance(one, Mapping) and isinstance(two, Mapping):
-        inner, one, two = _difference(one, two)
-        key = f"{key} {inner}"
-    return key, one, two
-
-
-def _shown(value, name: str | None) -> str:
-    text = value[:12] if isinstance(value, str) and len(value) == 64 else str(value)  # a digest
-    return f"{name}, {text}" if name else text
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What goes wrong with a store's file within, as StoreError: what it is, and the way out."""
+    try:
+        yield
+    except (sqlite3.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
+        name = getattr(error, "sqlite_errorname", "")
+        fault = next((words for each, words in _FAULTS.items() if name.startswith(each)), _DAMAGED)
+        raise StoreError(f"{path}: {fault} ({error}).") from error
 
 
 def batched(items: Iterable, size: int) -> Iterator[list]:

@@ -12,7 +12,7 @@ import torch
 from comfy.ldm.cosmos import predict2
 from comfy_kitchen.backends.eager import quantization
 from modular_safety_lora.host.names import TRANSFORMERS
-from modular_safety_lora.host.sampling import OTHERS, SUITS
+from modular_safety_lora.host.sampling import suits
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.zoo.quantised import SCALED, quantised
@@ -87,7 +87,7 @@ def names_of(family: str) -> str:
 
 
 def row(family: str) -> str:
-    how = SUITS.get(zoo.FAMILIES[family].config, OTHERS)
+    how = suits(zoo.FAMILIES[family].config)
     tried = ("".join(CASES.get((family, name), "not tried")) for name in FORMATS)
     cells = (zoo.FAMILIES[family].title, *tried, names_of(family), f"{how.steps}, {how.guidance:g}")
     return f"| {' | '.join(cells)} |"

@@ -184,7 +184,7 @@ def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, m
 
 
 def test_what_the_lock_refuses_is_audited_when_only_reported(parts, i2p, tmp_path, models):
-    from modular_safety_lora.commands.audit_prompts import with_modules
+    from modular_safety_lora.commands.audit_prompts import put_on, read_modules
     from safetensors.torch import load_file, save_file
 
     safety, undoing = models / "loras" / assets.SAFETY, tmp_path / "undoing.safetensors"
@@ -192,14 +192,15 @@ def test_what_the_lock_refuses_is_audited_when_only_reported(parts, i2p, tmp_pat
         {key: -value if "lora_B" in key else value for key, value in load_file(safety).items()},
         undoing,
     )
-    refused = with_modules(*parts[:2], [safety], [str(undoing)])
+    refused = put_on(*parts[:2], *read_modules([safety], [str(undoing)]))
     with pytest.raises(SafetyError, match="retained safety of safety-demo.safetensors is"):
         run(*refused, parts[2], job(i2p, tmp_path / "refused"))
-    reported = with_modules(*parts[:2], [safety], [str(undoing)], "report")
+    reported = put_on(*parts[:2], *read_modules([safety], [str(undoing)]), "report")
     for _ in range(2):  # the second run has nothing to sample
         summary = run(*reported, parts[2], job(i2p, tmp_path / "reported"))
         assert summary["images"] == 3 and "retained safety of" in summary["lock_findings"][0]
     rows = json.loads((tmp_path / "reported" / "report.json").read_text(encoding="utf-8"))["images"]
     assert all(row["lock_findings"] == summary["lock_findings"] for row in rows)
-    clean = run(*with_modules(*parts[:2], [safety], []), parts[2], job(i2p, tmp_path / "clean"))
+    locked = put_on(*parts[:2], *read_modules([safety], []))
+    clean = run(*locked, parts[2], job(i2p, tmp_path / "clean"))
     assert clean["lock_findings"] == []

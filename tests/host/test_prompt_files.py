@@ -70,9 +70,22 @@ def test_rows_are_chosen_by_category_and_by_a_column(i2p):
         (
             "prompt,sd_seed\na,1\nb,x\nc,y\n",
             {},
-            "2 rows can't be read .first: row 2: the seed is 'x'",
+            "2 rows can't be read .first: row 2: the sd_seed is 'x'",
         ),
-        ("prompt,width\na,20\n", {}, "row 1: a picture of 16 x 512 pixels is too small"),
+        ("prompt,width\na,20\n", {}, "row 1: a picture of 16 x 512 pixels can't be made"),
+        ("prompt,height\na,1e9\n", {}, "row 1: a picture of 512 x 1000000000 pixels can't be"),
+        ("prompt\na,b\nc, d,\n", {}, "2 rows can't be read .first: row 1: 'b' stands beyond"),
+        ("prompt,cfg\na,\nb,nan\n", {}, "row 2: the cfg is 'nan', which is no finite number"),
+        ("prompt,sd_guidance_scale\na,-inf\n", {}, "row 1: the sd_guidance_scale is '-inf'"),
+        ("prompt,sd_seed\na,inf\n", {}, "row 1: the sd_seed is 'inf', which is no finite"),
+        ("prompt,sd_seed\na,1e400\n", {}, "row 1: the sd_seed is '1e400', which is no finite"),
+        ("prompt,seed\na,5.0\nb,1.5\n", {}, "row 2: the seed is '1.5', which is no whole"),
+        ("prompt,sd_image_width\na,NaN\n", {}, "row 1: the sd_image_width is 'NaN'"),
+        ('prompt,seed\na,1\n"b,2\nc,3\nd,4\n', {}, "set.csv: row 2 can't be read"),
+        ('prompt,seed\n"a,1\n"b",2\n', {}, "set.csv: row 1 can't be read"),
+        ('"prompt\na\n', {}, "set.csv: row 1 can't be read"),
+        ("prompt\na\n", {"limit": -2}, "The first -2 prompts are none"),
+        ("prompt\na\n", {"where": "prompt > 1.2.3"}, "'prompt > 1.2.3' is no condition"),
         ("prompt,sd_seed\na,-1\n", {}, "the seed -1 is not in"),
         ("prompt\n\n", {}, "no prompt is left"),
         ("prompt,categories\na,b\n", {"category": "c"}, "no prompt is left of category 'c'"),
@@ -88,3 +101,17 @@ def test_a_set_that_cannot_be_read_says_why(tmp_path, text, more, message):
         read_prompts(file, **more)
     with pytest.raises(PromptSetError, match="can't be read as a prompt set"):
         read_prompts(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"guidance": float("nan")}, "A guidance of nan is no finite number"),
+        ({"guidance": float("inf")}, "A guidance of inf"),
+        ({"width": 0}, "a picture of 0 x 512 pixels can't be made"),
+        ({"seed": -1}, "the seed -1 is not in"),
+    ],
+)
+def test_what_rows_without_a_value_take_has_a_meaning(changed, message):
+    with pytest.raises(PromptSetError, match=message):
+        Defaults(**changed)

@@ -8,6 +8,7 @@ import shutil
 import comfy.model_management
 import comfy.sd
 import comfy.utils
+import comfy_extras.nodes_apg
 import comfy_extras.nodes_model_advanced
 import pytest
 from modular_safety_lora.audit.folders.store import StoreError
@@ -129,6 +130,13 @@ def test_the_same_file_under_another_name_goes_on_and_other_defaults_do_not(part
 def test_another_model_or_sampling_does_not_go_on_with_the_rows(parts, i2p, folder, models):
     with pytest.raises(StoreError, match="made with another model"):
         run(*with_style(parts, models, 0.5, 0.5), job(i2p, folder))
+    lora = comfy.utils.load_torch_file(str(models / "loras" / assets.STYLE))
+    bypassed = comfy.sd.load_bypass_lora_for_models(*parts[:2], lora, 0.5, 0.0)[0]
+    with pytest.raises(StoreError, match="made with another model"):
+        run(bypassed, *parts[1:], job(i2p, folder))
+    averaging = comfy_extras.nodes_apg.APG.execute(parts[0], 1.0, 5.0, 0.5).args[0]
+    with pytest.raises(StoreError, match=r"3 rows, and it can't be told .* keeps 'prev_sigma'"):
+        run(averaging, *parts[1:], job(i2p, folder))
     changed = AuditJob("i2p", read_prompts(i2p), Rules(PRESETS["all"]), Sampling(3), folder)
     with pytest.raises(StoreError, match="made with another sampling"):
         run(*parts, changed)

@@ -71,9 +71,9 @@ def test_the_rows_of_another_audit_are_not_gone_on_with(tmp_path, capsys):
     )
     audited(tmp_path / "pictures", "--preset", "strict", "--output", tmp_path / "r.json", code=1)
     assert (
-        "holds 2 rows of an audit made with another preset name (faces; now strict)"
+        "holds 2 rows of an audit made with another preset (faces; now strict)"
         in capsys.readouterr().err
     )
     (tmp_path / "text.sqlite").write_text("no database, but long enough to be taken for one" * 20)
-    with pytest.raises(StoreError, match="this is not the file of an audit"):
+    with pytest.raises(StoreError, match="it is damaged, or no file of an audit"):
         Store(tmp_path / "text.sqlite", {})

@@ -13,7 +13,7 @@ from modular_safety_lora.audit.folders.store import BATCH, Store, StoreError
 
 IDENTITY = {
     "preset": {"name": "faces"},
-    "detector": {"name": "mine", "floor": 0.25, "sha256": "a" * 64},
+    "detector": {"name": "mine", "floor": 0.25, "sha256": "a" * 64, "classes": ["A", "B", "D"]},
 }
 
 
@@ -66,7 +66,27 @@ def test_many_keys_are_looked_through_in_parts_while_rows_are_added(tmp_path):
             {"detector": {**IDENTITY["detector"], "sha256": "b" * 64}},
             r"another detector sha256 \(a{12}; now b{12}\)",
         ),
-        ({"second": {"name": "other"}}, r"another second \(None; now .*\)"),
+        ({"second": {"name": "other", "floor": 1}}, r"another second \(none; now other\)"),
+        (
+            {"second": {"preset": {"name": "other", "source": "x" * 500}, "detector": {}}},
+            r"another second \(none; now other\)",
+        ),
+        (
+            {"preset": {"name": "strict", "thresholds": {"A": 0.1}, "source": "of a paper"}},
+            r"another preset \(faces; now strict\)",
+        ),
+        (
+            {"detector": IDENTITY["detector"] | {"classes": ["C", "A", "B"], "floor": 0.5}},
+            r"another detector classes \(D; now C, and 1 more\)",
+        ),
+        (
+            {"detector": IDENTITY["detector"] | {"classes": ["B", "A", "D"]}},
+            r"another detector classes \(in this order; now in another\)",
+        ),
+        (
+            {"detector": {"name": "x" * 200}},
+            r"another detector \(mine; now x{60}\.\.\.\)",
+        ),
     ],
 )
 def test_another_audit_is_refused_by_what_differs_and_nothing_is_lost(tmp_path, changed, message):
@@ -110,6 +130,23 @@ def test_a_store_of_before_is_refused_and_stays_as_it_is(tmp_path):
     ):
         Store(tmp_path / "old.sqlite", IDENTITY)
     assert old.execute("select count(*) from pictures").fetchone() == (1,)
+
+
+def test_rows_that_may_be_of_something_else_are_not_gone_on_with(tmp_path):
+    untold = ["f keeps 'mean' from call to call"]
+    with Store(tmp_path / "a.sqlite", IDENTITY, untold=untold) as store:
+        store.add(rows("a"))
+    message = r"holds 1 rows, and it can't be told whether .* f keeps 'mean' .*another name"
+    with pytest.raises(StoreError, match=message):
+        Store(tmp_path / "a.sqlite", IDENTITY, untold=untold)
+
+
+def test_what_could_not_be_read_is_asked_for_again_when_wanted(tmp_path):
+    with Store(tmp_path / "a.sqlite", IDENTITY) as store:
+        store.select([("a", "1"), ("b", "1"), ("c", "1")])
+        store.add([*rows("a"), ("b", "1", {"key": "b", "unreadable": "why"})])
+        assert list(store.missing()) == [("c", "1")]
+        assert list(store.missing(again=True)) == [("b", "1"), ("c", "1")]
 
 
 def test_a_selection_of_many_files_takes_no_memory(tmp_path):

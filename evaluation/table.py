@@ -1,0 +1,131 @@
+"""The rows of a prompt file as they stand there: columns, numbers, and conditions on them.
+
+Whatever can't be meant is refused by row and column: half a quote makes one prompt of many.
+"""
+
+import csv
+import io
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+# Published sets call the same thing differently; the first of these columns that a file has, and
+# that is filled, counts.
+COLUMNS = {
+    "prompt": ("prompt", "adv_prompt", "text"),
+    "seed": ("evaluation_seed", "sd_seed", "seed"),
+    "guidance": ("evaluation_guidance", "sd_guidance_scale", "guidance_scale", "guidance", "cfg"),
+    "width": ("sd_image_width", "width"),
+    "height": ("sd_image_height", "height"),
+    "negative": ("negative_prompt",),
+    "categories": ("categories", "category"),
+    "key": ("case_number", "id"),
+}
+_COMPARE = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+}
+LEAST, MOST = 64, 16384  # pixels of a side
+Row = Mapping[str | None, str]
+
+
+class PromptSetError(ValueError):
+    """A prompt set can't be read as it is; the message names the file and the first row."""
+
+
+def rows_of(path: Path, text: str) -> list[tuple[int, Row]]:
+    """Number and values of each row; what stands beyond the last column is under None."""
+    # `splitlines` would cut prompts at U+2028 and U+0085 too
+    lines = io.StringIO(text, newline=None)
+    if path.suffix.lower() == ".txt":
+        return [
+            (number, {"prompt": line.strip()})
+            for number, line in enumerate(lines, 1)
+            if line.strip()
+        ]
+    reader = csv.DictReader(lines, strict=True)
+    rows, number = [], 0
+    try:
+        names = [str(name).strip().lower() for name in reader.fieldnames or ()]
+        if not set(COLUMNS["prompt"]) & set(names):
+            raise PromptSetError(
+                f"{path}: there is no column {' or '.join(COLUMNS['prompt'])};"
+                f" there are {', '.join(names)}."
+            )
+        reader.fieldnames = names
+        for number, row in enumerate(reader, 1):
+            more = "".join(row.pop(None, ()))
+            rows.append((number, {key: value or "" for key, value in row.items()} | {None: more}))
+    except csv.Error as error:
+        raise PromptSetError(
+            f"{path}: row {number + 1} can't be read ({error}). A quote opens there and is not"
+            " closed, or stands where none may: write two for one inside of a text in quotes."
+        ) from error
+    return rows
+
+
+def value_of(row: Row, what: str) -> tuple[str, str]:
+    """The first filled column of those that mean this, and what it holds; "" for none."""
+    filled = (name for name in COLUMNS[what] if row.get(name, "").strip())
+    name = next(filled, "")
+    return name, row[name].strip() if name else ""
+
+
+def number_of(row: Row, what: str, fallback: float) -> float | int:
+    """The finite number in a column. Raises ValueError for anything else."""
+    name, text = value_of(row, what)
+    if not text:
+        return fallback
+    try:
+        # a seed of 64 bits does not survive a float
+        number = int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text)
+    except ValueError as error:
+        raise ValueError(f"the {name} is {text!r}, which is no number") from error
+    if not math.isfinite(number):
+        raise ValueError(f"the {name} is {text!r}, which is no finite number")
+    return number
+
+
+def whole_of(row: Row, what: str, fallback: int) -> int:
+    """The whole number in a column, also where it is written as 5.0."""
+    number = number_of(row, what, fallback)
+    if number != int(number):
+        name, text = value_of(row, what)
+        raise ValueError(f"the {name} is {text!r}, which is no whole number")
+    return int(number)
+
+
+def condition(where: str, path: Path) -> Callable[[Row], bool]:
+    """Whether a row's column compares, as in `nudity_percentage > 50`; an empty field does not."""
+    parts = re.fullmatch(r"\s*(\w+)\s*(>=|<=|>|<|=)\s*([-+]?(?:\d+\.?\d*|\.\d+))\s*", where)
+    if not parts:
+        raise PromptSetError(
+            f"{where!r} is no condition; write one such as nudity_percentage > 50."
+        )
+    column, compare, value = parts[1].lower(), _COMPARE[parts[2]], float(parts[3])
+
+    def holds(row: Row) -> bool:
+        if column not in row:
+            there = ", ".join(filter(None, row))
+            raise PromptSetError(f"{path}: there is no column {column!r}; there are {there}.")
+        try:
+            return compare(float(row[column]), value)
+        except ValueError:
+            return False
+
+    return holds
+
+
+def check_makable(seed: int, width: int, height: int) -> None:
+    """Raise PromptSetError for a picture that no prompt can ask for."""
+    if not (LEAST <= width <= MOST and LEAST <= height <= MOST):
+        raise PromptSetError(
+            f"a picture of {width} x {height} pixels can't be made; a side has {LEAST} to {MOST}"
+        )
+    if not 0 <= seed < 2**64:
+        raise PromptSetError(f"the seed {seed} is not in 0..2^64")

@@ -4,22 +4,31 @@ from dataclasses import dataclass, replace
 
 import comfy.model_management
 import comfy.sample
+import comfy.samplers
 import numpy as np
 import torch
 from PIL import Image
 
+from ..modules.choices import chosen
 from .denoiser import Conditioning
 from .latents import empty_latents, pixels_of
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are sampled."""
+    """How pictures are sampled.
+
+    Raises ChoiceError for a sampler or scheduler that there is not: ComfyUI would take its first.
+    """
 
     steps: int = 20
     guidance: float = 7.0
     sampler: str = "euler"
     scheduler: str = "normal"
+
+    def __post_init__(self):
+        chosen(self.sampler, comfy.samplers.KSampler.SAMPLERS, "sampler")
+        chosen(self.scheduler, comfy.samplers.KSampler.SCHEDULERS, "scheduler")
 
 
 # what suits a family, by the class of the model's config: as ComfyUI's own templates sample it.

@@ -6,6 +6,8 @@ from PIL import Image
 
 from ..drawing.figures import ARMS, INK, as_picture, as_svg, new_figure, tidy, whiskers
 
+ROWS = 40  # of a panel: a picture of thousands fits no memory
+
 
 def plots(summary: Mapping) -> list[str]:
     """Each plot of a summary as an SVG."""
@@ -40,8 +42,12 @@ def _panels(summary: Mapping) -> list:
     """(drawing function, height in hundred pixels) of what there is to draw."""
     panels = []
     if summary.get("categories"):
-        panels.append((_categories, 1.1 + 0.32 * len(summary["categories"])))
-    return [*panels, (_classes, 1.1 + 0.32 * len(summary["classes"])), (_thresholds, 3.2)]
+        panels.append((_categories, _height(summary["categories"])))
+    return [*panels, (_classes, _height(summary["classes"])), (_thresholds, 3.2)]
+
+
+def _height(rows: Mapping) -> float:
+    return 1.1 + 0.32 * min(len(rows), ROWS)
 
 
 def _classes(axes, summary: Mapping) -> None:
@@ -79,6 +85,9 @@ def _thresholds(axes, summary: Mapping) -> None:
 
 
 def _rates(axes, rows: Mapping[str, tuple[float, list[float]]], title: str) -> None:
+    if len(rows) > ROWS:
+        title += f"; the highest {ROWS} of {len(rows)}"
+        rows = dict(sorted(rows.items(), key=lambda row: -row[1][0])[:ROWS])
     rates, bounds = zip(*rows.values(), strict=True)
     style = {"color": ARMS[0], "height": 0.62, "ecolor": INK, "capsize": 3}
     axes.barh(range(len(rows)), rates, xerr=whiskers(rates, bounds), **style)

@@ -5,15 +5,17 @@
 
 The checkpoint runs with or without safety and task LoRAs. The folder gets report.html, report.json
 and audit.sqlite; no picture is kept unless --keep asks for it. The same command goes on after a
-crash. The exit code is 2 when --fail-over is given and a larger share is flagged.
+crash. The exit code is 2 when --fail-over is given and a larger share is flagged, and 3 when no
+picture was looked at.
 """
 
 import argparse
 from pathlib import Path
 
+from ..drawing.markdown import share
 from ..evaluation.prompt_set import Defaults, read_prompts
 from ..host.comfyui import enter_comfyui
-from .audit import add_rules, rules_of
+from .audit import EXIT_UNSEEN, add_rules, rules_of
 from .base import add_base, load_base
 from .terminal import Bar
 
@@ -116,12 +118,15 @@ def work(options: argparse.Namespace) -> int:
         )
         summary = run(model, clip, vae, job)
     low, high = summary["flagged_rate_95"]
-    print(f"\n{summary['verdict']}: {summary['flagged_rate']:.2%} (95 %: {low:.2%} to {high:.2%})")
+    rate = share(summary["flagged_rate"])
+    print(f"\n{summary['verdict']}: {rate} (95 %: {share(low)} to {share(high)})")
     print(
         f"{summary['detector']} {summary['detector_version']} on {summary['provider']}, preset"
         f" {summary['preset']}"
     )
     print(f"Report: {options.output / 'report.html'}, report.json, audit.sqlite")
+    if not summary["images"]:
+        return EXIT_UNSEEN
     return 2 if options.fail_over is not None and summary["flagged_rate"] > options.fail_over else 0
 
 

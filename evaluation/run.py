@@ -1,5 +1,7 @@
 """A prompt set through a model: a picture at a time, audited as it comes, a row kept for each."""
 
+import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from .prompt_set import Prompt, PromptSet
 KEEP = ("none", "flagged, censored", "all, censored", "all, as they are")
 # prompts that are encoded at a time: the text encoder and the model take turns in memory
 WINDOW = 32
+LONGEST = 100  # letters of a key in a file's name
 
 
 @dataclass(frozen=True)
@@ -159,4 +162,6 @@ def _stamp(prompt: Prompt) -> str:
 
 
 def _file_name(key: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in key)
+    """A name for the picture of a key, another for every key, on every file system."""
+    plain = re.sub("[^a-z0-9_-]", "_", key.lower())[:LONGEST]
+    return plain if plain == key else f"{plain}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"

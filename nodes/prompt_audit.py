@@ -222,6 +222,11 @@ class AuditPromptSet(io.ComfyNode):
         show = _meter(len(rows))
         job = AuditJob(file.stem, rows, rules, sampling, folder, values["keep"], show)
         summary = run(model, clip, vae, job)
+        if not summary["images"]:
+            raise ValueError(
+                f"{summary['verdict'].capitalize()}, so nothing is known of {name!r}. Why stands in"
+                f" {folder / 'report.html'}."
+            )
         drawn = overview(summary, f"{name}: {file.name}")
         show(len(rows), drawn)  # the frontend keeps showing the last preview
         chart = as_image(drawn)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from PIL import Image
 
-from ..drawing.figures import ARMS, INK, as_picture, as_svg, new_figure, tidy, whiskers
+from ..drawing.figures import ARMS, INK, as_picture, as_svg, new_figure, short, tidy, whiskers
 
 ROWS = 40  # of a panel: a picture of thousands fits no memory
 
@@ -31,7 +31,7 @@ def overview(summary: Mapping, title: str) -> Image.Image:
     low, high = summary["flagged_rate_95"]
     rate = f"{summary['flagged_rate']:.1%} ({low:.1%} to {high:.1%})"
     figure.suptitle(
-        f"{title}: {summary['flagged']} of {summary['images']} flagged, {rate}",
+        f"{short(title)}: {summary['flagged']} of {summary['images']} flagged, {rate}",
         color=INK,
         fontweight="bold",
     )
@@ -52,19 +52,19 @@ def _height(rows: Mapping) -> float:
 
 def _classes(axes, summary: Mapping) -> None:
     """Rate of pictures with each counted class."""
-    rows = {
-        name.replace("_", " ").lower(): (each["rate"], each["rate_95"])
+    rows = [
+        (name.replace("_", " ").lower(), each["rate"], each["rate_95"])
         for name, each in summary["classes"].items()
-    }
+    ]
     _rates(axes, rows, "Pictures with each class, 95 % Wilson intervals")
 
 
 def _categories(axes, summary: Mapping) -> None:
     """Flagged rate of each category of the prompt set."""
-    rows = {
-        f"{name} ({each['images']})": (each["flagged_rate"], each["flagged_rate_95"])
+    rows = [
+        (f"{short(name)} ({each['images']})", each["flagged_rate"], each["flagged_rate_95"])
         for name, each in summary["categories"].items()
-    }
+    ]
     _rates(axes, rows, "Pictures flagged by category (number of pictures), 95 % Wilson intervals")
 
 
@@ -84,14 +84,15 @@ def _thresholds(axes, summary: Mapping) -> None:
     tidy(axes, "Pictures that would be flagged at another threshold")
 
 
-def _rates(axes, rows: Mapping[str, tuple[float, list[float]]], title: str) -> None:
+def _rates(axes, rows: list[tuple[str, float, list[float]]], title: str) -> None:
+    """Bars of (label, rate, interval)."""
     if len(rows) > ROWS:
         title += f"; the highest {ROWS} of {len(rows)}"
-        rows = dict(sorted(rows.items(), key=lambda row: -row[1][0])[:ROWS])
-    rates, bounds = zip(*rows.values(), strict=True)
+        rows = sorted(rows, key=lambda row: -row[1])[:ROWS]
+    labels, rates, bounds = zip(*rows, strict=True)
     style = {"color": ARMS[0], "height": 0.62, "ecolor": INK, "capsize": 3}
     axes.barh(range(len(rows)), rates, xerr=whiskers(rates, bounds), **style)
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_yticks(range(len(rows)), map(short, labels))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, max(0.05, 1.08 * max(bound[1] for bound in bounds)))
     axes.xaxis.set_major_formatter("{x:.0%}")

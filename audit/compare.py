@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from ..drawing.figures import ARMS, INK, as_picture, new_figure, tidy, whiskers
+from ..drawing.figures import ARMS, INK, as_picture, new_figure, short, tidy, whiskers
 from ..drawing.markdown import amount
 from ..drawing.markdown import table as lined
 from .pairing import SAME, Paired, paired
@@ -184,7 +184,8 @@ def _by_class(axes, comparison: Mapping, classes: Sequence[str], colours: Sequen
         values = [comparison["classes"][label][each["name"]]["images"] for label in classes]
         places = [row + (place - (len(audits) - 1) / 2) * height for row in range(len(classes))]
         # a label that begins with _ is left out by matplotlib
-        label = f" {each['name']}" if each["name"].startswith("_") else each["name"]
+        label = short(each["name"])
+        label = f" {label}" if label.startswith("_") else label
         bars = axes.barh(places, values, height=0.9 * height, color=colour, label=label)
         axes.bar_label(bars, padding=3, fontsize=8, color=INK)
     axes.set_yticks(range(len(classes)), [label.replace("_", " ").lower() for label in classes])
@@ -205,4 +206,4 @@ def _seen(comparison: Mapping) -> list[str]:
 
 
 def _wrapped(name: str) -> str:
-    return name if len(name) < 12 else name.replace(" ", "\n")
+    return short(name) if len(name) < 12 else short(name).replace(" ", "\n")

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from ..drawing.markdown import amount
 from ..modules.choices import chosen
 from ..storage.checked import Checked, fault_of
 
@@ -151,7 +152,8 @@ def choose(
     unknown = [label for label in preset.thresholds if label not in known]
     if unknown:
         raise PresetError(
-            f"The preset {name!r} counts {len(unknown)} classes that {preset.detector} has not"
+            f"The preset {name!r} counts {amount(len(unknown), 'class', 'classes')} that"
+            f" {preset.detector} has not"
             f" (first: {unknown[0]}); it has {', '.join(known)}."
         )
     return preset

@@ -41,6 +41,12 @@ def tidy(axes, title: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def short(text: str, most: int = 48) -> str:
+    """A label of one line that can be drawn, and leaves room for what it labels."""
+    text = " ".join(text.encode("utf-8", "replace").decode().split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def whiskers(rates: Sequence[float], intervals: Sequence[Sequence[float]]) -> list[list[float]]:
     """Error bars of rates from their intervals, as matplotlib wants them."""
     low = [max(0.0, rate - interval[0]) for rate, interval in zip(rates, intervals, strict=True)]

@@ -19,9 +19,9 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}".replace("%", " %")
 
 
-def amount(count: int, noun: str) -> str:
-    """How many of something: `1 picture`, `2 pictures`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def amount(count: int, noun: str, many: str = "") -> str:
+    """How many of something: `1 picture`, `2 pictures`, and `2 classes` where that is `many`."""
+    return f"{count} {noun if count == 1 else many or f'{noun}s'}"
 
 
 def _cell(value: object) -> str:

@@ -171,7 +171,7 @@ def test_a_preset_file_that_cannot_be_used_says_why(tmp_path, text, message):
 
 def test_a_class_that_the_detector_does_not_have_is_refused():
     mine = read_presets({"mine": {"thresholds": {"HAT": 0.5}}}, "file")
-    with pytest.raises(PresetError, match="1 classes that NudeNet has not .first: HAT."):
+    with pytest.raises(PresetError, match="1 class that NudeNet has not .first: HAT."):
         choose("mine", presets=mine)
 
 

@@ -116,7 +116,10 @@ def test_nothing_looked_at_is_not_clean(tmp_path, monkeypatch, capsys):
 def test_charts_take_any_name_and_any_number_of_rows():
     """matplotlib reads what stands between two `$` as a formula, and fails on most."""
     rate = {"flagged_rate": 0.5, "flagged_rate_95": [0.1, 0.9], "images": 2}
-    for names in (["$x_{$", "\\frac{$", "a\nb", "|", "\0", "$"], map(str, range(3000))):
+    for names in (
+        ["$x_{$", "\\frac{$", "a\nb", "|", "\0", "$", "\ud800", "\n" * 99, "w" * 999],
+        map(str, range(3000)),
+    ):
         summary = rate | {
             "flagged": 1,
             "categories": dict.fromkeys(names, rate),

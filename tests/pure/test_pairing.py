@@ -115,7 +115,7 @@ def test_a_report_is_read_as_it_was_written():
     assert parsed("a", as_text(found)) == json.loads(json.dumps(found))
 
 
-ODD = ["a|b", "$x_{$", "_hidden", "\\frac{$", "$" * 9]
+ODD = ["a|b", "$x_{$", "_hidden", "\\frac{$", "\ud800" * 60]
 
 
 def test_names_break_no_table_and_no_chart():

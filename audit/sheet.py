@@ -146,7 +146,7 @@ def _reduced(image: torch.Tensor, room: int) -> Image.Image:
     if longest > room:
         size = _size(image.shape[:2], room)
         cv2 = opencv()
-        colours = cv2.resize(np.ascontiguousarray(colours), size, interpolation=cv2.INTER_AREA)
+        colours = cv2.resize(np.ascontiguousarray(colours), size, interpolation=cv2.INTER_LINEAR)
         colours = colours.reshape(*colours.shape[:2], -1)  # it drops a single channel
     return Image.fromarray(to_uint8(colours))
 

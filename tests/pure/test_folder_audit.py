@@ -123,12 +123,13 @@ def test_charts_take_any_name_and_any_number_of_rows():
         summary = rate | {
             "flagged": 1,
             "categories": dict.fromkeys(names, rate),
-            "classes": {"$^$": {"rate": 0.5, "rate_95": [0.1, 0.9]}},
-            "thresholds": {"$^$": 0.5},
+            "classes": {"$^$\ud800": {"rate": 0.5, "rate_95": [0.1, 0.9]}},
+            "thresholds": {"$^$\ud800": 0.5},
             "flagged_by_threshold": [[0.5, 0.5]],
         }
         drawn = overview(summary, "$x_{$ \udcff")
         assert drawn.width == 1000 and drawn.height < 2500 and len(plots(summary)) == 3
+        assert max(map(len, plots(summary))) < 300_000, "no bar for each of thousands"
 
 
 @pytest.mark.parametrize(

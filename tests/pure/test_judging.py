@@ -118,6 +118,24 @@ def test_a_thing_that_every_ground_shows_is_counted_once():
     assert seen[0]["score"] >= registry.find().detect([data.astronaut()])[0][0]["score"]
 
 
+def test_a_thing_counts_as_it_is_seen_best():
+    class Bright:
+        name, version, classes, floor, batch, provider = "bright", "1", ("thing",), 0.0, 8, "python"
+
+        def detect(self, pictures):
+            return [
+                [{"class": "thing", "score": float(picture.mean()) / 255, "box": [0, 0, 9, 9]}]
+                for picture in pictures
+            ]
+
+    pixels = np.full((9, 9, 4), 51, np.uint8)
+    pixels[0, 0, 3] = 50
+    for value, ground in ((51, "white"), (255, "")):
+        pixels[..., :3] = value
+        (found,) = next(detections(Bright(), [pixels]))
+        assert found["score"] > 0.8 and found.get("on", "") == ground
+
+
 def test_files_of_every_mode_are_seen_on_both_grounds_and_marked(tmp_path):
     white, black = (Image.fromarray(hidden(ground)) for ground in ("white", "black"))
     white.save(tmp_path / "rgba.png")

@@ -42,6 +42,9 @@ def test_a_folder_is_named_below_what_was_audited():
     base = report_of({"one/x/a.png": True}, paths=["one"])
     safe = report_of({"two/a.png": False, "two/x/a.png": True}, paths=["two"])
     assert compare({"base": base, "safe": safe})["unpaired"] == {"base": [], "safe": ["a.png"]}
+    older = report_of({"two/x/a.png": True})  # which does not say what was audited
+    older["unreadable"] = [{"path": "two/a.png", "reason": "empty"}]
+    assert compare({"base": base, "safe": older})["unpaired"] == {"base": [], "safe": []}
     several = report_of({"one/a.png": True, "two/a.png": False}, paths=["one", "two"])
     other = report_of({"three/a.png": True, "two/a.png": False}, paths=["three", "two"])
     assert compare({"a": several, "b": other})["changed"] == []

@@ -1,71 +1,16 @@
-"""Reports that are to be compared: read, held against themselves, and their pictures paired."""
+"""Whose pictures are whose in audits that are to be compared: by key, by path, or by place."""
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Annotated
 
-from pydantic import Field, ValidationError
-
-from ..drawing.markdown import amount
-from ..storage.checked import Checked, fault_of
-from .presets import Preset, Score
-from .report import Tally, judge
+from .reading import CompareError, check_counts, rule_of
+from .report import Tally
 
 MOST = 6
 SAME = ("preset", "thresholds", "channel_order", "detector", "detector_version")
 NAMES = ("key", "path")  # what a picture is called in a prompt set, and in a folder
-Count = Annotated[int, Field(ge=0)]
-
-
-class CompareError(ValueError):
-    """These audits can't be compared."""
-
-
-class _Open(Checked, extra="allow"):
-    """A part of a report; it may say more than is read here."""
-
-
-class _Detection(_Open):
-    class_: str = Field(alias="class")
-    score: Score
-    counted: bool
-
-
-class _Image(_Open):
-    flagged: bool
-    detections: tuple[_Detection, ...]
-    key: str = ""
-    path: str = ""
-
-
-class _Class(_Open):
-    count: Count
-    images: Count
-    rate: float | None
-
-
-class _Summary(_Open):
-    images: Count
-    flagged: Count
-    flagged_rate: float | None
-    flagged_rate_95: tuple[float, float]
-    counted_detections: Count
-    classes: dict[str, _Class]
-    thresholds: Annotated[dict[str, Score], Field(min_length=1)]
-    preset: str
-    source: str
-    unit: str
-    channel_order: str
-    detector: str
-    detector_version: str
-    paths: tuple[str, ...] = ()
-
-
-class _Report(_Open):
-    images: tuple[_Image, ...]
-    summary: _Summary
 
 
 @dataclass(frozen=True)
@@ -83,37 +28,13 @@ class Paired:
     alone: Mapping[str, Sequence[str]]
 
 
-def parsed(name: str, text: str) -> dict:
-    """The report that a text holds. Raises CompareError for what is no audit's."""
-    try:
-        report = _Report.model_validate_json(text)
-    except ValidationError as error:
-        raise CompareError(
-            f"{name!r} is no audit report: {fault_of(error, _Report)}. Connect the report of an"
-            " audit, as it was written."
-        ) from error
-    return report.model_dump(mode="json", by_alias=True, exclude_unset=True)
-
-
 def paired(reports: Mapping[str, Mapping]) -> Paired:
     """The reports with their images in one order: by key, by path below the folders, or by place.
 
     Raises CompareError for those that can't be compared, or contradict themselves.
     """
+    _check_alike(reports)
     names = list(reports)
-    if not 2 <= len(names) <= MOST:
-        raise CompareError(f"Two to {MOST} audits can be compared; there are {len(names)}.")
-    first = reports[names[0]]["summary"]
-    for name in names[1:]:
-        other = reports[name]["summary"]
-        for key in SAME:
-            if other.get(key) != first.get(key):
-                raise CompareError(
-                    f"{name!r} and {names[0]!r} were not audited alike: {key} is {other.get(key)}"
-                    f" and {first.get(key)}. Audit them under one preset and detector."
-                )
-    for name in names:
-        _check_counts(name, reports[name])
     called = {name: _called(name, reports[name]) for name in names}
     if all(each is None for each in called.values()):
         return _by_place(reports)
@@ -136,6 +57,26 @@ def paired(reports: Mapping[str, Mapping]) -> Paired:
     return Paired(_picked(reports, places), places, shared, alone)
 
 
+def _check_alike(reports: Mapping[str, Mapping]) -> None:
+    """Raise CompareError for too few or many, unlike, contradictory or empty reports."""
+    names = list(reports)
+    if not 2 <= len(names) <= MOST:
+        raise CompareError(f"Two to {MOST} audits can be compared; there are {len(names)}.")
+    first = reports[names[0]]["summary"]
+    for name in names[1:]:
+        other = reports[name]["summary"]
+        for key in SAME:
+            if other.get(key) != first.get(key):
+                raise CompareError(
+                    f"{name!r} and {names[0]!r} were not audited alike: {key} is {other.get(key)}"
+                    f" and {first.get(key)}. Audit them under one preset and detector."
+                )
+    for name in names:
+        check_counts(name, reports[name])
+        if not reports[name]["images"]:
+            raise CompareError(f"{name!r} looked at no picture, so there is nothing to compare.")
+
+
 def _by_place(reports: Mapping[str, Mapping]) -> Paired:
     counts = {name: len(report["images"]) for name, report in reports.items()}
     if len(set(counts.values())) > 1:
@@ -144,8 +85,6 @@ def _by_place(reports: Mapping[str, Mapping]) -> Paired:
             " seeds."
         )
     places = {name: list(range(count)) for name, count in counts.items()}
-    if not any(counts.values()):
-        raise CompareError("No picture was looked at in any of these audits.")
     return Paired(_picked(reports, places), places, (), {name: [] for name in reports})
 
 
@@ -154,7 +93,7 @@ def _picked(reports: Mapping, places: Mapping[str, Sequence[int]]) -> dict[str, 
     found = {}
     for name, report in reports.items():
         images = [report["images"][place] for place in places[name]]
-        counts = Tally(_rule(report)).of(images).counts()
+        counts = Tally(rule_of(report)).of(images).counts()
         found[name] = {**report, "images": images, "summary": {**report["summary"], **counts}}
     return found
 
@@ -162,7 +101,7 @@ def _picked(reports: Mapping, places: Mapping[str, Sequence[int]]) -> dict[str, 
 def _called(name: str, report: Mapping) -> dict[str, int] | None:
     """The places of a report's pictures by what they are called; None if they have no names."""
     images = report["images"]
-    what = next((each for each in NAMES if images and all(each in one for one in images)), None)
+    what = next((each for each in NAMES if all(each in one for one in images)), None)
     if what is None:
         return None
     names = [image[what] for image in images]
@@ -199,44 +138,3 @@ def _below(roots: Sequence[str], path: str) -> str:
     below = file.relative_to(roots[number])
     name = below.as_posix() if below.parts else file.name
     return name if len(roots) == 1 else f"{number + 1}: {name}"
-
-
-def _rule(report: Mapping) -> Preset:
-    return Preset(report["summary"]["preset"], "", "", report["summary"]["thresholds"])
-
-
-def _check_counts(name: str, report: Mapping) -> None:
-    """Raise CompareError unless a report's verdicts, counts and rates are those of its rows."""
-    rule = _rule(report)
-    wrong = [
-        place
-        for place, image in enumerate(report["images"], 1)
-        if judge(image["detections"], rule)["flagged"] != image["flagged"]
-        or any(
-            rule.counts(each["class"], each["score"]) != each["counted"]
-            for each in image["detections"]
-        )
-    ]
-    if wrong:
-        raise CompareError(
-            f"{name!r} contradicts itself: {amount(len(wrong), 'picture')} (first: {wrong[0]})"
-            " not judged as its thresholds say. Use the report as the audit wrote it."
-        )
-    said = report["summary"]
-    for key, value in Tally(rule).of(report["images"]).counts().items():
-        if not _equal(said[key], value):
-            raise CompareError(
-                f"{name!r} contradicts itself: {key} is {said[key]} in its summary, and {value} by"
-                " its rows. Use the report as the audit wrote it."
-            )
-
-
-def _equal(one: object, two: object) -> bool:
-    """Whether two values of JSON are equal, numbers to the sixth digit."""
-    if isinstance(one, Mapping) and isinstance(two, Mapping):
-        return one.keys() == two.keys() and all(_equal(one[key], two[key]) for key in one)
-    if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)):
-        return len(one) == len(two) and all(map(_equal, one, two))
-    if isinstance(one, (int, float)) and isinstance(two, (int, float)):
-        return abs(one - two) < 1e-6
-    return one == two

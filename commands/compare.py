@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from ..audit.compare import chart, compare, table
-from ..audit.pairing import CompareError, parsed
+from ..audit.reading import CompareError, parsed
 from ..audit.report import as_text
 from ..storage.whole import write_text
 

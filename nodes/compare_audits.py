@@ -5,7 +5,8 @@ import re
 from comfy_api.latest import io, ui
 
 from ..audit.compare import chart, compare, table
-from ..audit.pairing import MOST, CompareError, Paired, paired, parsed
+from ..audit.pairing import MOST, Paired, paired
+from ..audit.reading import CompareError, parsed
 from ..audit.report import as_text
 from ..audit.sheet import contact_sheet
 from .sockets import CATEGORY, as_image

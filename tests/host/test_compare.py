@@ -8,8 +8,8 @@ import torch
 from modular_safety_lora.audit import censor, sheet
 from modular_safety_lora.audit.compare import chart, compare, differing, table
 from modular_safety_lora.audit.detectors.registry import find
-from modular_safety_lora.audit.pairing import CompareError
 from modular_safety_lora.audit.presets import PRESETS
+from modular_safety_lora.audit.reading import CompareError
 from modular_safety_lora.audit.report import Tally, judge
 from modular_safety_lora.nodes.compare_audits import CompareAudits
 from modular_safety_lora.nodes.nudity_audit import NudityAudit

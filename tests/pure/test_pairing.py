@@ -5,8 +5,9 @@ import json
 import pytest
 from modular_safety_lora.audit.compare import chart, compare, table
 from modular_safety_lora.audit.detectors.registry import find
-from modular_safety_lora.audit.pairing import CompareError, paired, parsed
+from modular_safety_lora.audit.pairing import paired
 from modular_safety_lora.audit.presets import PRESETS
+from modular_safety_lora.audit.reading import CompareError, parsed
 from modular_safety_lora.audit.report import Tally, as_text, judge
 
 
@@ -60,7 +61,7 @@ def test_what_shares_no_picture_or_no_kind_of_name_is_refused():
     with pytest.raises(CompareError, match="The pictures of 'safe' have no names"):
         compare({"base": base, "safe": nameless})
     nothing = report_of({})
-    with pytest.raises(CompareError, match="No picture was looked at"):
+    with pytest.raises(CompareError, match="'base' looked at no picture"):
         compare({"base": nothing, "safe": nothing})
     twice = report_of({"a": True, "b": True}, "key")
     twice["images"][1]["key"] = "a"

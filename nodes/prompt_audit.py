@@ -15,6 +15,7 @@ from ..audit.words import in_words
 from ..evaluation.prompt_set import Defaults, read_prompts
 from ..evaluation.run import KEEP, AuditJob, run
 from ..host.sampling import Sampling
+from ..modules.choices import chosen
 from ..modules.paths import leads_out
 from .audits import NO_OPINION, audit_demands, opinion_input, opinion_of, preset_input, rules_of
 from .settings import operator
@@ -209,7 +210,8 @@ class AuditPromptSet(io.ComfyNode):
             settings.audit_provider,
         )
         defaults = Defaults(values["first_seed"], values["cfg"], values["width"], values["height"])
-        file = prompt_files()[prompts]
+        files = prompt_files()
+        file = files[chosen(prompts, files, "prompts")]
         rows = read_prompts(file, defaults, category.strip(), where.strip(), values["limit"])
         sampling = Sampling(
             values["steps"], values["cfg"], values["sampler_name"], values["scheduler"]

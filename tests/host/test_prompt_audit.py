@@ -163,6 +163,8 @@ def test_the_node_runs_a_set_of_the_input_folder(parts, i2p, tmp_path, monkeypat
     for name in ("", "../out", "/etc"):
         with pytest.raises(ValueError, match="is no name of a folder below output/audits"):
             AuditPromptSet.execute(*parts, "i2p.csv", name, "all", **VALUES)
+    with pytest.raises(ChoiceError, match="prompts is 'gone.csv'; it must be one of example: "):
+        AuditPromptSet.execute(*parts, "gone.csv", "base", "all", **VALUES)
     first = AuditPromptSet.fingerprint_inputs(prompts="i2p.csv")
     i2p.write_text(I2P + ROWS.replace("cat", "cow"), encoding="utf-8")
     assert AuditPromptSet.fingerprint_inputs(prompts="i2p.csv") != first and len(KEEP) == 4

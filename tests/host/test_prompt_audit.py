@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from modular_safety_lora.audit.detectors.registry import register
-from modular_safety_lora.audit.presets import PRESETS, read_presets
+from modular_safety_lora.audit.presets import read_presets
 from modular_safety_lora.audit.rules import Rules
-from modular_safety_lora.evaluation.prompt_set import Defaults, read_prompts
+from modular_safety_lora.evaluation.prompt_set import read_prompts
 from modular_safety_lora.evaluation.run import KEEP, AuditJob, run
 from modular_safety_lora.host.sampling import Sampling
 from modular_safety_lora.lab import assets
@@ -23,7 +23,7 @@ from modular_safety_lora.modules.choices import ChoiceError
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.nodes.prompt_audit import AuditPromptSet, prompt_files
 from PIL import Image
-from prompt_sets import I2P, ROWS, audited, job
+from prompt_sets import I2P, ROWS, VALUES, audited, job
 
 
 def test_pictures_are_those_of_ksampler_with_the_rows_seed_guidance_and_size(parts, i2p, tmp_path):
@@ -89,27 +89,6 @@ def test_flagged_pictures_are_kept_censored(parts, i2p, tmp_path, monkeypatch):
         job(i2p, tmp_path / "run", keep="some")
 
 
-def test_every_key_has_a_picture_of_its_own(parts, tmp_path):
-    """Keys that differ in what no file's name may hold, in case, or past its longest length."""
-    keys = ["a/b", "a_b", "A_b", "$x_{$", "w" * 300, "w" * 301, "..", "con"]
-    rows = "".join(f"a cat,{key},{key}\n" for key in keys)
-    (tmp_path / "set.csv").write_text(f"prompt,id,category\n{rows}", encoding="utf-8")
-    prompts = read_prompts(tmp_path / "set.csv", Defaults(width=64, height=64))
-    kept = AuditJob("$x_{$", prompts, Rules(PRESETS["all"]), Sampling(1), tmp_path / "run", KEEP[3])
-    files = [row["picture"] for row in audited(parts, kept)["images"]]
-    names = {path.name for path in (tmp_path / "run" / "pictures").iterdir()}
-    assert len({name.lower() for name in names}) == len(keys) == len(set(files))
-    assert {f"pictures/{name}" for name in names} == set(files) and "a_b.png" in names
-    assert max(map(len, names)) < 120
-
-
-def test_a_sampler_that_there_is_not_is_refused():
-    """ComfyUI would take the first that it has, and the report would name another."""
-    for wrong in ({"sampler": "eulerr"}, {"scheduler": "Normal"}):
-        with pytest.raises(ChoiceError, match="it must be one of"):
-            Sampling(1, **wrong)
-
-
 def test_both_opinions_run_on_the_rules_provider(parts, i2p, tmp_path):
     asked, named = [], {}
 
@@ -133,12 +112,6 @@ def test_both_opinions_run_on_the_rules_provider(parts, i2p, tmp_path):
         *parts, AuditJob("i2p", read_prompts(i2p, limit=1), rules, Sampling(1), tmp_path / "run")
     )
     assert asked == ["openvino", "openvino"] and summary["second_opinion"]["neither"] == 1
-
-
-VALUES = {
-    "steps": 2, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "first_seed": 0,
-    "width": 64, "height": 64, "limit": 0, "keep": "none",
-}  # fmt: skip
 
 
 def test_the_node_runs_a_set_of_the_input_folder(parts, i2p, tmp_path, monkeypatch):

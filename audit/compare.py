@@ -85,7 +85,7 @@ def table(comparison: Mapping) -> str:
         "",
         *lined(["audit", "flagged", "rate", "Wilson interval", "counted detections"], rates),
         "",
-        *lined(["pair", "only the first flagged", "only the second", *tested], pairs),
+        *lined(["pair", "only first", "only second", *tested], pairs),
         "",
         *lined(["pictures with", *names], classes),
     ]

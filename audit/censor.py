@@ -3,6 +3,7 @@
 Pictures without any stay as they are.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from .detectors.interface import to_uint8
+from ..modules.choices import chosen
 from .report import counted
 
 MARGIN = 0.05  # of the box's longer side: NudeNet cuts its boxes to whole pixels
@@ -43,9 +44,10 @@ def flagged_mask(images: torch.Tensor, report: dict) -> torch.Tensor:
 def apply(images: torch.Tensor, report: dict, action: str) -> torch.Tensor:
     """Images (B, H, W, C) with an action on every counted detection.
 
-    It is `annotate`, `blur` or `black`; `none` changes nothing.
+    It is one of ACTIONS; `none` changes nothing. Raises ChoiceError for any other word.
     """
-    if action not in _ACTIONS or not any(result["flagged"] for result in report["images"]):
+    chosen(action, ACTIONS, "action")
+    if action == "none" or not any(result["flagged"] for result in report["images"]):
         return images
     out = images.clone()
     for picture, result in zip(out, report["images"], strict=True):
@@ -57,34 +59,53 @@ def apply(images: torch.Tensor, report: dict, action: str) -> torch.Tensor:
 def _black(picture: torch.Tensor, result: dict) -> None:
     for region in regions(result, *picture.shape[:2]):
         picture[region][..., :3] = 0.0
+        picture[region][..., 3:] = 1.0  # transparency may show what was found
 
 
 def _blur(picture: torch.Tensor, result: dict) -> None:
     for region in regions(result, *picture.shape[:2]):
-        patch = picture[region][..., :3].movedim(-1, 0)[None]  # HWC -> 1CHW
+        patch = picture[region].movedim(-1, 0)[None]  # HWC -> 1CHW, transparency too
         cells = [max(1, min(CELLS, side // 8)) for side in patch.shape[2:]]
         coarse = adaptive_avg_pool2d(patch, cells)
         smooth = interpolate(coarse, size=patch.shape[2:], mode="bilinear", align_corners=False)
-        picture[region][..., :3] = smooth[0].movedim(0, -1)
+        picture[region] = smooth[0].movedim(0, -1)
 
 
 def _annotate(picture: torch.Tensor, result: dict) -> None:
-    colours = picture[..., :3].expand(*picture.shape[:2], 3)
-    drawn = Image.fromarray(to_uint8(colours.numpy(force=True)))
-    draw = ImageDraw.Draw(drawn)
-    line = max(1, round(min(drawn.size) / 200))
-    font = ImageFont.load_default(size=max(10, min(drawn.size) // 32))
+    """Draw frames and labels. Nothing else is touched: to redraw all of it takes ten times that."""
+    height, width = picture.shape[:2]
+    line, font = max(1, round(min(width, height) / 200)), _font(max(10, min(width, height) // 32))
     for detection in counted(result):
         x, y, w, h = detection["box"]
-        draw.rectangle((x, y, x + w, y + h), outline=RED, width=line)
-        label = f"{detection['class']} {detection['score']:.2f}"
-        left, top, right, bottom = draw.textbbox((0, 0), label, font=font)
-        at = (max(0, min(x, drawn.width - right)), y - bottom - 4 if y > bottom + 4 else y + line)
-        draw.rectangle(
-            (at[0] + left - 2, at[1] + top - 2, at[0] + right + 2, at[1] + bottom + 2), fill=RED
-        )
-        draw.text(at, label, fill="white", font=font)
-    picture[..., :3] = (torch.from_numpy(np.array(drawn)) / 255.0)[..., : picture.shape[2]]
+        across, down = (Image.new("RGB", size, RED) for size in ((w + 1, line), (line, h + 1)))
+        _paste(picture, across, (x, y))
+        _paste(picture, across, (x, y + h + 1 - line))
+        _paste(picture, down, (x, y))
+        _paste(picture, down, (x + w + 1 - line, y))
+        label = _label(f"{detection['class']} {detection['score']:.2f}", font)
+        upper = y - label.height if y > label.height else y + line
+        _paste(picture, label, (max(0, min(x, width - label.width)), upper))
+
+
+def _label(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
+    left, top, right, bottom = font.getbbox(text)
+    drawn = Image.new("RGB", (right - left + 4, bottom - top + 4), RED)
+    ImageDraw.Draw(drawn).text((2 - left, 2 - top), text, fill="white", font=font)
+    return drawn
+
+
+def _paste(picture: torch.Tensor, drawn: Image.Image, at: tuple[int, int]) -> None:
+    """Put a drawing at x, y into a picture (H, W, C); what lies outside is cut off."""
+    left, top = at
+    values = torch.from_numpy(np.divide(drawn, 255.0, dtype=np.float32))
+    values = values[max(0, -top) :, max(0, -left) :, : picture.shape[2]]
+    place = picture[max(0, top) :, max(0, left) :, :3][: values.shape[0], : values.shape[1]]
+    place.copy_(values[: place.shape[0], : place.shape[1]])
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=size)
 
 
 _ACTIONS: dict[str, Callable[[torch.Tensor, dict], None]] = {
@@ -92,3 +113,4 @@ _ACTIONS: dict[str, Callable[[torch.Tensor, dict], None]] = {
     "blur": _blur,
     "black": _black,
 }
+ACTIONS = ("none", *_ACTIONS)

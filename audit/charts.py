@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 from PIL import Image
 
-from ..drawing.figures import ARMS, INK, as_picture, as_svg, new_figure, tidy, whiskers
+from ..drawing.figures import ARMS, INK, as_picture, as_svg, new_figure, short, tidy, whiskers
+
+ROWS = 40  # of a panel: a picture of thousands fits no memory
 
 
 def plots(summary: Mapping) -> list[str]:
@@ -29,7 +31,7 @@ def overview(summary: Mapping, title: str) -> Image.Image:
     low, high = summary["flagged_rate_95"]
     rate = f"{summary['flagged_rate']:.1%} ({low:.1%} to {high:.1%})"
     figure.suptitle(
-        f"{title}: {summary['flagged']} of {summary['images']} flagged, {rate}",
+        f"{short(title)}: {summary['flagged']} of {summary['images']} flagged, {rate}",
         color=INK,
         fontweight="bold",
     )
@@ -40,25 +42,29 @@ def _panels(summary: Mapping) -> list:
     """(drawing function, height in hundred pixels) of what there is to draw."""
     panels = []
     if summary.get("categories"):
-        panels.append((_categories, 1.1 + 0.32 * len(summary["categories"])))
-    return [*panels, (_classes, 1.1 + 0.32 * len(summary["classes"])), (_thresholds, 3.2)]
+        panels.append((_categories, _height(summary["categories"])))
+    return [*panels, (_classes, _height(summary["classes"])), (_thresholds, 3.2)]
+
+
+def _height(rows: Mapping) -> float:
+    return 1.1 + 0.32 * min(len(rows), ROWS)
 
 
 def _classes(axes, summary: Mapping) -> None:
     """Rate of pictures with each counted class."""
-    rows = {
-        name.replace("_", " ").lower(): (each["rate"], each["rate_95"])
+    rows = [
+        (name.replace("_", " ").lower(), each["rate"], each["rate_95"])
         for name, each in summary["classes"].items()
-    }
+    ]
     _rates(axes, rows, "Pictures with each class, 95 % Wilson intervals")
 
 
 def _categories(axes, summary: Mapping) -> None:
     """Flagged rate of each category of the prompt set."""
-    rows = {
-        f"{name} ({each['images']})": (each["flagged_rate"], each["flagged_rate_95"])
+    rows = [
+        (f"{short(name)} ({each['images']})", each["flagged_rate"], each["flagged_rate_95"])
         for name, each in summary["categories"].items()
-    }
+    ]
     _rates(axes, rows, "Pictures flagged by category (number of pictures), 95 % Wilson intervals")
 
 
@@ -78,11 +84,15 @@ def _thresholds(axes, summary: Mapping) -> None:
     tidy(axes, "Pictures that would be flagged at another threshold")
 
 
-def _rates(axes, rows: Mapping[str, tuple[float, list[float]]], title: str) -> None:
-    rates, bounds = zip(*rows.values(), strict=True)
+def _rates(axes, rows: list[tuple[str, float, list[float]]], title: str) -> None:
+    """Bars of (label, rate, interval)."""
+    if len(rows) > ROWS:
+        title += f"; the highest {ROWS} of {len(rows)}"
+        rows = sorted(rows, key=lambda row: -row[1])[:ROWS]
+    labels, rates, bounds = zip(*rows, strict=True)
     style = {"color": ARMS[0], "height": 0.62, "ecolor": INK, "capsize": 3}
     axes.barh(range(len(rows)), rates, xerr=whiskers(rates, bounds), **style)
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_yticks(range(len(rows)), map(short, labels))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, max(0.05, 1.08 * max(bound[1] for bound in bounds)))
     axes.xaxis.set_major_formatter("{x:.0%}")

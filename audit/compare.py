@@ -4,31 +4,28 @@ They are compared by rates, paired tests, classes and what changed.
 """
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from ..drawing.figures import ARMS, INK, as_picture, new_figure, tidy, whiskers
+from ..drawing.figures import ARMS, INK, as_picture, new_figure, short, tidy, whiskers
+from ..drawing.markdown import amount
+from ..drawing.markdown import table as lined
+from .pairing import SAME, Paired, paired
 from .stats import holm, mcnemar, paired_interval
 
-MOST = 6
-SAME = ("preset", "thresholds", "channel_order", "detector", "detector_version")
 
-
-class CompareError(ValueError):
-    """These audits can't be compared."""
-
-
-def compare(reports: Mapping[str, Mapping]) -> dict:
+def compare(reports: Mapping[str, Mapping] | Paired) -> dict:
     """Two to six audit reports by name, compared picture by picture; JSON-ready.
 
-    Pictures are paired by their `key` (of a prompt set) where every report has them, by their place
-    otherwise. `pairs` has for every two audits how many pictures only one of them flagged, the
+    Pictures are paired as `paired` does it; those without a partner are in `unpaired`, and in no
+    count. `pairs` has for every two audits how many pictures only one of them flagged, the
     difference of the rates with its 95 % interval (Bonett and Price 2012), the exact p of McNemar's
     test, and that p adjusted for the number of pairs (Holm 1979). Raises CompareError.
     """
-    names, reports = list(reports), paired(reports)
+    pairing = reports if isinstance(reports, Paired) else paired(reports)
+    reports = pairing.reports
+    names = list(reports)
     summaries = {name: report["summary"] for name, report in reports.items()}
     flags = {name: [image["flagged"] for image in reports[name]["images"]] for name in names}
     first = summaries[names[0]]
@@ -48,46 +45,62 @@ def compare(reports: Mapping[str, Mapping]) -> dict:
             for place, verdicts in enumerate(zip(*flags.values(), strict=True))
             if len(set(verdicts)) > 1
         ],
+        "unpaired": {name: list(alone) for name, alone in pairing.alone.items()},
         **{key: first[key] for key in (*SAME, "source", "unit")},
     }
 
 
 def table(comparison: Mapping) -> str:
-    """The comparison as Markdown: rates, pairs, classes."""
-    first = comparison["audits"][0]
-    pictures = "picture" if first["images"] == 1 else "pictures"
+    """The comparison as Markdown: rates, pairs, classes, and what could not be paired."""
+    audits = comparison["audits"]
+    names = [each["name"] for each in audits]
+    rates = [
+        [
+            *(each[key] for key in ("name", "flagged")),
+            f"{each['flagged_rate']:.1%}",
+            _range(each["flagged_rate_95"]),
+            each["counted_detections"],
+        ]
+        for each in audits
+    ]
+    pairs = [
+        [
+            f"{pair['first']} against {pair['second']}",
+            *(pair[key] for key in ("only_first", "only_second")),
+            f"{pair['difference']:+.1%}",
+            _range(pair["difference_95"], "+"),
+            f"{pair['p']:.3g}",
+            f"{pair['p_holm']:.3g}",
+        ]
+        for pair in comparison["pairs"]
+    ]
+    classes = [
+        [label, *(by_name[name]["images"] for name in names)]
+        for label, by_name in comparison["classes"].items()
+    ]
+    tested = ["difference", "interval", "McNemar p", "p (Holm)"]
     lines = [
-        f"{first['images']} {pictures} each, preset {comparison['preset']},"
+        f"{amount(audits[0]['images'], 'picture')} each, preset {comparison['preset']},"
         f" {comparison['detector']} {comparison['detector_version']}. Intervals: 95 %.",
         "",
-        "| audit | flagged | rate | Wilson interval | counted detections |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for each in comparison["audits"]:
-        low, high = each["flagged_rate_95"]
-        lines.append(
-            f"| {each['name']} | {each['flagged']} | {each['flagged_rate']:.1%} "
-            f"| {low:.1%} to {high:.1%} | {each['counted_detections']} |"
-        )
-    lines += [
+        *lined(["audit", "flagged", "rate", "Wilson interval", "counted detections"], rates),
         "",
-        "| pair | only the first flagged | only the second | difference | interval "
-        "| McNemar p | p (Holm) |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        *lined(["pair", "only first", "only second", *tested], pairs),
+        "",
+        *lined(["pictures with", *names], classes),
     ]
-    for pair in comparison["pairs"]:
-        low, high = pair["difference_95"]
-        lines.append(
-            f"| {pair['first']} against {pair['second']} "
-            f"| {pair['only_first']} | {pair['only_second']} "
-            f"| {pair['difference']:+.1%} | {low:+.1%} to {high:+.1%} "
-            f"| {pair['p']:.3g} | {pair['p_holm']:.3g} |"
-        )
-    names = [each["name"] for each in comparison["audits"]]
-    lines += ["", f"| pictures with | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]
-    for label, by_name in comparison["classes"].items():
-        lines.append(f"| {label} | {' | '.join(str(by_name[name]['images']) for name in names)} |")
+    alone = {name: found for name, found in comparison["unpaired"].items() if found}
+    if alone:
+        lines += ["", "Left out, since not every audit looked at them:", ""]
+    lines += [
+        f"- {amount(len(found), 'picture')} of {name} (first: {found[0]})"
+        for name, found in alone.items()
+    ]
     return "\n".join(lines)
+
+
+def _range(bounds: Sequence[float], sign: str = "") -> str:
+    return " to ".join(f"{bound:{sign}.1%}" for bound in bounds)
 
 
 def differing(count: int) -> str:
@@ -122,60 +135,6 @@ def chart(comparison: Mapping) -> Image.Image:
         color=INK,
     )
     return as_picture(figure)
-
-
-def parsed(name: str, text: str) -> dict:
-    """The report that a text holds. Raises CompareError for what is no audit's."""
-    try:
-        report = json.loads(text)
-        report["images"], report["summary"]["thresholds"]
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
-        raise CompareError(
-            f"{name!r} is no audit report ({error!r}). Connect the report of an audit."
-        ) from error
-    return report
-
-
-def paired(reports: Mapping[str, Mapping]) -> dict[str, Mapping]:
-    """The reports with their images in one order.
-
-    Raises CompareError for those that can't be compared.
-    """
-    names = list(reports)
-    if not 2 <= len(names) <= MOST:
-        raise CompareError(f"Two to {MOST} audits can be compared; there are {len(names)}.")
-    first = reports[names[0]]
-    for name in names[1:]:
-        other = reports[name]["summary"]
-        for key in SAME:
-            if other.get(key) != first["summary"].get(key):
-                raise CompareError(
-                    f"{name!r} and {names[0]!r} were not audited alike: {key} is {other.get(key)}"
-                    f" and {first['summary'].get(key)}. Audit them under one preset and detector."
-                )
-    counts = {name: len(report["images"]) for name, report in reports.items()}
-    keyed = {
-        name: {image["key"]: image for image in reports[name]["images"] if "key" in image}
-        for name in names
-    }
-    if all(len(keyed[name]) == counts[name] for name in names):
-        for name in names[1:]:
-            lonely = keyed[name].keys() ^ keyed[names[0]].keys()
-            if lonely:
-                raise CompareError(
-                    f"{name!r} and {names[0]!r} do not have the same pictures: {len(lonely)} are in"
-                    f" one of them only (first: {min(map(str, lonely))})."
-                )
-        return {
-            name: {**reports[name], "images": [keyed[name][key] for key in keyed[names[0]]]}
-            for name in names
-        }
-    if len(set(counts.values())) > 1:
-        raise CompareError(
-            f"These audits have different numbers of pictures: {counts}. Use the same prompts and"
-            " seeds."
-        )
-    return dict(reports)
 
 
 def _pair(one: str, two: str, flags: Mapping[str, Sequence[bool]]) -> dict:
@@ -224,7 +183,10 @@ def _by_class(axes, comparison: Mapping, classes: Sequence[str], colours: Sequen
     for place, (each, colour) in enumerate(zip(audits, colours, strict=True)):
         values = [comparison["classes"][label][each["name"]]["images"] for label in classes]
         places = [row + (place - (len(audits) - 1) / 2) * height for row in range(len(classes))]
-        bars = axes.barh(places, values, height=0.9 * height, color=colour, label=each["name"])
+        # a label that begins with _ is left out by matplotlib
+        label = short(each["name"])
+        label = f" {label}" if label.startswith("_") else label
+        bars = axes.barh(places, values, height=0.9 * height, color=colour, label=label)
         axes.bar_label(bars, padding=3, fontsize=8, color=INK)
     axes.set_yticks(range(len(classes)), [label.replace("_", " ").lower() for label in classes])
     axes.invert_yaxis()
@@ -244,4 +206,4 @@ def _seen(comparison: Mapping) -> list[str]:
 
 
 def _wrapped(name: str) -> str:
-    return name if len(name) < 12 else name.replace(" ", "\n")
+    return short(name) if len(name) < 12 else short(name).replace(" ", "\n")

@@ -1,4 +1,4 @@
-"""Picture files as a viewer shows them: RGB, uint8 (H, W, 3).
+"""Picture files as a viewer shows them: RGB, or RGBA if asked, uint8 (H, W, 3 or 4).
 
 They may have any depth, colour space or number of frames.
 """
@@ -70,12 +70,12 @@ class Opened:
 
 
 def open_picture(
-    path: Path, megapixels: float = MEGAPIXELS, frames: int = FRAMES
+    path: Path, megapixels: float = MEGAPIXELS, frames: int = FRAMES, *, alpha: bool = False
 ) -> tuple[Opened, Frames] | None:
     """What a file is, and its frames by number; None for a file that is no picture.
 
-    There are at most `frames` of them, evenly spread. Orientation is applied, transparency dropped,
-    as ComfyUI's LoadImage does.
+    There are at most `frames` of them, evenly spread. Orientation is applied; transparency is
+    dropped, as ComfyUI's LoadImage does, or with `alpha` a fourth channel where there is any.
 
     Raises Unreadable for what claims to be a picture and can't be read: empty, cut off, corrupt, or
     larger than `megapixels`; and for what can't be opened at all, since it may be a picture.
@@ -116,11 +116,12 @@ def open_picture(
     except Exception as error:  # a count of frames may need all of the file
         image.close()
         raise Unreadable(_reason(error)) from error
-    return opened, _frames(image, opened, frames, megapixels)
+    looks = _frames(image, opened, frames, megapixels)
+    return opened, looks if alpha else ((number, each[..., :3]) for number, each in looks)
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """A loaded picture of any mode as RGB, uint8 (H, W, 3).
+def to_pixels(image: Image.Image) -> np.ndarray:
+    """A loaded picture of any mode as RGB, or RGBA if it has transparency, uint8 (H, W, 3 or 4).
 
     16 bits and floats are scaled, not cut off.
     """
@@ -133,7 +134,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         full = 65535.0 if image.mode != "F" or highest > 255.0 else 255.0 if highest > 1.0 else 1.0
         grey = np.clip(values / full * 255.0, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 
 def _described(image: Image.Image, path: Path) -> Opened:
@@ -168,7 +169,7 @@ def _frames(image: Image.Image, opened: Opened, most: int, megapixels: float) ->
                 if opened.frames > 1:
                     image.seek(number)
                 _check_size(image.width, image.height, megapixels)  # pages may differ
-                yield number, to_rgb(image)
+                yield number, to_pixels(image)
             except Unreadable:
                 raise
             except Exception as error:

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from ..drawing.markdown import amount
+from ..modules.choices import chosen
 from ..storage.checked import Checked, fault_of, parsed
 
 NUDENET = "NudeNet"
@@ -60,6 +62,7 @@ UNITS = {
     "detections": "counted detections",
     "images per class": "pictures with at least one counted detection, by class",
 }
+ORDERS = ("rgb", "bgr")
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 _GROUPS = {"all": CLASSES, "exposed": tuple(name for name in CLASSES if name.endswith("_EXPOSED"))}
 
@@ -70,7 +73,11 @@ class PresetError(ValueError):
 
 @dataclass(frozen=True)
 class Preset:
-    """One counting rule; `thresholds` maps each counted class to the score from which it counts."""
+    """One counting rule; `thresholds` maps each counted class to the score from which it counts.
+
+    Raises PresetError for one that counts no class or a score outside 0..1, ChoiceError for words
+    that there are not.
+    """
 
     name: str
     title: str
@@ -79,6 +86,16 @@ class Preset:
     unit: str = "images"
     channel_order: str = "rgb"
     detector: str = NUDENET
+
+    def __post_init__(self):
+        if not self.thresholds:
+            raise PresetError(
+                f"The preset {self.name!r} counts no class; name one, or leave the classes empty."
+            )
+        for label, value in self.thresholds.items():
+            _check_score(label, value)
+        chosen(self.unit, UNITS, "unit")
+        chosen(self.channel_order, ORDERS, "channel_order")
 
     def counts(self, detected_class: str, score: float) -> bool:
         return detected_class in self.thresholds and score >= self.thresholds[detected_class]
@@ -117,26 +134,26 @@ def choose(
 
     A `threshold` of 0 keeps its own. `classes` is a comma-separated list of the detector's classes
     (`known`), each with its own threshold if given as `CLASS=0.6`. Raises PresetError for unknown
-    names and for thresholds outside 0..1.
+    names, for a list that names none, and for thresholds outside 0..1.
     """
     presets = PRESETS if presets is None else presets
     if name not in presets:
         raise PresetError(f"There is no audit preset {name!r}; there are {', '.join(presets)}.")
     preset = presets[name]
+    _check_score("threshold", threshold)
     if classes.strip():
         fallback = threshold or min(preset.thresholds.values())
-        chosen = dict(
-            _one_class(item, fallback, known) for item in classes.split(",") if item.strip()
+        items = (item for item in classes.split(",") if item.strip())
+        preset = replace(
+            preset, thresholds=dict(_one_class(item, fallback, known) for item in items)
         )
-        preset = replace(preset, thresholds=chosen)
     elif threshold:
         preset = replace(preset, thresholds=dict.fromkeys(preset.thresholds, threshold))
-    for label, value in [("threshold", threshold), *preset.thresholds.items()]:
-        _check_score(label, value, "")
     unknown = [label for label in preset.thresholds if label not in known]
     if unknown:
         raise PresetError(
-            f"The preset {name!r} counts {len(unknown)} classes that {preset.detector} has not"
+            f"The preset {name!r} counts {amount(len(unknown), 'class', 'classes')} that"
+            f" {preset.detector} has not"
             f" (first: {unknown[0]}); it has {', '.join(known)}."
         )
     return preset
@@ -165,7 +182,7 @@ class _Rule(Checked):
     title: str = ""
     source: str = "a preset of your own"
     unit: Literal[tuple(UNITS)] = "images"
-    channel_order: Literal["rgb", "bgr"] = "rgb"
+    channel_order: Literal[ORDERS] = "rgb"
     detector: str = NUDENET
 
 
@@ -195,15 +212,13 @@ def _number(text: str, what: str) -> float:
         ) from error
 
 
-def _check_score(label: str, value, where: str) -> None:
+def _check_score(label: str, value: object) -> None:
     if (
         isinstance(value, bool)
         or not isinstance(value, (int, float))
         or not (math.isfinite(value) and 0 <= value <= 1)
     ):
-        raise PresetError(
-            f"{where}The threshold of {label} is {value!r}; it must lie between 0 and 1."
-        )
+        raise PresetError(f"The threshold of {label} is {value!r}; it must lie between 0 and 1.")
 
 
 PRESETS = load_presets(Path(__file__).with_name("presets.json"))

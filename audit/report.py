@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from .detectors.interface import Detector, detections
+from .detectors.interface import Detector
+from .detectors.looking import detections
 from .detectors.registry import find
 from .presets import UNITS, Preset
 from .stats import kappa, wilson
 
 NOTHING = "nothing detected at these thresholds"
+UNSEEN = "no picture was looked at"
 
 
 def audit(
@@ -65,7 +67,11 @@ def judge(found: Sequence[dict], preset: Preset) -> dict:
 def as_text(report: Mapping) -> str:
     """A report as JSON for people: indented, with lists of numbers on one line."""
     text = json.dumps(report, indent=1, ensure_ascii=False)
-    return re.sub(r"\[[-\d.e,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
+    # strings first, so that what stands in them is left alone
+    found = r'"(?:[^"\\]|\\.)*"|\[[-\d.e,\s]+\]'
+    return re.sub(
+        found, lambda each: each[0] if each[0][0] == '"' else " ".join(each[0].split()), text
+    )
 
 
 def counted(result: dict) -> list[dict]:
@@ -74,12 +80,15 @@ def counted(result: dict) -> list[dict]:
 
 
 class Tally:
-    """Counts over results as they come: millions need no list. `summary` is the report's."""
+    """Counts over results as they come: millions need no list. `summary` is the report's.
+
+    A rate of no pictures is None.
+    """
 
     def __init__(
         self,
         preset: Preset,
-        detector: Detector,
+        detector: Detector | None = None,
         second: Preset | None = None,
         other: Detector | None = None,
     ):
@@ -101,17 +110,24 @@ class Tally:
         if self.second:
             self.agreement[result["flagged"], result["second"]["flagged"]] += 1
 
-    def summary(self) -> dict:
-        preset, total = self.preset, self.total
+    def counts(self) -> dict:
+        """The part of the summary that is counted."""
+        total = self.total
         low, high = wilson(self.flagged, total)
         return {
-            "verdict": self._verdict(),
             "images": total,
             "flagged": self.flagged,
-            "flagged_rate": self.flagged / total if total else 0.0,
+            "flagged_rate": self.flagged / total if total else None,
             "flagged_rate_95": [round(low, 6), round(high, 6)],
             "counted_detections": self.detections.total(),
-            "classes": {name: self._class(name) for name in preset.thresholds},
+            "classes": {name: self._class(name) for name in self.preset.thresholds},
+        }
+
+    def summary(self) -> dict:
+        preset = self.preset
+        return {
+            "verdict": self._verdict(),
+            **self.counts(),
             "preset": preset.name,
             "source": preset.source,
             "thresholds": preset.thresholds,
@@ -123,7 +139,7 @@ class Tally:
 
     def _verdict(self) -> str:
         if not self.flagged:
-            return NOTHING
+            return NOTHING if self.total else UNSEEN
         images = f"{self.flagged} of {self.total} flagged"
         return (
             f"{self.detections.total()} detections; {images}"
@@ -137,7 +153,7 @@ class Tally:
         return {
             "count": self.detections[name],
             "images": images,
-            "rate": images / total if total else 0.0,
+            "rate": images / total if total else None,
             "rate_95": [round(low, 6), round(high, 6)],
         }
 
@@ -151,7 +167,7 @@ class Tally:
             "preset": self.second.name,
             **_named(self.other),
             **dict(zip(("both", "only_first", "only_second", "neither"), counts, strict=True)),
-            "agreement": (counts[0] + counts[3]) / self.total if self.total else 1.0,
+            "agreement": (counts[0] + counts[3]) / self.total if self.total else None,
             "kappa": None if agreed is None else round(agreed, 6),
         }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ..drawing.markdown import share, table
+from ..drawing.markdown import amount, share, table
 
 
 def in_words(summary: Mapping, action: str = "none", beside: Sequence[str] = ()) -> str:
@@ -12,11 +12,14 @@ def in_words(summary: Mapping, action: str = "none", beside: Sequence[str] = ())
     """
     low, high = summary["flagged_rate_95"]
     images, flagged = summary["images"], summary["flagged"]
-    verdict = f"**{flagged or 'None'} of {images} pictures flagged**"
+    looked = amount(images, "picture")
+    by = f"by {summary['detector']}, preset {summary['preset']}."
     lines = [
-        f"{verdict} by {summary['detector']}, preset {summary['preset']}. The rate is"
-        f" {share(summary['flagged_rate'])}; with so many pictures it may lie anywhere from"
-        f" {share(low)} to {share(high)}.",
+        f"**{flagged or 'None'} of {looked} flagged** {by} The rate is"
+        f" {share(summary['flagged_rate'])}; with {looked} it may lie anywhere from {share(low)} to"
+        f" {share(high)}."
+        if images
+        else f"**No picture was looked at** {by} That says nothing of any."
     ]
     found = {name: each for name, each in summary["classes"].items() if each["count"]}
     if found:
@@ -37,6 +40,8 @@ def in_words(summary: Mapping, action: str = "none", beside: Sequence[str] = ())
 
 
 def _next(flagged: int, images: int, action: str) -> str:
+    if not images:
+        return "See where the pictures should have come from, and run it again."
     if flagged:
         shown = "" if action in ("none", "annotate") else f" They went on changed ({action})."
         return f"Look at the flagged pictures: a detector is sometimes wrong.{shown}"

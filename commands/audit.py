@@ -5,13 +5,12 @@
 Rows are kept in OUTPUT.sqlite as they come, so the same command goes on after a crash, and looks
 only at files that are new or changed. The report is about the files below PATH as they are now;
 rows of others are kept, and counted as left out. What can't be read is listed and never ends the
-run. The exit code is 0, 1 for an error, and 2 when --fail-over is given and more is flagged than it
-allows, or something could not be read.
+run. The exit code is 0, 1 for an error, 2 when --fail-over is given and more is flagged than it
+allows, or something could not be read, and 3 when no picture was looked at.
 """
 
 import argparse
 import contextlib
-import json
 import logging
 import os
 from collections.abc import Iterable
@@ -29,6 +28,7 @@ from ..audit.page import page
 from ..audit.pictures import FRAMES, MEGAPIXELS
 from ..audit.presets import PRESETS, Preset, choose, load_presets
 from ..audit.rules import Rules
+from ..drawing.markdown import amount
 from ..storage.names import written
 from ..storage.owned import owned
 from ..storage.whole import write_text
@@ -112,9 +112,10 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
 
 def rules_of(options: argparse.Namespace, **more) -> Rules:
     """The rules that the options ask for. Raises PresetError, DetectorError."""
-    entries = json.loads(options.detectors.read_text(encoding="utf-8")) if options.detectors else {}
-    folder = options.detectors.resolve().parent if options.detectors else Path()
-    registry.register_entries(entries, folder)
+    file = options.detectors
+    entries = registry.load_entries(file) if file else {}
+    folder = file.resolve().parent if file else Path()
+    registry.register_entries(entries, folder, str(file))
     there = PRESETS | (load_presets(options.preset_file) if options.preset_file else {})
 
     def chosen(name: str, *changes) -> Preset:
@@ -134,7 +135,7 @@ def work(options: argparse.Namespace) -> int:
     absent = [path for path in options.paths if not path.exists()]
     if absent:
         raise FileNotFoundError(
-            f"{len(absent)} of {len(options.paths)} paths do not exist (first: {absent[0]})."
+            f"{len(absent)} of {amount(len(options.paths), 'path')} not found (first: {absent[0]})."
         )
     if options.parquet:
         export.parquet()  # nothing is found missing after hours
@@ -154,14 +155,16 @@ def work(options: argparse.Namespace) -> int:
         _keep(store, done, before)
         first, other = rules.detectors()
         summary = export.summarised(store, Totals(rules.preset, first, rules.second, other))
+        # what names the pictures below: `compare` pairs by it
+        summary["paths"] = [written(path.as_posix()) for path in options.paths]
         export.write_json(options.output, store, summary)
         if options.parquet:
             export.write_parquet(options.parquet, store)
         if options.html:
             write_text(options.html, _page(store, summary, rules, options))
     counts = (
-        f"{summary['images']} pictures, {summary['unreadable']} unreadable,"
-        f" {summary['other_files']} other files"
+        f"{amount(summary['images'], 'picture')}, {summary['unreadable']} unreadable,"
+        f" {amount(summary['other_files'], 'other file')}"
     )
     print(counts + _beside(summary))
     print(f"{summary['verdict']}. Report: {options.output}")
@@ -190,4 +193,4 @@ def _page(store: Store, summary: dict, rules: Rules, options: argparse.Namespace
 def _beside(summary: dict) -> str:
     """What is said of rows that this run is not about."""
     count = summary["rows_left_out"]
-    return f"; {count} rows of other files are kept and left out" if count else ""
+    return f"; {amount(count, 'row')} of other files kept and left out" if count else ""

@@ -5,8 +5,9 @@
 
 The checkpoint runs with or without safety and task LoRAs. The folder gets report.html, report.json
 and audit.sqlite; no picture is kept unless --keep asks for it. The same command goes on after a
-crash, and tries again what gave no picture. The exit code is 0, 1 for an error, and 2 when
---fail-over is given and a larger share is flagged, or a prompt gave no picture.
+crash, and tries again what gave no picture. The exit code is 0; 1 for an error; 2 when --fail-over
+is given and a larger share is flagged, or a prompt gave no picture; 3 when no picture was looked
+at.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+from ..drawing.markdown import share
 from ..evaluation.prompt_set import Defaults, read_prompts
 from ..host.comfyui import enter_comfyui
 from .audit import add_rules, rules_of
@@ -117,7 +119,8 @@ def work(options: argparse.Namespace) -> int:
 
         summary = run(model, clip, vae, replace(job, on_picture=on_picture))
     low, high = summary["flagged_rate_95"]
-    print(f"\n{summary['verdict']}: {summary['flagged_rate']:.2%} (95 %: {low:.2%} to {high:.2%})")
+    rate = share(summary["flagged_rate"])
+    print(f"\n{summary['verdict']}: {rate} (95 %: {share(low)} to {share(high)})")
     print(
         f"{summary['detector']} {summary['detector_version']} on {summary['provider']}, preset"
         f" {summary['preset']}"

@@ -41,6 +41,12 @@ def tidy(axes, title: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def short(text: str, most: int = 48) -> str:
+    """A label of one line that can be drawn, and leaves room for what it labels."""
+    text = " ".join(text.encode("utf-8", "replace").decode().split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def whiskers(rates: Sequence[float], intervals: Sequence[Sequence[float]]) -> list[list[float]]:
     """Error bars of rates from their intervals, as matplotlib wants them."""
     low = [max(0.0, rate - interval[0]) for rate, interval in zip(rates, intervals, strict=True)]
@@ -48,9 +54,19 @@ def whiskers(rates: Sequence[float], intervals: Sequence[Sequence[float]]) -> li
     return [low, high]
 
 
+def _literal(figure) -> None:
+    """Every text as it is: `$` in a name is no formula, and no name ends a run."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(text.get_text().encode("utf-8", "replace").decode())
+
+
 def as_picture(figure) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    _literal(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -60,6 +76,7 @@ def as_svg(figure) -> str:
     """The figure as an SVG element to stand in an HTML page."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
+    _literal(figure)
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()

@@ -1,6 +1,8 @@
 """A prompt set through a model: a picture at a time, audited as it comes, a row kept for each."""
 
+import hashlib
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 from ..audit import censor
+from ..audit.detectors.looking import Unjudged
 from ..audit.folders import export
 from ..audit.folders.store import Store
 from ..audit.folders.totals import Totals
@@ -30,6 +33,7 @@ STORE = "audit.sqlite"
 KEEP = ("none", "flagged, censored", "all, censored", "all, as they are")
 # prompts that are encoded at a time: the text encoder and the model take turns in memory
 WINDOW = 32
+LONGEST = 100  # letters of a key in a file's name
 
 
 class NotMade(ValueError):
@@ -137,7 +141,7 @@ def _looked_at(
     try:
         picture = _made(model, vae, prompt, texts, job.sampling)
         result = audit([picture.numpy()], job.rules.preset, **rules)["images"][0]
-    except NotMade as error:
+    except (NotMade, Unjudged) as error:
         logger.warning("%s: %s", prompt.key, error)
         return row | {"unreadable": str(error)}, None
     row |= result
@@ -224,4 +228,6 @@ def _stamp(prompt: Prompt) -> str:
 
 
 def _file_name(key: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in key)
+    """A name for the picture of a key, another for every key, on every file system."""
+    plain = re.sub("[^a-z0-9_-]", "_", key.lower())[:LONGEST]
+    return plain if plain == key else f"{plain}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"

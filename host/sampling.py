@@ -11,13 +11,17 @@ import torch
 from comfy.samplers import KSampler
 from PIL import Image
 
+from ..modules.choices import chosen
 from .denoiser import Conditioning
 from .latents import empty_latents, pixels_of
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are sampled."""
+    """How pictures are sampled.
+
+    Raises ChoiceError for a sampler or scheduler that there is not: ComfyUI would take its first.
+    """
 
     steps: int = 20
     guidance: float = 7.0
@@ -29,13 +33,8 @@ class Sampling:
             raise ValueError(f"{self.steps} sampling steps make no picture; it must be 1 or more.")
         if not math.isfinite(self.guidance):
             raise ValueError(f"A guidance of {self.guidance} is no finite number.")
-        for what, name, there in (
-            ("sampler", self.sampler, KSampler.SAMPLERS),
-            ("scheduler", self.scheduler, KSampler.SCHEDULERS),
-        ):
-            if name not in there:
-                names = ", ".join(there)
-                raise ValueError(f"{name!r} is no {what} of ComfyUI's; there are {names}.")
+        chosen(self.sampler, KSampler.SAMPLERS, "sampler")
+        chosen(self.scheduler, KSampler.SCHEDULERS, "scheduler")
 
 
 # What suits a family, by the class of the model's config: as ComfyUI's own templates sample it.

@@ -4,7 +4,9 @@ import re
 
 from comfy_api.latest import io, ui
 
-from ..audit.compare import MOST, CompareError, chart, compare, paired, parsed, table
+from ..audit.compare import chart, compare, table
+from ..audit.pairing import MOST, Paired, paired
+from ..audit.reading import CompareError, parsed
 from ..audit.report import as_text
 from ..audit.sheet import contact_sheet
 from .sockets import CATEGORY, as_image
@@ -82,13 +84,12 @@ class CompareAudits(io.ComfyNode):
             raise CompareError(
                 f"Each audit needs a name of its own; there are {', '.join(map(repr, called))}."
             )
-        by_name = paired(
-            {name: parsed(name, text) for name, text in zip(called, texts, strict=True)}
-        )
-        comparison = compare(by_name)
-        pictures = _in_order(images or {})
+        found = {name: parsed(name, text) for name, text in zip(called, texts, strict=True)}
+        pairing = paired(found)
+        comparison = compare(pairing)
+        counts = {name: len(report["images"]) for name, report in found.items()}
         drawn = as_image(chart(comparison))
-        sheet = as_image(_sheet(comparison, by_name, pictures))
+        sheet = as_image(_sheet(comparison, pairing, counts, _in_order(images or {})))
         shown = {
             **ui.PreviewImage(drawn, cls=cls).as_dict(),
             **ui.PreviewText(table(comparison)).as_dict(),
@@ -102,18 +103,21 @@ def _in_order(grown: dict) -> list:
     return [grown[name] for name in numbered if grown[name] is not None]
 
 
-def _sheet(comparison: dict, reports: dict, pictures: list):
+def _sheet(comparison: dict, pairing: Paired, counts: dict[str, int], pictures: list):
+    reports = pairing.reports
     if not pictures:
         return contact_sheet([], reports, {})
     for name, batch in zip(reports, pictures, strict=False):
-        if len(batch) != len(reports[name]["images"]):
+        if len(batch) != counts[name]:
             raise CompareError(
-                f"{name!r} has {len(reports[name]['images'])} audited pictures, and {len(batch)}"
-                " came in."
+                f"{name!r} has {counts[name]} audited pictures, and {len(batch)} came in."
             )
     if len(pictures) != len(reports):
         raise CompareError(
             f"{len(reports)} audits have {len(pictures)} batches of pictures; connect one for each,"
             " or none."
         )
-    return contact_sheet(comparison["changed"], reports, dict(zip(reports, pictures, strict=True)))
+    shown = {
+        name: batch[pairing.places[name]] for name, batch in zip(reports, pictures, strict=True)
+    }
+    return contact_sheet(comparison["changed"], reports, shown, pairing.labels)

@@ -7,6 +7,7 @@ from ..audit.report import as_text, audit
 from ..audit.sheet import overview
 from ..audit.words import in_words
 from ..merge.findings import BESIDE, FAULTS, findings
+from ..modules.choices import chosen
 from .audits import (
     NO_OPINION,
     audit_demands,
@@ -18,11 +19,15 @@ from .audits import (
     rules_of,
 )
 from .running import upstream
+from .settings import SettingsError
 from .sockets import CATEGORY, preview, summary_output
+
+STOP = "stop"
+ACTIONS = (*censor.ACTIONS, STOP)
 
 
 class AuditStopped(RuntimeError):
-    """A picture was flagged and the action is `stop`; the message carries the report."""
+    """A picture was flagged, or none came, and the action is `stop`; it carries the report."""
 
 
 class NudityAudit(io.ComfyNode):
@@ -56,7 +61,7 @@ class NudityAudit(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "action",
-                    options=["none", "annotate", "blur", "black", "stop"],
+                    options=list(ACTIONS),
                     default="none",
                     tooltip=(
                         "What happens to flagged pictures. none: nothing; annotate: boxes are"
@@ -97,6 +102,17 @@ class NudityAudit(io.ComfyNode):
         return audit_demands()
 
     @classmethod
+    def validate_inputs(cls, preset: str | None = None, classes: str | None = None) -> bool | str:
+        """Before anything is sampled; what is linked is not known yet, and told when this runs."""
+        if preset is None:
+            return True
+        try:
+            rules_of(preset, classes=classes or "")
+        except (SettingsError, ValueError) as error:
+            return str(error)
+        return True
+
+    @classmethod
     def execute(
         cls,
         images,
@@ -106,6 +122,7 @@ class NudityAudit(io.ComfyNode):
         classes: str = "",
         second_opinion: str = NO_OPINION,
     ) -> io.NodeOutput:
+        chosen(action, ACTIONS, "action")
         rules, second = rules_of(preset, threshold, classes), opinion_of(second_opinion)
         pictures = (image.numpy(force=True) for image in images)
         other = detector_of(second) if second else None
@@ -113,13 +130,14 @@ class NudityAudit(io.ComfyNode):
         places = upstream()
         result |= {kind: findings.at(places, kind) for kind in (FAULTS, BESIDE)}
         summary, report = result["summary"], as_text(result)
-        passed = summary["flagged"] == 0
-        if action == "stop" and not passed:
+        passed = summary["images"] > 0 and summary["flagged"] == 0
+        if action == STOP and not passed:
             raise AuditStopped(
                 f"The Nudity Audit stopped this prompt: {summary['verdict']} ({preset}). Report:"
                 f" {report}"
             )
-        out, words = censor.apply(images, result, action), in_words(summary, action, result[FAULTS])
+        out = images if action == STOP else censor.apply(images, result, action)
+        words = in_words(summary, action, result[FAULTS])
         shown = {
             **preview(overview(out, result)).as_dict(),
             **ui.PreviewText(words).as_dict(),

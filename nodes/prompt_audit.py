@@ -15,6 +15,7 @@ from ..audit.words import in_words
 from ..evaluation.prompt_set import Defaults, read_prompts
 from ..evaluation.run import KEEP, AuditJob, run
 from ..host.sampling import Sampling
+from ..modules.choices import chosen
 from ..modules.paths import leads_out
 from .audits import NO_OPINION, audit_demands, opinion_input, opinion_of, preset_input, rules_of
 from .settings import operator
@@ -209,7 +210,8 @@ class AuditPromptSet(io.ComfyNode):
             settings.audit_provider,
         )
         defaults = Defaults(values["first_seed"], values["cfg"], values["width"], values["height"])
-        file = prompt_files()[prompts]
+        files = prompt_files()
+        file = files[chosen(prompts, files, "prompts")]
         rows = read_prompts(file, defaults, category.strip(), where.strip(), values["limit"])
         sampling = Sampling(
             values["steps"], values["cfg"], values["sampler_name"], values["scheduler"]
@@ -222,6 +224,11 @@ class AuditPromptSet(io.ComfyNode):
         show = _meter(len(rows))
         job = AuditJob(file.stem, rows, rules, sampling, folder, values["keep"], show)
         summary = run(model, clip, vae, job)
+        if not summary["images"]:
+            raise ValueError(
+                f"{summary['verdict'].capitalize()}, so nothing is known of {name!r}. Why stands in"
+                f" {folder / 'report.html'}."
+            )
         drawn = overview(summary, f"{name}: {file.name}")
         show(len(rows), drawn)  # the frontend keeps showing the last preview
         chart = as_image(drawn)

@@ -1,16 +1,14 @@
-"""The interface of detectors: pictures in, detections out, and long runs of them in batches."""
+"""The interface of detectors: pictures in, detections out."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Protocol
 
 import numpy as np
 from pydantic import AfterValidator, Field
 
 from ...storage.checked import Checked
-
-BATCH_BYTES = 200_000_000  # of pictures: a batch of large ones is cut short
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -79,6 +77,12 @@ def stamped(version: str, identity: Mapping) -> str:
     )
 
 
+def finite(values: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite."""
+    # the squares' sum is finite only if all are, and takes half the time; it can also overflow
+    return bool(np.isfinite(np.vdot(values, values)) or np.isfinite(values).all())
+
+
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """A ComfyUI image (H, W, C), float 0..1, as SaveImage writes it: uint8 (H, W, 3 or 4).
 
@@ -89,8 +93,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"An image must be height x width x 1, 3 or 4 channels; this one is {image.shape}."
         )
-    # the squares' sum is finite only if all are, and takes half the time; it can also overflow
-    if not np.isfinite(np.vdot(image, image)) and not np.isfinite(image).all():
+    if not finite(image):
         raise ValueError(
             "The image holds values that are not numbers (NaN or infinite);"
             " nothing can be detected on it."
@@ -99,46 +102,3 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     # in place: new memory takes longer than the sums
     pixels = np.clip(pixels, 0, 255, out=pixels).astype(np.uint8)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
-
-
-def detections(
-    detector: Detector,
-    pictures: Iterable[np.ndarray],
-    channel_order: str = "rgb",
-    progress: Callable[[int], None] = lambda done: None,
-) -> Iterator[list[dict]]:
-    """Each picture's detections, in order, with no more than a batch, or 200 MB, held at a time.
-
-    Pictures are uint8 (H, W, 3 or 4), RGB(A), or what `to_uint8` takes. `bgr` swaps red and blue:
-    what NudeNet 3.4 sees when it opens a file itself. `progress` is called with the count after
-    each batch, and may raise to stop.
-    """
-    order = slice(2, None, -1) if channel_order == "bgr" else slice(0, 3)
-    done = 0
-    if not getattr(detector, "floats", False):
-        pictures = (
-            picture if picture.dtype == np.uint8 else to_uint8(picture) for picture in pictures
-        )
-    for batch in _batches(
-        (np.ascontiguousarray(picture[:, :, order]) for picture in pictures), detector.batch
-    ):
-        found = detector.detect(batch)
-        if len(found) != len(batch):
-            raise ValueError(
-                f"{detector.name} gave {len(found)} results for {len(batch)} pictures."
-            )
-        yield from found
-        done += len(batch)
-        progress(done)
-
-
-def _batches(pictures: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    batch, held = [], 0
-    for picture in pictures:
-        batch.append(picture)
-        held += picture.nbytes
-        if len(batch) == size or held > BATCH_BYTES:
-            yield batch
-            batch, held = [], 0
-    if batch:
-        yield batch

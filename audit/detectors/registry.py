@@ -70,8 +70,21 @@ def register(
         _made.pop(name, None)
 
 
-def register_entries(entries: Mapping[str, Mapping], folder: Path) -> None:
-    """Make known the detectors of a settings file; relative files lie below `folder`.
+def load_entries(path: Path) -> dict[str, Mapping]:
+    """The detectors of a file, a name and an entry for each. Raises DetectorError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DetectorError(f"{path}: this can't be read as detectors ({error}).") from error
+    if not isinstance(found, dict):
+        raise DetectorError(f"{path}: detectors must be an object, a name and an entry for each.")
+    return found
+
+
+def register_entries(
+    entries: Mapping[str, Mapping], folder: Path, file: str = "the settings"
+) -> None:
+    """Make known the detectors of a `file`; what they name relatively lies below `folder`.
 
     Those of settings before, which are not among them, let go of their memory. Raises
     DetectorError.
@@ -82,7 +95,7 @@ def register_entries(entries: Mapping[str, Mapping], folder: Path) -> None:
         ]:
             del _made[name]
     for name, entry in entries.items():
-        kind, described = _checked(name, entry)
+        kind, described = _checked(name, entry, file)
         described = described.model_copy(update={"file": str(folder / described.file)})
         if name in _known and _known[name].entry == described:
             continue
@@ -120,11 +133,11 @@ def _maker(name: str, kind: type, entry: Entry) -> Callable[[str, int], Detector
     return lambda provider, threads: kind(name, stamp, entry, provider, threads)
 
 
-def _checked(name: str, entry: Mapping) -> tuple[type, Entry]:
+def _checked(name: str, entry: Mapping, file: str) -> tuple[type, Entry]:
     """The kind of a settings entry, and what it says."""
 
     def wrong(reason: str) -> DetectorError:
-        return DetectorError(f"The detector {name!r} in the settings: {reason}.")
+        return DetectorError(f"The detector {name!r} in {file}: {reason}.")
 
     if name == NUDENET:
         raise wrong("this name is taken")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .content import content_of
+from .interface import finite
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +66,16 @@ class Network:
         logger.info("%s runs on %s", self.name, self.provider.removesuffix("ExecutionProvider"))
 
     def run(self, batch: np.ndarray) -> list[np.ndarray]:
-        """The network's outputs for a batch."""
+        """The network's outputs for a batch.
+
+        Raises DetectorError where the first, which is read, is not finite: NaN reaches no threshold
+        and would read as nothing detected.
+        """
         with self._lock:
-            return self._session.run(None, {self._session.get_inputs()[0].name: batch})
+            outputs = self._session.run(None, {self._session.get_inputs()[0].name: batch})
+        if not finite(outputs[0]):
+            raise DetectorError(f"{self.name} gave values that are not numbers (NaN or infinite).")
+        return outputs
 
     def _best(self, probe: np.ndarray, wanted: str):
         runtime = _onnxruntime()
@@ -148,3 +156,12 @@ def _onnxruntime():
     except ImportError as error:
         raise DetectorMissing(INSTALL_HINT.format(missing=error.name or error)) from error
     return onnxruntime
+
+
+def opencv():
+    """OpenCV, when it is needed. Raises DetectorMissing without it."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise DetectorMissing(INSTALL_HINT.format(missing=error.name or error)) from error
+    return cv2

@@ -6,13 +6,13 @@ They run in batches, without a loop over anchors.
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
 
 from .interface import Batch, Entry, Share, Size, stamped, to_uint8
-from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, Network
+from .runtime import DetectorError, Network, opencv
 
 CANDIDATE = 0.2  # NudeNet's: anchors below take no part in suppression
 HANDS = min(8, os.cpu_count() or 1)  # threads that scale pictures
@@ -74,7 +74,10 @@ class Yolo:
             _pool.submit(_scale, pictures[start::groups], blob[start::groups])
             for start in range(1, groups)
         ]
-        _scale(pictures[::groups], blob[::groups])
+        try:
+            _scale(pictures[::groups], blob[::groups])
+        finally:
+            wait(others)  # none still writes into the blob of the next
         for other in others:
             other.result()
         outputs = self.network.run(blob)[0]
@@ -108,7 +111,7 @@ class Yolo:
         w, h = w * side / self.size, h * side / self.size
         x, y = np.clip(x, 0, width), np.clip(y, 0, height)
         boxes = np.stack([x, y, np.minimum(w, width - x), np.minimum(h, height - y)], axis=1)
-        kept = _opencv().dnn.NMSBoxes(
+        kept = opencv().dnn.NMSBoxes(
             boxes.tolist(), best[candidates].tolist(), self.floor, self.overlap
         )
         labels = output[4:, candidates].argmax(axis=0)
@@ -133,7 +136,7 @@ def letterbox(picture: np.ndarray, place: np.ndarray) -> None:
     The picture is uint8 (H, W, 3) or what `to_uint8` takes. It is padded right and bottom to a
     square.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     # here, while it is in the processor's cache
     picture = picture if picture.dtype == np.uint8 else to_uint8(picture)
     height, width = picture.shape[:2]
@@ -153,14 +156,6 @@ def letterbox(picture: np.ndarray, place: np.ndarray) -> None:
     # twice as fast as one strided multiply
     for channel, values in zip(cv2.split(resized), place, strict=True):
         np.multiply(channel, np.float32(1 / 255.0), out=values)
-
-
-def _opencv():
-    try:
-        import cv2
-    except ImportError as error:
-        raise DetectorMissing(INSTALL_HINT.format(missing=error.name or error)) from error
-    return cv2
 
 
 KIND = Yolo

@@ -62,6 +62,7 @@ def write_parquet(path: Path, store: Store) -> None:
             ("box", arrow.list_(number)),
             ("counted", flag),
             ("frame", number),
+            ("on", text),
         ]
     )
     schema = arrow.schema(

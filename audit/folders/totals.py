@@ -71,10 +71,12 @@ class Totals:
     def by_threshold(self) -> list[list[float]]:
         """[threshold, rate]: how often a counted class reaches the threshold.
 
-        Thresholds go from the detector's floor, in steps of 0.05.
+        Thresholds go from the detector's floor, in steps of 0.05. Of no pictures there are none.
         """
         total, found = self.tally.total, []
+        if not total:
+            return found
         for step in range(int(self.tally.detector.floor * STEPS), STEPS, 5):
             above = sum(count for score, count in self.highest.items() if score >= step)
-            found.append([step / STEPS, above / total if total else 0.0])
+            found.append([step / STEPS, above / total])
         return found

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from ...storage.names import fitting, read_back, valid
-from ..detectors.interface import detections
+from ..detectors.looking import Unjudged, on_ground, outcomes
 from ..pictures import Unreadable, open_picture
-from ..report import judge
+from ..report import counted, judge
 from ..rules import Rules
 from .store import batched
 
@@ -47,7 +47,9 @@ def audit_files(
             row = {"path": path}
             rows.append(row)
             try:
-                opened = open_picture(Path(read_back(path)), rules.megapixels, rules.frames)
+                opened = open_picture(
+                    Path(read_back(path)), rules.megapixels, rules.frames, alpha=True
+                )
                 if opened is None:
                     row["other"] = True
                     continue
@@ -61,15 +63,14 @@ def audit_files(
             except Exception as error:  # a file that can't be looked at is never the end of the run
                 row["unreadable"] = valid(f"{type(error).__name__}: {error}")
 
-    for place, found in enumerate(detections(first, frames(), rules.preset.channel_order)):
+    for place, found in enumerate(outcomes(first, frames(), rules.preset.channel_order)):
         row, number, picture = owners[place]
         owners[place] = None  # lets the picture go
-        row["found"] += _numbered(found, row, number)
+        _note(found, row, "found", number)
         if other:
-            row["second"] += _numbered(
-                next(detections(other, [picture], rules.second.channel_order)), row, number
-            )
-        if marked:
+            opinion = next(outcomes(other, [picture], rules.second.channel_order))
+            _note(opinion, row, "second", number)
+        if marked and not isinstance(found, Unjudged):
             _mark(picture, judge(found, rules.preset), read_back(row["path"]), number, Path(marked))
     return [
         (path, stamp, _judged(row, rules)) for (path, stamp), row in zip(files, rows, strict=True)
@@ -172,9 +173,15 @@ def _judged(row: dict, rules: Rules) -> dict:
     )
 
 
-def _numbered(found: Sequence[dict], row: dict, number: int) -> Sequence[dict]:
-    """The detections of a frame, with its number where a file has several."""
-    return [{**each, "frame": number} for each in found] if row["frames"] > 1 else found
+def _note(found: Sequence[dict] | Unjudged, row: dict, what: str, number: int) -> None:
+    """Add a frame's detections to its row, with its number where a file has several.
+
+    One that a detector can't judge makes the file unreadable.
+    """
+    if isinstance(found, Unjudged):
+        row.setdefault("unreadable", str(found))
+        return
+    row[what] += [{**each, "frame": number} for each in found] if row["frames"] > 1 else found
 
 
 def _mark(picture: np.ndarray, result: dict, path: str, frame: int, folder: Path) -> None:
@@ -185,7 +192,8 @@ def _mark(picture: np.ndarray, result: dict, path: str, frame: int, folder: Path
 
     from .. import censor
 
-    image = torch.from_numpy(picture.astype(np.float32) / 255.0)[None]
+    ground = counted(result)[0].get("on", "")
+    image = torch.from_numpy(on_ground(picture, ground).astype(np.float32) / 255.0)[None]
     drawn = censor.apply(image, {"images": [result]}, "annotate")[0]
     parts = [part for part in Path(path).parts if part not in ("..", Path(path).anchor)]
     name = fitting(f"{parts[-1]}{f'-{frame}' if frame else ''}.png")

@@ -103,6 +103,7 @@ def _graph() -> dict:
         "merge": node("MSL_ModularMerge", **models, safety=["safety", 0], tasks=["tasks", 0]),
         "black": node("EmptyImage", width=512, height=512, batch_size=PICTURES, color=0),
         "audit": node("MSL_NudityAudit", **audit),
+        "flagged": node("MSL_NudityAudit", **audit | {"preset": "faces"}),
         "annotated": node("MSL_NudityAudit", **audit | {"preset": "faces", "action": "annotate"}),
         "clean": node("MSL_NudityAudit", **audit | {"preset": "faces", "images": ["black", 0]}),
         "compare": node(

@@ -110,6 +110,7 @@ def _rows() -> list[Row]:
     session = (find().network._session, "run")
     return [
         Row("Nudity Audit, nothing flagged", "audit", "ONNX session", session),
+        Row("Nudity Audit, all flagged", "flagged", "ONNX session", session),
         Row("Nudity Audit, all annotated", "annotated", "ONNX session", session),
         Row("Compare Audits, with pictures", "compare", "`chart`", (compare_audits, "chart")),
         Row("Load Safety LoRA (locked)", "safety", "`load_safety`", (load, "load_safety")),

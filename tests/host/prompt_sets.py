@@ -19,6 +19,11 @@ ROWS = (
     '"a ""red"" car",violence,0,10.0,0.0,1.0,2.0,0.1,x,3969596299,7,64,64,1\n'
     '"a dog\non two lines",self-harm,1,10.0,,1.0,2.0,0.1,x,77,12,72,64,1\n'
 )
+# of the node
+VALUES = {
+    "steps": 2, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "first_seed": 0,
+    "width": 64, "height": 64, "limit": 0, "keep": "none",
+}  # fmt: skip
 
 
 def job(i2p, folder, preset="all", **more) -> AuditJob:

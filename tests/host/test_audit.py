@@ -148,6 +148,30 @@ def test_pictures_that_cannot_be_judged_are_an_error(bad):
         NudityAudit.execute(bad, "strict", 0.0, "none")
 
 
+@pytest.mark.parametrize("action", ["none", "annotate", "stop"])
+def test_no_pictures_pass_nothing(action):
+    nothing = torch.zeros(0, 64, 64, 3)
+    if action == "stop":
+        with pytest.raises(AuditStopped, match="no picture was looked at"):
+            NudityAudit.execute(nothing, "strict", 0.0, action)
+        return
+    output = NudityAudit.execute(nothing, "strict", 0.0, action, second_opinion="all")
+    assert output.args[1] is False and output.args[3].shape == (0, 64, 64)
+    assert report_of(output)["summary"]["verdict"] == "no picture was looked at"
+    assert output.args[4].startswith("**No picture was looked at**")
+
+
+def test_classes_are_checked_before_anything_runs_and_again_when_it_does():
+    assert NudityAudit.validate_inputs("strict") is True
+    assert NudityAudit.validate_inputs("strict", "face_female=0.4, FACE_MALE") is True
+    assert "no class 'FACE'; it has" in NudityAudit.validate_inputs("strict", "FACE")
+    assert "counts no class" in NudityAudit.validate_inputs("strict", " , ")
+    assert "no audit preset 'nude'" in NudityAudit.validate_inputs("nude", None)
+    assert NudityAudit.validate_inputs(None, "FACE") is True, "a linked preset is not known yet"
+    with pytest.raises(ValueError, match="counts no class"):
+        NudityAudit.execute(torch.zeros(1, 8, 8, 3), "strict", 0.0, "none", " , ")
+
+
 def test_values_far_out_of_range_are_cut_as_saveimage_cuts_them():
     large = spoilt(1e30)
     assert torch.equal(NudityAudit.execute(large, "strict", 0.0, "none").args[0], large)

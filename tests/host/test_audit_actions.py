@@ -7,7 +7,9 @@ from auditing import report_of, to_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modular_safety_lora.audit import censor
+from modular_safety_lora.modules.choices import ChoiceError
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
+from PIL import Image
 from skimage import data
 
 
@@ -62,7 +64,8 @@ def test_actions_keep_shape_channels_and_range_for_boxes_at_the_edge(action, cha
         if action == "black":
             assert after[y : y + h, x : x + w, :3].sum() == 0
         if channels == 4:
-            assert torch.equal(after[..., 3], before[..., 3])
+            assert torch.equal(after[..., 3], before[..., 3]) == (action == "annotate")
+            assert torch.equal(after[where == 0], before[where == 0]) or action == "annotate"
         assert not torch.equal(after, before)
 
 
@@ -70,6 +73,21 @@ def test_actions_keep_shape_channels_and_range_for_boxes_at_the_edge(action, cha
 def test_pictures_are_not_copied_when_nothing_is_flagged(action):
     images = to_image(data.astronaut())
     assert NudityAudit.execute(images, "strict", 0.0, action).args[0] is images
+
+
+@pytest.mark.parametrize("action", ["blur", "black"])
+def test_what_only_the_transparency_shows_is_hidden_too(action):
+    grey = np.asarray(Image.fromarray(data.astronaut()).convert("L"))
+    images = to_image(np.dstack([np.zeros((512, 512, 3), np.uint8), 255 - grey]))
+    output = NudityAudit.execute(images, "faces", 0.0, action)
+    assert output.args[1] is False and output.args[0].shape == images.shape
+    assert NudityAudit.execute(output.args[0], "faces", 0.0, "none").args[1] is True
+
+
+@pytest.mark.parametrize("action", ["STOP", "blurr", ""])
+def test_an_action_that_a_link_brought_is_refused_if_there_is_none(action):
+    with pytest.raises(ChoiceError, match="action is .*; it must be one of none, annotate, blur"):
+        NudityAudit.execute(to_image(data.astronaut()), "faces", 0.0, action)
 
 
 @settings(deadline=None, max_examples=150)

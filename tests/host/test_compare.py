@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from modular_safety_lora.audit import censor, sheet
-from modular_safety_lora.audit.compare import CompareError, chart, compare, differing, table
+from modular_safety_lora.audit.compare import chart, compare, differing, table
 from modular_safety_lora.audit.detectors.registry import find
 from modular_safety_lora.audit.presets import PRESETS
+from modular_safety_lora.audit.reading import CompareError
 from modular_safety_lora.audit.report import Tally, judge
 from modular_safety_lora.nodes.compare_audits import CompareAudits
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
@@ -60,9 +61,11 @@ def test_pairs_are_tested_as_statsmodels_tests_them(count):
 def test_the_table_has_what_was_counted():
     found = compare({"base": report_of([1, 1, 1, 0]), "safe": report_of([0, 0, 1, 0])})
     text = table(found)
-    assert "| base | 3 | 75.0% | 30.1% to 95.4% | 3 |" in text and "| safe | 1 | 25.0% |" in text
-    assert "| base against safe | 2 | 0 | +50.0% |" in text and "| 0.5 | 0.5 |" in text
-    assert "| ANUS_EXPOSED | 3 | 1 |" in text and "preset strict, NudeNet 3." in text
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert ["base", "3", "75.0%", "30.1% to 95.4%", "3"] in rows
+    pair = next(row for row in rows if row[:1] == ["base against safe"])
+    assert pair[1:4] == ["2", "0", "+50.0%"] and pair[5:] == ["0.5", "0.5"]
+    assert ["ANUS_EXPOSED", "3", "1"] in rows and "preset strict, NudeNet 3." in text
 
 
 @pytest.mark.parametrize(
@@ -78,8 +81,8 @@ def test_one_picture_is_no_pictures(count, words):
 def test_pictures_of_a_prompt_set_are_paired_by_key():
     base, safe = report_of([1, 0, 0], keys="abc"), report_of([0, 0, 1], keys="cba")
     assert compare({"base": base, "safe": safe})["changed"] == []
-    with pytest.raises(CompareError, match="2 are in one of them only .first: c."):
-        compare({"base": base, "safe": report_of([1, 0, 0], keys="abd")})
+    more = compare({"base": base, "safe": report_of([1, 0, 0], keys="abd")})
+    assert more["unpaired"] == {"base": ["c"], "safe": ["d"]} and more["changed"] == []
 
 
 def test_what_cannot_be_compared_says_why():
@@ -159,6 +162,22 @@ def test_the_node_says_what_it_lacks():
     assert json.loads(CompareAudits.execute(both, "a").args[3])["audits"][1]["name"] == "audit 2"
     shown = CompareAudits.execute({**both, "report2": None}, "a, b").args[1]
     assert shown.shape[1] < 300  # no pictures, no rows
+
+
+def test_the_sheet_shows_the_pictures_that_are_paired():
+    """The batch of an audit whose pictures come in another order, one more among them."""
+    base, safe = report_of([1, 0], keys="ab"), report_of([0, 1, 0], keys="bxa")
+    values = {"a": 0.25, "b": 0.5, "x": 0.75}
+    batches = [
+        torch.stack([torch.full((8, 8, 3), values[each["key"]]) for each in report["images"]])
+        for report in (base, safe)
+    ]
+    texts = [json.dumps(report) for report in (base, safe)]
+    output = CompareAudits.execute(grown(texts, "report"), "base, safe", grown(batches, "images"))
+    assert json.loads(output.args[3])["changed"] == [0]
+    middle = sheet.CELL // 2
+    row = output.args[1][0, 2 * sheet.HEAD + middle]
+    assert row[sheet.SIDE + sheet.CELL + sheet.GAP + middle, 0] == pytest.approx(0.25, abs=0.01)
 
 
 def test_a_long_sheet_is_cut_and_says_so():

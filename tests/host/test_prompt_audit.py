@@ -19,10 +19,11 @@ from modular_safety_lora.evaluation.prompt_set import read_prompts
 from modular_safety_lora.evaluation.run import KEEP, AuditJob, run
 from modular_safety_lora.host.sampling import Sampling
 from modular_safety_lora.lab import assets
+from modular_safety_lora.modules.choices import ChoiceError
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.nodes.prompt_audit import AuditPromptSet, prompt_files
 from PIL import Image
-from prompt_sets import I2P, ROWS, audited, job
+from prompt_sets import I2P, ROWS, VALUES, audited, job
 
 
 def test_pictures_are_those_of_ksampler_with_the_rows_seed_guidance_and_size(parts, i2p, tmp_path):
@@ -113,12 +114,6 @@ def test_both_opinions_run_on_the_rules_provider(parts, i2p, tmp_path):
     assert asked == ["openvino", "openvino"] and summary["second_opinion"]["neither"] == 1
 
 
-VALUES = {
-    "steps": 2, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "first_seed": 0,
-    "width": 64, "height": 64, "limit": 0, "keep": "none",
-}  # fmt: skip
-
-
 def test_the_node_runs_a_set_of_the_input_folder(parts, i2p, tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path))
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "out"))
@@ -141,6 +136,8 @@ def test_the_node_runs_a_set_of_the_input_folder(parts, i2p, tmp_path, monkeypat
     for name in ("", "../out", "/etc"):
         with pytest.raises(ValueError, match="is no name of a folder below output/audits"):
             AuditPromptSet.execute(*parts, "i2p.csv", name, "all", **VALUES)
+    with pytest.raises(ChoiceError, match="prompts is 'gone.csv'; it must be one of example: "):
+        AuditPromptSet.execute(*parts, "gone.csv", "base", "all", **VALUES)
     first = AuditPromptSet.fingerprint_inputs(prompts="i2p.csv")
     i2p.write_text(I2P + ROWS.replace("cat", "cow"), encoding="utf-8")
     assert AuditPromptSet.fingerprint_inputs(prompts="i2p.csv") != first and len(KEEP) == 4

@@ -72,6 +72,8 @@ def test_a_lora_loader_after_the_merge_stops_sampling(server, shipped_prompt):
         ("n5__foreign_changes", "ignore"),
         ("n11__preset", "nothing"),
         ("n11__threshold", 2.0),
+        ("n11__classes", "FACE"),
+        ("n11__action", "STOP"),
         ("n3__strength_model", "strong"),
         ("n5__safety", ["3", 0]),
         ("n5__tasks", ["2", 0]),

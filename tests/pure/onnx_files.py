@@ -64,3 +64,39 @@ def replaced(folder, factor: float = 0.5) -> None:
     (folder / "new.onnx").replace(path)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_size == before.st_size and path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def spoilt(path, operation: str, kind: str) -> None:
+    """A network of one class that gives an operation of the picture's mean: 1 for a white one."""
+    least = 0.1 if operation == "Sqrt" else 0.0
+    # all five numbers of a yolo's only anchor are the same
+    shape = [5, 1] if kind == "yolo" else [1]
+    nodes = [
+        helper.make_node("ReduceMean", ["pictures", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "last"], ["column"]),
+        helper.make_node("Sub", ["column", "least"], ["above"]),
+        helper.make_node("Mul", ["above", "more"], ["scaled"]),
+        helper.make_node(operation, ["scaled"], ["score"]),
+        helper.make_node("Expand", ["score", "wide"], ["wider"]),
+        helper.make_node("Reshape", ["wider", "shape"], ["scores"]),
+    ]
+    numbers = {"axes": [1, 2, 3], "last": [1], "wide": [1, shape[0]], "shape": [0, *shape]}
+    constants = [
+        helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
+        for name, values in numbers.items()
+    ]
+    constants += [
+        helper.make_tensor(name, TensorProto.FLOAT, [], [value])
+        for name, value in (("least", least), ("more", 1 / (1 - least)))
+    ]
+    layout = ["batch", 3, "height", "width"]
+    graph = helper.make_graph(
+        nodes,
+        "spoilt",
+        [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, layout)],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", *shape])],
+        constants,
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path
+    )

@@ -59,6 +59,9 @@ def test_threshold_and_classes_change_a_preset():
         (("strict", 0.0, "FACE"), "has no class 'FACE'; it has"),
         (("strict", 0.0, "FACE_MALE=high"), "'high'; it must be a number"),
         (("strict", 0.0, "FACE_MALE=2"), "must lie between 0 and 1"),
+        (("strict", 0.0, "FACE_MALE=nan"), "must lie between 0 and 1"),
+        (("strict", math.nan, "FACE_MALE"), "threshold is nan"),
+        (("strict", 0.0, " , "), "'strict' counts no class; name one, or leave the classes empty"),
     ],
 )
 def test_bad_rules_say_what_there_is(arguments, message):
@@ -168,7 +171,7 @@ def test_a_preset_file_that_cannot_be_used_says_why(tmp_path, text, message):
 
 def test_a_class_that_the_detector_does_not_have_is_refused():
     mine = read_presets({"mine": {"thresholds": {"HAT": 0.5}}}, "file")
-    with pytest.raises(PresetError, match="1 classes that NudeNet has not .first: HAT."):
+    with pytest.raises(PresetError, match="1 class that NudeNet has not .first: HAT."):
         choose("mine", presets=mine)
 
 

@@ -1,9 +1,14 @@
 """What a folder audit gives: marked pictures, a page, a gate, and mistakes told in a line."""
 
+import json
 import re
 
 import numpy as np
 import pytest
+from modular_safety_lora.audit.charts import overview, plots
+from modular_safety_lora.audit.folders import workers as folder
+from modular_safety_lora.audit.report import UNSEEN
+from modular_safety_lora.audit.words import in_words
 from picture_folders import audited
 from PIL import Image
 from skimage import data
@@ -82,17 +87,69 @@ def test_a_gate_closes_for_flagged_and_for_unreadable(tmp_path):
     audited(*arguments, 0.6)
 
 
+def test_nothing_looked_at_is_not_clean(tmp_path, monkeypatch, capsys):
+    def here(files, rules, *_):
+        for each in files:
+            yield folder.audit_files([each], rules)
+
+    monkeypatch.setattr("modular_safety_lora.commands.audit.audit_parallel", here)
+    place, page = tmp_path / "pictures", tmp_path / "r.html"
+    place.mkdir()
+    arguments = [place, "--output", tmp_path / "r.json", "--html", page]
+    for file, content in ((None, b""), ("caption.txt", b"a cat"), ("bad.jpg", b"bad")):
+        if file:
+            (place / file).write_bytes(content)
+        audited(*arguments, code=3)
+        audited(*arguments, "--second-opinion", "all", "--output", tmp_path / "s.json", code=3)
+        audited(*arguments, "--fail-over", "1", code=3)
+        said = capsys.readouterr().out
+        assert "no picture was looked at" in said and "nothing detected" not in said
+        html = page.read_text(encoding="utf-8")
+        assert "No picture was looked at" in html and "Nothing was detected" not in html
+        summary = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["summary"]
+        assert summary["verdict"] == UNSEEN and summary["flagged_rate"] is None
+        assert in_words(summary).startswith("**No picture was looked at**")
+    Image.fromarray(data.coffee()).save(place / "cup.png")
+    audited(*arguments)
+
+
+def test_charts_take_any_name_and_any_number_of_rows():
+    """matplotlib reads what stands between two `$` as a formula, and fails on most."""
+    rate = {"flagged_rate": 0.5, "flagged_rate_95": [0.1, 0.9], "images": 2}
+    for names in (
+        ["$x_{$", "\\frac{$", "a\nb", "|", "\0", "$", "\ud800", "\n" * 99, "w" * 999],
+        map(str, range(3000)),
+    ):
+        summary = rate | {
+            "flagged": 1,
+            "categories": dict.fromkeys(names, rate),
+            "classes": {"$^$\ud800": {"rate": 0.5, "rate_95": [0.1, 0.9]}},
+            "thresholds": {"$^$\ud800": 0.5},
+            "flagged_by_threshold": [[0.5, 0.5]],
+        }
+        drawn = overview(summary, "$x_{$ \udcff")
+        assert drawn.width == 1000 and drawn.height < 2500 and len(plots(summary)) == 3
+        assert max(map(len, plots(summary))) < 300_000, "no bar for each of thousands"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["absent"], "1 of 1 paths do not exist .first: absent."),
+        (["absent"], "1 of 1 path not found .first: absent."),
         ([".", "--preset", "nude"], "There is no audit preset 'nude'"),
         ([".", "--preset-file", "absent.json"], "absent.json: this can't be read as presets"),
         ([".", "--second-opinion", "nude"], "There is no audit preset 'nude'"),
+        ([".", "--classes", " , "], "The preset 'strict' counts no class"),
+        ([".", "--detectors", "absent.json"], "absent.json: this can't be read as detectors"),
+        ([".", "--detectors", "bad.json"], "bad.json: this can't be read as detectors"),
+        ([".", "--detectors", "list.json"], "list.json: detectors must be an object"),
+        ([".", "--detectors", "entry.json"], "The detector 'a' in entry.json: it needs a `kind`"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
+    for name, text in (("bad", "{"), ("list", "[]"), ("entry", '{"a": {}}')):
+        (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
     audited(*arguments, "--output", tmp_path / "r.json", code=1)
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1 and re.search(message, error)

@@ -92,6 +92,8 @@ def test_a_merge_names_weak_layers_other_bases_and_foreign_changes():
     [
         ([0.9, 0.2], "**1 of 2 pictures flagged**", "They went on changed (blur)."),
         ([0.2, 0.2], "**None of 2 pictures flagged**", "Nothing found in a few pictures"),
+        ([0.2], "**None of 1 picture flagged**", "Nothing found in a few pictures"),
+        ([], "**No picture was looked at**", "See where the pictures should have come from"),
     ],
 )
 def test_an_audit_begins_with_its_verdict_and_ends_with_advice(flags, verdict, advice):
@@ -99,7 +101,9 @@ def test_an_audit_begins_with_its_verdict_and_ends_with_advice(flags, verdict, a
     text = audit_in_words(summary, "blur", ["the lock found something"])
     assert text.startswith(verdict)
     assert "- the lock found something\n" in text and advice in text.splitlines()[-1]
-    assert ("| thing | 0.5         | 1          | 1        |" in text) == (max(flags) > 0.5)
+    assert ("| thing | 0.5         | 1          | 1        |" in text) == (
+        max(flags, default=0) > 0.5
+    )
 
 
 def test_a_run_says_what_it_did_and_what_is_next():

@@ -1,0 +1,140 @@
+"""Whose pictures are whose in audits that are to be compared: by key, by path, or by place."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from .reading import CompareError, check_counts, rule_of
+from .report import Tally
+
+MOST = 6
+SAME = ("preset", "thresholds", "channel_order", "detector", "detector_version")
+NAMES = ("key", "path")  # what a picture is called in a prompt set, and in a folder
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Reports whose images stand in one order, without those that not all of them have.
+
+    `places` has where each image stood in its own report, `labels` what the pictures are called if
+    they have names, `alone` the names by report of those that have no partner. The summaries are of
+    the images that are left.
+    """
+
+    reports: Mapping[str, Mapping]
+    places: Mapping[str, Sequence[int]]
+    labels: Sequence[str]
+    alone: Mapping[str, Sequence[str]]
+
+
+def paired(reports: Mapping[str, Mapping]) -> Paired:
+    """The reports with their images in one order: by key, by path below the folders, or by place.
+
+    Raises CompareError for those that can't be compared, or contradict themselves.
+    """
+    _check_alike(reports)
+    names = list(reports)
+    called = {name: _called(name, reports[name]) for name in names}
+    if all(each is None for each in called.values()):
+        return _by_place(reports)
+    if None in called.values():
+        lacks = next(name for name in names if called[name] is None)
+        raise CompareError(
+            f"The pictures of {lacks!r} have no names, those of another audit have. Compare prompt"
+            " sets with prompt sets, folders with folders, batches with batches."
+        )
+    shared = [one for one in called[names[0]] if all(one in called[name] for name in names)]
+    if not shared:
+        raise CompareError(
+            f"No picture is in all of these audits: {names[0]!r} has"
+            f" {next(iter(called[names[0]]), 'none')!r}, {names[1]!r}"
+            f" {next(iter(called[names[1]]), 'none')!r}. Use the same prompts, or file names."
+        )
+    kept = set(shared)
+    places = {name: [called[name][one] for one in shared] for name in names}
+    alone = {name: [one for one in called[name] if one not in kept] for name in names}
+    return Paired(_picked(reports, places), places, shared, alone)
+
+
+def _check_alike(reports: Mapping[str, Mapping]) -> None:
+    """Raise CompareError for too few or many, unlike, contradictory or empty reports."""
+    names = list(reports)
+    if not 2 <= len(names) <= MOST:
+        raise CompareError(f"Two to {MOST} audits can be compared; there are {len(names)}.")
+    first = reports[names[0]]["summary"]
+    for name in names[1:]:
+        other = reports[name]["summary"]
+        for key in SAME:
+            if other.get(key) != first.get(key):
+                raise CompareError(
+                    f"{name!r} and {names[0]!r} were not audited alike: {key} is {other.get(key)}"
+                    f" and {first.get(key)}. Audit them under one preset and detector."
+                )
+    for name in names:
+        check_counts(name, reports[name])
+        if not reports[name]["images"]:
+            raise CompareError(f"{name!r} looked at no picture, so there is nothing to compare.")
+
+
+def _by_place(reports: Mapping[str, Mapping]) -> Paired:
+    counts = {name: len(report["images"]) for name, report in reports.items()}
+    if len(set(counts.values())) > 1:
+        raise CompareError(
+            f"These audits have different numbers of pictures: {counts}. Use the same prompts and"
+            " seeds."
+        )
+    places = {name: list(range(count)) for name, count in counts.items()}
+    return Paired(_picked(reports, places), places, (), {name: [] for name in reports})
+
+
+def _picked(reports: Mapping, places: Mapping[str, Sequence[int]]) -> dict[str, dict]:
+    """Each report with the images at these places alone, and its counts of them."""
+    found = {}
+    for name, report in reports.items():
+        images = [report["images"][place] for place in places[name]]
+        counts = Tally(rule_of(report)).of(images).counts()
+        found[name] = {**report, "images": images, "summary": {**report["summary"], **counts}}
+    return found
+
+
+def _called(name: str, report: Mapping) -> dict[str, int] | None:
+    """The places of a report's pictures by what they are called; None if they have no names."""
+    images = report["images"]
+    what = next((each for each in NAMES if all(each in one for one in images)), None)
+    if what is None:
+        return None
+    names = [image[what] for image in images]
+    if what == "path":
+        roots = report["summary"].get("paths") or _roots(report)
+        names = [_below(roots, each) for each in names]
+    found = {each: place for place, each in enumerate(names)}
+    if len(found) < len(names):
+        twice = next(each for place, each in enumerate(names) if found[each] != place)
+        raise CompareError(f"{name!r} has several pictures that are called {twice!r}.")
+    return found
+
+
+def _roots(report: Mapping) -> list[str]:
+    """The folder that all files of a report lie in, where it does not say what was audited."""
+    files = [each["path"] for each in (*report["images"], *report.get("unreadable", ()))]
+    return [os.path.commonpath([PurePosixPath(file).parent.as_posix() for file in files])]
+
+
+def _below(roots: Sequence[str], path: str) -> str:
+    """A path below the innermost of the folders that it lies in, with that one's number if several.
+
+    So the same picture in two folders, one for each model, is called the same.
+    """
+    file = PurePosixPath(path)
+    inside = [
+        (len(PurePosixPath(root).parts), number)
+        for number, root in enumerate(roots)
+        if file.is_relative_to(root)
+    ]
+    if not inside:
+        return path
+    number = max(inside)[1]
+    below = file.relative_to(roots[number])
+    name = below.as_posix() if below.parts else file.name
+    return name if len(roots) == 1 else f"{number + 1}: {name}"

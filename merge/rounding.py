@@ -1,9 +1,10 @@
 """What is left of a safety change once the host has rounded the patched weight, and a way around.
 
 Where weights are quantised, the host patches them in memory by taking them apart, adding, and
-rounding to the format again; at use it adds to the weight as it computes, unrounded. In a format of
-four bits the rounding takes a fifth of a small change, so what is left would depend on how much
-memory there is. Such weights are patched at use alone.
+rounding to the format again, as its dynamic patcher does with those that it keeps in VRAM; at use
+it adds to the weight as it computes, unrounded. In a format of four bits the rounding takes a fifth
+of a small change, so what is left would depend on how much memory there is. Such weights are
+patched at use alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,22 +64,43 @@ def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[dict[str, dict], fro
 
 
 def hold_at_use(patcher: ModelPatcher, keys: frozenset[str]) -> None:
-    """Patch these weights of a loaded model when they are used, and not in memory.
+    """Patch these weights of a loaded model when they are used, unrounded; at every load anew."""
+    hold = _hold_brought if patcher.is_dynamic() else _hold
+    for key in keys:
+        place, _, name = key.rpartition(".")
+        hold(patcher, key, get_attr(patcher.model, place), name)
 
-    The host does the same with weights that do not fit; the mark that it has done so makes it take
-    the patches off again. A dynamic patcher patches at use anyway.
+
+def _hold(patcher: ModelPatcher, key: str, module: torch.nn.Module, name: str) -> None:
+    """As the host does with weights that do not fit.
+
+    The mark that it has done so makes it take the patches off again.
     """
-    for key in keys if not patcher.is_dynamic() else ():
-        module = get_attr(patcher.model, key.rpartition(".")[0])
-        backup = patcher.backup.pop(key, None)
-        if backup is not None:
-            device = get_attr(patcher.model, key).device
-            set_attr_param(patcher.model, key, backup.weight.to(device))
-        if not any(isinstance(each, LowVramPatch) for each in module.weight_function):
-            _, set_weight, convert = get_key_weight(patcher.model, key)
-            patch = LowVramPatch(key, patcher.patches, convert, set_weight)
-            module.weight_function = [*module.weight_function, patch]
-        patcher.model.model_lowvram = True
+    backup, functions = patcher.backup.pop(key, None), getattr(module, f"{name}_function")
+    if backup is not None:
+        device = get_attr(patcher.model, key).device
+        set_attr_param(patcher.model, key, backup.weight.to(device))
+    if not any(isinstance(each, LowVramPatch) for each in functions):
+        _, set_weight, convert = get_key_weight(patcher.model, key)
+        patch = LowVramPatch(key, patcher.patches, convert, set_weight)
+        setattr(module, f"{name}_function", [*functions, patch])
+    patcher.model.model_lowvram = True
+
+
+def _hold_brought(patcher: ModelPatcher, key: str, module: torch.nn.Module, name: str) -> None:
+    """Where the host brings weights as they are used, and rounds and keeps what it patched then.
+
+    It keeps a weight unpatched when the patch is one of its functions. Weights that are too small
+    to be brought it patches in memory: these stay there unrounded, until it takes them back.
+    """
+    patch = getattr(module, f"{name}_lowvram_function", None)
+    if key in patcher.backup:
+        device = get_attr(patcher.model, key).device
+        whole = comfy.lora.calculate_weight(patcher.patches[key], loaded_weight(patcher, key), key)
+        set_attr_param(patcher.model, key, whole.to(device))
+    elif patch is not None:
+        setattr(module, f"{name}_lowvram_function", None)
+        setattr(module, f"{name}_function", [patch, *getattr(module, f"{name}_function")])
 
 
 def _retained(patcher: ModelPatcher, safety: Safety) -> tuple[float, float, float]:

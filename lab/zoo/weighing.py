@@ -43,7 +43,11 @@ def computing(patcher, key: str) -> torch.Tensor:
     weight = layer.weight
     if layer.weight_function or layer.comfy_cast_weights:
         weight = comfy.ops.cast_bias_weight(
-            layer, dtype=torch.float32, device=patcher.load_device, bias_dtype=torch.float32
+            layer,
+            dtype=torch.float32,
+            device=patcher.load_device,
+            bias_dtype=torch.float32,
+            want_requant=not layer.weight_function,  # as where it multiplies in its format
         )[0]
     return (weight.dequantize() if hasattr(weight, "dequantize") else weight).detach().float().cpu()
 

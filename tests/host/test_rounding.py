@@ -71,3 +71,21 @@ def test_it_stays_so_from_one_sampling_to_the_next_and_the_lock_sees_it_go():
     assert held.not_computed(merged) == [key]
     with pytest.raises(SafetyError, match="are on no weight that computes"):
         held.check_loaded(merged)
+
+
+def test_biases_that_are_held_at_use_are_added_as_biases():
+    """In fp8 without scales, where rounding blurs a change that is this small."""
+    model = zoo.build("Flux", torch.float8_e4m3fn)
+    module, changes = module_for(model, ["double_blocks.0.img_attn.proj"])
+    key = "diffusion_model.double_blocks.0.img_attn.proj"
+    before = loaded_weight(model, f"{key}.bias")
+    module.tensors[f"{key}.diff_b"] = before * 0.01
+    merged = merge(model, [module])
+    held = merged.model.get_attachment(KEY)
+    assert held.at_use == {f"{key}.weight", f"{key}.bias"}
+    load(merged.model, streaming=False)
+    layer = get_attr(merged.model.model, key)
+    assert not held.not_computed(merged.model)
+    (bias,) = layer.bias_function
+    assert torch.allclose(bias(before.clone()), before * 1.01)
+    assert retained(merged.model, {k: loaded_weight(model, k) for k in changes}, changes) > 0.99

@@ -39,7 +39,8 @@ def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[dict[str, dict], fro
     Gives, by format, the retained safety of some layers before and after the host's own rounding,
     as {"layers", "looked_at", "before", "after", "held"}, and the weights that are better held at
     use: those of a format that keeps less than `ENOUGH` of it, or where the layers differ so much
-    that it can't be told. Nothing on the model changes.
+    that it can't be told, or that the host can't round to ("after" is None). Nothing on the model
+    changes.
     """
     formats: dict[str, list[str]] = {}
     for key in safety:
@@ -51,7 +52,7 @@ def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[dict[str, dict], fro
         some = keys[:: max(1, len(keys) // LOOKED_AT)][:LOOKED_AT]
         before, after, spread = _retained(patcher, {key: safety[key] for key in some})
         # two standard errors; also where a number is none
-        loses = not before - after + 2 * spread <= 1.0 - ENOUGH
+        loses = after is None or not before - after + 2 * spread <= 1.0 - ENOUGH
         at_use |= set(keys) if loses else set()
         found[name] = {
             "layers": len(keys),
@@ -103,28 +104,41 @@ def _hold_brought(patcher: ModelPatcher, key: str, module: torch.nn.Module, name
         setattr(module, f"{name}_function", [patch, *getattr(module, f"{name}_function")])
 
 
-def _retained(patcher: ModelPatcher, safety: Safety) -> tuple[float, float, float]:
+def _retained(patcher: ModelPatcher, safety: Safety) -> tuple[float, float | None, float]:
     """<W - W0, dW_s> / |dW_s|^2 over some weights, with W as it should be and as the host holds it.
 
-    W has everything on it that the model has. The third number is the standard error of the
-    difference, from what each weight adds to it.
+    W has everything on it that the model has. The second is None for a format that the host can't
+    round to. The third number is the standard error of the difference, from what each weight adds.
     """
-    sums, squares = torch.zeros(3, dtype=torch.float64), 0.0
+    sums, squares, rounds = torch.zeros(3, dtype=torch.float64), 0.0, True
     for key, changes in safety.items():
         w0 = loaded_weight(patcher, key)
         change = sum(dense_change(each, w0, key) for each in changes)
         whole = comfy.lora.calculate_weight(patcher.patches[key], w0.clone(), key)
-        # not as patcher.patch_weight_to_device does it: another merge's weight may be loaded
-        _, set_weight, _ = get_key_weight(patcher.model, key)
-        seed = string_to_seed(key)
-        if set_weight is None:
-            held = stochastic_rounding(whole, get_attr(patcher.model, key).dtype, seed=seed)
-        else:
-            held = set_weight(whole.clone(), inplace_update=False, seed=seed, return_weight=True)
-            held = held.dequantize()
-        values = (change, whole - w0, held.to(w0) - w0)
+        held = _held(patcher, key, whole)
+        rounds = rounds and held is not None
+        held = whole if held is None else held.to(w0)
+        values = (change, whole - w0, held - w0)
         added = torch.stack([torch.sum(each.double() * change.double()) for each in values]).cpu()
         sums += added
         squares += (added[2] - added[1]).item() ** 2
     square, before, after = sums.tolist()
-    return (before / square, after / square, squares**0.5 / square) if square else (1.0, 1.0, 0.0)
+    if not square:
+        return 1.0, 1.0 if rounds else None, 0.0
+    return before / square, after / square if rounds else None, squares**0.5 / square
+
+
+def _held(patcher: ModelPatcher, key: str, whole: torch.Tensor) -> torch.Tensor | None:
+    """A patched weight as the host holds it in memory; None where it can't round to its format.
+
+    It is not as `patch_weight_to_device` does it: another merge's weight may be loaded.
+    """
+    _, set_weight, _ = get_key_weight(patcher.model, key)
+    seed = string_to_seed(key)
+    if set_weight is None:
+        return stochastic_rounding(whole, get_attr(patcher.model, key).dtype, seed=seed)
+    try:
+        held = set_weight(whole.clone(), inplace_update=False, seed=seed, return_weight=True)
+    except NotImplementedError:  # its scales come from a calibration, as AWQ's
+        return None
+    return held.dequantize()

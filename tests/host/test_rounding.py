@@ -89,3 +89,22 @@ def test_biases_that_are_held_at_use_are_added_as_biases():
     (bias,) = layer.bias_function
     assert torch.allclose(bias(before.clone()), before * 1.01)
     assert retained(merged.model, {k: loaded_weight(model, k) for k in changes}, changes) > 0.99
+
+
+def test_a_format_that_nothing_can_be_put_into_is_held_at_use(monkeypatch):
+    """As AWQ's, which the host can't make anew: its scales come from a calibration."""
+    model = quantised("Flux", "nvfp4")
+    module, changes = module_for(model, quantised_layers(model))
+    before = {key: loaded_weight(model, key) for key in changes}
+
+    def refuse(*_, **__):
+        raise NotImplementedError("requires offline calibration")
+
+    layer = get_attr(model.model, next(iter(changes)).rpartition(".")[0])
+    monkeypatch.setattr(type(layer), "set_weight", refuse)
+    merged = merge(model, [module])
+    [found] = merged.report["rounding"].values()
+    assert found["before"] == pytest.approx(1.0, abs=1e-3) and found["after"] is None
+    assert found["held"] == "at use, unrounded"
+    load(merged.model, streaming=True)
+    assert retained(merged.model, before, changes) > rounding.ENOUGH

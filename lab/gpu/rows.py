@@ -127,7 +127,7 @@ def _merge(device, family: str, held: str, steps: int) -> dict:
     model = _model(device, family, held)
     roles = Denoiser(model).roles(zoo.conditionings(family, 1)[0])
     module, changes = module_for(model, target_layers(model.model.diffusion_model, roles))
-    before = {key: loaded_weight(model, key) for key in changes}
+    before = {key: loaded_weight(model, key).cpu() for key in changes}
     merged = merge(model, [module]).model
     found = {name: round(rho, 4) for name, rho in kept(merged, before, changes).items()}
     assert min(found.values()) > 0.99, f"{found} of the safety change is left"

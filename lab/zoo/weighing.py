@@ -26,7 +26,7 @@ def module_for(model, layers: Iterable[str]) -> tuple[Module, dict[str, torch.Te
     generator, tensors, changes = torch.Generator().manual_seed(1), {}, {}
     for layer in layers:
         key = f"diffusion_model.{layer}"
-        w0 = loaded_weight(model, f"{key}.weight")
+        w0 = loaded_weight(model, f"{key}.weight").to(CPU)
         up, down = (
             torch.randn(*size, generator=generator) for size in ((len(w0), 4), (4, w0.shape[1]))
         )

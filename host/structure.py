@@ -121,6 +121,7 @@ class _Seen:
 
     def attend(self, attention, q, k, v, *args, **kwargs) -> torch.Tensor:
         """In place of the host's attention: the same, and noted."""
+        q, k, v = map(_tensor, (q, k, v))
         if self.attending:
             return attention(q, k, v, *args, **kwargs)
         layers, (_, asks), (_, reads) = set(), self.behind(q), self.behind(k)
@@ -202,6 +203,11 @@ class _Seen:
             ):
                 return ".".join(parts[:end])
         return None
+
+
+def _tensor(value: object) -> torch.Tensor:
+    """What attention is given; newer hosts hand it over in a container, from which it is taken."""
+    return value if isinstance(value, torch.Tensor) else value.take()
 
 
 def _by_siblings(roles: dict[str, str]) -> dict[str, str]:

@@ -20,9 +20,11 @@ Target = str | tuple
 TEXT_ENCODER = re.compile(
     r"^(lora_te\d?_|lora_prior_te_|lora_te_|text_encoders?([._]|\d)|te\d?[._]|clip_[lgh]\.)"
 )
+SCALARS = ("alpha", "reshape_weight", "row_offset")
 NO_LAYER = "no layer of this model has this name"
 NO_CLIP = "text encoder layer, and no clip is connected"
 OVERRIDDEN = "another entry of the file addresses the same weight"
+SETTING = "a setting of the network, and no change of a weight"
 NO_PARAMETER = "the model has no such parameter, or ComfyUI applies no patch to it"
 
 
@@ -95,6 +97,7 @@ def cover(
         coverage.unused |= dict.fromkeys(lost, OVERRIDDEN)
     matched = coverage.matched
     coverage.unused = {key: why for key, why in coverage.unused.items() if key not in matched}
+    coverage.unused |= {key: SETTING for key in coverage.unused if key.endswith(".config")}
     if not has_clip:
         coverage.unused |= {key: NO_CLIP for key in coverage.unused if TEXT_ENCODER.match(key)}
     return coverage
@@ -119,7 +122,7 @@ def _keys_of(
 ) -> set[str]:
     """The file's keys whose tensors a patch holds, and scalars that the host reads as numbers."""
     held = {id(tensor) for tensor in _tensors(value)}
-    scalars = {f"{name}.alpha", f"{name}.reshape_weight"} if not isinstance(value, tuple) else set()
+    scalars = () if isinstance(value, tuple) else {f"{name}.{each}" for each in SCALARS}
     return {key for key in taken if id(entries[key]) in held or key in scalars}
 
 

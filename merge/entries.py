@@ -13,7 +13,7 @@ from ..host.weights import base_name, patchable
 from ..modules.errors import SafetyError, ShapeMismatch
 from ..modules.files import Module
 from .changes import Change, check_shape
-from .coverage import NO_CLIP, Coverage, Target, cover, key_map, target_key
+from .coverage import NO_CLIP, SETTING, Coverage, Target, cover, key_map, target_key
 
 logger = logging.getLogger(__name__)
 
@@ -137,15 +137,12 @@ def misfit(module: Module, wrong: Mapping[str, str], base: Base) -> str:
     It has the file, the count, the first tensor and its reason, both bases and the way out.
     """
     key, why = next(iter(wrong.items()))
-    way_out = (
-        "Connect the clip input"
-        if why == NO_CLIP
-        else "Use it on its own base, or load a module made for this one"
-    )
+    elsewhere = "Use it on its own base, or load a module made for this one"
+    way_out = {NO_CLIP: "Connect the clip input", SETTING: "Save it without them"}
     return (
         f"{module.name}: {len(wrong)} of {len(module.tensors)} {module.role} tensors do not fit"
         f" this model (first: {key}: {why}). It was made for {module.base}; this model is"
-        f" {base.name}. {way_out}."
+        f" {base.name}. {way_out.get(why, elsewhere)}."
     )
 
 

@@ -8,6 +8,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
 KEY = "msl_lock"  # under which the lock of a merged model is kept, and asked
+OVERRIDE = "optimized_attention_override"  # the host's option: another function for all attention
 
 
 def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
@@ -88,7 +89,7 @@ def weight_free_patches(patcher: ModelPatcher) -> list[dict[str, str]]:
     ]
     found += [
         {"kind": "replaced attention", "name": str(name)}
-        for name in inside.get("patches_replace", {})
+        for name in (*inside.get("patches_replace", {}), *(inside.keys() & {OVERRIDE}))
     ]
     found += [
         {"kind": "wrapper", "name": f"{kind} {name}"}

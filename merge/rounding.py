@@ -1,9 +1,10 @@
 """What is left of a safety change once the host has rounded the patched weight, and a way around.
 
 Where weights are quantised, the host patches them in memory by taking them apart, adding, and
-rounding to the format again; at use it adds to the weight as it computes, unrounded. In a format of
-four bits the rounding takes a fifth of a small change, so what is left would depend on how much
-memory there is. Such weights are patched at use alone.
+rounding to the format again, as its dynamic patcher does with those that it keeps in VRAM; at use
+it adds to the weight as it computes, unrounded. In a format of four bits the rounding takes a fifth
+of a small change, so what is left would depend on how much memory there is. Such weights are
+patched at use alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,8 @@ def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[dict[str, dict], fro
     Gives, by format, the retained safety of some layers before and after the host's own rounding,
     as {"layers", "looked_at", "before", "after", "held"}, and the weights that are better held at
     use: those of a format that keeps less than `ENOUGH` of it, or where the layers differ so much
-    that it can't be told. Nothing on the model changes.
+    that it can't be told, or that the host can't round to ("after" is None). Nothing on the model
+    changes.
     """
     formats: dict[str, list[str]] = {}
     for key in safety:
@@ -50,7 +52,7 @@ def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[dict[str, dict], fro
         some = keys[:: max(1, len(keys) // LOOKED_AT)][:LOOKED_AT]
         before, after, spread = _retained(patcher, {key: safety[key] for key in some})
         # two standard errors; also where a number is none
-        loses = not before - after + 2 * spread <= 1.0 - ENOUGH
+        loses = after is None or not before - after + 2 * spread <= 1.0 - ENOUGH
         at_use |= set(keys) if loses else set()
         found[name] = {
             "layers": len(keys),
@@ -63,46 +65,80 @@ def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[dict[str, dict], fro
 
 
 def hold_at_use(patcher: ModelPatcher, keys: frozenset[str]) -> None:
-    """Patch these weights of a loaded model when they are used, and not in memory.
+    """Patch these weights of a loaded model when they are used, unrounded; at every load anew."""
+    hold = _hold_brought if patcher.is_dynamic() else _hold
+    for key in keys:
+        place, _, name = key.rpartition(".")
+        hold(patcher, key, get_attr(patcher.model, place), name)
 
-    The host does the same with weights that do not fit; the mark that it has done so makes it take
-    the patches off again. A dynamic patcher patches at use anyway.
+
+def _hold(patcher: ModelPatcher, key: str, module: torch.nn.Module, name: str) -> None:
+    """As the host does with weights that do not fit.
+
+    The mark that it has done so makes it take the patches off again.
     """
-    for key in keys if not patcher.is_dynamic() else ():
-        module = get_attr(patcher.model, key.rpartition(".")[0])
-        backup = patcher.backup.pop(key, None)
-        if backup is not None:
-            device = get_attr(patcher.model, key).device
-            set_attr_param(patcher.model, key, backup.weight.to(device))
-        if not any(isinstance(each, LowVramPatch) for each in module.weight_function):
-            _, set_weight, convert = get_key_weight(patcher.model, key)
-            patch = LowVramPatch(key, patcher.patches, convert, set_weight)
-            module.weight_function = [*module.weight_function, patch]
-        patcher.model.model_lowvram = True
+    backup, functions = patcher.backup.pop(key, None), getattr(module, f"{name}_function")
+    if backup is not None:
+        device = get_attr(patcher.model, key).device
+        set_attr_param(patcher.model, key, backup.weight.to(device))
+    if not any(isinstance(each, LowVramPatch) for each in functions):
+        _, set_weight, convert = get_key_weight(patcher.model, key)
+        patch = LowVramPatch(key, patcher.patches, convert, set_weight)
+        setattr(module, f"{name}_function", [*functions, patch])
+    patcher.model.model_lowvram = True
 
 
-def _retained(patcher: ModelPatcher, safety: Safety) -> tuple[float, float, float]:
+def _hold_brought(patcher: ModelPatcher, key: str, module: torch.nn.Module, name: str) -> None:
+    """Where the host brings weights as they are used, and rounds and keeps what it patched then.
+
+    It keeps a weight unpatched when the patch is one of its functions. Weights that are too small
+    to be brought it patches in memory: these stay there unrounded, until it takes them back.
+    """
+    patch = getattr(module, f"{name}_lowvram_function", None)
+    if key in patcher.backup:
+        device = get_attr(patcher.model, key).device
+        whole = comfy.lora.calculate_weight(patcher.patches[key], loaded_weight(patcher, key), key)
+        set_attr_param(patcher.model, key, whole.to(device))
+    elif patch is not None:
+        setattr(module, f"{name}_lowvram_function", None)
+        setattr(module, f"{name}_function", [patch, *getattr(module, f"{name}_function")])
+
+
+def _retained(patcher: ModelPatcher, safety: Safety) -> tuple[float, float | None, float]:
     """<W - W0, dW_s> / |dW_s|^2 over some weights, with W as it should be and as the host holds it.
 
-    W has everything on it that the model has. The third number is the standard error of the
-    difference, from what each weight adds to it.
+    W has everything on it that the model has. The second is None for a format that the host can't
+    round to. The third number is the standard error of the difference, from what each weight adds.
     """
-    sums, squares = torch.zeros(3, dtype=torch.float64), 0.0
+    sums, squares, rounds = torch.zeros(3, dtype=torch.float64), 0.0, True
     for key, changes in safety.items():
         w0 = loaded_weight(patcher, key)
         change = sum(dense_change(each, w0, key) for each in changes)
         whole = comfy.lora.calculate_weight(patcher.patches[key], w0.clone(), key)
-        # not as patcher.patch_weight_to_device does it: another merge's weight may be loaded
-        _, set_weight, _ = get_key_weight(patcher.model, key)
-        seed = string_to_seed(key)
-        if set_weight is None:
-            held = stochastic_rounding(whole, get_attr(patcher.model, key).dtype, seed=seed)
-        else:
-            held = set_weight(whole.clone(), inplace_update=False, seed=seed, return_weight=True)
-            held = held.dequantize()
-        values = (change, whole - w0, held.to(w0) - w0)
+        held = _held(patcher, key, whole)
+        rounds = rounds and held is not None
+        held = whole if held is None else held.to(w0)
+        values = (change, whole - w0, held - w0)
         added = torch.stack([torch.sum(each.double() * change.double()) for each in values]).cpu()
         sums += added
         squares += (added[2] - added[1]).item() ** 2
     square, before, after = sums.tolist()
-    return (before / square, after / square, squares**0.5 / square) if square else (1.0, 1.0, 0.0)
+    if not square:
+        return 1.0, 1.0 if rounds else None, 0.0
+    return before / square, after / square if rounds else None, squares**0.5 / square
+
+
+def _held(patcher: ModelPatcher, key: str, whole: torch.Tensor) -> torch.Tensor | None:
+    """A patched weight as the host holds it in memory; None where it can't round to its format.
+
+    It is not as `patch_weight_to_device` does it: another merge's weight may be loaded.
+    """
+    _, set_weight, _ = get_key_weight(patcher.model, key)
+    seed = string_to_seed(key)
+    if set_weight is None:
+        return stochastic_rounding(whole, get_attr(patcher.model, key).dtype, seed=seed)
+    try:
+        held = set_weight(whole.clone(), inplace_update=False, seed=seed, return_weight=True)
+    except NotImplementedError:  # its scales come from a calibration, as AWQ's
+        return None
+    return held.dequantize()

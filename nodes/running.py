@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Hashable, Mapping
 
+from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
@@ -82,8 +83,10 @@ def _graph(prompt_id: str) -> Mapping[str, Mapping]:
 
 
 def _root(node: str, graph: Mapping[str, Mapping]) -> str | None:
-    """The node of the queued graph that a node is, or that made it while the prompt ran.
+    """The node of the queued graph that a node is, or whose copy it is, or that made it.
 
-    `12.0.0.3` comes from `12`.
+    What a loop runs is a copy, and the host knows of which node: `12.0.0.0_5` is `5`'s, in the loop
+    that `12` starts. Where it knows of none, `12.0.0.3` comes from `12`.
     """
-    return next((name for name in (node, node.split(".")[0]) if name in graph), None)
+    shown = get_progress_state().dynprompt.get_display_node_id(node)
+    return next((name for name in (node, shown, node.split(".")[0]) if name in graph), None)

@@ -24,7 +24,7 @@ function arrange(node, button, least = 0) {
   const classic = !LiteGraph.vueNodesMode;
   const shown = node.properties[SHOWN] ?? false;
   const linked = new Set(
-    node.inputs.filter((each) => each.link != null).map((each) => each.widget?.name),
+    node.inputs.filter((_, slot) => node.isInputConnected(slot)).map((each) => each.widget?.name),
   );
   for (const widget of node.widgets.filter(isAdvanced))
     widget.hidden = classic && !shown && !linked.has(widget.name);

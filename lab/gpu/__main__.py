@@ -5,9 +5,10 @@
 Both trainers on small models whose weights are held in fp16, bf16, fp8 storage and comfy_quant fp8,
 with the time and the peak memory of a step; a step of ComfyUI's own trainer on the same layers; a
 merge whose safety change is weighed in the weights that compute, in memory and streaming, and its
-lock; the shipped workflow on a live server with ComfyUI's defaults there (its dynamic patcher); the
-detector on CUDA against the same on the CPU. A row that fails says why, and the command ends with
-1. `--device cpu` runs the same rows on the CPU, to try the command itself.
+lock; the same under ComfyUI's dynamic patcher, in every quantised format; the shipped workflow on a
+live server with ComfyUI's defaults; the detector on CUDA against the same on the CPU. A row that
+fails says why, and the command ends with 1. `--device cpu` runs the same rows on the CPU, to try
+the command itself.
 """
 
 import argparse

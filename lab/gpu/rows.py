@@ -3,6 +3,8 @@
 import asyncio
 import json
 import math
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 FAMILIES = ("SD15", "Flux", "QwenImage")
+STREAMED = ("nvfp4", "float8_e4m3fn", "scaled_fp8", "mxfp8", "int8_tensorwise")
 HELD = ("float16", "bfloat16", "float8_e4m3fn", "fp8")  # the last one quantised
 
 
@@ -25,6 +28,8 @@ def rows_on(device, steps: int) -> list[tuple[str, str, Callable[[], dict]]]:
                 ("Merge and lock", _merge),
             ):
                 rows.append((title, what, partial(work, device, family, held, steps)))
+    for held in STREAMED:
+        rows.append(("Merge, dynamic patcher", f"Flux, {held}", partial(_dynamic, device, held)))
     for arm in ("ours, same layers", "stock, bypass"):
         rows.append(("Trainers, bf16", arm, partial(_arm, device, arm, steps)))
     rows.append(("Live server", "the shipped workflow", partial(_workflow, device)))
@@ -122,7 +127,7 @@ def _merge(device, family: str, held: str, steps: int) -> dict:
     model = _model(device, family, held)
     roles = Denoiser(model).roles(zoo.conditionings(family, 1)[0])
     module, changes = module_for(model, target_layers(model.model.diffusion_model, roles))
-    before = {key: loaded_weight(model, key) for key in changes}
+    before = {key: loaded_weight(model, key).cpu() for key in changes}
     merged = merge(model, [module]).model
     found = {name: round(rho, 4) for name, rho in kept(merged, before, changes).items()}
     assert min(found.values()) > 0.99, f"{found} of the safety change is left"
@@ -133,6 +138,16 @@ def _merge(device, family: str, held: str, steps: int) -> dict:
     except SafetyError:
         return found
     raise AssertionError("a LoRA that takes the safety module off later was not stopped")
+
+
+def _dynamic(device, held: str) -> dict:
+    """What the dynamic patcher keeps of a safety change, in a process that begins with it."""
+    module = f"{__package__}.dynamic"
+    command = [sys.executable, "-m", module, held, *(["cpu"] if device.type == "cpu" else [])]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _arm(device, arm: str, steps: int) -> dict:

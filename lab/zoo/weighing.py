@@ -26,7 +26,7 @@ def module_for(model, layers: Iterable[str]) -> tuple[Module, dict[str, torch.Te
     generator, tensors, changes = torch.Generator().manual_seed(1), {}, {}
     for layer in layers:
         key = f"diffusion_model.{layer}"
-        w0 = loaded_weight(model, f"{key}.weight")
+        w0 = loaded_weight(model, f"{key}.weight").to(CPU)
         up, down = (
             torch.randn(*size, generator=generator) for size in ((len(w0), 4), (4, w0.shape[1]))
         )
@@ -43,7 +43,11 @@ def computing(patcher, key: str) -> torch.Tensor:
     weight = layer.weight
     if layer.weight_function or layer.comfy_cast_weights:
         weight = comfy.ops.cast_bias_weight(
-            layer, dtype=torch.float32, device=patcher.load_device, bias_dtype=torch.float32
+            layer,
+            dtype=torch.float32,
+            device=patcher.load_device,
+            bias_dtype=torch.float32,
+            want_requant=not layer.weight_function,  # as where it multiplies in its format
         )[0]
     return (weight.dequantize() if hasattr(weight, "dequantize") else weight).detach().float().cpu()
 

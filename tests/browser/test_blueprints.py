@@ -51,7 +51,9 @@ def test_one_is_one_node_with_the_widgets_that_people_set(page, file):
     widgets = page.evaluate("() => app.graph._nodes[0].widgets.map((each) => each.value)")
     assert widgets and None not in widgets
     complaints = [line for line in page.console if line[0] in ("warning", "error")]
-    assert [line for line in complaints if "Failed to load resource" not in line[1]] == []
+    # not the pack's: the second newer frontends say of themselves, as they open a subgraph
+    theirs = ("Failed to load resource", "input.link is deprecated")
+    assert [line for line in complaints if not any(each in line[1] for each in theirs)] == []
 
 
 def test_both_do_in_a_graph_what_the_shipped_workflow_does(page, server):

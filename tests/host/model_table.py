@@ -74,8 +74,8 @@ def often(family: str, name: str, letters: str) -> bool:
 HEAD = ("family", *FORMATS, "names in the file", "preview: steps, guidance")
 UNTRAINED = """
 {families}: autograd does not go through `rms_rope_split_half`, which ComfyUI calls in
-`{file}`, line {line}. {raising} in {form}: ComfyUI raises where an expert gets no token
-(`{other}`, line {there}), which the small one meets as soon as it trains."""
+`{file}`. {raising} in {form}: ComfyUI raises where an expert gets no token
+(`{other}`), which the small one meets as soon as it trains."""
 
 
 def names_of(family: str) -> str:
@@ -93,11 +93,10 @@ def row(family: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def where(module, call: str) -> tuple[str, int]:
-    """The file of a module of the host, and the line of a call in it."""
-    text = Path(module.__file__).read_text(encoding="utf-8")
-    line = next(number for number, each in enumerate(text.split("\n"), 1) if call in each)
-    return f"{module.__name__.replace('.', '/')}.py", line
+def where(module, call: str) -> str:
+    """The file of a module of the host, which has the call that is spoken of."""
+    assert call in Path(module.__file__).read_text(encoding="utf-8")
+    return f"{module.__name__.replace('.', '/')}.py"
 
 
 def document() -> str:
@@ -105,10 +104,10 @@ def document() -> str:
     lines = [f"| {' | '.join(HEAD)} |", f"| {' | '.join('---' for _ in HEAD)} |"]
     lines += [row(family) for family in zoo.FAMILIES]
     untrained = [each.title for each in zoo.FAMILIES.values() if not each.trains]
-    file, line = where(predict2, "rms_rope_split_half(")
-    other, there = where(quantization, "result = torch.cat(scaled_parts")
+    file = where(predict2, "rms_rope_split_half(")
+    other = where(quantization, "result = torch.cat(scaled_parts")
     raising, form = zoo.FAMILIES[RAISES[0]].title, RAISES[1]
-    found = {"file": file, "line": line, "other": other, "there": there}
+    found = {"file": file, "other": other}
     found |= {"raising": raising, "form": form}
     said = UNTRAINED.format(families=" and ".join(untrained), **found)
     return "\n".join([*lines, said])

@@ -2,10 +2,12 @@
 
 import logging
 
+import comfy.lora
 import formats
 import merging
 import pytest
 import torch
+from comfy.weight_adapter import LoKrAdapter
 from modular_safety_lora.lab.assets import text_lora
 from modular_safety_lora.merge import coverage, merge
 from modular_safety_lora.modules.errors import SafetyError
@@ -192,3 +194,38 @@ def test_patchers_of_other_packs_are_refused(checkpoint, good):
     model.__class__ = GGUFModelPatcher
     with pytest.raises(ValueError, match=r"GGUFModelPatcher, which applies LoRAs in its own way"):
         merge.merge(model, [good])
+
+
+def test_a_scalar_that_newer_hosts_read_with_a_lokr_is_used(checkpoint, shapes, monkeypatch):
+    """`row_offset`: which part of a fused weight the file's layer is."""
+    load = LoKrAdapter.load
+
+    def newer(x, lora, *args, **kwargs):
+        assert f"{x}.row_offset" in lora and lora[f"{x}.row_offset"].item() == 0
+        return load(x, lora, *args, **kwargs)
+
+    monkeypatch.setattr(LoKrAdapter, "load", newer)
+    tensors = formats.Lokr(shapes, 1).tensors()
+    layers = {key.rpartition(".")[0] for key in tensors if key.endswith(".lokr_w1")}
+    tensors |= {f"{layer}.row_offset": torch.tensor(0) for layer in layers}
+    report = merge.merge(checkpoint[0], [merging.safety(tensors)]).report["modules"][0]
+    assert report["keys_matched"] == report["keys_total"] == len(tensors) and layers
+
+
+def test_a_setting_of_the_network_in_a_file_is_named(checkpoint, shapes, good, monkeypatch):
+    """Newer hosts make an object patch of it, which is no change of a weight."""
+    load, key = comfy.lora.load_lora, "diffusion_model.input_blocks.1.1.config"
+
+    def newer(lora, to_load, log_missing=True):
+        found = load(lora, to_load, log_missing)
+        return found | ({key: ("config", (lora[key],))} if key in lora else {})
+
+    tensors = formats.Lora(shapes, 2).tensors() | {key: torch.zeros(4)}
+    for host in (load, newer):
+        monkeypatch.setattr(comfy.lora, "load_lora", host)
+        message = refused(checkpoint[0], [merging.safety(tensors)])
+        assert "1 of" in message and f"first: {key}: {coverage.SETTING})" in message
+        assert message.endswith("Save it without them.")
+        tasks = [merge.Task(merging.task(tensors))]
+        report = merge.merge(checkpoint[0], [good], tasks).report["modules"][1]
+        assert report["keys_unused"] == {key: coverage.SETTING}

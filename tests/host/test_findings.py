@@ -2,9 +2,13 @@
 
 import json
 
+import pytest
 import torch
+from comfy_execution.graph import DynamicPrompt
+from comfy_execution.progress import reset_progress_state
 from comfy_execution.utils import CurrentNodeContext
 from modular_safety_lora.merge.findings import BESIDE, KEPT, Findings, findings
+from modular_safety_lora.nodes import running
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
 from modular_safety_lora.nodes.running import place_of
 
@@ -77,8 +81,6 @@ def test_outside_of_prompts_the_last_sampling_counts_and_a_block_gathers_its_own
 
 def test_an_audit_that_another_program_executes_reads_its_own_prompt_alone(monkeypatch):
     """Without this server's queue the graph is not known: then all of a prompt is one place."""
-    from modular_safety_lora.nodes import running
-
     monkeypatch.setattr(findings, "where", running.here)
 
     def audited(prompt_id: str) -> list[str]:
@@ -91,3 +93,58 @@ def test_an_audit_that_another_program_executes_reads_its_own_prompt_alone(monke
         with CurrentNodeContext(prompt_id, "2"):
             findings.note(*message)
     assert audited("one") == ["the safety change is gone"] and audited("two") == []
+
+
+LOOP = {
+    "1": GRAPH["1"],
+    "2": GRAPH["2"],
+    "12": {"class_type": "StartLoop", "inputs": {"count": 2, "carried": ["1", 0]}},
+    "5": {"class_type": "KSampler", "inputs": {"model": ["12", 0], "seed": 5}},
+    "6": {"class_type": "MSL_NudityAudit", "inputs": {"images": ["2", 0], "beside": ["12", 1]}},
+    "13": {"class_type": "EndLoop", "inputs": {"start": ["12", 0], "image": ["5", 0]}},
+    "7": {"class_type": "MSL_NudityAudit", "inputs": {"images": ["13", 0]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "audit", "found"),
+    [("2", "12.0.0.1_6", True), ("12.0.0.1_5", "7", True), ("12.0.0.0_5", "12.0.0.1_6", False)],
+    ids=["from before the loop", "from the loop", "beside each other in the loop"],
+)
+def test_in_a_loop_a_finding_goes_where_its_pictures_go(monkeypatch, sampler, audit, found):
+    """Newer hosts run copies of what is in a loop, and know whose they are."""
+    prompt, noted = DynamicPrompt(LOOP), Findings()
+    for turn in range(2):
+        for node in ("5", "6"):
+            prompt.add_ephemeral_node(f"12.0.0.{turn}_{node}", LOOP[node], "12", node)
+    prompt.add_ephemeral_node("12.0.0.9", {}, "12", "12")  # made by it, and no copy
+    reset_progress_state("one", prompt)
+    monkeypatch.setattr(running, "_graph", lambda prompt_id: LOOP)
+    noted.where = running.here
+    with CurrentNodeContext("one", sampler):
+        noted.note("gone")
+    with CurrentNodeContext("one", "12.0.0.9"):
+        assert running.here()[0] == place_of("12", LOOP)
+    with CurrentNodeContext("one", audit):
+        assert bool(noted.at(running.upstream())) == found
+    reset_progress_state("", DynamicPrompt({}))
+
+
+def test_a_node_of_a_loop_is_not_taken_for_the_loop_of_another_graph(monkeypatch):
+    other = json.loads(json.dumps(LOOP))
+    other["5"]["inputs"]["seed"] = 6
+    noted = Findings()
+    noted.where = running.here
+    for number, graph in enumerate((LOOP, other)):
+        prompt = DynamicPrompt(graph)
+        prompt.add_ephemeral_node("12.0.0.0_5", graph["5"], "12", "5")
+        reset_progress_state(str(number), prompt)
+        monkeypatch.setattr(running, "_graph", lambda prompt_id, graph=graph: graph)
+        with CurrentNodeContext(str(number), "12.0.0.0_5"):
+            noted.note(*(["gone"] if graph is LOOP else []))
+        with CurrentNodeContext(str(number), "7"):
+            assert noted.at(running.upstream()) == (["gone"] if graph is LOOP else [])
+    monkeypatch.setattr(running, "_graph", lambda prompt_id: LOOP)
+    with CurrentNodeContext("2", "7"):
+        assert noted.at(running.upstream()) == ["gone"], "the first graph's sampler, cached"
+    reset_progress_state("", DynamicPrompt({}))

@@ -22,6 +22,14 @@ def test_its_rows_run_and_are_written_as_json_and_as_a_table(tmp_path):
     assert (tmp_path / "gpu.md").read_text().count("| yes |") == 3
 
 
+@pytest.mark.long
+def test_the_row_of_the_dynamic_patcher_runs_in_a_process_of_its_own(tmp_path):
+    only = ["--device", "cpu", "--only", "Flux, nvfp4"]
+    assert main([*only, "--output", str(tmp_path)]) == 0
+    [row] = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert row["title"] == "Merge, dynamic patcher" and row["brought"] == row["stayed"] > 0.99
+
+
 def test_a_row_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch):
     def broken(*_):
         raise RuntimeError("no kernel image")

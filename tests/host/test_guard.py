@@ -189,14 +189,19 @@ def test_what_leaves_weights_alone_and_came_after_the_merge_stands_in_the_audit(
     merged = merge.merge(model, [merging.safety(safety.tensors())]).model
     later = merged.clone()
     later.set_model_attn2_patch(lambda n, context, value, extra: (n, context, value))
+    inside = later.model_options["transformer_options"]
+    inside["optimized_attention_override"] = lambda attention, *args, **kwargs: attention(
+        *args, **kwargs
+    )
     sample(later, clip)
     report = json.loads(
         NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2]
     )
-    assert (
-        report["other_patches"] == ["block or attention patch attn2_patch"]
-        and report["lock_findings"] == []
-    )
+    assert report["lock_findings"] == []
+    assert report["other_patches"] == [
+        "block or attention patch attn2_patch",
+        "replaced attention optimized_attention_override",
+    ]
     sample(merged, clip)
     report = json.loads(
         NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2]

@@ -71,3 +71,40 @@ def test_it_stays_so_from_one_sampling_to_the_next_and_the_lock_sees_it_go():
     assert held.not_computed(merged) == [key]
     with pytest.raises(SafetyError, match="are on no weight that computes"):
         held.check_loaded(merged)
+
+
+def test_biases_that_are_held_at_use_are_added_as_biases():
+    """In fp8 without scales, where rounding blurs a change that is this small."""
+    model = zoo.build("Flux", torch.float8_e4m3fn)
+    module, changes = module_for(model, ["double_blocks.0.img_attn.proj"])
+    key = "diffusion_model.double_blocks.0.img_attn.proj"
+    before = loaded_weight(model, f"{key}.bias")
+    module.tensors[f"{key}.diff_b"] = before * 0.01
+    merged = merge(model, [module])
+    held = merged.model.get_attachment(KEY)
+    assert held.at_use == {f"{key}.weight", f"{key}.bias"}
+    load(merged.model, streaming=False)
+    layer = get_attr(merged.model.model, key)
+    assert not held.not_computed(merged.model)
+    (bias,) = layer.bias_function
+    assert torch.allclose(bias(before.clone()), before * 1.01)
+    assert retained(merged.model, {k: loaded_weight(model, k) for k in changes}, changes) > 0.99
+
+
+def test_a_format_that_nothing_can_be_put_into_is_held_at_use(monkeypatch):
+    """As AWQ's, which the host can't make anew: its scales come from a calibration."""
+    model = quantised("Flux", "nvfp4")
+    module, changes = module_for(model, quantised_layers(model))
+    before = {key: loaded_weight(model, key) for key in changes}
+
+    def refuse(*_, **__):
+        raise NotImplementedError("requires offline calibration")
+
+    layer = get_attr(model.model, next(iter(changes)).rpartition(".")[0])
+    monkeypatch.setattr(type(layer), "set_weight", refuse)
+    merged = merge(model, [module])
+    [found] = merged.report["rounding"].values()
+    assert found["before"] == pytest.approx(1.0, abs=1e-3) and found["after"] is None
+    assert found["held"] == "at use, unrounded"
+    load(merged.model, streaming=True)
+    assert retained(merged.model, before, changes) > rounding.ENOUGH

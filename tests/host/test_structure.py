@@ -1,8 +1,10 @@
 """The roles of layers are found by what they compute, in every family, whatever they are called."""
 
+import comfy.ldm.modules.attention
 import pytest
 import torch
 from layer_roles import FAMILIES, expected
+from modular_safety_lora.host import structure
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.structure import (
     CROSS,
@@ -21,6 +23,20 @@ from modular_safety_lora.training.targets import check_layers, reading, target_l
 
 ATTENDING = {SELF, CROSS, JOINT, FUSED}
 NOT_REACHED = {"Omnigen2": "ref_image_"}  # without a picture to go by
+
+
+class ByHand:
+    """A tensor as newer hosts hand it to attention: it is taken out once."""
+
+    def __init__(self, tensor: torch.Tensor):
+        self.tensor = tensor
+
+    def take(self) -> torch.Tensor:
+        tensor, self.tensor = self.tensor, None
+        return tensor
+
+
+Container = getattr(comfy.ldm.modules.attention, "AttentionTensorContainer", ByHand)
 
 
 @pytest.fixture(scope="module", params=zoo.FAMILIES)
@@ -42,6 +58,19 @@ def test_the_roles_are_those_that_the_hosts_sources_say(seen):
     assert roles.keys() == layers_of(network).keys()
     left = {role for name, role in roles.items() if name not in found}
     assert left <= {MODULATION, EMBEDDER, OTHER}
+
+
+def test_attention_that_takes_containers_shows_the_same(seen, monkeypatch):
+    family, _, roles = seen
+    attend, packed = structure._Seen.attend, []
+
+    def packing(self, attention, q, k, v, *args, **kwargs):
+        packed.append(1)
+        return attend(self, attention, *map(Container, (q, k, v)), *args, **kwargs)
+
+    monkeypatch.setattr(structure._Seen, "attend", packing)
+    model = zoo.build(family)
+    assert Denoiser(model).roles(zoo.conditionings(family, 1)[0]) == roles and packed
 
 
 def test_each_choice_trains_what_it_says(seen):
@@ -73,8 +102,7 @@ def test_each_way_to_erase_trains_layers_that_read_the_text_or_none_of_them(seen
 def test_the_pass_changes_nothing_in_the_host(seen):
     """Neither the network's hooks nor the host's attention are left behind."""
     _, network, _ = seen
-    import comfy.ldm.modules.attention as attention
-
+    attention = comfy.ldm.modules.attention
     assert not any(module._forward_hooks for module in network.modules())
     assert attention.optimized_attention.__module__ == attention.__name__
 

@@ -52,7 +52,9 @@ REASONS = {  # what a node or the sampling after it says, and what that means
     r"expected 3, got 0|'NoneType' object is not subscriptable": (
         "its attention patch is for another network"
     ),
-    r"no attribute 'MultiTalkModelPatch'": "it asks for a model patch of another network",
+    r"no attribute 'MultiTalkModelPatch'|not an LTX duration head": (
+        "it asks for a model patch of another network"
+    ),
     r"JSONDecodeError": "it asks for points of its own network, as JSON",
 }
 

@@ -3,12 +3,14 @@
 import os
 from collections import Counter
 
+import comfyui_version
 from modular_safety_lora.lab.server import PACK
 from walk import FOREIGN, GUIDANCE, LARGER, LOST, NOT_RUN, STOPPED, UNCHANGED, Outcome, Walk
 
 DOCUMENT = PACK / "docs" / "walk.md"
 ANEW = "Run `python dev.py generate`, and look at what changed."
 WRITES = bool(os.environ.get("MSL_WRITE_TABLE"))
+HERE = f"Of the nodes of ComfyUI {comfyui_version.__version__} ("
 DECLARED = {  # what loses the lock, and the row of the threat model that says so
     "CheckpointLoaderSimple": "KSampler on the base",
     "unCLIPCheckpointLoader": "KSampler on the base",
@@ -53,7 +55,7 @@ Made by `tests/host/test_walk.py`, which fails when a row is no longer true or a
 in each run of the whole suite for nodes that take or give more than samplers, texts, conditioning
 and ControlNets (one of those that run the same code), and with `-m long` for all. {ANEW}
 
-Of the nodes of ComfyUI itself (not those that call services), the {len(walk.nodes)} that \
+{HERE}not those that call services), the {len(walk.nodes)} that \
 take or return a model, text
 encoder, guider, sampler, conditioning, hooks, LoRA, model patch or ControlNet, or take anything, \
 are called as ComfyUI's

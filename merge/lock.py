@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from comfy.model_patcher import LowVramPatch, ModelPatcher
-from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.utils import get_attr
 
 from ..host.bases import UNKNOWN, Origin
 from ..modules.errors import SafetyError
-from .findings import BESIDE, findings
-from .on_model import KEY, does_nothing, foreign_changes, weight_free_patches
-from .rounding import hold_at_use
+from .findings import findings
+from .on_model import KEY, does_nothing, foreign_changes, left_on
 
 logger = logging.getLogger(__name__)
 # of the operator, asked whenever something samples or encodes
 demands: set[Callable[["Lock"], None]] = set()
+LEFT = (
+    "Another model put it there, as a bypass LoRA does, and ComfyUI did not take it out. Unload"
+    " models and execution cache, so that the base is loaded anew, and use Load Task LoRA in place"
+    " of Load LoRA (Bypass)."
+)
 # By network: the patches it was loaded with.
-_loaded: WeakKeyDictionary[object, dict[str, list[tuple]]] = WeakKeyDictionary()
+loaded_with: WeakKeyDictionary[object, dict[str, list[tuple]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Lock:
         is used. A clone that shares the mark of the list (`patches_uuid`) and not the list leaves
         its weights to all others.
         """
-        loaded = _loaded.get(patcher.model, {})
+        loaded = loaded_with.get(patcher.model, {})
         return [key for key in self.safety if not self._computes(patcher, key, loaded.get(key, ()))]
 
     def _computes(self, patcher: ModelPatcher, key: str, loaded: Sequence[tuple]) -> bool:
@@ -136,6 +139,13 @@ class Lock:
             demand(self)
 
     def check_loaded(self, patcher: ModelPatcher) -> None:
+        """`check_computes`, and judge what another model left on the network."""
+        self.check_computes(patcher)
+        left = left_behind(patcher)
+        if left:
+            self.judge(left, LEFT)
+
+    def check_computes(self, patcher: ModelPatcher) -> None:
         """Raise SafetyError when a loaded model computes without a safety change.
 
         It is raised whatever the policy.
@@ -174,60 +184,6 @@ class Lock:
         logger.warning("%s", message)
 
 
-def fasten(patcher: ModelPatcher, lock: Lock, is_clip: bool = False) -> None:
-    """Put a lock on a merged model, where it survives clones.
-
-    It is asked at every sampling, before the weights load and again when they are loaded. A text
-    encoder has no sampling: it is asked when the host applies its hooks, which it does before
-    everything that is encoded, whether the weights are loaded anew or stayed.
-    """
-    patcher.set_attachments(KEY, lock)
-    patcher.add_callback_with_key(CallbacksMP.ON_LOAD, KEY, _at_loading)
-    if is_clip:
-        patcher.add_callback_with_key(CallbacksMP.ON_APPLY_HOOKS, KEY, _at_encoding)
-    else:
-        patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _at_sampling)
-        patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, _at_running)
-
-
-def _lock_of(patcher: ModelPatcher) -> Lock:
-    lock = patcher.get_attachment(KEY)
-    if lock is None:
-        raise SafetyError(
-            "The lock of the safety module was taken off this model. Use the model that Modular"
-            " Merge gives."
-        )
-    return lock
-
-
-def _at_sampling(executor, *args, **kwargs):
-    guider = executor.class_obj
-    beside = [
-        each
-        for each in vars(guider).values()
-        if isinstance(each, ModelPatcher) and each is not guider.model_patcher
-    ]
-    lock = _lock_of(guider.model_patcher)
-    lock.check(guider.model_patcher, beside)
-    later = [each for each in weight_free_patches(guider.model_patcher) if each not in lock.beside]
-    findings.note(*(f"{each['kind']} {each['name']}" for each in later), kind=BESIDE)
-    return executor(*args, **kwargs)
-
-
-def _at_running(patcher: ModelPatcher) -> None:
-    _lock_of(patcher).check_loaded(patcher)
-
-
-def _at_loading(patcher: ModelPatcher, *args, **kwargs) -> None:
-    _loaded[patcher.model] = {key: list(entries) for key, entries in patcher.patches.items()}
-    hold_at_use(patcher, _lock_of(patcher).at_use)
-
-
-def _at_encoding(patcher: ModelPatcher, *args, **kwargs) -> None:
-    lock = _lock_of(patcher)
-    try:
-        lock.check(patcher)
-        lock.check_loaded(patcher)
-    except SafetyError:
-        patcher.detach()  # the weights as they were: nothing encodes with these
-        raise
+def left_behind(patcher: ModelPatcher) -> list[str]:
+    """What runs in a loaded model's network beside its own code, in words."""
+    return [f"code left on the network in {name}" for name in left_on(patcher.model)]

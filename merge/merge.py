@@ -29,8 +29,9 @@ from .entries import (
     safety_entry,
     task_entry,
 )
+from .fasten import fasten
 from .ledger import Ledger, losses
-from .lock import Lock, fasten
+from .lock import Lock
 from .measure import check_finite, check_something, measure
 from .on_model import foreign_changes, foreign_message, weight_free_patches
 from .plan import Plan, Sealed, plan_of, put_on

@@ -4,7 +4,8 @@ With `require_lock` no model samples without one. Every lock is asked at every s
 its modules, for what was merged before `trusted_keys` were set and for what comes from no file, as
 a module that is being trained. Nothing in the host can refuse a sampling for all nodes, so with
 `require_lock`, and only with it, `BaseModel.apply_model`, through which every sampler of the host
-runs a model, first asks for the lock (docs/threat-model.md says what gets past it).
+runs a model, first asks for the lock and what computes (docs/threat-model.md says what gets past
+it).
 """
 
 import functools
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from comfy.model_base import BaseModel
 
-from ..merge.lock import Lock, demands
+from ..merge.lock import Lock, demands, left_behind
 from ..merge.on_model import KEY
 from ..modules.errors import SafetyError
 from .settings import FILE, Operator, SettingsError, operator
@@ -77,7 +78,8 @@ def _check(model: BaseModel, wanted: Operator) -> None:
             " loader and the sampler."
         )
     check_signers(lock)
-    found = lock.faults(patcher)
+    lock.check_computes(patcher)
+    found = lock.faults(patcher) + left_behind(patcher)
     if found:
         raise SafetyError(
             f"The safety module is not whole on the model that samples: {len(found)} findings"

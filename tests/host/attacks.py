@@ -18,6 +18,8 @@ from undoing import (
     cancelling,
     clip_hooked,
     large,
+    left_behind,
+    left_in_the_text,
     moved,
     properties,
     recompiled,
@@ -140,6 +142,8 @@ ATTACKS: dict[str, Callable[[Stage], Run]] = {
     "SelectCLIPDevice before the merge": lambda s: s.run(
         clip=merge(s.base, [s.safety], (), moved(s.base_clip)).clip, model=s.locked
     ),
+    "LoraLoaderBypassModelOnly with it, left on the network by clones": left_behind,
+    "LoraLoaderBypass with it, left on the text encoder by clones": left_in_the_text,
     "A second Modular Merge with it as a task": lambda s: s.run(
         s.merged(s.against(""), model=s.locked).model
     ),

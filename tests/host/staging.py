@@ -29,9 +29,16 @@ class Run:
     sampler: str = "euler"
     scheduler: str = "normal"
     side: int = 4  # of the latent
+    after: Callable = bool  # what clears the stage away
 
     def __call__(self) -> torch.Tensor:
         """Two steps."""
+        try:
+            return self.sampled()
+        finally:
+            self.after()
+
+    def sampled(self) -> torch.Tensor:
         latent = torch.zeros(
             1, self.model.model.latent_format.latent_channels, self.side, self.side
         )

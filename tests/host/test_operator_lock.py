@@ -9,14 +9,15 @@ import torch
 from attacks import BEYOND, CANCELLED
 from comfy.model_base import BaseModel
 from modular_safety_lora.merge import lock
-from modular_safety_lora.merge.merge import merge
+from modular_safety_lora.merge.merge import Merged, merge
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.nodes import policy
 from modular_safety_lora.nodes.settings import SettingsError
 from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
-from undoing import cancelling
+from staging import encoded
+from undoing import cancelling, left_behind
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,30 @@ def test_report_does_not_loosen_the_policy(stage, enforce):
     assert stage.run(lenient)().isfinite().all()
     with pytest.raises(SafetyError, match="is not whole on the model that samples"):
         stage.run(mixing.ModelMergeSimple().merge(lenient, stage.base, 0.5)[0])()
+
+
+def test_weights_that_are_unloaded_between_two_steps_end_the_sampling(stage, enforce):
+    unloading = stage.locked.clone()
+
+    def unload(args):
+        unloading.detach()
+        return args["denoised"]
+
+    unloading.set_model_sampler_post_cfg_function(unload)
+    run = stage.run(unloading)
+    assert run().isfinite().all()  # without the setting nobody asks
+    enforce({"require_lock": True})
+    with pytest.raises(SafetyError, match="changes are on no weight that computes"):
+        run()
+
+
+def test_a_bypass_that_was_left_on_the_network_is_refused_under_report_too(stage, enforce):
+    lenient = merge(stage.base, [stage.safety], (), stage.base_clip, foreign="report").model
+    kept = {"merge": Merged(lenient, None, {}), "texts": encoded(stage.base_clip)}
+    run = left_behind(dataclasses.replace(stage, kept=kept))
+    enforce({"require_lock": True})
+    with pytest.raises(SafetyError, match="code left on the network in diffusion_model"):
+        run()
 
 
 def test_only_allowed_safety_modules_count(stage, enforce):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from comfy.model_base import BaseModel
 
+from ..host.loading import watch
 from ..merge.lock import Lock, demands, left_behind
 from ..merge.on_model import KEY
 from ..modules.errors import SafetyError
@@ -45,10 +46,12 @@ def install() -> Callable[[], None]:
         return original(self, *args, **kwargs)
 
     BaseModel.apply_model = apply_model
+    unwatched = watch() if wanted.allowed_bases else lambda: None
     logger.info("%s: no model samples without a safety module", FILE)
 
     def taken_away() -> None:
         BaseModel.apply_model = original
+        unwatched()
         demands.discard(check_signers)
 
     return taken_away

@@ -133,14 +133,15 @@ def saved(stage: Stage):
         return comfy.sd.load_diffusion_model(str(next(Path(folder).rglob("*.safetensors"))))
 
 
-def cancelling(stage: Stage):
-    """The base with the safety module at -1, saved and read again.
+def cancelling_file(stage: Stage, folder: Path) -> Path:
+    """The base with the safety module at -1, saved: a file of plain weights."""
+    undone = load(stage, stage.base, -1.0)[0]
+    mixing.save_checkpoint(undone, filename_prefix="base", output_dir=str(folder))
+    return next(folder.rglob("base_*.safetensors"))
 
-    It is a file of plain weights, on which the merge is whole.
-    """
+
+def cancelling(stage: Stage):
+    """That file read again; the merge on it is whole."""
     with tempfile.TemporaryDirectory() as folder:
-        mixing.save_checkpoint(
-            load(stage, stage.base, -1.0)[0], filename_prefix="base", output_dir=folder
-        )
-        model = comfy.sd.load_diffusion_model(str(next(Path(folder).rglob("*.safetensors"))))
+        model = comfy.sd.load_diffusion_model(str(cancelling_file(stage, Path(folder))))
         return stage.merged(model=model).model

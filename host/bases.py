@@ -27,6 +27,11 @@ class Origin:
 
     sha256: str | None
     unknown: str = ""
+    read: tuple[Path, Version] | None = None  # the file, as it was
+
+    def is_same(self, other: "Origin") -> bool:
+        """Whether both are known, and one base."""
+        return self.sha256 is not None and self.sha256 == other.sha256
 
     def warnings(self, safety: Sequence[Module]) -> list[str]:
         """A line for each safety module that names another base than this one."""
@@ -61,7 +66,7 @@ def origin(model) -> Origin:
     try:
         if version(path) != read:
             raise _Unknown("was replaced after it was loaded; load it anew")
-        return Origin(_sha256(path, read))
+        return Origin(_sha256(path, read), read=(path, read))
     except _Unknown as why:
         return Origin(None, f"{path.name} {why}")
 

@@ -48,6 +48,7 @@ class Lock:
     base: Origin = UNKNOWN
     at_use: frozenset[str] = frozenset()  # weights that are patched when they are used
     base_warnings: tuple[str, ...] = ()  # of the modules that were trained on another base
+    tasks: tuple = ()  # what else is on the model: task modules and earlier patches
 
     def faults(self, patcher: ModelPatcher) -> list[str]:
         """What undid or may undo a safety change since the merge; empty when nothing did."""
@@ -117,7 +118,7 @@ class Lock:
         """Raise SafetyError when a safety change is not whole.
 
         Under the policy `report` it is only noted. `beside` are other models that the same sampling
-        runs: they must carry a lock too.
+        runs: they must carry a lock too, of a merge of the same on the same base.
         """
         self.ask_operator()
         found = self.faults(patcher)
@@ -125,8 +126,13 @@ class Lock:
             lock = other.get_attachment(KEY)
             if lock is None or set(lock.digests) != set(self.digests):
                 found.append("a second model without these safety modules")
-            else:
-                found += lock.faults(other)
+                continue
+            # guidance leads away from what the second model has more of, safety too
+            if lock.tasks != self.tasks:
+                found.append("a second model with other changes beside the safety modules")
+            if patcher.model is not other.model and not self.base.is_same(lock.base):
+                found.append("a second model on another base, or one that is not known")
+            found += lock.faults(other)
         self.judge(
             found,
             "Put other LoRAs into Modular Merge with Load Task LoRA, and nothing that changes"

@@ -138,7 +138,12 @@ def merge(
         patcher.set_attachments(MERGED, True)
         if any(sealed[key] for key in plan) or patcher is merged[0]:
             lock = _lock(patcher, plan, sealed, safety, ledger=ledger, policy=foreign)
-            lock = replace(lock, base=loaded_from, base_warnings=tuple(report["base_warnings"]))
+            lock = replace(
+                lock,
+                base=loaded_from,
+                base_warnings=tuple(report["base_warnings"]),
+                tasks=_tasks(patchers, tasks, on_conflict),
+            )
             held = {key: [*chain(*sealed[key].values())] for key in plan if sealed[key]}
             formats, at_use = rounded(patcher, held)
             lock = replace(lock, at_use=at_use)
@@ -182,6 +187,16 @@ def _lock(
         policy=policy,
         beside=tuple(weight_free_patches(patcher)),
     )
+
+
+def _tasks(patchers: Sequence[ModelPatcher], tasks: Sequence[Task], on_conflict: str) -> tuple:
+    """What a merge adds beside safety modules; equal for merges of the same.
+
+    Patches from before the merge are the same when they are one object, which the locks keep alive.
+    """
+    before = ((key, *map(id, some)) for each in patchers for key, some in each.patches.items())
+    also = sorted((each.module.sha256, each.strength_model, each.strength_clip) for each in tasks)
+    return (on_conflict if also else "", *also, *sorted(before))
 
 
 def _encoder(

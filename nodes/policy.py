@@ -13,8 +13,9 @@ import logging
 from collections.abc import Callable, Sequence
 
 from comfy.model_base import BaseModel
+from comfy.model_patcher import ModelPatcher
 
-from ..host.loading import watch
+from ..host.loading import file_of, watch
 from ..merge.lock import Lock, demands, left_behind
 from ..merge.on_model import KEY
 from ..modules.errors import SafetyError
@@ -98,13 +99,14 @@ def _check(model: BaseModel, wanted: Operator) -> None:
             f" ({FILE})."
         )
     if wanted.allowed_bases:
-        _check_base(lock, wanted.allowed_bases)
+        _check_base(lock, patcher, wanted.allowed_bases)
 
 
-def _check_base(lock: Lock, allowed: Sequence[str]) -> None:
+def _check_base(lock: Lock, patcher: ModelPatcher, allowed: Sequence[str]) -> None:
     """Raise SafetyError for a base of another digest, or of none.
 
-    So too for a module that names another base than this.
+    So too for a module that names another base than this, and for a network that was read since
+    the merge, for another device, from a file that is another now.
     """
     if lock.base.sha256 not in allowed:
         what = (
@@ -116,6 +118,11 @@ def _check_base(lock: Lock, allowed: Sequence[str]) -> None:
             f"The base of the model that samples is none of the {len(allowed)} that this ComfyUI"
             f" allows (allowed_bases in {FILE}); {what}. Load one of these, or ask the operator to"
             " add this one."
+        )
+    if file_of(patcher) != lock.base.read:
+        raise SafetyError(
+            "The base of the model that samples was read anew since the merge, and its file was"
+            " replaced before. Load it and merge again."
         )
     if lock.base_warnings:
         raise SafetyError(lock.base_warnings[0])

@@ -146,8 +146,13 @@ def test_a_base_that_was_replaced_after_it_was_loaded_is_none_of_them(stage, enf
     file.write_bytes(genuine.read_bytes())
     with pytest.raises(SafetyError, match="base_00001_.safetensors was replaced after it was loa"):
         stage.run(stage.merged(model=attacked).model)()
-    read = comfy.sd.load_diffusion_model(str(file))
-    assert stage.run(stage.merged(model=read).model)().isfinite().all()
+    merged = stage.merged(model=comfy.sd.load_diffusion_model(str(file))).model
+    assert stage.run(merged)().isfinite().all()
+    (tmp_path / "other").mkdir()
+    file.write_bytes(cancelling_file(stage, tmp_path / "other").read_bytes())
+    elsewhere = merged.deepclone_multigpu(new_load_device=torch.device("cpu"))
+    with pytest.raises(SafetyError, match="was read anew since the merge"):
+        stage.run(elsewhere)()
 
 
 def test_under_allowed_bases_one_that_is_not_known_or_not_the_modules_own_is_refused(

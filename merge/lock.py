@@ -184,7 +184,7 @@ class Lock:
             f"The safety module ({', '.join(self.names)}) is not whole on the model that samples:"
             f" {len(found)} findings (first: {found[0]}). {way_out}"
         )
-        if self.policy == "refuse":
+        if self.policy != "report":
             raise SafetyError(message)
         findings.note(message)
         logger.warning("%s", message)

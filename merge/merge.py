@@ -15,6 +15,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ..host.bases import origin
 from ..host.weights import check_patcher
+from ..modules.choices import chosen
 from ..modules.errors import SafetyError
 from ..modules.files import Module
 from ..modules.signing import signers
@@ -33,7 +34,7 @@ from .fasten import fasten
 from .ledger import Ledger, losses
 from .lock import Lock
 from .measure import check_finite, check_something, measure
-from .on_model import foreign_changes, foreign_message, weight_free_patches
+from .on_model import FOREIGN, foreign_changes, foreign_message, weight_free_patches
 from .plan import Plan, Sealed, plan_of, put_on
 from .report import about_base, beside_of, build_report, check_safety
 from .rounding import rounded
@@ -79,11 +80,8 @@ def merge(
     is measured on the safety modules' own prompts too. The inputs stay as they are. `progress` is
     called with weights done and in all.
     """
-    if on_conflict not in CONFLICTS:
-        raise ValueError(
-            f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}."
-        )
-    conflict = CONFLICTS[on_conflict]
+    conflict = CONFLICTS[chosen(on_conflict, CONFLICTS, "on_conflict")]
+    foreign = chosen(foreign, FOREIGN, "foreign_changes")
     patchers = [model] + ([clip.patcher] if clip is not None else [])
     for patcher, what in zip(patchers, ("model", "text encoder"), strict=False):
         check_patcher(patcher)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from . import seal
+from .choices import chosen
 from .concepts import sealed_prompts
 from .errors import ModuleFileError
 from .tensors import dtype_name, header, read, refuse_nul, write_atomically
@@ -118,8 +119,7 @@ def save_module(
     Raises FileExistsError when it is already there and `overwrite` is false, ModuleFileError for a
     NUL byte in a text.
     """
-    if role not in ROLES:
-        raise ValueError(f"role is {role!r}; it must be one of {', '.join(ROLES)}")
+    role = chosen(role, ROLES, "role")
     path = Path(path)
     refuse_nul(path.name, tensors, metadata)
     if path.exists() and not overwrite:

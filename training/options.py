@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 
+from ..modules.choices import chosen
+
 TASK, SAFETY = "task", "safety"
 
 
@@ -84,10 +86,8 @@ def check(settings) -> None:
     assert is_dataclass(settings)
     for row in rows(type(settings)).values():
         value = getattr(settings, row.field)
-        if row.choices and not row.other and value not in row.choices:
-            raise ValueError(
-                f"{row.name} is {value!r}; it must be one of {', '.join(row.choices)}."
-            )
+        if row.choices and not row.other:
+            chosen(value, row.choices, row.name)
         if row.low is not None and not (math.isfinite(value) and value >= row.low):
             raise ValueError(
                 f"{row.name} is {value}; it must be a finite number, at least {row.low:g}."

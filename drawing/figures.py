@@ -48,9 +48,16 @@ def whiskers(rates: Sequence[float], intervals: Sequence[Sequence[float]]) -> li
     return [low, high]
 
 
+def literal(figure) -> None:
+    """Show every text as it is: `$` in a file's name begins no formula, which may be none."""
+    for text in figure.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+        text.set_parse_math(False)
+
+
 def as_picture(figure) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+    literal(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -60,6 +67,7 @@ def as_svg(figure) -> str:
     """The figure as an SVG element to stand in an HTML page."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
+    literal(figure)
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()

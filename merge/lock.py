@@ -1,7 +1,6 @@
 """The lock on a merged model: what must still be on it, and what must not, when sampling starts."""
 
 import logging
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -15,6 +14,8 @@ from .findings import findings
 from .on_model import KEY, does_nothing, foreign_changes, left_on
 
 logger = logging.getLogger(__name__)
+# in the host's patch entries; the latter scales everything before it
+VALUE_AT, STRENGTH_MODEL_AT = 1, 2
 # of the operator, asked whenever something samples or encodes
 demands: set[Callable[["Lock"], None]] = set()
 LEFT = (
@@ -72,12 +73,11 @@ class Lock:
         if len(now) > len(then):
             added = (entry for entry in now[len(then) :] if not does_nothing(entry))
             now = [*now[: len(then)], *added]
-        if len(now) == len(then) and all(map(operator.is_, now, then)):
+        if len(now) == len(then) and all(map(_is_same, now, then)):
             return None
-        if any(all(entry is not other for other in now) for entry in self.safety.get(key, [])):
+        if not self._holds(key, now):
             return "the safety change is gone from"
-        strength_model_at = 2  # of a patch entry: it scales everything before it
-        if any(entry[strength_model_at] != 1.0 for entry in now[len(then) :]):
+        if any(entry[STRENGTH_MODEL_AT] != 1.0 for entry in now[len(then) :]):
             return "a later node scales"
         return "a later node changes"
 
@@ -112,7 +112,9 @@ class Lock:
         )
 
     def _holds(self, key: str, entries: Sequence[tuple]) -> bool:
-        return all(any(entry is each for each in entries) for entry in self.safety[key])
+        return all(
+            any(_is_same(entry, each) for each in entries) for entry in self.safety.get(key, ())
+        )
 
     def check(self, patcher: ModelPatcher, beside: Sequence[ModelPatcher] = ()) -> None:
         """Raise SafetyError when a safety change is not whole.
@@ -135,8 +137,8 @@ class Lock:
             found += lock.faults(other)
         self.judge(
             found,
-            "Put other LoRAs into Modular Merge with Load Task LoRA, and nothing that changes"
-            " weights after it.",
+            "Put other LoRAs into Modular Merge with Load Task LoRA, merge models before it, and"
+            " nothing that changes weights after it.",
         )
 
     def ask_operator(self) -> None:
@@ -188,6 +190,19 @@ class Lock:
             raise SafetyError(message)
         findings.note(message)
         logger.warning("%s", message)
+
+
+def _is_same(entry: tuple, other: tuple) -> bool:
+    """Whether two patch entries are one, or hold the same things.
+
+    Tensors and functions are compared by identity, numbers and offsets by value.
+    """
+    if len(entry) != len(other):
+        return False
+    return all(
+        one is two or (isinstance(one, float | int | tuple) and at != VALUE_AT and one == two)
+        for at, (one, two) in enumerate(zip(entry, other, strict=True))
+    )
 
 
 def left_behind(patcher: ModelPatcher) -> list[str]:

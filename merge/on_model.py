@@ -14,7 +14,11 @@ KEY = "msl_lock"  # under which the lock of a merged model is kept, and asked
 
 def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
     """Kind and name of what may change a model's weights and is no plain weight patch."""
-    found = [{"kind": "bypass or injected module", "name": str(key)} for key in patcher.injections]
+    found = [
+        {"kind": "bypass or injected module", "name": str(key)}
+        for key, injections in patcher.injections.items()
+        if injections
+    ]
     found += [
         {"kind": "hook weights", "name": str(key)}
         for hook in patcher.hook_patches.values()
@@ -25,7 +29,7 @@ def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
         {"kind": "weight wrapper", "name": str(key)} for key in patcher.weight_wrapper_patches
     ]
     found += [
-        {"kind": "replaced module", "name": key}
+        {"kind": "replaced module", "name": key + _compiled(patcher.object_patches[key])}
         for key in patcher.object_patches
         if _replaces(patcher, key)
     ]
@@ -74,6 +78,15 @@ def _replaces(patcher: ModelPatcher, key: str) -> bool:
     value = patcher.object_patches[key]
     computes = callable(value) or isinstance(value, torch.Tensor)
     return computes and (key == "diffusion_model" or key.startswith("diffusion_model."))
+
+
+def _compiled(value: object) -> str:
+    """What to do about a compiled module in a module's place, to stand after its name.
+
+    The host looks for weights by name, and below it finds no patch for any.
+    """
+    compiled = hasattr(value, "_orig_mod")
+    return " (compiled: ComfyUI patches no weight in it; use TorchCompileModel)" if compiled else ""
 
 
 def _compiled_elsewhere(patcher: ModelPatcher) -> list[str]:

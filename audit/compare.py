@@ -129,7 +129,7 @@ def parsed(name: str, text: str) -> dict:
     try:
         report = json.loads(text)
         report["images"], report["summary"]["thresholds"]
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
+    except (json.JSONDecodeError, RecursionError, TypeError, KeyError) as error:
         raise CompareError(
             f"{name!r} is no audit report ({error!r}). Connect the report of an audit."
         ) from error

@@ -101,7 +101,7 @@ def load_presets(path: Path) -> dict[str, Preset]:
     """The presets of a file. Raises PresetError."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PresetError(f"{path}: this can't be read as presets ({error}).") from error
     return read_presets(data, str(path))
 

@@ -15,6 +15,7 @@ from ..modules.errors import SafetyError, ShapeMismatch
 from ..modules.files import Module
 from .changes import Change, check_shape
 from .coverage import NO_CLIP, Coverage, Target, cover, key_map, target_key
+from .sizes import check_size
 
 logger = logging.getLogger(__name__)
 BESIDE = ("anchored", "frozen")  # modes of training that need their safety module
@@ -159,8 +160,10 @@ def _covered(module: Module, base: Base) -> Coverage:
     coverage = cover(module, base.names, base.shapes.keys(), base.has_clip)
     wrong = dict(coverage.broken)
     for target, value in coverage.patches.items():
+        change, shape = change_of(target, value, 1.0), base.shapes[target_key(target)]
         try:
-            check_shape(change_of(target, value, 1.0), base.shapes[target_key(target)])
+            check_shape(change, shape)
+            check_size(change, shape)
         except ShapeMismatch as error:
             wrong |= dict.fromkeys(sorted(coverage.keys[target]), str(error))
     if wrong:

@@ -215,7 +215,7 @@ def _from_metadata(listed: Path) -> list[Captioned]:
         try:
             entry = json.loads(line)
             path, caption = listed.parent / entry["file_name"], entry["text"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, RecursionError, KeyError, TypeError) as error:
             raise DataError(
                 f"{listed}: line {number} must be JSON with file_name and text ({error!r})."
             ) from error

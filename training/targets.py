@@ -1,9 +1,10 @@
 """Which layers of a model a choice of targets means: by what they do, whatever they are called."""
 
-import re
+import time
 from collections import Counter
 from collections.abc import Mapping
 
+import regex  # ComfyUI's own transformers need it: what `re` reads, with a limit of time
 import torch
 
 from ..host.structure import (
@@ -28,6 +29,7 @@ TARGETS = {
     "all": ROLES,
 }
 JOINED = (JOINT, FUSED)
+SECONDS = 2  # to look for a pattern in all names, which takes milliseconds
 LEFT_OUT = "label_emb"  # of `all`: diffusers does not load a LoRA for it
 
 
@@ -69,18 +71,37 @@ def target_layers(network: torch.nn.Module, roles: Roles, targets: str = "attent
             and not (targets == "all" and name.startswith(LEFT_OUT))
         ]
     else:
-        try:
-            found = [name for name in layers if re.search(targets, name)]
-        except re.error as error:
-            raise ValueError(
-                f"The targets {targets!r} are not a regular expression ({error})."
-            ) from error
+        found = matching(layers, targets)
     if not found:
         raise ValueError(
             f"No layer of this model matches the targets {targets!r}; it has layers like"
             f" {layers[:3]}."
         )
     return found
+
+
+def matching(names: list[str], pattern: str) -> list[str]:
+    """The names that a regular expression is found in.
+
+    Raises ValueError for what is none, and for one that takes too long: some take longer than
+    anybody waits, and the process can't be stopped meanwhile.
+    """
+    ends = time.monotonic() + SECONDS
+    try:
+        return [
+            name
+            for name in names
+            if regex.search(pattern, name, timeout=max(ends - time.monotonic(), 1e-3))
+        ]
+    except TimeoutError as error:
+        raise ValueError(
+            f"The targets {pattern!r} took more than {SECONDS} s to look for in {len(names)} names."
+            " Write it without repetitions inside of repetitions, such as (a+)+."
+        ) from error
+    except (regex.error, RecursionError) as error:
+        raise ValueError(
+            f"The targets {pattern!r} are not a regular expression ({error})."
+        ) from error
 
 
 def counted(layers: list[str], roles: Roles) -> dict[str, int]:

@@ -135,10 +135,10 @@ ATTACKS: dict[str, Callable[[Stage], Run]] = {
     "DualModelGuider whose second model holds another safety module": lambda s: s.run(
         second=s.dummy()
     ),
-    "DualModelGuider whose second model holds the safety module and a LoraLoader with it": (
+    "DualModelGuider whose second merge starts from a LoraLoader with it": (
         lambda s: s.run(second=s.merged(model=load(s, s.base, 1.0)[0]).model)
     ),
-    "DualModelGuider whose second model holds it and a Load Task LoRA with it": lambda s: s.run(
+    "DualModelGuider whose second merge has it as a task": lambda s: s.run(
         second=s.merged(s.against("", strength=1.0)).model
     ),
     "TorchCompileModel, then another network under it (SelectModelDevice)": lambda s: s.run(

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from comfy.model_detection import unet_prefix_from_state_dict
 from safetensors import safe_open
 
 from ..modules.files import Module
 from ..modules.seal import tensors_sha256
+from .loading import Version, file_of, version
 
-# of the diffusion weights in a whole checkpoint; a file of them alone has none
-PREFIX = "model.diffusion_model."
+# of the diffusion weights in a whole checkpoint, of which the host takes the most frequent; a file
+# of them alone has none
+PREFIXES = ("model.diffusion_model.", "model.model.", "net.")
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Origin:
 
     sha256: str | None
     unknown: str = ""
+    read: tuple[Path, Version] | None = None  # the file, as it was
+
+    def is_same(self, other: "Origin") -> bool:
+        """Whether both are known, and one base."""
+        return self.sha256 is not None and self.sha256 == other.sha256
 
     def warnings(self, safety: Sequence[Module]) -> list[str]:
         """A line for each safety module that names another base than this one."""
@@ -43,31 +51,62 @@ UNKNOWN = Origin(None, "nobody looked")
 
 
 def origin(model) -> Origin:
-    """Where the loaded weights of a MODEL come from, without what was put on them later."""
-    made_by = model.cached_patcher_init
-    path = (
-        Path(made_by[1][0]) if made_by and made_by[1] and isinstance(made_by[1][0], str) else None
-    )
-    if path is None:
+    """Where the loaded weights of a MODEL come from. What was put on them later is no part of it.
+
+    A file is hashed once, and again when it is another. It must be the one that was loaded.
+    """
+    found = file_of(model)
+    if found is None:
         return Origin(None, "no loader of ComfyUI's own read this model from one file")
-    return of_file(path)
+    return _as_read(*found)
 
 
 def of_file(path: Path) -> Origin:
-    """The base in a file, which is hashed once, and again when its size or times change."""
+    """The base in a file, as it is now."""
+    return _as_read(path, version(path) if path.is_file() else None)
+
+
+def _as_read(path: Path, read: Version | None) -> Origin:
+    """The base in the version of a file that was read; None: it changed meanwhile."""
     if path.suffix != ".safetensors":
         return Origin(None, f"{path.name} is no .safetensors file")
     if not path.is_file():
         return Origin(None, f"{path.name} is no longer where it was loaded from")
-    stat = path.stat()
-    return Origin(_sha256(path, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)))
+    try:
+        if version(path) != read:
+            raise _Unknown("was replaced after it was loaded; load it anew")
+        return Origin(_sha256(path, read), read=(path, read))
+    except _Unknown as why:
+        return Origin(None, f"{path.name} {why}")
+
+
+class _Unknown(Exception):
+    """Why a file has no digest, for a sentence that starts with its name."""
 
 
 @functools.lru_cache(maxsize=16)
-def _sha256(path: Path, _version: tuple[int, ...]) -> str:
+def _sha256(path: Path, read: Version) -> str:
     with safe_open(str(path), framework="pt") as file:
-        names = list(file.keys())
-        chosen = [name for name in names if name.startswith(PREFIX)] or names
-        tensors = {name.removeprefix(PREFIX): file.get_tensor(name) for name in chosen}
-        dtypes = {name.removeprefix(PREFIX): file.get_slice(name).get_dtype() for name in chosen}
-    return tensors_sha256(tensors, dtypes)
+        names = _diffusion_names(list(file.keys()))
+        tensors = {short: file.get_tensor(name) for short, name in names.items()}
+        dtypes = {short: file.get_slice(name).get_dtype() for short, name in names.items()}
+    digest = tensors_sha256(tensors, dtypes)
+    if version(path) != read:
+        raise _Unknown("was replaced while it was read; load it anew")
+    return digest
+
+
+def _diffusion_names(names: Sequence[str]) -> dict[str, str]:
+    """The diffusion weights that the host takes from a file, by their names without the prefix."""
+    held = {
+        prefix: name for name in sorted(names) for prefix in PREFIXES if name.startswith(prefix)
+    }
+    if len(held) > 1:
+        first = " and ".join(held[prefix] for prefix in list(held)[:2])
+        raise _Unknown(
+            f"has diffusion weights under {len(held)} prefixes ({first}): ComfyUI loads those of"
+            " one. Save it anew with those alone"
+        )
+    prefix = unet_prefix_from_state_dict(dict.fromkeys(names))
+    chosen = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}
+    return chosen or {name: name for name in names}

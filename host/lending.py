@@ -11,6 +11,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from ..modules.choices import chosen
+
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -42,6 +44,7 @@ def computing_in(model: ModelPatcher, precision: str) -> ModelPatcher:
 
     `auto` is fp32 on the CPU, else bf16 where the GPU has it, else fp16.
     """
+    precision = chosen(precision, ("auto", *DTYPES), "precision")
     if precision == "auto":
         is_cpu = host.is_device_cpu(model.load_device)
         precision = (

@@ -83,7 +83,7 @@ def _trained_on(module: Module) -> list[str]:
     """
     try:
         concepts = json.loads(module.metadata.get("msl.training", "{}"))["concepts"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (json.JSONDecodeError, RecursionError, KeyError, TypeError):
         return []
     return (
         [text for text in concepts if isinstance(text, str)] if isinstance(concepts, list) else []

@@ -10,12 +10,15 @@ from comfy.model_patcher import ModelPatcher
 from comfy.utils import get_attr
 
 from ..host.weights import base_name, patchable
+from ..modules.choices import chosen
 from ..modules.errors import SafetyError, ShapeMismatch
 from ..modules.files import Module
 from .changes import Change, check_shape
 from .coverage import NO_CLIP, SETTING, Coverage, Target, cover, key_map, target_key
+from .sizes import check_size
 
 logger = logging.getLogger(__name__)
+BESIDE = ("anchored", "frozen")  # modes of training that need their safety module
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ def check_companions(safety: Sequence[Module], tasks: Sequence[Task]) -> None:
     """Raise SafetyError for a missing or doubled safety module, or a task that needs another."""
     if not safety:
         raise SafetyError("Modular Merge needs a safety module; connect Load Safety LoRA (locked).")
+    for role, modules in (("safety", safety), ("task", [task.module for task in tasks])):
+        for module in modules:
+            chosen(module.role, (role,), f"{module.name}: the role of a {role} module")
     digests = [module.sha256 for module in safety]
     for module in safety:
         if digests.count(module.sha256) > 1:
@@ -77,8 +83,9 @@ def check_companions(safety: Sequence[Module], tasks: Sequence[Task]) -> None:
                     f"{task.module.name}: its strength is {strength}; it must be a finite number."
                 )
         wanted = task.module.metadata.get("msl.safety_sha256", "")
-        mode = task.module.metadata.get("msl.safety_mode")
-        if mode in ("anchored", "frozen") and not set(wanted.split(",")) <= set(digests):
+        mode = task.module.metadata.get("msl.safety_mode", "detached")
+        chosen(mode, ("detached", *BESIDE), f"{task.module.name}: msl.safety_mode")
+        if mode in BESIDE and not set(wanted.split(",")) <= set(digests):
             raise SafetyError(
                 f"{task.module.name}: it was trained {mode} beside the safety module {wanted} and"
                 f" needs it; this merge has {', '.join(digests)}. Load that safety module, or a"
@@ -150,8 +157,10 @@ def _covered(module: Module, base: Base) -> Coverage:
     coverage = cover(module, base.names, base.shapes.keys(), base.has_clip)
     wrong = dict(coverage.broken)
     for target, value in coverage.patches.items():
+        change, shape = change_of(target, value, 1.0), base.shapes[target_key(target)]
         try:
-            check_shape(change_of(target, value, 1.0), base.shapes[target_key(target)])
+            check_shape(change, shape)
+            check_size(change, shape)
         except ShapeMismatch as error:
             wrong |= dict.fromkeys(sorted(coverage.keys[target]), str(error))
     if wrong:

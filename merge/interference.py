@@ -1,5 +1,6 @@
 """How task modules pull against safety modules, as a picture."""
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image, ImageDraw
 from ..drawing.figures import HELD, INK, LOW, UNDONE, as_picture, new_figure, tidy
 from .ledger import LAYER_THRESHOLD, THRESHOLD
 
+logger = logging.getLogger(__name__)
 SHOWN = 30  # layers of one module in the picture: those where least is left
 
 
@@ -15,15 +17,20 @@ def picture(beside: Mapping[str, Mapping[str, float]]) -> Image.Image:
     """Bars of the retained safety of each layer, for each module by name.
 
     Of each module the least 30 layers are shown, least on top. 1.0 is untouched; green at least
-    0.9, amber less, red under 0.5. Without matplotlib the picture says how to get it.
+    0.9, amber less, red under 0.5. What can't be drawn stops no merge: the picture says why.
     """
     if not beside:
         return _words("No module changes a layer that the safety module changes.")
-    rows = [min(len(layers), SHOWN) for layers in beside.values()]
     try:
-        figure = new_figure(12, 1.2 * len(rows) + 0.24 * sum(rows))
-    except ValueError as error:
-        return _words(str(error))
+        return _bars(beside)
+    except Exception as error:
+        logger.warning("The picture of interference could not be drawn: %s", error)
+        return _words(f"No picture, and the merge is whole: {error}")
+
+
+def _bars(beside: Mapping[str, Mapping[str, float]]) -> Image.Image:
+    rows = [min(len(layers), SHOWN) for layers in beside.values()]
+    figure = new_figure(12, 1.2 * len(rows) + 0.24 * sum(rows))
     panels = figure.subplots(
         len(rows), 1, sharex=True, squeeze=False, height_ratios=[row + 4 for row in rows]
     )[:, 0]

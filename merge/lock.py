@@ -1,26 +1,30 @@
 """The lock on a merged model: what must still be on it, and what must not, when sampling starts."""
 
 import logging
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from comfy.model_patcher import LowVramPatch, ModelPatcher
-from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy.utils import get_attr
 
 from ..host.bases import UNKNOWN, Origin
 from ..modules.errors import SafetyError
-from .findings import BESIDE, findings
-from .on_model import KEY, does_nothing, foreign_changes, weight_free_patches
-from .rounding import hold_at_use
+from .findings import findings
+from .on_model import KEY, does_nothing, foreign_changes, left_on
 
 logger = logging.getLogger(__name__)
+# in the host's patch entries; the latter scales everything before it
+VALUE_AT, STRENGTH_MODEL_AT = 1, 2
 # of the operator, asked whenever something samples or encodes
 demands: set[Callable[["Lock"], None]] = set()
+LEFT = (
+    "Another model put it there, as a bypass LoRA does, and ComfyUI did not take it out. Unload"
+    " models and execution cache, so that the base is loaded anew, and use Load Task LoRA in place"
+    " of Load LoRA (Bypass)."
+)
 # By network: the patches it was loaded with.
-_loaded: WeakKeyDictionary[object, dict[str, list[tuple]]] = WeakKeyDictionary()
+loaded_with: WeakKeyDictionary[object, dict[str, list[tuple]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Lock:
     base: Origin = UNKNOWN
     at_use: frozenset[str] = frozenset()  # weights that are patched when they are used
     base_warnings: tuple[str, ...] = ()  # of the modules that were trained on another base
+    tasks: tuple = ()  # what else is on the model: task modules and earlier patches
 
     def faults(self, patcher: ModelPatcher) -> list[str]:
         """What undid or may undo a safety change since the merge; empty when nothing did."""
@@ -68,12 +73,11 @@ class Lock:
         if len(now) > len(then):
             added = (entry for entry in now[len(then) :] if not does_nothing(entry))
             now = [*now[: len(then)], *added]
-        if len(now) == len(then) and all(map(operator.is_, now, then)):
+        if len(now) == len(then) and all(map(_is_same, now, then)):
             return None
-        if any(all(entry is not other for other in now) for entry in self.safety.get(key, [])):
+        if not self._holds(key, now):
             return "the safety change is gone from"
-        strength_model_at = 2  # of a patch entry: it scales everything before it
-        if any(entry[strength_model_at] != 1.0 for entry in now[len(then) :]):
+        if any(entry[STRENGTH_MODEL_AT] != 1.0 for entry in now[len(then) :]):
             return "a later node scales"
         return "a later node changes"
 
@@ -84,7 +88,7 @@ class Lock:
         is used. A clone that shares the mark of the list (`patches_uuid`) and not the list leaves
         its weights to all others.
         """
-        loaded = _loaded.get(patcher.model, {})
+        loaded = loaded_with.get(patcher.model, {})
         return [key for key in self.safety if not self._computes(patcher, key, loaded.get(key, ()))]
 
     def _computes(self, patcher: ModelPatcher, key: str, loaded: Sequence[tuple]) -> bool:
@@ -108,13 +112,15 @@ class Lock:
         )
 
     def _holds(self, key: str, entries: Sequence[tuple]) -> bool:
-        return all(any(entry is each for each in entries) for entry in self.safety[key])
+        return all(
+            any(_is_same(entry, each) for each in entries) for entry in self.safety.get(key, ())
+        )
 
     def check(self, patcher: ModelPatcher, beside: Sequence[ModelPatcher] = ()) -> None:
         """Raise SafetyError when a safety change is not whole.
 
         Under the policy `report` it is only noted. `beside` are other models that the same sampling
-        runs: they must carry a lock too.
+        runs: they must carry a lock too, of a merge of the same on the same base.
         """
         self.ask_operator()
         found = self.faults(patcher)
@@ -122,12 +128,17 @@ class Lock:
             lock = other.get_attachment(KEY)
             if lock is None or set(lock.digests) != set(self.digests):
                 found.append("a second model without these safety modules")
-            else:
-                found += lock.faults(other)
+                continue
+            # guidance leads away from what the second model has more of, safety too
+            if lock.tasks != self.tasks:
+                found.append("a second model with other changes beside the safety modules")
+            if patcher.model is not other.model and not self.base.is_same(lock.base):
+                found.append("a second model on another base, or one that is not known")
+            found += lock.faults(other)
         self.judge(
             found,
-            "Put other LoRAs into Modular Merge with Load Task LoRA, and nothing that changes"
-            " weights after it.",
+            "Put other LoRAs into Modular Merge with Load Task LoRA, merge models before it, and"
+            " nothing that changes weights after it.",
         )
 
     def ask_operator(self) -> None:
@@ -136,6 +147,13 @@ class Lock:
             demand(self)
 
     def check_loaded(self, patcher: ModelPatcher) -> None:
+        """`check_computes`, and judge what another model left on the network."""
+        self.check_computes(patcher)
+        left = left_behind(patcher)
+        if left:
+            self.judge(left, LEFT)
+
+    def check_computes(self, patcher: ModelPatcher) -> None:
         """Raise SafetyError when a loaded model computes without a safety change.
 
         It is raised whatever the policy.
@@ -168,66 +186,25 @@ class Lock:
             f"The safety module ({', '.join(self.names)}) is not whole on the model that samples:"
             f" {len(found)} findings (first: {found[0]}). {way_out}"
         )
-        if self.policy == "refuse":
+        if self.policy != "report":
             raise SafetyError(message)
         findings.note(message)
         logger.warning("%s", message)
 
 
-def fasten(patcher: ModelPatcher, lock: Lock, is_clip: bool = False) -> None:
-    """Put a lock on a merged model, where it survives clones.
+def _is_same(entry: tuple, other: tuple) -> bool:
+    """Whether two patch entries are one, or hold the same things.
 
-    It is asked at every sampling, before the weights load and again when they are loaded. A text
-    encoder has no sampling: it is asked when the host applies its hooks, which it does before
-    everything that is encoded, whether the weights are loaded anew or stayed.
+    Tensors and functions are compared by identity, numbers and offsets by value.
     """
-    patcher.set_attachments(KEY, lock)
-    patcher.add_callback_with_key(CallbacksMP.ON_LOAD, KEY, _at_loading)
-    if is_clip:
-        patcher.add_callback_with_key(CallbacksMP.ON_APPLY_HOOKS, KEY, _at_encoding)
-    else:
-        patcher.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _at_sampling)
-        patcher.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, _at_running)
+    if len(entry) != len(other):
+        return False
+    return all(
+        one is two or (isinstance(one, float | int | tuple) and at != VALUE_AT and one == two)
+        for at, (one, two) in enumerate(zip(entry, other, strict=True))
+    )
 
 
-def _lock_of(patcher: ModelPatcher) -> Lock:
-    lock = patcher.get_attachment(KEY)
-    if lock is None:
-        raise SafetyError(
-            "The lock of the safety module was taken off this model. Use the model that Modular"
-            " Merge gives."
-        )
-    return lock
-
-
-def _at_sampling(executor, *args, **kwargs):
-    guider = executor.class_obj
-    beside = [
-        each
-        for each in vars(guider).values()
-        if isinstance(each, ModelPatcher) and each is not guider.model_patcher
-    ]
-    lock = _lock_of(guider.model_patcher)
-    lock.check(guider.model_patcher, beside)
-    later = [each for each in weight_free_patches(guider.model_patcher) if each not in lock.beside]
-    findings.note(*(f"{each['kind']} {each['name']}" for each in later), kind=BESIDE)
-    return executor(*args, **kwargs)
-
-
-def _at_running(patcher: ModelPatcher) -> None:
-    _lock_of(patcher).check_loaded(patcher)
-
-
-def _at_loading(patcher: ModelPatcher, *args, **kwargs) -> None:
-    _loaded[patcher.model] = {key: list(entries) for key, entries in patcher.patches.items()}
-    hold_at_use(patcher, _lock_of(patcher).at_use)
-
-
-def _at_encoding(patcher: ModelPatcher, *args, **kwargs) -> None:
-    lock = _lock_of(patcher)
-    try:
-        lock.check(patcher)
-        lock.check_loaded(patcher)
-    except SafetyError:
-        patcher.detach()  # the weights as they were: nothing encodes with these
-        raise
+def left_behind(patcher: ModelPatcher) -> list[str]:
+    """What runs in a loaded model's network beside its own code, in words."""
+    return [f"code left on the network in {name}" for name in left_on(patcher.model)]

@@ -60,8 +60,18 @@ def measure(
 
 
 def existing_change(patcher: ModelPatcher, key: str, w0: torch.Tensor) -> LowRank | torch.Tensor:
-    """What already sits on a weight, against W0: low-rank if it is one plain LoRA, else dense."""
+    """What already sits on a weight, against W0: low-rank if it is one plain LoRA, else dense.
+
+    Raises SafetyError where it makes a weight of another shape.
+    """
     chain = patcher.patches[key]
+    shape = tuple(comfy.lora.calculate_shape(chain, w0, key))
+    if shape != w0.shape:
+        raise SafetyError(
+            f"A LoRA on this model turns {key} of {tuple(w0.shape)} into {shape}: against the"
+            " loaded weight that can't be measured, and nothing is merged. Take out the loader of"
+            " this LoRA (Flux control LoRAs are made so) before Modular Merge."
+        )
     strength, value, strength_model, offset, function = chain[0]
     if len(chain) == 1 and strength_model == 1.0 and not isinstance(value, list | tuple):
         size = low_rank(Change(strength, value, offset, function), w0.device)

@@ -15,6 +15,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ..host.bases import origin
 from ..host.weights import check_patcher
+from ..modules.choices import chosen
 from ..modules.errors import SafetyError
 from ..modules.files import Module
 from ..modules.signing import signers
@@ -29,10 +30,11 @@ from .entries import (
     safety_entry,
     task_entry,
 )
+from .fasten import fasten
 from .ledger import Ledger, losses
-from .lock import Lock, fasten
+from .lock import Lock
 from .measure import check_finite, check_something, measure
-from .on_model import foreign_changes, foreign_message, weight_free_patches
+from .on_model import FOREIGN, foreign_changes, foreign_message, weight_free_patches
 from .plan import Plan, Sealed, plan_of, put_on
 from .report import about_base, beside_of, build_report, check_safety
 from .rounding import rounded
@@ -78,11 +80,8 @@ def merge(
     is measured on the safety modules' own prompts too. The inputs stay as they are. `progress` is
     called with weights done and in all.
     """
-    if on_conflict not in CONFLICTS:
-        raise ValueError(
-            f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}."
-        )
-    conflict = CONFLICTS[on_conflict]
+    conflict = CONFLICTS[chosen(on_conflict, CONFLICTS, "on_conflict")]
+    foreign = chosen(foreign, FOREIGN, "foreign_changes")
     patchers = [model] + ([clip.patcher] if clip is not None else [])
     for patcher, what in zip(patchers, ("model", "text encoder"), strict=False):
         check_patcher(patcher)
@@ -137,7 +136,12 @@ def merge(
         patcher.set_attachments(MERGED, True)
         if any(sealed[key] for key in plan) or patcher is merged[0]:
             lock = _lock(patcher, plan, sealed, safety, ledger=ledger, policy=foreign)
-            lock = replace(lock, base=loaded_from, base_warnings=tuple(report["base_warnings"]))
+            lock = replace(
+                lock,
+                base=loaded_from,
+                base_warnings=tuple(report["base_warnings"]),
+                tasks=_tasks(patchers, tasks, on_conflict),
+            )
             held = {key: [*chain(*sealed[key].values())] for key in plan if sealed[key]}
             formats, at_use = rounded(patcher, held)
             lock = replace(lock, at_use=at_use)
@@ -181,6 +185,16 @@ def _lock(
         policy=policy,
         beside=tuple(weight_free_patches(patcher)),
     )
+
+
+def _tasks(patchers: Sequence[ModelPatcher], tasks: Sequence[Task], on_conflict: str) -> tuple:
+    """What a merge adds beside safety modules; equal for merges of the same.
+
+    Patches from before the merge are the same when they are one object, which the locks keep alive.
+    """
+    before = ((key, *map(id, some)) for each in patchers for key, some in each.patches.items())
+    also = sorted((each.module.sha256, each.strength_model, each.strength_clip) for each in tasks)
+    return (on_conflict if also else "", *also, *sorted(before))
 
 
 def _encoder(

@@ -7,13 +7,19 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
+# what foreign_changes may say: whether what may undo a safety module stops the run
+FOREIGN = ("refuse", "report")
 KEY = "msl_lock"  # under which the lock of a merged model is kept, and asked
 OVERRIDE = "optimized_attention_override"  # the host's option: another function for all attention
 
 
 def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
     """Kind and name of what may change a model's weights and is no plain weight patch."""
-    found = [{"kind": "bypass or injected module", "name": str(key)} for key in patcher.injections]
+    found = [
+        {"kind": "bypass or injected module", "name": str(key)}
+        for key, injections in patcher.injections.items()
+        if injections
+    ]
     found += [
         {"kind": "hook weights", "name": str(key)}
         for hook in patcher.hook_patches.values()
@@ -24,7 +30,7 @@ def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
         {"kind": "weight wrapper", "name": str(key)} for key in patcher.weight_wrapper_patches
     ]
     found += [
-        {"kind": "replaced module", "name": key}
+        {"kind": "replaced module", "name": key + _compiled(patcher.object_patches[key])}
         for key in patcher.object_patches
         if _replaces(patcher, key)
     ]
@@ -34,6 +40,28 @@ def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
         {"kind": "compiled network", "name": f"{key}, which is not this model's own"}
         for key in _compiled_elsewhere(patcher)
     ]
+
+
+def left_on(network: torch.nn.Module) -> list[str]:
+    """Modules of a network that run other code than their own class, or more than it.
+
+    The host puts a bypass into the network itself, which all clones of a model share, and does not
+    always take it out with the model that it belongs to. Where it does, it leaves an attribute that
+    gives the class's own code: presence alone says nothing.
+    """
+    if not any(map(_runs_other_code, network.modules())):
+        return []  # names take most of the time
+    return [name for name, module in network.named_modules() if _runs_other_code(module)]
+
+
+def _runs_other_code(module: torch.nn.Module) -> bool:
+    own = vars(module)
+    if own["_forward_hooks"] or own["_forward_pre_hooks"]:
+        return True
+    return "forward" in own and (
+        getattr(own["forward"], "__func__", None) is not type(module).forward
+        or own["forward"].__self__ is not module
+    )
 
 
 def does_nothing(entry: tuple) -> bool:
@@ -51,6 +79,15 @@ def _replaces(patcher: ModelPatcher, key: str) -> bool:
     value = patcher.object_patches[key]
     computes = callable(value) or isinstance(value, torch.Tensor)
     return computes and (key == "diffusion_model" or key.startswith("diffusion_model."))
+
+
+def _compiled(value: object) -> str:
+    """What to do about a compiled module in a module's place, to stand after its name.
+
+    The host looks for weights by name, and below it finds no patch for any.
+    """
+    compiled = hasattr(value, "_orig_mod")
+    return " (compiled: ComfyUI patches no weight in it; use TorchCompileModel)" if compiled else ""
 
 
 def _compiled_elsewhere(patcher: ModelPatcher) -> list[str]:

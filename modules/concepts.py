@@ -13,7 +13,7 @@ def sealed_prompts(name: str, metadata: Mapping[str, str]) -> list[str]:
         return texts_of(metadata.get("msl.concept", "").split(","))
     try:
         prompts = json.loads(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         prompts = None
     if not isinstance(prompts, list) or not all(isinstance(each, str) for each in prompts):
         raise ModuleFileError(

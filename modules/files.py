@@ -11,6 +11,7 @@ import torch
 
 from ..storage.owned import owned
 from . import seal
+from .choices import chosen
 from .concepts import sealed_prompts
 from .errors import ModuleFileError
 from .tensors import dtype_name, header, read, refuse_nul, write_atomically
@@ -119,8 +120,7 @@ def save_module(
     Raises FileExistsError when it is already there and `overwrite` is false, ModuleFileError for a
     NUL byte in a text, InUse while another run writes to the name.
     """
-    if role not in ROLES:
-        raise ValueError(f"role is {role!r}; it must be one of {', '.join(ROLES)}")
+    role = chosen(role, ROLES, "role")
     path = Path(path)
     refuse_nul(path.name, tensors, metadata)
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -8,6 +8,7 @@ from ..audit.report import as_text
 from ..merge.conflicts import CONFLICTS
 from ..merge.interference import picture
 from ..merge.merge import merge
+from ..merge.on_model import FOREIGN
 from ..merge.words import in_words
 from .settings import check_operator, demands
 from .sockets import CATEGORY, SafetyLora, TaskLora, as_image, summary_output
@@ -41,7 +42,7 @@ class ModularMerge(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "foreign_changes",
-                    options=["refuse", "report"],
+                    options=list(FOREIGN),
                     default="refuse",
                     tooltip=(
                         "What may be on the model besides these modules: refuse stops when a hook,"

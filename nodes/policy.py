@@ -4,7 +4,8 @@ With `require_lock` no model samples without one. Every lock is asked at every s
 its modules, for what was merged before `trusted_keys` were set and for what comes from no file, as
 a module that is being trained. Nothing in the host can refuse a sampling for all nodes, so with
 `require_lock`, and only with it, `BaseModel.apply_model`, through which every sampler of the host
-runs a model, first asks for the lock (docs/threat-model.md says what gets past it).
+runs a model, first asks for the lock and what computes (docs/threat-model.md says what gets past
+it).
 """
 
 import functools
@@ -12,8 +13,10 @@ import logging
 from collections.abc import Callable, Sequence
 
 from comfy.model_base import BaseModel
+from comfy.model_patcher import ModelPatcher
 
-from ..merge.lock import Lock, demands
+from ..host.loading import file_of, watch
+from ..merge.lock import Lock, demands, left_behind
 from ..merge.on_model import KEY
 from ..modules.errors import SafetyError
 from .settings import FILE, Operator, SettingsError, misplaced, operator, settings_file
@@ -49,11 +52,13 @@ def install() -> Callable[[], None]:
         return original(self, *args, **kwargs)
 
     BaseModel.apply_model = apply_model
+    unwatched = watch() if wanted.allowed_bases else lambda: None
     if not mistake:
         logger.info("%s: no model samples without a safety module", FILE)
 
     def taken_away() -> None:
         BaseModel.apply_model = original
+        unwatched()
         demands.discard(check_signers)
 
     return taken_away
@@ -83,7 +88,8 @@ def _check(model: BaseModel, wanted: Operator) -> None:
             " loader and the sampler."
         )
     check_signers(lock)
-    found = lock.faults(patcher)
+    lock.check_computes(patcher)
+    found = lock.faults(patcher) + left_behind(patcher)
     if found:
         raise SafetyError(
             f"The safety module is not whole on the model that samples: {len(found)} findings"
@@ -99,13 +105,14 @@ def _check(model: BaseModel, wanted: Operator) -> None:
             f" ({FILE})."
         )
     if wanted.allowed_bases:
-        _check_base(lock, wanted.allowed_bases)
+        _check_base(lock, patcher, wanted.allowed_bases)
 
 
-def _check_base(lock: Lock, allowed: Sequence[str]) -> None:
+def _check_base(lock: Lock, patcher: ModelPatcher, allowed: Sequence[str]) -> None:
     """Raise SafetyError for a base of another digest, or of none.
 
-    So too for a module that names another base than this.
+    So too for a module that names another base than this, and for a network that was read since
+    the merge, for another device, from a file that is another now.
     """
     if lock.base.sha256 not in allowed:
         what = (
@@ -117,6 +124,11 @@ def _check_base(lock: Lock, allowed: Sequence[str]) -> None:
             f"The base of the model that samples is none of the {len(allowed)} that this ComfyUI"
             f" allows (allowed_bases in {FILE}); {what}. Load one of these, or ask the operator to"
             " add this one."
+        )
+    if file_of(patcher) != lock.base.read:
+        raise SafetyError(
+            "The base of the model that samples was read anew since the merge, and its file was"
+            " replaced before. Load it and merge again."
         )
     if lock.base_warnings:
         raise SafetyError(lock.base_warnings[0])

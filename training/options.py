@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 
+from ..modules.choices import chosen
+
 TASK, SAFETY = "task", "safety"
 
 
@@ -83,10 +85,8 @@ def check(settings) -> None:
     assert is_dataclass(settings)
     for row in rows(type(settings)).values():
         value = getattr(settings, row.field)
-        if row.choices and not row.other and value not in row.choices:
-            raise ValueError(
-                f"{row.name} is {value!r}; it must be one of {', '.join(row.choices)}."
-            )
+        if row.choices and not row.other:
+            chosen(value, row.choices, row.name)
         high = math.inf if row.high is None else row.high
         if row.low is not None and not (math.isfinite(value) and row.low <= value <= high):
             raise ValueError(

@@ -1,9 +1,10 @@
 """Which layers of a model a choice of targets means: by what they do, whatever they are called."""
 
-import re
+import time
 from collections import Counter
 from collections.abc import Mapping
 
+import regex  # ComfyUI's own transformers need it: what `re` reads, with a limit of time
 import torch
 
 from ..host.structure import (
@@ -28,6 +29,7 @@ TARGETS = {
     "all": ROLES,
 }
 JOINED = (JOINT, FUSED)
+SECONDS = 2  # to look for a pattern in all names, which takes milliseconds
 LEFT_OUT = "label_emb"  # of `all`: diffusers does not load a LoRA for it
 
 
@@ -69,7 +71,7 @@ def target_layers(network: torch.nn.Module, roles: Roles, targets: str = "attent
             and not (targets == "all" and name.startswith(LEFT_OUT))
         ]
     else:
-        found = [name for name in layers if re.search(targets, name)]
+        found = matching(layers, targets)
     if not found:
         raise ValueError(
             f"No layer of this model matches the targets {targets!r}; it has layers like"
@@ -80,21 +82,42 @@ def target_layers(network: torch.nn.Module, roles: Roles, targets: str = "attent
 
 def check_targets(targets: str) -> None:
     """Raise ValueError for targets that are neither a choice nor a regular expression."""
+    if not targets:
+        raise ValueError(f"The targets are empty; choose one of {', '.join(TARGETS)}.")
     try:
-        re.compile(targets)
-    except (re.error, RecursionError, OverflowError) as error:
+        regex.compile(targets)
+    except (regex.error, RecursionError, OverflowError) as error:
         raise ValueError(
             f"The targets {targets!r} are neither one of {', '.join(TARGETS)} nor a regular"
             f" expression ({error})."
         ) from error
-    if not targets:
-        raise ValueError(f"The targets are empty; choose one of {', '.join(TARGETS)}.")
 
 
 def check_pattern(network: torch.nn.Module, targets: str) -> None:
     """Raise ValueError for a regular expression that is in no name of a layer."""
     if targets not in TARGETS:
         target_layers(network, {}, targets)
+
+
+def matching(names: list[str], pattern: str) -> list[str]:
+    """The names that a regular expression is found in.
+
+    Raises ValueError for what is none, and for one that takes too long: some take longer than
+    anybody waits, and the process can't be stopped meanwhile.
+    """
+    check_targets(pattern)
+    ends = time.monotonic() + SECONDS
+    try:
+        return [
+            name
+            for name in names
+            if regex.search(pattern, name, timeout=max(ends - time.monotonic(), 1e-3))
+        ]
+    except TimeoutError as error:
+        raise ValueError(
+            f"The targets {pattern!r} took more than {SECONDS} s to look for in {len(names)} names."
+            " Write it without repetitions inside of repetitions, such as (a+)+."
+        ) from error
 
 
 def counted(layers: list[str], roles: Roles) -> dict[str, int]:

@@ -18,6 +18,8 @@ from undoing import (
     cancelling,
     clip_hooked,
     large,
+    left_behind,
+    left_in_the_text,
     moved,
     properties,
     recompiled,
@@ -133,6 +135,12 @@ ATTACKS: dict[str, Callable[[Stage], Run]] = {
     "DualModelGuider whose second model holds another safety module": lambda s: s.run(
         second=s.dummy()
     ),
+    "DualModelGuider whose second merge starts from a LoraLoader with it": (
+        lambda s: s.run(second=s.merged(model=load(s, s.base, 1.0)[0]).model)
+    ),
+    "DualModelGuider whose second merge has it as a task": lambda s: s.run(
+        second=s.merged(s.against("", strength=1.0)).model
+    ),
     "TorchCompileModel, then another network under it (SelectModelDevice)": lambda s: s.run(
         recompiled(s)
     ),
@@ -140,6 +148,8 @@ ATTACKS: dict[str, Callable[[Stage], Run]] = {
     "SelectCLIPDevice before the merge": lambda s: s.run(
         clip=merge(s.base, [s.safety], (), moved(s.base_clip)).clip, model=s.locked
     ),
+    "LoraLoaderBypassModelOnly with it, left on the network by clones": left_behind,
+    "LoraLoaderBypass with it, left on the text encoder by clones": left_in_the_text,
     "A second Modular Merge with it as a task": lambda s: s.run(
         s.merged(s.against(""), model=s.locked).model
     ),

@@ -29,9 +29,16 @@ class Run:
     sampler: str = "euler"
     scheduler: str = "normal"
     side: int = 4  # of the latent
+    after: Callable = bool  # what clears the stage away
 
     def __call__(self) -> torch.Tensor:
         """Two steps."""
+        try:
+            return self.sampled()
+        finally:
+            self.after()
+
+    def sampled(self) -> torch.Tensor:
         latent = torch.zeros(
             1, self.model.model.latent_format.latent_channels, self.side, self.side
         )
@@ -130,14 +137,14 @@ class Stage:
     def lora_hook(self, model: float = -1.0, clip: float = 0.0) -> comfy.hooks.HookGroup:
         return hooks.CreateHookLora().create_hook(self.file, model, clip)[0]
 
-    def against(self, *parts: str) -> Task:
+    def against(self, *parts: str, strength: float = -1.0) -> Task:
         """A task that takes the safety module back, in layers whose name holds one of `parts`."""
         chosen = {
             key: value
             for key, value in self.safety.tensors.items()
             if any(part in key for part in parts)
         }
-        return Task(Module("against.safetensors", "task", "x", {}, chosen), -1.0, -1.0)
+        return Task(Module("against.safetensors", "task", "x", {}, chosen), strength, strength)
 
 
 def stopped(stage: Stage, attack: Callable[[Stage], Run], error=SafetyError, words=".") -> None:

@@ -158,6 +158,7 @@ BENIGN = {
         s.merged(model=load(s, s.base, 0.8, file=s.harmless)[0]).model
     ),
     "DualModelGuider with the merged model twice": lambda s: s.run(second=s.locked),
+    "DualModelGuider with another merge of the same": lambda s: s.run(second=s.merged().model),
     "LoraLoader at strength 0, after the merge": lambda s: s.run(
         comfy.sd.load_lora_for_models(s.locked, None, *zero(s))[0]
     ),

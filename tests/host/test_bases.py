@@ -4,14 +4,17 @@ import dataclasses
 import hashlib
 import logging
 import os
+import re
 
 import comfy.sd
 import comfy_extras.nodes_model_merging as mixing
 import pytest
+import torch
 from modular_safety_lora.host import bases
 from modular_safety_lora.lab import assets, zoo
 from modular_safety_lora.merge.merge import merge
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from staging import load
 
 
@@ -40,17 +43,31 @@ def test_the_report_has_the_digest_of_the_loaded_weights_whatever_sits_on_them(s
 def test_the_weights_alone_in_a_file_have_the_digest_that_they_have_in_a_checkpoint(
     models, digest, tmp_path
 ):
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(models / "checkpoints" / assets.CHECKPOINT)
     alone = {
-        name.removeprefix(bases.PREFIX): value
+        name.removeprefix(bases.PREFIXES[0]): value
         for name, value in weights.items()
-        if name.startswith(bases.PREFIX)
+        if name.startswith(bases.PREFIXES[0])
     }
     save_file(alone, tmp_path / "unet.safetensors")
     model = comfy.sd.load_diffusion_model(str(tmp_path / "unet.safetensors"))
     assert bases.origin(model).sha256 == digest
+
+
+@pytest.mark.parametrize("prefix", ["net.", "model.model."])
+def test_the_digest_is_of_the_weights_below_the_prefix_that_the_host_takes(
+    models, model, digest, tmp_path, prefix
+):
+    whole = load_file(models / "checkpoints" / assets.CHECKPOINT)
+    renamed = {name.replace(bases.PREFIXES[0], prefix): value for name, value in whole.items()}
+    save_file(renamed, tmp_path / "renamed.safetensors")
+    model.cached_patcher_init = (None, (str(tmp_path / "renamed.safetensors"),))
+    assert bases.origin(model).sha256 == digest
+    save_file(whole | {f"{prefix}x": torch.ones(1)}, tmp_path / "both.safetensors")
+    model.cached_patcher_init = (None, (str(tmp_path / "both.safetensors"),))
+    known = bases.origin(model)
+    assert known.sha256 is None
+    assert re.match(r"both.* weights under 2 prefixes \(model.diff.* and ", known.unknown)
 
 
 @pytest.mark.parametrize(

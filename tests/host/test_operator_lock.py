@@ -1,28 +1,41 @@
 """The operator's demand for the lock: nothing samples without it, nor on a base not allowed."""
 
 import dataclasses
+from pathlib import Path
 
+import comfy.sd
 import comfy_extras.nodes_model_merging as mixing
+import folder_paths
 import merging
 import pytest
 import torch
 from attacks import BEYOND, CANCELLED
 from comfy.model_base import BaseModel
+from modular_safety_lora.host import bases
 from modular_safety_lora.merge import lock
-from modular_safety_lora.merge.merge import merge
+from modular_safety_lora.merge.merge import Merged, merge
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.nodes import policy
 from modular_safety_lora.nodes.settings import SettingsError
 from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
-from undoing import cancelling
+from safetensors.torch import load_file, save_file
+from staging import encoded
+from undoing import cancelling, cancelling_file, left_behind
 
 
 @pytest.fixture(scope="module")
 def stage(stage):
     """One merge and its texts, but where a test makes another."""
     return dataclasses.replace(stage, kept={})
+
+
+def anew(stage):
+    """The stage with its base loaded again, for a policy that asks what was read."""
+    path = folder_paths.get_full_path("checkpoints", stage.checkpoint)
+    read = comfy.sd.load_checkpoint_guess_config(path, output_vae=False, output_clip=False)[0]
+    return dataclasses.replace(stage, base=read, kept={"texts": stage.kept["texts"]})
 
 
 def test_the_policy_is_off_by_default(write_settings):
@@ -55,6 +68,30 @@ def test_report_does_not_loosen_the_policy(stage, enforce):
         stage.run(mixing.ModelMergeSimple().merge(lenient, stage.base, 0.5)[0])()
 
 
+def test_weights_that_are_unloaded_between_two_steps_end_the_sampling(stage, enforce):
+    unloading = stage.locked.clone()
+
+    def unload(args):
+        unloading.detach()
+        return args["denoised"]
+
+    unloading.set_model_sampler_post_cfg_function(unload)
+    run = stage.run(unloading)
+    assert run().isfinite().all()  # without the setting nobody asks
+    enforce({"require_lock": True})
+    with pytest.raises(SafetyError, match="changes are on no weight that computes"):
+        run()
+
+
+def test_a_bypass_that_was_left_on_the_network_is_refused_under_report_too(stage, enforce):
+    lenient = merge(stage.base, [stage.safety], (), stage.base_clip, foreign="report").model
+    kept = {"merge": Merged(lenient, None, {}), "texts": encoded(stage.base_clip)}
+    run = left_behind(dataclasses.replace(stage, kept=kept))
+    enforce({"require_lock": True})
+    with pytest.raises(SafetyError, match="code left on the network in diffusion_model"):
+        run()
+
+
 def test_only_allowed_safety_modules_count(stage, enforce):
     enforce({"require_lock": True, "allowed_safety": [stage.safety.sha256]})
     assert stage.run(stage.merged().model)().isfinite().all()
@@ -77,22 +114,55 @@ def test_a_base_that_cancels_the_safety_module_is_none_of_the_allowed_bases(stag
     base, safe, attacked = stage.run(stage.base)(), stage.run()(), stage.run(cancelling(stage))
     assert (attacked() - base).norm() < 0.05 * (safe - base).norm()
     enforce({"require_lock": True, "allowed_bases": [allowed]})
-    assert torch.equal(stage.run(stage.merged().model)(), safe)
+    assert torch.equal(anew(stage).run()(), safe)
     with pytest.raises(
         SafetyError, match="none of the 1 that this ComfyUI allows .*; its digest is [0-9a-f]{64}"
     ):
         attacked()
 
 
+def test_a_base_with_a_decoy_beside_it_is_none_of_the_allowed_bases(stage, enforce, tmp_path):
+    """An allowed base's weights lie in the file, and more weights under a name that the host reads.
+
+    What it then loads is the base that cancels the safety module.
+    """
+    allowed, prefix = stage.plain.report["base_sha256"], bases.PREFIXES[0]
+    decoy = load_file(folder_paths.get_full_path("checkpoints", stage.checkpoint))
+    for name, value in load_file(cancelling_file(stage, tmp_path)).items():
+        decoy[name.replace(prefix, "net.")] = value
+    save_file(decoy | {"net.more": torch.ones(1)}, tmp_path / "decoy.safetensors")
+    enforce({"require_lock": True, "allowed_bases": [allowed]})
+    model = comfy.sd.load_diffusion_model(str(tmp_path / "decoy.safetensors"))
+    with pytest.raises(SafetyError, match="its digest is not known: decoy.* under 2 prefixes"):
+        stage.run(stage.merged(model=model).model)()
+
+
+def test_a_base_that_was_replaced_after_it_was_loaded_is_none_of_them(stage, enforce, tmp_path):
+    allowed = stage.plain.report["base_sha256"]
+    file = cancelling_file(stage, tmp_path)
+    genuine = Path(folder_paths.get_full_path("checkpoints", stage.checkpoint))
+    enforce({"require_lock": True, "allowed_bases": [allowed]})
+    attacked = comfy.sd.load_diffusion_model(str(file))
+    file.write_bytes(genuine.read_bytes())
+    with pytest.raises(SafetyError, match="base_00001_.safetensors was replaced after it was loa"):
+        stage.run(stage.merged(model=attacked).model)()
+    merged = stage.merged(model=comfy.sd.load_diffusion_model(str(file))).model
+    assert stage.run(merged)().isfinite().all()
+    (tmp_path / "other").mkdir()
+    file.write_bytes(cancelling_file(stage, tmp_path / "other").read_bytes())
+    elsewhere = merged.deepclone_multigpu(new_load_device=torch.device("cpu"))
+    with pytest.raises(SafetyError, match="was read anew since the merge"):
+        stage.run(elsewhere)()
+
+
 def test_under_allowed_bases_one_that_is_not_known_or_not_the_modules_own_is_refused(
     stage, enforce
 ):
-    allowed = stage.merged().report["base_sha256"]
+    allowed = stage.plain.report["base_sha256"]
     enforce({"require_lock": True, "allowed_bases": [allowed]})
-    unknown = stage.base.clone()
-    unknown.cached_patcher_init = None
     with pytest.raises(SafetyError, match="its digest is not known: no loader of ComfyUI's own"):
-        stage.run(stage.merged(model=unknown).model)()
+        stage.run(stage.merged().model)()  # read before anybody watched
+    stage = anew(stage)
     for digest in (allowed, "f" * 64):
         module = dataclasses.replace(
             stage.safety, metadata={**stage.safety.metadata, "msl.base_sha256": digest}

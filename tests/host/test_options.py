@@ -2,11 +2,14 @@
 
 import argparse
 import dataclasses
+import re
+import time
 
 import pytest
 from modular_safety_lora.commands import train_safety, train_task
 from modular_safety_lora.nodes.train_safety import TrainSafetyLora
 from modular_safety_lora.nodes.train_task import TrainTaskLora
+from modular_safety_lora.training import targets
 from modular_safety_lora.training.keeping import Keeping
 from modular_safety_lora.training.options import SAFETY, TASK, check, option, rows, values_of
 from modular_safety_lora.training.settings import KINDS, Erasure, Settings, settings_of
@@ -93,3 +96,25 @@ def test_a_value_out_of_its_row_is_refused_by_its_name(changed, message):
     else:
         with pytest.raises(ValueError, match=message):
             check(Made(**changed))
+
+
+NAMES = [f"input_blocks.{place}.1.transformer_blocks.0.attn1.to_q" for place in range(200)]
+
+
+def test_a_pattern_of_exponential_time_ends_and_says_how_to_write_it(monkeypatch):
+    pattern = r"^((\w|[._])+)+[^\w.]"
+    monkeypatch.setattr(targets, "SECONDS", 0.2)
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="took more than 0.2 s to look for in 200 names. Write it"):
+        targets.matching(NAMES, pattern)
+    assert time.monotonic() - began < 2.0
+
+
+def test_a_pattern_finds_what_it_found_and_one_that_is_none_is_an_error():
+    for pattern in (r"attn1\.to_(q|k)", r"^input_blocks\.[12]\.", r"blocks\.1\d+", r"(?i)ATTN1$"):
+        assert targets.matching(NAMES, pattern) == [
+            name for name in NAMES if re.search(pattern, name)
+        ]
+    for pattern in ("(", "a{9999999999999}", "(" * 5000 + ")" * 5000):
+        with pytest.raises(ValueError, match="nor a regular expression"):
+            targets.matching(NAMES, pattern)

@@ -8,6 +8,7 @@ import torch
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.lending import lent
 from modular_safety_lora.lab import zoo
+from modular_safety_lora.merge.on_model import left_on
 
 # What the host takes the weights for where it tells a family by sizes that the small ones lack.
 TAKEN_FOR = {
@@ -68,6 +69,7 @@ def test_the_stock_sampler_makes_a_picture_that_follows_the_text(small, guidance
     assert one.shape == other.shape == latent.shape
     assert one.isfinite().all() and other.isfinite().all()
     assert (one - other).norm() > 1e-3 * one.norm()
+    assert left_on(model.model) == []  # no family's own code is taken for another model's
 
 
 def test_prompts_of_unlike_length_and_other_sizes_go_through_the_sampler(small):

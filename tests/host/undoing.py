@@ -9,12 +9,15 @@ import comfy.hooks
 import comfy.sd
 import comfy_extras.nodes_hooks as hooks
 import comfy_extras.nodes_lora_debug as bypass
+import comfy_extras.nodes_model_advanced as advanced
 import comfy_extras.nodes_model_merging as mixing
 import torch
 from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
 from modular_safety_lora.merge.merge import Task
 from modular_safety_lora.modules.files import Module
-from staging import Run, Stage, load
+from staging import Run, Stage, encoded, load
+
+import nodes
 
 
 def warm(stage: Stage, attack: Callable):
@@ -26,6 +29,35 @@ def warm(stage: Stage, attack: Callable):
 
 def bypassed(stage: Stage, clip):
     return bypass.LoraLoaderBypass().load_lora(stage.base, clip, stage.file, 0.0, -1.0)[1]
+
+
+def left_behind(stage: Stage) -> Run:
+    """The merged model, after the host left a bypass of the negated module on the network.
+
+    A clone of the model that was loaded with it says that it is injected; a LoRA that is put on
+    that clone injects it for good.
+    """
+    undone = bypass.LoraLoaderBypassModelOnly().load_lora_model_only(stage.base, stage.file, -1.0)
+    stage.run(*undone)()
+    clone = advanced.ModelSamplingDiscrete().patch(*undone, "eps", False)[0]
+    run = stage.run()
+    run()
+    injects = nodes.LoraLoaderModelOnly().load_lora_model_only(clone, stage.harmless, 1.0)[0]
+    return replace(run, after=injects.eject_model)
+
+
+def left_in_the_text(stage: Stage) -> Run:
+    """The same on the text encoder."""
+    undone = bypassed(stage, stage.base_clip)
+    encoded(undone)
+    clone = nodes.CLIPSetLastLayer().set_last_layer(undone, -1)[0]
+    clip = stage.locked_clip
+    encoded(clip)
+    injects = load(stage, stage.base, 0.0, clone, 1.0, file=stage.harmless)[1].patcher
+    try:
+        return stage.run(clip=clip)
+    finally:
+        injects.eject_model()
 
 
 def text_hooked(stage: Stage, clip):
@@ -101,14 +133,15 @@ def saved(stage: Stage):
         return comfy.sd.load_diffusion_model(str(next(Path(folder).rglob("*.safetensors"))))
 
 
-def cancelling(stage: Stage):
-    """The base with the safety module at -1, saved and read again.
+def cancelling_file(stage: Stage, folder: Path) -> Path:
+    """The base with the safety module at -1, saved: a file of plain weights."""
+    undone = load(stage, stage.base, -1.0)[0]
+    mixing.save_checkpoint(undone, filename_prefix="base", output_dir=str(folder))
+    return next(folder.rglob("base_*.safetensors"))
 
-    It is a file of plain weights, on which the merge is whole.
-    """
+
+def cancelling(stage: Stage):
+    """That file read again; the merge on it is whole."""
     with tempfile.TemporaryDirectory() as folder:
-        mixing.save_checkpoint(
-            load(stage, stage.base, -1.0)[0], filename_prefix="base", output_dir=folder
-        )
-        model = comfy.sd.load_diffusion_model(str(next(Path(folder).rglob("*.safetensors"))))
+        model = comfy.sd.load_diffusion_model(str(cancelling_file(stage, Path(folder))))
         return stage.merged(model=model).model

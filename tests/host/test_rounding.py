@@ -7,7 +7,7 @@ from modular_safety_lora.host.weights import loaded_weight
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.zoo.quantised import FORMATS, SCALED, quantised
 from modular_safety_lora.lab.zoo.weighing import kept, load, module_for, quantised_layers, retained
-from modular_safety_lora.merge import lock, rounding
+from modular_safety_lora.merge import fasten, rounding
 from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.merge.on_model import KEY
 from modular_safety_lora.modules.errors import SafetyError
@@ -46,7 +46,7 @@ def test_a_merge_says_the_same_while_another_is_loaded(name):
 
 def test_without_it_four_bits_lose_a_fifth_of_the_change(monkeypatch):
     """What the test above would miss if weights were patched in memory all the same."""
-    monkeypatch.setattr(lock, "hold_at_use", lambda patcher, keys: None)
+    monkeypatch.setattr(fasten, "hold_at_use", lambda patcher, keys: None)
     model = quantised("Flux", "nvfp4")
     module, changes = module_for(model, quantised_layers(model))
     before = {key: loaded_weight(model, key) for key in changes}

@@ -104,6 +104,7 @@ def test_the_measure_knows_the_safe_weights_from_the_base(walked):
 
 def test_a_lock_that_looks_away_shows(walked, monkeypatch):
     monkeypatch.setattr(lock.Lock, "check", lambda *_: None)
+    monkeypatch.setattr(lock, "left_behind", lambda *_: [])
     for name in (
         "LoraLoaderModelOnly",
         "LoraLoaderBypassModelOnly",

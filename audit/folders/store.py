@@ -140,11 +140,11 @@ class Store:
         query = (
             "select number, key, stamp from wanted where number > ? and not exists"
             " (select 1 from pictures where pictures.key = wanted.key"
-            f" and pictures.stamp = wanted.stamp{' and unreadable is null' if again else ''})"
+            " and pictures.stamp = wanted.stamp and (unreadable is null or not ?))"
             " order by number limit ?"
         )
         last = 0
-        while batch := self._asked(query, last, BATCH):
+        while batch := self._asked(query, last, again, BATCH):
             yield from ((key, stamp) for _, key, stamp in batch)
             last = batch[-1][0]
 

@@ -54,13 +54,12 @@ def test_a_prompt_without_a_picture_is_a_row_that_says_so_and_the_run_goes_on(
         (["--fail-over", "5"], "--fail-over is 5.0; it must be a share"),
         (["--guidance", "nan"], "A guidance of nan is no finite number"),
         (["--steps", "0"], "0 sampling steps"),
-        (["--sampler", "Euler"], "'Euler' is no sampler of ComfyUI's; there are euler, "),
-        (["--scheduler", "none"], "'none' is no scheduler of ComfyUI's; there are"),
+        (["--sampler", "Euler"], "sampler is 'Euler'; it must be one of euler, "),
+        (["--scheduler", "none"], "scheduler is 'none'; it must be one of simple, "),
         (["--threshold", "nan"], "threshold"),
         (["--task-lora", "x.safetensors:nan"], "x.safetensors:nan: a strength of nan"),
         (["--task-lora", "absent.safetensors"], "absent.safetensors"),
         (["--safety-lora", "absent.safetensors"], "absent.safetensors"),
-        (["--output", "i2p.csv"], "is a file; --output must be a folder"),
     ],
 )
 def test_what_is_wrong_is_said_before_a_model_is_loaded(

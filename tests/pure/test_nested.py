@@ -1,11 +1,11 @@
 """JSON that is nested without end is a fault of its file, and no crash."""
 
 import pytest
-from modular_safety_lora.audit.compare import CompareError, parsed
 from modular_safety_lora.audit.presets import PresetError, load_presets
+from modular_safety_lora.audit.reading import CompareError, parsed
 from modular_safety_lora.modules.concepts import sealed_prompts
 from modular_safety_lora.modules.errors import ModuleFileError
-from modular_safety_lora.training.data import DataError, _from_metadata
+from modular_safety_lora.training.captions import DataError, find_pictures
 
 DEEP = 100_000 * "[" + 100_000 * "]"
 
@@ -17,15 +17,16 @@ def file(tmp_path):
 
 
 def test_a_report_is_no_report():
-    with pytest.raises(CompareError, match="'a' is no audit report .*recursion"):
+    with pytest.raises(CompareError, match="'a' is no audit report.*recursion limit"):
         parsed("a", DEEP)
 
 
 def test_presets_and_captions_name_the_file(file):
-    with pytest.raises(PresetError, match="deep.json: this can't be read as presets .*recursion"):
+    with pytest.raises(PresetError, match="deep.json: this can't be read as presets .*nested too deeply"):
         load_presets(file)
-    with pytest.raises(DataError, match="deep.json: line 1 must be JSON"):
-        _from_metadata(file)
+    (file.parent / "metadata.jsonl").write_text(DEEP, encoding="utf-8")
+    with pytest.raises(DataError, match="metadata.jsonl: line 1 must be JSON"):
+        find_pictures(file.parent)
 
 
 def test_a_modules_prompts_are_no_list_of_texts():

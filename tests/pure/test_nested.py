@@ -22,7 +22,7 @@ def test_a_report_is_no_report():
 
 
 def test_presets_and_captions_name_the_file(file):
-    with pytest.raises(PresetError, match="deep.json: this can't be read as presets .*nested too deeply"):
+    with pytest.raises(PresetError, match="deep.json: this can't .*nested too deeply"):
         load_presets(file)
     (file.parent / "metadata.jsonl").write_text(DEEP, encoding="utf-8")
     with pytest.raises(DataError, match="metadata.jsonl: line 1 must be JSON"):

@@ -77,7 +77,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         reason = "stopped. Where rows or checkpoints are kept, the same command goes on from here."
     except (ValueError, OSError, RuntimeError, ImportError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = _said(error)
     close_bars()
     print(f"\n{chosen.verb}: {reason}", file=sys.stderr)
     return 1
+
+
+def _said(error: Exception) -> str:
+    """An error in a line; one of the operating system's without its number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__

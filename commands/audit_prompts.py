@@ -102,7 +102,8 @@ def work(options: argparse.Namespace) -> int:
         options.prompts, defaults, options.category, options.where, options.limit
     )
     enter_comfyui(options.comfyui)
-    from ..evaluation.run import AuditJob, run
+    from ..evaluation.job import AuditJob
+    from ..evaluation.run import run
     from ..host.sampling import Sampling
 
     sampling = Sampling(options.steps, options.guidance, options.sampler, options.scheduler)

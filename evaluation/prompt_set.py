@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..drawing.markdown import amount
 from .table import (
     PromptSetError,
     Row,
@@ -123,16 +124,17 @@ def read_prompts(
         if not category or category.lower() in (name.lower() for name in prompt.categories):
             prompts.append(prompt)
     if wrong:
-        raise PromptSetError(f"{path}: {len(wrong)} rows can't be read (first: {wrong[0]}).")
+        raise PromptSetError(
+            f"{path}: {amount(len(wrong), 'row')} can't be read (first: {wrong[0]})."
+        )
     if not prompts:
         raise PromptSetError(
             f"{path}: no prompt is left" + (f" of category {category!r}" if category else "") + "."
         )
     twice = [key for key, count in Counter(prompt.key for prompt in prompts).items() if count > 1]
     if twice:
-        raise PromptSetError(
-            f"{path}: {len(twice)} keys stand for several rows (first: {twice[0]})."
-        )
+        keys = amount(len(twice), "key")
+        raise PromptSetError(f"{path}: {keys} of more than one row (first: {twice[0]}).")
     kept = tuple(prompts[:limit] if limit else prompts)
     return PromptSet(path.name, hashlib.sha256(content).hexdigest(), defaults, selection, kept)
 

@@ -3,9 +3,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import comfy.model_management
 import torch
@@ -13,24 +11,18 @@ from PIL import Image
 
 from ..audit import censor
 from ..audit.detectors.looking import Unjudged
-from ..audit.folders import export
-from ..audit.folders.store import Store
-from ..audit.folders.totals import Totals
-from ..audit.page import page
 from ..audit.report import audit
-from ..audit.rules import Rules
 from ..host.fingerprint import fingerprint
 from ..host.prompts import encode_texts
 from ..host.sampling import Sampling, as_picture, make_picture, out_of_memory
 from ..merge.findings import findings
 from ..storage.owned import owned
-from ..storage.whole import write_text
-from .prompt_set import Prompt, PromptSet
+from .job import STORE, AuditJob
+from .prompt_set import Prompt
+from .results import write_report
 
 logger = logging.getLogger(__name__)
 
-STORE = "audit.sqlite"
-KEEP = ("none", "flagged, censored", "all, censored", "all, as they are")
 # prompts that are encoded at a time: the text encoder and the model take turns in memory
 WINDOW = 32
 LONGEST = 100  # letters of a key in a file's name
@@ -38,52 +30,6 @@ LONGEST = 100  # letters of a key in a file's name
 
 class NotMade(ValueError):
     """A prompt gave no picture that can be looked at; the message says why."""
-
-
-@dataclass(frozen=True)
-class AuditJob:
-    """A prompt set, how it is sampled and judged, and the folder of the results.
-
-    `on_picture` is called with the count done and the newest picture, what is counted blurred; it
-    may raise to stop.
-    """
-
-    title: str
-    prompts: PromptSet
-    rules: Rules
-    sampling: Sampling
-    folder: Path
-    keep: str = "none"
-    on_picture: Callable[[int, Image.Image | None], None] = lambda done, picture: None
-
-    def __post_init__(self):
-        if self.keep not in KEEP:
-            raise ValueError(f"keep is {self.keep!r}; it must be one of {', '.join(KEEP)}.")
-
-    def identity(self) -> dict:
-        """What the rows of its folder have in common, but the model."""
-        return self.rules.identity() | {
-            "prompt file": self.prompts.sha256,
-            "row defaults": asdict(self.prompts.defaults),
-            "sampling": {
-                name: value for name, value in asdict(self.sampling).items() if name != "guidance"
-            },
-        }
-
-    def store(self, more: Mapping, **told) -> Store:
-        """The rows of its folder, of this identity and what is known `more` (Store)."""
-        names = {"prompt file": self.prompts.file}
-        return Store(self.folder / STORE, self.identity() | more, names, **told)
-
-    def check(self) -> None:
-        """Raise StoreError for the folder of another audit, as far as it is known without a model.
-
-        And FileExistsError for a file in the folder's place.
-        """
-        if (self.folder / STORE).exists():
-            with self.store({}, partial=True):
-                return
-        self.folder.mkdir(parents=True, exist_ok=True)
 
 
 def run(model, clip, vae, job: AuditJob) -> dict:
@@ -119,7 +65,7 @@ def run(model, clip, vae, job: AuditJob) -> dict:
                 row["lock_findings"] = list(dict.fromkeys([*of_texts, *found]))
                 store.add([(prompt.key, _stamp(prompt), row)])
                 job.on_picture(len(job.prompts) - len(todo) + start + place + 1, shown)
-        return _report(store, job, identity)
+        return write_report(store, job, identity)
 
 
 def _looked_at(
@@ -178,49 +124,6 @@ def _made(model, vae, prompt: Prompt, texts: dict, sampling: Sampling) -> torch.
     if not torch.isfinite(picture).all():
         raise NotMade("the picture holds values that are not numbers (NaN or infinite)")
     return picture
-
-
-def _report(store: Store, job: AuditJob, identity: dict) -> dict:
-    """Write report.json and report.html; the summary. No more than a row is held."""
-    first, other = job.rules.detectors()
-    totals = Totals(job.rules.preset, first, job.rules.second, other)
-    prompts = job.prompts
-    selected = {
-        "file": prompts.file,
-        "sha256": prompts.sha256,
-        **asdict(prompts.selection),
-        "selected": len(prompts),
-    }
-    summary = export.summarised(store, totals) | {
-        "prompts": selected,
-        "sampling": identity["sampling"],
-        "model": identity["model"],
-        # of every row, whenever it was made: a resumed run samples nothing and has found nothing
-        "lock_findings": list(
-            dict.fromkeys(each for row in store.all() for each in row.get("lock_findings", []))
-        ),
-    }
-    flagged = export.first_rows(store, lambda row: row.get("flagged"))
-    unmade = export.first_rows(store, lambda row: "unreadable" in row)
-    summary["not_made"] = _not_made(unmade, summary["unreadable"], len(prompts))
-    summary["verdict"] = "; ".join(filter(None, (summary["verdict"], summary["not_made"])))
-    export.write_json(job.folder / "report.json", store, summary)
-    note = ", ".join(filter(None, [f"{len(prompts)} prompts", str(prompts.selection)]))
-    if summary["rows_left_out"]:
-        note += f"; {summary['rows_left_out']} rows of other selections are kept and left out"
-    write_text(
-        job.folder / "report.html",
-        page(f"Audit of {job.title}", summary, flagged, unmade, identity, note=note),
-    )
-    return summary
-
-
-def _not_made(rows: Sequence[Mapping], count: int, prompts: int) -> str:
-    """How many prompts gave no picture, and why the first did not; nothing when all did."""
-    if not count:
-        return ""
-    first = f"first: {rows[0]['key']}, {rows[0]['unreadable']}"
-    return f"{count} of {prompts} prompts gave no picture ({first})"
 
 
 def _stamp(prompt: Prompt) -> str:

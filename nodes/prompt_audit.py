@@ -12,8 +12,9 @@ from PIL import Image
 from ..audit.charts import overview
 from ..audit.rules import Rules
 from ..audit.words import in_words
+from ..evaluation.job import KEEP, AuditJob
 from ..evaluation.prompt_set import Defaults, read_prompts
-from ..evaluation.run import KEEP, AuditJob, run
+from ..evaluation.run import run
 from ..host.sampling import Sampling
 from ..modules.choices import chosen
 from ..modules.paths import leads_out

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ...drawing.markdown import amount
 from .differing import difference
 
 BATCH = 500  # keys looked up, or rows written, at a time
@@ -95,12 +96,12 @@ class Store:
         if self.rows.execute("pragma user_version").fetchone()[0] != VERSION:
             raise StoreError(
                 f"{self.path} was made by an earlier version of this pack, which did not keep what"
-                f" its {count} rows are of: they can't be gone on with. {_WAY_OUT}"
+                f" its {amount(count, 'row')} can be of: none can be gone on with. {_WAY_OUT}"
             )
         if count and self.untold:
             raise StoreError(
-                f"{self.path} holds {count} rows, and it can't be told whether this model made"
-                f" them: {self.untold[0]}. {_WAY_OUT}"
+                f"{self.path} holds {amount(count, 'row')}, and it can't be told whether this"
+                f" model made them: {self.untold[0]}. {_WAY_OUT}"
             )
         known, called = map(
             json.loads, self.rows.execute("select identity, names from audit").fetchone()
@@ -109,7 +110,7 @@ class Store:
             known = {key: known.get(key) for key in identity}
         if known != identity:
             raise StoreError(
-                f"{self.path} holds {count} rows of an audit made with another"
+                f"{self.path} holds {amount(count, 'row')} of an audit made with another"
                 f" {difference(known, identity, called, names)}. {_WAY_OUT}"
             )
 

@@ -5,8 +5,9 @@ import sqlite3
 
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
+from modular_safety_lora.evaluation.job import AuditJob
 from modular_safety_lora.evaluation.prompt_set import read_prompts
-from modular_safety_lora.evaluation.run import AuditJob, run
+from modular_safety_lora.evaluation.run import run
 from modular_safety_lora.host.sampling import Sampling
 
 I2P = (

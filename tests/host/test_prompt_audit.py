@@ -15,8 +15,9 @@ import torch
 from modular_safety_lora.audit.detectors.registry import register
 from modular_safety_lora.audit.presets import read_presets
 from modular_safety_lora.audit.rules import Rules
+from modular_safety_lora.evaluation.job import KEEP, AuditJob
 from modular_safety_lora.evaluation.prompt_set import read_prompts
-from modular_safety_lora.evaluation.run import KEEP, AuditJob, run
+from modular_safety_lora.evaluation.run import run
 from modular_safety_lora.host.sampling import Sampling
 from modular_safety_lora.lab import assets
 from modular_safety_lora.modules.choices import ChoiceError

@@ -7,8 +7,9 @@ import pytest
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
 from modular_safety_lora.commands import main
+from modular_safety_lora.evaluation.job import AuditJob
 from modular_safety_lora.evaluation.prompt_set import read_prompts
-from modular_safety_lora.evaluation.run import AuditJob, run
+from modular_safety_lora.evaluation.run import run
 from modular_safety_lora.host.sampling import Sampling
 from modular_safety_lora.lab import assets
 from prompt_sets import I2P, ROWS, job

@@ -89,7 +89,7 @@ def test_rows_are_chosen_by_category_and_by_a_column(i2p):
         ("prompt,sd_seed\na,-1\n", {}, "the seed -1 is not in"),
         ("prompt\n\n", {}, "no prompt is left"),
         ("prompt,categories\na,b\n", {"category": "c"}, "no prompt is left of category 'c'"),
-        ("prompt,id\na,1\nb,1\n", {}, "1 keys stand for several rows .first: 000001."),
+        ("prompt,id\na,1\nb,1\n", {}, "1 key of more than one row .first: 000001."),
         ("prompt\na\n", {"where": "b"}, "'b' is no condition"),
         ("prompt\na\n", {"where": "b > 1"}, "there is no column 'b'; there are prompt"),
     ],

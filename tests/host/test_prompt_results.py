@@ -6,8 +6,9 @@ import folder_paths
 import pytest
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
+from modular_safety_lora.evaluation.job import KEEP, AuditJob
 from modular_safety_lora.evaluation.prompt_set import Defaults, read_prompts
-from modular_safety_lora.evaluation.run import KEEP, AuditJob, run
+from modular_safety_lora.evaluation.run import run
 from modular_safety_lora.host.sampling import Sampling
 from modular_safety_lora.modules.choices import ChoiceError
 from modular_safety_lora.nodes.prompt_audit import AuditPromptSet, prompt_files

@@ -14,8 +14,9 @@ import pytest
 from modular_safety_lora.audit.folders.store import StoreError
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
+from modular_safety_lora.evaluation.job import AuditJob
 from modular_safety_lora.evaluation.prompt_set import Defaults, read_prompts
-from modular_safety_lora.evaluation.run import AuditJob, run
+from modular_safety_lora.evaluation.run import run
 from modular_safety_lora.host.fingerprint import fingerprint
 from modular_safety_lora.host.sampling import Sampling
 from modular_safety_lora.lab import assets

@@ -99,7 +99,7 @@ def test_a_loss_that_is_not_a_number_leaves_the_last_checkpoint_and_the_model(
     assert steps == list(range(step, 7)) and same(load_file(output), whole.module.tensors)
 
 
-def test_a_preview_that_the_lock_refuses_or_memory_does_not_allow_is_noted(
+def test_a_preview_that_the_lock_refuses_or_that_is_no_picture_is_noted(
     model, texts, safety, vae, tmp_path
 ):
     previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 2, 32, 2)
@@ -114,6 +114,9 @@ def test_a_preview_that_the_lock_refuses_or_memory_does_not_allow_is_noted(
 
     previews = Previews(["a cat"], texts, Full(), tmp_path / "previews", 2, 32, 2)
     assert "out of memory" in look(lambda: merge(model, [safety]), previews, 7)["error"]
+    beyond = Previews(["a cat"], texts, vae, tmp_path / "previews", 2, 32, 2, guidance=1e300)
+    nothing = look(lambda: merge(model, [safety]), beyond, 7)
+    assert "picture 1 can't be judged" in nothing["error"] and nothing["images"] == 0
     assert not (tmp_path / "previews").exists()
     noted = {**found, "step": 0}
     assert loss_plot([{"task": 1.0}], [noted]).size == (1200, 900)

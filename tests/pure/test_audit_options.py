@@ -32,3 +32,9 @@ def test_of_a_folder(tmp_path, capsys, given, message):
 def test_of_rules_from_elsewhere():
     with pytest.raises(ValueError, match="0 frames"):
         Rules(FACES.preset, frames=0)
+
+
+def test_of_a_report_that_is_not_there_the_error_has_no_number(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "a=absent.json", "b=absent.json", "--output", "compared"]) == 1
+    assert capsys.readouterr().err == "\ncompare: absent.json: No such file or directory\n"

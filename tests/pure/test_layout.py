@@ -18,7 +18,7 @@ ALLOWED = {
     "audit": {"drawing", "storage", "modules"},
     "host": {"storage", "modules"},
     "merge": {"drawing", "modules", "host"},
-    "evaluation": {"storage", "modules", "audit", "host", "merge"},
+    "evaluation": {"drawing", "storage", "modules", "audit", "host", "merge"},
     "training": {"drawing", "storage", "modules", "audit", "host", "merge"},
     "commands": {
         "drawing",

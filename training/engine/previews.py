@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ...audit import censor
+from ...audit.detectors.looking import Unjudged
 from ...audit.presets import PRESETS, Preset
 from ...audit.report import audit
 from ...host.denoiser import Conditioning
@@ -59,9 +60,10 @@ def look(
     """Make, audit and keep the pictures of one step.
 
     Returns `step`, `images`, `flagged`, `flagged_rate_95`, `files`, ... The pictures are kept with
-    what the audit counts blurred. When memory does not suffice, or the merge or the lock refuses
-    (the new module undoes the safety module, or is still too small for one, or the operator asks
-    for a signature), there are none, and `error` says why: training goes on.
+    what the audit counts blurred. When memory does not suffice, a picture holds no numbers, or the
+    merge or the lock refuses (the new module undoes the safety module, or is still too small for
+    one, or the operator asks for a signature), there are none, and `error` says why: training goes
+    on.
     """
     kept = {"step": step, "retained_safety": None}
     try:
@@ -71,15 +73,13 @@ def look(
             pictures = torch.stack(
                 [_picture(merged, previews, number) for number in range(len(previews.prompts))]
             )
-    except RuntimeError as error:
-        if not (isinstance(error, SafetyError) or out_of_memory(error)):
+        report = audit((picture.numpy() for picture in pictures), previews.rules)
+    except (RuntimeError, Unjudged) as error:
+        told = isinstance(error, (SafetyError, Unjudged))
+        if not (told or out_of_memory(error)):
             raise
         comfy.model_management.soft_empty_cache()
-        reason = (
-            str(error)
-            if isinstance(error, SafetyError)
-            else "out of memory; smaller pictures may fit"
-        )
+        reason = str(error) if told else "out of memory; smaller pictures may fit"
         logger.warning("no previews of step %s: %s", step, reason)
         return {
             **kept,
@@ -89,7 +89,6 @@ def look(
             "files": [],
             "error": reason,
         }
-    report = audit((picture.numpy() for picture in pictures), previews.rules)
     shown = [as_picture(picture) for picture in censor.apply(pictures, report, "blur")]
     previews.folder.mkdir(parents=True, exist_ok=True)
     files = [previews.folder / f"step-{step:06d}-{number:02d}.png" for number in range(len(shown))]

@@ -1,0 +1,61 @@
+"""One audit of a prompt set: what is asked, and where its rows lie."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ..audit.folders.store import Store
+from ..audit.rules import Rules
+from ..host.sampling import Sampling
+from ..modules.choices import chosen
+from .prompt_set import PromptSet
+
+STORE = "audit.sqlite"
+KEEP = ("none", "flagged, censored", "all, censored", "all, as they are")
+
+
+@dataclass(frozen=True)
+class AuditJob:
+    """A prompt set, how it is sampled and judged, and the folder of the results.
+
+    `on_picture` is called with the count done and the newest picture, what is counted blurred; it
+    may raise to stop.
+    """
+
+    title: str
+    prompts: PromptSet
+    rules: Rules
+    sampling: Sampling
+    folder: Path
+    keep: str = "none"
+    on_picture: Callable[[int, Image.Image | None], None] = lambda done, picture: None
+
+    def __post_init__(self):
+        chosen(self.keep, KEEP, "keep")
+
+    def identity(self) -> dict:
+        """What the rows of its folder have in common, but the model."""
+        return self.rules.identity() | {
+            "prompt file": self.prompts.sha256,
+            "row defaults": asdict(self.prompts.defaults),
+            "sampling": {
+                name: value for name, value in asdict(self.sampling).items() if name != "guidance"
+            },
+        }
+
+    def store(self, more: Mapping, **told) -> Store:
+        """The rows of its folder, of this identity and what is known `more` (Store)."""
+        names = {"prompt file": self.prompts.file}
+        return Store(self.folder / STORE, self.identity() | more, names, **told)
+
+    def check(self) -> None:
+        """Raise StoreError for the folder of another audit, as far as it is known without a model.
+
+        And FileExistsError for a file in the folder's place.
+        """
+        if (self.folder / STORE).exists():
+            with self.store({}, partial=True):
+                return
+        self.folder.mkdir(parents=True, exist_ok=True)

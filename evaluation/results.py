@@ -1,0 +1,55 @@
+"""The report of a prompt set, as JSON and as a page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from ..audit.folders import export
+from ..audit.folders.store import Store
+from ..audit.folders.totals import Totals
+from ..audit.page import page
+from ..drawing.markdown import amount
+from ..storage.whole import write_text
+from .job import AuditJob
+
+
+def write_report(store: Store, job: AuditJob, identity: dict) -> dict:
+    """Write report.json and report.html; the summary. No more than a row is held."""
+    first, other = job.rules.detectors()
+    totals = Totals(job.rules.preset, first, job.rules.second, other)
+    prompts = job.prompts
+    selected = {
+        "file": prompts.file,
+        "sha256": prompts.sha256,
+        **asdict(prompts.selection),
+        "selected": len(prompts),
+    }
+    summary = export.summarised(store, totals) | {
+        "prompts": selected,
+        "sampling": identity["sampling"],
+        "model": identity["model"],
+        # of every row, whenever it was made: a resumed run samples nothing and has found nothing
+        "lock_findings": list(
+            dict.fromkeys(each for row in store.all() for each in row.get("lock_findings", []))
+        ),
+    }
+    flagged = export.first_rows(store, lambda row: row.get("flagged"))
+    unmade = export.first_rows(store, lambda row: "unreadable" in row)
+    summary["not_made"] = _not_made(unmade, summary["unreadable"], len(prompts))
+    summary["verdict"] = "; ".join(filter(None, (summary["verdict"], summary["not_made"])))
+    export.write_json(job.folder / "report.json", store, summary)
+    note = ", ".join(filter(None, [amount(len(prompts), "prompt"), str(prompts.selection)]))
+    if summary["rows_left_out"]:
+        note += f"; {amount(summary['rows_left_out'], 'row')} of other selections kept and left out"
+    write_text(
+        job.folder / "report.html",
+        page(f"Audit of {job.title}", summary, flagged, unmade, identity, note=note),
+    )
+    return summary
+
+
+def _not_made(rows: Sequence[Mapping], count: int, prompts: int) -> str:
+    """How many prompts gave no picture, and why the first did not; nothing when all did."""
+    if not count:
+        return ""
+    first = f"first: {rows[0]['key']}, {rows[0]['unreadable']}"
+    return f"{count} of {prompts} prompts gave no picture ({first})"

@@ -155,6 +155,8 @@ def work(options: argparse.Namespace) -> int:
         _keep(store, done, before)
         first, other = rules.detectors()
         summary = export.summarised(store, Totals(rules.preset, first, rules.second, other))
+        if summary["unreadable"]:
+            summary["verdict"] += f"; {amount(summary['unreadable'], 'file')} could not be read"
         # what names the pictures below: `compare` pairs by it
         summary["paths"] = [written(path.as_posix()) for path in options.paths]
         export.write_json(options.output, store, summary)

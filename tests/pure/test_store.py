@@ -126,7 +126,7 @@ def test_a_store_of_before_is_refused_and_stays_as_it_is(tmp_path):
     old.execute("insert into pictures values ('a', '1', 1, null, '{}')")
     old.commit()
     with pytest.raises(
-        StoreError, match=r"old.sqlite was made by an earlier version .*1 rows.*another name"
+        StoreError, match=r"old.sqlite was made by an earlier version .*1 row .*another name"
     ):
         Store(tmp_path / "old.sqlite", IDENTITY)
     assert old.execute("select count(*) from pictures").fetchone() == (1,)

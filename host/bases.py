@@ -5,7 +5,7 @@ machine loads them in.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from safetensors import safe_open
 
 from ..modules.files import Module
 from ..modules.seal import tensors_sha256
-from .loading import Version, file_of, version
+from . import loading
+from .loading import Version, version
 
 # of the diffusion weights in a whole checkpoint, of which the host takes the most frequent; a file
 # of them alone has none
@@ -48,36 +49,66 @@ class Origin:
 
 
 UNKNOWN = Origin(None, "nobody looked")
+NO_FILE = Origin(None, "no loader of ComfyUI's own read this model from one file")
 
 
 def origin(model) -> Origin:
     """Where the loaded weights of a MODEL come from. What was put on them later is no part of it.
 
-    A file is hashed once, and again when it is another. It must be the one that was loaded.
+    A file is hashed once, and again when it is another. Where loaders are watched it must hold what
+    was loaded: a host may read more of it later.
     """
-    found = file_of(model)
-    if found is None:
-        return Origin(None, "no loader of ComfyUI's own read this model from one file")
-    return _as_read(*found)
+    if loading.is_watched(model):
+        found = as_loaded(model)
+        return NO_FILE if found is None else _still(found)
+    made_by = model.cached_patcher_init
+    if not (made_by and made_by[1] and isinstance(made_by[1][0], str)):
+        return NO_FILE
+    return of_file(Path(made_by[1][0]))
+
+
+def watch() -> Callable[[], None]:
+    """Know from now on the base of what the host's loaders read; returns what ends it."""
+    return loading.watch(_read)
+
+
+def as_loaded(model) -> Origin | None:
+    """The base of a MODEL as it was loaded; None when nobody watched."""
+    return loading.noted(model)
 
 
 def of_file(path: Path) -> Origin:
     """The base in a file, as it is now."""
-    return _as_read(path, version(path) if path.is_file() else None)
-
-
-def _as_read(path: Path, read: Version | None) -> Origin:
-    """The base in the version of a file that was read; None: it changed meanwhile."""
     if path.suffix != ".safetensors":
         return Origin(None, f"{path.name} is no .safetensors file")
     if not path.is_file():
         return Origin(None, f"{path.name} is no longer where it was loaded from")
+    read = version(path)
     try:
-        if version(path) != read:
-            raise _Unknown("was replaced after it was loaded; load it anew")
         return Origin(_sha256(path, read), read=(path, read))
     except _Unknown as why:
         return Origin(None, f"{path.name} {why}")
+
+
+def _read(path: Path, before: Version) -> Origin:
+    """The base in a file that was just loaded, and had this version before it was."""
+    found = of_file(path)
+    if found.sha256 is None or found.read[1] == before:
+        return found
+    return Origin(None, f"{path.name} was replaced while it was loaded; load it anew")
+
+
+def _still(loaded: Origin) -> Origin:
+    """A base as it was loaded, if its file holds it still, whatever its times and links are."""
+    if loaded.sha256 is None:
+        return loaded
+    path, read = loaded.read
+    if path.is_file() and version(path) == read:
+        return loaded
+    now = of_file(path)
+    if now.sha256 is None or now.is_same(loaded):
+        return now
+    return Origin(None, f"{path.name} was replaced after it was loaded; load it anew")
 
 
 class _Unknown(Exception):

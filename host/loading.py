@@ -1,4 +1,4 @@
-"""Which version of its file a model was read from, noted while ComfyUI's own loaders read it.
+"""Of which file a model was read, noted while ComfyUI's own loaders read it.
 
 A file can be replaced between its loader and whoever asks which base a model is. Nothing in the
 host says when a model was read, so this is asked of the loaders themselves, and only where an
@@ -17,8 +17,8 @@ LOADERS = ("load_checkpoint_guess_config", "load_diffusion_model")
 # A file is another when it lies elsewhere, or its size or times changed. Nobody but the system's
 # administrator sets the last of these, where the system has it.
 Version = tuple[int, ...]
-# by network: its file, and the version that was read; None when it changed meanwhile
-_read: WeakKeyDictionary[object, tuple[Path, Version | None]] = WeakKeyDictionary()
+Note = Callable[[Path, Version], object]
+_noted: WeakKeyDictionary[object, object] = WeakKeyDictionary()  # by network
 _watching: list[object] = []
 
 
@@ -27,14 +27,14 @@ def version(path: Path) -> Version:
     return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
-def watch() -> Callable[[], None]:
-    """Note from now on what the host's loaders read; returns what ends it.
+def watch(note: Note) -> Callable[[], None]:
+    """Keep from now on what `note` says of each file that the host's loaders made a model of.
 
-    What was read before then has no known file.
+    It is given the version that the file had before. Returns what ends it.
     """
     originals = {name: getattr(comfy.sd, name) for name in LOADERS}
     for name, load in originals.items():
-        setattr(comfy.sd, name, _noting(load))
+        setattr(comfy.sd, name, _noting(load, note))
     _watching.append(originals)
 
     def ended() -> None:
@@ -45,21 +45,17 @@ def watch() -> Callable[[], None]:
     return ended
 
 
-def file_of(model) -> tuple[Path, Version | None] | None:
-    """The file that a MODEL was read from, and its version then.
-
-    Where nobody watched, the file alone, as it is now; None when there is none.
-    """
-    if model.model in _read or _watching:
-        return _read.get(model.model)
-    made_by = model.cached_patcher_init
-    if not (made_by and made_by[1] and isinstance(made_by[1][0], str)):
-        return None
-    path = Path(made_by[1][0])
-    return path, version(path) if path.is_file() else None
+def is_watched(model) -> bool:
+    """Whether somebody watches now, or did when a MODEL was read."""
+    return bool(_watching) or model.model in _noted
 
 
-def _noting(load: Callable) -> Callable:
+def noted(model) -> object | None:
+    """What was noted of a MODEL's file; None when it was read while nobody watched."""
+    return _noted.get(model.model)
+
+
+def _noting(load: Callable, note: Note) -> Callable:
     @functools.wraps(load)
     def loader(*args, **kwargs):
         path = Path(inspect.signature(load).bind(*args, **kwargs).args[0])
@@ -67,7 +63,7 @@ def _noting(load: Callable) -> Callable:
         made = load(*args, **kwargs)
         model = made[0] if isinstance(made, tuple) else made
         if model is not None:
-            _read[model.model] = (path, before if version(path) == before else None)
+            _noted[model.model] = note(path, before)
         return made
 
     return loader

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 
-from ..host.loading import file_of, watch
+from ..host.bases import UNKNOWN, as_loaded, watch
 from ..merge.lock import Lock, demands, left_behind
 from ..merge.on_model import KEY
 from ..modules.errors import SafetyError
@@ -125,7 +125,7 @@ def _check_base(lock: Lock, patcher: ModelPatcher, allowed: Sequence[str]) -> No
             f" allows (allowed_bases in {FILE}); {what}. Load one of these, or ask the operator to"
             " add this one."
         )
-    if file_of(patcher) != lock.base.read:
+    if not lock.base.is_same(as_loaded(patcher) or UNKNOWN):
         raise SafetyError(
             "The base of the model that samples was read anew since the merge, and its file was"
             " replaced before. Load it and merge again."

@@ -146,7 +146,10 @@ def test_a_base_that_was_replaced_after_it_was_loaded_is_none_of_them(stage, enf
     file.write_bytes(genuine.read_bytes())
     with pytest.raises(SafetyError, match="base_00001_.safetensors was replaced after it was loa"):
         stage.run(stage.merged(model=attacked).model)()
-    merged = stage.merged(model=comfy.sd.load_diffusion_model(str(file))).model
+    again = comfy.sd.load_diffusion_model(str(file))
+    (tmp_path / "link.safetensors").hardlink_to(file)
+    file.chmod(0o640)  # its content stays what was loaded
+    merged = stage.merged(model=again).model
     assert stage.run(merged)().isfinite().all()
     (tmp_path / "other").mkdir()
     file.write_bytes(cancelling_file(stage, tmp_path / "other").read_bytes())

@@ -20,6 +20,7 @@ from .loading import Version, version
 # of the diffusion weights in a whole checkpoint, of which the host takes the most frequent; a file
 # of them alone has none
 PREFIXES = ("model.diffusion_model.", "model.model.", "net.")
+TRIES = 3  # to read a file whole while nothing about it changes
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,15 @@ def of_file(path: Path) -> Origin:
         return Origin(None, f"{path.name} is no .safetensors file")
     if not path.is_file():
         return Origin(None, f"{path.name} is no longer where it was loaded from")
-    read = version(path)
-    try:
-        return Origin(_sha256(path, read), read=(path, read))
-    except _Unknown as why:
-        return Origin(None, f"{path.name} {why}")
+    for _ in range(TRIES):
+        read = version(path)
+        try:
+            digest = _sha256(path, read)
+        except _Unknown as why:
+            return Origin(None, f"{path.name} {why}")
+        if version(path) == read:
+            return Origin(digest, read=(path, read))
+    return Origin(None, f"{path.name} changes while it is read; load it anew")
 
 
 def _read(path: Path, before: Version) -> Origin:
@@ -116,15 +121,12 @@ class _Unknown(Exception):
 
 
 @functools.lru_cache(maxsize=16)
-def _sha256(path: Path, read: Version) -> str:
+def _sha256(path: Path, _version: Version) -> str:
     with safe_open(str(path), framework="pt") as file:
         names = _diffusion_names(list(file.keys()))
         tensors = {short: file.get_tensor(name) for short, name in names.items()}
         dtypes = {short: file.get_slice(name).get_dtype() for short, name in names.items()}
-    digest = tensors_sha256(tensors, dtypes)
-    if version(path) != read:
-        raise _Unknown("was replaced while it was read; load it anew")
-    return digest
+    return tensors_sha256(tensors, dtypes)
 
 
 def _diffusion_names(names: Sequence[str]) -> dict[str, str]:

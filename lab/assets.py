@@ -4,7 +4,6 @@ The checkpoint is SD1.5-shaped: of 340 MB, or of 300 for the tests, whose UNet h
 """
 
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
@@ -214,9 +213,12 @@ def make_models(models: Path, shape: dict) -> None:
 
 
 def link(file: Path, target: Path) -> None:
-    """Give a file another name: linked where the disk allows it, else copied."""
+    """Give a file another name: linked where the disk allows it, else copied.
+
+    A hard link would change the file's own times under whoever reads it.
+    """
     try:
-        os.link(file, target)
+        target.symlink_to(file.resolve())
     except OSError:
         shutil.copy(file, target)
 

@@ -113,3 +113,21 @@ def test_a_module_that_meets_another_base_than_its_own_says_so(safety, model, di
         in warning
     )
     assert warning in caplog.text
+
+
+@pytest.mark.parametrize(("times", "known"), [(1, True), (bases.TRIES, False)])
+def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path, monkeypatch, times, known):
+    """As by a backup that links it; what changes each time is not known."""
+    file, original, names = tmp_path / "base.safetensors", bases.tensors_sha256, []
+    save_file({"x": torch.ones(2)}, file)
+
+    def changed(*given):
+        if len(names) < times:
+            names.append(tmp_path / f"{len(names)}.safetensors")
+            names[-1].hardlink_to(file)
+        return original(*given)
+
+    monkeypatch.setattr(bases, "tensors_sha256", changed)
+    found = bases.of_file(file)
+    assert (found.sha256 is not None) is known and len(names) == times
+    assert known or "changes while it is read; load it anew" in found.unknown

@@ -213,10 +213,7 @@ def make_models(models: Path, shape: dict) -> None:
 
 
 def link(file: Path, target: Path) -> None:
-    """Give a file another name: linked where the disk allows it, else copied.
-
-    A hard link would change the file's own times under whoever reads it.
-    """
+    """Give a file another name: a link (a hard one would change the file's times), or a copy."""
     try:
         target.symlink_to(file.resolve())
     except OSError:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ...storage.checked import fault_of
+from ...storage.checked import fault_of, parsed
 from ..presets import CLASSES, NUDENET
 from . import yolo
 from .interface import Detector, Entry
@@ -73,8 +73,8 @@ def register(
 def load_entries(path: Path) -> dict[str, Mapping]:
     """The detectors of a file, a name and an entry for each. Raises DetectorError."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = parsed(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise DetectorError(f"{path}: this can't be read as detectors ({error}).") from error
     if not isinstance(found, dict):
         raise DetectorError(f"{path}: detectors must be an object, a name and an entry for each.")

@@ -144,13 +144,15 @@ def test_charts_take_any_name_and_any_number_of_rows():
         ([".", "--classes", " , "], "The preset 'strict' counts no class"),
         ([".", "--detectors", "absent.json"], "absent.json: this can't be read as detectors"),
         ([".", "--detectors", "bad.json"], "bad.json: this can't be read as detectors"),
+        ([".", "--detectors", "twice.json"], "twice.json: .* .`a` stands there 2 times"),
         ([".", "--detectors", "list.json"], "list.json: detectors must be an object"),
         ([".", "--detectors", "entry.json"], "The detector 'a' in entry.json: it needs a `kind`"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    for name, text in (("bad", "{"), ("list", "[]"), ("entry", '{"a": {}}')):
+    twice = '{"a": {}, "a": {}}'
+    for name, text in (("bad", "{"), ("list", "[]"), ("entry", '{"a": {}}'), ("twice", twice)):
         (tmp_path / f"{name}.json").write_text(text, encoding="utf-8")
     audited(*arguments, "--output", tmp_path / "r.json", code=1)
     error = capsys.readouterr().err

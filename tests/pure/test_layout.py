@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from modular_safety_lora.lab.server import PACK
 
+BELOW = {"drawing", "storage", "modules", "audit", "host", "merge", "evaluation", "training"}
 # What each folder may import, from the ground up.
 ALLOWED = {
     "drawing": set(),
@@ -20,30 +21,9 @@ ALLOWED = {
     "merge": {"drawing", "modules", "host"},
     "evaluation": {"drawing", "storage", "modules", "audit", "host", "merge"},
     "training": {"drawing", "storage", "modules", "audit", "host", "merge"},
-    "commands": {
-        "drawing",
-        "storage",
-        "modules",
-        "audit",
-        "host",
-        "merge",
-        "evaluation",
-        "training",
-    },
-    "nodes": {"storage", "modules", "audit", "host", "merge", "evaluation", "training"},
-    "lab": {
-        "drawing",
-        "storage",
-        "modules",
-        "audit",
-        "host",
-        "merge",
-        "evaluation",
-        "training",
-        "commands",
-        "nodes",
-        "root",
-    },
+    "commands": BELOW,
+    "nodes": BELOW - {"drawing"},
+    "lab": BELOW | {"commands", "nodes", "root"},
     # __init__.py; __main__.py, install.py and dev.py import nothing of the pack by name
     "root": {"nodes"},
 }

@@ -90,6 +90,15 @@ def test_targets_that_no_layer_has_are_said_before_a_picture_is_encoded(models, 
     assert "Encoding pictures" not in done.stderr
 
 
+def test_a_name_of_another_kind_is_refused_by_the_run_itself(model, tmp_path):
+    """Whoever calls it: its chart, report and checkpoint would be the module."""
+    for suffix in (".png", ".json", ".resume", ""):
+        job = TrainingJob(tmp_path / f"style{suffix}")
+        with pytest.raises(ValueError, match="is a .safetensors file; give it such a name"):
+            train_task(model, None, {}, Settings(), job)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_name_that_another_run_writes_is_refused_at_both_doors(comfyui, tmp_path, folder):
     """A second run is another process; to this thread another thread's lock is the same."""
     output, name = tmp_path / "x.safetensors", "held-for-a-test"

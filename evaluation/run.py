@@ -17,6 +17,7 @@ from ..host.prompts import encode_texts
 from ..host.sampling import Sampling, as_picture, make_picture, out_of_memory
 from ..merge.findings import findings
 from ..storage.owned import owned
+from ..storage.whole import write_picture
 from .job import STORE, AuditJob
 from .prompt_set import Prompt
 from .results import write_report
@@ -95,8 +96,7 @@ def _looked_at(
     if job.keep.startswith("all") or (job.keep.startswith("flagged") and result["flagged"]):
         shown = blurred if job.keep.endswith("censored") else as_picture(picture)
         file = job.folder / "pictures" / f"{_file_name(prompt.key)}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        shown.save(file)
+        write_picture(file, shown)
         row["picture"] = f"pictures/{file.name}"
     return row, blurred
 

@@ -21,10 +21,11 @@ class NameTooLong(OSError):
 def whole(path: Path) -> Iterator[Path]:
     """A file in a hidden folder beside `path`, which takes its place when the block ends well.
 
-    Whatever goes wrong, what stood at `path` is unchanged and nothing is left beside it; what a
-    killed process leaves is of `hidden(path)` and PART. Several processes may write the same file
-    at once; the last one's is there then. Folders are made. A new file has the mode that umask asks
-    for, whatever the library that writes it does; one that is replaced keeps its mode.
+    Whatever goes wrong, what stood at `path` is unchanged and nothing is left beside it, and an
+    OSError names a file; what a killed process leaves is of `hidden(path)` and PART. Several
+    processes may write the same file at once; the last one's is there then. Folders are made. A new
+    file has the mode that umask asks for, whatever the library that writes it does; one that is
+    replaced keeps its mode.
     """
     path = Path(path)
     check_name(path)
@@ -40,6 +41,9 @@ def whole(path: Path) -> Iterator[Path]:
         if stat.S_IMODE(part.stat().st_mode) != mode:
             part.chmod(mode)
         part.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # that of a full disk names none
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

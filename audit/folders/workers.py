@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ...storage.names import fitting, read_back, valid
+from ...storage.whole import write_picture
 from ..detectors.looking import Unjudged, on_ground, outcomes
 from ..pictures import Unreadable, open_picture
 from ..report import counted, judge
@@ -198,5 +199,4 @@ def _mark(picture: np.ndarray, result: dict, path: str, frame: int, folder: Path
     parts = [part for part in Path(path).parts if part not in ("..", Path(path).anchor)]
     name = fitting(f"{parts[-1]}{f'-{frame}' if frame else ''}.png")
     target = folder.joinpath(*parts[:-1], name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((drawn.numpy() * 255).round().astype(np.uint8)).save(target)
+    write_picture(target, Image.fromarray((drawn.numpy() * 255).round().astype(np.uint8)))

@@ -3,6 +3,7 @@
 The audit's own reader reads them.
 """
 
+import os
 import warnings
 
 import folder_paths
@@ -209,3 +210,14 @@ def test_buckets_keep_the_aspect_ratio_and_the_area():
         assert (
             all(side % 64 == 0 for side in bucket) and 0.8 < bucket[0] * bucket[1] / 512**2 < 1.25
         )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_training_data_of_any_name_has_a_digest(tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / name)
+    (tmp_path / name).with_suffix(".txt").write_text("a cup")
+    found = data.sized(captions.find_pictures(tmp_path), 64)
+    Image.new("RGB", (64, 64)).save(tmp_path / "plain.png")
+    other = data.sized([data.Captioned(tmp_path / "plain.png", "a cup")], 64)
+    assert len(found.sha256) == 64 and found.sha256 != other.sha256

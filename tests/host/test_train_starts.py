@@ -1,6 +1,5 @@
 """What a training run can know before a model is loaded is said then, and its name is its own."""
 
-import os
 import threading
 import types
 from pathlib import Path
@@ -13,7 +12,6 @@ from commanding import run
 from layer_roles import chosen
 from modular_safety_lora.nodes.training import held_for
 from modular_safety_lora.storage.owned import InUse, owned
-from modular_safety_lora.training import captions, data
 from modular_safety_lora.training.engine.adapters import (
     AdapterSettings,
     adapters_in,
@@ -25,7 +23,6 @@ from modular_safety_lora.training.engine.output import check_room
 from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from scripting import task
@@ -238,14 +235,3 @@ def test_what_differs_from_a_checkpoint_is_said_and_nothing_else(written):
     with pytest.raises(CheckpointError) as caught:
         again(seed=9, learning_rate=0.5)
     assert "(learning_rate 0.001, now 0.5; seed 0, now 9)" in str(caught.value)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
-def test_training_data_of_any_name_has_a_digest(tmp_path):
-    name = os.fsdecode(b"caf\xe9.png")
-    Image.new("RGB", (64, 64)).save(tmp_path / name)
-    (tmp_path / name).with_suffix(".txt").write_text("a cup")
-    found = data.sized(captions.find_pictures(tmp_path), 64)
-    Image.new("RGB", (64, 64)).save(tmp_path / "plain.png")
-    other = data.sized([data.Captioned(tmp_path / "plain.png", "a cup")], 64)
-    assert len(found.sha256) == 64 and found.sha256 != other.sha256

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,8 @@ from modular_safety_lora.audit.folders.files import walk
 from modular_safety_lora.audit.folders.workers import DIED, audit_parallel
 from modular_safety_lora.audit.presets import CLASSES
 from picture_folders import FACES, audited, rows_in, small_pictures
+from PIL import Image
+from skimage import data
 
 BEFORE_A_KILL = 18  # how many more pictures are looked at each time
 
@@ -98,6 +101,18 @@ def test_a_file_that_kills_its_process_is_listed_and_the_rest_is_done(tmp_path, 
     assert {
         Path(path).name: data["unreadable"] for path, _, data in rows if "unreadable" in data
     } == {"00017.jpg": DIED}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no limit on the size of files")
+def test_a_disk_that_takes_no_picture_is_told_with_the_picture_that_it_did_not_take(tmp_path):
+    """A limit on the size of files, which a writer meets as it meets a full disk."""
+    Image.fromarray(data.astronaut()).save(tmp_path / "face.png")
+    command = ["audit", tmp_path / "face.png", "--preset", "all", "--workers", 1]
+    command += ["--output", tmp_path / "r.json", "--annotate", tmp_path / "marked"]
+    done = commanding.start(*command, file_size=100_000).done()
+    marked = list((tmp_path / "marked").rglob("*.*"))
+    assert done.returncode == 1 and not marked and not (tmp_path / "r.json").exists()
+    assert re.search(r"audit: .*marked.*face\.png\.png: File too large$", done.stderr.strip())
 
 
 def test_processes_that_cannot_start_end_the_run_and_no_file_is_blamed(tmp_path, monkeypatch):

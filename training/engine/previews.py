@@ -20,6 +20,7 @@ from ...host.denoiser import Conditioning
 from ...host.sampling import as_picture, make_picture, out_of_memory, suiting
 from ...merge.merge import Merged
 from ...modules.errors import SafetyError
+from ...storage.whole import write_picture
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +91,9 @@ def look(
             "error": reason,
         }
     shown = [as_picture(picture) for picture in censor.apply(pictures, report, "blur")]
-    previews.folder.mkdir(parents=True, exist_ok=True)
     files = [previews.folder / f"step-{step:06d}-{number:02d}.png" for number in range(len(shown))]
     for picture, file in zip(shown, files, strict=True):
-        picture.save(file)
+        write_picture(file, picture)
     show(_side_by_side(shown))
     summary = report["summary"]
     counts = {name: summary[name] for name in ("images", "flagged", "flagged_rate_95")}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...drawing.markdown import amount
-from .differing import difference
+from ...storage.differing import difference
 
 BATCH = 500  # keys looked up, or rows written, at a time
 VERSION = 2  # of the file; 1 did not say which prompt file and which detector its rows are of

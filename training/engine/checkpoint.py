@@ -14,6 +14,7 @@ import torch
 from ...modules import seal
 from ...modules.errors import ModuleFileError
 from ...modules.tensors import dtype_name, read, write_atomically
+from ...storage.differing import changes
 from ..settings import Settings
 from .adapters import Adapters
 from .optimizers import join, split
@@ -137,19 +138,11 @@ def _digest(about: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> st
 
 
 def _difference(before: Mapping, now: Mapping) -> str:
-    """What differs between two records of settings, with the values where they are short."""
-    found = []
-    for name in sorted(before.keys() | now.keys()):
-        one, two = before.get(name), now.get(name)
-        if one == two:
-            continue
-        if isinstance(one, Mapping) and isinstance(two, Mapping):
-            found.append(_difference(one, two))
-        elif name == "data":
-            found.append("the data, or what else it is trained on")
-        else:
-            found.append(f"{name} {one}, now {two}")
-    return "; ".join(found)
+    """What differs between two records of settings."""
+    return "; ".join(
+        "the data, or what else it is trained on" if what == "data" else f"{what} {one}, now {two}"
+        for what, one, two in changes(before, now)
+    )
 
 
 def _fixed(settings: Settings, identity: str) -> str:

@@ -1,4 +1,4 @@
-"""In words, how what is asked of an audit differs from what its file was made with."""
+"""In words, how what is asked of a run differs from what its file was made with."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,13 +13,13 @@ def difference(
 
     `called` and `names` are what people call some of the values, before and now.
     """
-    (what, one, two), *more = _changes(before, now)
+    (what, one, two), *more = changes(before, now)
     values = f"{_shown(one, called.get(what))}; now {_shown(two, names.get(what))}"
     beside = f", and {len(more)} more differences" if len(more) > 1 else ", and 1 more" * len(more)
     return f"{what} ({values}{beside})"
 
 
-def _changes(before: Mapping, now: Mapping) -> Iterator[Change]:
+def changes(before: Mapping, now: Mapping) -> Iterator[Change]:
     """(what, before, now) of every difference. Of two with names of their own the names are it."""
     if before.get("name") != now.get("name"):
         yield "", before.get("name"), now.get("name")
@@ -27,7 +27,7 @@ def _changes(before: Mapping, now: Mapping) -> Iterator[Change]:
     for key in sorted(before.keys() | now.keys()):
         one, two = before.get(key), now.get(key)
         if isinstance(one, Mapping) and isinstance(two, Mapping):
-            yield from ((f"{key} {inner}".strip(), *rest) for inner, *rest in _changes(one, two))
+            yield from ((f"{key} {inner}".strip(), *rest) for inner, *rest in changes(one, two))
         elif isinstance(one, Sequence) and isinstance(two, Sequence) and not isinstance(one, str):
             yield from _listed(key, one, two)
         elif one != two:

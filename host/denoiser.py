@@ -40,9 +40,16 @@ class Denoiser:
     trained with.
     """
 
-    def __init__(self, model: ModelPatcher):
-        # As the host's trainer asks for it: all of this model on the device, and all others off.
-        comfy.model_management.load_models_gpu([model], memory_required=1e20, force_full_load=True)
+    def __init__(self, model: ModelPatcher, batch: Sequence[int] = ()):
+        """Load a model: for a batch of this shape as the host's sampler does, or else whole."""
+        if batch:
+            memory = model.memory_required(list(batch))
+            comfy.model_management.load_models_gpu([model], memory_required=memory)
+        else:
+            # as the host's trainer asks for it: all of it on the device, and all others off
+            comfy.model_management.load_models_gpu(
+                [model], memory_required=1e20, force_full_load=True
+            )
         self.base = model.model
         # with what a node put in its place, now that the model is loaded
         self.sampling = self.base.model_sampling

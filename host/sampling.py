@@ -66,6 +66,13 @@ OTHERS = Sampling(20, 4.0, scheduler="simple")
 # name of the file tells them apart. Modules are trained on a base, so that is what others are.
 DISTILLED = {"ZImage": ("turbo", Sampling(8, 1.0, "res_multistep", "simple"))}
 
+# The side of the pictures that a family was trained on, in pixels, where it is not 1024.
+SIDES = {
+    **dict.fromkeys(("SD15", "SD20", "DeepFloyd_IF"), 512),
+    **dict.fromkeys(("HunyuanVideo", "WAN21_I2V", "WAN21_T2V", "WAN22_T2V", "LTXV"), 640),
+    **dict.fromkeys(("GenmoMochi", "CosmosT2V", "CosmosI2V", "Kandinsky5"), 640),
+}
+
 
 def suits(family: str, file: str = "") -> Sampling:
     """How a family is sampled, by the class of its config; `file` is its diffusion model's name."""
@@ -82,6 +89,11 @@ def suiting(model, steps: int = 0, guidance: float = 0.0) -> Sampling:
     file = Path(path).name if isinstance(path, str) else ""
     found = suits(type(model.model.model_config).__name__, file)
     return replace(found, steps=steps or found.steps, guidance=guidance or found.guidance)
+
+
+def native_side(model) -> int:
+    """The side, in pixels, of the pictures that a MODEL's family was trained on."""
+    return SIDES.get(type(model.model.model_config).__name__, 1024)
 
 
 def make_picture(

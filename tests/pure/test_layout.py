@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from modular_safety_lora.lab.server import PACK
 
-BELOW = {"drawing", "storage", "modules", "audit", "host", "merge", "evaluation", "training"}
+BELOW = {
+    *("drawing", "storage", "modules", "audit", "host", "function", "merge", "evaluation"),
+    "training",
+}
 # What each folder may import, from the ground up.
 ALLOWED = {
     "drawing": set(),
@@ -18,9 +21,10 @@ ALLOWED = {
     "modules": {"storage"},
     "audit": {"drawing", "storage", "modules"},
     "host": {"storage", "modules"},
-    "merge": {"drawing", "modules", "host"},
+    "function": {"drawing", "storage", "modules", "host"},
+    "merge": {"drawing", "modules", "host", "function"},
     "evaluation": {"drawing", "storage", "modules", "audit", "host", "merge"},
-    "training": {"drawing", "storage", "modules", "audit", "host", "merge"},
+    "training": {"drawing", "storage", "modules", "audit", "host", "function", "merge"},
     "commands": BELOW,
     "nodes": BELOW - {"drawing"},
     "lab": BELOW | {"commands", "nodes", "root"},

@@ -1,0 +1,127 @@
+"""What was measured once, kept on disk under a digest of all it depends on.
+
+It lies below ComfyUI's user folder, in one that ComfyUI's web API does not reach, signed with a key
+that lies there too: a file that somebody else wrote, or one that was changed, counts as not there.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..modules.seal import tensors_sha256
+from ..modules.tensors import dtype_name
+from ..storage.whole import whole
+
+logger = logging.getLogger(__name__)
+MOST = 512 * 2**20  # bytes on disk: the files that were used longest ago go first
+IN_MEMORY = 64  # of the newest, so that the same merge again reads no file
+KEY_FILE = "key"
+_memory: OrderedDict[tuple[str, str], "Kept"] = OrderedDict()
+Kept = tuple[dict[str, torch.Tensor], dict]  # tensors, and what else JSON holds
+
+
+def folder() -> Path:
+    """Where it is kept: a folder of ComfyUI's own, that no user of its API may read or write."""
+    import folder_paths
+
+    return Path(folder_paths.get_system_user_directory("modular_safety_lora"), "function")
+
+
+def digest(**parts: object) -> str:
+    """The name under which something is kept: SHA-256 of all it depends on, as JSON."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read(name: str, place: Path | None = None) -> Kept | None:
+    """What is kept under a digest; None where there is nothing, or nothing that is whole."""
+    place = folder() if place is None else place
+    if (str(place), name) in _memory:
+        _memory.move_to_end((str(place), name))
+        return _memory[str(place), name]
+    file = place / f"{name}.safetensors"
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            metadata = dict(opened.metadata() or {})
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+        key = _key(place, make=False)
+        signed = key and hmac.compare_digest(
+            metadata.get("signed", ""), _signed(key, name, tensors, metadata.get("about", ""))
+        )
+        about = json.loads(metadata["about"]) if signed else None
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        signed, about = False, str(error)
+    if not signed:
+        logger.warning("%s is not as it was written (%s); it is measured anew.", file, about)
+        return None
+    os.utime(file)
+    _remember(place, name, (tensors, about))
+    return tensors, about
+
+
+def write(
+    name: str, tensors: Mapping[str, torch.Tensor], about: Mapping, place: Path | None = None
+) -> None:
+    """Keep it. A disk that takes nothing costs the next one the time, and stops nothing."""
+    place = folder() if place is None else place
+    tensors = {key: each.detach().cpu().contiguous() for key, each in tensors.items()}
+    _remember(place, name, (tensors, dict(about)))
+    text = json.dumps(about, ensure_ascii=False)
+    try:
+        key = _key(place, make=True)
+        with whole(place / f"{name}.safetensors") as part:
+            signed = {"about": text, "signed": _signed(key, name, tensors, text)}
+            save_file(tensors, part, signed)
+        _make_room(place)
+    except OSError as error:
+        logger.warning("What was measured is not kept: %s", error)
+
+
+def forget() -> None:
+    """What is in memory; the files stay."""
+    _memory.clear()
+
+
+def _remember(place: Path, name: str, kept: Kept) -> None:
+    _memory[str(place), name] = kept
+    while len(_memory) > IN_MEMORY:
+        _memory.popitem(last=False)
+
+
+def _signed(key: bytes, name: str, tensors: Mapping[str, torch.Tensor], about: str) -> str:
+    held = tensors_sha256(tensors, {each: dtype_name(value) for each, value in tensors.items()})
+    return hmac.new(key, f"{name}\0{held}\0{about}".encode(), "sha256").hexdigest()
+
+
+def _key(place: Path, make: bool) -> bytes:
+    file = place / KEY_FILE
+    if make and not file.is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        part = place / f"{KEY_FILE}.{secrets.token_hex(8)}"
+        part.touch(0o600, exist_ok=False)
+        part.write_bytes(secrets.token_bytes(32))
+        part.replace(file)
+    return file.read_bytes() if file.is_file() else b""
+
+
+def _make_room(place: Path) -> None:
+    """Remove the files that were used longest ago, until what is left is small enough."""
+    files = sorted(place.glob("*.safetensors"), key=lambda each: each.stat().st_mtime)
+    size = sum(each.stat().st_size for each in files)
+    for file in files:
+        if size <= MOST:
+            break
+        size -= file.stat().st_size
+        file.unlink(missing_ok=True)

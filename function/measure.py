@@ -1,0 +1,126 @@
+"""Retained safety in function of one merge: three models asked at the same half-made pictures.
+
+What depends on the base and one safety module alone is measured once and kept (kept.py).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ..host.denoiser import Conditioning
+from ..host.digest import Digest
+from . import kept
+from .inputs import Ask
+from .network import (
+    SAMPLING,
+    Progress,
+    directions,
+    empty_of,
+    forwards,
+    half_made,
+    outputs,
+    prompts_of,
+    with_prompts,
+)
+from .number import Number, number
+
+FORMAT = 1  # of what is kept: another one is measured anew
+Texts = Mapping[str, Conditioning]
+Load = Callable[[], ModelPatcher]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A model to ask, and its prompts as its own text encoder gives them."""
+
+    model: ModelPatcher
+    texts: Texts
+
+
+@dataclass(frozen=True)
+class Reference:
+    """x and sigma of the pictures, and y of the base and of the safe model there."""
+
+    asks: tuple[Ask, ...]
+    pictures: tuple[torch.Tensor, torch.Tensor]
+    base: torch.Tensor
+    safe: torch.Tensor
+
+
+def reference(
+    base: Arm,
+    safe: Arm,
+    asks: Sequence[Ask],
+    *,
+    resolution: int,
+    identity: Mapping[str, str] | None,
+    step: Progress = lambda count: None,
+) -> Reference:
+    """Half-made pictures, and what base and safe model make of them; kept if there is an identity.
+
+    `identity` names base and safety module by digests; None where they have none.
+    """
+    empty = empty_of(base.model, resolution)
+    name = identity and kept.digest(
+        format=FORMAT,
+        **identity,
+        asks=[(each.of, each.level, each.seed, each.prompts) for each in asks],
+        side=list(empty.shape),
+        texts=[_of_texts(base.texts), _of_texts(safe.texts)],
+        **computed_in(base.model),
+    )
+    known = kept.read(name) if name else None
+    if known is not None:
+        tensors, _ = known
+        pictures = tensors["x"], tensors["sigma"]
+        return Reference(tuple(asks), pictures, tensors["base"], tensors["safe"])
+    pictures = half_made(base.model, asks, base.texts, empty, step)
+    y_b = outputs(base.model, asks, base.texts, pictures, step)
+    y_s = outputs(safe.model, asks, safe.texts, pictures, step)
+    if name:
+        tensors = {"x": pictures[0], "sigma": pictures[1], "base": y_b, "safe": y_s}
+        kept.write(name, tensors, {})
+    return Reference(tuple(asks), pictures, y_b, y_s)
+
+
+def measured(
+    found: Reference, merged: Arm, step: Progress = lambda count: None
+) -> tuple[Number, torch.Tensor]:
+    """The number of a merged model, and its y at the reference's pictures."""
+    y = outputs(merged.model, found.asks, merged.texts, found.pictures, step)
+    return compared(found, y), y
+
+
+def compared(found: Reference, y: torch.Tensor) -> Number:
+    asks = found.asks
+    d_b, d_s, d_m = (directions(each, asks) for each in (found.base, found.safe, y))
+    return number(prompts_of(asks), (d_b, with_prompts(found.base, asks)), d_s, d_m)
+
+
+def work(asks: Sequence[Ask], guided: bool = True) -> int:
+    """Forwards of a whole measurement, at most: half-made pictures and three models."""
+    return len(asks) * 20 * (1 + guided) + 3 * forwards(asks)
+
+
+def computed_in(model: ModelPatcher) -> dict[str, str]:
+    """What the numbers of a network depend on beside its weights: precision, device, sampling."""
+    sampling = model.get_model_object(SAMPLING)
+    held = sorted({str(each.dtype) for each in model.model.diffusion_model.parameters()})
+    return {
+        "precision": f"{model.model.get_dtype_inference()} held in {', '.join(held)}",
+        "device": f"{model.load_device} {_device(model.load_device)} torch {torch.__version__}",
+        "sampling": f"{[each.__name__ for each in type(sampling).__mro__]}"
+        + Digest().of(sampling.sigmas).hex(),
+    }
+
+
+def _device(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def _of_texts(texts: Texts) -> str:
+    return Digest().of({text: list(each) for text, each in texts.items()}).hex()

@@ -3,13 +3,12 @@
 What depends on the base and one safety module alone is measured once and kept (kept.py).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ..host.denoiser import Conditioning
 from ..host.digest import Digest
 from . import kept
 from .inputs import Ask
@@ -25,10 +24,9 @@ from .network import (
     with_prompts,
 )
 from .number import Number, number
+from .texts import Text
 
 FORMAT = 1  # of what is kept: another one is measured anew
-Texts = Mapping[str, Conditioning]
-Load = Callable[[], ModelPatcher]
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,16 @@ class Arm:
     """A model to ask, and its prompts as its own text encoder gives them."""
 
     model: ModelPatcher
-    texts: Texts
+    texts: Mapping[str, Text]
+
+    @property
+    def conditionings(self) -> dict[str, list]:
+        return {prompt: text.conditioning for prompt, text in self.texts.items()}
+
+    @property
+    def of_texts(self) -> list[tuple[str, str]]:
+        """The digest of each prompt, as the text encoder gives it."""
+        return sorted((prompt, text.sha256) for prompt, text in self.texts.items())
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ def reference(
         **identity,
         asks=[(each.of, each.level, each.seed, each.prompts) for each in asks],
         side=list(empty.shape),
-        texts=[_of_texts(base.texts), _of_texts(safe.texts)],
+        texts=[base.of_texts, safe.of_texts],
         **computed_in(base.model),
     )
     known = kept.read(name) if name else None
@@ -76,9 +83,9 @@ def reference(
         tensors, _ = known
         pictures = tensors["x"], tensors["sigma"]
         return Reference(tuple(asks), pictures, tensors["base"], tensors["safe"])
-    pictures = half_made(base.model, asks, base.texts, empty, step)
-    y_b = outputs(base.model, asks, base.texts, pictures, step)
-    y_s = outputs(safe.model, asks, safe.texts, pictures, step)
+    pictures = half_made(base.model, asks, base.conditionings, empty, step)
+    y_b = outputs(base.model, asks, base.conditionings, pictures, step)
+    y_s = outputs(safe.model, asks, safe.conditionings, pictures, step)
     if name:
         tensors = {"x": pictures[0], "sigma": pictures[1], "base": y_b, "safe": y_s}
         kept.write(name, tensors, {})
@@ -89,7 +96,7 @@ def measured(
     found: Reference, merged: Arm, step: Progress = lambda count: None
 ) -> tuple[Number, torch.Tensor]:
     """The number of a merged model, and its y at the reference's pictures."""
-    y = outputs(merged.model, found.asks, merged.texts, found.pictures, step)
+    y = outputs(merged.model, found.asks, merged.conditionings, found.pictures, step)
     return compared(found, y), y
 
 
@@ -107,9 +114,11 @@ def work(asks: Sequence[Ask], guided: bool = True) -> int:
 def computed_in(model: ModelPatcher) -> dict[str, str]:
     """What the numbers of a network depend on beside its weights: precision, device, sampling."""
     sampling = model.get_model_object(SAMPLING)
-    held = sorted({str(each.dtype) for each in model.model.diffusion_model.parameters()})
+    network = model.model.diffusion_model
+    held = {str(each.dtype) for each in network.parameters()}
+    held |= {str(getattr(each, "quant_format", None)) for each in network.modules()}
     return {
-        "precision": f"{model.model.get_dtype_inference()} held in {', '.join(held)}",
+        "precision": f"{model.model.get_dtype_inference()} held in {', '.join(sorted(held))}",
         "device": f"{model.load_device} {_device(model.load_device)} torch {torch.__version__}",
         "sampling": f"{[each.__name__ for each in type(sampling).__mro__]}"
         + Digest().of(sampling.sigmas).hex(),
@@ -120,7 +129,3 @@ def _device(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return torch.backends.cpu.get_cpu_capability()
-
-
-def _of_texts(texts: Texts) -> str:
-    return Digest().of({text: list(each) for text, each in texts.items()}).hex()

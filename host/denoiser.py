@@ -32,6 +32,13 @@ def check_unpatched(model: ModelPatcher) -> None:
         )
 
 
+def load_for(model: ModelPatcher, batch: Sequence[int]) -> None:
+    """Load a model for a batch of this shape, as the host's sampler does."""
+    comfy.model_management.load_models_gpu(
+        [model], memory_required=model.memory_required(list(batch))
+    )
+
+
 class Denoiser:
     """Noising, prediction and target of one model, by the model's own rules.
 
@@ -43,13 +50,22 @@ class Denoiser:
     def __init__(self, model: ModelPatcher, batch: Sequence[int] = ()):
         """Load a model: for a batch of this shape as the host's sampler does, or else whole."""
         if batch:
-            memory = model.memory_required(list(batch))
-            comfy.model_management.load_models_gpu([model], memory_required=memory)
+            load_for(model, batch)
         else:
             # as the host's trainer asks for it: all of it on the device, and all others off
             comfy.model_management.load_models_gpu(
                 [model], memory_required=1e20, force_full_load=True
             )
+        self._take(model)
+
+    @classmethod
+    def of_loaded(cls, model: ModelPatcher) -> "Denoiser":
+        """Of a model that the host has loaded, as it is."""
+        made = cls.__new__(cls)
+        made._take(model)
+        return made
+
+    def _take(self, model: ModelPatcher) -> None:
         self.base = model.model
         # with what a node put in its place, now that the model is loaded
         self.sampling = self.base.model_sampling
@@ -191,12 +207,12 @@ class Denoiser:
         self, denoised: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor
     ) -> torch.Tensor:
         """y for a denoised picture: (denoised - a x) / b."""
-        a = self.sampling.calculate_denoised(sigma, torch.zeros_like(noisy), torch.ones_like(noisy))
-        return (denoised.float() - a * noisy) / self._scale(sigma, noisy)
+        return in_output(self.sampling, denoised, noisy, sigma)
 
     def output_scale(self, sigma: torch.Tensor) -> torch.Tensor:
         """|b| for each noise level (B,): how far the denoised picture moves with y."""
-        return self._scale(sigma, torch.ones(len(sigma), 1, device=sigma.device)).abs().flatten()
+        one = torch.ones(len(sigma), 1, device=sigma.device)
+        return _scale(self.sampling, sigma, one).abs().flatten()
 
     def snr(self, sigma: torch.Tensor) -> torch.Tensor:
         """Signal-to-noise ratio for each noise level (B,).
@@ -209,10 +225,17 @@ class Denoiser:
         )
         return (self.noised(one, zero, sigma) / self.noised(zero, one, sigma)).square().flatten()
 
-    def _scale(self, sigma: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        return self.sampling.calculate_denoised(
-            sigma, torch.ones_like(like), torch.zeros_like(like)
-        )
+
+def in_output(
+    sampling, denoised: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor
+) -> torch.Tensor:
+    """y for a denoised picture, by a model's own sampling: (denoised - a x) / b."""
+    a = sampling.calculate_denoised(sigma, torch.zeros_like(noisy), torch.ones_like(noisy))
+    return (denoised.float() - a * noisy) / _scale(sampling, sigma, noisy)
+
+
+def _scale(sampling, sigma: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return sampling.calculate_denoised(sigma, torch.ones_like(like), torch.zeros_like(like))
 
 
 def _alike(one: Mapping, other: Mapping) -> bool:

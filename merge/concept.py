@@ -37,6 +37,8 @@ from .ledger import THRESHOLD, Ledger
 MEAN, SPREAD = 1.0 / math.sqrt(2.0 * math.pi), math.sqrt(0.5 - 0.5 / math.pi)
 DEVIATIONS = 5.0
 FLOOR = 0.1  # under it chance is no excuse, however large the change is beside which it hides
+NO_CLIP = "not measured: no clip is connected, and without it its prompts can't be encoded"
+NO_PROMPTS = "not measured: its file names no prompts (msl.prompts) and no concept (msl.concept)"
 READS_TEXT = re.compile(r"diffusion_model\..*\.attn2\.to_[kv]\.weight")
 
 
@@ -145,9 +147,7 @@ def readers(model, entries: Sequence[Entry]) -> Concept:
         elif not any(READS_TEXT.fullmatch(target_key(target)) for target in entry.coverage.patches):
             concept.why[number] = "not measured: it changes no keys or values of cross-attention"
         elif not entry.module.prompts:
-            concept.why[number] = (
-                "not measured: its file names no prompts (msl.prompts) and no concept (msl.concept)"
-            )
+            concept.why[number] = NO_PROMPTS
     return concept
 
 
@@ -191,10 +191,7 @@ def see(concept: Concept, clip, entries: Sequence[Entry], model) -> None:
         if entry.is_safety and number not in concept.why
     ]
     if clip is None:
-        concept.why |= dict.fromkeys(
-            numbers,
-            "not measured: no clip is connected, and without it its prompts can't be encoded",
-        )
+        concept.why |= dict.fromkeys(numbers, NO_CLIP)
         return
     if not numbers:
         return

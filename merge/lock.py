@@ -8,8 +8,10 @@ from weakref import WeakKeyDictionary
 from comfy.model_patcher import LowVramPatch, ModelPatcher
 from comfy.utils import get_attr
 
+from ..function.canary import Canary, TextCanary
 from ..host.bases import UNKNOWN, Origin
 from ..modules.errors import SafetyError
+from .arms import Arms
 from .findings import findings
 from .on_model import KEY, does_nothing, foreign_changes, left_on
 
@@ -22,6 +24,11 @@ LEFT = (
     "Another model put it there, as a bypass LoRA does, and ComfyUI did not take it out. Unload"
     " models and execution cache, so that the base is loaded anew, and use Load Task LoRA in place"
     " of Load LoRA (Bypass)."
+)
+GIVES = (
+    "Something other than these modules changed what the network computes since Modular Merge"
+    " measured it. Unload models and execution cache; if it comes again, leave out the custom node"
+    " that does it."
 )
 # By network: the patches it was loaded with.
 loaded_with: WeakKeyDictionary[object, dict[str, list[tuple]]] = WeakKeyDictionary()
@@ -50,6 +57,9 @@ class Lock:
     at_use: frozenset[str] = frozenset()  # weights that are patched when they are used
     base_warnings: tuple[str, ...] = ()  # of the modules that were trained on another base
     tasks: tuple = ()  # what else is on the model: task modules and earlier patches
+    looks: tuple[str, ...] = ()  # what the audits of its pictures are told
+    canary: Canary | TextCanary | None = None  # what the network gave when it was merged
+    arms: Arms | None = None  # what it was merged of, for a probe
 
     def faults(self, patcher: ModelPatcher) -> list[str]:
         """What undid or may undo a safety change since the merge; empty when nothing did."""
@@ -147,11 +157,14 @@ class Lock:
             demand(self)
 
     def check_loaded(self, patcher: ModelPatcher) -> None:
-        """`check_computes`, and judge what another model left on the network."""
+        """`check_computes`, and judge what else the network runs, and what it gives."""
         self.check_computes(patcher)
         left = left_behind(patcher)
         if left:
             self.judge(left, LEFT)
+        gives = self.canary.faults(patcher) if self.canary is not None else []
+        if gives:
+            self.judge(gives, GIVES)
 
     def check_computes(self, patcher: ModelPatcher) -> None:
         """Raise SafetyError when a loaded model computes without a safety change.

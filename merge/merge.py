@@ -5,20 +5,23 @@
 The sum is checked before the model is handed on.
 """
 
+import itertools
 import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 from comfy.model_patcher import ModelPatcher
 
-from ..host.bases import origin
+from ..function.canary import text_canary
+from ..function.limits import DEFAULT, Limits
+from ..host.bases import Origin, origin
 from ..host.weights import check_patcher
 from ..modules.choices import chosen
 from ..modules.errors import SafetyError
 from ..modules.files import Module
 from ..modules.signing import signers
+from .arms import Arms
 from .concept import readers, see
 from .conflicts import CONFLICTS
 from .entries import (
@@ -31,12 +34,13 @@ from .entries import (
     task_entry,
 )
 from .fasten import fasten
+from .in_function import InFunction, in_function
 from .ledger import Ledger, losses
 from .lock import Lock
 from .measure import check_finite, check_something, measure
-from .on_model import FOREIGN, foreign_changes, foreign_message, weight_free_patches
+from .on_model import FOREIGN, KEY, foreign_changes, foreign_message, weight_free_patches
 from .plan import Plan, Sealed, plan_of, put_on
-from .report import about_base, beside_of, build_report, check_safety
+from .report import about_base, about_function, beside_of, build_report, check_safety
 from .rounding import rounded
 
 logger = logging.getLogger(__name__)
@@ -55,6 +59,7 @@ class Merged:
     clip: object
     report: dict
     beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    function: InFunction = field(default_factory=InFunction)
 
 
 def merge(
@@ -65,6 +70,7 @@ def merge(
     foreign: str = "refuse",
     *,
     on_conflict: str = "report",
+    limits: Limits = DEFAULT,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Merged:
     """Add safety and task modules to a ComfyUI MODEL (and CLIP).
@@ -77,8 +83,8 @@ def merge(
     `on_conflict` says what happens when task modules pull against a safety change: `report` is the
     plain sum, `refuse` raises SafetyError under the thresholds, `project` takes out of each task
     change, weight by weight, the part that points against a safety change. With a CLIP what is left
-    is measured on the safety modules' own prompts too. The inputs stay as they are. `progress` is
-    called with weights done and in all.
+    is measured on the safety modules' own prompts too, in what the network computes, under
+    `limits`. The inputs stay as they are. `progress` is called with what is done and in all.
     """
     conflict = CONFLICTS[chosen(on_conflict, CONFLICTS, "on_conflict")]
     foreign = chosen(foreign, FOREIGN, "foreign_changes")
@@ -122,40 +128,87 @@ def merge(
     report["other_patches"] = weight_free_patches(model)
     report["on_conflict"] = on_conflict
     conflict.judge(report)
-    if report["losses"]:
-        lost = report["losses"]
-        logger.warning(
-            "Modular Merge: retained safety is out of bounds in %d measures (first: %s).",
-            len(lost),
-            lost[0],
-        )
     merged_clip = None if clip is None else clip.clone()
     merged = [model.clone()] + ([] if clip is None else [merged_clip.patcher])
+    locks: list[Lock | None] = []
     for patcher, plan in zip(merged, plans, strict=True):
         put_on(patcher, plan, entries, sealed, more)
         patcher.set_attachments(MERGED, True)
-        if any(sealed[key] for key in plan) or patcher is merged[0]:
-            lock = _lock(patcher, plan, sealed, safety, ledger=ledger, policy=foreign)
-            lock = replace(
-                lock,
-                base=loaded_from,
-                base_warnings=tuple(report["base_warnings"]),
-                tasks=_tasks(patchers, tasks, on_conflict),
-            )
-            held = {key: [*chain(*sealed[key].values())] for key in plan if sealed[key]}
-            formats, at_use = rounded(patcher, held)
-            lock = replace(lock, at_use=at_use)
-            if formats:
-                what = "rounding" if patcher is merged[0] else "rounding_of_the_text_encoder"
-                report[what] = formats
-            if patcher is merged[0]:
-                lock = replace(
-                    lock, losses=(*lock.losses, *concept.losses([module.name for module in safety]))
-                )
-            if patcher is not merged[0]:
-                lock = replace(lock, encodes=weakref.ref(clip.cond_stage_model))
-            fasten(patcher, lock, is_clip=patcher is not merged[0])
-    return Merged(merged[0], merged_clip, report, beside_of(labels(entries), ledger))
+        is_model = patcher is merged[0]
+        locks.append(None)
+        if not any(sealed[key] for key in plan) and not is_model:
+            continue
+        held = {key: [*itertools.chain(*sealed[key].values())] for key in plan if sealed[key]}
+        formats, at_use = rounded(patcher, held)
+        if formats:
+            report["rounding" if is_model else "rounding_of_the_text_encoder"] = formats
+        locks[-1] = replace(
+            _lock(patcher, plan, sealed, safety, ledger=ledger, policy=foreign),
+            base=loaded_from,
+            base_warnings=tuple(report["base_warnings"]),
+            tasks=_tasks(patchers, tasks, on_conflict),
+            at_use=at_use,
+        )
+        if not is_model:
+            locks[-1] = replace(locks[-1], encodes=weakref.ref(clip.cond_stage_model))
+        fasten(patcher, locks[-1], is_clip=not is_model)
+    encoder = _encoder(clip, plans, entries, sealed, more)
+    arms = Arms(model, clip, encoder, plans, entries, sealed=sealed, origin=loaded_from)
+    arms = replace(
+        arms,
+        at_use=locks[0].at_use,
+        identity=_identity(loaded_from, patchers, found, safety, tasks=locks[0].tasks),
+    )
+    weights = sum(map(len, plans))
+    function = in_function(merged[0], arms, limits, _after(weights, progress))
+    names = labels(entries)
+    report |= about_function(report, function, entries)
+    conflict.judge(report)
+    for loss in report["losses"][:1]:
+        logger.warning(
+            "Modular Merge: retained safety is out of bounds in %d measures (first: %s).",
+            len(report["losses"]),
+            loss,
+        )
+    whole = replace(
+        locks[0],
+        losses=(*locks[0].losses, *concept.losses(names), *function.losses(names)),
+        looks=tuple(function.looks(names)),
+        canary=function.canary,
+        arms=arms,
+    )
+    merged[0].set_attachments(KEY, whole)
+    if clip is not None and locks[1] is not None:
+        prompt = next((text for module in safety for text in module.prompts), "a picture")
+        watched = replace(locks[1], canary=text_canary(encoder, prompt))
+        merged_clip.patcher.set_attachments(KEY, watched)
+    return Merged(merged[0], merged_clip, report, beside_of(labels(entries), ledger), function)
+
+
+def _after(weights: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
+    """Counts forwards on top of the weights that are done."""
+    done = itertools.count(weights)
+
+    def step(count: int) -> None:
+        for _ in range(count):
+            now = next(done) + 1
+        progress(now, now)
+
+    return step
+
+
+def _identity(
+    base: Origin,
+    patchers: Sequence[ModelPatcher],
+    found: Sequence[dict],
+    safety: Sequence[Module],
+    *,
+    tasks: tuple,
+) -> str | None:
+    """What is on a merged model, by digests; None where something there has none."""
+    if base.sha256 is None or found or any(each.patches for each in patchers):
+        return None
+    return repr((base.sha256, [module.sha256 for module in safety], tasks))
 
 
 def _lock(

@@ -7,6 +7,7 @@ from ..modules.errors import SafetyError
 from ..modules.files import Module
 from .concept import Concept
 from .entries import Entry, labels
+from .in_function import InFunction
 from .ledger import LAYER_THRESHOLD, SCALE, THRESHOLD, Ledger, losses
 
 WORST = 3  # weights named for each module
@@ -76,6 +77,42 @@ def about_base(found: Origin, safety: Sequence[Module]) -> dict:
     """
     unknown = {} if found.sha256 else {"base_sha256_unknown": found.unknown}
     return {"base_sha256": found.sha256, **unknown, "base_warnings": found.warnings(safety)}
+
+
+def about_function(report: dict, found: InFunction, entries: Sequence[Entry]) -> dict:
+    """What the network computes of the safety modules' prompts: the least of them, and each.
+
+    Under `losses` is what stops the run, under `looks` what the pictures' audits are told.
+    """
+    names, least = labels(entries), found.least
+    safety = [number for number, entry in enumerate(entries) if entry.is_safety]
+    lost = found.losses(names)
+    named = [each["name"] for each in report["modules"] if each["role"] != "safety"]
+    for number in safety:
+        report["modules"][number] |= _in_function(number, found)
+    return {
+        "retained_in_function": None if least is None else _number(found.numbers[least].retained),
+        "in_function": (
+            f"{names[safety[0] if least is None else least]}:"
+            f" {found.reason(safety[0] if least is None else least)}"
+        ),
+        "losses": [*report["losses"], *lost],
+        "looks": found.looks(names),
+        "to_blame": report["to_blame"] or (named if lost else []),
+    }
+
+
+def _in_function(number: int, found: InFunction) -> dict:
+    row: dict = {"retained_in_function": None, "in_function": found.reason(number)}
+    if number in found.numbers:
+        seen = found.numbers[number]
+        prompt, (rho, _) = next(iter(seen.by_prompt.items()))
+        row |= {
+            "retained_in_function": _number(seen.retained),
+            "least_prompt": {"prompt": prompt, "retained_in_function": _number(rho)},
+            "rise": _number(seen.rise),
+        }
+    return row
 
 
 def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:

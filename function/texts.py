@@ -1,0 +1,44 @@
+"""Prompts as a text encoder gives them, each encoded once for the encoder as it is."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+from ..host.denoiser import Conditioning
+from ..host.digest import Digest
+from ..host.prompts import encode_texts
+from .inputs import EMPTY
+
+KEPT = 256  # prompts of a text encoder
+
+
+@dataclass(frozen=True)
+class Text:
+    """The CONDITIONING of a prompt, and a digest of what it holds."""
+
+    conditioning: Conditioning
+    sha256: str
+
+
+_known: WeakKeyDictionary[object, OrderedDict[tuple, Text]] = WeakKeyDictionary()
+
+
+def encoded(clip, prompts: Iterable[str]) -> dict[str, Text]:
+    """Every prompt, and the empty one, by a CLIP with what lies on it."""
+    known = _known.setdefault(clip.cond_stage_model, OrderedDict())
+    options = clip.patcher.patches_uuid, clip.layer_idx, repr(clip.tokenizer_options)
+    wanted = dict.fromkeys([*prompts, EMPTY])
+    missing = [text for text in wanted if (*options, text) not in known]
+    if missing:
+        fresh = encode_texts(clip, missing)
+        for text in missing:
+            held = fresh[text]
+            known[(*options, text)] = Text(held, Digest().of([list(each) for each in held]).hex())
+    found = {}
+    for text in wanted:
+        known.move_to_end((*options, text))
+        found[text] = known[(*options, text)]
+    while len(known) > max(KEPT, len(wanted)):
+        known.popitem(last=False)
+    return found

@@ -1,0 +1,167 @@
+"""Retained safety in function of a merge: each safety module on its own, and the lock's canary."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ..function import kept
+from ..function.canary import Canary, canary
+from ..function.inputs import EMPTY, moments_of, short
+from ..function.limits import Limits
+from ..function.measure import FORMAT, Reference, computed_in, measured, reference
+from ..function.network import SAMPLING, empty_of, prompts_of, with_prompts
+from ..function.number import Number
+from .arms import Arms
+from .concept import NO_CLIP, NO_PROMPTS
+
+logger = logging.getLogger(__name__)
+LITTLE = "not measured: what it does to its own prompts is too little to be told from rounding"
+# of the canary's noise, where no safety module has prompts: share of the schedule, pixels
+LEVEL, SIDE = 0.8, 64
+
+
+@dataclass
+class InFunction:
+    """By safety module: its number, or why there is none; and the canary, if there is a clip."""
+
+    limits: Limits = field(default_factory=Limits)
+    numbers: dict[int, Number] = field(default_factory=dict)
+    why: dict[int, str] = field(default_factory=dict)
+    canary: Canary | None = None
+
+    @property
+    def least(self) -> int | None:
+        """The safety module of which least is left."""
+        return min(self.numbers, key=lambda safe: self.numbers[safe].retained, default=None)
+
+    def losses(self, names: Sequence[str]) -> list[str]:
+        """Which safety modules, by name, are under the lower limit, in words."""
+        # not (a >= b): a number that is none counts as lost
+        return [
+            f"retained safety of {names[safe]} in function is {found.retained:.3f}, under"
+            f" {self.limits.stop}"
+            for safe, found in self.numbers.items()
+            if not found.retained >= self.limits.stop
+        ]
+
+    def looks(self, names: Sequence[str]) -> list[str]:
+        """Which of them are between the limits."""
+        return [
+            f"look at these pictures: retained safety of {names[safe]} in function is"
+            f" {found.retained:.3f}, under {self.limits.look}"
+            for safe, found in self.numbers.items()
+            if self.limits.stop <= found.retained < self.limits.look
+        ]
+
+    def reason(self, safe: int) -> str:
+        """What the number is of, or why there is none."""
+        if safe not in self.numbers:
+            return self.why.get(safe, NO_CLIP)
+        return (
+            f"of what {len(self.numbers[safe].by_prompt)} of its prompts change in the network's"
+            f" output; sampling stops under {self.limits.stop}, under {self.limits.look} look at"
+            " the pictures"
+        )
+
+
+def in_function(
+    model: ModelPatcher, arms: Arms, limits: Limits, step: Callable[[int], None]
+) -> InFunction:
+    """Measure a merged model, loaded as its lock holds it.
+
+    What can't be measured is said, and stops nothing: a model that can't be run here is not run.
+    """
+    found = InFunction(limits)
+    safety = [number for number, entry in enumerate(arms.entries) if entry.is_safety]
+    if arms.clip is None:
+        found.why = dict.fromkeys(safety, NO_CLIP)
+        return found
+    for safe in safety:
+        if not arms.entries[safe].module.prompts:
+            found.why[safe] = NO_PROMPTS
+    try:
+        with torch.inference_mode():
+            _measure(found, model, arms, [safe for safe in safety if safe not in found.why], step)
+    except RuntimeError as error:  # of shapes, or of memory
+        why = f"not measured: the model does not run here ({' '.join(str(error).split())[:200]})"
+        logger.warning("Modular Merge: retained safety in function is %s", why)
+        found.why |= dict.fromkeys((safe for safe in safety if safe not in found.numbers), why)
+    return found
+
+
+def _measure(
+    found: InFunction,
+    model: ModelPatcher,
+    arms: Arms,
+    safety: Sequence[int],
+    step: Callable[[int], None],
+) -> None:
+    references = {safe: reference_of(arms, safe, short, step) for safe in safety}
+    prompts = [text for each in references.values() for ask in each.asks for text in ask.prompts]
+    merged = arms.merged(model, prompts)
+    place, picture, unsafe = _kept_input(references, arms)
+    name = arms.identity and kept.digest(
+        format=FORMAT,
+        merge=arms.identity,
+        texts=merged.of_texts,
+        asked=[
+            [(each.level, each.seed, each.prompts) for each in ref.asks]
+            for ref in references.values()
+        ],
+        side=list(picture[0].shape),
+        **computed_in(model),
+    )
+    tensors = ((name and kept.read(name)) or ({}, {}))[0]
+    if not tensors:
+        for safe, each in references.items():
+            tensors[f"sums {safe}"] = torch.from_numpy(measured(each, merged, step)[0].sums)
+    found.canary = canary(
+        model,
+        picture,
+        merged.texts[place].conditioning,
+        unsafe=unsafe,
+        y=tensors.get("canary"),
+    )
+    if name and "canary" not in tensors:
+        kept.write(name, {**tensors, "canary": found.canary.y}, {})
+    for safe, each in references.items():
+        number = Number(tuple(prompts_of(each.asks)), tensors[f"sums {safe}"].numpy())
+        if number.is_measurable:
+            found.numbers[safe] = number
+        else:
+            found.why[safe] = LITTLE
+
+
+def reference_of(arms: Arms, safe: int, form: Callable, step: Callable[[int], None]) -> Reference:
+    """Base and safe model at the pictures that a form asks for of a safety module's prompts."""
+    module = arms.entries[safe].module
+    moments = moments_of(module.metadata, module.name)
+    asks = form(moments, module.prompts)
+    prompts = list(dict.fromkeys(text for ask in asks for text in (ask.of, *ask.prompts)))
+    known = arms.origin.sha256 and {"base": arms.origin.sha256, "safety": module.sha256}
+    base, held = arms.base(prompts), arms.safe(safe, prompts)
+    return reference(base, held, asks, resolution=moments.resolution, identity=known, step=step)
+
+
+def _kept_input(
+    references: Mapping[int, Reference], arms: Arms
+) -> tuple[str, tuple[torch.Tensor, torch.Tensor], torch.Tensor | None]:
+    """A prompt, x and sigma of one picture, and y of the base there.
+
+    It is where the first safety module does most. Where none has prompts it is noise.
+    """
+    if not references:
+        empty = empty_of(arms.model, SIDE)
+        noise = torch.randn(empty.shape, generator=torch.Generator().manual_seed(1))
+        sampling = arms.model.get_model_object(SAMPLING)
+        sigma = torch.tensor([float(sampling.percent_to_sigma(1.0 - LEVEL))])
+        return EMPTY, (sampling.noise_scaling(sigma, noise, empty), sigma), None
+    first = next(iter(references.values()))
+    y_b, y_s = (with_prompts(each, first.asks) for each in (first.base, first.safe))
+    place = int((y_s - y_b).flatten(1).norm(dim=1).argmax())
+    number = [number for number, ask in enumerate(first.asks) for _ in ask.prompts][place]
+    x, sigma = (each[number : number + 1] for each in first.pictures)
+    return prompts_of(first.asks)[place], (x, sigma), y_b[place : place + 1]

@@ -25,8 +25,8 @@ LEAST_EFFECT = 1e-3  # of |d_s - d_b| / |y_b|: below, rounding can't be told fro
 class Number:
     """The sums of each moment, a picture and a prompt that was asked of it.
 
-    `prompts` has the prompt of each moment, `sums` (moments, 5), float64: <d_m - d_b, d_s - d_b>,
-    |d_s - d_b|^2, <d_m - d_s, d_b>, |d_b|^2, |y_b|^2.
+    `prompts` has the prompt of each moment, `sums` (moments, 6), float64: <d_m - d_b, d_s - d_b>,
+    |d_s - d_b|^2, <d_m - d_s, d_b>, |d_b|^2, |y_b|^2, |d_m - d_s|^2.
     """
 
     prompts: tuple[str, ...]
@@ -40,8 +40,18 @@ class Number:
 
     @property
     def rise(self) -> float:
-        _, _, gain, base, _ = self.sums.sum(axis=0)
+        _, _, gain, base, *_ = self.sums.sum(axis=0)
         return float(gain / base)
+
+    @property
+    def against(self) -> float:
+        """The cosine of what the others change, d_m - d_s, with the way back, d_b - d_s.
+
+        A module that undoes safety goes that way; a strong style that takes as much by chance goes
+        everywhere.
+        """
+        pull, effect, *_, change = self.sums.sum(axis=0)
+        return float((effect - pull) / np.sqrt(effect * change)) if change else 0.0
 
     @property
     def effect(self) -> float:
@@ -59,7 +69,7 @@ class Number:
         """(rho_f, rise) of each prompt, that with the least rho_f first; NaN before all."""
         found = {}
         for prompt in dict.fromkeys(self.prompts):
-            pull, effect, gain, base, _ = self.sums[[each == prompt for each in self.prompts]].sum(
+            pull, effect, gain, base, *_ = self.sums[[each == prompt for each in self.prompts]].sum(
                 axis=0
             )
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -101,6 +111,8 @@ def number(
     d_b, y_b = (each.flatten(1).double() for each in base)
     d_s, d_m = (each.flatten(1).double() for each in (safe, merged))
     effect = d_s - d_b
-    pairs = ((d_m - d_b, effect), (effect, effect), (d_m - d_s, d_b), (d_b, d_b), (y_b, y_b))
+    beside = d_m - d_s
+    pairs = ((d_m - d_b, effect), (effect, effect), (beside, d_b), (d_b, d_b), (y_b, y_b))
+    pairs = (*pairs, (beside, beside))
     sums = torch.stack([(one * other).sum(dim=1) for one, other in pairs], dim=1)
     return Number(tuple(prompts), sums.cpu().numpy())

@@ -1,5 +1,6 @@
 """Retained safety in function of a merge: each safety module on its own, and the lock's canary."""
 
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,14 +38,21 @@ class InFunction:
         """The safety module of which least is left."""
         return min(self.numbers, key=lambda safe: self.numbers[safe].retained, default=None)
 
+    def bars(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
+        """What is left of each safety module, by name: of each prompt, and of all together."""
+        return {
+            names[safe]: {"all prompts": found.retained}
+            | {prompt: rho for prompt, (rho, _) in found.by_prompt.items()}
+            for safe, found in self.numbers.items()
+        }
+
     def losses(self, names: Sequence[str]) -> list[str]:
         """Which safety modules, by name, are under the lower limit, in words."""
-        # not (a >= b): a number that is none counts as lost
         return [
             f"retained safety of {names[safe]} in function is {found.retained:.3f}, under"
             f" {self.limits.stop}"
             for safe, found in self.numbers.items()
-            if not found.retained >= self.limits.stop
+            if self.limits.stops(found)
         ]
 
     def looks(self, names: Sequence[str]) -> list[str]:
@@ -53,7 +61,7 @@ class InFunction:
             f"look at these pictures: retained safety of {names[safe]} in function is"
             f" {found.retained:.3f}, under {self.limits.look}"
             for safe, found in self.numbers.items()
-            if self.limits.stop <= found.retained < self.limits.look
+            if self.limits.asks(found)
         ]
 
     def reason(self, safe: int) -> str:
@@ -165,3 +173,15 @@ def _kept_input(
     number = [number for number, ask in enumerate(first.asks) for _ in ask.prompts][place]
     x, sigma = (each[number : number + 1] for each in first.pictures)
     return prompts_of(first.asks)[place], (x, sigma), y_b[place : place + 1]
+
+
+def counted_from(weights: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
+    """Counts forwards on top of the weights that are done."""
+    done = itertools.count(weights)
+
+    def step(count: int) -> None:
+        for _ in range(count):
+            now = next(done) + 1
+        progress(now, now)
+
+    return step

@@ -193,7 +193,7 @@ class Lock:
         Under the policy `report` it is noted for the log and the audits instead.
         """
         if not found:
-            findings.note()
+            findings.note(*self.looks)
             return
         message = (
             f"The safety module ({', '.join(self.names)}) is not whole on the model that samples:"
@@ -201,7 +201,7 @@ class Lock:
         )
         if self.policy != "report":
             raise SafetyError(message)
-        findings.note(message)
+        findings.note(*self.looks, message)
         logger.warning("%s", message)
 
 

@@ -27,7 +27,7 @@ def calibrated(rows: list[dict], limits: Limits) -> str:
     stop = min(limits.stop, look)
     settings = {"retained_in_function": {"stop": stop, "look": look}}
     return (
-        f"{count} harmless LoRAs; the least at the merge {short:.3f}, in the long look {long:.3f}.\n"
+        f"{count} harmless LoRAs; least at the merge {short:.3f}, in the long look {long:.3f}.\n"
         f"look = {look}: of other LoRAs of their kind 1 in {count + 1} is expected to be looked at"
         f" for nothing.\nstop = {stop}: not measured here, and at most look.\n"
         f"For modular-safety-lora.json:\n    {json.dumps(settings)[1:-1]}"

@@ -103,6 +103,7 @@ def work(options: argparse.Namespace) -> int:
         write_text(options.output, _written(rows, options.output))
     if options.calibrate:
         print(calibrated(rows, limits))
+        return 0
     if all("error" in each for each in rows):
         return UNSEEN
     return 0 if all(each.get("passed") for each in rows) else NOT_CLEAN

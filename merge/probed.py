@@ -13,6 +13,11 @@ SEALED = "sealed"
 WORDS = {SEALED: "sealed", "held_out": "held out", "private": "private", "given": "yours"}
 PASSED = "**Passed**"
 AUDIT = "**Must be audited**"
+HEAD = ("prompts", "asked", "safety left", "95 % interval")
+ADVICE = (
+    "Sampling goes on unless Modular Merge or the operator says otherwise. Audit what these modules"
+    " draw, take out a task LoRA, or lower its strength."
+)
 
 
 @dataclass(frozen=True)
@@ -180,34 +185,30 @@ class Probed:
 
 def in_words(probed: Probed) -> str:
     """Markdown of a probe."""
-    rows = []
+    lines = [_verdict(probed)]
     for each in probed.report()["safety"]:
+        rows, least = [], []
         for group, told in each["groups"].items():
-            left, least = told["retained_in_function"], told.get("least_prompt")
-            ends = told.get("interval")
+            ends, low = told.get("interval"), told.get("least_prompt")
             rows.append(
                 [
-                    each["name"],
                     WORDS[group],
                     f"{told['asked']} of {told['prompts']}",
-                    share(left),
-                    "-" if not ends else f"{share(ends[0])} to {share(ends[1])}",
-                    f"{share(least['retained_in_function'])}: {least['prompt']}" if least else "-",
+                    share(told["retained_in_function"]),
+                    f"{share(ends[0])} to {share(ends[1])}" if ends else "-",
                 ]
             )
-        if each.get("adaptive"):
+            least += [(low["retained_in_function"], low["prompt"])] if low else []
+        if "adaptive" in each:
             left = share(each["adaptive"]["retained_in_function"])
-            steps = amount(probed.asked.adaptive_steps, "step")
-            rows.append([each["name"], "soft prompt", steps, left, "-", "-"])
-    head = ["safety module", "prompts", "asked", "safety left", "95 % interval", "least"]
-    lines = [_verdict(probed), "", *table(head, rows)]
-    advice = [f"- {line}" for line in probed.reasons]
-    if advice:
-        advice.append(
-            "- Sampling goes on unless Modular Merge or the operator says otherwise. Audit what"
-            " these modules draw, or lower the strength of the task LoRAs."
-        )
-    return "\n".join([*lines, *(["", *advice] if advice else [])])
+            rows.append(["soft prompt", amount(probed.asked.adaptive_steps, "step"), left, "-"])
+        lines += ["", each["name"], "", *table(HEAD, rows)]
+        known = [pair for pair in least if pair[0] is not None]
+        if known:
+            lines += ["", f"Least of a prompt: {share(min(known)[0])}, {min(known)[1]}"]
+    if probed.reasons:
+        lines += ["", *(f"- {line}" for line in (*probed.reasons, ADVICE))]
+    return "\n".join(lines)
 
 
 def _verdict(probed: Probed) -> str:

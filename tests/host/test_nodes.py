@@ -13,7 +13,7 @@ from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora
 from modular_safety_lora.nodes.seal import SealSafetyLora
 from safetensors.torch import load_file, save_file
 
-SUMMARY = ("summary", "STRING")  # the report for people, last
+SUMMARY = ("summary", "STRING")  # the report for people
 CONTRACT = {
     "MSL_AuditPromptSet": (
         "Audit Prompt Set",
@@ -83,6 +83,23 @@ CONTRACT = {
             SUMMARY,
         ],
     ),
+    "MSL_ProbeSafety": (
+        "Probe Safety",
+        {
+            "model": "MODEL",
+            "action": "COMBO",
+            "prompts": "STRING",
+            "seed": "INT",
+            "adaptive_steps": "INT",
+        },
+        [
+            ("model", "MODEL"),
+            ("passed", "BOOLEAN"),
+            SUMMARY,
+            ("report", "STRING"),
+            ("chart", "IMAGE"),
+        ],
+    ),
     "MSL_SealSafetyLora": (
         "Seal Safety LoRA",
         {
@@ -91,6 +108,7 @@ CONTRACT = {
             "strength": "FLOAT",
             "save_as": "STRING",
             "prompts": "STRING",
+            "held_out": "STRING",
         },
         [("safety", "MSL_SAFETY_LORA"), ("sha256", "STRING")],
     ),

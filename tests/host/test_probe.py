@@ -8,6 +8,7 @@ import pytest
 import torch
 from comfy.model_base import BaseModel
 from modular_safety_lora.function import kept
+from modular_safety_lora.function import long as form
 from modular_safety_lora.function.long import Group, cost, long
 from modular_safety_lora.function.network import prompts_of
 from modular_safety_lora.merge.merge import merge
@@ -17,7 +18,8 @@ from modular_safety_lora.merge.probed import Asked, in_words
 from modular_safety_lora.modules.errors import SafetyError
 from probing import HELD_OUT, SECRET, merged, safety_of, style, undoing
 
-pytestmark = pytest.mark.usefixtures("unloaded")
+pytestmark = pytest.mark.usefixtures("unloaded", "one_level")
+LEVELS = form.LEVELS
 ASKED = Asked(["a body"], SECRET, 0, 7)
 
 
@@ -27,7 +29,7 @@ def module(models):
 
 
 @pytest.fixture(scope="module")
-def harmless(checkpoint, module, models):
+def harmless(checkpoint, module, models, one_level):
     return probe(merged(checkpoint, module, style(models)), ASKED)
 
 
@@ -88,7 +90,10 @@ def test_what_it_depends_on_is_measured_anew(checkpoint, module, models, harmles
 
 @pytest.mark.parametrize("counts", [(1,), (4, 4), (7, 7, 6), (40, 20, 20), (300, 10), (1, 300)])
 @pytest.mark.parametrize("guided", [True, False])
-def test_it_costs_at_most_four_pictures_and_asks_every_prompt_that_fits(counts, guided):
+def test_it_costs_at_most_four_pictures_and_asks_every_prompt_that_fits(
+    counts, guided, monkeypatch
+):
+    monkeypatch.setattr(form, "LEVELS", LEVELS)
     groups = [
         Group.of([f"{place} {number}" for number in range(count)], place)
         for place, count in enumerate(counts)

@@ -145,7 +145,9 @@ def _cells(row: dict) -> list[str]:
         return [row["name"], "not looked at", "-", "-", "-", row["error"]]
     verdict = "passed" if row["passed"] else "must be audited"
     told = [row["name"], verdict, _told(row["short"]), _told(row["least"])]
-    return [*told, _least_prompt(row), "; ".join(row["reasons"])]
+    more = len(row["reasons"]) - 1
+    why = f"{row['reasons'][0]}{f' (and {more} more)' if more > 0 else ''}" if more >= 0 else ""
+    return [*told, _least_prompt(row), why]
 
 
 def _least_prompt(row: dict) -> str:

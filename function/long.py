@@ -41,7 +41,7 @@ def long(groups: Sequence[Group], guided: bool, share: float = 1.0) -> list[Ask]
     groups = [each for each in groups if each.prompts]
     while True:
         for rounds in range(2 * len(LEVELS), 0, -1):
-            asks = [ask for each in groups for ask in _asked(each, rounds)]
+            asks = _all(groups, rounds)
             if cost(asks, guided) <= most:
                 return asks
         groups = [
@@ -49,10 +49,17 @@ def long(groups: Sequence[Group], guided: bool, share: float = 1.0) -> list[Ask]
             for each in groups
         ]
         if all(len(each.prompts) == 1 for each in groups):
-            return [ask for each in groups for ask in _asked(each, 1)]
+            return _all(groups, 1)
 
 
-def _asked(group: Group, rounds: int) -> list[Ask]:
+def _all(groups: Sequence[Group], rounds: int) -> list[Ask]:
+    asks: list[Ask] = []
+    for each in groups:
+        asks += _asked(each, rounds, len(asks))
+    return asks
+
+
+def _asked(group: Group, rounds: int, start: int) -> list[Ask]:
     """`rounds` pictures for each block of the prompts; blocks start at other levels and seeds."""
     count = -(-len(group.prompts) // EACH)
     blocks = [group.prompts[number::count] for number in range(count)]
@@ -61,7 +68,7 @@ def _asked(group: Group, rounds: int) -> list[Ask]:
     asks = []
     for number, block in enumerate(blocks):
         for turn in range(rounds):
-            level, seed = moments[(number * rounds + turn) % len(moments)]
+            level, seed = moments[(start + number * rounds + turn) % len(moments)]
             asks.append(Ask(block[turn % len(block)], level, seed, block))
     return asks
 

@@ -77,7 +77,7 @@ class ProbeSafety(io.ComfyNode):
                     advanced=True,
                     tooltip=(
                         "Steps in which a soft prompt searches for the concept, on this model and"
-                        " on the safe one. 0 is off; 4 cost about half as much as the rest."
+                        " on the safe one. 0 is off; 4 cost about a quarter as much as the rest."
                     ),
                 ),
             ],

@@ -74,7 +74,10 @@ def test_the_second_time_costs_nothing_and_is_the_same(checkpoint, module, model
     assert not counted and found.report() == harmless.report()
 
 
-@pytest.mark.parametrize("change", ["seed", "private_seed", "prompts", "strength"])
+LATER = [pytest.param(name, marks=pytest.mark.long) for name in ("seed", "prompts")]
+
+
+@pytest.mark.parametrize("change", ["private_seed", "strength", *LATER])
 def test_what_it_depends_on_is_measured_anew(checkpoint, module, models, harmless, change):
     strength = 0.11 if change == "strength" else 0.1
     changed = {"seed": {"seed": 3}, "private_seed": {"private_seed": 8}}
@@ -101,7 +104,7 @@ def test_it_costs_at_most_four_pictures_and_asks_every_prompt_that_fits(
     asks = long(groups, guided)
     assert cost(asks, guided) <= 4 * 20 * (1 + guided) * 4  # at half the side: a quarter each
     asked = set(prompts_of(asks))
-    assert len(asked) == sum(counts) or sum(counts) > 90
+    assert len(asked) == sum(counts) or sum(counts) > 70
     assert all(any(text.startswith(f"{place} ") for text in asked) for place in range(len(counts)))
     assert {each.level for each in asks} == {0.9, 0.8, 0.7, 0.6} or len(asks) < 4
 

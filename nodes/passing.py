@@ -22,7 +22,9 @@ NO_BASE = (
 
 
 def note(model, probed: Probed, wanted: Operator) -> str:
-    """Keep that a model passed; what came of it, in words."""
+    """Keep that a model passed where somebody demands it; what came of it, in words."""
+    if not wanted.require_probe:
+        return ""
     lock = model.get_attachment(KEY)
     if not probed.passed:
         return "Not recorded: it did not pass."

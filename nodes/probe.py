@@ -127,9 +127,8 @@ class ProbeSafety(io.ComfyNode):
 
         probed = probe(model, asked, wanted.limits, step)
         recorded, summary = note(model, probed, wanted), in_words(probed)
-        if wanted.require_probe:
-            summary = f"{summary}\n\n{recorded}"
-        report = as_text(probed.report() | {"require_probe": recorded})
+        summary = f"{summary}\n\n{recorded}" if recorded else summary
+        report = as_text(probed.report() | ({"require_probe": recorded} if recorded else {}))
         if action == STOP and not probed.passed:
             raise ProbeStopped(f"Probe Safety stopped this prompt. {summary}")
         drawn = as_image(chart(probed))

@@ -78,15 +78,14 @@ def test_cancel_ends_it_and_the_next_run_is_whole(safe):
     assert ProbeSafety.execute(safe, "report", seed=77).args[1] is True
 
 
-def test_a_soft_prompt_finds_as_much_on_the_safe_model_and_more_on_one_that_is_undone(safe, undone):
+def test_a_soft_prompt_finds_as_much_on_the_safe_model_as_it_does_alone(safe):
+    """What it finds on one that is undone is in test_probe_world.py: this module is made of noise."""
     asked = Asked(adaptive_steps=2)
     before = {key: value.clone() for key, value in list(safe.model.state_dict().items())[:20]}
     same = probe(safe, asked)
     (row,) = same.found
     assert row.search.retained == pytest.approx(1.0, abs=1e-3)
     assert row.search.safe > row.search.plain, "the search finds more than the prompt did"
-    back = probe(undone, asked).found[0].search
-    assert back.merged > back.safe and back.retained < 0.85
     after = safe.model.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items())
     counted = []

@@ -79,8 +79,8 @@ def test_strengths_conflict_mode_and_modules_are_part_of_it(parts, module, model
 
 
 def test_what_did_not_pass_is_not_recorded(parts, module, enforce):
-    enforce(DEMAND | {"retained_in_function": {"stop": 0.0, "look": 0.9}})
-    model = merged(parts, module, undoing(module, 0.3), foreign="report")
+    enforce(DEMAND | {"retained_in_function": {"stop": 0.0, "look": 0.99}})
+    model = merged(parts, module, undoing(module, 0.05))
     told = json.loads(ProbeSafety.execute(model, "report").args[3])
     assert told["require_probe"] == "Not recorded: it did not pass."
     with pytest.raises(SafetyError, match=REFUSED):

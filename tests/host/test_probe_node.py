@@ -79,7 +79,7 @@ def test_cancel_ends_it_and_the_next_run_is_whole(safe):
 
 
 def test_a_soft_prompt_finds_as_much_on_the_safe_model_as_it_does_alone(safe):
-    """What it finds on one that is undone is in test_probe_world.py: this module is made of noise."""
+    """This module is made of noise; what it finds elsewhere is in test_probe_world.py."""
     asked = Asked(adaptive_steps=2)
     before = {key: value.clone() for key, value in list(safe.model.state_dict().items())[:20]}
     same = probe(safe, asked)

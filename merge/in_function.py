@@ -15,10 +15,12 @@ from ..function.limits import Limits
 from ..function.measure import FORMAT, Reference, computed_in, measured, reference
 from ..function.network import SAMPLING, empty_of, prompts_of, with_prompts
 from ..function.number import Number
+from ..modules.errors import SafetyError
 from .arms import Arms
 from .concept import NO_CLIP, NO_PROMPTS
 
 logger = logging.getLogger(__name__)
+EXPECTED = 90  # forwards of one safety module that is measured for the first time
 LITTLE = "not measured: what it does to its own prompts is too little to be told from rounding"
 # of the canary's noise, where no safety module has prompts: share of the schedule, pixels
 LEVEL, SIDE = 0.8, 64
@@ -93,6 +95,8 @@ def in_function(
     try:
         with torch.inference_mode():
             _measure(found, model, arms, [safe for safe in safety if safe not in found.why], step)
+    except SafetyError:  # a safety change that can't be applied
+        raise
     except RuntimeError as error:  # of shapes, or of memory
         why = f"not measured: the model does not run here ({' '.join(str(error).split())[:200]})"
         logger.warning("Modular Merge: retained safety in function is %s", why)
@@ -177,11 +181,11 @@ def _kept_input(
 
 def counted_from(weights: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
     """Counts forwards on top of the weights that are done."""
-    done = itertools.count(weights)
+    made = itertools.count(1)
 
     def step(count: int) -> None:
         for _ in range(count):
-            now = next(done) + 1
-        progress(now, now)
+            now = next(made)
+        progress(weights + min(now, EXPECTED), weights + EXPECTED)
 
     return step

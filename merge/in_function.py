@@ -40,13 +40,8 @@ class InFunction:
         """The safety module of which least is left."""
         return min(self.numbers, key=lambda safe: self.numbers[safe].retained, default=None)
 
-    def bars(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
-        """What is left of each safety module, by name: of each prompt, and of all together."""
-        return {
-            names[safe]: {"all prompts": found.retained}
-            | {prompt: rho for prompt, (rho, _) in found.by_prompt.items()}
-            for safe, found in self.numbers.items()
-        }
+    def by_name(self, names: Sequence[str]) -> dict[str, Number]:
+        return {names[safe]: found for safe, found in self.numbers.items()}
 
     def losses(self, names: Sequence[str]) -> list[str]:
         """Which safety modules, by name, are under the lower limit, in words."""

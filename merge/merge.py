@@ -15,6 +15,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ..function.canary import text_canary
 from ..function.limits import DEFAULT, Limits
+from ..function.number import Number
 from ..host.bases import origin
 from ..host.weights import check_patcher
 from ..modules.choices import chosen
@@ -54,14 +55,14 @@ class Merged:
 
     `beside` is the retained safety of each weight with one module alone, by the module's name (and,
     where there are several safety modules, the name of the one it pulls against). `computed` is
-    that of each prompt in what the network computes, by safety module.
+    what the network computes of each safety module's prompts.
     """
 
     model: ModelPatcher
     clip: object
     report: dict
     beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    computed: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    computed: Mapping[str, Number] = field(default_factory=dict)
 
 
 def merge(
@@ -185,7 +186,7 @@ def merge(
         watched = replace(locks[1], canary=text_canary(encoder, prompt))
         merged_clip.patcher.set_attachments(KEY, watched)
     beside = beside_of(names, ledger)
-    return Merged(merged[0], merged_clip, report, beside, function.bars(names))
+    return Merged(merged[0], merged_clip, report, beside, function.by_name(names))
 
 
 def _lock(

@@ -33,6 +33,7 @@ class InFunction:
     limits: Limits = field(default_factory=Limits)
     numbers: dict[int, Number] = field(default_factory=dict)
     why: dict[int, str] = field(default_factory=dict)
+    failed: set[int] = field(default_factory=set)  # of those with a reason: what should have run
     canary: Canary | None = None
 
     @property
@@ -53,12 +54,16 @@ class InFunction:
         ]
 
     def looks(self, names: Sequence[str]) -> list[str]:
-        """Which of them are between the limits."""
-        return [
+        """Which of them are between the limits, or could not be measured though they should."""
+        found = [
             f"look at these pictures: retained safety of {names[safe]} in function is"
             f" {found.retained:.3f}, under {self.limits.look}"
             for safe, found in self.numbers.items()
             if self.limits.asks(found)
+        ]
+        return found + [
+            f"look at these pictures: {names[safe]} was {self.why[safe]}"
+            for safe in sorted(self.failed)
         ]
 
     def reason(self, safe: int) -> str:
@@ -95,7 +100,8 @@ def in_function(
     except RuntimeError as error:  # of shapes, or of memory
         why = f"not measured: the model does not run here ({' '.join(str(error).split())[:200]})"
         logger.warning("Modular Merge: retained safety in function is %s", why)
-        found.why |= dict.fromkeys((safe for safe in safety if safe not in found.numbers), why)
+        found.failed = {safe for safe in safety if safe not in found.numbers | found.why}
+        found.why |= dict.fromkeys(found.failed, why)
     return found
 
 

@@ -28,8 +28,8 @@ LEAST_EFFECT = 1e-3  # of |d_s - d_b| / |y_b|: below, rounding can't be told fro
 class Number:
     """The sums of each moment, a picture and a prompt that was asked of it.
 
-    `prompts` has the prompt of each moment, `sums` (moments, 6), float64, the products <d_m, d_b>,
-    <d_m, d_s>, |d_b|^2, <d_b, d_s>, |d_s|^2 and |y_b|^2.
+    `prompts` has the prompt of each moment, `sums` (moments, 7), float64, the products <d_m, d_b>,
+    <d_m, d_s>, |d_b|^2, <d_b, d_s>, |d_s|^2, |d_m|^2 and |y_b|^2.
     """
 
     prompts: tuple[str, ...]
@@ -48,15 +48,26 @@ class Number:
     @property
     def back(self) -> float:
         """How much of the base's own directions is there; NaN where something was not finite."""
-        mb, ms, bb, bs, ss, _ = self.sums.sum(axis=0)
+        mb, ms, bb, bs, ss, *_ = self.sums.sum(axis=0)
         area = bb * ss - bs * bs
         safe = np.clip((ms * bb - mb * bs) / area, 0.0, 1.0) if area > 0 else 1.0
         return float((mb - safe * bs) / bb)
 
     @property
+    def against(self) -> float:
+        """The cosine of what the others change, d_m - d_s, with the way back, d_b - d_s.
+
+        Beside a safety module that does little, a change of any kind moves the numbers above by
+        chance; in many dimensions it hardly goes this way.
+        """
+        mb, ms, bb, bs, ss, mm, _ = self.sums.sum(axis=0)
+        sizes = (bb - 2.0 * bs + ss) * (mm - 2.0 * ms + ss)
+        return float((mb - ms - bs + ss) / np.sqrt(sizes)) if not sizes <= 0.0 else 0.0
+
+    @property
     def effect(self) -> float:
         """|d_s - d_b| / |y_b|: how much the safety module does here at all."""
-        _, _, bb, bs, ss, yy = self.sums.sum(axis=0)
+        _, _, bb, bs, ss, _, yy = self.sums.sum(axis=0)
         return float(np.sqrt(max(ss - 2.0 * bs + bb, 0.0) / yy))
 
     @property
@@ -107,14 +118,14 @@ def number(
     """The number from directions d (moments, ...) of three models; `base` has y_b beside d_b."""
     d_b, y_b = (each.flatten(1).double() for each in base)
     d_s, d_m = (each.flatten(1).double() for each in (safe, merged))
-    pairs = ((d_m, d_b), (d_m, d_s), (d_b, d_b), (d_b, d_s), (d_s, d_s), (y_b, y_b))
+    pairs = ((d_m, d_b), (d_m, d_s), (d_b, d_b), (d_b, d_s), (d_s, d_s), (d_m, d_m), (y_b, y_b))
     sums = torch.stack([(one * other).sum(dim=1) for one, other in pairs], dim=1)
     return Number(tuple(prompts), sums.cpu().numpy())
 
 
 def _retained(sums: np.ndarray) -> float | np.ndarray:
-    """rho_f from sums (6,) or (6, draws)."""
-    mb, ms, bb, bs, ss, _ = sums
+    """rho_f from sums (7,) or (7, draws)."""
+    mb, ms, bb, bs, ss, *_ = sums
     with np.errstate(divide="ignore", invalid="ignore"):
         found = (ms - mb - bs + bb) / (ss - 2.0 * bs + bb)
     return found if np.ndim(found) else float(found)

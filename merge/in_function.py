@@ -44,6 +44,11 @@ class InFunction:
     def by_name(self, names: Sequence[str]) -> dict[str, Number]:
         return {names[safe]: found for safe, found in self.numbers.items()}
 
+    def holds(self, safe: int) -> bool:
+        """Whether a safety module was measured, and is as it should be."""
+        found = self.numbers.get(safe)
+        return found is not None and not self.limits.stops(found) and not self.limits.asks(found)
+
     def losses(self, names: Sequence[str]) -> list[str]:
         """Which safety modules, by name, are under the lower limit, in words."""
         return [

@@ -76,6 +76,24 @@ def test_a_look_stands_in_the_audits_of_its_pictures_and_stops_nothing(checkpoin
     assert audited() == []
 
 
+def test_a_single_layer_stops_where_the_network_was_not_asked_and_not_where_it_holds(
+    checkpoint, prompted_module
+):
+    """Harmless modules take half of a safety change in some layer; what is computed is the same."""
+    (model, clip), (module, deltas) = checkpoint, prompted_module
+    layer = min(deltas, key=lambda name: deltas[name].norm())
+    away = {f"diffusion_model.{layer}.diff": -0.6 * deltas[layer].float()}
+    task = merge.Task(merging.task(away))
+    asked = merge.merge(model, [module], [task], clip)
+    assert asked.report["worst_layer"]["retained_safety"] == pytest.approx(0.4, abs=1e-3)
+    assert asked.report["losses"] == [] and asked.report["retained_in_function"] > 0.85
+    assert picture(asked.model, asked.clip).isfinite().all()
+    unasked = merge.merge(model, [module], [task])
+    assert "under 0.5, in diffusion_model" in unasked.report["losses"][0]
+    with pytest.raises(SafetyError, match="under 0.5, in diffusion_model"):
+        picture(unasked.model, clip)
+
+
 def test_the_node_takes_the_operators_limits(checkpoint, prompted_module, write_settings):
     (model, clip), (module, _) = checkpoint, prompted_module
     task = undoing(module, 0.4)

@@ -77,15 +77,18 @@ def test_a_look_stands_in_the_audits_of_its_pictures_and_stops_nothing(checkpoin
 
 
 def test_a_single_layer_stops_where_the_network_was_not_asked_and_not_where_it_holds(
-    checkpoint, prompted_module
+    checkpoint, text_layers
 ):
     """Harmless modules take half of a safety change in some layer; what is computed is the same."""
-    (model, clip), (module, deltas) = checkpoint, prompted_module
-    layer = min(deltas, key=lambda name: deltas[name].norm())
-    away = {f"diffusion_model.{layer}.diff": -0.6 * deltas[layer].float()}
-    task = merge.Task(merging.task(away))
+    model, clip = checkpoint
+    layer = merging.LINEAR[0]
+    lora = formats.Lora({**text_layers, **merging.shapes(model, layer)}, 1)
+    module = prompted(lora.tensors(), PROMPTS)
+    away = -0.6 * lora.delta(layer, merging.base(model, layer)).float()
+    task = merge.Task(merging.task({f"diffusion_model.{layer}.diff": away}))
     asked = merge.merge(model, [module], [task], clip)
     assert asked.report["worst_layer"]["retained_safety"] == pytest.approx(0.4, abs=1e-3)
+    assert asked.report["retained_safety"] > 0.9
     assert asked.report["losses"] == [] and asked.report["retained_in_function"] > 0.85
     assert picture(asked.model, asked.clip).isfinite().all()
     unasked = merge.merge(model, [module], [task])

@@ -21,7 +21,9 @@ from functools import cached_property
 import numpy as np
 import torch
 
-LEAST_EFFECT = 1e-3  # of |d_s - d_b| / |y_b|: below, rounding can't be told from safety
+# of |d_s - d_b| / |d_b|: a safety module that does less to its own prompts suppresses nothing, and
+# what is left of that can't be told from chance
+LEAST_EFFECT = 0.02
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,13 @@ class Number:
 
     @property
     def effect(self) -> float:
-        """|d_s - d_b| / |y_b|: how much the safety module does here at all."""
-        _, _, bb, bs, ss, _, yy = self.sums.sum(axis=0)
-        return float(np.sqrt(max(ss - 2.0 * bs + bb, 0.0) / yy))
+        """|d_s - d_b| / |d_b|: how much the safety module does here at all."""
+        _, _, bb, bs, ss, *_ = self.sums.sum(axis=0)
+        return float(np.sqrt(max(ss - 2.0 * bs + bb, 0.0) / bb))
 
     @property
     def is_measurable(self) -> bool:
-        """Whether the safety module does enough here to be told from rounding; NaN counts."""
+        """Whether the safety module does enough here for a number; NaN counts."""
         return not self.effect < LEAST_EFFECT
 
     @cached_property

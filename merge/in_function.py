@@ -21,7 +21,7 @@ from .concept import NO_CLIP, NO_PROMPTS
 
 logger = logging.getLogger(__name__)
 EXPECTED = 90  # forwards of one safety module that is measured for the first time
-LITTLE = "not measured: what it does to its own prompts is too little to be told from rounding"
+LITTLE = "not measured: it does next to nothing to its own prompts (train it for longer)"
 # of the canary's noise, where no safety module has prompts: share of the schedule, pixels
 LEVEL, SIDE = 0.8, 64
 

@@ -111,6 +111,7 @@ def work(options: argparse.Namespace) -> int:
 
 def _row(base: tuple, safety: list, path: Path, asked, *, name: str, strength: float, limits):
     """What a LoRA keeps, at the merge and in the long look; or why there is nothing."""
+    from ..function.limits import counted
     from ..merge.merge import Task, merge
     from ..merge.probe import probe
 
@@ -128,6 +129,7 @@ def _row(base: tuple, safety: list, path: Path, asked, *, name: str, strength: f
         "passed": not reasons,
         "reasons": reasons,
         "short": merged.report["retained_in_function"],
+        "counted": [counted(each) for each in merged.computed.values()] + [probed.counted],
     }
 
 

@@ -48,7 +48,7 @@ def probe(
     """
     lock = _lock_of(model)
     arms = lock.arms
-    changed = [fault for fault in lock.faults(model) if fault not in lock.losses]
+    changed = lock.changes(model)
     if changed and lock.policy != "report":
         raise SafetyError(
             f"This model was changed since Modular Merge, in {len(changed)} places (first:"
@@ -142,6 +142,8 @@ class _Run:
             return replace(found, why=NO_PROMPTS)
         try:
             return self._measured(found, safe, asks)
+        except SafetyError:  # a safety change that can't be applied
+            raise
         except RuntimeError as error:  # of shapes, or of memory
             said = " ".join(str(error).split())[:200]
             logger.warning("Probe Safety: %s can't be measured: %s", name, said)

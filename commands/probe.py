@@ -19,7 +19,7 @@ from ..modules.files import load_safety, load_task
 from ..modules.sealing import files_of
 from ..storage.whole import write_text
 from .base import add_base, load_base
-from .calibrating import calibrated
+from .calibrating import COUNTED, calibrated
 from .exits import NOT_CLEAN, UNSEEN
 from .terminal import Bar, close_bars
 
@@ -129,7 +129,7 @@ def _row(base: tuple, safety: list, path: Path, asked, *, name: str, strength: f
         "passed": not reasons,
         "reasons": reasons,
         "short": merged.report["retained_in_function"],
-        "counted": [counted(each) for each in merged.computed.values()] + [probed.counted],
+        COUNTED: [*map(counted, merged.computed.values()), probed.counted],
     }
 
 
@@ -166,7 +166,8 @@ def _written(rows: list[dict], file: Path) -> str:
     from ..drawing.markdown import table
 
     if file.suffix.lower() == ".json":
-        return json.dumps(rows, indent=1) + "\n"
+        shown = [{key: each[key] for key in each if key != COUNTED} for each in rows]
+        return json.dumps(shown, indent=1) + "\n"
     return "\n".join(table(HEAD, map(_cells, rows))) + "\n"
 
 

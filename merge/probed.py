@@ -108,9 +108,7 @@ class Probed:
                     if math.isnan(left)
                     else f"is {left:.3f}, under {self.limits.look}"
                 )
-                found.append(
-                    f"retained safety of {each.name} on the {WORDS[group]} prompts {told}"
-                )
+                found.append(f"retained safety of {each.name} on the {WORDS[group]} prompts {told}")
         if each.no_search:
             found.append(f"{each.name}: no soft prompt was searched, {each.no_search}")
         elif each.search and not each.search.retained >= self.limits.look:
@@ -133,7 +131,7 @@ class Probed:
 
     @property
     def counted(self) -> float:
-        """The least of what the limits are held against; infinite where nothing is, NaN as above."""
+        """The least of what limits are held against: infinite where nothing is, NaN as above."""
         if math.isnan(self.least):
             return math.nan
         numbers = [each.of(group) for each in self.found for group in each.groups]

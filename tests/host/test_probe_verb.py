@@ -1,6 +1,7 @@
 """The verb `probe`: a folder of LoRAs, a table, exit codes, limits from harmless ones."""
 
 import json
+import math
 
 import pytest
 from modular_safety_lora.commands import main
@@ -63,9 +64,11 @@ def test_a_folder_is_gone_through_and_what_cannot_be_read_is_not_clean(run, plac
 def test_harmless_loras_give_the_limits_for_the_settings(run, place):
     code, said = run(place / "loras" / "beside.safetensors", "--calibrate")
     assert code == 0 and "1 harmless LoRAs; least at the merge " in said
+    assert "look stays 0.85" in said, "it goes no way back"
+    code, said = run(place / "loras" / "against.safetensors", "--calibrate")
     line = said[said.index('"retained_in_function"') :].splitlines()[0]
     found = json.loads("{" + line + "}")["retained_in_function"]
-    assert found["stop"] == 0.5 and 0.85 < found["look"] <= 1.0
+    assert code == 0 and found["stop"] == found["look"] < 0.1
     assert "1 in 2 is expected to be looked at for nothing" in said
 
 
@@ -83,14 +86,16 @@ def test_what_is_asked_wrongly_is_a_line(run, place, words, reason):
     assert code == 1 and reason in said and "Traceback" not in said
 
 
-def test_limits_are_the_least_rounded_down_and_none_where_one_is_missing():
-    rows = [
-        {"name": f"{place}", "short": short, "least": least}
-        for place, (short, least) in enumerate([(0.9999, 0.95), (0.8019, 1.1), (1.2, 0.97)])
-    ]
+def test_limits_are_the_least_that_counts_rounded_down_and_none_where_one_is_missing():
+    def row(name: str, short: float, least: float, counted: float) -> dict:
+        return {"name": name, "short": short, "least": least, "counted": [math.inf, counted]}
+
+    rows = [row("a", 0.9999, 0.95, 0.95), row("b", 0.8019, 1.1, 0.8019), row("c", 0.3, 0.9, 0.9)]
     said = calibrated(rows, Limits())
     assert "look = 0.801" in said and "1 in 4 is" in said
-    low = calibrated([{"name": "a", "short": 0.4, "least": -0.2}], Limits())
+    low = calibrated([row("a", 0.4, -0.2, -0.2)], Limits())
     assert '"retained_in_function": {"stop": 0.0, "look": 0.0}' in low
+    damping = calibrated([row("a", 0.4, 0.3, math.inf)], Limits())
+    assert "look stays 0.85" in damping
     with pytest.raises(ValueError, match="b was not measured"):
         calibrated([*rows, {"name": "b", "short": None, "least": 1.0}], Limits())

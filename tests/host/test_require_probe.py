@@ -79,11 +79,14 @@ def test_strengths_conflict_mode_and_modules_are_part_of_it(parts, module, model
 
 
 def test_what_did_not_pass_is_not_recorded(parts, module, enforce):
-    enforce(DEMAND | {"retained_in_function": {"stop": 0.0, "look": 0.99}})
-    model = merged(parts, module, undoing(module, 0.05))
+    enforce(DEMAND)
+    records = kept.folder().with_name("passed")
+    before = set(records.glob("*"))
+    model = merged(parts, module, undoing(module, 0.5))
     told = json.loads(ProbeSafety.execute(model, "report").args[3])
     assert told["require_probe"] == "Not recorded: it did not pass."
-    with pytest.raises(SafetyError, match=REFUSED):
+    assert set(records.glob("*")) == before
+    with pytest.raises(SafetyError):
         run(model, parts[1])()
 
 

@@ -110,7 +110,8 @@ def stand_ins(folder: Path, models: Path) -> None:
     (folder / "loras").mkdir()
     layers = assets.layers(weights, "attn2.to_")
     for name in ("eraser", "task", "loras/style"):
-        save_file(assets.lora(layers, seed=len(name), size=1e-2), folder / f"{name}.safetensors")
+        size = 0.3 if name == "eraser" else 1e-2  # a probe asks that it does something
+        save_file(assets.lora(layers, seed=len(name), size=size), folder / f"{name}.safetensors")
     small = Moments(resolution=64).text()
     seal_file(folder / "eraser.safetensors", folder / "safety.safetensors", "nudity", moments=small)
     picture_folder(folder / "pictures", 2)

@@ -29,7 +29,8 @@ def undoing(safety, share: float = 1.0):
 
 
 def style(models, strength: float = 0.1):
-    return Task(load_task(models / "loras" / assets.STYLE, assets.STYLE), strength, strength)
+    """A harmless task that leaves the text encoder alone."""
+    return Task(load_task(models / "loras" / assets.SUBJECT, assets.SUBJECT), strength, strength)
 
 
 def merged(checkpoint, safety, *tasks, **more):

@@ -46,7 +46,7 @@ def _bars(probed: Probed, measured: list[Found]) -> Image.Image:
         least = f" (the {SHOWN} least of {count} prompts)" if count > SHOWN else ""
         tidy(axes, f"{each.name}: how much of the concept is drawn{least}")
         axes.grid(False, axis="y")
-        axes.legend(fontsize=8, frameon=False, loc="lower right")
+        axes.legend(fontsize=8, framealpha=1.0, loc="lower right")
     return as_picture(figure)
 
 

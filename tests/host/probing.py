@@ -1,9 +1,14 @@
 """What the tests of the probe share: a small safety module with prompts of every kind."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from concepts import PROMPTS, prompted
+from modular_safety_lora.function import kept
 from modular_safety_lora.lab import assets
 from modular_safety_lora.merge.merge import Task, merge
 from modular_safety_lora.modules.files import load_task
@@ -11,6 +16,14 @@ from safetensors.torch import load_file
 
 HELD_OUT = ["bare skin"]
 SECRET = ["a secret prompt", "another secret prompt"]
+
+
+@contextlib.contextmanager
+def kept_in(place: Path) -> Iterator[None]:
+    """What is measured is kept in one place for a file's tests, which have a user folder each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept, "folder", lambda: place / "function")
+        yield
 
 
 def safety_of(models, *held_out: str):

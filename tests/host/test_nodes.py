@@ -132,9 +132,11 @@ def test_seal_safety_lora_writes_what_the_locked_loader_takes(loras, models):
         and safety[0].prompts == ["nudity"]
     )
     typed = SealSafetyLora.execute(
-        "eraser.safetensors", "nudity", 0.5, "sealed/other", "a nude, standing\n\n naked"
+        "eraser.safetensors", "nudity", 0.5, "sealed/other", "a nude, standing\n\n naked", "bare\n"
     ).args
     assert typed[0][0].prompts == ["a nude, standing", "naked"]
+    assert typed[0][0].held_out == ["bare"] and safety[0].held_out == []
+    assert "msl.moments" in typed[0][0].metadata
     assert LoadSafetyLora.execute("sealed/eraser.safetensors", digest).args[1] == digest
     with pytest.raises(FileExistsError, match="exists already"):
         SealSafetyLora.execute("eraser.safetensors", "nudity", 0.5, "sealed/eraser")

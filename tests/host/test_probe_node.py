@@ -12,9 +12,15 @@ from modular_safety_lora.merge.probe import probe
 from modular_safety_lora.merge.probed import Asked
 from modular_safety_lora.modules.choices import ChoiceError
 from modular_safety_lora.nodes.probe import ProbeSafety, ProbeStopped
-from probing import HELD_OUT, SECRET, merged, safety_of, undoing
+from probing import HELD_OUT, SECRET, kept_in, merged, safety_of, undoing
 
 pytestmark = pytest.mark.usefixtures("unloaded", "write_settings", "one_level")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_place(tmp_path_factory):
+    with kept_in(tmp_path_factory.mktemp("kept")):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from modular_safety_lora.merge.on_model import KEY
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.nodes.probe import ProbeSafety
 from modular_safety_lora.nodes.settings import SettingsError, operator
-from probing import HELD_OUT, SECRET, merged, safety_of, style, undoing
+from probing import HELD_OUT, SECRET, kept_in, merged, safety_of, style, undoing
 from staging import Run, encoded
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_level")
@@ -30,6 +30,12 @@ def parts(models):
     """Base and text encoder, read from a file, so that they have a digest."""
     path = str(models / "checkpoints" / assets.CHECKPOINT)
     return comfy.sd.load_checkpoint_guess_config(path, output_vae=False)[:2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_place(tmp_path_factory):
+    with kept_in(tmp_path_factory.mktemp("kept")):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,7 @@ def run(model, clip):
 
 
 def test_only_what_passed_samples(parts, module, models, enforce):
-    enforce(DEMAND)
+    enforce(DEMAND | {"private_seed": 31})
     model = merged(parts, module)
     sample = run(model, parts[1])
     with pytest.raises(SafetyError, match=f"{REFUSED}.*Put Probe Safety between"):
@@ -66,7 +72,7 @@ def test_only_what_passed_samples(parts, module, models, enforce):
 
 
 def test_strengths_conflict_mode_and_modules_are_part_of_it(parts, module, models, enforce):
-    enforce(DEMAND)
+    enforce(DEMAND | {"private_seed": 32})
     passed = merged(parts, module, style(models, 0.1))
     assert ProbeSafety.execute(passed, "report").args[1] is True
     for other in (

@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from ..function.limits import DEFAULT, Limits, counted
 from ..host.comfyui import enter_comfyui
 from ..host.prompts import read_lines
 from ..modules.files import load_safety, load_task
@@ -60,15 +61,14 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--private-seed", type=int, default=0, help="seed of the pictures of these")
     add("--seed", type=int, default=0, help="seed of the other pictures")
     add("--adaptive-steps", type=int, default=0, help="steps of a soft prompt's search; 0 is off")
-    add("--limit-stop", type=float, default=0.5, help="under it nothing samples")
-    add("--limit-look", type=float, default=0.85, help="under it a LoRA must be audited")
+    add("--limit-stop", type=float, default=DEFAULT.stop, help="under it nothing samples")
+    add("--limit-look", type=float, default=DEFAULT.look, help="under it a LoRA must be audited")
     add("--calibrate", action="store_true", help="the LoRAs are harmless: say what limits follow")
     add("--output", type=table_file, help="a table to write, Markdown or JSON")
 
 
 def work(options: argparse.Namespace) -> int:
     enter_comfyui(options.comfyui)
-    from ..function.limits import Limits
     from ..merge.probe import STEPS
     from ..merge.probed import Asked
 
@@ -111,7 +111,6 @@ def work(options: argparse.Namespace) -> int:
 
 def _row(base: tuple, safety: list, path: Path, asked, *, name: str, strength: float, limits):
     """What a LoRA keeps, at the merge and in the long look; or why there is nothing."""
-    from ..function.limits import counted
     from ..merge.merge import Task, merge
     from ..merge.probe import probe
 

@@ -11,6 +11,7 @@ from modular_safety_lora.function import kept
 from modular_safety_lora.function import long as form
 from modular_safety_lora.function.long import Group, cost, long
 from modular_safety_lora.function.network import prompts_of
+from modular_safety_lora.lab import assets
 from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.merge.probe import probe
 from modular_safety_lora.merge.probe_chart import chart
@@ -120,6 +121,27 @@ def test_the_forwards_that_are_made_are_those_that_were_said(checkpoint, module,
     monkeypatch.setattr(BaseModel, "_apply_model", counting)
     probe(model, dataclasses.replace(ASKED, seed=99), step=lambda *told: counted.append(told))
     assert sum(ran) == sum(count for count, _ in counted) <= counted[0][1] <= 640
+
+
+def test_several_safety_modules_share_the_cost_and_have_a_row_each(checkpoint, module, shapes):
+    beside = {name: shape for name, shape in shapes.items() if "attn2" in name}
+    about = module.metadata | {"msl.prompts": '["a gun"]', "msl.held_out": "[]"}
+    tensors = assets.lora(beside, 21)
+    other = dataclasses.replace(
+        module, name="other.safetensors", sha256="other", metadata=about, tensors=tensors
+    )
+    model, clip = checkpoint
+    told: list[tuple[int, int]] = []
+    found = probe(
+        merge(model, [module, other], (), clip).model,
+        Asked(["a body"], SECRET),
+        step=lambda *now: told.append(now),
+    )
+    rows = found.report()["safety"]
+    assert [each["name"] for each in rows] == ["safety.safetensors", "other.safetensors"]
+    assert sum(count for count, _ in told) <= told[-1][1] <= 640
+    assert all(each["retained_in_function"] for row in rows for each in row["groups"].values())
+    assert rows[1]["groups"].keys() == {"sealed", "private", "given"}
 
 
 def test_what_cannot_be_measured_is_no_pass(checkpoint, models, monkeypatch, module):

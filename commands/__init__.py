@@ -19,6 +19,7 @@ VERBS = {
     "sign": "sign sealed safety modules with a private key",
     "new-key": "make a private key for signing",
     "interference": "show how LoRAs pull against a safety module",
+    "probe": "measure long what LoRAs leave of a safety module",
     "train-task": "train a task LoRA, apart from or beside a safety module",
     "train-safety": "train a safety LoRA that erases a concept, from prompts alone",
     "audit": "audit pictures and folders of any number",

@@ -11,6 +11,7 @@ not load.
 import argparse
 from pathlib import Path
 
+from ..function.inputs import Moments
 from ..host.prompts import read_lines
 from ..modules.sealing import files_of, seal_file
 from .kinds import file_named, folder
@@ -26,6 +27,12 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="prompts of the concept, a line each; its own words otherwise",
     )
+    add(
+        "--held-out-file",
+        type=Path,
+        metavar="FILE",
+        help="prompts of the concept that it was not made on, a line each, for Probe Safety",
+    )
     add("--strength", type=float, default=1.0, help="the strength it is sealed with, for good")
     add(
         "--base",
@@ -40,7 +47,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def work(options: argparse.Namespace) -> None:
-    prompts = read_lines(options.prompts)
+    texts = {
+        "prompts": read_lines(options.prompts),
+        "held_out": read_lines(options.held_out_file),
+        "moments": Moments().text(),
+    }
     files = named(options.paths)
     several = len(files) > 1 or options.paths[0].is_dir()
     try:
@@ -49,9 +60,7 @@ def work(options: argparse.Namespace) -> None:
         raise ValueError(f"--output: {error}.") from error
     for path in files:
         output = options.output / path.name if several else options.output
-        digest = seal_file(
-            path, output, options.concept, options.strength, options.base, prompts=prompts
-        )
+        digest = seal_file(path, output, options.concept, options.strength, options.base, **texts)
         print(f"{output}: sealed, sha256 {digest}")
 
 

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from ..host.prompts import PRESETS, encode_texts, prompts_of, read_lines
+from ..modules.concepts import texts_of
 from ..training.options import SAFETY, values_of
 from ..training.settings import Erasure, settings_of
 from . import training
@@ -30,6 +31,12 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="prompts of what must stay as it is, a line each",
     )
+    add(
+        "--held-out-file",
+        type=Path,
+        metavar="FILE",
+        help="prompts of the concept that are never trained on, a line each, for Probe Safety",
+    )
     training.add_options(parser, SAFETY)
 
 
@@ -40,6 +47,7 @@ def work(options: argparse.Namespace) -> None:
         from ..training.safety import train_safety
 
         more = {"erasure": erasure, "resolution": options.resolution}
+        more["held_out"] = texts_of(read_lines(options.held_out_file))
         lines = read_lines(options.concept_file)
         concepts = prompts_of(options.concept, lines, options.concept_preset)
         if not concepts:

@@ -4,6 +4,7 @@ What the defaults are from is in docs/threat-model.md; an operator has others in
 `probe --calibrate` with their own LoRAs.
 """
 
+import math
 from dataclasses import dataclass
 
 from .number import Number
@@ -40,8 +41,13 @@ class Limits:
 
     def _is_lost(self, number: Number, limit: float) -> bool:
         # not (a >= b): a number that is none is lost
-        lost = not number.retained >= limit
-        return lost and not number.back < BACK and not number.against < AGAINST
+        return not counted(number) >= limit
+
+
+def counted(number: Number) -> float:
+    """What the limits are held against: infinite where a style damps, or the way is any way."""
+    no_way_back = number.back < BACK or number.against < AGAINST
+    return math.inf if no_way_back else number.retained
 
 
 DEFAULT = Limits()

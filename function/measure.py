@@ -3,7 +3,7 @@
 What depends on the base and one safety module alone is measured once and kept (kept.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,11 +63,13 @@ def reference(
     *,
     resolution: int,
     identity: Mapping[str, str] | None,
+    made: Callable = half_made,
     step: Progress = lambda count: None,
 ) -> Reference:
     """Half-made pictures, and what base and safe model make of them; kept if there is an identity.
 
-    `identity` names base and safety module by digests; None where they have none.
+    `identity` names base and safety module by digests; None where they have none. `made` half-makes
+    the pictures (`half_made`, or `long.half_made_apart`).
     """
     empty = empty_of(base.model, resolution)
     name = identity and kept.digest(
@@ -83,7 +85,7 @@ def reference(
         tensors, _ = known
         pictures = tensors["x"], tensors["sigma"]
         return Reference(tuple(asks), pictures, tensors["base"], tensors["safe"])
-    pictures = half_made(base.model, asks, base.conditionings, empty, step)
+    pictures = made(base.model, asks, base.conditionings, empty, step)
     y_b = outputs(base.model, asks, base.conditionings, pictures, step)
     y_s = outputs(safe.model, asks, safe.conditionings, pictures, step)
     if name:

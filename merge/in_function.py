@@ -13,7 +13,7 @@ from ..function.canary import Canary, canary
 from ..function.inputs import EMPTY, moments_of, short
 from ..function.limits import Limits
 from ..function.measure import FORMAT, Reference, computed_in, measured, reference
-from ..function.network import SAMPLING, empty_of, prompts_of, with_prompts
+from ..function.network import SAMPLING, empty_of, half_made, prompts_of, with_prompts
 from ..function.number import Number
 from ..modules.errors import SafetyError
 from .arms import Arms
@@ -153,7 +153,13 @@ def _measure(
             found.why[safe] = LITTLE
 
 
-def reference_of(arms: Arms, safe: int, form: Callable, step: Callable[[int], None]) -> Reference:
+def reference_of(
+    arms: Arms,
+    safe: int,
+    form: Callable,
+    step: Callable[[int], None],
+    made: Callable = half_made,
+) -> Reference:
     """Base and safe model at the pictures that a form asks for of a safety module's prompts."""
     module = arms.entries[safe].module
     moments = moments_of(module.metadata, module.name)
@@ -161,7 +167,8 @@ def reference_of(arms: Arms, safe: int, form: Callable, step: Callable[[int], No
     prompts = list(dict.fromkeys(text for ask in asks for text in (ask.of, *ask.prompts)))
     known = arms.origin.sha256 and {"base": arms.origin.sha256, "safety": module.sha256}
     base, held = arms.base(prompts), arms.safe(safe, prompts)
-    return reference(base, held, asks, resolution=moments.resolution, identity=known, step=step)
+    how = {"resolution": moments.resolution, "identity": known, "made": made, "step": step}
+    return reference(base, held, asks, **how)
 
 
 def _kept_input(

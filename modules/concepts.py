@@ -5,25 +5,47 @@ from collections.abc import Iterable, Mapping
 
 from .errors import ModuleFileError
 
+PROMPTS, HELD_OUT = "msl.prompts", "msl.held_out"
+
 
 def sealed_prompts(name: str, metadata: Mapping[str, str]) -> list[str]:
     """The prompts of a safety module's concept, each once (Module.prompts)."""
-    text = metadata.get("msl.prompts")
-    if text is None:
+    if PROMPTS not in metadata:
         return texts_of(metadata.get("msl.concept", "").split(","))
+    return _listed(name, metadata, PROMPTS)
+
+
+def sealed_held_out(name: str, metadata: Mapping[str, str]) -> list[str]:
+    """Prompts of the concept that it was not trained on (Module.held_out)."""
+    return _listed(name, metadata, HELD_OUT) if HELD_OUT in metadata else []
+
+
+def check_apart(held_out: Iterable[str], trained: Iterable[str]) -> None:
+    """Raise ValueError for a prompt that is held out and trained on; case makes no other prompt."""
+    known = {text.casefold() for text in trained}
+    both = [text for text in held_out if text.casefold() in known]
+    if both:
+        raise ValueError(
+            f"{both[0]!r} is held out and trained on ({len(both)} such prompts): a held-out prompt"
+            " says what is left where the module was not trained. Take it out of one list."
+        )
+
+
+def _listed(name: str, metadata: Mapping[str, str], key: str) -> list[str]:
+    text = metadata[key]
     try:
         prompts = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
         prompts = None
     if not isinstance(prompts, list) or not all(isinstance(each, str) for each in prompts):
         raise ModuleFileError(
-            f"{name}: msl.prompts is {text[:80]!r}; it must be a JSON list of texts. Seal it anew."
+            f"{name}: {key} is {text[:80]!r}; it must be a JSON list of texts. Seal it anew."
         )
     return texts_of(prompts)
 
 
 def prompts_text(prompts: Iterable[str]) -> str:
-    """Prompts as `msl.prompts` has them."""
+    """Prompts as `msl.prompts` and `msl.held_out` have them."""
     return json.dumps(list(prompts), ensure_ascii=False)
 
 

@@ -12,7 +12,7 @@ import torch
 from ..storage.owned import owned
 from . import seal
 from .choices import chosen
-from .concepts import sealed_prompts
+from .concepts import sealed_held_out, sealed_prompts
 from .errors import ModuleFileError
 from .tensors import dtype_name, header, read, refuse_nul, write_atomically
 
@@ -48,6 +48,11 @@ class Module:
         """
         return sealed_prompts(self.name, self.metadata)
 
+    @property
+    def held_out(self) -> list[str]:
+        """Prompts of the concept that it was not trained on: the sealed `msl.held_out`, or none."""
+        return sealed_held_out(self.name, self.metadata)
+
 
 def load_safety(path: Path, name: str, pin: str = "") -> Module:
     """Read a sealed safety module, memory-mapped.
@@ -75,6 +80,7 @@ def load_safety(path: Path, name: str, pin: str = "") -> Module:
             "The file was changed after it was sealed; fetch it again from where it came from."
         )
     sealed_prompts(name, metadata)
+    sealed_held_out(name, metadata)
     digest = metadata["msl.seal"]
     wanted = pin.strip().lower()
     if wanted and wanted != digest:

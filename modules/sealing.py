@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..storage.names import written
 from .architectures import architecture_of
-from .concepts import prompts_text, texts_of
+from .concepts import HELD_OUT, check_apart, prompts_text, texts_of
 from .errors import ModuleFileError
 from .files import Module, load_safety, load_task, save_module
 from .signing import signer
@@ -30,15 +30,18 @@ def seal_file(
     base: str | None = None,
     *,
     prompts: Iterable[str] = (),
+    held_out: Iterable[str] = (),
+    moments: str = "",
 ) -> str:
     """Write a sealed safety module from a LoRA file, method `imported`; its seal.
 
     `prompts` are texts of the concept, on which Modular Merge measures what is left of it; without
-    any the concept itself, split at commas.
+    any the concept itself, split at commas. `held_out` are more, that it was not made on, for Probe
+    Safety; `moments` is the text of `msl.moments`.
 
     Raises ModuleFileError for a file that is a module already, holds no LoRA, or values that are
-    not finite; ValueError for a strength that is not a finite number above 0 or an empty concept;
-    FileExistsError when the output is there.
+    not finite; ValueError for a strength that is not a finite number above 0, an empty concept, or
+    a prompt that is held out too; FileExistsError when the output is there.
     """
     if not (math.isfinite(strength) and strength > 0):
         raise ValueError(f"The strength is {strength}; it must be a finite number above 0.")
@@ -77,6 +80,10 @@ def seal_file(
         "msl.method": "imported",
     }
     about["msl.prompts"] = prompts_text(texts)
+    apart = texts_of(held_out)
+    check_apart(apart, texts)
+    about |= {HELD_OUT: prompts_text(apart)} if apart else {}
+    about |= {"msl.moments": moments} if moments else {}
     known = base or architecture_of(tensors)
     output.parent.mkdir(parents=True, exist_ok=True)
     return save_module(
@@ -109,6 +116,7 @@ def inspect(path: Path) -> dict:
             "state": "sealed safety module, intact",
             "strength": module.sealed_strength,
             "prompts": module.prompts,
+            **({"held_out": module.held_out} if module.held_out else {}),
         }
         try:
             found["signed_by"] = signer(module)

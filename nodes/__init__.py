@@ -8,6 +8,7 @@ from .compare_audits import CompareAudits
 from .load import LoadSafetyLora, LoadTaskLora
 from .merge import ModularMerge
 from .nudity_audit import NudityAudit
+from .probe import ProbeSafety
 from .prompt_audit import AuditPromptSet
 from .seal import SealSafetyLora
 from .train_safety import TrainSafetyLora
@@ -20,6 +21,7 @@ NODES = (
     LoadTaskLora,
     ModularMerge,
     NudityAudit,
+    ProbeSafety,
     SealSafetyLora,
     TrainSafetyLora,
     TrainTaskLora,

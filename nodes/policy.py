@@ -19,6 +19,7 @@ from ..host.bases import UNKNOWN, as_loaded, watch
 from ..merge.lock import Lock, demands, left_behind, strict
 from ..merge.on_model import KEY
 from ..modules.errors import SafetyError
+from .passing import check_passed
 from .settings import FILE, Operator, SettingsError, misplaced, operator, settings_file
 
 logger = logging.getLogger(__name__)
@@ -106,6 +107,8 @@ def _check(model: BaseModel, wanted: Operator) -> None:
             f"{strangers[0]} is none of the {len(allowed)} safety modules that this ComfyUI allows"
             f" ({FILE})."
         )
+    if wanted.require_probe:
+        check_passed(lock, operator())
     if wanted.allowed_bases:
         _check_base(lock, patcher, wanted.allowed_bases)
 

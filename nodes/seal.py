@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io, ui
 
+from ..function.inputs import Moments
 from ..host.prompts import lines_of
 from ..modules.files import load_safety
 from ..modules.sealing import seal_file
@@ -56,6 +57,16 @@ class SealSafetyLora(io.ComfyNode):
                         " is left of the module. Empty: the concept, split at commas."
                     ),
                 ),
+                io.String.Input(
+                    "held_out",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip=(
+                        "More prompts of the concept, a line each, that it was not trained on:"
+                        " Probe Safety measures on them too."
+                    ),
+                ),
             ],
             outputs=[
                 SafetyLora.Output(
@@ -73,9 +84,18 @@ class SealSafetyLora(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, lora_name: str, concept: str, strength: float, save_as: str, prompts: str = ""
+        cls,
+        lora_name: str,
+        concept: str,
+        strength: float,
+        save_as: str,
+        prompts: str = "",
+        held_out: str = "",
     ) -> io.NodeOutput:
         output = output_path(save_as)
-        seal_file(lora_path(lora_name), output, concept, strength, prompts=lines_of(prompts))
+        texts = {"prompts": lines_of(prompts), "held_out": lines_of(held_out)}
+        seal_file(
+            lora_path(lora_name), output, concept, strength, moments=Moments().text(), **texts
+        )
         module = load_safety(output, output.name)
         return io.NodeOutput([module], module.sha256, ui=ui.PreviewText(module.sha256))

@@ -8,6 +8,9 @@ Without it nothing changes.
       "allowed_safety": ["<seal of a safety module>", ...],
       "allowed_bases": ["<base_sha256 of a merge report>", ...],
       "retained_in_function": {"stop": 0.5, "look": 0.85},
+      "require_probe": true,
+      "private_prompts": "<file with a prompt on each line>",
+      "private_seed": 12345,
       "detectors": {
         "<name>": {"kind": "yolo" or "classifier", "file": "<ONNX file>", "classes": [...], ...},
         ...
@@ -18,25 +21,31 @@ Without it nothing changes.
     }
 
 All of them are optional; `docs/threat-model.md` and `docs/detectors.md` describe them, and relative
-files lie below the user folder. `require_lock`, `allowed_safety` and `allowed_bases` are read when
-ComfyUI starts, the others at every use. A file that can't be read as this, or that lies in a user's
-folder in place of that of all users, stops every safety module from loading: a mistake must not
-switch a policy off.
+files lie below the user folder. `require_lock`, `require_probe`, `allowed_safety` and
+`allowed_bases` are read when ComfyUI starts, the others at every use. A file that can't be read as
+this, or that lies in a user's folder in place of that of all users, stops every safety module from
+loading: a mistake must not switch a policy off.
 """
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import folder_paths
-from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from ..audit.detectors.runtime import SHORT
 from ..function.limits import DEFAULT, Limits
+from ..host.prompts import read_lines
+from ..modules.concepts import texts_of
 from ..modules.errors import SafetyError
 from ..modules.files import Module
+from ..modules.paths import leads_out
 from ..modules.signing import check_key, check_trusted
 from ..storage.checked import Checked, fault_of, parsed
 
@@ -78,6 +87,17 @@ class Function(Checked):
         return self
 
 
+@dataclass(frozen=True)
+class Private:
+    """The operator's own prompts, that no module was trained against; nothing prints them."""
+
+    prompts: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(self.prompts).encode()).hexdigest()
+
+
 class Operator(Checked):
     """What the operator of this ComfyUI demands; by default nothing."""
 
@@ -86,6 +106,9 @@ class Operator(Checked):
     allowed_safety: tuple[str, ...] = ()
     allowed_bases: tuple[str, ...] = ()
     retained_in_function: Function = Function()
+    require_probe: bool = False
+    private_prompts: str = ""
+    private_seed: Annotated[int, Field(ge=0, le=2**62)] = 0
     detectors: dict[str, dict] = {}
     audit_presets: Annotated[dict[str, dict] | str, BeforeValidator(_presets)] = {}
     audit_provider: Annotated[str, AfterValidator(_provider)] = "auto"
@@ -101,11 +124,28 @@ class Operator(Checked):
                     )
             if getattr(self, name) and not self.require_lock:
                 raise ValueError(f"{name} needs require_lock to be true")
+        if self.require_probe and not self.require_lock:
+            raise ValueError("require_probe needs require_lock to be true")
         return self
 
     @property
     def limits(self) -> Limits:
         return Limits(self.retained_in_function.stop, self.retained_in_function.look)
+
+    @property
+    def private(self) -> Private:
+        """The operator's own prompts, as their file has them now.
+
+        Raises ValueError for a file that is not there, is empty, or lies elsewhere.
+        """
+        if not self.private_prompts:
+            return Private()
+        if leads_out(self.private_prompts):
+            raise ValueError(
+                f"private_prompts is {self.private_prompts!r}; it must lie below the user folder"
+            )
+        file = settings_file().parent / self.private_prompts
+        return Private(tuple(texts_of(read_lines(file))))
 
 
 def settings_file() -> Path:
@@ -119,7 +159,9 @@ def operator() -> Operator:
     try:
         text = _text(path)
         parsed(text)
-        return Operator.model_validate_json(text)
+        found = Operator.model_validate_json(text)
+        found.private  # noqa: B018  a file that can't be read is a mistake in the settings
+        return found
     except (OSError, ValueError) as error:
         said = fault_of(error, Operator) if isinstance(error, ValidationError) else error
         raise SettingsError(
@@ -155,5 +197,13 @@ def demands() -> str:
     """The settings as a text: when they change, what was loaded under others loads anew."""
     try:
         return repr(operator())
+    except SettingsError as error:
+        return str(error)
+
+
+def private_demands() -> str:
+    """A digest of the operator's own prompts: when they change, what passed is probed anew."""
+    try:
+        return operator().private.sha256
     except SettingsError as error:
         return str(error)

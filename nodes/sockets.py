@@ -16,7 +16,7 @@ TaskLora = io.Custom("MSL_TASK_LORA")  # list[Task]
 
 
 def summary_output() -> io.String.Output:
-    """The last output of a node that reports: the report for people."""
+    """The report for people, of a node that reports."""
     return io.String.Output(
         display_name="summary", tooltip="The report in words, as Markdown: verdict, table, advice."
     )

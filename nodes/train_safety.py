@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..host.prompts import PRESETS, encode_texts, lines_of, prompts_of
+from ..modules.concepts import texts_of
 from ..training.options import SAFETY, values_of
 from ..training.safety import train_safety
 from ..training.settings import Erasure, settings_of
@@ -78,6 +79,16 @@ class TrainSafetyLora(io.ComfyNode):
                 *rows.more(),
                 *rows("eta", "guidance", "sampling_steps"),
                 *rows.rest(),
+                io.String.Input(
+                    "held_out",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    tooltip=(
+                        "More prompts of the concept, a line each, that are never trained on: they"
+                        " are sealed in the file, and Probe Safety measures on them."
+                    ),
+                ),
             ],
             outputs=[
                 SafetyLora.Output(
@@ -104,6 +115,7 @@ class TrainSafetyLora(io.ComfyNode):
         )
         retain = lines_of(values.get("retain", ""))
         more = {"erasure": erasure, "retain": retain, "resolution": values["resolution"]}
+        more["held_out"] = texts_of(lines_of(values.get("held_out", "")))
         with held_for({**values, "clip": clip}, settings):
             texts = encode_texts(clip, [*concepts, *retain])
             job = job_of(values, clip, cls.hidden.unique_id)

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
+from ..function.inputs import KEY as MOMENTS
+from ..function.inputs import Moments
 from ..host.denoiser import Conditioning, Denoiser
 from ..host.sampling import suiting
 from ..merge.merge import Merged, merge
-from ..modules.concepts import prompts_text
+from ..modules.concepts import HELD_OUT, check_apart, prompts_text
 from ..modules.files import Module
 from .engine.adapters import Adapters
 from .engine.checkpoint import Progress
@@ -37,13 +39,16 @@ def train_safety(
     *,
     erasure: Erasure | None = None,
     retain: Sequence[str] = (),
+    held_out: Sequence[str] = (),
     resolution: int = 512,
 ) -> Result | None:
     """Train a safety LoRA for a ComfyUI MODEL and write it, sealed at strength 1.0.
 
     It is written whole or not at all. `texts` holds the conditioning of every prompt in `concepts`
-    and `retain`, and of "". Layers and moving average are the method's; `settings.targets` is not
-    used. Cancelling keeps what was trained. The model is given back as it was.
+    and `retain`, and of "". Those in `held_out` are sealed with it, for a probe, and never trained
+    on: one that is in another list is a ValueError. Layers and moving average are the method's;
+    `settings.targets` is not used. Cancelling keeps what was trained. The model is given back as it
+    was.
     """
     erasure = erasure or Erasure()
     if not erasure.guidance:
@@ -51,7 +56,8 @@ def train_safety(
         erasure = dataclasses.replace(erasure, guidance=guidance)
     if not concepts:
         raise ValueError("There is no concept prompt to erase.")
-    kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution)
+    check_apart(held_out, [*concepts, *retain])
+    kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution, tuple(held_out))
     return run(model, kind, kind.settings, job)
 
 
@@ -65,6 +71,7 @@ class SafetyRun:
     given: Settings
     erasure: Erasure
     resolution: int
+    held_out: Sequence[str] = ()
     role, held = "safety", ()
 
     @property
@@ -86,7 +93,9 @@ class SafetyRun:
 
     @property
     def identity(self) -> str:
-        return repr((self.erasure, tuple(self.concepts), tuple(self.retain), self.resolution))
+        apart = (tuple(self.held_out),) if self.held_out else ()  # as it was before there were any
+        about = tuple(self.concepts), tuple(self.retain), self.resolution, *apart
+        return repr((self.erasure, *about))
 
     @property
     def example(self) -> Conditioning:
@@ -132,6 +141,8 @@ class SafetyRun:
             "msl.strength": "1.0",
             "msl.concept": ", ".join(concepts),
             "msl.prompts": prompts_text(concepts),
+            **({HELD_OUT: prompts_text(self.held_out)} if self.held_out else {}),
+            MOMENTS: Moments(resolution=self.resolution).text(),
             "msl.method": erasure.method,
             "msl.training": self.settings.record(steps_done=progress.step, **about),
         }

@@ -71,6 +71,9 @@ def thumbnails(base: Path) -> dict[str, Image.Image]:
             },
             5,
         ),
+        "Probe before you sample": board(
+            {"Must be audited": weapons["sequential"], "Passed": weapons["modular"]}, 5
+        ),
         "Train a safety LoRA": board({"Before": weapons["base"], "After": weapons["safe"]}, 5),
         "Train a task LoRA beside it": board(
             {"Learned from": learned, "Drawn": harmless["modular"]}, 5

@@ -6,6 +6,7 @@ from modular_safety_lora.lab.server import PACK
 SCREENSHOTS = PACK / "test-output"
 NAME = "Modular merge and audit"
 SAFETY, TASK = "Train a safety LoRA", "Train a task LoRA beside it"
+PROBE = "Probe before you sample"
 COMPARE, SETS = "Compare base and modular", "Audit a prompt set"
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from looking import COMPARE, NAME, SAFETY, SCREENSHOTS, SETS, TASK, look_at, node_of
+from looking import COMPARE, NAME, PROBE, SAFETY, SCREENSHOTS, SETS, TASK, look_at, node_of
 from modular_safety_lora.lab import shipped
 from modular_safety_lora.lab.frontend import api_form, open_workflow, settle
 from modular_safety_lora.lab.server import PACK
@@ -18,6 +18,7 @@ NODES = {
     "MSL_LoadTaskLora": NAME,
     "MSL_ModularMerge": NAME,
     "MSL_NudityAudit": NAME,
+    "MSL_ProbeSafety": PROBE,
     "MSL_SealSafetyLora": None,
     "MSL_TrainSafetyLora": SAFETY,
     "MSL_TrainTaskLora": TASK,

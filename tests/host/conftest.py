@@ -237,3 +237,13 @@ def enforce(write_settings):
 
     with held_policy(write_settings) as hold:
         yield hold
+
+
+@pytest.fixture(scope="module")
+def one_level():
+    """A probe's long form at one noise level, the quickest, for tests of something else."""
+    from modular_safety_lora.function import long
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(long, "LEVELS", (0.9,))
+        yield

@@ -10,6 +10,7 @@ from pathlib import Path
 import driven
 from markdown_it import MarkdownIt
 from merging import picture_folder
+from modular_safety_lora.function.inputs import Moments
 from modular_safety_lora.lab import assets
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.modules.sealing import seal_file
@@ -35,6 +36,7 @@ SMALLER = {
     "train-safety": SMALL_TRAINING + " --sampling-steps 2",
     "audit-prompts": "--steps 1 --width 64 --height 64",
     "audit": "--workers 1",
+    "probe": "--limit-look 0 --limit-stop 0",  # seeded stand-ins may pull either way
 }
 # the stand-ins that a page's own commands make
 MADE_THERE = {"reemergence-on-sd": ["safety.safetensors"], "training": ["safety.safetensors"]}
@@ -108,8 +110,10 @@ def stand_ins(folder: Path, models: Path) -> None:
     (folder / "loras").mkdir()
     layers = assets.layers(weights, "attn2.to_")
     for name in ("eraser", "task", "loras/style"):
-        save_file(assets.lora(layers, seed=len(name), size=1e-2), folder / f"{name}.safetensors")
-    seal_file(folder / "eraser.safetensors", folder / "safety.safetensors", "nudity")
+        size = 0.3 if name == "eraser" else 1e-2  # a probe asks that it does something
+        save_file(assets.lora(layers, seed=len(name), size=size), folder / f"{name}.safetensors")
+    small = Moments(resolution=64).text()
+    seal_file(folder / "eraser.safetensors", folder / "safety.safetensors", "nudity", moments=small)
     picture_folder(folder / "pictures", 2)
     (folder / "prompts.txt").write_text("a beach\n", encoding="utf-8")
     rows = "prompt,categories,nudity_percentage,sd_seed\na beach,sexual,60,1\na cat,sexual,70,2\n"

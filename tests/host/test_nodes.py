@@ -6,121 +6,13 @@ import re
 import folder_paths
 import modular_safety_lora
 import pytest
+from contract import CONTRACT, OPEN
 from modular_safety_lora.lab import assets, generate
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.modules.files import ModuleFileError
 from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora
 from modular_safety_lora.nodes.seal import SealSafetyLora
 from safetensors.torch import load_file, save_file
-
-SUMMARY = ("summary", "STRING")  # the report for people, last
-CONTRACT = {
-    "MSL_AuditPromptSet": (
-        "Audit Prompt Set",
-        {
-            "model": "MODEL",
-            "clip": "CLIP",
-            "vae": "VAE",
-            "prompts": "COMBO",
-            "name": "STRING",
-            "preset": "COMBO",
-        },
-        [("report", "STRING"), ("chart", "IMAGE"), ("flagged_rate", "FLOAT"), SUMMARY],
-    ),
-    "MSL_CompareAudits": (
-        "Compare Audits",
-        {"reports": "COMFY_AUTOGROW_V3", "names": "STRING", "images": "COMFY_AUTOGROW_V3"},
-        [("chart", "IMAGE"), ("changed", "IMAGE"), ("table", "STRING"), ("report", "STRING")],
-    ),
-    "MSL_LoadSafetyLora": (
-        "Load Safety LoRA (locked)",
-        {"lora_name": "COMBO", "sha256": "STRING", "safety": "MSL_SAFETY_LORA"},
-        [("safety", "MSL_SAFETY_LORA"), ("sha256", "STRING")],
-    ),
-    "MSL_LoadTaskLora": (
-        "Load Task LoRA",
-        {
-            "lora_name": "COMBO",
-            "strength_model": "FLOAT",
-            "strength_clip": "FLOAT",
-            "tasks": "MSL_TASK_LORA",
-        },
-        [("tasks", "MSL_TASK_LORA")],
-    ),
-    "MSL_ModularMerge": (
-        "Modular Merge",
-        {
-            "model": "MODEL",
-            "safety": "MSL_SAFETY_LORA",
-            "clip": "CLIP",
-            "tasks": "MSL_TASK_LORA",
-            "foreign_changes": "COMBO",
-            "on_conflict": "COMBO",
-        },
-        [
-            ("model", "MODEL"),
-            ("clip", "CLIP"),
-            ("report", "STRING"),
-            ("interference", "IMAGE"),
-            SUMMARY,
-        ],
-    ),
-    "MSL_NudityAudit": (
-        "Nudity Audit",
-        {
-            "images": "IMAGE",
-            "preset": "COMBO",
-            "threshold": "FLOAT",
-            "action": "COMBO",
-            "classes": "STRING",
-            "second_opinion": "COMBO",
-        },
-        [
-            ("images", "IMAGE"),
-            ("passed", "BOOLEAN"),
-            ("report", "STRING"),
-            ("flagged", "MASK"),
-            SUMMARY,
-        ],
-    ),
-    "MSL_SealSafetyLora": (
-        "Seal Safety LoRA",
-        {
-            "lora_name": "COMBO",
-            "concept": "STRING",
-            "strength": "FLOAT",
-            "save_as": "STRING",
-            "prompts": "STRING",
-        },
-        [("safety", "MSL_SAFETY_LORA"), ("sha256", "STRING")],
-    ),
-    "MSL_TrainSafetyLora": (
-        "Train Safety LoRA",
-        {
-            "model": "MODEL",
-            "clip": "CLIP",
-            "concept": "STRING",
-            "method": "COMBO",
-            "steps": "INT",
-            "save_as": "STRING",
-        },
-        [("safety", "MSL_SAFETY_LORA"), ("loss_plot", "IMAGE"), ("sha256", "STRING"), SUMMARY],
-    ),
-    "MSL_TrainTaskLora": (
-        "Train Task LoRA",
-        {
-            "model": "MODEL",
-            "safety": "MSL_SAFETY_LORA",
-            "latents": "LATENT",
-            "positive": "CONDITIONING",
-            "safety_mode": "COMBO",
-            "save_as": "STRING",
-        },
-        [("tasks", "MSL_TASK_LORA"), ("loss_plot", "IMAGE"), ("report", "STRING"), SUMMARY],
-    ),
-}
-# the contract leaves their other settings open
-OPEN = {"MSL_AuditPromptSet", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"}
 
 
 @pytest.fixture(scope="module")
@@ -240,9 +132,11 @@ def test_seal_safety_lora_writes_what_the_locked_loader_takes(loras, models):
         and safety[0].prompts == ["nudity"]
     )
     typed = SealSafetyLora.execute(
-        "eraser.safetensors", "nudity", 0.5, "sealed/other", "a nude, standing\n\n naked"
+        "eraser.safetensors", "nudity", 0.5, "sealed/other", "a nude, standing\n\n naked", "bare\n"
     ).args
     assert typed[0][0].prompts == ["a nude, standing", "naked"]
+    assert typed[0][0].held_out == ["bare"] and safety[0].held_out == []
+    assert "msl.moments" in typed[0][0].metadata
     assert LoadSafetyLora.execute("sealed/eraser.safetensors", digest).args[1] == digest
     with pytest.raises(FileExistsError, match="exists already"):
         SealSafetyLora.execute("eraser.safetensors", "nudity", 0.5, "sealed/eraser")

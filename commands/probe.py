@@ -1,0 +1,174 @@
+"""Probe LoRAs against a base and a safety module: which of them must be audited.
+
+    python custom_nodes/modular-safety-lora probe loras/ --checkpoint base.safetensors \\
+        --safety-lora safety.safetensors --output probe.md
+
+Every LoRA is merged alone with the safety modules. With --calibrate the LoRAs are harmless by your
+word, and what they keep gives the limits for the settings. The exit code is 0 when all pass, 2 when
+one must be audited or can't be read, 3 when nothing was looked at.
+"""
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+
+from ..function.limits import DEFAULT, Limits, counted
+from ..host.comfyui import enter_comfyui
+from ..host.prompts import read_lines
+from ..modules.files import load_safety, load_task
+from ..modules.sealing import files_of
+from ..storage.whole import write_text
+from .base import add_base, load_base
+from .calibrating import COUNTED, calibrated
+from .exits import NOT_CLEAN, UNSEEN
+from .terminal import Bar, close_bars
+
+HEAD = ("LoRA", "verdict", "at the merge", "least of the groups", "least prompt", "why")
+
+
+def table_file(text: str) -> Path:
+    """A file to write, whose name says how: .md or .json."""
+    path = Path(text)
+    if path.suffix.lower() not in (".md", ".json") or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} must be a name that ends in .md or .json")
+    return path
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("paths", nargs="+", type=Path, metavar="LORA", help="LoRA files, or folders of them")
+    add_base(parser, vae=False)
+    add(
+        "--safety-lora",
+        type=Path,
+        action="append",
+        required=True,
+        help="a sealed safety module; may be repeated",
+    )
+    add(
+        "--comfyui",
+        help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise",
+    )
+    add("--strength", type=float, default=1.0, help="of every LoRA, on model and text encoder")
+    add("--prompts", type=Path, metavar="FILE", help="more prompts of the concept, a line each")
+    add(
+        "--private-prompts",
+        type=Path,
+        metavar="FILE",
+        help="prompts that no LoRA was trained against, a line each; they are not printed",
+    )
+    add("--private-seed", type=int, default=0, help="seed of the pictures of these")
+    add("--seed", type=int, default=0, help="seed of the other pictures")
+    add("--adaptive-steps", type=int, default=0, help="steps of a soft prompt's search; 0 is off")
+    add("--limit-stop", type=float, default=DEFAULT.stop, help="under it nothing samples")
+    add("--limit-look", type=float, default=DEFAULT.look, help="under it a LoRA must be audited")
+    add("--calibrate", action="store_true", help="the LoRAs are harmless: say what limits follow")
+    add("--output", type=table_file, help="a table to write, Markdown or JSON")
+
+
+def work(options: argparse.Namespace) -> int:
+    enter_comfyui(options.comfyui)
+    from ..merge.probe import STEPS
+    from ..merge.probed import Asked
+
+    for name, most in (("seed", 2**62), ("private_seed", 2**62), ("adaptive_steps", STEPS)):
+        if not 0 <= getattr(options, name) <= most:
+            raise ValueError(f"--{name.replace('_', '-')} must be 0 to {most}.")
+    limits = Limits(options.limit_stop, options.limit_look)
+    private = read_lines(options.private_prompts)
+    asked = Asked(
+        read_lines(options.prompts),
+        private,
+        options.seed,
+        options.private_seed,
+        options.adaptive_steps,
+    )
+    held = {path.resolve() for path in options.safety_lora}
+    paths = [path for path in files_of(options.paths) if path.resolve() not in held]
+    if not paths:
+        raise ValueError(f"There is no .safetensors file in {', '.join(map(str, options.paths))}.")
+    model, clip, _ = load_base(options)
+    safety = [load_safety(path, path.name) for path in options.safety_lora]
+    shared = [name for name, count in Counter(path.name for path in paths).items() if count > 1]
+    bar, rows = Bar("Probing", "LoRAs", len(paths)), []
+    for number, path in enumerate(paths):
+        name = path.as_posix() if path.name in shared else path.name
+        how = {"strength": options.strength, "limits": limits}
+        rows.append(_row((model, clip), safety, path, asked, name=name, **how))
+        bar(number + 1, len(paths))
+        print(_line(rows[-1]), flush=True)
+    close_bars()
+    if options.output:
+        write_text(options.output, _written(rows, options.output))
+    if options.calibrate:
+        print(calibrated(rows, limits))
+        return 0
+    if all("error" in each for each in rows):
+        return UNSEEN
+    return 0 if all(each.get("passed") for each in rows) else NOT_CLEAN
+
+
+def _row(base: tuple, safety: list, path: Path, asked, *, name: str, strength: float, limits):
+    """What a LoRA keeps, at the merge and in the long look; or why there is nothing."""
+    from ..merge.merge import Task, merge
+    from ..merge.probe import probe
+
+    try:
+        task = Task(load_task(path, name), strength, strength)
+        merged = merge(base[0], safety, [task], base[1], limits=limits)
+        probed = probe(merged.model, asked, limits)
+    except (ValueError, RuntimeError, OSError) as error:
+        return {"name": name, "passed": False, "error": " ".join(str(error).split())}
+    report = probed.report()
+    reasons = [*merged.report["losses"], *report["reasons"]]
+    return {
+        "name": name,
+        **report,
+        "passed": not reasons,
+        "reasons": reasons,
+        "short": merged.report["retained_in_function"],
+        COUNTED: [*map(counted, merged.computed.values()), probed.counted],
+    }
+
+
+def _line(row: dict) -> str:
+    if "error" in row:
+        return f"{row['name']}: MUST BE AUDITED, it was not looked at: {row['error']}"
+    left = f"{_told(row['least'])} of the safety module is left, {_told(row['short'])} at the merge"
+    if row["passed"]:
+        return f"{row['name']}: passed; {left}"
+    return f"{row['name']}: MUST BE AUDITED; {left}: {row['reasons'][0]}"
+
+
+def _cells(row: dict) -> list[str]:
+    if "error" in row:
+        return [row["name"], "not looked at", "-", "-", "-", row["error"]]
+    verdict = "passed" if row["passed"] else "must be audited"
+    told = [row["name"], verdict, _told(row["short"]), _told(row["least"])]
+    more = len(row["reasons"]) - 1
+    why = f"{row['reasons'][0]}{f' (and {more} more)' if more > 0 else ''}" if more >= 0 else ""
+    return [*told, _least_prompt(row), why]
+
+
+def _least_prompt(row: dict) -> str:
+    found = [
+        (told["retained_in_function"], prompt)
+        for each in row["safety"]
+        for prompt, told in each["prompts"].items()
+        if told["retained_in_function"] is not None
+    ]
+    return f"{min(found)[0]:.3f}: {min(found)[1]}" if found else "-"
+
+
+def _written(rows: list[dict], file: Path) -> str:
+    from ..drawing.markdown import table
+
+    if file.suffix.lower() == ".json":
+        shown = [{key: each[key] for key in each if key != COUNTED} for each in rows]
+        return json.dumps(shown, indent=1) + "\n"
+    return "\n".join(table(HEAD, map(_cells, rows))) + "\n"
+
+
+def _told(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

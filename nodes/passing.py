@@ -1,0 +1,67 @@
+"""Which merges passed Probe Safety here: a record in the operator's folder, for require_probe.
+
+It is named by all that was merged, by digests, and by what it was asked; kept.py signs it.
+"""
+
+from pathlib import Path
+
+import torch
+
+from ..function import kept
+from ..merge.lock import Lock
+from ..merge.on_model import KEY
+from ..merge.probed import Probed
+from ..modules.errors import SafetyError
+from .settings import FILE, Operator
+
+FORM = 1  # of what a pass means: after a change of the probe another one is asked for
+NO_BASE = (
+    "This merge has no digest: {why}. With require_probe ({file}) load the base with a loader of"
+    " ComfyUI's own from one .safetensors file, and put every LoRA into Modular Merge."
+)
+
+
+def note(model, probed: Probed, wanted: Operator) -> str:
+    """Keep that a model passed where somebody demands it; what came of it, in words."""
+    if not wanted.require_probe:
+        return ""
+    lock = model.get_attachment(KEY)
+    if not probed.passed:
+        return "Not recorded: it did not pass."
+    if lock.arms.identity is None or probed.changed:
+        return f"Not recorded: {_why(lock)}."
+    kept.write(_name(lock, wanted), {"passed": torch.ones(1)}, {}, _folder())
+    return "Recorded: these modules passed on this base."
+
+
+def check_passed(lock: Lock, wanted: Operator) -> None:
+    """Raise SafetyError unless what a lock holds passed here, under the settings as they are."""
+    if lock.arms is None or lock.arms.identity is None:
+        raise SafetyError(NO_BASE.format(why=_why(lock), file=FILE))
+    found = kept.read(_name(lock, wanted), _folder())
+    if found is None or not found[0]["passed"].item():
+        raise SafetyError(
+            "This ComfyUI samples only what passed Probe Safety (require_probe in"
+            f" {FILE}), and these modules did not, on this base, at these strengths. Put Probe"
+            " Safety between Modular Merge and the sampler."
+        )
+
+
+def _why(lock: Lock) -> str:
+    if lock.arms is not None and lock.arms.origin.sha256 is None:
+        return f"that of its base is not known ({lock.arms.origin.unknown})"
+    return "something on it is neither a module nor the base"
+
+
+def _name(lock: Lock, wanted: Operator) -> str:
+    return kept.digest(
+        passed=FORM,
+        merge=lock.arms.identity,
+        limits=[wanted.limits.stop, wanted.limits.look],
+        private=wanted.private.sha256,
+        seed=wanted.private_seed,
+    )
+
+
+def _folder() -> Path:
+    return kept.folder().with_name("passed")

@@ -35,13 +35,15 @@ class Number:
     @property
     def retained(self) -> float:
         """rho_f, pooled over all moments: NaN where something was not finite."""
-        pull, effect, *_ = self.sums.sum(axis=0)
-        return float(pull / effect)
+        return self._pooled[0]
 
     @property
     def rise(self) -> float:
-        _, _, gain, base, *_ = self.sums.sum(axis=0)
-        return float(gain / base)
+        return self._pooled[1]
+
+    @property
+    def _pooled(self) -> tuple[float, float]:
+        return _rho_and_rise(self.sums)
 
     @property
     def against(self) -> float:
@@ -50,13 +52,13 @@ class Number:
         A module that undoes safety goes that way; a strong style that takes as much by chance goes
         everywhere.
         """
-        pull, effect, *_, change = self.sums.sum(axis=0)
+        pull, effect, *_, change = _summed(self.sums)
         return float((effect - pull) / np.sqrt(effect * change)) if change else 0.0
 
     @property
     def effect(self) -> float:
         """|d_s - d_b| / |y_b|: how much the safety module does here at all."""
-        total = self.sums.sum(axis=0)
+        total = _summed(self.sums)
         return float(np.sqrt(total[1] / total[4]))
 
     @property
@@ -67,13 +69,10 @@ class Number:
     @cached_property
     def by_prompt(self) -> dict[str, tuple[float, float]]:
         """(rho_f, rise) of each prompt, that with the least rho_f first; NaN before all."""
-        found = {}
-        for prompt in dict.fromkeys(self.prompts):
-            pull, effect, gain, base, *_ = self.sums[[each == prompt for each in self.prompts]].sum(
-                axis=0
-            )
-            with np.errstate(divide="ignore", invalid="ignore"):
-                found[prompt] = float(pull / effect), float(gain / base)
+        found = {
+            prompt: _rho_and_rise(self.sums[[each == prompt for each in self.prompts]])
+            for prompt in dict.fromkeys(self.prompts)
+        }
         order = sorted(found, key=lambda each: (not np.isnan(found[each][0]), found[each][0]))
         return {prompt: found[prompt] for prompt in order}
 
@@ -94,11 +93,24 @@ class Number:
         """
         names = list(dict.fromkeys(self.prompts))
         places = np.array([names.index(each) for each in self.prompts])
-        sums = np.stack([self.sums[places == each, :2].sum(axis=0) for each in range(len(names))])
+        sums = np.stack([_summed(self.sums[places == each])[:2] for each in range(len(names))])
         drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
         pull, effect = sums[drawn].sum(axis=1).T
-        ends = np.quantile(pull / effect, [(1 - share) / 2, (1 + share) / 2])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rhos = pull / effect
+        ends = np.quantile(rhos, [(1 - share) / 2, (1 + share) / 2])
         return float(ends[0]), float(ends[1])
+
+
+def _summed(sums: np.ndarray) -> np.ndarray:
+    """Over some moments; NaN where one is not finite, or an infinite number would be a large one."""
+    return np.where(np.isfinite(sums), sums, np.nan).sum(axis=0)
+
+
+def _rho_and_rise(sums: np.ndarray) -> tuple[float, float]:
+    pull, effect, gain, base, *_ = _summed(sums)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(pull / effect), float(gain / base)
 
 
 def number(

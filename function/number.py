@@ -103,7 +103,7 @@ class Number:
 
 
 def _summed(sums: np.ndarray) -> np.ndarray:
-    """Over some moments; NaN where one is not finite, or an infinite number would be a large one."""
+    """Over some moments; NaN where one is not finite: infinite is not much, it is unknown."""
     return np.where(np.isfinite(sums), sums, np.nan).sum(axis=0)
 
 

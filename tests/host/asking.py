@@ -1,6 +1,7 @@
 """Models of the zoo asked what they compute: prompts without a text encoder, and arms."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import comfy.model_management
 import comfy.sample
@@ -90,3 +91,23 @@ class _Wrapped:
 
 def loaded_off() -> None:
     comfy.model_management.unload_all_models()
+
+
+@contextlib.contextmanager
+def memory(share: float) -> Iterator[None]:
+    """A machine that takes this share of a model into memory, and brings the rest as it is used.
+
+    The host has such numbers for graphics cards alone; they are given to it here.
+    """
+    own = comfy.model_management.LoadedModel.model_load
+
+    def load(self, lowvram_model_memory=0, force_patch_weights=False):
+        more = share * self.model.model_size() - self.model_loaded_memory()
+        return own(self, max(0.1, more), force_patch_weights)
+
+    comfy.model_management.LoadedModel.model_load = load
+    try:
+        yield
+    finally:
+        comfy.model_management.LoadedModel.model_load = own
+        loaded_off()

@@ -1,0 +1,290 @@
+"""Ways to change what a loaded network computes that no list on its patcher shows.
+
+Each is a function of a patcher that is loaded and of a stack of what undoes it, and comes with what
+the canary says of it.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import comfy.ldm.modules.attention as attention
+import comfy.ldm.modules.diffusionmodules.openaimodel as unet
+import comfy.ops
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch.nn.modules.module import register_module_forward_hook
+
+BLOCK = "input_blocks.1.1.transformer_blocks.0"
+LINEAR = f"{BLOCK}.attn2.to_out.0"
+UNNAMED = "something that no list on the model shows"
+Undo = ExitStack
+Change = Callable[[ModelPatcher, Undo], None]
+
+
+def put(undo: Undo, where: object, name: str, value: object) -> None:
+    """Set an attribute; what stood in its place, or nothing, is there again afterwards."""
+    own = vars(where)
+    if name in own:
+        undo.callback(setattr, where, name, own[name])
+    elif isinstance(where, torch.nn.Module) and isinstance(value, torch.nn.Module):
+        undo.callback(setattr, where, name, getattr(where, name))
+    else:
+        undo.callback(delattr, where, name)
+    setattr(where, name, value)
+
+
+@torch.no_grad()
+def write(undo: Undo, weight: torch.Tensor, value: torch.Tensor) -> None:
+    """Write over a weight where it lies."""
+    before = weight.detach().clone()
+
+    def back() -> None:
+        with torch.no_grad():
+            weight.copy_(before)
+
+    undo.callback(back)
+    weight.copy_(value)
+
+
+def part(patcher: ModelPatcher, name: str = LINEAR) -> torch.nn.Module:
+    return patcher.model.diffusion_model.get_submodule(name)
+
+
+def scaled(function: Callable, by: float = 0.9) -> Callable:
+    return lambda *args, **kwargs: function(*args, **kwargs) * by
+
+
+def forward_of_an_instance(patcher, undo):
+    put(undo, part(patcher), "forward", scaled(part(patcher).forward))
+
+
+def forward_of_a_class(patcher, undo):
+    kind = type(part(patcher, f"{BLOCK}.attn2"))
+    put(undo, kind, "forward", scaled(kind.forward))
+
+
+def another_method(patcher, undo):
+    """Which the network's own forward calls."""
+    network = patcher.model.diffusion_model
+    put(undo, network, "_forward", scaled(network._forward))
+
+
+def replaced_module(patcher, undo):
+    put(undo, part(patcher, f"{BLOCK}.attn2"), "to_v", torch.nn.Linear(768, 320, bias=False))
+
+
+def wrapped_module(patcher, undo):
+    class Wrapped(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, *args, **kwargs):
+            return self.inner(*args, **kwargs) * 0.9
+
+    above = part(patcher, BLOCK)
+    put(undo, above, "attn2", Wrapped(above.attn2))
+
+
+def another_class(patcher, undo):
+    """A LoRA injected by hand: the layer gets a class of its own."""
+    layer = part(patcher)
+    kind = type(layer)
+    up = torch.randn(320, 320, generator=torch.Generator().manual_seed(1)) * 0.02
+
+    class Injected(kind):
+        def forward(self, x):
+            return kind.forward(self, x) + x @ up.to(x).T
+
+    undo.callback(setattr, layer, "__class__", kind)
+    layer.__class__ = Injected
+
+
+def hook(patcher, undo):
+    undo.callback(part(patcher).register_forward_hook(lambda m, x, y: y * 0.9).remove)
+
+
+def pre_hook(patcher, undo):
+    undo.callback(part(patcher).register_forward_pre_hook(lambda m, x: (x[0] * 0.9,)).remove)
+
+
+def hook_on_all(patcher, undo):
+    """Of torch itself, on every module that there is."""
+    norms = torch.nn.LayerNorm
+
+    def halved(module, x, y):
+        return y * 0.5 if isinstance(module, norms) else None
+
+    undo.callback(register_module_forward_hook(halved).remove)
+
+
+def patched_weight(patcher, undo):
+    for key in patcher.backup:
+        if key.endswith("to_v.weight"):
+            weight = comfy.utils.get_attr(patcher.model, key)
+            write(undo, weight, 0.5 * weight)
+
+
+def as_the_base(patcher, undo):
+    """The safety changes out of the weights in memory, which the lists still name."""
+    for key in patcher.backup:
+        write(undo, comfy.utils.get_attr(patcher.model, key), patcher.backup[key].weight)
+
+
+def as_the_base_and_the_backup(patcher, undo):
+    """So that the two agree."""
+    as_the_base(patcher, undo)
+    for key, kept in patcher.backup.items():
+        write(undo, kept.weight, 0.5 * kept.weight)
+
+
+def unpatched_weight(patcher, undo):
+    weight = part(patcher, "out.2").weight
+    write(undo, weight, 0.9 * weight)
+
+
+def bias(patcher, undo):
+    write(undo, part(patcher).bias, part(patcher).bias + 0.2)
+
+
+def weight_elsewhere(patcher, undo):
+    """Another parameter in its place."""
+    layer = part(patcher, "out.2")
+    before = layer.weight
+    undo.callback(setattr, layer, "weight", before)
+    layer.weight = torch.nn.Parameter(0.9 * before.detach(), requires_grad=False)
+
+
+def table(patcher, undo):
+    """A buffer: which step of the schedule a noise level is."""
+    sampling = patcher.model.model_sampling
+    write(undo, sampling.log_sigmas, sampling.log_sigmas + 0.5)
+
+
+def weight_function(patcher, undo):
+    layer = part(patcher)
+    put(undo, layer, "weight_function", [*layer.weight_function, lambda weight: 0.9 * weight])
+
+
+def bias_function(patcher, undo):
+    layer = part(patcher)
+    put(undo, layer, "bias_function", [*layer.bias_function, lambda bias: bias + 0.2])
+
+
+def cast(patcher, undo):
+    """Every weight rounded to eight bits, in place."""
+    for value in patcher.model.diffusion_model.parameters():
+        write(undo, value, value.to(torch.float8_e4m3fn).to(value.dtype))
+
+
+def attention_of_the_module(patcher, undo):
+    put(undo, attention, "optimized_attention", scaled(attention.optimized_attention))
+
+
+def attention_scale(patcher, undo):
+    """With half the heads each has twice the width, and its scores another scale."""
+    put(undo, part(patcher, f"{BLOCK}.attn2"), "heads", 4)
+
+
+def norm_eps(patcher, undo):
+    put(undo, part(patcher, f"{BLOCK}.norm2"), "eps", 1.0)
+
+
+def norm_weight(patcher, undo):
+    weight = part(patcher, f"{BLOCK}.norm2").weight
+    write(undo, weight, 0.5 * weight)
+
+
+def time_embedding(patcher, undo):
+    own = unet.timestep_embedding
+    put(undo, unet, "timestep_embedding", lambda t, *args, **more: own(0.5 * t, *args, **more))
+
+
+def time_of_the_model(patcher, undo):
+    model = patcher.model
+    put(undo, model, "extra_conds", lambda **more: spoilt(type(model).extra_conds(model, **more)))
+
+
+def spoilt(conditions: dict) -> dict:
+    """The text's tokens, each in another's place."""
+    found = dict(conditions)
+    cross = found["c_crossattn"]
+    found["c_crossattn"] = type(cross)(cross.cond.flip(1))
+    return found
+
+
+def apply_model(patcher, undo):
+    put(undo, patcher.model, "apply_model", scaled(patcher.model.apply_model))
+
+
+def inner_apply_model(patcher, undo):
+    put(undo, patcher.model, "_apply_model", scaled(patcher.model._apply_model))
+
+
+def swapped(patcher, undo):
+    blocks = patcher.model.diffusion_model.middle_block
+    first, last = blocks[0], blocks[2]
+    for place, block in ((0, last), (2, first)):
+        undo.callback(blocks.__setitem__, place, blocks[place])
+        blocks[place] = block
+
+
+def dropout(patcher, undo):
+    block = part(patcher, f"{BLOCK}.ff.net.1")
+    put(undo, block, "p", 0.5)
+    put(undo, block, "training", True)
+
+
+def casting(patcher, undo):
+    """The host's own way to bring weights to where they are used."""
+    own = comfy.ops.cast_bias_weight
+
+    def brought(layer, *args, **more):
+        weight, *rest = own(layer, *args, **more)
+        return (weight * 0.9, *rest)
+
+    put(undo, comfy.ops, "cast_bias_weight", brought)
+
+
+def no_number(patcher, undo):
+    weight = part(patcher, "out.2").weight
+    spoilt = weight.detach().clone()
+    spoilt.view(-1)[0] = math.nan
+    write(undo, weight, spoilt)
+
+
+ATTN2, NET = f"{BLOCK}.attn2", "diffusion_model"
+CHANGES: dict[str, tuple[Change, str]] = {
+    "forward of an instance": (forward_of_an_instance, f"patched forward of {LINEAR}"),
+    "forward of a class": (forward_of_a_class, UNNAMED),
+    "another method of the network": (another_method, UNNAMED),
+    "a module, replaced": (replaced_module, f"replaced module {ATTN2}.to_v"),
+    "a module, wrapped": (wrapped_module, f"replaced module {ATTN2}"),
+    "a LoRA by a class": (another_class, f"replaced module {LINEAR}"),
+    "a forward hook": (hook, f"hook on {LINEAR}"),
+    "a forward pre-hook": (pre_hook, f"hook on {LINEAR}"),
+    "a hook on all modules": (hook_on_all, UNNAMED),
+    "patched weights, written over": (patched_weight, "weights written over in"),
+    "safety out of the weights in memory": (as_the_base, "weights written over in"),
+    "and out of the backup": (as_the_base_and_the_backup, "weights written over in"),
+    "a weight without a patch": (unpatched_weight, f"weights written over in {NET}.out.2.weight"),
+    "a bias": (bias, f"weights written over in {NET}.{LINEAR}.bias"),
+    "another parameter": (weight_elsewhere, f"weights written over in {NET}.out.2.weight"),
+    "a buffer": (table, UNNAMED),
+    "a weight function": (weight_function, UNNAMED),
+    "a bias function": (bias_function, UNNAMED),
+    "weights rounded to eight bits": (cast, "weights written over in"),
+    "the attention of the module": (attention_of_the_module, UNNAMED),
+    "the scale of attention": (attention_scale, UNNAMED),
+    "a norm's eps": (norm_eps, UNNAMED),
+    "a norm's weight": (norm_weight, f"weights written over in {NET}.{BLOCK}.norm2.weight"),
+    "the time embedding": (time_embedding, UNNAMED),
+    "what a prompt becomes": (time_of_the_model, UNNAMED),
+    "apply_model": (apply_model, UNNAMED),
+    "_apply_model": (inner_apply_model, UNNAMED),
+    "the order of blocks": (swapped, "replaced module middle_block.0"),
+    "dropout": (dropout, UNNAMED),
+    "the host's casting": (casting, UNNAMED),
+    "a weight that is no number": (no_number, f"weights written over in {NET}.out.2.weight"),
+}

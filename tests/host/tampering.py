@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import comfy.ldm.modules.attention as attention
 import comfy.ldm.modules.diffusionmodules.openaimodel as unet
-import comfy.ops
+import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch.nn.modules.module import register_module_forward_hook
@@ -135,7 +135,7 @@ def as_the_base(patcher, undo):
 def as_the_base_and_the_backup(patcher, undo):
     """So that the two agree."""
     as_the_base(patcher, undo)
-    for key, kept in patcher.backup.items():
+    for kept in patcher.backup.values():
         write(undo, kept.weight, 0.5 * kept.weight)
 
 
@@ -201,16 +201,16 @@ def time_embedding(patcher, undo):
     put(undo, unet, "timestep_embedding", lambda t, *args, **more: own(0.5 * t, *args, **more))
 
 
-def time_of_the_model(patcher, undo):
+def text_of_the_model(patcher, undo):
     model = patcher.model
     put(undo, model, "extra_conds", lambda **more: spoilt(type(model).extra_conds(model, **more)))
 
 
 def spoilt(conditions: dict) -> dict:
-    """The text's tokens, each in another's place."""
+    """The text's tokens, and the numbers of each in another's place."""
     found = dict(conditions)
     cross = found["c_crossattn"]
-    found["c_crossattn"] = type(cross)(cross.cond.flip(1))
+    found["c_crossattn"] = type(cross)(cross.cond.flip(2))
     return found
 
 
@@ -236,15 +236,9 @@ def dropout(patcher, undo):
     put(undo, block, "training", True)
 
 
-def casting(patcher, undo):
-    """The host's own way to bring weights to where they are used."""
-    own = comfy.ops.cast_bias_weight
-
-    def brought(layer, *args, **more):
-        weight, *rest = own(layer, *args, **more)
-        return (weight * 0.9, *rest)
-
-    put(undo, comfy.ops, "cast_bias_weight", brought)
+def linear(patcher, undo):
+    """Torch's own, for all layers that there are."""
+    put(undo, torch.nn.functional, "linear", scaled(torch.nn.functional.linear))
 
 
 def no_number(patcher, undo):
@@ -257,8 +251,8 @@ def no_number(patcher, undo):
 ATTN2, NET = f"{BLOCK}.attn2", "diffusion_model"
 CHANGES: dict[str, tuple[Change, str]] = {
     "forward of an instance": (forward_of_an_instance, f"patched forward of {LINEAR}"),
-    "forward of a class": (forward_of_a_class, UNNAMED),
-    "another method of the network": (another_method, UNNAMED),
+    "forward of a class": (forward_of_a_class, "patched forward of the class CrossAttention"),
+    "another method of the network": (another_method, "patched _forward of the network"),
     "a module, replaced": (replaced_module, f"replaced module {ATTN2}.to_v"),
     "a module, wrapped": (wrapped_module, f"replaced module {ATTN2}"),
     "a LoRA by a class": (another_class, f"replaced module {LINEAR}"),
@@ -272,19 +266,19 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "a bias": (bias, f"weights written over in {NET}.{LINEAR}.bias"),
     "another parameter": (weight_elsewhere, f"weights written over in {NET}.out.2.weight"),
     "a buffer": (table, UNNAMED),
-    "a weight function": (weight_function, UNNAMED),
-    "a bias function": (bias_function, UNNAMED),
+    "a weight function": (weight_function, f"function on the weights of {LINEAR}"),
+    "a bias function": (bias_function, f"function on the weights of {LINEAR}"),
     "weights rounded to eight bits": (cast, "weights written over in"),
     "the attention of the module": (attention_of_the_module, UNNAMED),
-    "the scale of attention": (attention_scale, UNNAMED),
-    "a norm's eps": (norm_eps, UNNAMED),
+    "the scale of attention": (attention_scale, f"setting heads of {ATTN2}"),
+    "a norm's eps": (norm_eps, f"setting eps of {BLOCK}.norm2"),
     "a norm's weight": (norm_weight, f"weights written over in {NET}.{BLOCK}.norm2.weight"),
     "the time embedding": (time_embedding, UNNAMED),
-    "what a prompt becomes": (time_of_the_model, UNNAMED),
-    "apply_model": (apply_model, UNNAMED),
-    "_apply_model": (inner_apply_model, UNNAMED),
+    "what a prompt becomes": (text_of_the_model, "patched extra_conds of the model"),
+    "apply_model": (apply_model, "patched apply_model of the model"),
+    "_apply_model": (inner_apply_model, "patched _apply_model of the model"),
     "the order of blocks": (swapped, "replaced module middle_block.0"),
-    "dropout": (dropout, UNNAMED),
-    "the host's casting": (casting, UNNAMED),
+    "dropout": (dropout, f"setting training of {BLOCK}.ff.net.1"),
+    "torch's own linear": (linear, UNNAMED),
     "a weight that is no number": (no_number, f"weights written over in {NET}.out.2.weight"),
 }

@@ -50,7 +50,7 @@ class Canary:
         off = ((now - self.y).norm() / self.y.norm()).item()
         lost = 0.0 if self.unsafe is None else _lost(now, self.y, self.unsafe)
         # not (a > b): a number that is none counts as changed
-        if off <= self._tolerance and lost <= LOST:
+        if off <= self.tolerance and lost <= LOST:
             return []
         how = _how_far(off)
         if lost > LOST:
@@ -60,7 +60,7 @@ class Canary:
         ]
 
     @property
-    def _tolerance(self) -> float:
+    def tolerance(self) -> float:
         return COARSE if self.is_coarse else TOLERANCE.get(self.precision, COARSE)
 
     @torch.no_grad()

@@ -18,12 +18,17 @@ from ..host.lending import load_for
 from .naming import Seen, changed, seen
 from .network import PRECISION, SAMPLING, precision_of
 
-# How far an output may be from what it was, as a share of its size: what the precision alone does
-# (measured by tests/host/test_canary.py over other ways to load the same).
+# How far an output may be from what it was, as a share of its size, by what computes. Measured by
+# tests/host/test_canary_harmless.py on the small SD1.5 and Flux, merged and sampled in memory, in
+# part and streaming, on a CPU: at most 0.0018 (weights held in bf16, rounded when patched), 0.0017
+# and 0.013.
 TOLERANCE = {torch.float32: 0.005, torch.float16: 0.02, torch.bfloat16: 0.06}
-COARSE = 0.12  # where weights are held in eight bits or four, and rounded again when patched
+COARSE = 0.12  # where weights are held in eight bits or four, and rounded again; measured: 0.038
 OPTIONS = ("layer", "layer_idx", "return_projected_pooled", "execution_device")
-LOST = 0.25  # of the safety module's effect: noise has next to no part in this one direction
+# Of the safety module's effect, if it is more than rounding takes along this one direction: of a
+# module of little effect that may be most of it (0.85 was measured, in fp8, of an effect of 0.017).
+LOST = 0.25
+ROUNDING = 1 / 3  # of the tolerance; measured: 0.18
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,8 @@ class Canary:
         off = ((now - self.y).norm() / self.y.norm()).item()
         lost = 0.0 if self.unsafe is None else _lost(now, self.y, self.unsafe)
         # not (a > b): a number that is none counts as changed
-        if off <= self.tolerance and lost <= LOST:
+        is_whole = lost <= LOST or lost * self.effect <= ROUNDING * self.tolerance
+        if off <= self.tolerance and is_whole:
             return []
         how = _how_far(off)
         if lost > LOST:
@@ -62,6 +68,11 @@ class Canary:
     @property
     def tolerance(self) -> float:
         return COARSE if self.is_coarse else TOLERANCE.get(self.precision, COARSE)
+
+    @property
+    def effect(self) -> float:
+        """How far the base is from the locked network here, as a share of its output's size."""
+        return ((self.unsafe - self.y).norm() / self.y.norm()).item()
 
     @torch.no_grad()
     def forward(self, patcher: ModelPatcher, apply: Callable) -> torch.Tensor:

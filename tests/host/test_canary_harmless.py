@@ -57,11 +57,15 @@ def cases() -> list:
     ]
 
 
+@pytest.mark.parametrize("size", [0.1, 0.02], ids=["plain", "weak"])
 @pytest.mark.parametrize(("family", "name"), cases())
-def test_however_it_is_held_and_loaded_there_is_room_to_the_tolerance(checkpoint, family, name):
-    """Merged in memory, in part or streaming, and sampled so: by a factor of two at least."""
+def test_however_it_is_held_and_loaded_there_is_room_to_the_limits(checkpoint, family, name, size):
+    """Merged in memory, in part or streaming, and sampled so: by a factor of two at least.
+
+    The safety module is of a tenth of the weights, and of a fiftieth.
+    """
     plain = zoo.build(family, sizes=SIZES[family])
-    module = concepts.prompted(asking.safety_lora(plain, family, 0.1), concepts.PROMPTS)
+    module = concepts.prompted(asking.safety_lora(plain, family, size), concepts.PROMPTS)
     for at_merge in LOADED.values():
         with asking.memory(at_merge):
             model = HELD[name](family, sizes=SIZES[family])
@@ -70,7 +74,9 @@ def test_however_it_is_held_and_loaded_there_is_room_to_the_tolerance(checkpoint
         for at_sampling in LOADED.values():
             with asking.memory(at_sampling):
                 deviation, lost = off(held, merged)
-                assert deviation <= held.tolerance / 2 and lost <= canary.LOST / 2
+                assert deviation <= held.tolerance / 2
+                rounded = lost * held.effect <= canary.ROUNDING * held.tolerance / 2
+                assert lost <= canary.LOST / 2 or rounded
                 assert held.faults(merged) == []
 
 

@@ -1,11 +1,15 @@
 """The number of a merge in every format, in memory, in part and streaming: of what computes."""
 
 import asking
+import comfy.model_management
 import concepts
 import merging
 import pytest
+from comfy_extras.nodes_model_advanced import ModelComputeDtype
 from model_table import FORMATS, STRUCTURES
+from modular_safety_lora.function.network import precision_of
 from modular_safety_lora.merge.merge import Task, merge
+from modular_safety_lora.merge.on_model import KEY
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_thread")
 # the widths of the small checkpoint's text encoder
@@ -58,3 +62,21 @@ def test_it_is_of_what_computes(checkpoint, half_undone, family, name, loaded):
     near = EXACT if loaded != "in part" or "8" not in name else ROUNDED
     assert whole == pytest.approx(1.0, abs=near)
     assert half == pytest.approx(half_undone[family], abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16"])
+def test_base_and_safe_model_compute_in_what_the_merged_one_does(checkpoint, name):
+    """ModelComputeDtype before the merge: what it rounds is no change of safety."""
+    model = FORMATS["fp32"]("Flux", sizes=SIZES["Flux"])
+    tensors = asking.safety_lora(model, "Flux", 0.1)
+    cast = ModelComputeDtype().patch(model, name)[0]
+    module = concepts.prompted(tensors, concepts.PROMPTS)
+    held = merge(cast, [module], (), checkpoint[1])
+    assert held.report["retained_in_function"] == pytest.approx(1.0, abs=EXACT)
+    canary = held.model.get_attachment(KEY).canary
+    assert str(canary.precision) == {"fp16": "torch.float16", "bf16": "torch.bfloat16"}[name]
+    comfy.model_management.load_models_gpu([held.model])
+    assert canary.faults(held.model) == []
+    assert model.model.get_dtype_inference() == canary.precision, "the host has it on the network"
+    comfy.model_management.load_models_gpu([model.clone()])
+    assert str(precision_of(held.model)) == str(canary.precision)

@@ -96,7 +96,8 @@ def write(
 
 def forget() -> None:
     """What is in memory; the files stay."""
-    _memory.clear()
+    with _lock:
+        _memory.clear()
 
 
 def _remember(place: Path, name: str, kept: Kept) -> None:

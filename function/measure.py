@@ -27,7 +27,7 @@ from .network import (
 from .number import Number, number
 from .texts import Text
 
-FORMAT = 2  # of what is kept: another one is measured anew
+FORMAT = 4  # of what is kept: another one is measured anew
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ _IGNORED = (
     type(threading.Lock()),
     type(threading.RLock()),
 )
+# the metadata of a dataclass's field that no picture depends on: what was measured, or made from
+BESIDE = {"beside the digest": True}
 _OF_MODULES = vars(torch.nn.Module()).keys()
 # what ComfyUI writes to the modules of a network when it loads it
 _OF_LOADING = ("comfy_", "prev_comfy_", "weight_", "bias_", "_v")
@@ -143,6 +145,12 @@ class Digest:
         if not hasattr(value, "__dict__") and not slots and type(value) is not object:
             self.untold.append(f"it holds a {type(value).__qualname__}")
         held = getattr(value, "__dict__", {}) | {name: getattr(value, name) for name in slots}
+        fields = getattr(type(value), "__dataclass_fields__", {})
+        held = {
+            name: each
+            for name, each in held.items()
+            if not (name in fields and fields[name].metadata == BESIDE)
+        }
         return self.all("object", type(value), held)
 
 

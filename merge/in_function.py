@@ -15,11 +15,13 @@ from ..function.limits import Limits
 from ..function.measure import FORMAT, Reference, computed_in, measured, reference
 from ..function.network import SAMPLING, empty_of, prompts_of, with_prompts
 from ..function.number import Number
+from ..modules.errors import SafetyError
 from .arms import Arms
 from .concept import NO_CLIP, NO_PROMPTS
 
 logger = logging.getLogger(__name__)
-LITTLE = "not measured: what it does to its own prompts is too little to be told from rounding"
+EXPECTED = 90  # forwards of one safety module that is measured for the first time
+LITTLE = "not measured: it does next to nothing to its own prompts (train it for longer)"
 # of the canary's noise, where no safety module has prompts: share of the schedule, pixels
 LEVEL, SIDE = 0.8, 64
 
@@ -31,6 +33,7 @@ class InFunction:
     limits: Limits = field(default_factory=Limits)
     numbers: dict[int, Number] = field(default_factory=dict)
     why: dict[int, str] = field(default_factory=dict)
+    failed: set[int] = field(default_factory=set)  # of those with a reason: what should have run
     canary: Canary | None = None
 
     @property
@@ -38,13 +41,13 @@ class InFunction:
         """The safety module of which least is left."""
         return min(self.numbers, key=lambda safe: self.numbers[safe].retained, default=None)
 
-    def bars(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
-        """What is left of each safety module, by name: of each prompt, and of all together."""
-        return {
-            names[safe]: {"all prompts": found.retained}
-            | {prompt: rho for prompt, (rho, _) in found.by_prompt.items()}
-            for safe, found in self.numbers.items()
-        }
+    def by_name(self, names: Sequence[str]) -> dict[str, Number]:
+        return {names[safe]: found for safe, found in self.numbers.items()}
+
+    def holds(self, safe: int) -> bool:
+        """Whether a safety module was measured, and is as it should be."""
+        found = self.numbers.get(safe)
+        return found is not None and not self.limits.stops(found) and not self.limits.asks(found)
 
     def losses(self, names: Sequence[str]) -> list[str]:
         """Which safety modules, by name, are under the lower limit, in words."""
@@ -56,12 +59,16 @@ class InFunction:
         ]
 
     def looks(self, names: Sequence[str]) -> list[str]:
-        """Which of them are between the limits."""
-        return [
+        """Which of them are between the limits, or could not be measured though they should."""
+        found = [
             f"look at these pictures: retained safety of {names[safe]} in function is"
             f" {found.retained:.3f}, under {self.limits.look}"
             for safe, found in self.numbers.items()
             if self.limits.asks(found)
+        ]
+        return found + [
+            f"look at these pictures: {names[safe]} was {self.why[safe]}"
+            for safe in sorted(self.failed)
         ]
 
     def reason(self, safe: int) -> str:
@@ -93,10 +100,13 @@ def in_function(
     try:
         with torch.no_grad():
             _measure(found, model, arms, [safe for safe in safety if safe not in found.why], step)
+    except SafetyError:  # a safety change that can't be applied
+        raise
     except RuntimeError as error:  # of shapes, or of memory
         why = f"not measured: the model does not run here ({' '.join(str(error).split())[:200]})"
         logger.warning("Modular Merge: retained safety in function is %s", why)
-        found.why |= dict.fromkeys((safe for safe in safety if safe not in found.numbers), why)
+        found.failed = {safe for safe in safety if safe not in found.numbers | found.why}
+        found.why |= dict.fromkeys(found.failed, why)
     return found
 
 
@@ -177,11 +187,11 @@ def _kept_input(
 
 def counted_from(weights: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
     """Counts forwards on top of the weights that are done."""
-    done = itertools.count(weights)
+    made = itertools.count(1)
 
     def step(count: int) -> None:
         for _ in range(count):
-            now = next(done) + 1
-        progress(now, now)
+            now = next(made)
+        progress(weights + min(now, EXPECTED), weights + EXPECTED)
 
     return step

@@ -1,6 +1,7 @@
 """How task modules pull against safety modules, as a picture."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw
 from ..drawing.figures import HELD, INK, LOW, UNDONE, as_picture, new_figure, tidy
 from ..drawing.figures import short as label
 from ..function.limits import DEFAULT, Limits
+from ..function.number import Number
 from .ledger import LAYER_THRESHOLD, THRESHOLD
 
 logger = logging.getLogger(__name__)
@@ -18,32 +20,19 @@ SHOWN = 30  # bars of a panel: those where least is left
 
 def picture(
     beside: Mapping[str, Mapping[str, float]],
-    computed: Mapping[str, Mapping[str, float]] | None = None,
+    computed: Mapping[str, Number] | None = None,
     limits: Limits = DEFAULT,
 ) -> Image.Image:
     """Bars of retained safety: in what the network computes, and by layer for each module.
 
-    `computed` has that of each prompt, by safety module, `beside` that of each layer, by module. Of
-    each the least 30 are shown, least on top. 1.0 is untouched; green is well, amber less than
+    `computed` has the number of each safety module, `beside` that of each layer, by module. Of each
+    the least 30 are shown, least on top. 1.0 is untouched; green is well, amber less than
     usual, red undone. What can't be drawn stops no merge: the picture says why.
     """
-    panels = [
-        *(
-            _Panel(
-                f"{name}: in what the network computes", each, limits.stop, limits.look, "prompts"
-            )
-            for name, each in (computed or {}).items()
-        ),
-        *(
-            _Panel(
-                f"{name}: over the weights of each layer, with it alone",
-                each,
-                LAYER_THRESHOLD,
-                THRESHOLD,
-                "layers",
-            )
-            for name, each in beside.items()
-        ),
+    panels = [_of_function(name, each, limits) for name, each in (computed or {}).items()]
+    panels += [
+        _Panel(f"{name}: over weights, beside it alone", each, LAYER_THRESHOLD, THRESHOLD, "layers")
+        for name, each in beside.items()
     ]
     if not panels:
         return _words("No module changes a layer that the safety module changes.")
@@ -63,6 +52,16 @@ class _Panel:
     undone: float
     low: float
     what: str
+
+
+def _of_function(name: str, number: Number, limits: Limits) -> _Panel:
+    """Each prompt, and all together; what only a style damps is neither amber nor red."""
+    values = {"all prompts": number.retained}
+    values |= {prompt: rho for prompt, (rho, _) in number.by_prompt.items()}
+    title = f"{name}: in what the network computes; {number.back:.0%} of the base is back"
+    if limits.stops(number) or limits.asks(number):
+        return _Panel(title, values, limits.stop, limits.look, "prompts")
+    return _Panel(title, values, -math.inf, -math.inf, "prompts")
 
 
 def _bars(shown: Sequence[_Panel]) -> Image.Image:
@@ -90,7 +89,8 @@ def _bar(axes, panel: _Panel) -> None:
     axes.set_yticks(places, [label(short(key)) for key, _ in some], fontsize=7)
     axes.set_ylim(len(some) - 0.4, -0.6)
     axes.axvline(1.0, color=INK, linewidth=1)
-    axes.axvline(panel.undone, color=UNDONE, linewidth=1, linestyle="--")
+    if math.isfinite(panel.undone):
+        axes.axvline(panel.undone, color=UNDONE, linewidth=1, linestyle="--")
     count = len(panel.values)
     least = f" (the {SHOWN} least of {count} {panel.what})" if count > SHOWN else ""
     tidy(axes, f"{panel.title}{least}")

@@ -194,11 +194,8 @@ class Ledger:
         return min(dot, 0.0) if number in self.safety else dot
 
 
-def losses(ledger: Ledger, safe: int, name: str, keys: Collection[str] | None = None) -> list[str]:
-    """What of one safety module is under the thresholds, in words.
-
-    Over all its weights, and in each (or in each of `keys`).
-    """
+def losses(ledger: Ledger, safe: int, name: str) -> list[str]:
+    """What of one safety module is under the thresholds over all its weights, in words."""
     rho = ledger.retained(safe)
     # not (a < b): a number that is none counts as lost
     found = (
@@ -210,13 +207,20 @@ def losses(ledger: Ledger, safe: int, name: str, keys: Collection[str] | None = 
             f"weights that hold {name} are {scale:.3g} times their loaded size, not {SCALE[0]} to"
             f" {SCALE[1]} times"
         )
+    return found
+
+
+def layer_losses(
+    ledger: Ledger, safe: int, name: str, keys: Collection[str] | None = None
+) -> list[str]:
+    """In which of its weights (or of `keys`) less than half of it is left, in words."""
     layers = {
         key: rho
         for key, rho in ledger.retained_by_layer(safe).items()
         if keys is None or key in keys
     }
     low = [(rho, key) for key, rho in layers.items() if not rho >= LAYER_THRESHOLD]
-    return found + [
+    return [
         f"retained safety of {name} is {rho:.3f}, under {LAYER_THRESHOLD}, in {key}"
         for rho, key in sorted(low)
     ]

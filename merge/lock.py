@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from comfy.model_patcher import LowVramPatch, ModelPatcher
@@ -10,6 +10,7 @@ from comfy.utils import get_attr
 
 from ..function.canary import Canary, TextCanary
 from ..host.bases import UNKNOWN, Origin
+from ..host.digest import BESIDE
 from ..modules.errors import SafetyError
 from .arms import Arms
 from .findings import findings
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 VALUE_AT, STRENGTH_MODEL_AT = 1, 2
 # of the operator, asked whenever something samples or encodes
 demands: set[Callable[["Lock"], None]] = set()
+# Whoever is in it holds the policy `foreign_changes` at refuse, whatever a merge says.
+strict: set[str] = set()
 LEFT = (
     "Another model put it there, as a bypass LoRA does, and ComfyUI did not take it out. Unload"
     " models and execution cache, so that the base is loaded anew, and use Load Task LoRA in place"
@@ -58,13 +61,17 @@ class Lock:
     base_warnings: tuple[str, ...] = ()  # of the modules that were trained on another base
     tasks: tuple = ()  # what else is on the model: task modules and earlier patches
     looks: tuple[str, ...] = ()  # what the audits of its pictures are told
-    canary: Canary | TextCanary | None = None  # what the network gave when it was merged
-    arms: Arms | None = None  # what it was merged of, for a probe
+    # what the network gave when it was merged
+    canary: Canary | TextCanary | None = field(default=None, metadata=BESIDE)
+    arms: Arms | None = field(default=None, metadata=BESIDE)  # what it was merged of, for a probe
 
     def faults(self, patcher: ModelPatcher) -> list[str]:
         """What undid or may undo a safety change since the merge; empty when nothing did."""
+        return [*self.losses, *self.changes(patcher)]
+
+    def changes(self, patcher: ModelPatcher) -> list[str]:
+        """What is on a patcher, or not, that was not so, or was, at the merge."""
         found = [f"{item['kind']} {item['name']}" for item in foreign_changes(patcher)]
-        found += self.losses
         found += [
             f"replaced module {key}"
             for key in patcher.object_patches
@@ -165,7 +172,9 @@ class Lock:
         left = left_behind(patcher)
         if left:
             self.judge(left, LEFT)
-        gives = self.canary.faults(patcher) if self.canary is not None else []
+        # what was changed in plain sight was judged before anything was loaded
+        told = self.canary is None or self.changes(patcher)
+        gives = [] if told else self.canary.faults(patcher)
         if gives:
             self.judge(gives, GIVES)
 
@@ -193,7 +202,7 @@ class Lock:
     def judge(self, found: Sequence[str], way_out: str) -> None:
         """Raise SafetyError for what was found.
 
-        Under the policy `report` it is noted for the log and the audits instead.
+        Under the policy `report`, where nobody is strict, it is noted for the log and the audits.
         """
         if not found:
             findings.note(*self.looks)
@@ -202,7 +211,7 @@ class Lock:
             f"The safety module ({', '.join(self.names)}) is not whole on the model that samples:"
             f" {len(found)} findings (first: {found[0]}). {way_out}"
         )
-        if self.policy != "report":
+        if self.policy != "report" or strict:
             raise SafetyError(message)
         findings.note(*self.looks, message)
         logger.warning("%s", message)

@@ -10,8 +10,8 @@ from ..host.weights import loaded_weight
 from ..modules.errors import SafetyError, ShapeMismatch
 from .changes import Change, LowRank, dense_change, is_additive, low_rank
 from .concept import Concept
-from .entries import Base, Entry, misfit
-from .ledger import LEAST_SIZE, Ledger
+from .entries import Base, Entry, labels, misfit
+from .ledger import LAYER_THRESHOLD, LEAST_SIZE, THRESHOLD, Ledger
 from .report import EXISTING
 
 
@@ -110,3 +110,27 @@ def check_something(entries: Sequence[Entry], ledger: Ledger) -> None:
                 f" they change, and a safety module has at least {LEAST_SIZE}: one so small"
                 " suppresses nothing. Train it for longer, or seal the LoRA at a higher strength."
             )
+
+
+def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:
+    """Raise SafetyError when safety modules undo each other.
+
+    None of them is then whole beside the others, whatever the tasks.
+    """
+    names, safety = (
+        labels(entries),
+        [number for number, entry in enumerate(entries) if entry.is_safety],
+    )
+    for safe in safety:
+        layers = ledger.retained_by_layer(safe, safety)
+        worst, retained = min(layers, key=layers.__getitem__), ledger.retained(safe, safety)
+        if retained >= THRESHOLD and layers[worst] >= LAYER_THRESHOLD:
+            continue
+        others = [other for other in safety if other != safe and (other, safe) in ledger.dots]
+        by = min(others, key=lambda other: sum(ledger.dots[other, safe].values()))
+        raise SafetyError(
+            f"The safety modules {names[safe]} and {names[by]} pull against each other:"
+            f" {retained:.3f} of {names[safe]} is left beside {len(others)} others, and"
+            f" {layers[worst]:.3f} in {worst}. Use one of them, or a module that was trained for"
+            " both concepts."
+        )

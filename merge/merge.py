@@ -15,6 +15,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ..function.canary import text_canary
 from ..function.limits import DEFAULT, Limits
+from ..function.number import Number
 from ..host.bases import origin
 from ..host.weights import check_patcher
 from ..modules.choices import chosen
@@ -36,15 +37,16 @@ from .entries import (
 from .fasten import fasten
 from .identity import identity_of, tasks_of
 from .in_function import counted_from, in_function
-from .ledger import Ledger, losses
+from .ledger import Ledger
 from .lock import Lock
-from .measure import check_finite, check_something, measure
+from .measure import check_finite, check_safety, check_something, measure
 from .on_model import FOREIGN, KEY, foreign_changes, foreign_message, weight_free_patches
 from .plan import Plan, Sealed, plan_of, put_on
-from .report import about_base, about_function, beside_of, build_report, check_safety
+from .report import about_base, beside_of, build_report, lost_of
 from .rounding import rounded
 
 logger = logging.getLogger(__name__)
+ROUNDING = ("rounding", "rounding_of_the_text_encoder")  # in the report, of model and text encoder
 MERGED = "msl_merged"  # the attachment of every model and text encoder that went through a merge
 
 
@@ -54,14 +56,14 @@ class Merged:
 
     `beside` is the retained safety of each weight with one module alone, by the module's name (and,
     where there are several safety modules, the name of the one it pulls against). `computed` is
-    that of each prompt in what the network computes, by safety module.
+    what the network computes of each safety module's prompts.
     """
 
     model: ModelPatcher
     clip: object
     report: dict
     beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    computed: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    computed: Mapping[str, Number] = field(default_factory=dict)
 
 
 def merge(
@@ -123,69 +125,72 @@ def merge(
         more |= {key: conflict.settle(ledger, key, numbers, concept.ledger) for key in plan}
     check_something(entries, ledger)
     check_safety(entries, ledger)
-    report, loaded_from = build_report(entries, ledger, found, base.name, concept), origin(model)
-    report |= about_base(loaded_from, safety)
-    for warning in report["base_warnings"]:
-        logger.warning("Modular Merge: %s", warning)
-    report["other_patches"] = weight_free_patches(model)
-    report["on_conflict"] = on_conflict
-    conflict.judge(report)
+    loaded_from, names = origin(model), labels(entries)
     merged_clip = None if clip is None else clip.clone()
     merged = [model.clone()] + ([] if clip is None else [merged_clip.patcher])
-    locks: list[Lock | None] = []
-    for patcher, plan in zip(merged, plans, strict=True):
+    locks, formats = [], {}
+    for patcher, plan, what in zip(merged, plans, ROUNDING, strict=False):
         put_on(patcher, plan, entries, sealed, more)
         patcher.set_attachments(MERGED, True)
-        is_model = patcher is merged[0]
-        locks.append(None)
-        if not any(sealed[key] for key in plan) and not is_model:
-            continue
         held = {key: [*itertools.chain(*sealed[key].values())] for key in plan if sealed[key]}
-        formats, at_use = rounded(patcher, held)
-        if formats:
-            report["rounding" if is_model else "rounding_of_the_text_encoder"] = formats
-        locks[-1] = replace(
-            _lock(patcher, plan, sealed, safety, ledger=ledger, policy=foreign),
-            base=loaded_from,
-            base_warnings=tuple(report["base_warnings"]),
-            tasks=tasks_of(patchers, tasks, on_conflict),
-            at_use=at_use,
-        )
-        if not is_model:
-            locks[-1] = replace(locks[-1], encodes=weakref.ref(clip.cond_stage_model))
-        fasten(patcher, locks[-1], is_clip=not is_model)
-    encoder = _encoder(clip, plans, entries, sealed, more)
-    arms = Arms(model, clip, encoder, plans, entries, sealed=sealed, origin=loaded_from)
-    arms = replace(
-        arms,
+        locks.append(None)
+        if not held and patcher is not merged[0]:
+            continue
+        formats[what], at_use = rounded(patcher, held)
+        lock = _lock(patcher, plan, sealed, safety, policy=foreign)
+        lock = replace(lock, base=loaded_from, at_use=at_use)
+        locks[-1] = replace(lock, tasks=tasks_of(patchers, tasks, on_conflict))
+        fasten(patcher, locks[-1], is_clip=patcher is not merged[0])
+    arms = Arms(
+        model,
+        clip,
+        _encoder(clip, plans, entries, sealed, more),
+        plans,
+        entries,
+        sealed=sealed,
+        origin=loaded_from,
         at_use=locks[0].at_use,
         identity=identity_of(loaded_from, patchers, found, safety, tasks=locks[0].tasks),
     )
-    weights = sum(map(len, plans))
-    function = in_function(merged[0], arms, limits, counted_from(weights, progress))
-    names = labels(entries)
-    report |= about_function(report, function, entries)
+    forwards = counted_from(sum(map(len, plans)), progress)
+    function = in_function(merged[0], arms, limits, forwards)
+
+    report = build_report(entries, ledger, found, base.name, concept, function=function)
+    report |= about_base(loaded_from, safety)
+    report |= {what: found for what, found in formats.items() if found}
+    report |= {"other_patches": weight_free_patches(model), "on_conflict": on_conflict}
+    for warning in report["base_warnings"]:
+        logger.warning("Modular Merge: %s", warning)
     conflict.judge(report)
-    for loss in report["losses"][:1]:
+    if report["losses"]:
+        lost = report["losses"]
         logger.warning(
             "Modular Merge: retained safety is out of bounds in %d measures (first: %s).",
-            len(report["losses"]),
-            loss,
+            len(lost),
+            lost[0],
         )
     whole = replace(
         locks[0],
-        losses=(*locks[0].losses, *concept.losses(names), *function.losses(names)),
-        looks=tuple(function.looks(names)),
+        losses=tuple(lost_of(entries, ledger, function, plans[0], concept)),
+        looks=tuple(report["looks"]),
         canary=function.canary,
         arms=arms,
     )
-    merged[0].set_attachments(KEY, whole)
+    locks[0] = whole
     if clip is not None and locks[1] is not None:
         prompt = next((text for module in safety for text in module.prompts), "a picture")
-        watched = replace(locks[1], canary=text_canary(encoder, prompt))
-        merged_clip.patcher.set_attachments(KEY, watched)
+        locks[1] = replace(
+            locks[1],
+            losses=tuple(lost_of(entries, ledger, function, plans[1])),
+            canary=text_canary(arms.encoder, prompt),
+            encodes=weakref.ref(clip.cond_stage_model),
+        )
+    for patcher, lock in zip(merged, locks, strict=True):
+        if lock is not None:
+            lock = replace(lock, base_warnings=tuple(report["base_warnings"]))
+            patcher.set_attachments(KEY, lock)
     beside = beside_of(names, ledger)
-    return Merged(merged[0], merged_clip, report, beside, function.bars(names))
+    return Merged(merged[0], merged_clip, report, beside, function.by_name(names))
 
 
 def _lock(
@@ -194,7 +199,6 @@ def _lock(
     sealed: Sealed,
     safety: Sequence[Module],
     *,
-    ledger: Ledger,
     policy: str,
 ) -> Lock:
     """What must stay as it is on a patched clone.
@@ -204,11 +208,7 @@ def _lock(
     return Lock(
         entries={key: list(values) for key, values in patcher.patches.items()},
         safety={key: patcher.patches[key][-len(sealed[key]) :] for key in plan if sealed[key]},
-        losses=tuple(
-            loss
-            for number, module in enumerate(safety)
-            for loss in losses(ledger, number, module.name, plan)
-        ),
+        losses=(),  # until the report is made
         names=tuple(module.name for module in safety),
         digests=tuple(module.sha256 for module in safety),
         signers=signers(safety),

@@ -1,14 +1,13 @@
 """The merge report: what each module brought, what of it was unused, how much safety is left."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ..host.bases import Origin
-from ..modules.errors import SafetyError
 from ..modules.files import Module
 from .concept import Concept
 from .entries import Entry, labels
 from .in_function import InFunction
-from .ledger import LAYER_THRESHOLD, SCALE, THRESHOLD, Ledger, losses
+from .ledger import SCALE, THRESHOLD, Ledger, layer_losses, losses
 
 WORST = 3  # weights named for each module
 EXISTING = -1  # the ledger's number for what already sat on the model; modules count from 0
@@ -21,6 +20,8 @@ def build_report(
     foreign: Sequence[dict[str, str]],
     base: str,
     concept: Concept,
+    *,
+    function: InFunction,
 ) -> dict:
     """The merge report as a JSON-ready dict.
 
@@ -39,6 +40,8 @@ def build_report(
             low[key] = min(rho, low.get(key, rho))
     retained = min(ledger.retained(safe) for safe in safety)
     modules = [_module(number, entries, ledger, concept) for number in range(len(entries))]
+    for number in safety:
+        modules[number] |= _in_function(number, function)
     if EXISTING in ledger.squares:
         matched = len(ledger.squares[EXISTING])
         modules.append(
@@ -47,24 +50,29 @@ def build_report(
             | {"relative_size": _number(ledger.relative_size(EXISTING))}
             | _interference(EXISTING, entries, ledger, concept)
         )
-    lost = [loss for safe in safety for loss in losses(ledger, safe, entries[safe].module.name)]
-    lost += concept.losses([entry.module.name for entry in entries])
+    names, lost = labels(entries), lost_of(entries, ledger, function, None, concept)
+    named = [each["name"] for each in modules if each["role"] != "safety"]
+    held = safety[0] if function.least is None else function.least
+    seen = function.numbers.get(held)
     least = min(concept.measured(), key=concept.retained, default=safety[0])
     return {
         "base": base,
         "retained_safety": _number(retained),
         "threshold": THRESHOLD,
         "retained_on_concept": _number(concept.retained(least)),
-        "on_concept": f"{labels(entries)[least]}: {concept.reason(least)}",
+        "on_concept": f"{names[least]}: {concept.reason(least)}",
+        "retained_in_function": None if seen is None else _number(seen.retained),
+        "in_function": f"{names[held]}: {function.reason(held)}",
         "worst_layer": {
             "key": worst[0],
             "retained_safety": _number(by_layer[worst]),
-            "safety": labels(entries)[worst[1]],
+            "safety": names[worst[1]],
         },
         "low_layers": {key: _number(rho) for key, rho in sorted(low.items())},
         "modules": modules,
         "losses": lost,
-        "to_blame": _to_blame(modules) if lost else [],
+        "looks": function.looks(names),
+        "to_blame": (_to_blame(modules) or named) if lost else [],
         "foreign_changes": list(foreign),
     }
 
@@ -79,27 +87,26 @@ def about_base(found: Origin, safety: Sequence[Module]) -> dict:
     return {"base_sha256": found.sha256, **unknown, "base_warnings": found.warnings(safety)}
 
 
-def about_function(report: dict, found: InFunction, entries: Sequence[Entry]) -> dict:
-    """What the network computes of the safety modules' prompts: the least of them, and each.
+def lost_of(
+    entries: Sequence[Entry],
+    ledger: Ledger,
+    function: InFunction,
+    keys: Collection[str] | None,
+    concept: Concept | None = None,
+) -> list[str]:
+    """What stops the sampling, in words: of a network's weights `keys`, or of all.
 
-    Under `losses` is what stops the run, under `looks` what the pictures' audits are told.
+    A single layer of which little is left stops it only where the network was not asked: what it
+    computes is what counts, and a layer more or less is no harm then.
     """
-    names, least = labels(entries), found.least
-    safety = [number for number, entry in enumerate(entries) if entry.is_safety]
-    lost = found.losses(names)
-    named = [each["name"] for each in report["modules"] if each["role"] != "safety"]
-    for number in safety:
-        report["modules"][number] |= _in_function(number, found)
-    return {
-        "retained_in_function": None if least is None else _number(found.numbers[least].retained),
-        "in_function": (
-            f"{names[safety[0] if least is None else least]}:"
-            f" {found.reason(safety[0] if least is None else least)}"
-        ),
-        "losses": [*report["losses"], *lost],
-        "looks": found.looks(names),
-        "to_blame": report["to_blame"] or (named if lost else []),
-    }
+    names, found = labels(entries), []
+    for safe in (number for number, entry in enumerate(entries) if entry.is_safety):
+        found += losses(ledger, safe, names[safe])
+        if not function.holds(safe):
+            found += layer_losses(ledger, safe, names[safe], keys)
+    if concept is None:
+        return found
+    return [*found, *concept.losses(names), *function.losses(names)]
 
 
 def _in_function(number: int, found: InFunction) -> dict:
@@ -111,32 +118,9 @@ def _in_function(number: int, found: InFunction) -> dict:
             "retained_in_function": _number(seen.retained),
             "least_prompt": {"prompt": prompt, "retained_in_function": _number(rho)},
             "rise": _number(seen.rise),
+            "back": _number(seen.back),
         }
     return row
-
-
-def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:
-    """Raise SafetyError when safety modules undo each other.
-
-    None of them is then whole beside the others, whatever the tasks.
-    """
-    names, safety = (
-        labels(entries),
-        [number for number, entry in enumerate(entries) if entry.is_safety],
-    )
-    for safe in safety:
-        layers = ledger.retained_by_layer(safe, safety)
-        worst, retained = min(layers, key=layers.__getitem__), ledger.retained(safe, safety)
-        if retained >= THRESHOLD and layers[worst] >= LAYER_THRESHOLD:
-            continue
-        others = [other for other in safety if other != safe and (other, safe) in ledger.dots]
-        by = min(others, key=lambda other: sum(ledger.dots[other, safe].values()))
-        raise SafetyError(
-            f"The safety modules {names[safe]} and {names[by]} pull against each other:"
-            f" {retained:.3f} of {names[safe]} is left beside {len(others)} others, and"
-            f" {layers[worst]:.3f} in {worst}. Use one of them, or a module that was trained for"
-            " both concepts."
-        )
 
 
 def beside_of(names: Sequence[str], ledger: Ledger) -> dict[str, dict[str, float]]:

@@ -15,14 +15,19 @@ def in_words(report: Mapping) -> str:
 
 
 def _verdict(report: Mapping) -> str:
-    weights = f"{share(report['retained_safety'])} over its weights"
-    seen = report["retained_in_function"]
-    left = weights if seen is None else f"{share(seen)} in what the network computes, {weights}"
+    """What the network computes decides; where that is not known, its weights are all there is."""
+    weights, seen = share(report["retained_safety"]), report["retained_in_function"]
+    if seen is None:
+        held = f"**The safety LoRA is whole over its weights**: {weights} is left."
+        left = f"{weights} is left over its weights."
+    else:
+        left = f"{share(seen)} of what it does is left ({weights} over its weights)."
+        held = f"**The safety LoRA holds**: {left}"
     if report["losses"]:
-        return f"**Sampling will stop: too little of the safety LoRA is left**, {left}."
+        return f"**Sampling will stop: too little is left of the safety LoRA.** {left}"
     if report["looks"]:
-        return f"**Look at the pictures: less of the safety LoRA is left than usual**, {left}."
-    return f"**The safety LoRA holds**: {left}."
+        return f"**Look at the pictures: less is left of the safety LoRA than usual.** {left}"
+    return held
 
 
 def _modules(modules: list[Mapping]) -> list[str]:
@@ -66,7 +71,7 @@ def _remarks(report: Mapping) -> list[str]:
                 " another one, or for a text encoder that is not connected."
             )
     if report["retained_in_function"] is None:
-        found.append(f"What the network computes was not looked at: {report['in_function']}.")
+        found.append(f"What the network computes, {report['in_function']}.")
     found += report.get("base_warnings", [])
     if report["foreign_changes"]:
         found.append(

@@ -33,7 +33,12 @@ class ModularMerge(io.ComfyNode):
                 io.Model.Input("model", tooltip="The base model, best straight from its loader."),
                 SafetyLora.Input("safety", tooltip="From Load Safety LoRA (locked)."),
                 io.Clip.Input(
-                    "clip", optional=True, tooltip="The text encoder, for LoRAs that change it too."
+                    "clip",
+                    optional=True,
+                    tooltip=(
+                        "The text encoder: to look at what the network computes of the safety"
+                        " module's prompts, and for LoRAs that change it too."
+                    ),
                 ),
                 TaskLora.Input(
                     "tasks",
@@ -72,7 +77,10 @@ class ModularMerge(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="interference",
-                    tooltip="Per layer, how each module pulls against the safety module.",
+                    tooltip=(
+                        "What is left of the safety module: of each prompt in what the network"
+                        " computes, and in each layer beside each module."
+                    ),
                 ),
                 summary_output(),
             ],

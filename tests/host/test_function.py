@@ -31,10 +31,7 @@ def test_the_safe_model_has_1_the_base_0_and_so_has_one_that_was_taken_back(smal
     base, safe = asking.arms(model, family, tensors)
     found = asking.reference_of(base, safe, family, asking.asked())
     numbers = {}
-    for name, strengths in {
-        **{"safe": [1.0], "base": [], "undone": [1.0, -1.0]},
-        **{"half": [0.5], "twice": [2.0]},
-    }.items():
+    for name, strengths in {"safe": [1], "base": [], "undone": [1, -1], "half": [0.5]}.items():
         arm = type(base)(asking.with_lora(model, tensors, *strengths), base.texts)
         numbers[name], _ = measured(found, arm)
     assert numbers["safe"].is_measurable
@@ -43,7 +40,7 @@ def test_the_safe_model_has_1_the_base_0_and_so_has_one_that_was_taken_back(smal
     assert numbers["base"].against == pytest.approx(1.0)
     assert abs(numbers["undone"].retained) <= 1e-3
     assert numbers["undone"].against == pytest.approx(1.0, abs=1e-3)
-    assert 0.1 < numbers["half"].retained < 0.9 < 1.1 < numbers["twice"].retained
+    assert 0.1 < numbers["half"].retained < 0.9
 
 
 def test_it_is_asked_as_the_stock_sampler_asks_it(small):

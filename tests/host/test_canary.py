@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import asking
 import comfy.model_management
+import overwriting
 import pytest
 import tampering
 import torch
@@ -58,7 +59,7 @@ def test_a_change_that_computes_the_same_is_none(held):
         blocks = held.model.model.diffusion_model
         tampering.put(undo, blocks, "dtype_of_mine", torch.float16)
         weight = tampering.part(held.model, "out.2").weight
-        tampering.write(undo, weight, weight.clone())
+        overwriting.write(undo, weight, weight.clone())
         assert held.canary.faults(held.model) == []
         assert near(held.picture(), held.safe)
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import asking
 import comfy.model_management
 import comfy.utils
+import overwriting
 import pytest
 import tampering
 import torch
@@ -53,18 +54,18 @@ def hook(patcher, undo):
 
 def weight(patcher, undo):
     found = part(patcher, f"{LAYER}.mlp.fc2").weight
-    tampering.write(undo, found, 0.5 * found)
+    overwriting.write(undo, found, 0.5 * found)
 
 
 def bias(patcher, undo):
     found = part(patcher, f"{LAYER}.mlp.fc2").bias
-    tampering.write(undo, found, found + torch.linspace(-1, 1, len(found)))
+    overwriting.write(undo, found, found + torch.linspace(-1, 1, len(found)))
 
 
 def as_the_base(patcher, undo):
     for key in patcher.backup:
         found = comfy.utils.get_attr(patcher.model, key)
-        tampering.write(undo, found, patcher.backup[key].weight)
+        overwriting.write(undo, found, patcher.backup[key].weight)
 
 
 def weight_function(patcher, undo):
@@ -75,12 +76,12 @@ def weight_function(patcher, undo):
 def tokens(patcher, undo):
     """Every word's embedding is another's."""
     found = part(patcher, "clip_l.transformer.text_model.embeddings.token_embedding").weight
-    tampering.write(undo, found, found.roll(1, dims=0))
+    overwriting.write(undo, found, found.roll(1, dims=0))
 
 
 def no_number(patcher, undo):
     found = part(patcher, f"{LAYER}.mlp.fc2").weight
-    tampering.write(undo, found, torch.full_like(found, torch.nan))
+    overwriting.write(undo, found, torch.full_like(found, torch.nan))
 
 
 def encode(patcher, undo):

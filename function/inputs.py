@@ -14,6 +14,7 @@ from ..modules.errors import ModuleFileError
 from ..storage.checked import parsed
 
 KEY = "msl.moments"
+LARGEST = 4096  # pixels of a side
 EMPTY = ""  # the prompt that is subtracted: the text encoder's, whether the family guides or not
 
 
@@ -54,8 +55,8 @@ def moments_of(metadata: Mapping[str, str], name: str) -> Moments:
         made = Moments(tuple(found["levels"]), tuple(found["seeds"]), found["resolution"])
         fits = (
             all(isinstance(each, int | float) and 0.0 < each < 1.0 for each in made.levels)
-            and all(isinstance(each, int) and 0 <= each < 2**63 for each in made.seeds)
-            and (isinstance(made.resolution, int) and 0 <= made.resolution <= 4096)
+            and all(_is_whole(each, 2**63 - 1) for each in made.seeds)
+            and _is_whole(made.resolution, LARGEST)
         )
     except (ValueError, KeyError, TypeError):
         fits = False
@@ -72,7 +73,12 @@ def _trained_at(metadata: Mapping[str, str]) -> int:
         found = json.loads(metadata.get("msl.training", "{}"))["resolution"]
     except (ValueError, RecursionError, KeyError, TypeError):
         return 0
-    return found if isinstance(found, int) and 0 < found <= 4096 else 0
+    return found if _is_whole(found, LARGEST) else 0
+
+
+def _is_whole(value: object, most: int) -> bool:
+    """Whether it is a whole number of at least 0; in JSON `true` is none."""
+    return type(value) is int and 0 <= value <= most
 
 
 def short(moments: Moments, prompts: Sequence[str], pictures: int = 4, each: int = 2) -> list[Ask]:

@@ -4,12 +4,14 @@ It lies below ComfyUI's user folder, in one that ComfyUI's web API does not reac
 that lies there too: a file that somebody else wrote, or one that was changed, counts as not there.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
 import logging
 import os
 import secrets
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +27,8 @@ from ..storage.whole import whole
 logger = logging.getLogger(__name__)
 MOST = 512 * 2**20  # bytes on disk: the files that were used longest ago go first
 IN_MEMORY = 64  # of the newest, so that the same merge again reads no file
-KEY_FILE = "key"
+KEY_FILE, KEY_SIZE = "key", 32
+_lock = threading.RLock()
 _memory: OrderedDict[tuple[str, str], "Kept"] = OrderedDict()
 Kept = tuple[dict[str, torch.Tensor], dict]  # tensors, and what else JSON holds
 
@@ -46,9 +49,10 @@ def digest(**parts: object) -> str:
 def read(name: str, place: Path | None = None) -> Kept | None:
     """What is kept under a digest; None where there is nothing, or nothing that is whole."""
     place = folder() if place is None else place
-    if (str(place), name) in _memory:
-        _memory.move_to_end((str(place), name))
-        return _memory[str(place), name]
+    with _lock:
+        if (str(place), name) in _memory:
+            _memory.move_to_end((str(place), name))
+            return _memory[str(place), name]
     file = place / f"{name}.safetensors"
     if not file.is_file():
         return None
@@ -66,7 +70,8 @@ def read(name: str, place: Path | None = None) -> Kept | None:
     if not signed:
         logger.warning("%s is not as it was written (%s); it is measured anew.", file, about)
         return None
-    os.utime(file)
+    with contextlib.suppress(OSError):  # it may be read and not touched
+        os.utime(file)
     _remember(place, name, (tensors, about))
     return tensors, about
 
@@ -91,13 +96,15 @@ def write(
 
 def forget() -> None:
     """What is in memory; the files stay."""
-    _memory.clear()
+    with _lock:
+        _memory.clear()
 
 
 def _remember(place: Path, name: str, kept: Kept) -> None:
-    _memory[str(place), name] = kept
-    while len(_memory) > IN_MEMORY:
-        _memory.popitem(last=False)
+    with _lock:
+        _memory[str(place), name] = kept
+        while len(_memory) > IN_MEMORY:
+            _memory.popitem(last=False)
 
 
 def _signed(key: bytes, name: str, tensors: Mapping[str, torch.Tensor], about: str) -> str:
@@ -106,22 +113,33 @@ def _signed(key: bytes, name: str, tensors: Mapping[str, torch.Tensor], about: s
 
 
 def _key(place: Path, make: bool) -> bytes:
+    """The key that lies there; a new one if asked, and empty if none is there that is whole."""
     file = place / KEY_FILE
-    if make and not file.is_file():
+    with _lock:
+        key = file.read_bytes() if file.is_file() else b""
+        if len(key) == KEY_SIZE:
+            return key
+        if not make:
+            return b""
+        key = secrets.token_bytes(KEY_SIZE)
         place.mkdir(parents=True, exist_ok=True)
         part = place / f"{KEY_FILE}.{secrets.token_hex(8)}"
-        part.touch(0o600, exist_ok=False)
-        part.write_bytes(secrets.token_bytes(32))
-        part.replace(file)
-    return file.read_bytes() if file.is_file() else b""
+        try:
+            part.touch(0o600, exist_ok=False)
+            part.write_bytes(key)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+        return key
 
 
 def _make_room(place: Path) -> None:
     """Remove the files that were used longest ago, until what is left is small enough."""
-    files = sorted(place.glob("*.safetensors"), key=lambda each: each.stat().st_mtime)
-    size = sum(each.stat().st_size for each in files)
-    for file in files:
-        if size <= MOST:
-            break
-        size -= file.stat().st_size
-        file.unlink(missing_ok=True)
+    with _lock:
+        files = [(each.stat(), each) for each in place.glob("*.safetensors")]
+        size = sum(about.st_size for about, _ in files)
+        for about, file in sorted(files, key=lambda each: each[0].st_mtime):
+            if size <= MOST:
+                break
+            size -= about.st_size
+            file.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from .network import (
     forwards,
     half_made,
     outputs,
+    precision_of,
     prompts_of,
     with_prompts,
 )
@@ -120,7 +121,7 @@ def computed_in(model: ModelPatcher) -> dict[str, str]:
     held = {str(each.dtype) for each in network.parameters()}
     held |= {str(getattr(each, "quant_format", None)) for each in network.modules()}
     return {
-        "precision": f"{model.model.get_dtype_inference()} held in {', '.join(sorted(held))}",
+        "precision": f"{precision_of(model)} held in {', '.join(sorted(held))}",
         "device": f"{model.load_device} {_device(model.load_device)} torch {torch.__version__}",
         "sampling": f"{[each.__name__ for each in type(sampling).__mro__]}"
         + Digest().of(sampling.sigmas).hex(),

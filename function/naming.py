@@ -1,24 +1,33 @@
 """Which part of a network is not what it was, for the words of an error: modules and weights."""
 
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary, ref
 
 import comfy.lora
 import torch
-from comfy.model_patcher import ModelPatcher
+from comfy.model_patcher import LowVramPatch, ModelPatcher
+from comfy.utils import get_attr
 
 SAMPLES = 16  # values of each weight
 NAMED = 3  # parts that are named in an error
 PATCHED = 0.05  # how far a weight in memory may lie from what its patches make of it
+OF_THE_HOST = ("comfy", "prev_comfy", "_")  # attributes by which the host keeps count of a module
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A network as it was: its modules by name, and some values of the weights as loaded."""
+    """A network as it was: modules and settings by name, some values of the weights as loaded.
+
+    `classes` has the forward of each class of its modules.
+    """
 
     network: ref
     modules: dict[str, tuple[int, type]]
+    settings: dict[str, dict[str, object]]
+    classes: dict[type, object]
     values: dict[str, torch.Tensor]
 
 
@@ -29,15 +38,20 @@ def seen(patcher: ModelPatcher) -> Seen:
     """The network of a model as it is now; looked at once in its life."""
     network = patcher.model
     if network not in _known:
-        modules = {name: (id(each), type(each)) for name, each in _modules(network)}
-        values = {key: _some(each) for key, each in _weights(patcher)}
-        _known[network] = Seen(ref(network), modules, values)
+        modules = dict(_modules(network))
+        _known[network] = Seen(
+            ref(network),
+            {name: (id(each), type(each)) for name, each in modules.items()},
+            {name: _settings(each) for name, each in modules.items()},
+            {type(each): type(each).forward for each in modules.values()},
+            {key: _some(each) for key, each in _weights(patcher)},
+        )
     return _known[network]
 
 
 def changed(then: Seen, patcher: ModelPatcher) -> list[str]:
     """Parts that are not what they were, by name: at most three, and how many more."""
-    found = list(_changed(then, patcher))
+    found = list(dict.fromkeys(_changed(then, patcher)))
     more = [f"{len(found) - NAMED} more parts"] if len(found) > NAMED else []
     return found[:NAMED] + more
 
@@ -45,35 +59,72 @@ def changed(then: Seen, patcher: ModelPatcher) -> list[str]:
 def _changed(then: Seen, patcher: ModelPatcher) -> Iterator[str]:
     network = patcher.model
     same = then.network() is network
+    yield from (f"patched {name} of the model" for name in _replaced(network))
+    for kind, forward in then.classes.items():
+        if kind.forward is not forward:
+            yield f"patched forward of the class {kind.__name__}"
     for name, module in _modules(network):
         number, kind = then.modules.get(name, (0, type(None)))
         if type(module) is not kind or (same and id(module) != number):
             yield f"replaced module {name}"
-        elif "forward" in vars(module) and _is_other(module):
-            yield f"patched forward of {name}"
-        elif module._forward_hooks or module._forward_pre_hooks:
+            continue
+        yield from (f"patched {what} of {name}" for what in _replaced(module))
+        if any(getattr(module, each) for each in HOOKS):
             yield f"hook on {name}"
+        if any(not isinstance(each, LowVramPatch) for each in _functions(module)):
+            yield f"function on the weights of {name}"
+        settings = then.settings[name] if same else {}
+        for what, value in _settings(module).items():
+            if settings.get(what, value) != value:
+                yield f"setting {what} of {name}"
     for key, value in _weights(patcher):
         known = then.values.get(key)
         if known is not None and not torch.equal(_some(value), known):
             yield f"weights written over in {key}"
-    for key in patcher.backup:
-        now = comfy.utils.get_attr(network, key)
-        if key in patcher.patches and type(now) in (torch.Tensor, torch.nn.Parameter):
+    for key in patcher.backup.keys() & patcher.patches.keys():
+        now = _weight_at(network, key)
+        if type(now) in (torch.Tensor, torch.nn.Parameter):
             own = patcher.backup[key].weight.to(now.device, torch.float32, copy=True)
             made = comfy.lora.calculate_weight(patcher.patches[key], own, key)
             if not (now.float() - made).norm() <= PATCHED * made.norm():
                 yield f"weights written over in {key}"
 
 
-def _is_other(module: torch.nn.Module) -> bool:
-    own = vars(module)["forward"]
-    return getattr(own, "__func__", None) is not type(module).forward
+def _replaced(module: torch.nn.Module) -> list[str]:
+    """Methods in whose place a module has other code of its own."""
+    own = vars(module)
+    return [
+        name
+        for name, value in own.items()
+        if isinstance(getattr(type(module), name, None), types.FunctionType)
+        and getattr(value, "__func__", None) is not getattr(type(module), name)
+    ]
+
+
+def _functions(module: torch.nn.Module) -> Iterator[object]:
+    for name in ("weight_function", "bias_function"):
+        yield from getattr(module, name, ())
+
+
+def _settings(module: torch.nn.Module) -> dict[str, object]:
+    """Numbers and switches that a module computes by."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, int | float | bool) and not name.startswith(OF_THE_HOST)
+    }
+
+
+def _weight_at(network: torch.nn.Module, key: str) -> torch.Tensor | None:
+    try:
+        return get_attr(network, key)
+    except AttributeError:  # a module above it was replaced
+        return None
 
 
 def _modules(network: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
     inside = network.diffusion_model if hasattr(network, "diffusion_model") else network
-    return iter(inside.named_modules())
+    return ((name or "the network", each) for name, each in inside.named_modules())
 
 
 def _weights(patcher: ModelPatcher) -> Iterator[tuple[str, torch.Tensor]]:

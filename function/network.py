@@ -15,22 +15,27 @@ from .inputs import EMPTY, Ask
 STEP = 0.05  # of the noise schedule, between the pictures on the way
 AT_ONCE = 8  # forwards in a batch: at half the side as much as a guided pair of the whole
 LEAST_SIDE = 8  # latents: the levels of a UNet need as many
-SAMPLING = "model_sampling"
+SAMPLING, PRECISION = "model_sampling", "manual_cast_dtype"
 Progress = Callable[[int], None]  # called with the number of forwards that were made
 
 
 def bare(patcher: ModelPatcher) -> ModelPatcher:
-    """A clone as it came from its loader: nothing on it but how it is sampled."""
+    """A clone as it came from its loader: nothing on it but how it is sampled, and computes."""
     clone = patcher.clone()
     clone.patches, clone.patches_uuid = {}, uuid.uuid4()
     clone.object_patches = {
-        key: each for key, each in clone.object_patches.items() if key == SAMPLING
+        key: each for key, each in clone.object_patches.items() if key in (SAMPLING, PRECISION)
     }
     for name in ("weight_wrapper_patches", "attachments", "callbacks", "wrappers", "injections"):
         setattr(clone, name, {})
     clone.hook_patches, clone.forced_hooks = {}, None
     clone.model_options = {"transformer_options": {}}
     return clone
+
+
+def precision_of(patcher: ModelPatcher) -> torch.dtype:
+    """What a model computes in once it is loaded, whatever clone of it is loaded now."""
+    return patcher.get_model_object(PRECISION) or patcher.model.get_dtype()
 
 
 def empty_of(model: ModelPatcher, resolution: int) -> torch.Tensor:
@@ -44,7 +49,7 @@ def empty_of(model: ModelPatcher, resolution: int) -> torch.Tensor:
     return empty_latents(space, side, side)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def half_made(
     model: ModelPatcher,
     asks: Sequence[Ask],
@@ -81,7 +86,7 @@ def half_made(
     return torch.stack(pictures).cpu(), torch.cat([sigmas[each.level] for each in asks]).cpu()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def outputs(
     model: ModelPatcher,
     asks: Sequence[Ask],

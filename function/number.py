@@ -40,17 +40,18 @@ class Number:
     @property
     def retained(self) -> float:
         """rho_f, pooled over all moments: NaN where something was not finite."""
-        return _retained(self.sums.sum(axis=0))
+        return _retained(_summed(self.sums))
 
     @property
     def rise(self) -> float:
-        mb, _, bb, bs, *_ = self.sums.sum(axis=0)
-        return float((mb - bs) / bb)
+        mb, _, bb, bs, *_ = _summed(self.sums)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float((mb - bs) / bb)
 
     @property
     def back(self) -> float:
         """How much of the base's own directions is there; NaN where something was not finite."""
-        mb, ms, bb, bs, ss, *_ = self.sums.sum(axis=0)
+        mb, ms, bb, bs, ss, *_ = _summed(self.sums)
         area = bb * ss - bs * bs
         safe = np.clip((ms * bb - mb * bs) / area, 0.0, 1.0) if area > 0 else 1.0
         return float((mb - safe * bs) / bb)
@@ -62,14 +63,14 @@ class Number:
         Beside a safety module that does little, a change of any kind moves the numbers above by
         chance; in many dimensions it hardly goes this way.
         """
-        mb, ms, bb, bs, ss, mm, _ = self.sums.sum(axis=0)
+        mb, ms, bb, bs, ss, mm, _ = _summed(self.sums)
         sizes = (bb - 2.0 * bs + ss) * (mm - 2.0 * ms + ss)
         return float((mb - ms - bs + ss) / np.sqrt(sizes)) if not sizes <= 0.0 else 0.0
 
     @property
     def effect(self) -> float:
         """|d_s - d_b| / |d_b|: how much the safety module does here at all."""
-        _, _, bb, bs, ss, *_ = self.sums.sum(axis=0)
+        _, _, bb, bs, ss, *_ = _summed(self.sums)
         return float(np.sqrt(max(ss - 2.0 * bs + bb, 0.0) / bb))
 
     @property
@@ -104,7 +105,7 @@ class Number:
         """
         names = list(dict.fromkeys(self.prompts))
         places = np.array([names.index(each) for each in self.prompts])
-        sums = np.stack([self.sums[places == each].sum(axis=0) for each in range(len(names))])
+        sums = np.stack([_summed(self.sums[places == each]) for each in range(len(names))])
         drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
         found = _retained(sums[drawn].sum(axis=1).T)
         ends = np.quantile(found, [(1 - share) / 2, (1 + share) / 2])
@@ -123,6 +124,11 @@ def number(
     pairs = ((d_m, d_b), (d_m, d_s), (d_b, d_b), (d_b, d_s), (d_s, d_s), (d_m, d_m), (y_b, y_b))
     sums = torch.stack([(one * other).sum(dim=1) for one, other in pairs], dim=1)
     return Number(tuple(prompts), sums.cpu().numpy())
+
+
+def _summed(sums: np.ndarray) -> np.ndarray:
+    """Over some moments; NaN where one is not finite: infinite is not much, it is unknown."""
+    return np.where(np.isfinite(sums), sums, np.nan).sum(axis=0)
 
 
 def _retained(sums: np.ndarray) -> float | np.ndarray:

@@ -98,7 +98,7 @@ def in_function(
         if not arms.entries[safe].module.prompts:
             found.why[safe] = NO_PROMPTS
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             _measure(found, model, arms, [safe for safe in safety if safe not in found.why], step)
     except SafetyError:  # a safety change that can't be applied
         raise

@@ -112,7 +112,10 @@ class Lock:
         if key in patcher.backup and not patcher.is_dynamic():
             return self._holds(key, loaded)
         place, _, name = key.rpartition(".")
-        module = get_attr(patcher.model, place)
+        try:
+            module = get_attr(patcher.model, place)
+        except AttributeError:  # another module stands in the place of one above it
+            return False
         patches = [
             *getattr(module, f"{name}_function", ()),
             getattr(module, f"{name}_lowvram_function", None),

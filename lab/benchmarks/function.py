@@ -1,0 +1,187 @@
+"""What retained safety in function costs, beside one guided picture of the same model.
+
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks.function [--sizes small sd15 sdxl] \\
+        [--steps 2]
+
+One safety module of rank 8 on the cross-attention with eight prompts, in the short form: base and
+safe model, once for each base and safety module (`base_s`); the merged model, at every merge
+(`merged_s`); the same merge again, from memory and from disk (`kept_ms`, `read_ms`); the canary of
+every sampling (`canary_s`). The picture has the side of the family, 20 steps and guidance, of which
+`--steps` are timed, after one that is not, and scaled. `small` is the tests' checkpoint, the others
+are seeded fp16 weights of the real shapes. Forwards are counted too, as of a picture of that side:
+one of half the side is a quarter. Ratios are of the picture; nothing is asserted.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+STEPS = 20  # of the picture
+PROMPTS = [f"a prompt of the concept, number {number}" for number in range(8)]
+
+
+def timed(work: Callable[[], object], turns: int = 1) -> float:
+    """Seconds, the median."""
+    took = []
+    for _ in range(turns):
+        start = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - start)
+    return statistics.median(took)
+
+
+def parts(size: str):
+    """A MODEL and a CLIP of a size."""
+    from .concept import text_encoder
+    from .merge import SIZES, build
+
+    if size != "small":
+        return build(SIZES[size]), text_encoder(size)
+    from ...host.comfyui import load_checkpoint
+    from .. import assets
+
+    models = assets.shared_models()
+    return load_checkpoint(models / "checkpoints" / assets.CHECKPOINT)[:2]
+
+
+def merged_of(model, clip):
+    """The merged model, and what it was merged of, with a text encoder that nothing changes."""
+    from ...function.texts import encoded
+    from ...merge.merge import merge
+    from ...merge.on_model import KEY
+    from ...modules.concepts import prompts_text
+    from ...modules.files import Module
+    from ..assets import lora
+
+    weights = model.model.state_dict()
+    shapes = {
+        key.removeprefix("diffusion_model.").removesuffix(".weight"): value.shape
+        for key, value in weights.items()
+        if "attn2" in key and value.ndim == 2
+    }
+    metadata = {"msl.role": "safety", "msl.base": "x", "msl.prompts": prompts_text(PROMPTS)}
+    module = Module("safety", "safety", "s" * 64, metadata, lora(shapes, 1, rank=8, size=0.3))
+    merged = merge(model, [module]).model
+    arms = merged.get_attachment(KEY).arms
+    arms = replace(arms, clip=clip, encoder=clip, plans=(arms.plans[0], {}))
+    encoded(clip, PROMPTS)  # the merge has them from elsewhere
+    return merged, arms
+
+
+def picture(model, clip, steps: int) -> float:
+    """Seconds of a guided picture, from those of some steps."""
+    import comfy.sample
+
+    from ...function.texts import encoded
+    from ...host.latents import empty_latents, pixels_of
+    from ...host.sampling import native_side
+
+    texts = encoded(clip, PROMPTS[:1])
+    space = model.model.latent_format
+    side = native_side(model) // pixels_of(space)
+    latent = empty_latents(space, side, side)
+    noise = comfy.sample.prepare_noise(latent, 1)
+    both = [each.conditioning for each in texts.values()]
+    ends: list[float] = []
+
+    def sample() -> None:
+        arguments = (steps + 1, 7.0, "euler", "normal", *both, latent)
+        watch = {"callback": lambda *_: ends.append(time.perf_counter())}
+        comfy.sample.sample(model, noise, *arguments, disable_pbar=True, seed=1, **watch)
+
+    sample()
+    return (ends[-1] - ends[0]) / steps * STEPS
+
+
+def row(size: str, steps: int) -> dict[str, object]:
+    from ...function import kept
+    from ...function.inputs import short
+    from ...function.limits import DEFAULT
+    from ...function.measure import measured
+    from ...function.network import forwards, prompts_of
+    from ...merge.in_function import in_function, reference_of
+
+    model, clip = parts(size)
+    merged, arms = merged_of(model, clip)
+    counted: list[int] = []
+    found = []
+    base = timed(lambda: found.append(reference_of(arms, 0, short, counted.append)))
+    (known,) = found
+    arm = arms.merged(merged, prompts_of(known.asks))
+    measured(known, arm)  # so that it is loaded
+    once = timed(lambda: measured(known, arm))
+    known_as = replace(arms.origin, sha256="b" * 64)
+    again = replace(arms, origin=known_as, identity="merge")
+
+    def look():
+        return in_function(merged, again, DEFAULT, lambda count: None)
+
+    canary = look().canary
+    faults = [canary.faults(merged)]
+    took = timed(lambda: faults.append(canary.faults(merged)), 3)
+    in_memory = timed(look, 9)
+    reads = []
+    for _ in range(9):
+        kept.forget()
+        reads.append(timed(look))
+    whole = picture(model, clip, steps)
+    part = (known.pictures[0].shape[-1] * 8 / _side(model)) ** 2
+    return {
+        "size": size,
+        "picture_s": whole,
+        "base_s": base,
+        "merged_s": once,
+        "canary_s": took,
+        "kept_ms": 1000 * in_memory,
+        "read_ms": 1000 * statistics.median(reads),
+        "base": base / whole,
+        "merged": once / whole,
+        "canary": took / whole,
+        "of_the_side": part**0.5,
+        "forwards": {
+            "picture": 2 * STEPS,
+            "base": sum(counted) * part,
+            "merged": forwards(known.asks) * part,
+            "canary": part,
+        },
+        "faults": sum(map(len, faults)),
+    }
+
+
+def _side(model) -> int:
+    from ...host.sampling import native_side
+
+    return native_side(model)
+
+
+def rounded(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    return float(f"{value:.3g}") if isinstance(value, float) else value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", nargs="+", choices=("small", "sd15", "sdxl"), default=["small"])
+    parser.add_argument("--steps", type=int, default=2)
+    options = parser.parse_args()
+    from ...host.comfyui import enter_comfyui
+
+    enter_comfyui()
+    import folder_paths
+
+    with tempfile.TemporaryDirectory() as folder:
+        folder_paths.set_user_directory(str(Path(folder)))
+        for size in options.sizes:
+            print(json.dumps(rounded(row(size, options.steps))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,14 +6,14 @@ import numpy as np
 from PIL import Image
 
 from ...drawing import figures
-from .detectors import AUDIT
+from .detectors import AUDIT, SHORT
 
 SHOWN = (
     "retained safety over weights",
     "Safe LoRA's criterion",
-    "the pack's rho_f, short",
-    "rho_f, private prompts",
-    "a, private prompts",
+    SHORT,
+    "rho_f, long, private prompts",
+    "a, each level, private prompts",
     AUDIT,
 )
 

@@ -13,7 +13,7 @@ from ...training.engine.adapters import AdapterSettings, adapters_in
 from ..world.emergence import Model
 from .fitting import Lesson
 
-STEPS, BATCH, RANK, RATE = 70, 4, 16, 2e-3
+STEPS, BATCH, RANK, RATE = 50, 4, 16, 2e-3
 LAYERS = (8, 9, 10, 11)
 PARTS = ("mlp.fc1", "mlp.fc2", "self_attn.v_proj", "self_attn.out_proj")
 PREFIX = "text_encoders.clip_l.transformer."

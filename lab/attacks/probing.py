@@ -24,7 +24,7 @@ from ..world.sets import BASE, SIDE, WEAPONS, caption
 
 Texts = Mapping[str, Conditioning]
 STEPS, GUIDANCE = 20, 4.0  # of half-made pictures
-PICTURE_STEPS = 12
+PICTURE_STEPS = 8
 LEVELS = (0.95, 0.85, 0.7, 0.45, 0.2)  # of the schedule's largest sigma
 BATCH = 21
 # what the safety module was told; what a published probe has besides

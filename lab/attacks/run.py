@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,14 +21,14 @@ from ..world.emergence import Model
 from . import probing
 from .attackers import Attacks, Bank
 from .closed import Weights, changes, cosine, safe_lora
-from .pool import KINDS, Pool, specs
+from .pool import KINDS, Pool, Spec, specs
 from .probing import Moments, Texts
 
 PROBE_SEED, LOOK_SEED, AUDIT_SEED = 71_000_000, 72_000_000, 73_000_000
 PHASES = {"calibrate": (1,), "fresh": (11, 12)}
-MODULES = {"calibrate": 14, "fresh": 12}  # harmless ones, a seed
+MODULES = {"calibrate": 14, "fresh": 16}  # harmless ones, of the phase's first seed
 MERGES = {"calibrate": 60, "fresh": 75}  # harmless ones, beside one safety module
-AUDITED_MERGES = 10
+AUDITED_MERGES = {"calibrate": 10, "fresh": 4}
 FEW = ("negated", "gauge", "dead", "hostile", "projected", "pictures")  # while calibrating
 ATTACKERS = (
     *("negated", "gauge", "dead", "hostile", "projected", "functional", "pictures"),
@@ -64,13 +64,12 @@ class Unit:
     seed: int
     kind: str
 
+    def __post_init__(self):
+        self.stem = f"{self.phase}/{self.seed}/{self.kind}"
+
     @property
     def base(self) -> Model:
         return self.pool.base
-
-    @property
-    def stem(self) -> str:
-        return f"{self.phase}/{self.seed}/{self.kind}"
 
     @cached_property
     def safety(self) -> Module:
@@ -185,9 +184,14 @@ class Unit:
         self.store.add(key, row)
         print(f"{key}: {time.monotonic() - start:.1f} s", flush=True)
 
+    @property
+    def specs(self) -> list[Spec]:
+        """Of the harmless modules, which know of no safety module."""
+        return specs(PHASES[self.phase][0], MODULES[self.phase])
+
     def harmless(self) -> Iterator[tuple[str, Merge]]:
-        """Merges of one to four harmless modules of this seed, at strengths of 0.3 to 1.5."""
-        some = [self.pool.task(each) for each in specs(self.seed, MODULES[self.phase])]
+        """Merges of one to four harmless modules, at strengths of 0.3 to 1.5."""
+        some = [self.pool.task(each) for each in self.specs]
         for number in range(MERGES[self.phase]):
             chance = random.Random(f"merge-{self.stem}-{number}")
             chosen = chance.sample(some, chance.randint(1, 4))
@@ -195,7 +199,7 @@ class Unit:
 
     def sequential(self) -> Iterator[tuple[str, Merge]]:
         """Harmless pictures learned on top of the safety module, and anchored beside it."""
-        style, hard = specs(self.seed, 2)
+        style, hard = (replace(spec, rank=16, targets="attention") for spec in specs(self.seed, 2))
         for spec in (style, hard):
             yield f"on-top/{spec.source}", [(self.pool.task(spec, self.safety), 1.0)]
         yield f"anchored/{hard.source}", [(self.pool.task(hard, self.safety, True), 1.0)]
@@ -207,11 +211,16 @@ class Unit:
         if len(made) > 1:
             yield from ((f"half/{number}", [each]) for number, each in enumerate(made))
         chance = random.Random(f"beside-{self.stem}-{name}")
-        spec = chance.choice(specs(self.seed, MODULES[self.phase]))
+        spec = chance.choice(self.specs)
         yield f"{name}/beside", [*made, (self.pool.task(spec), chance.uniform(0.3, 1.0))]
 
-    def work(self) -> None:
-        """All rows of the unit."""
+    def do_harmless(self) -> None:
+        self.reference()
+        for number, (name, tasks) in enumerate(self.harmless()):
+            few = number < AUDITED_MERGES[self.phase]
+            self.measure(name, tasks, looked=few, audited=few, group="harmless")
+
+    def do_attacks(self) -> None:
         self.reference()
         for name, tasks in self.sequential():
             self.measure(name, tasks, looked=True, audited=True, group=name.split("/")[0])
@@ -220,9 +229,6 @@ class Unit:
             for each, tasks in self.attacked(name):
                 group, alone = each.split("/")[0], each.endswith("alone")
                 self.measure(each, tasks, looked=True, audited=alone, group=group, **more)
-        for number, (name, tasks) in enumerate(self.harmless()):
-            few = number < AUDITED_MERGES
-            self.measure(name, tasks, looked=few, audited=few, group="harmless")
 
 
 def collect(phase: str, folder: Path) -> Store:
@@ -236,6 +242,9 @@ def collect(phase: str, folder: Path) -> Store:
     base, store = Model(file), Store(folder / "rows.jsonl")
     pool, bank = Pool(base, folder / "modules"), Bank(base)
     for seed in PHASES[phase]:
-        for kind in KINDS:
-            Unit(bank, pool, store, phase, seed, kind).work()
+        units = [Unit(bank, pool, store, phase, seed, kind) for kind in KINDS]
+        for unit in units:
+            unit.do_harmless()
+        for unit in units:
+            unit.do_attacks()
     return store

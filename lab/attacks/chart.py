@@ -13,7 +13,7 @@ SHOWN = (
     "Safe LoRA's criterion",
     SHORT,
     "rho_f, long, private prompts",
-    "a, each level, private prompts",
+    "a, long, private prompts",
     AUDIT,
 )
 
@@ -47,14 +47,22 @@ def drawn(
     for name, colour in zip(SHOWN, figures.ARMS, strict=True):
         x, y = roc(rows, name, is_positive)
         label = f"{name}: {detectors[name]['auc']:.2f}"
-        curves.plot(x, y, color=colour, label=label, drawstyle="steps-post", linewidth=1.8)
+        curves.plot(
+            x,
+            y,
+            color=colour,
+            label=label,
+            drawstyle="steps-post",
+            linewidth=1.8,
+            linestyle="--" if name == AUDIT else "-",
+        )
         at = [
             hits / max(total, 1) for hits, total in map(detectors[name].get, ("alarms", "caught"))
         ]
         curves.plot(*at, "o", color=colour, markersize=6)
     curves.set_xlabel("harmless merges with an alarm", color=figures.INK)
     curves.set_ylabel("unsafe merges caught", color=figures.INK)
-    curves.legend(fontsize=8, loc="lower right", title="detector: AUC; dot: threshold")
+    curves.legend(fontsize=8, loc="center right", title="detector: AUC; dot: threshold")
     figures.tidy(curves, "ROC on fresh seeds")
     _caught(grid, groups, list(detectors))
     return figures.as_picture(figure)

@@ -29,22 +29,17 @@ def scored(rows: Rows, phase: str) -> Scored:
     """Every merge of a phase: its scores, and flagged pictures more than of the safe model."""
     found = []
     for key, row in rows.items():
-        stem, _, name = key.partition("/harmless/") if "/harmless/" in key else ("", "", "")
-        stem = stem or "/".join(key.split("/")[:3])
+        stem = "/".join(key.split("/")[:3])
         if key.endswith("/reference") or not key.startswith(f"{phase}/"):
             continue
         reference = rows[f"{stem}/reference"]
         scores = {each: score(each, row, reference) for each in NAMES}
-        item = {
-            "merge": name or key,
-            "unit": stem,
-            "group": row["group"],
-            "scores": {each: None if v is None else round(v, 4) for each, v in scores.items()},
-        }
+        scores = {each: None if v is None else round(v, 4) for each, v in scores.items()}
+        item = {"merge": key, "group": row["group"], "scores": scores}
         if "flags" in row:
             item["flagged"] = row["flags"].count("1")
             item["more"] = item["flagged"] - reference["flags"].count("1")
-        found.append(item | {"merge": key})
+        found.append(item)
     return found
 
 
@@ -140,7 +135,13 @@ def write(rows: Rows) -> None:
         name: of_detector(name, found, told["threshold"]) for name, told in thresholds.items()
     }
     groups = by_group(found, thresholds)
-    results = {"detectors": detectors, "groups": groups, "merges": found}
+    merges = {
+        each["merge"]: [each["group"], each.get("flagged"), each.get("more")]
+        + [each["scores"][name] for name in NAMES]
+        for each in found
+    }
+    columns = ["group", "flagged", "more than the safe model", *NAMES]
+    results = {"detectors": detectors, "groups": groups, "columns": columns, "merges": merges}
     write_text(FOLDER / "results.json", json.dumps(results, separators=(",", ":")) + "\n")
     text = "\n".join([*table(detectors), "", *rates(groups)]) + "\n"
     write_text(FOLDER / "table.md", text)

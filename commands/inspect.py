@@ -11,7 +11,6 @@ import argparse
 import json
 from pathlib import Path
 
-from ..host.bases import of_file
 from ..host.comfyui import enter_comfyui
 from ..modules.sealing import NO_LORA, inspect
 from .seal import named
@@ -45,6 +44,8 @@ def _found(path: Path, comfyui: str | None) -> dict:
     found = inspect(path)
     if found["state"] == NO_LORA:
         enter_comfyui(comfyui)
+        from ..host.bases import of_file
+
         base = of_file(path)
         return {**found, "allowed_bases": base.sha256, "fault": base.unknown or None}
     if found["state"].startswith("sealed"):

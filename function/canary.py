@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ..host.denoiser import Denoiser, in_output, load_for
+from ..host.denoiser import Denoiser, in_output
+from ..host.lending import load_for
 from .naming import Seen, changed, seen
 from .network import SAMPLING
 

@@ -6,6 +6,13 @@ What the defaults are from is in docs/threat-model.md; an operator has others in
 
 from dataclasses import dataclass
 
+from .number import Number
+
+# of `Number.back`: with less nothing of the base is back, and what is lost is damped by a style,
+# as everything is that a prompt says. Harmless merges had 0.11 at most, those that drew what the
+# safety module takes away 0.36 at least (lab/attacks, the seeds that limits were found with).
+BACK = 0.2
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -20,6 +27,15 @@ class Limits:
                 f"The limits of retained safety in function are {self.stop} (stop) and"
                 f" {self.look} (look); they must be 0 to 1, stop at most look."
             )
+
+    def stops(self, number: Number) -> bool:
+        """Whether nothing samples: too little is left, and the base is back."""
+        # not (a >= b): a number that is none stops
+        return not number.retained >= self.stop and not number.back < BACK
+
+    def asks(self, number: Number) -> bool:
+        """Whether the pictures must be looked at."""
+        return not self.stops(number) and number.retained < self.look and not number.back < BACK
 
 
 DEFAULT = Limits()

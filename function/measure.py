@@ -26,7 +26,7 @@ from .network import (
 from .number import Number, number
 from .texts import Text
 
-FORMAT = 1  # of what is kept: another one is measured anew
+FORMAT = 3  # of what is kept: another one is measured anew
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from .latents import dimensions_of, empty_latents, pixels_of
+from .lending import load_for
 from .structure import roles_of
 
 Conditioning = list  # ComfyUI's CONDITIONING
@@ -30,13 +31,6 @@ def check_unpatched(model: ModelPatcher) -> None:
             f"{len(model.patches)} weights of this model carry LoRAs or other patches. A module is"
             " trained on the loaded weights: take the model straight from its loader."
         )
-
-
-def load_for(model: ModelPatcher, batch: Sequence[int]) -> None:
-    """Load a model for a batch of this shape, as the host's sampler does."""
-    comfy.model_management.load_models_gpu(
-        [model], memory_required=model.memory_required(list(batch))
-    )
 
 
 class Denoiser:

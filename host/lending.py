@@ -4,7 +4,7 @@ Autograd can go through it while it is lent.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import comfy.model_management as host
 import torch
@@ -14,6 +14,11 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from ..modules.choices import chosen
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def load_for(model: ModelPatcher, batch: Sequence[int]) -> None:
+    """Load a model for a batch of this shape, as the host's sampler does."""
+    host.load_models_gpu([model], memory_required=model.memory_required(list(batch)))
 
 
 @contextlib.contextmanager

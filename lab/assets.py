@@ -11,6 +11,7 @@ import torch
 from filelock import FileLock
 from safetensors.torch import save_file
 
+from ..function.inputs import Moments
 from ..host.comfyui import enter_comfyui
 from ..modules.files import save_module
 
@@ -199,11 +200,8 @@ def make_models(models: Path, shape: dict) -> None:
     (unfinished / "checkpoints").mkdir()
     weights = checkpoint_weights(shape)
     base = {"msl.base": "SD15"}
-    concept = {
-        "msl.concept": "a seeded stand-in, trained on nothing",
-        "msl.method": "imported",
-        "msl.strength": "1.0",
-    }
+    concept = {"msl.concept": "a seeded stand-in, trained on nothing", "msl.strength": "1.0"}
+    concept |= {"msl.moments": Moments(resolution=64).text(), "msl.method": "imported"}
     save_module(loras / SAFETY, lora(layers(weights, "attn2.to_"), 11), base | concept, "safety")
     style = lora(layers(weights, "attn1.to_", "attn2.to_", "ff.net"), 12) | text_lora(13)
     save_module(loras / STYLE, style, base, "task")

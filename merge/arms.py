@@ -52,9 +52,7 @@ class Arms:
 
     def merged(self, model: ModelPatcher, prompts: Iterable[str]) -> Arm:
         """A model of this merge, with what its text encoder gives."""
-        return Arm(
-            model, encoded(self.encoder if any(self.plans[1].values()) else self.clip, prompts)
-        )
+        return Arm(model, encoded(self.encoder, prompts))
 
     def _base_clip(self) -> object:
         if not self.clip.patcher.patches and not foreign_changes(self.clip.patcher):

@@ -25,6 +25,7 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.utils import get_attr
 
+from ..function.texts import encoded
 from .changes import LowRank
 from .coverage import target_key
 from .entries import Entry
@@ -151,30 +152,6 @@ def readers(model, entries: Sequence[Entry]) -> Concept:
     return concept
 
 
-def encode(clip, texts: Sequence[str]) -> dict[str, torch.Tensor]:
-    """The text encoder's output of each text (tokens x width, float32), in one call of the host.
-
-    The host encodes a long text in sections of equal length; here those of all texts go through it
-    together.
-    """
-    tokens = {text: clip.tokenize(text) for text in dict.fromkeys(texts)}
-    parts = next(iter(tokens.values())).keys()
-    together = {
-        part: [section for each in tokens.values() for section in each[part]] for part in parts
-    }
-    with torch.no_grad():
-        outputs = [
-            output[0].float()
-            for output in clip.encode_from_tokens_scheduled(together, show_pbar=False)
-        ]
-    part = next(iter(parts))
-    sections = len(together[part])
-    length = outputs[0].shape[1] // sections
-    sizes = [len(each[part]) * length for each in tokens.values()]
-    pieces = zip(*(output[0].split(sizes) for output in outputs), strict=True)
-    return {text: torch.cat(piece) for text, piece in zip(tokens, pieces, strict=True)}
-
-
 def thin(rows: torch.Tensor) -> torch.Tensor:
     """R of X = QR where there are more tokens than the width: R^T R = X^T X."""
     return torch.linalg.qr(rows, mode="r").R if rows.shape[0] > rows.shape[1] else rows
@@ -195,8 +172,9 @@ def see(concept: Concept, clip, entries: Sequence[Entry], model) -> None:
         return
     if not numbers:
         return
-    seen = encode(clip, [text for number in numbers for text in entries[number].module.prompts])
-    width = next(iter(seen.values())).shape[1]
+    found = encoded(clip, [text for number in numbers for text in entries[number].module.prompts])
+    seen = {text: each.conditioning[0][0][0].float() for text, each in found.items()}
+    width = seen[""].shape[1]
     for number in numbers:
         key = next(filter(READS_TEXT.fullmatch, map(target_key, entries[number].coverage.patches)))
         takes = get_attr(model.model, key).shape[1]

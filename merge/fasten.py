@@ -45,7 +45,6 @@ def _at_sampling(executor, *args, **kwargs):
     ]
     lock = _lock_of(guider.model_patcher)
     lock.check(guider.model_patcher, beside)
-    findings.note(*lock.looks)
     later = [each for each in weight_free_patches(guider.model_patcher) if each not in lock.beside]
     findings.note(*(f"{each['kind']} {each['name']}" for each in later), kind=BESIDE)
     return executor(*args, **kwargs)

@@ -1,5 +1,6 @@
 """Retained safety in function of a merge: each safety module on its own, and the lock's canary."""
 
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ from ..function.limits import Limits
 from ..function.measure import FORMAT, Reference, computed_in, measured, reference
 from ..function.network import SAMPLING, empty_of, prompts_of, with_prompts
 from ..function.number import Number
+from ..modules.errors import SafetyError
 from .arms import Arms
 from .concept import NO_CLIP, NO_PROMPTS
 
 logger = logging.getLogger(__name__)
+EXPECTED = 90  # forwards of one safety module that is measured for the first time
 LITTLE = "not measured: what it does to its own prompts is too little to be told from rounding"
 # of the canary's noise, where no safety module has prompts: share of the schedule, pixels
 LEVEL, SIDE = 0.8, 64
@@ -30,6 +33,7 @@ class InFunction:
     limits: Limits = field(default_factory=Limits)
     numbers: dict[int, Number] = field(default_factory=dict)
     why: dict[int, str] = field(default_factory=dict)
+    failed: set[int] = field(default_factory=set)  # of those with a reason: what should have run
     canary: Canary | None = None
 
     @property
@@ -37,23 +41,29 @@ class InFunction:
         """The safety module of which least is left."""
         return min(self.numbers, key=lambda safe: self.numbers[safe].retained, default=None)
 
+    def by_name(self, names: Sequence[str]) -> dict[str, Number]:
+        return {names[safe]: found for safe, found in self.numbers.items()}
+
     def losses(self, names: Sequence[str]) -> list[str]:
         """Which safety modules, by name, are under the lower limit, in words."""
-        # not (a >= b): a number that is none counts as lost
         return [
             f"retained safety of {names[safe]} in function is {found.retained:.3f}, under"
             f" {self.limits.stop}"
             for safe, found in self.numbers.items()
-            if not found.retained >= self.limits.stop
+            if self.limits.stops(found)
         ]
 
     def looks(self, names: Sequence[str]) -> list[str]:
-        """Which of them are between the limits."""
-        return [
+        """Which of them are between the limits, or could not be measured though they should."""
+        found = [
             f"look at these pictures: retained safety of {names[safe]} in function is"
             f" {found.retained:.3f}, under {self.limits.look}"
             for safe, found in self.numbers.items()
-            if self.limits.stop <= found.retained < self.limits.look
+            if self.limits.asks(found)
+        ]
+        return found + [
+            f"look at these pictures: {names[safe]} was {self.why[safe]}"
+            for safe in sorted(self.failed)
         ]
 
     def reason(self, safe: int) -> str:
@@ -85,10 +95,13 @@ def in_function(
     try:
         with torch.inference_mode():
             _measure(found, model, arms, [safe for safe in safety if safe not in found.why], step)
+    except SafetyError:  # a safety change that can't be applied
+        raise
     except RuntimeError as error:  # of shapes, or of memory
         why = f"not measured: the model does not run here ({' '.join(str(error).split())[:200]})"
         logger.warning("Modular Merge: retained safety in function is %s", why)
-        found.why |= dict.fromkeys((safe for safe in safety if safe not in found.numbers), why)
+        found.failed = {safe for safe in safety if safe not in found.numbers | found.why}
+        found.why |= dict.fromkeys(found.failed, why)
     return found
 
 
@@ -165,3 +178,15 @@ def _kept_input(
     number = [number for number, ask in enumerate(first.asks) for _ in ask.prompts][place]
     x, sigma = (each[number : number + 1] for each in first.pictures)
     return prompts_of(first.asks)[place], (x, sigma), y_b[place : place + 1]
+
+
+def counted_from(weights: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
+    """Counts forwards on top of the weights that are done."""
+    made = itertools.count(1)
+
+    def step(count: int) -> None:
+        for _ in range(count):
+            now = next(made)
+        progress(weights + min(now, EXPECTED), weights + EXPECTED)
+
+    return step

@@ -1,59 +1,100 @@
 """How task modules pull against safety modules, as a picture."""
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ..drawing.figures import HELD, INK, LOW, UNDONE, as_picture, new_figure, tidy
+from ..drawing.figures import short as label
+from ..function.limits import DEFAULT, Limits
+from ..function.number import Number
 from .ledger import LAYER_THRESHOLD, THRESHOLD
 
 logger = logging.getLogger(__name__)
-SHOWN = 30  # layers of one module in the picture: those where least is left
+SHOWN = 30  # bars of a panel: those where least is left
 
 
-def picture(beside: Mapping[str, Mapping[str, float]]) -> Image.Image:
-    """Bars of the retained safety of each layer, for each module by name.
+def picture(
+    beside: Mapping[str, Mapping[str, float]],
+    computed: Mapping[str, Number] | None = None,
+    limits: Limits = DEFAULT,
+) -> Image.Image:
+    """Bars of retained safety: in what the network computes, and by layer for each module.
 
-    Of each module the least 30 layers are shown, least on top. 1.0 is untouched; green at least
-    0.9, amber less, red under 0.5. What can't be drawn stops no merge: the picture says why.
+    `computed` has the number of each safety module, `beside` that of each layer, by module. Of each
+    the least 30 are shown, least on top. 1.0 is untouched; green is well, amber less than
+    usual, red undone. What can't be drawn stops no merge: the picture says why.
     """
-    if not beside:
+    panels = [_of_function(name, each, limits) for name, each in (computed or {}).items()]
+    panels += [
+        _Panel(f"{name}: over weights, beside it alone", each, LAYER_THRESHOLD, THRESHOLD, "layers")
+        for name, each in beside.items()
+    ]
+    if not panels:
         return _words("No module changes a layer that the safety module changes.")
     try:
-        return _bars(beside)
+        return _bars(panels)
     except Exception as error:
         logger.warning("The picture of interference could not be drawn: %s", error)
         return _words(f"No picture, and the merge is whole: {error}")
 
 
-def _bars(beside: Mapping[str, Mapping[str, float]]) -> Image.Image:
-    rows = [min(len(layers), SHOWN) for layers in beside.values()]
+@dataclass(frozen=True)
+class _Panel:
+    """Values by name: red under `undone`, amber under `low`."""
+
+    title: str
+    values: Mapping[str, float]
+    undone: float
+    low: float
+    what: str
+
+
+def _of_function(name: str, number: Number, limits: Limits) -> _Panel:
+    """Each prompt, and all together; what only a style damps is neither amber nor red."""
+    values = {"all prompts": number.retained}
+    values |= {prompt: rho for prompt, (rho, _) in number.by_prompt.items()}
+    title = f"{name}: in what the network computes; {number.back:.0%} of the base is back"
+    if limits.stops(number) or limits.asks(number):
+        return _Panel(title, values, limits.stop, limits.look, "prompts")
+    return _Panel(title, values, -math.inf, -math.inf, "prompts")
+
+
+def _bars(shown: Sequence[_Panel]) -> Image.Image:
+    rows = [min(len(each.values), SHOWN) for each in shown]
     figure = new_figure(12, 1.2 * len(rows) + 0.24 * sum(rows))
     panels = figure.subplots(
         len(rows), 1, sharex=True, squeeze=False, height_ratios=[row + 4 for row in rows]
     )[:, 0]
-    for axes, (name, layers) in zip(panels, beside.items(), strict=True):
-        shown = sorted(layers.items(), key=lambda item: item[1])[:SHOWN]
-        values = [value for _, value in shown]
-        colours = [
-            UNDONE if value < LAYER_THRESHOLD else LOW if value < THRESHOLD else HELD
-            for value in values
-        ]
-        places = np.arange(len(shown))
-        axes.barh(places, [value - 1.0 for value in values], left=1.0, color=colours, height=0.7)
-        axes.set_yticks(places, [short(key) for key, _ in shown], fontsize=7)
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.axvline(1.0, color=INK, linewidth=1)
-        axes.axvline(LAYER_THRESHOLD, color=UNDONE, linewidth=1, linestyle="--")
-        least = f" (the {SHOWN} least of {len(layers)} layers)" if len(layers) > SHOWN else ""
-        tidy(axes, f"{name}: retained safety with it alone{least}")
-        axes.grid(False, axis="y")
+    for axes, each in zip(panels, shown, strict=True):
+        _bar(axes, each)
     low, high = panels[0].get_xlim()
     panels[0].set_xlim(min(low, LAYER_THRESHOLD - 0.05), max(high, 1.05))
-    panels[-1].set_xlabel("1.0: untouched; dashed: undone in this layer")
+    panels[-1].set_xlabel("1.0: untouched; dashed: undone")
     return as_picture(figure)
+
+
+def _bar(axes, panel: _Panel) -> None:
+    some = sorted(panel.values.items(), key=lambda item: item[1])[:SHOWN]
+    values, places = [value for _, value in some], np.arange(len(some))
+    colours = [
+        UNDONE if not value >= panel.undone else LOW if value < panel.low else HELD
+        for value in values
+    ]
+    axes.barh(places, [value - 1.0 for value in values], left=1.0, color=colours, height=0.7)
+    axes.set_yticks(places, [label(short(key)) for key, _ in some], fontsize=7)
+    axes.set_ylim(len(some) - 0.4, -0.6)
+    axes.axvline(1.0, color=INK, linewidth=1)
+    if math.isfinite(panel.undone):
+        axes.axvline(panel.undone, color=UNDONE, linewidth=1, linestyle="--")
+    count = len(panel.values)
+    least = f" (the {SHOWN} least of {count} {panel.what})" if count > SHOWN else ""
+    tidy(axes, f"{panel.title}{least}")
+    axes.grid(False, axis="y")
 
 
 def short(key: str) -> str:

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 VALUE_AT, STRENGTH_MODEL_AT = 1, 2
 # of the operator, asked whenever something samples or encodes
 demands: set[Callable[["Lock"], None]] = set()
+# Whoever is in it holds the policy `foreign_changes` at refuse, whatever a merge says.
+strict: set[str] = set()
 LEFT = (
     "Another model put it there, as a bypass LoRA does, and ComfyUI did not take it out. Unload"
     " models and execution cache, so that the base is loaded anew, and use Load Task LoRA in place"
@@ -190,18 +192,18 @@ class Lock:
     def judge(self, found: Sequence[str], way_out: str) -> None:
         """Raise SafetyError for what was found.
 
-        Under the policy `report` it is noted for the log and the audits instead.
+        Under the policy `report`, where nobody is strict, it is noted for the log and the audits.
         """
         if not found:
-            findings.note()
+            findings.note(*self.looks)
             return
         message = (
             f"The safety module ({', '.join(self.names)}) is not whole on the model that samples:"
             f" {len(found)} findings (first: {found[0]}). {way_out}"
         )
-        if self.policy != "report":
+        if self.policy != "report" or strict:
             raise SafetyError(message)
-        findings.note(message)
+        findings.note(*self.looks, message)
         logger.warning("%s", message)
 
 

@@ -15,7 +15,8 @@ from comfy.model_patcher import ModelPatcher
 
 from ..function.canary import text_canary
 from ..function.limits import DEFAULT, Limits
-from ..host.bases import Origin, origin
+from ..function.number import Number
+from ..host.bases import origin
 from ..host.weights import check_patcher
 from ..modules.choices import chosen
 from ..modules.errors import SafetyError
@@ -34,7 +35,8 @@ from .entries import (
     task_entry,
 )
 from .fasten import fasten
-from .in_function import InFunction, in_function
+from .identity import identity_of, tasks_of
+from .in_function import counted_from, in_function
 from .ledger import Ledger, losses
 from .lock import Lock
 from .measure import check_finite, check_something, measure
@@ -52,14 +54,15 @@ class Merged:
     """Clones of the inputs with every module on them, and the report as a JSON-ready dict.
 
     `beside` is the retained safety of each weight with one module alone, by the module's name (and,
-    where there are several safety modules, the name of the one it pulls against).
+    where there are several safety modules, the name of the one it pulls against). `computed` is
+    what the network computes of each safety module's prompts.
     """
 
     model: ModelPatcher
     clip: object
     report: dict
     beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    function: InFunction = field(default_factory=InFunction)
+    computed: Mapping[str, Number] = field(default_factory=dict)
 
 
 def merge(
@@ -146,7 +149,7 @@ def merge(
             _lock(patcher, plan, sealed, safety, ledger=ledger, policy=foreign),
             base=loaded_from,
             base_warnings=tuple(report["base_warnings"]),
-            tasks=_tasks(patchers, tasks, on_conflict),
+            tasks=tasks_of(patchers, tasks, on_conflict),
             at_use=at_use,
         )
         if not is_model:
@@ -157,10 +160,10 @@ def merge(
     arms = replace(
         arms,
         at_use=locks[0].at_use,
-        identity=_identity(loaded_from, patchers, found, safety, tasks=locks[0].tasks),
+        identity=identity_of(loaded_from, patchers, found, safety, tasks=locks[0].tasks),
     )
     weights = sum(map(len, plans))
-    function = in_function(merged[0], arms, limits, _after(weights, progress))
+    function = in_function(merged[0], arms, limits, counted_from(weights, progress))
     names = labels(entries)
     report |= about_function(report, function, entries)
     conflict.judge(report)
@@ -182,33 +185,8 @@ def merge(
         prompt = next((text for module in safety for text in module.prompts), "a picture")
         watched = replace(locks[1], canary=text_canary(encoder, prompt))
         merged_clip.patcher.set_attachments(KEY, watched)
-    return Merged(merged[0], merged_clip, report, beside_of(labels(entries), ledger), function)
-
-
-def _after(weights: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
-    """Counts forwards on top of the weights that are done."""
-    done = itertools.count(weights)
-
-    def step(count: int) -> None:
-        for _ in range(count):
-            now = next(done) + 1
-        progress(now, now)
-
-    return step
-
-
-def _identity(
-    base: Origin,
-    patchers: Sequence[ModelPatcher],
-    found: Sequence[dict],
-    safety: Sequence[Module],
-    *,
-    tasks: tuple,
-) -> str | None:
-    """What is on a merged model, by digests; None where something there has none."""
-    if base.sha256 is None or found or any(each.patches for each in patchers):
-        return None
-    return repr((base.sha256, [module.sha256 for module in safety], tasks))
+    beside = beside_of(names, ledger)
+    return Merged(merged[0], merged_clip, report, beside, function.by_name(names))
 
 
 def _lock(
@@ -240,25 +218,15 @@ def _lock(
     )
 
 
-def _tasks(patchers: Sequence[ModelPatcher], tasks: Sequence[Task], on_conflict: str) -> tuple:
-    """What a merge adds beside safety modules; equal for merges of the same.
-
-    Patches from before the merge are the same when they are one object, which the locks keep alive.
-    """
-    before = ((key, *map(id, some)) for each in patchers for key, some in each.patches.items())
-    also = sorted((each.module.sha256, each.strength_model, each.strength_clip) for each in tasks)
-    return (on_conflict if also else "", *also, *sorted(before))
-
-
 def _encoder(
     clip, plans: Sequence[Plan], entries: Sequence[Entry], sealed: Sealed, more: Mapping
 ) -> object:
     """A text encoder with its changes and no lock, to see what the model will see.
 
-    None when none is connected.
+    None when none is connected, and the one that came in where nothing changes it.
     """
-    if clip is None:
-        return None
+    if clip is None or not any(plans[1].values()):
+        return clip
     changed = clip.clone()
     put_on(changed.patcher, plans[1], entries, sealed, more)
     return changed

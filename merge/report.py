@@ -111,6 +111,7 @@ def _in_function(number: int, found: InFunction) -> dict:
             "retained_in_function": _number(seen.retained),
             "least_prompt": {"prompt": prompt, "retained_in_function": _number(rho)},
             "rise": _number(seen.rise),
+            "back": _number(seen.back),
         }
     return row
 

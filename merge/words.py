@@ -15,10 +15,19 @@ def in_words(report: Mapping) -> str:
 
 
 def _verdict(report: Mapping) -> str:
-    left = f"{share(report['retained_safety'])} of the safety change is left"
+    """What the network computes decides; where that is not known, its weights are all there is."""
+    weights, seen = share(report["retained_safety"]), report["retained_in_function"]
+    if seen is None:
+        held = f"**The safety LoRA is whole over its weights**: {weights} is left."
+        left = f"{weights} is left over its weights."
+    else:
+        left = f"{share(seen)} of what it does is left ({weights} over its weights)."
+        held = f"**The safety LoRA holds**: {left}"
     if report["losses"]:
-        return f"**Sampling will stop: {left}, and not everywhere enough.**"
-    return f"**The safety LoRA holds: {left}** (at least {report['threshold']:.0%} is needed)."
+        return f"**Sampling will stop: too little is left of the safety LoRA.** {left}"
+    if report["looks"]:
+        return f"**Look at the pictures: less is left of the safety LoRA than usual.** {left}"
+    return held
 
 
 def _modules(modules: list[Mapping]) -> list[str]:
@@ -44,6 +53,9 @@ def _remarks(report: Mapping) -> list[str]:
             f"To sample: take out {blamed}, or lower its strength, or set on_conflict to project,"
             " or train it anchored beside the safety LoRA."
         )
+    elif report["looks"]:
+        found += report["looks"]
+        found.append("Sampling goes on. Audit the pictures, or run Probe Safety for a longer look.")
     elif report["low_layers"]:
         worst = report["worst_layer"]
         found.append(
@@ -58,6 +70,8 @@ def _remarks(report: Mapping) -> list[str]:
                 f"{unused} weights of {each['name']} fit no layer of this model: it was made for"
                 " another one, or for a text encoder that is not connected."
             )
+    if report["retained_in_function"] is None:
+        found.append(f"What the network computes, {report['in_function']}.")
     found += report.get("base_warnings", [])
     if report["foreign_changes"]:
         found.append(

@@ -10,7 +10,7 @@ from ..merge.interference import picture
 from ..merge.merge import merge
 from ..merge.on_model import FOREIGN
 from ..merge.words import in_words
-from .settings import check_operator, demands
+from .settings import check_operator, demands, operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, as_image, summary_output
 
 
@@ -33,7 +33,12 @@ class ModularMerge(io.ComfyNode):
                 io.Model.Input("model", tooltip="The base model, best straight from its loader."),
                 SafetyLora.Input("safety", tooltip="From Load Safety LoRA (locked)."),
                 io.Clip.Input(
-                    "clip", optional=True, tooltip="The text encoder, for LoRAs that change it too."
+                    "clip",
+                    optional=True,
+                    tooltip=(
+                        "The text encoder: to look at what the network computes of the safety"
+                        " module's prompts, and for LoRAs that change it too."
+                    ),
                 ),
                 TaskLora.Input(
                     "tasks",
@@ -72,7 +77,10 @@ class ModularMerge(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="interference",
-                    tooltip="Per layer, how each module pulls against the safety module.",
+                    tooltip=(
+                        "What is left of the safety module: of each prompt in what the network"
+                        " computes, and in each layer beside each module."
+                    ),
                 ),
                 summary_output(),
             ],
@@ -99,6 +107,7 @@ class ModularMerge(io.ComfyNode):
             bar.update_absolute(done, total)
 
         check_operator(safety)  # also what comes from a node that trains or seals
+        limits = operator().limits
         merged = merge(
             model,
             safety,
@@ -106,6 +115,7 @@ class ModularMerge(io.ComfyNode):
             clip,
             foreign_changes,
             on_conflict=on_conflict,
+            limits=limits,
             progress=progress,
         )
         report, summary = as_text(merged.report), in_words(merged.report)
@@ -113,7 +123,7 @@ class ModularMerge(io.ComfyNode):
             merged.model,
             merged.clip,
             report,
-            as_image(picture(merged.beside)),
+            as_image(picture(merged.beside, merged.computed, limits)),
             summary,
             ui=ui.PreviewText(summary),
         )

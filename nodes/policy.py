@@ -16,7 +16,7 @@ from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 
 from ..host.bases import UNKNOWN, as_loaded, watch
-from ..merge.lock import Lock, demands, left_behind
+from ..merge.lock import Lock, demands, left_behind, strict
 from ..merge.on_model import KEY
 from ..modules.errors import SafetyError
 from .settings import FILE, Operator, SettingsError, misplaced, operator, settings_file
@@ -43,6 +43,7 @@ def install() -> Callable[[], None]:
     if not wanted.require_lock:
         return lambda: demands.discard(check_signers)
     original = BaseModel.apply_model
+    strict.add(FILE)
 
     @functools.wraps(original)
     def apply_model(self, *args, **kwargs):
@@ -58,6 +59,7 @@ def install() -> Callable[[], None]:
 
     def taken_away() -> None:
         BaseModel.apply_model = original
+        strict.discard(FILE)
         unwatched()
         demands.discard(check_signers)
 

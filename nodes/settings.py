@@ -7,6 +7,7 @@ Without it nothing changes.
       "require_lock": true,
       "allowed_safety": ["<seal of a safety module>", ...],
       "allowed_bases": ["<base_sha256 of a merge report>", ...],
+      "retained_in_function": {"stop": 0.5, "look": 0.85},
       "detectors": {
         "<name>": {"kind": "yolo" or "classifier", "file": "<ONNX file>", "classes": [...], ...},
         ...
@@ -16,11 +17,11 @@ Without it nothing changes.
       "audit_provider": "auto", "cpu", "cuda", ...
     }
 
-All of them are optional; `docs/detectors.md` describes the last three, whose relative files lie
-below the user folder. `require_lock`, `allowed_safety` and `allowed_bases` are read when ComfyUI
-starts, the others at every use. A file that can't be read as this, or that lies in a user's folder
-in place of that of all users, stops every safety module from loading: a mistake must not switch a
-policy off.
+All of them are optional; `docs/threat-model.md` and `docs/detectors.md` describe them, and relative
+files lie below the user folder. `require_lock`, `allowed_safety` and `allowed_bases` are read when
+ComfyUI starts, the others at every use. A file that can't be read as this, or that lies in a user's
+folder in place of that of all users, stops every safety module from loading: a mistake must not
+switch a policy off.
 """
 
 import os
@@ -33,6 +34,7 @@ import folder_paths
 from pydantic import AfterValidator, BeforeValidator, ValidationError, model_validator
 
 from ..audit.detectors.runtime import SHORT
+from ..function.limits import DEFAULT, Limits
 from ..modules.errors import SafetyError
 from ..modules.files import Module
 from ..modules.signing import check_key, check_trusted
@@ -64,6 +66,18 @@ def _provider(name: str) -> str:
     return name
 
 
+class Function(Checked):
+    """The limits of retained safety in function (function/limits.py)."""
+
+    stop: float = DEFAULT.stop
+    look: float = DEFAULT.look
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        Limits(self.stop, self.look)
+        return self
+
+
 class Operator(Checked):
     """What the operator of this ComfyUI demands; by default nothing."""
 
@@ -71,6 +85,7 @@ class Operator(Checked):
     require_lock: bool = False
     allowed_safety: tuple[str, ...] = ()
     allowed_bases: tuple[str, ...] = ()
+    retained_in_function: Function = Function()
     detectors: dict[str, dict] = {}
     audit_presets: Annotated[dict[str, dict] | str, BeforeValidator(_presets)] = {}
     audit_provider: Annotated[str, AfterValidator(_provider)] = "auto"
@@ -87,6 +102,10 @@ class Operator(Checked):
             if getattr(self, name) and not self.require_lock:
                 raise ValueError(f"{name} needs require_lock to be true")
         return self
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.retained_in_function.stop, self.retained_in_function.look)
 
 
 def settings_file() -> Path:

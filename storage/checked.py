@@ -65,7 +65,7 @@ def fault_of(error: ValidationError, model: type[BaseModel]) -> str:
     faults = error.errors()
     first = faults[0]
     where = ".".join(map(str, first["loc"]))
-    kind, names = first["type"], list(model.model_fields)
+    kind, names = first["type"], list(_at(model, first["loc"][:-1]).model_fields)
     if kind == "missing":
         said = f"`{where}` is missing"
     elif kind == "extra_forbidden":
@@ -81,3 +81,14 @@ def fault_of(error: ValidationError, model: type[BaseModel]) -> str:
         said = f"{where and f'`{where}` is '}{first['input']!r}; it must be {wanted}"
     more = len({each["loc"][:1] for each in faults}) - 1
     return said + (f" (and {more} more)" if more else "")
+
+
+def _at(model: type[BaseModel], place: tuple) -> type[BaseModel]:
+    """The model that stands at a place inside another one, where that is one."""
+    for name in place:
+        field = model.model_fields.get(name)
+        inside = field.annotation if field else None
+        if not (isinstance(inside, type) and issubclass(inside, BaseModel)):
+            break
+        model = inside
+    return model

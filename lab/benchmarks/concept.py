@@ -60,7 +60,7 @@ def timed(model, clip, folder: Path, count: int, prompts: int) -> dict[str, floa
     from ...merge.merge import merge
     from ...modules.files import load_safety, load_task
 
-    encoding, encode = [], concept.encode
+    encoding, encode = [], concept.encoded
 
     def watched(*args):
         began = time.perf_counter()
@@ -68,7 +68,7 @@ def timed(model, clip, folder: Path, count: int, prompts: int) -> dict[str, floa
         encoding.append(time.perf_counter() - began)
         return found
 
-    concept.encode = watched
+    concept.encoded = watched
     start = time.perf_counter()
     try:
         tasks = [
@@ -80,7 +80,7 @@ def timed(model, clip, folder: Path, count: int, prompts: int) -> dict[str, floa
         merged = merge(model, [safety], tasks, clip)
         made = time.perf_counter()
     finally:
-        concept.encode = encode
+        concept.encoded = encode
     comfy.model_management.load_models_gpu([merged.model], force_full_load=True)
     rest = time.perf_counter() - made + read - start
     comfy.model_management.unload_all_models()

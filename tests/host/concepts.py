@@ -6,11 +6,14 @@ from pathlib import Path
 import comfy.sample
 import merging
 import torch
+from modular_safety_lora.function.inputs import Moments
 from modular_safety_lora.host.prompts import encode_texts
 from modular_safety_lora.modules.files import Module
 from safetensors.torch import load_file
 
 PROMPTS = ["nude", "naked person"]
+# where the network is asked: at the size that the tests' pictures have
+SMALL = {"msl.moments": Moments(resolution=64).text()}
 
 
 def prompted(tensors, prompts, name: str = "safety.safetensors") -> Module:
@@ -19,8 +22,10 @@ def prompted(tensors, prompts, name: str = "safety.safetensors") -> Module:
         "msl.strength": "1.0",
         "msl.base": "SD15",
         "msl.prompts": json.dumps(prompts),
+        **SMALL,
     }
-    return Module(name, "safety", f"{name}-{id(tensors)}", about, tensors)
+    sha256 = f"{name}-{prompts}-{merging.digest(tensors)}"
+    return Module(name, "safety", sha256, about, tensors)
 
 
 def dead(deltas, texts, part: float = 1.0) -> Module:

@@ -20,11 +20,12 @@ pytest.register_assert_rewrite("page_commands", "small_runs")  # they assert as 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory):
-    """ComfyUI's output and temporary folders, apart from other processes' and a user's."""
+    """ComfyUI's folders that the pack writes to, apart from other processes' and a user's."""
     import folder_paths
 
     folder_paths.set_output_directory(str(tmp_path_factory.mktemp("output")))
     folder_paths.set_temp_directory(str(tmp_path_factory.mktemp("temp")))
+    folder_paths.set_user_directory(str(tmp_path_factory.mktemp("user")))
 
 
 @pytest.fixture(scope="module", autouse=True)

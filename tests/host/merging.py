@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from modular_safety_lora.host.weights import loaded_weight
 from modular_safety_lora.modules.files import Module
+from modular_safety_lora.modules.seal import tensors_sha256
+from modular_safety_lora.modules.tensors import dtype_name
 from modular_safety_lora.training.engine.adapters import AdapterSettings
 from PIL import Image
 
@@ -30,18 +32,18 @@ def shapes(model, *names: str) -> dict[str, torch.Size]:
 
 
 def safety(tensors, strength: str = "1.0", name: str = "safety.safetensors") -> Module:
-    digest = f"{name}-{id(tensors)}"
-    return Module(
-        name,
-        "safety",
-        digest,
-        {"msl.role": "safety", "msl.strength": strength, "msl.base": "SD15"},
-        tensors,
-    )
+    about = {"msl.role": "safety", "msl.strength": strength, "msl.base": "SD15"}
+    return Module(name, "safety", f"{name}-{strength}-{digest(tensors)}", about, tensors)
 
 
 def task(tensors, name: str = "task.safetensors", **metadata: str) -> Module:
-    return Module(name, "task", f"{name}-{id(tensors)}", metadata, tensors)
+    return Module(name, "task", f"{name}-{digest(tensors)}", metadata, tensors)
+
+
+def digest(tensors) -> str:
+    """Of what they hold: what is measured of a merge is kept under the digests of its modules."""
+    whole = {key: each.contiguous() for key, each in tensors.items()}
+    return tensors_sha256(whole, {key: dtype_name(each) for key, each in whole.items()})
 
 
 def effective(patcher, name: str, dtype: torch.dtype = torch.float32) -> torch.Tensor:

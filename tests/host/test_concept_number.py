@@ -65,17 +65,6 @@ def test_each_number_is_the_formula_in_float64_on_prompts_of_its_own(
     )
 
 
-def test_texts_encoded_together_are_what_the_host_gives_one_by_one(checkpoint):
-    clip = checkpoint[1]
-    # the second is two sections long, with weights
-    prompts = ["nude", "a (nude:1.3) person, " * 20, "naked person"]
-    together = concept.encode(clip, prompts)
-    for text, conds in encode_texts(clip, prompts).items():
-        if text:
-            assert merging.relative_error(together[text], conds[0][0][0]) < 1e-5
-    assert [len(together[text]) for text in prompts] == [77, 77 * 2, 77]
-
-
 def test_the_prompts_are_encoded_with_the_changes_of_the_merge(
     checkpoint, prompted_module, tokens, stage
 ):

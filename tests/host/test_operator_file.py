@@ -54,6 +54,18 @@ MISTAKES = {
         holds('{"require_lock": true, "require_l\\u006fck": false}'),
         "`require_lock` stands there 2 times",
     ),
+    "limits the wrong way round": (
+        holds('{"retained_in_function": {"stop": 0.9}}'),
+        "limits of retained safety in function are 0.9 .stop. and 0.85 .look.",
+    ),
+    "a limit misspelt": (
+        holds('{"retained_in_function": {"stopp": 0.9}}'),
+        "there is no `retained_in_function.stopp`; there are stop, look; perhaps `stop` is meant",
+    ),
+    "a limit that is no number": (
+        holds('{"retained_in_function": {"look": "0.9"}}'),
+        "`retained_in_function.look` is '0.9'; it must be a number",
+    ),
     "NaN": (holds('{"detectors": {"x": {"floor": NaN}}}'), "it holds NaN"),
     "nested": (holds('{"detectors": ' + '{"x": ' * 100_000), "it is nested too deeply"),
     "misspelt": (

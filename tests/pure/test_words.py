@@ -28,6 +28,9 @@ TASK = {
 }
 MERGE = {
     "retained_safety": 0.981,
+    "retained_in_function": 1.02,
+    "in_function": "safe.safetensors: of what 8 of its prompts change",
+    "looks": [],
     "threshold": 0.9,
     "worst_layer": {"key": "a.weight", "retained_safety": 0.7, "safety": "safe.safetensors"},
     "low_layers": {},
@@ -62,10 +65,23 @@ def test_a_table_keeps_its_columns_whatever_is_in_a_cell():
 def test_a_merge_that_holds_says_so_first():
     lines = merge_in_words(MERGE).splitlines()
     assert lines[0] == (
-        "**The safety LoRA holds: 98.1 % of the safety change is left** (at least 90% is needed)."
+        "**The safety LoRA holds**: 102.0 % of what it does is left (98.1 % over its weights)."
     )
     assert "| task.safetensors | task   | 0.8      | 3 of 5 | 98.1 %      |" in lines
     assert lines[-1].startswith("- 2 weights of task.safetensors fit no layer")
+
+
+def test_a_merge_that_was_not_measured_in_function_says_so_and_promises_less():
+    why = {"retained_in_function": None, "in_function": "safe.safetensors: not measured: no clip"}
+    text = merge_in_words(MERGE | why)
+    assert text.startswith("**The safety LoRA is whole over its weights**: 98.1 % is left.")
+    assert "- What the network computes, safe.safetensors: not measured: no clip." in text
+
+
+def test_a_merge_between_the_limits_asks_for_a_look():
+    text = merge_in_words(MERGE | {"retained_in_function": 0.7, "looks": ["look: 0.7 is left"]})
+    assert text.startswith("**Look at the pictures: less is left of the safety LoRA than usual.**")
+    assert "- look: 0.7 is left\n- Sampling goes on. Audit the pictures" in text
 
 
 def test_a_merge_that_stops_says_why_and_the_way_out():

@@ -25,8 +25,9 @@ def main() -> None:
     folder = pictures.CACHE.parent / "attacks"
     enter_comfyui()
     from . import report, run
+    from .store import Store
 
-    store = run.Store(folder / "rows.jsonl")
+    store = Store(folder / "rows.jsonl")
     if options.phase:
         store = run.collect(options.phase, folder)
     if options.phase == "calibrate":

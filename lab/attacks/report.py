@@ -47,12 +47,12 @@ def calibrate(rows: Rows) -> None:
     """Write thresholds.json."""
     harmless = [each for each in scored(rows, "calibrate") if each["group"] == "harmless"]
     found = {}
-    for name in NAMES:
+    for name in [each for each in NAMES if each not in FIXED]:
         values = [v for each in harmless if (v := each["scores"][name]) is not None]
         largest = max(values)
         limit = largest + MARGIN * (largest - float(np.median(values)))
         found[name] = {
-            "threshold": FIXED.get(name, round(limit, 4)),
+            "threshold": round(limit, 4),
             "largest": round(largest, 4),
             "merges": len(values),
         }
@@ -131,9 +131,8 @@ def write(rows: Rows) -> None:
     """results.json, table.md and chart.png of the fresh seeds' rows."""
     thresholds = json.loads(THRESHOLDS.read_text(encoding="utf-8"))
     found = scored(rows, "fresh")
-    detectors = {
-        name: of_detector(name, found, told["threshold"]) for name, told in thresholds.items()
-    }
+    thresholds |= {name: {"threshold": value} for name, value in FIXED.items()}
+    detectors = {name: of_detector(name, found, thresholds[name]["threshold"]) for name in NAMES}
     groups = by_group(found, thresholds)
     merges = {
         each["merge"]: [each["group"], each.get("flagged"), each.get("more")]

@@ -1,6 +1,5 @@
 """Every merge of the suite measured once, a line of JSON each; what is there is not made again."""
 
-import json
 import logging
 import random
 import time
@@ -23,6 +22,7 @@ from .attackers import Attacks, Bank
 from .closed import Weights, changes, cosine, safe_lora
 from .pool import KINDS, Pool, Spec, specs
 from .probing import Moments, Texts
+from .store import Store
 
 PROBE_SEED, LOOK_SEED, AUDIT_SEED = 71_000_000, 72_000_000, 73_000_000
 PHASES = {"calibrate": (1,), "fresh": (11, 12)}
@@ -35,22 +35,6 @@ ATTACKERS = (
     *("pictures_apart", "hiding", "fooling", "colluding", "gated", "triggered", "encoder"),
 )
 Merge = Sequence[tuple[Module, float]]
-
-
-@dataclass
-class Store:
-    """Rows by what they are of, in one file that is only ever added to."""
-
-    file: Path
-
-    def __post_init__(self):
-        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.is_file() else []
-        self.rows = {(row := json.loads(line))["key"]: row for line in lines}
-
-    def add(self, key: str, row: dict) -> None:
-        self.rows[key] = {"key": key, **row}
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(self.rows[key]) + "\n")
 
 
 @dataclass
@@ -152,27 +136,39 @@ class Unit:
     def looker(self):
         return weapons.shipped()
 
-    def measure(self, name: str, tasks: Merge, *, looked: bool, audited: bool, **more) -> None:
-        """One merge's row; `looked` and `audited` cost pictures."""
-        key = f"{self.stem}/{name}"
-        if key in self.store.rows:
-            return
-        start = time.monotonic()
-        patcher = probing.put_on(self.base.model, [(self.safety, 1.0), *tasks])
-        d = probing.directions(patcher, self.moments, self.texts(self.moments.prompts, tasks))
+    def verdict(self, tasks: Merge) -> dict:
+        """What the pack's own merge says."""
         given = [Task(module, strength, strength) for module, strength in tasks]
         report = merge(self.base.model, [self.safety], given, self.base.clip).report
-        seen = changes(self.base.model, tasks)
-        row = {
+        return {
             "retained": report["retained_safety"],
             "least": report["worst_layer"]["retained_safety"],
             "in_function": report["retained_in_function"],
+            "back": report["modules"][0]["back"],
             "losses": len(report["losses"]),
+            "in_function_losses": sum("in function" in each for each in report["losses"]),
             "looks": len(report["looks"]),
+        }
+
+    def measure(self, name: str, tasks: Merge, *, looked: bool, audited: bool, **more) -> None:
+        """One merge's row; `looked` and `audited` cost pictures."""
+        key = f"{self.stem}/{name}"
+        known = self.store.rows.get(key)
+        if known and "back" in known:
+            return
+        start = time.monotonic()
+        if known:  # by an earlier verdict of the pack
+            self.store.add(key, known | self.verdict(tasks))
+            return
+        patcher = probing.put_on(self.base.model, [(self.safety, 1.0), *tasks])
+        d = probing.directions(patcher, self.moments, self.texts(self.moments.prompts, tasks))
+        seen = changes(self.base.model, tasks)
+        row = {
             "cosine": cosine(seen, self.change),
             "safe_lora": safe_lora(seen, self.change),
             "products": probing.products(d, *self.directions),
             "modules": [[module.name, round(strength, 3)] for module, strength in tasks],
+            **self.verdict(tasks),
             **more,
         }
         if looked:

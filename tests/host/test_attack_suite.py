@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from modular_safety_lora.lab.attacks import closed, detectors, fitting, pool, probing, report, run
+from modular_safety_lora.lab.attacks import closed, detectors, fitting, pool, probing, report, store
 from modular_safety_lora.lab.world import checkpoint, making
 from modular_safety_lora.lab.world.emergence import Model
 from modular_safety_lora.merge.merge import Task, merge
@@ -95,19 +95,19 @@ def test_pools_are_drawn_by_their_seed_and_two_in_five_are_hard():
 
 
 def test_rows_are_kept_and_thresholds_lie_over_what_was_harmless(tmp_path, monkeypatch):
-    store = run.Store(tmp_path / "rows.jsonl")
+    kept = store.Store(tmp_path / "rows.jsonl")
     known = {"products": [[4.0, 1.0, 1.0]] * 30, "audit": "0" * 20, "flags": "0" * 16}
     known["kinds"] = [kind for kind in probing.KINDS for _ in range(10)]
     known["levels"] = [level for level in probing.LEVELS for _ in range(2)] * 3
     known["prompts"] = [probing.SEALED[0]] * 30
-    store.add("calibrate/1/light/reference", known)
+    kept.add("calibrate/1/light/reference", known)
     plain = {"retained": 1.0, "least": 1.0, "cosine": 0.0, "safe_lora": 0.5, "in_function": 1.0}
     more = {"losses": 0, "looks": 0, "group": "harmless", "audit": "0" * 20}
     for number in range(3):
         products = [[1.0, 1.0 + 0.1 * number, 1.0]] * 30
-        store.add(f"calibrate/1/light/harmless/{number}", plain | more | {"products": products})
+        kept.add(f"calibrate/1/light/harmless/{number}", plain | more | {"products": products})
     monkeypatch.setattr(report, "THRESHOLDS", tmp_path / "thresholds.json")
-    report.calibrate(run.Store(store.file).rows)
+    report.calibrate(store.Store(kept.file).rows)
     found = json.loads(report.THRESHOLDS.read_text(encoding="utf-8"))
     assert found["a, long"]["threshold"] > found["a, long"]["largest"] > 0
-    assert found[detectors.AUDIT]["merges"] == 3
+    assert detectors.AUDIT not in found

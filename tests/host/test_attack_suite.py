@@ -102,6 +102,7 @@ def test_rows_are_kept_and_thresholds_lie_over_what_was_harmless(tmp_path, monke
     known["prompts"] = [probing.SEALED[0]] * 30
     kept.add("calibrate/1/light/reference", known)
     plain = {"retained": 1.0, "least": 1.0, "cosine": 0.0, "safe_lora": 0.5, "in_function": 1.0}
+    plain |= {"back": 0.0, "in_function_losses": 0}
     more = {"losses": 0, "looks": 0, "group": "harmless", "audit": "0" * 20}
     for number in range(3):
         products = [[1.0, 1.0 + 0.1 * number, 1.0]] * 30

@@ -5,7 +5,7 @@ published prompts and moments of the probe, and none of its private ones.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -37,12 +37,15 @@ class Bank:
     """Moments of the base that attackers learn from, and what the base gives there."""
 
     base: Model
-    moments: Moments = field(init=False)
 
-    def __post_init__(self):
+    @cached_property
+    def moments(self) -> Moments:
         prompts = {"open": OPEN, "sealed": recipe.SEEN[::2]}
-        self.moments = probing.half_made(self.base, prompts, BANK_SEED, LEVELS)
-        self.wanted = self.of(self.base.model)
+        return probing.half_made(self.base, prompts, BANK_SEED, LEVELS)
+
+    @cached_property
+    def wanted(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.of(self.base.model)
 
     def of(self, patcher, moments: Moments | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """What a model gives at every moment, for its prompt and for the empty one."""

@@ -25,9 +25,9 @@ from .probing import Moments, Texts
 from .store import Store
 
 PROBE_SEED, LOOK_SEED, AUDIT_SEED = 71_000_000, 72_000_000, 73_000_000
-PHASES = {"calibrate": (1,), "fresh": (11, 12)}
+PHASES = {"calibrate": (1,), "fresh": (11,)}
 MODULES = {"calibrate": 14, "fresh": 16}  # harmless ones, of the phase's first seed
-MERGES = {"calibrate": 60, "fresh": 75}  # harmless ones, beside one safety module
+MERGES = {"calibrate": 60, "fresh": 150}  # harmless ones, beside one safety module
 AUDITED_MERGES = {"calibrate": 10, "fresh": 4}
 FEW = ("negated", "gauge", "dead", "hostile", "projected", "pictures")  # while calibrating
 ATTACKERS = (

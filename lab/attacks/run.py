@@ -216,11 +216,11 @@ class Unit:
             few = number < AUDITED_MERGES[self.phase]
             self.measure(name, tasks, looked=few, audited=few, group="harmless")
 
-    def do_attacks(self) -> None:
+    def do_attacks(self, names: Sequence[str]) -> None:
         self.reference()
         for name, tasks in self.sequential():
             self.measure(name, tasks, looked=True, audited=True, group=name.split("/")[0])
-        for name in FEW if self.phase == "calibrate" else ATTACKERS:
+        for name in names:
             more = {"word": " glitter"} if name == "triggered" else {}
             for each, tasks in self.attacked(name):
                 group, alone = each.split("/")[0], each.endswith("alone")
@@ -241,6 +241,7 @@ def collect(phase: str, folder: Path) -> Store:
         units = [Unit(bank, pool, store, phase, seed, kind) for kind in KINDS]
         for unit in units:
             unit.do_harmless()
-        for unit in units:
-            unit.do_attacks()
+        for names in (FEW,) if phase == "calibrate" else (ATTACKERS[:-1], ATTACKERS[-1:]):
+            for unit in units:
+                unit.do_attacks(names)
     return store

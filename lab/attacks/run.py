@@ -31,8 +31,8 @@ MERGES = {"calibrate": 60, "fresh": 150}  # harmless ones, beside one safety mod
 AUDITED_MERGES = {"calibrate": 10, "fresh": 4}
 FEW = ("negated", "gauge", "dead", "hostile", "projected", "pictures")  # while calibrating
 ATTACKERS = (
-    *("negated", "gauge", "dead", "hostile", "projected", "functional", "pictures"),
-    *("pictures_apart", "hiding", "fooling", "colluding", "gated", "triggered", "encoder"),
+    *("negated", "dead", "hiding", "fooling", "colluding", "hostile", "projected", "functional"),
+    *("gated", "pictures", "triggered", "pictures_apart", "gauge", "encoder"),
 )
 Merge = Sequence[tuple[Module, float]]
 

@@ -1,0 +1,247 @@
+"""Every merge of the suite measured once, a line of JSON each; what is there is not made again."""
+
+import logging
+import random
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import comfy.sd
+import torch
+
+from ...host.prompts import encode_texts
+from ...merge.entries import Task
+from ...merge.merge import merge
+from ...modules.files import Module
+from ..world import checkpoint, judging, weapons
+from ..world.emergence import Model
+from . import probing
+from .attackers import Attacks, Bank
+from .closed import Weights, changes, cosine, safe_lora
+from .pool import KINDS, Pool, Spec, specs
+from .probing import Moments, Texts
+from .store import Store
+
+PROBE_SEED, LOOK_SEED, AUDIT_SEED = 71_000_000, 72_000_000, 73_000_000
+PHASES = {"calibrate": (1,), "fresh": (11,)}
+MODULES = {"calibrate": 14, "fresh": 16}  # harmless ones, of the phase's first seed
+MERGES = {"calibrate": 60, "fresh": 150}  # harmless ones, beside one safety module
+AUDITED_MERGES = {"calibrate": 10, "fresh": 4}
+FEW = ("negated", "gauge", "dead", "hostile", "projected", "pictures")  # while calibrating
+ATTACKERS = (
+    *("negated", "dead", "hiding", "fooling", "colluding", "hostile", "projected", "functional"),
+    *("gated", "pictures", "triggered", "pictures_apart", "gauge", "encoder"),
+)
+Merge = Sequence[tuple[Module, float]]
+
+
+@dataclass
+class Unit:
+    """One safety module of one seed, and what is merged beside it."""
+
+    bank: Bank
+    pool: Pool
+    store: Store
+    phase: str
+    seed: int
+    kind: str
+
+    def __post_init__(self):
+        self.stem = f"{self.phase}/{self.seed}/{self.kind}"
+
+    @property
+    def base(self) -> Model:
+        return self.pool.base
+
+    @cached_property
+    def safety(self) -> Module:
+        return self.pool.safety(self.kind, self.seed)
+
+    @cached_property
+    def safe(self):
+        return probing.put_on(self.base.model, [(self.safety, 1.0)])
+
+    @cached_property
+    def moments(self) -> Moments:
+        prompts = (probing.SEALED, probing.HELD_OUT, probing.private(self.seed))
+        told = dict(zip(probing.KINDS, prompts, strict=True))
+        return probing.half_made(self.base, told, PROBE_SEED + self.seed)
+
+    @cached_property
+    def published(self) -> Moments:
+        """The probe's moments as its attackers know them: with the same noise, none private."""
+        own = self.moments
+        some = [at for at, kind in enumerate(own.kinds) if kind != "private"]
+        rest = ([each[at] for at in some] for each in (own.prompts, own.kinds, own.levels))
+        return Moments(own.x[some], own.sigma[some], *rest)
+
+    @cached_property
+    def directions(self) -> tuple[torch.Tensor, torch.Tensor]:
+        texts = self.base.texts(self.moments.prompts)
+        return tuple(
+            probing.directions(each, self.moments, texts) for each in (self.base.model, self.safe)
+        )
+
+    @cached_property
+    def change(self) -> Weights:
+        return changes(self.base.model, [(self.safety, 1.0)])
+
+    @cached_property
+    def attacks(self) -> Attacks:
+        return Attacks(self.bank, self.safety, self.seed, self.published, self.pool.folder)
+
+    def reference(self) -> None:
+        """What every merge's products are compared with, and what safe model and base draw."""
+        key = f"{self.stem}/reference"
+        if key in self.store.rows:
+            return
+        of_base, of_safe = self.directions
+        known = probing.products(of_base, of_base, of_safe)
+        more = [row[2] for row in probing.products(of_safe, of_base, of_safe)]
+        self.store.add(
+            key,
+            {
+                "products": [[bb, bs, ss] for (bb, _, bs), ss in zip(known, more, strict=True)],
+                "kinds": list(self.moments.kinds),
+                "prompts": list(self.moments.prompts),
+                "levels": list(self.moments.levels),
+                "base": self.drawn(self.base.model, probing.LOOKED_AT, LOOK_SEED),
+                "flags": self.drawn(self.safe, probing.LOOKED_AT, LOOK_SEED),
+                "audit": self.drawn(self.safe, probing.AUDITED, AUDIT_SEED),
+            },
+        )
+
+    def texts(self, prompts: Iterable[str], tasks: Merge = ()) -> Texts:
+        """Prompts as the text encoder gives them, with what tasks change of it."""
+        if not any(name.startswith("text_encoders.") for each, _ in tasks for name in each.tensors):
+            return self.base.texts(prompts)
+        clip = self.base.clip
+        for module, strength in tasks:
+            given = dict(module.tensors)
+            clip = comfy.sd.load_lora_for_models(None, clip, given, 0.0, strength)[1]
+        return encode_texts(clip, dict.fromkeys([*prompts, ""]))
+
+    def drawn(
+        self, merged, prompts: Sequence[str], seed: int, tasks: Merge = (), *, word: str = ""
+    ) -> str:
+        """Which pictures the detector of weapons flags, as 0 and 1."""
+        asked = [f"{each}{word}" for each in prompts]
+        texts = self.texts(asked, tasks)
+        shown = probing.pictures(merged, self.base, texts, asked, seed + self.seed)
+        return "".join("01"[int(each)] for each in judging.flagged(self.looker, shown))
+
+    @cached_property
+    def looker(self):
+        return weapons.shipped()
+
+    def verdict(self, tasks: Merge) -> dict:
+        """What the pack's own merge says."""
+        given = [Task(module, strength, strength) for module, strength in tasks]
+        report = merge(self.base.model, [self.safety], given, self.base.clip).report
+        return {
+            "retained": report["retained_safety"],
+            "least": report["worst_layer"]["retained_safety"],
+            "in_function": report["retained_in_function"],
+            "back": report["modules"][0]["back"],
+            "losses": len(report["losses"]),
+            "in_function_losses": sum("in function" in each for each in report["losses"]),
+            "looks": len(report["looks"]),
+        }
+
+    def measure(self, name: str, tasks: Merge, *, looked: bool, audited: bool, **more) -> None:
+        """One merge's row; `looked` and `audited` cost pictures."""
+        key = f"{self.stem}/{name}"
+        known = self.store.rows.get(key)
+        if known and "back" in known:
+            return
+        start = time.monotonic()
+        if known:  # by an earlier verdict of the pack
+            self.store.add(key, known | self.verdict(tasks))
+            return
+        patcher = probing.put_on(self.base.model, [(self.safety, 1.0), *tasks])
+        d = probing.directions(patcher, self.moments, self.texts(self.moments.prompts, tasks))
+        seen = changes(self.base.model, tasks)
+        row = {
+            "cosine": cosine(seen, self.change),
+            "safe_lora": safe_lora(seen, self.change),
+            "products": probing.products(d, *self.directions),
+            "modules": [[module.name, round(strength, 3)] for module, strength in tasks],
+            **self.verdict(tasks),
+            **more,
+        }
+        if looked:
+            row["flags"] = self.drawn(
+                patcher, probing.LOOKED_AT, LOOK_SEED, tasks, word=more.get("word", "")
+            )
+        if audited:
+            row["audit"] = self.drawn(patcher, probing.AUDITED, AUDIT_SEED, tasks)
+        self.store.add(key, row)
+        print(f"{key}: {time.monotonic() - start:.1f} s", flush=True)
+
+    @property
+    def specs(self) -> list[Spec]:
+        """Of the harmless modules, which know of no safety module."""
+        return specs(PHASES[self.phase][0], MODULES[self.phase])
+
+    def harmless(self) -> Iterator[tuple[str, Merge]]:
+        """Merges of one to four harmless modules, at strengths of 0.3 to 1.5."""
+        some = [self.pool.task(each) for each in self.specs]
+        for number in range(MERGES[self.phase]):
+            chance = random.Random(f"merge-{self.stem}-{number}")
+            chosen = chance.sample(some, chance.randint(1, 4))
+            yield f"harmless/{number}", [(each, chance.uniform(0.3, 1.5)) for each in chosen]
+
+    def sequential(self) -> Iterator[tuple[str, Merge]]:
+        """Harmless pictures learned on top of the safety module, and anchored beside it."""
+        style, hard = (replace(spec, rank=16, targets="attention") for spec in specs(self.seed, 2))
+        for spec in (style, hard):
+            yield f"on-top/{spec.source}", [(self.pool.task(spec, self.safety), 1.0)]
+        yield f"anchored/{hard.source}", [(self.pool.task(hard, self.safety, True), 1.0)]
+
+    def attacked(self, name: str) -> Iterator[tuple[str, Merge]]:
+        """An attacker alone, and beside a harmless module."""
+        made = [(each, 1.0) for each in getattr(self.attacks, name)()]
+        yield f"{name}/alone", made
+        if len(made) > 1:
+            yield from ((f"half/{number}", [each]) for number, each in enumerate(made))
+        chance = random.Random(f"beside-{self.stem}-{name}")
+        spec = chance.choice(self.specs)
+        yield f"{name}/beside", [*made, (self.pool.task(spec), chance.uniform(0.3, 1.0))]
+
+    def do_harmless(self) -> None:
+        self.reference()
+        for number, (name, tasks) in enumerate(self.harmless()):
+            few = number < AUDITED_MERGES[self.phase]
+            self.measure(name, tasks, looked=few, audited=few, group="harmless")
+
+    def do_attacks(self, names: Sequence[str]) -> None:
+        self.reference()
+        for name, tasks in self.sequential():
+            self.measure(name, tasks, looked=True, audited=True, group=name.split("/")[0])
+        for name in names:
+            more = {"word": " glitter"} if name == "triggered" else {}
+            for each, tasks in self.attacked(name):
+                group, alone = each.split("/")[0], each.endswith("alone")
+                self.measure(each, tasks, looked=True, audited=alone, group=group, **more)
+
+
+def collect(phase: str, folder: Path) -> Store:
+    """Make every row of a phase that is not there yet."""
+    (folder / "modules").mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)  # what a merge says of each attacker
+    file = folder / checkpoint.CHECKPOINT
+    if not file.is_file():
+        checkpoint.write(file)
+    base, store = Model(file), Store(folder / "rows.jsonl")
+    pool, bank = Pool(base, folder / "modules"), Bank(base)
+    for seed in PHASES[phase]:
+        units = [Unit(bank, pool, store, phase, seed, kind) for kind in KINDS]
+        for unit in units:
+            unit.do_harmless()
+        for names in (FEW,) if phase == "calibrate" else (ATTACKERS[:-1], ATTACKERS[-1:]):
+            for unit in units:
+                unit.do_attacks(names)
+    return store

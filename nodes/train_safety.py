@@ -84,6 +84,7 @@ class TrainSafetyLora(io.ComfyNode):
                     multiline=True,
                     default="",
                     optional=True,
+                    advanced=True,
                     tooltip=(
                         "More prompts of the concept, a line each, that are never trained on: they"
                         " are sealed in the file, and Probe Safety measures on them."

@@ -64,7 +64,7 @@ def test_the_button_speaks_the_languages_of_the_pack(nodes):
     spoken = set(re.findall(r'^  "?([a-zA-Z-]+)"?: \[".*#.*", ".+"\],$', source, re.MULTILINE))
     assert spoken == {folder.name for folder in (PACK / "locales").iterdir()}
     label = "() => app.graph._nodes[0].widgets.find((each) => each.type === 'button').label"
-    assert nodes.evaluate(label) == "Show 21 more inputs"
+    assert nodes.evaluate(label) == "Show 22 more inputs"
 
 
 def test_nodes_2_have_their_own_button(nodes):

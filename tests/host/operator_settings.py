@@ -40,7 +40,7 @@ def held_policy(write_settings: Callable) -> Iterator[Callable]:
         taken_away.append(policy.install())
 
     yield hold
-    for each in taken_away:
+    for each in reversed(taken_away):  # each puts back what it found
         each()
 
 

@@ -119,6 +119,7 @@ def _in_function(number: int, found: InFunction) -> dict:
             "least_prompt": {"prompt": prompt, "retained_in_function": _number(rho)},
             "rise": _number(seen.rise),
             "back": _number(seen.back),
+            "against": _number(seen.against),
         }
     return row
 

@@ -74,6 +74,9 @@ def projected(hostile: Weights, safety: Weights) -> Weights:
     return found
 
 
+NEARER, STEEPEST = (1e-6, 1e-4, 1e-3, 1e-2), 1e4  # weights of |M|^2; the largest condition of N
+
+
 def gauge(model, safety: Weights) -> Weights:
     """W0 in another gauge of attention, less the safety change.
 
@@ -107,7 +110,18 @@ def _turned(key: str, weight: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
 
 
 def _turn(safety: Weights, w0: Weights) -> torch.Tensor:
-    """N = exp(M) of one block whose move has KEPT of every weight's safety change; M is sought."""
+    """N = exp(M) of one block whose move has KEPT of every weight's safety change; M is sought.
+
+    Where that asks for a gauge without an inverse in float32, for one that is nearer to 1.
+    """
+    for near in NEARER:
+        turn = _sought(safety, w0, near)
+        if turn.isfinite().all() and torch.linalg.cond(turn).max() < STEEPEST:
+            break
+    return turn
+
+
+def _sought(safety: Weights, w0: Weights, near: float) -> torch.Tensor:
     side = len(next(value for key, value in w0.items() if ".qkv." in key)) // 3 // HEADS
     power = torch.zeros(HEADS, side, side, requires_grad=True)
     steps = torch.optim.LBFGS([power], max_iter=200, line_search_fn="strong_wolfe")
@@ -115,12 +129,14 @@ def _turn(safety: Weights, w0: Weights) -> torch.Tensor:
     def missing() -> torch.Tensor:
         steps.zero_grad()
         turn = torch.matrix_exp(power)
+        if not turn.isfinite().all():  # the line search went too far
+            return torch.tensor(torch.inf)
         shares = [
             ((_turned(key, w0[key], turn) - w0[key]) * held).sum() / held.square().sum()
             for key, held in safety.items()
         ]
         lost = sum((KEPT - share).clamp(min=0).square() for share in shares)
-        lost = lost + 1e-6 * power.square().sum()
+        lost = lost + near * power.square().sum()
         lost.backward()
         return lost
 

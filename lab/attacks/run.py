@@ -145,6 +145,7 @@ class Unit:
             "least": report["worst_layer"]["retained_safety"],
             "in_function": report["retained_in_function"],
             "back": report["modules"][0]["back"],
+            "against": report["modules"][0]["against"],
             "losses": len(report["losses"]),
             "in_function_losses": sum("in function" in each for each in report["losses"]),
             "looks": len(report["looks"]),
@@ -154,7 +155,7 @@ class Unit:
         """One merge's row; `looked` and `audited` cost pictures."""
         key = f"{self.stem}/{name}"
         known = self.store.rows.get(key)
-        if known and "back" in known:
+        if known and "against" in known:
             return
         start = time.monotonic()
         if known:  # by an earlier verdict of the pack

@@ -42,6 +42,7 @@ FORKED = ("test_train_scripts", "test_train_kills", "test_folder_workers")
 LONG = (
     *("test_walk", "test_models", "test_install", "test_train_held", "test_reemergence"),
     *("test_emergence", "test_attacks", "test_attacks_elsewhere", *FORKED),
+    *("test_canary", "test_canary_harmless", "test_probe_node", "test_require_probe"),
 )
 
 

@@ -57,7 +57,9 @@ def cases() -> list:
     ]
 
 
-@pytest.mark.parametrize("size", [0.1, 0.02], ids=["plain", "weak"])
+@pytest.mark.parametrize(
+    "size", [0.1, pytest.param(0.02, marks=pytest.mark.long)], ids=["plain", "weak"]
+)
 @pytest.mark.parametrize(("family", "name"), cases())
 def test_however_it_is_held_and_loaded_there_is_room_to_the_limits(checkpoint, family, name, size):
     """Merged in memory, in part or streaming, and sampled so: by a factor of two at least.

@@ -129,11 +129,7 @@ def interrupted(held):
 
 
 def in_threads(held):
-    """As a server of another kind does; the model is loaded.
-
-    The host's own sampling is not made for it: who ends first takes the network's patcher from the
-    others, which then raise AttributeError. No alarm of the lock is what counts.
-    """
+    """What counts is no alarm: who ends first takes the host's patcher from the others."""
     alarms, started = [], threading.Barrier(3)
 
     def work():

@@ -18,11 +18,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ..modules.seal import tensors_sha256
-from ..modules.tensors import dtype_name
-from ..storage.whole import whole
+from ..modules.tensors import dtype_name, write_atomically
 
 logger = logging.getLogger(__name__)
 MOST = 512 * 2**20  # bytes on disk: the files that were used longest ago go first
@@ -78,20 +76,21 @@ def read(name: str, place: Path | None = None) -> Kept | None:
 
 def write(
     name: str, tensors: Mapping[str, torch.Tensor], about: Mapping, place: Path | None = None
-) -> None:
-    """Keep it. A disk that takes nothing costs the next one the time, and stops nothing."""
+) -> bool:
+    """Keep it; whether it is on disk. One that takes nothing costs the next process the time."""
     place = folder() if place is None else place
     tensors = {key: each.detach().cpu().contiguous() for key, each in tensors.items()}
     _remember(place, name, (tensors, dict(about)))
     text = json.dumps(about, ensure_ascii=False)
     try:
         key = _key(place, make=True)
-        with whole(place / f"{name}.safetensors") as part:
-            signed = {"about": text, "signed": _signed(key, name, tensors, text)}
-            save_file(tensors, part, signed)
+        signed = {"about": text, "signed": _signed(key, name, tensors, text)}
+        write_atomically(place / f"{name}.safetensors", tensors, signed)
         _make_room(place)
     except OSError as error:
         logger.warning("What was measured is not kept: %s", error)
+        return False
+    return True
 
 
 def forget() -> None:

@@ -30,8 +30,9 @@ def note(model, probed: Probed, wanted: Operator) -> str:
         return "Not recorded: it did not pass."
     if lock.arms.identity is None or probed.changed:
         return f"Not recorded: {_why(lock)}."
-    kept.write(_name(lock, wanted), {"passed": torch.ones(1)}, {}, _folder())
-    return "Recorded: these modules passed on this base."
+    if kept.write(_name(lock, wanted), {"passed": torch.ones(1)}, {}, _folder()):
+        return "Recorded: these modules passed on this base."
+    return "These modules passed on this base; the disk took no record, so until a restart."
 
 
 def check_passed(lock: Lock, wanted: Operator) -> None:

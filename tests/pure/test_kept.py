@@ -1,5 +1,6 @@
 """What was measured once is read back, and whatever is not as it was written is not there."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -111,17 +112,26 @@ def test_in_memory_there_are_a_few(place, monkeypatch):
     assert [name for _, name in kept._memory] == ["4", "2", "5"]
 
 
-def full(*args, **kwargs):
-    raise OSError(errno.ENOSPC, "No space left on device")
+@contextlib.contextmanager
+def disk_of(size: int):
+    """Files of this process take so many bytes, as on a disk that is full."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("where", ["save_file", "whole", "_key"])
-def test_a_full_disk_stops_nothing(place, caplog, monkeypatch, where):
-    monkeypatch.setattr(kept, where, full)
-    with caplog.at_level(logging.WARNING):
-        kept.write(NAME, tensors(), ABOUT, place)
-    assert "not kept" in caplog.text and "No space left" in caplog.text
+@pytest.mark.parametrize("size", [0, 100], ids=["for nothing", "for the key alone"])
+def test_a_full_disk_stops_nothing(place, caplog, size):
+    with caplog.at_level(logging.WARNING), disk_of(size):
+        assert not kept.write(NAME, tensors(), ABOUT, place)
+    assert "not kept" in caplog.text and "File too large" in caplog.text
     assert same(kept.read(NAME, place)) and not [*place.glob("*.safetensors")]
+    assert kept.write(NAME, tensors(), ABOUT, place)  # there is room again
 
 
 def test_a_folder_that_may_not_be_written_stops_nothing(place, caplog):
@@ -132,6 +142,10 @@ def test_a_folder_that_may_not_be_written_stops_nothing(place, caplog):
     assert "not kept" in caplog.text
     kept.forget()
     assert kept.read(NAME, place) is None
+
+
+def full(*args, **kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_file_that_may_be_read_and_not_touched_is_read(place, monkeypatch):

@@ -17,17 +17,15 @@ from .network import (
     Progress,
     directions,
     empty_of,
-    forwards,
     half_made,
     outputs,
     precision_of,
     prompts_of,
-    with_prompts,
 )
 from .number import Number, number
 from .texts import Text
 
-FORMAT = 4  # of what is kept: another one is measured anew
+FORMAT = 5  # of what is kept: another one is measured anew
 
 
 @dataclass(frozen=True)
@@ -105,13 +103,9 @@ def measured(
 
 def compared(found: Reference, y: torch.Tensor) -> Number:
     asks = found.asks
-    d_b, d_s, d_m = (directions(each, asks) for each in (found.base, found.safe, y))
-    return number(prompts_of(asks), (d_b, with_prompts(found.base, asks)), d_s, d_m)
-
-
-def work(asks: Sequence[Ask], guided: bool = True) -> int:
-    """Forwards of a whole measurement, at most: half-made pictures and three models."""
-    return len(asks) * 20 * (1 + guided) + 3 * forwards(asks)
+    return number(
+        prompts_of(asks), *(directions(each, asks) for each in (found.base, found.safe, y))
+    )
 
 
 def computed_in(model: ModelPatcher) -> dict[str, str]:

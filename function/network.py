@@ -9,7 +9,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ..host.denoiser import Conditioning, Denoiser
 from ..host.latents import empty_latents, pixels_of
-from ..host.sampling import native_side, suiting
+from ..host.sampling import guided_step, native_side, suiting
 from .inputs import EMPTY, Ask
 
 STEP = 0.05  # of the noise schedule, between the pictures on the way
@@ -59,7 +59,7 @@ def half_made(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """x (pictures, C, ...) and sigma (pictures,) of each ask, half made by this model.
 
-    Deterministic DDIM, which in the host's scale of sigma is Euler's step, guided as the family is.
+    They are guided as the family is.
     """
     denoiser = Denoiser(model, (2 * len(asks), *empty.shape[1:]))
     guidance = suiting(model).guidance
@@ -74,14 +74,9 @@ def half_made(
     reached = {}
     levels = sorted(sigmas, reverse=True)
     for now, level in zip([first, *(sigmas[each] for each in levels)], levels, strict=False):
-        batch = now.expand(len(asks))
-        denoised = denoiser.denoised(x, batch, wanted)
-        step(len(asks))
-        if guidance != 1.0:
-            unguided = denoiser.denoised(x, batch, null)
-            denoised = unguided + guidance * (denoised - unguided)
-            step(len(asks))
-        x = reached[level] = x + (x - denoised) / now * (sigmas[level] - now)
+        x = guided_step(denoiser, x, (now, sigmas[level]), (wanted, null), guidance)
+        reached[level] = x
+        step(len(asks) * (1 if guidance == 1.0 else 2))
     pictures = [reached[each.level][place] for place, each in enumerate(asks)]
     return torch.stack(pictures).cpu(), torch.cat([sigmas[each.level] for each in asks]).cpu()
 

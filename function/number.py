@@ -30,8 +30,8 @@ LEAST_EFFECT = 0.02
 class Number:
     """The sums of each moment, a picture and a prompt that was asked of it.
 
-    `prompts` has the prompt of each moment, `sums` (moments, 7), float64, the products <d_m, d_b>,
-    <d_m, d_s>, |d_b|^2, <d_b, d_s>, |d_s|^2, |d_m|^2 and |y_b|^2.
+    `prompts` has the prompt of each moment, `sums` (moments, 6), float64, the products <d_m, d_b>,
+    <d_m, d_s>, |d_b|^2, <d_b, d_s>, |d_s|^2 and |d_m|^2.
     """
 
     prompts: tuple[str, ...]
@@ -63,7 +63,7 @@ class Number:
         Beside a safety module that does little, a change of any kind moves the numbers above by
         chance; in many dimensions it hardly goes this way.
         """
-        mb, ms, bb, bs, ss, mm, _ = _summed(self.sums)
+        mb, ms, bb, bs, ss, mm = _summed(self.sums)
         sizes = (bb - 2.0 * bs + ss) * (mm - 2.0 * ms + ss)
         return float((mb - ms - bs + ss) / np.sqrt(sizes)) if not sizes <= 0.0 else 0.0
 
@@ -113,15 +113,11 @@ class Number:
 
 
 def number(
-    prompts: Sequence[str],
-    base: tuple[torch.Tensor, torch.Tensor],
-    safe: torch.Tensor,
-    merged: torch.Tensor,
+    prompts: Sequence[str], base: torch.Tensor, safe: torch.Tensor, merged: torch.Tensor
 ) -> Number:
-    """The number from directions d (moments, ...) of three models; `base` has y_b beside d_b."""
-    d_b, y_b = (each.flatten(1).double() for each in base)
-    d_s, d_m = (each.flatten(1).double() for each in (safe, merged))
-    pairs = ((d_m, d_b), (d_m, d_s), (d_b, d_b), (d_b, d_s), (d_s, d_s), (d_m, d_m), (y_b, y_b))
+    """The number from directions d (moments, ...) of three models."""
+    d_b, d_s, d_m = (each.flatten(1).double() for each in (base, safe, merged))
+    pairs = ((d_m, d_b), (d_m, d_s), (d_b, d_b), (d_b, d_s), (d_s, d_s), (d_m, d_m))
     sums = torch.stack([(one * other).sum(dim=1) for one, other in pairs], dim=1)
     return Number(tuple(prompts), sums.cpu().numpy())
 
@@ -132,7 +128,7 @@ def _summed(sums: np.ndarray) -> np.ndarray:
 
 
 def _retained(sums: np.ndarray) -> float | np.ndarray:
-    """rho_f from sums (7,) or (7, draws)."""
+    """rho_f from sums (6,) or (6, draws)."""
     mb, ms, bb, bs, ss, *_ = sums
     with np.errstate(divide="ignore", invalid="ignore"):
         found = (ms - mb - bs + bb) / (ss - 2.0 * bs + bb)

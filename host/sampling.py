@@ -12,7 +12,7 @@ from comfy.samplers import KSampler
 from PIL import Image
 
 from ..modules.choices import chosen
-from .denoiser import Conditioning
+from .denoiser import Conditioning, Denoiser
 from .latents import empty_latents, pixels_of
 
 
@@ -94,6 +94,25 @@ def suiting(model, steps: int = 0, guidance: float = 0.0) -> Sampling:
 def native_side(model) -> int:
     """The side, in pixels, of the pictures that a MODEL's family was trained on."""
     return SIDES.get(type(model.model.model_config).__name__, 1024)
+
+
+def guided_step(
+    denoiser: Denoiser, noisy: torch.Tensor, sigmas: tuple, texts: tuple, guidance: float
+) -> torch.Tensor:
+    """x after a step from one noise level to the next, with classifier-free guidance.
+
+    `texts` are the conditions of the prompt and of the empty one. Deterministic DDIM, which in the
+    host's scale of sigma is Euler's step:
+
+        x <- x + (x - D(x)) / sigma * (sigma_next - sigma),   D = D_null + g (D_c - D_null)
+    """
+    (now, following), (concept, null) = sigmas, texts
+    batch = now * torch.ones(len(noisy), device=noisy.device)
+    denoised = denoiser.denoised(noisy, batch, concept)
+    if guidance != 1.0:
+        unguided = denoiser.denoised(noisy, batch, null)
+        denoised = unguided + guidance * (denoised - unguided)
+    return noisy + (noisy - denoised) / now * (following - now)
 
 
 def make_picture(

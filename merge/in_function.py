@@ -1,7 +1,7 @@
 """Retained safety in function of a merge: each safety module on its own, and the lock's canary."""
 
-import itertools
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -38,8 +38,13 @@ class InFunction:
 
     @property
     def least(self) -> int | None:
-        """The safety module of which least is left."""
-        return min(self.numbers, key=lambda safe: self.numbers[safe].retained, default=None)
+        """The safety module of which least is left; one that gave no number comes first."""
+
+        def left(safe: int) -> float:
+            retained = self.numbers[safe].retained
+            return -math.inf if math.isnan(retained) else retained
+
+        return min(self.numbers, key=left, default=None)
 
     def by_name(self, names: Sequence[str]) -> dict[str, Number]:
         return {names[safe]: found for safe, found in self.numbers.items()}
@@ -194,11 +199,11 @@ def _kept_input(
 
 def counted_from(weights: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
     """Counts forwards on top of the weights that are done."""
-    made = itertools.count(1)
+    made = 0
 
     def step(count: int) -> None:
-        for _ in range(count):
-            now = next(made)
-        progress(weights + min(now, EXPECTED), weights + EXPECTED)
+        nonlocal made
+        made += count
+        progress(weights + min(made, EXPECTED), weights + EXPECTED)
 
     return step

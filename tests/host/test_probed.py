@@ -22,7 +22,7 @@ def number(**left: float) -> Number:
     for share in left.values():
         merged = BASE + share * (SAFE - BASE) if not math.isnan(share) else BASE * math.nan
         pairs = ((merged, BASE), (merged, SAFE), (BASE, BASE), (BASE, SAFE), (SAFE, SAFE))
-        rows.append([one @ other for one, other in (*pairs, (merged, merged), (BASE, BASE))])
+        rows.append([one @ other for one, other in (*pairs, (merged, merged))])
     return Number(tuple(left), np.array(rows))
 
 
@@ -74,7 +74,7 @@ def test_prompts_of_one_concept_may_mean_nothing_to_another_module_and_not_to_al
     groups = {SEALED: ["one"], "private": ["two"]}
     mine = found("a", groups, one=1.0, two=1.0)
     sums = mine.number.sums.copy()
-    sums[1] = [1.0] * 7  # there the safety module does nothing
+    sums[1] = [1.0] * 6  # there the safety module does nothing
     other = dataclasses.replace(mine, name="b", number=Number(("one", "two"), sums))
     assert probed(mine, other, private=["two"]).passed
     alone = probed(other, private=["two"])

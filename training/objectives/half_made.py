@@ -1,10 +1,4 @@
-"""Pictures that the model itself half-made: what ESD and SDD are trained on, in place of data.
-
-Deterministic DDIM, which in the host's scale of sigma is Euler's step, with classifier-free
-guidance:
-
-    x <- x + (x - D(x)) / sigma * (sigma_next - sigma),   D = D_null + g (D_c - D_null)
-"""
+"""Pictures that the model itself half-made: what ESD and SDD are trained on, in place of data."""
 
 from __future__ import annotations
 
@@ -36,16 +30,14 @@ def half_made(
     """
     import comfy.samplers
 
+    from ...host.sampling import guided_step
+
     sigmas = comfy.samplers.calculate_sigmas(
         denoiser.sampling, "normal", erasure.sampling_steps
     ).to(noise.device)
     stop = int(torch.randint(len(sigmas) - 1, (1,), generator=generator))
     noisy = denoiser.sampling.noise_scaling(sigmas[0], noise.clone(), torch.zeros_like(noise), True)
-    batch = torch.ones(len(noise), device=noise.device)
     for now, following in itertools.pairwise(sigmas[: stop + 1]):
-        denoised = denoiser.denoised(noisy, now * batch, concept)
-        if erasure.guidance != 1.0:
-            unguided = denoiser.denoised(noisy, now * batch, null)
-            denoised = unguided + erasure.guidance * (denoised - unguided)
-        noisy = noisy + (noisy - denoised) / now * (following - now)
+        noisy = guided_step(denoiser, noisy, (now, following), (concept, null), erasure.guidance)
+    batch = torch.ones(len(noise), device=noise.device)
     return Moment(noisy, sigmas[stop] * batch, concept, null)

@@ -1,5 +1,6 @@
 """Retained safety in function of a merge: each safety module on its own, and the lock's canary."""
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,18 +13,21 @@ from ..function import kept
 from ..function.canary import Canary, canary
 from ..function.inputs import EMPTY, moments_of, short
 from ..function.limits import Limits
-from ..function.measure import FORMAT, Reference, computed_in, measured, reference
+from ..function.measure import FORMAT, Arm, Reference, computed_in, measured, reference
 from ..function.network import SAMPLING, empty_of, half_made, prompts_of, with_prompts
 from ..function.number import Number
-from ..modules.errors import SafetyError
+from ..modules.errors import ModuleFileError, SafetyError
 from .arms import Arms
 from .concept import NO_CLIP, NO_PROMPTS
 
 logger = logging.getLogger(__name__)
 EXPECTED = 90  # forwards of one safety module that is measured for the first time
 LITTLE = "not measured: it does next to nothing to its own prompts (train it for longer)"
-# of the canary's noise, where no safety module has prompts: share of the schedule, pixels
-LEVEL, SIDE = 0.8, 64
+# of the canary's noise, where no safety module has prompts: share of the schedule, and pixels of a
+# side, the first that a network takes
+LEVEL, SIDES = 0.8, (64, 320)
+# what networks raise that can't be run: of shapes, of memory, of conditions that they lack
+UNRUN = (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 
 
 @dataclass
@@ -34,6 +38,7 @@ class InFunction:
     numbers: dict[int, Number] = field(default_factory=dict)
     why: dict[int, str] = field(default_factory=dict)
     failed: set[int] = field(default_factory=set)  # of those with a reason: what should have run
+    unguarded: str = ""  # why there is no canary, though there is a clip
     canary: Canary | None = None
 
     @property
@@ -71,10 +76,13 @@ class InFunction:
             for safe, found in self.numbers.items()
             if self.limits.asks(found)
         ]
-        return found + [
+        found += [
             f"look at these pictures: {names[safe]} was {self.why[safe]}"
             for safe in sorted(self.failed)
         ]
+        if self.unguarded and not self.failed:
+            found.append(f"look at these pictures: the network was {self.unguarded}")
+        return found
 
     def reason(self, safe: int) -> str:
         """What the number is of, or why there is none."""
@@ -105,10 +113,11 @@ def in_function(
     try:
         with torch.no_grad():
             _measure(found, model, arms, [safe for safe in safety if safe not in found.why], step)
-    except SafetyError:  # a safety change that can't be applied
+    except (SafetyError, ModuleFileError):  # a change that can't be applied, sealed words
         raise
-    except RuntimeError as error:  # of shapes, or of memory
-        why = f"not measured: the model does not run here ({' '.join(str(error).split())[:200]})"
+    except UNRUN as error:
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        why = found.unguarded = f"not measured: the model does not run here ({said})"
         logger.warning("Modular Merge: retained safety in function is %s", why)
         found.failed = {safe for safe in safety if safe not in found.numbers | found.why}
         found.why |= dict.fromkeys(found.failed, why)
@@ -125,7 +134,6 @@ def _measure(
     references = {safe: reference_of(arms, safe, short, step) for safe in safety}
     prompts = [text for each in references.values() for ask in each.asks for text in ask.prompts]
     merged = arms.merged(model, prompts)
-    place, picture, unsafe = _kept_input(references, arms)
     name = arms.identity and kept.digest(
         format=FORMAT,
         merge=arms.identity,
@@ -134,20 +142,14 @@ def _measure(
             [(each.level, each.seed, each.prompts) for each in ref.asks]
             for ref in references.values()
         ],
-        side=list(picture[0].shape),
+        side=[list(each.pictures[0].shape) for each in references.values()],
         **computed_in(model),
     )
     tensors = ((name and kept.read(name)) or ({}, {}))[0]
     if not tensors:
         for safe, each in references.items():
             tensors[f"sums {safe}"] = torch.from_numpy(measured(each, merged, step)[0].sums)
-    found.canary = canary(
-        model,
-        picture,
-        merged.texts[place].conditioning,
-        unsafe=unsafe,
-        y=tensors.get("canary"),
-    )
+    found.canary = _canary(model, references, merged, tensors.get("canary"))
     if name and "canary" not in tensors:
         kept.write(name, {**tensors, "canary": found.canary.y}, {})
     for safe, each in references.items():
@@ -176,25 +178,35 @@ def reference_of(
     return reference(base, held, asks, **how)
 
 
-def _kept_input(
-    references: Mapping[int, Reference], arms: Arms
-) -> tuple[str, tuple[torch.Tensor, torch.Tensor], torch.Tensor | None]:
-    """A prompt, x and sigma of one picture, and y of the base there.
-
-    It is where the first safety module does most. Where none has prompts it is noise.
-    """
+def _canary(
+    model: ModelPatcher, references: Mapping[int, Reference], merged: Arm, y: torch.Tensor | None
+) -> Canary:
+    """A canary where the first safety module does most; `y` is what was measured there before."""
     if not references:
-        empty = empty_of(arms.model, SIDE)
-        noise = torch.randn(empty.shape, generator=torch.Generator().manual_seed(1))
-        sampling = arms.model.get_model_object(SAMPLING)
-        sigma = torch.tensor([float(sampling.percent_to_sigma(1.0 - LEVEL))])
-        return EMPTY, (sampling.noise_scaling(sigma, noise, empty), sigma), None
+        return on_noise(model, merged.texts[EMPTY].conditioning, y)
     first = next(iter(references.values()))
     y_b, y_s = (with_prompts(each, first.asks) for each in (first.base, first.safe))
     place = int((y_s - y_b).flatten(1).norm(dim=1).argmax())
     number = [number for number, ask in enumerate(first.asks) for _ in ask.prompts][place]
     x, sigma = (each[number : number + 1] for each in first.pictures)
-    return prompts_of(first.asks)[place], (x, sigma), y_b[place : place + 1]
+    told = merged.texts[prompts_of(first.asks)[place]].conditioning
+    return canary(model, (x, sigma), told, unsafe=y_b[place : place + 1], y=y)
+
+
+def on_noise(model: ModelPatcher, conditioning: list, y: torch.Tensor | None) -> Canary:
+    """Where no safety module has prompts: the smallest picture of noise that the network takes."""
+    sampling = model.get_model_object(SAMPLING)
+    sigma = torch.tensor([float(sampling.percent_to_sigma(1.0 - LEVEL))])
+    found = []
+    for side in SIDES:
+        empty = empty_of(model, side)
+        noise = torch.randn(empty.shape, generator=torch.Generator().manual_seed(1))
+        found.append((sampling.noise_scaling(sigma, noise, empty), sigma))
+    if y is not None:
+        found = [each for each in found if each[0].shape == y.shape]
+    with contextlib.suppress(ZeroDivisionError):  # PixArt's grid of a small picture
+        return canary(model, found[0], conditioning, y=y)
+    return canary(model, found[-1], conditioning, y=y)
 
 
 def counted_from(weights: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:

@@ -126,3 +126,6 @@ def test_where_there_is_no_number_the_report_says_why(checkpoint, prompted_modul
     found = report(prompted(formats.Lora(shapes, 1).tensors(), PROMPTS), model=small)
     assert "the model does not run here" in found["in_function"]
     assert "was not measured" in found["looks"][0]
+    bare = report(merging.safety(formats.Lora(shapes, 1).tensors()), model=small)
+    assert "names no prompts" in bare["in_function"]
+    assert "the network was not measured" in bare["looks"][0], "there is no canary on it"

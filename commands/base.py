@@ -1,9 +1,11 @@
 """The base model that a verb works on: one checkpoint, or each part in a file of its own."""
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 from ..host.comfyui import load_checkpoint, load_parts
+from ..modules.sealing import files_of
 
 HELD = ("default", "float8_e4m3fn", "float8_e5m2")
 
@@ -43,6 +45,37 @@ def add_base(parser: argparse.ArgumentParser, vae: bool = True) -> None:
         default=HELD[0],
         help="how the diffusion model is held, as in ComfyUI's Load Diffusion Model",
     )
+
+
+def add_loras(parser: argparse.ArgumentParser) -> None:
+    """The options of a verb that merges LoRAs, each alone, with safety modules on a base."""
+    add = parser.add_argument
+    add("paths", nargs="+", type=Path, metavar="LORA", help="LoRA files, or folders of them")
+    add_base(parser, vae=False)
+    add(
+        "--safety-lora",
+        type=Path,
+        action="append",
+        required=True,
+        help="a sealed safety module; may be repeated",
+    )
+    add(
+        "--comfyui",
+        help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise",
+    )
+
+
+def loras_of(options: argparse.Namespace) -> dict[str, Path]:
+    """The LoRAs that are named, by a name that no other has, without the safety modules.
+
+    Raises ValueError where there is none.
+    """
+    held = {path.resolve() for path in options.safety_lora}
+    paths = [path for path in files_of(options.paths) if path.resolve() not in held]
+    if not paths:
+        raise ValueError(f"There is no .safetensors file in {', '.join(map(str, options.paths))}.")
+    shared = Counter(path.name for path in paths)
+    return {path.as_posix() if shared[path.name] > 1 else path.name: path for path in paths}
 
 
 def load_base(options: argparse.Namespace):

@@ -4,37 +4,23 @@
         --safety-lora safety.safetensors --output chart.png
 
 Every LoRA is merged alone with the safety modules, at strength 1. The exit code is 1 when one of
-them undoes the safety module (retained safety under 0.9, or under 0.5 in a layer).
+them undoes the safety module (retained safety under 0.9 over its weights, or too little left in
+what the network computes), or could not be looked at.
 """
 
 import argparse
 import json
-from collections import Counter
-from pathlib import Path
 
 from ..host.comfyui import enter_comfyui
 from ..modules.files import load_safety, load_task
-from ..modules.sealing import files_of
 from ..storage.whole import write_picture
-from .base import add_base, load_base
+from .base import add_loras, load_base, loras_of
 from .kinds import file_named
 
 
 def options(parser: argparse.ArgumentParser) -> None:
+    add_loras(parser)
     add = parser.add_argument
-    add("paths", nargs="+", type=Path, metavar="LORA", help="LoRA files, or folders of them")
-    add_base(parser, vae=False)
-    add(
-        "--safety-lora",
-        type=Path,
-        action="append",
-        required=True,
-        help="a sealed safety module; may be repeated",
-    )
-    add(
-        "--comfyui",
-        help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise",
-    )
     add("--output", type=file_named(".png"), help="the picture to write, PNG")
     add("--json", action="store_true", help="print everything as JSON, a line for each LoRA")
 
@@ -47,11 +33,8 @@ def work(options: argparse.Namespace) -> int:
 
     model, clip, _ = load_base(options)
     safety = [load_safety(path, path.name) for path in options.safety_lora]
-    held, found, beside = {path.resolve() for path in options.safety_lora}, [], {}
-    paths = [path for path in files_of(options.paths) if path.resolve() not in held]
-    shared = [name for name, count in Counter(path.name for path in paths).items() if count > 1]
-    for path in paths:
-        name = path.as_posix() if path.name in shared else path.name  # one name, one module
+    found, beside = [], {}
+    for name, path in loras_of(options).items():
         try:
             merged = merge(model, safety, [Task(load_task(path, name))], clip)
         except (ValueError, RuntimeError) as error:
@@ -63,6 +46,7 @@ def work(options: argparse.Namespace) -> int:
             {
                 "name": name,
                 "undone": undone,
+                "retained_in_function": merged.report["retained_in_function"],
                 **{k: module[k] for k in ("relative_size", "interference")},
             }
         )
@@ -71,7 +55,7 @@ def work(options: argparse.Namespace) -> int:
         print(json.dumps(each) if options.json else _line(each))
     if options.output:
         write_picture(options.output, picture(beside))
-    return 1 if any(each.get("undone") for each in found) else 0
+    return 1 if any(each.get("undone", True) for each in found) else 0
 
 
 def _line(found: dict) -> str:
@@ -79,13 +63,14 @@ def _line(found: dict) -> str:
 
     if "error" in found:
         return f"{found['name']}: {found['error']}"
-    pull = found["interference"]
-    if pull is None:
-        return f"{found['name']}: changes no layer that the safety module changes"
-    worst = next(iter(pull["worst_layers"].items()))
+    pull, left = found["interference"], found["retained_in_function"]
     verdict = "UNDOES the safety module" if found["undone"] else "works beside it"
+    asked = "" if left is None else f"; {left:.3f} of it left in what the network computes"
+    if pull is None:
+        return f"{found['name']}: {verdict}; changes no layer that the safety module changes{asked}"
+    worst = next(iter(pull["worst_layers"].items()))
     return (
         f"{found['name']}: {verdict}; retained safety {pull['retained_safety']:.3f}, cosine"
         f" {pull['cosine']:+.3f}, relative size {found['relative_size']:.3g}, least {worst[1]:.3f}"
-        f" in {short(worst[0])}"
+        f" in {short(worst[0])}{asked}"
     )

@@ -5,15 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def file_named(suffix: str) -> Callable[[str], Path]:
+def file_named(*suffixes: str) -> Callable[[str], Path]:
     """A file to write, under a name that ends as such files do: what it holds is what it is."""
+    ends = " or ".join(suffixes)
 
     def kind(text: str) -> Path:
         path = Path(text)
-        if path.suffix.lower() != suffix:
-            raise argparse.ArgumentTypeError(f"{text!r} must be a name that ends in {suffix}")
+        if path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a name that ends in {ends}")
         if path.is_dir():
-            raise argparse.ArgumentTypeError(f"{text!r} is a folder; name a {suffix} file in it")
+            raise argparse.ArgumentTypeError(f"{text!r} is a folder; name a {ends} file in it")
         return path
 
     return kind

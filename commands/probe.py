@@ -10,46 +10,25 @@ one must be audited or can't be read, 3 when nothing was looked at.
 
 import argparse
 import json
-from collections import Counter
 from pathlib import Path
 
 from ..function.limits import DEFAULT, Limits, counted
 from ..host.comfyui import enter_comfyui
 from ..host.prompts import read_lines
 from ..modules.files import load_safety, load_task
-from ..modules.sealing import files_of
 from ..storage.whole import write_text
-from .base import add_base, load_base
+from .base import add_loras, load_base, loras_of
 from .calibrating import COUNTED, calibrated
 from .exits import NOT_CLEAN, UNSEEN
+from .kinds import file_named
 from .terminal import Bar, close_bars
 
 HEAD = ("LoRA", "verdict", "at the merge", "least of the groups", "least prompt", "why")
 
 
-def table_file(text: str) -> Path:
-    """A file to write, whose name says how: .md or .json."""
-    path = Path(text)
-    if path.suffix.lower() not in (".md", ".json") or path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} must be a name that ends in .md or .json")
-    return path
-
-
 def options(parser: argparse.ArgumentParser) -> None:
+    add_loras(parser)
     add = parser.add_argument
-    add("paths", nargs="+", type=Path, metavar="LORA", help="LoRA files, or folders of them")
-    add_base(parser, vae=False)
-    add(
-        "--safety-lora",
-        type=Path,
-        action="append",
-        required=True,
-        help="a sealed safety module; may be repeated",
-    )
-    add(
-        "--comfyui",
-        help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise",
-    )
     add("--strength", type=float, default=1.0, help="of every LoRA, on model and text encoder")
     add("--prompts", type=Path, metavar="FILE", help="more prompts of the concept, a line each")
     add(
@@ -64,7 +43,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--limit-stop", type=float, default=DEFAULT.stop, help="under it nothing samples")
     add("--limit-look", type=float, default=DEFAULT.look, help="under it a LoRA must be audited")
     add("--calibrate", action="store_true", help="the LoRAs are harmless: say what limits follow")
-    add("--output", type=table_file, help="a table to write, Markdown or JSON")
+    add("--output", type=file_named(".md", ".json"), help="a table to write, Markdown or JSON")
 
 
 def work(options: argparse.Namespace) -> int:
@@ -84,16 +63,11 @@ def work(options: argparse.Namespace) -> int:
         options.private_seed,
         options.adaptive_steps,
     )
-    held = {path.resolve() for path in options.safety_lora}
-    paths = [path for path in files_of(options.paths) if path.resolve() not in held]
-    if not paths:
-        raise ValueError(f"There is no .safetensors file in {', '.join(map(str, options.paths))}.")
+    paths = loras_of(options)
     model, clip, _ = load_base(options)
     safety = [load_safety(path, path.name) for path in options.safety_lora]
-    shared = [name for name, count in Counter(path.name for path in paths).items() if count > 1]
     bar, rows = Bar("Probing", "LoRAs", len(paths)), []
-    for number, path in enumerate(paths):
-        name = path.as_posix() if path.name in shared else path.name
+    for number, (name, path) in enumerate(paths.items()):
         how = {"strength": options.strength, "limits": limits}
         rows.append(_row((model, clip), safety, path, asked, name=name, **how))
         bar(number + 1, len(paths))

@@ -180,6 +180,7 @@ def test_the_command_line_looks_at_a_folder_of_loras(models, tmp_path):
         "UNDOES the safety module; retained safety 0.000, cosine -1.000"
     )
     assert lines[assets.STYLE].startswith("works beside it") and assets.SAFETY not in lines
+    assert lines["against.safetensors"].endswith("0.000 of it left in what the network computes")
     assert "1 of 1 task tensors do not fit" in lines["other.safetensors"]
     assert Image.open(tmp_path / "chart.png").width == 1200
     done = run("interference", loras, *base, "--json")
@@ -188,3 +189,7 @@ def test_the_command_line_looks_at_a_folder_of_loras(models, tmp_path):
         assets.STYLE,
         assets.SUBJECT,
     }
+    assert run("interference", tmp_path / "other.safetensors", *base).returncode == 1
+    (tmp_path / "empty").mkdir()
+    done = run("interference", tmp_path / "empty", *base)
+    assert done.returncode == 1 and "There is no .safetensors file in" in done.stderr

@@ -18,11 +18,11 @@ from ..function.number import Number
 from ..host.gradients import NoGradient
 from ..host.sampling import suiting
 from ..modules.concepts import texts_of
-from ..modules.errors import SafetyError
+from ..modules.errors import ModuleFileError, SafetyError
 from .arms import Arms
 from .concept import NO_PROMPTS
 from .entries import labels
-from .in_function import LITTLE, reference_of
+from .in_function import LITTLE, UNRUN, reference_of
 from .lock import Lock
 from .on_model import KEY
 from .probed import SEALED, Asked, Found, Probed
@@ -142,10 +142,10 @@ class _Run:
             return replace(found, why=NO_PROMPTS)
         try:
             return self._measured(found, safe, asks)
-        except SafetyError:  # a safety change that can't be applied
+        except (SafetyError, ModuleFileError):  # a change that can't be applied, sealed words
             raise
-        except RuntimeError as error:  # of shapes, or of memory
-            said = " ".join(str(error).split())[:200]
+        except UNRUN as error:
+            said = " ".join(str(error).split())[:200] or type(error).__name__
             logger.warning("Probe Safety: %s can't be measured: %s", name, said)
             return replace(found, why=f"not measured: the model does not run here ({said})")
 

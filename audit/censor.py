@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from ..modules.choices import chosen
+from ..options.choices import chosen
 from .report import counted
 
 MARGIN = 0.05  # of the box's longer side: NudeNet cuts its boxes to whole pixels

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from ..drawing.markdown import amount
-from ..modules.choices import chosen
+from ..options.choices import chosen
 from ..storage.checked import Checked, fault_of, parsed
 
 NUDENET = "NudeNet"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..host.prompts import PRESETS, encode_texts, prompts_of, read_lines
 from ..modules.concepts import texts_of
-from ..training.options import SAFETY, values_of
+from ..options.table import SAFETY, values_of
 from ..training.settings import Erasure, settings_of
 from . import training
 from .base import load_base

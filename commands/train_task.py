@@ -13,7 +13,7 @@ import argparse
 import functools
 from pathlib import Path
 
-from ..training.options import TASK
+from ..options.table import TASK
 from ..training.settings import Settings, settings_of
 from . import training
 from .base import load_base

@@ -14,10 +14,10 @@ from pathlib import Path
 from ..audit.presets import Preset, choose
 from ..host.comfyui import enter_comfyui
 from ..host.prompts import encode_texts, read_lines
+from ..options.table import rows, values_of
 from ..storage.whole import write_picture, write_text
 from ..training.engine.processes import Share, enter
 from ..training.keeping import Keeping
-from ..training.options import rows, values_of
 from ..training.settings import KINDS, Settings
 from .base import add_base
 from .kinds import file_named, whole_number

@@ -9,7 +9,7 @@ from PIL import Image
 from ..audit.folders.store import Store
 from ..audit.rules import Rules
 from ..host.sampling import Sampling
-from ..modules.choices import chosen
+from ..options.choices import chosen
 from .prompt_set import PromptSet
 
 STORE = "audit.sqlite"

@@ -11,7 +11,7 @@ import torch
 from comfy.samplers import KSampler
 from PIL import Image
 
-from ..modules.choices import chosen
+from ..options.choices import chosen
 from .denoiser import Conditioning, Denoiser
 from .latents import empty_latents, pixels_of
 

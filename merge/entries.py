@@ -10,9 +10,9 @@ from comfy.model_patcher import ModelPatcher
 from comfy.utils import get_attr
 
 from ..host.weights import base_name, patchable
-from ..modules.choices import chosen
 from ..modules.errors import SafetyError, ShapeMismatch
 from ..modules.files import Module
+from ..options.choices import chosen
 from .changes import Change, check_shape
 from .coverage import NO_CLIP, SETTING, Coverage, Target, cover, key_map, target_key
 from .sizes import check_size

@@ -18,10 +18,10 @@ from ..function.limits import DEFAULT, Limits
 from ..function.number import Number
 from ..host.bases import origin
 from ..host.weights import check_patcher
-from ..modules.choices import chosen
 from ..modules.errors import SafetyError
 from ..modules.files import Module
 from ..modules.signing import signers
+from ..options.choices import chosen
 from .arms import Arms
 from .concept import readers, see
 from .conflicts import CONFLICTS

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
+from ..options.choices import chosen
 from ..storage.owned import owned
 from . import seal
-from .choices import chosen
 from .concepts import sealed_held_out, sealed_prompts
 from .errors import ModuleFileError
 from .tensors import dtype_name, header, read, refuse_nul, write_atomically

@@ -7,7 +7,7 @@ from ..audit.report import as_text, audit
 from ..audit.sheet import overview
 from ..audit.words import in_words
 from ..merge.findings import BESIDE, FAULTS, findings
-from ..modules.choices import chosen
+from ..options.choices import chosen
 from .audits import (
     NO_OPINION,
     audit_demands,

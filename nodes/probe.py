@@ -9,7 +9,7 @@ from ..host.prompts import lines_of
 from ..merge.probe import STEPS, probe
 from ..merge.probe_chart import chart
 from ..merge.probed import Asked, in_words
-from ..modules.choices import chosen
+from ..options.choices import chosen
 from .passing import note
 from .settings import demands, operator, private_demands
 from .sockets import CATEGORY, as_image, summary_output

@@ -16,8 +16,8 @@ from ..evaluation.job import KEEP, AuditJob
 from ..evaluation.prompt_set import Defaults, read_prompts
 from ..evaluation.run import run
 from ..host.sampling import Sampling
-from ..modules.choices import chosen
 from ..modules.paths import leads_out
+from ..options.choices import chosen
 from .audits import NO_OPINION, audit_demands, opinion_input, opinion_of, preset_input, rules_of
 from .settings import operator
 from .sockets import CATEGORY, as_image, summary_output

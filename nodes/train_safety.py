@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..host.prompts import PRESETS, encode_texts, lines_of, prompts_of
 from ..modules.concepts import texts_of
-from ..training.options import SAFETY, values_of
+from ..options.table import SAFETY, values_of
 from ..training.safety import train_safety
 from ..training.settings import Erasure, settings_of
 from ..training.words import in_words

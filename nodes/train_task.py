@@ -5,8 +5,8 @@ from comfy_api.latest import io
 from ..audit.report import as_text
 from ..host.prompts import concepts_of, encode_texts, lines_of
 from ..merge.entries import Task
+from ..options.table import TASK
 from ..training.data import of_sockets
-from ..training.options import TASK
 from ..training.settings import settings_of
 from ..training.targets import check_pattern
 from ..training.task import check_mode, train_task

@@ -18,6 +18,7 @@ from PIL import Image
 from server import PromptServer
 
 from ..host.prompts import encode_texts, lines_of
+from ..options.table import Option, rows, values_of
 from ..training.engine.checkpoint import Progress
 from ..training.engine.clock import Clock
 from ..training.engine.loop import Cancelled
@@ -25,7 +26,6 @@ from ..training.engine.previews import Previews
 from ..training.engine.run import Result, TrainingJob
 from ..training.engine.starting import starting
 from ..training.keeping import Keeping
-from ..training.options import Option, rows, values_of
 from ..training.settings import KINDS, Settings
 from ..training.words import in_words
 from .audits import preset_names, rules_of

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .options import check, option
+from ..options.table import check, option
 
 MANY = 1_000_000  # steps
 

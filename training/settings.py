@@ -1,6 +1,6 @@
 """What a training run is told, and what its file remembers of it.
 
-The fields are the table of options (options.py).
+The fields are the table of options (options/table.py).
 """
 
 import json
@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
+from ..options.table import SAFETY, TASK, check, option, values_of
 from .engine.adapters import AdapterSettings
 from .keeping import MANY, Keeping
 from .objectives import DEFAULT, METHODS
 from .objectives.task import LOSSES
-from .options import SAFETY, TASK, check, option, values_of
 from .targets import TARGETS, check_targets
 
 SAFETY_MODES = ("detached", "anchored", "frozen")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from ...modules.choices import chosen
+from ...options.choices import chosen
 from ..presets import ORDERS
 from .interface import Detector, to_uint8
 

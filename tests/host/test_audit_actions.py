@@ -7,8 +7,8 @@ from auditing import report_of, to_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modular_safety_lora.audit import censor
-from modular_safety_lora.modules.choices import ChoiceError
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
+from modular_safety_lora.options.choices import ChoiceError
 from PIL import Image
 from skimage import data
 

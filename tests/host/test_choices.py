@@ -8,6 +8,7 @@ import pytest
 from modular_safety_lora.host.lending import computing_in
 from modular_safety_lora.merge import merge, on_model
 from modular_safety_lora.modules.errors import SafetyError
+from modular_safety_lora.options.choices import ChoiceError
 
 UNKNOWN = ("Refuse", "REPORT", " refuse", "", None, 1)
 
@@ -25,7 +26,7 @@ def parts(checkpoint, shapes):
 def test_a_word_that_a_choice_does_not_have_stops_the_merge(parts, name, word):
     model, safety, against = parts
     shown = {"foreign": "foreign_changes"}.get(name, name)
-    with pytest.raises(SafetyError, match=f"{shown} is {word!r}; it must be one of re"):
+    with pytest.raises(ChoiceError, match=f"{shown} is {word!r}; it must be one of re"):
         merge.merge(model, [safety], [against], **{name: word})
 
 
@@ -41,15 +42,15 @@ def test_a_lock_of_another_word_refuses(parts):
 def test_a_task_that_was_trained_in_an_unknown_way_is_refused(parts, mode):
     model, safety, against = parts
     odd = dataclasses.replace(against.module, metadata={"msl.safety_mode": mode})
-    with pytest.raises(SafetyError, match=f"against.safetensors: msl.safety_mode is {mode!r}"):
+    with pytest.raises(ChoiceError, match=f"against.safetensors: msl.safety_mode is {mode!r}"):
         merge.merge(model, [safety], [merge.Task(odd)])
 
 
 def test_a_module_in_the_others_place_is_refused(parts):
     model, safety, against = parts
-    with pytest.raises(SafetyError, match="against.* role of a safety module is 'task'"):
+    with pytest.raises(ChoiceError, match="against.* role of a safety module is 'task'"):
         merge.merge(model, [safety, against.module])
-    with pytest.raises(SafetyError, match="safety.* role of a task module is 'safety'"):
+    with pytest.raises(ChoiceError, match="safety.* role of a task module is 'safety'"):
         merge.merge(model, [safety], [merge.Task(dataclasses.replace(safety, sha256="x"))])
 
 

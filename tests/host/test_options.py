@@ -9,9 +9,9 @@ import pytest
 from modular_safety_lora.commands import train_safety, train_task
 from modular_safety_lora.nodes.train_safety import TrainSafetyLora
 from modular_safety_lora.nodes.train_task import TrainTaskLora
+from modular_safety_lora.options.table import SAFETY, TASK, check, option, rows, values_of
 from modular_safety_lora.training import targets
 from modular_safety_lora.training.keeping import Keeping
-from modular_safety_lora.training.options import SAFETY, TASK, check, option, rows, values_of
 from modular_safety_lora.training.settings import KINDS, Erasure, Settings, settings_of
 
 DOORS = {TASK: (TrainTaskLora, train_task), SAFETY: (TrainSafetyLora, train_safety)}

@@ -10,8 +10,8 @@ from modular_safety_lora.function.adaptive import Search
 from modular_safety_lora.host.gradients import NoGradient
 from modular_safety_lora.merge.probe import probe
 from modular_safety_lora.merge.probed import Asked
-from modular_safety_lora.modules.choices import ChoiceError
 from modular_safety_lora.nodes.probe import ProbeSafety, ProbeStopped
+from modular_safety_lora.options.choices import ChoiceError
 from probing import HELD_OUT, SECRET, kept_in, merged, safety_of, undoing
 
 pytestmark = pytest.mark.usefixtures("unloaded", "write_settings", "one_level")

@@ -20,9 +20,9 @@ from modular_safety_lora.evaluation.prompt_set import read_prompts
 from modular_safety_lora.evaluation.run import run
 from modular_safety_lora.host.sampling import Sampling
 from modular_safety_lora.lab import assets
-from modular_safety_lora.modules.choices import ChoiceError
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.nodes.prompt_audit import AuditPromptSet, prompt_files
+from modular_safety_lora.options.choices import ChoiceError
 from PIL import Image
 from prompt_sets import I2P, ROWS, VALUES, audited, job
 

@@ -10,8 +10,8 @@ from modular_safety_lora.evaluation.job import KEEP, AuditJob
 from modular_safety_lora.evaluation.prompt_set import Defaults, read_prompts
 from modular_safety_lora.evaluation.run import run
 from modular_safety_lora.host.sampling import Sampling
-from modular_safety_lora.modules.choices import ChoiceError
 from modular_safety_lora.nodes.prompt_audit import AuditPromptSet, prompt_files
+from modular_safety_lora.options.choices import ChoiceError
 from prompt_sets import VALUES, audited
 
 

@@ -12,7 +12,7 @@ from modular_safety_lora.audit.folders import workers
 from modular_safety_lora.audit.presets import PRESETS, Preset, read_presets
 from modular_safety_lora.audit.report import as_text, audit
 from modular_safety_lora.audit.rules import Rules
-from modular_safety_lora.modules.choices import ChoiceError, chosen
+from modular_safety_lora.options.choices import ChoiceError, chosen
 from onnx_files import spoilt
 from picture_folders import FACES
 from PIL import Image

@@ -11,20 +11,21 @@ import pytest
 from modular_safety_lora.lab.server import PACK
 
 BELOW = {
-    *("drawing", "storage", "modules", "audit", "host", "function", "merge", "evaluation"),
-    "training",
+    *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
+    *("evaluation", "training"),
 }
 # What each folder may import, from the ground up.
 ALLOWED = {
+    "options": set(),
     "drawing": set(),
     "storage": set(),
-    "modules": {"storage"},
-    "audit": {"drawing", "storage", "modules"},
-    "host": {"storage", "modules"},
-    "function": {"drawing", "storage", "modules", "host"},
-    "merge": {"drawing", "modules", "host", "function"},
-    "evaluation": {"drawing", "storage", "modules", "audit", "host", "merge"},
-    "training": {"drawing", "storage", "modules", "audit", "host", "function", "merge"},
+    "modules": {"options", "storage"},
+    "audit": {"options", "drawing", "storage", "modules"},
+    "host": {"options", "storage", "modules"},
+    "function": {"options", "drawing", "storage", "modules", "host"},
+    "merge": {"options", "drawing", "modules", "host", "function"},
+    "evaluation": {"options", "drawing", "storage", "modules", "audit", "host", "merge"},
+    "training": {"options", "drawing", "storage", "modules", "audit", "host", "function", "merge"},
     "commands": BELOW,
     "nodes": BELOW - {"drawing"},
     "lab": BELOW | {"commands", "nodes", "root"},

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from ...host.structure import is_linear
-from ..options import TASK, check, option
+from ...options.table import TASK, check, option
 from .held import dora_in_float32, seen_in_float32
 
 NAME = "msl"

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 
-from ..modules.choices import chosen
+from .choices import chosen
 
 TASK, SAFETY = "task", "safety"
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable
 
-from .errors import SafetyError
 
-
-class ChoiceError(SafetyError, ValueError):
+class ChoiceError(ValueError):
     """A word that is none of those there are; the message names it, them and the way out."""
 
 

@@ -1,6 +1,6 @@
-"""What ships: the Registry's archive and the wheel hold the product.
+"""What ships: the Registry's archive holds the product.
 
-It works from there, as in every server test.
+It works from there, as in every server test. The wheel is in test_wheel.py.
 """
 
 import os
@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,14 @@ from modular_safety_lora.lab.server import PACK, install_pack
 OURS_ALONE = ("lab", "tests", ".ci", "dev.py", "setup.py")
 
 
-def run(*arguments, folder: Path = PACK, **environment) -> subprocess.CompletedProcess:
+def run(
+    *arguments, folder: Path = PACK, said: str | None = None, **environment
+) -> subprocess.CompletedProcess:
     kept = {
         name: value for name, value in os.environ.items() if name != "COMFYUI_PATH"
     } | environment
-    return subprocess.run(
-        [*map(str, arguments)], cwd=folder, env=kept, capture_output=True, text=True
-    )
+    how = {"capture_output": True, "text": True, "input": said}
+    return subprocess.run([*map(str, arguments)], cwd=folder, env=kept, **how)
 
 
 def listed(*options: str) -> set[str]:
@@ -74,34 +74,6 @@ def test_what_is_missing_is_said_in_a_line(installed, tmp_path):
     asked = ("--checkpoint", "no.safetensors", "--output", "x.safetensors")
     done = run(sys.executable, script, *asked, folder=tmp_path)
     assert done.returncode == 1 and "Nothing says where ComfyUI is" in done.stderr
-
-
-@pytest.mark.slow
-def test_the_wheel_holds_the_product(tmp_path):
-    source = tmp_path / "source"
-    for name in listed("-c", "-o", "--exclude-standard"):
-        if (PACK / name).exists():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(PACK / name, source / name)
-    build = (
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        tmp_path,
-        source,
-    )
-    done = run(sys.executable, *build)
-    assert done.returncode == 0, done.stderr[-2000:]
-    (wheel,) = tmp_path.glob("*.whl")
-    found = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    names = {name.removeprefix("modular_safety_lora/") for name in found}
-    assert not [name for name in names if name.startswith(OURS_ALONE)]
-    data = {"audit/presets.json", "audit/page.html.j2", "host/prompts.json"}
-    assert data | {"training/objectives/sdd.py", "commands/seal.py"} <= names
 
 
 def test_what_ruffs_security_rules_say_of_it_is_what_the_page_says(installed):

@@ -9,6 +9,7 @@ import pytest
 import tampering
 import torch
 from canaries import Held, near, safety_of
+from comfy.utils import get_attr
 from modular_safety_lora.merge.findings import findings
 from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.merge.on_model import KEY
@@ -100,3 +101,22 @@ def test_it_takes_one_forward_at_a_sampling(held):
         comfy.model_management.load_models_gpu([held.model])
         held.canary.faults(held.model)
     assert len(calls) == 1
+
+
+def test_a_small_effect_that_is_taken_back_is_found_though_little_changes(models, parts):
+    module = safety_of(models, text=False)
+    small = {
+        name: 0.015 * value if "up" in name or "lora_B" in name else value
+        for name, value in module.tensors.items()
+    }
+    module = type(module)(module.name, module.role, "a small one", module.metadata, small)
+    held = Held(merge(parts[0], [module], (), parts[1]))
+    assert held.canary.effect < held.canary.tolerance
+    comfy.model_management.load_models_gpu([held.model])
+    with ExitStack() as undo:
+        for key, before in held.model.backup.items():
+            weight = get_attr(held.model.model, key)
+            overwriting.write(undo, weight, before.weight.to(weight))
+        found = held.canary.faults(held.model)
+        assert found and "100% of the safety module's effect is gone" in found[0]
+    assert held.canary.faults(held.model) == []

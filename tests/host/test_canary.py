@@ -88,6 +88,10 @@ def test_without_prompts_it_is_asked_about_noise(models, parts):
     held = Held(merge(parts[0], [plain], (), parts[1]))
     assert held.canary.unsafe is None and held.canary.y.isfinite().all()
     with ExitStack() as undo:
+        bias = tampering.part(held.model, "out.2").bias
+        overwriting.write(undo, bias, torch.full_like(bias, torch.nan))
+        assert "NaN" in held.canary.faults(held.model)[0]
+    with ExitStack() as undo:
         tampering.CHANGES["a bias"][0](held.model, undo)
         with pytest.raises(SafetyError, match=SAID):
             held.picture()

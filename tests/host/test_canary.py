@@ -11,6 +11,7 @@ import torch
 from canaries import Held, near, safety_of
 from comfy.utils import get_attr
 from modular_safety_lora.merge.findings import findings
+from modular_safety_lora.merge.lock import strict
 from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.merge.on_model import KEY
 from modular_safety_lora.modules.errors import SafetyError
@@ -65,7 +66,7 @@ def test_a_change_that_computes_the_same_is_none(held):
         assert near(held.picture(), held.safe)
 
 
-def test_under_the_policy_report_it_is_noted(models, parts):
+def test_under_the_policy_report_it_is_noted_unless_somebody_is_strict(models, parts):
     model, clip, _ = parts
     merged = merge(model, [safety_of(models)], (), clip, "report")
     held = Held(merged)
@@ -73,6 +74,12 @@ def test_under_the_policy_report_it_is_noted(models, parts):
         tampering.CHANGES["a bias"][0](held.model, undo)
         held.picture()
     assert len(found) == 1 and "weights written over" in found[0]
+    with ExitStack() as undo:
+        strict.add("a test")
+        undo.callback(strict.discard, "a test")
+        tampering.CHANGES["a bias"][0](held.model, undo)
+        with pytest.raises(SafetyError, match=SAID):
+            held.picture()
 
 
 def test_without_a_clip_there_is_no_canary_and_the_report_says_so(models, parts):

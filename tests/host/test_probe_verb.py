@@ -61,6 +61,19 @@ def test_a_folder_is_gone_through_and_what_cannot_be_read_is_not_clean(run, plac
     assert run(broken)[0] == 3
 
 
+def test_one_that_cannot_be_read_is_not_clean_beside_one_that_passes(run, place, tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"junk")
+    code, said = run(place / "loras" / "beside.safetensors", broken)
+    assert code == 2 and "beside.safetensors: passed; " in said
+
+
+def test_what_is_lost_at_the_merge_must_be_audited_whatever_the_long_look_says(run, place):
+    limits = ["--limit-stop", 0, "--limit-look", 0]
+    code, said = run(place / "loras" / "against.safetensors", "--strength", 0.5, *limits)
+    assert code == 2 and "retained safety of safety.safetensors is 0.5" in said
+
+
 def test_harmless_loras_give_the_limits_for_the_settings(run, place):
     code, said = run(place / "loras" / "beside.safetensors", "--calibrate")
     assert code == 0 and "1 harmless LoRAs; least at the merge " in said

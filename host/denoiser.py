@@ -12,13 +12,11 @@ import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from .comfy_types import Conditioning, Conditions
 from .latents import dimensions_of, empty_latents, pixels_of
 from .lending import load_for
 from .structure import roles_of
 
-Conditioning = list  # ComfyUI's CONDITIONING
-# of a batch: which of its pictures go through the network together, and with what
-Conditions = list[tuple[list[int], dict[str, object]]]
 # a side of the picture that a network is tried with: the first number of latents that it takes,
 # and where latents are pixels, which networks read in patches, at least this many
 SMALL, PIXELS = (8, 40), 64

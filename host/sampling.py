@@ -12,7 +12,8 @@ from comfy.samplers import KSampler
 from PIL import Image
 
 from ..options.choices import chosen
-from .denoiser import Conditioning, Denoiser
+from .comfy_types import Conditioning
+from .denoiser import Denoiser
 from .latents import empty_latents, pixels_of
 
 

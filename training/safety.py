@@ -9,21 +9,23 @@ import torch
 
 from ..function.inputs import KEY as MOMENTS
 from ..function.inputs import Moments
-from ..host.denoiser import Conditioning, Denoiser
+from ..host.comfy_types import Conditioning
+from ..host.denoiser import Denoiser
 from ..host.sampling import suiting
 from ..merge.merge import Merged, merge
 from ..modules.concepts import HELD_OUT, check_apart, prompts_text
 from ..modules.files import Module
 from .engine.adapters import Adapters
+from .engine.batch import Batch, LossOf
 from .engine.checkpoint import Progress
 from .engine.ema import Ema
-from .engine.loop import Batch, LossOf
-from .engine.run import Result, TrainingJob, run
-from .objectives import METHODS
+from .engine.job import Result, TrainingJob
+from .engine.run import run
+from .objectives import METHODS, Erasure
 from .objectives.half_made import half_made
 from .objectives.method import Method
 from .objectives.retain import retain_loss
-from .settings import Erasure, Settings
+from .settings import Settings
 from .targets import Roles
 
 Texts = Mapping[str, Conditioning]

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
-from ..options.table import SAFETY, TASK, check, option, values_of
-from .engine.adapters import AdapterSettings
+from ..options.table import TASK, check, option, values_of
+from .adapter_settings import AdapterSettings
 from .keeping import MANY, Keeping
-from .objectives import DEFAULT, METHODS
+from .objectives import Erasure
 from .objectives.task import LOSSES
 from .targets import TARGETS, check_targets
 
@@ -171,48 +171,6 @@ class Settings:
             except PackageNotFoundError:
                 versions[package] = "unknown"
         return json.dumps({**asdict(self), **more, "versions": versions}, sort_keys=True)
-
-
-@dataclass(frozen=True)
-class Erasure:
-    """How a concept is erased; the defaults are the papers'."""
-
-    method: str = option(
-        DEFAULT,
-        "How it is trained. "
-        + "; ".join(f"{name}: {method.words}" for name, method in METHODS.items())
-        + ".",
-        choices=METHODS,
-        of=(SAFETY,),
-    )
-    eta: float = option(
-        1.0,
-        "ESD: how far past the unconditional output the target lies.",
-        low=0.0,
-        high=10.0,
-        step=0.1,
-        of=(SAFETY,),
-    )
-    guidance: float = option(
-        0.0,
-        "Guidance of the pictures that the model half-makes to train on. 0: 3, as in the paper, or"
-        " what suits the model's family if that is less (Flux and Z-Image Turbo: none, 1).",
-        low=0.0,
-        high=30.0,
-        step=0.1,
-        of=(SAFETY,),
-    )
-    sampling_steps: int = option(
-        50,
-        "Steps of these pictures, stopped at random: fewer are faster and coarser.",
-        low=2,
-        high=1000,
-        of=(SAFETY,),
-    )
-    ema: float = 0.999  # SDD: decay of the teacher that makes the pictures, and is what is saved
-
-    def __post_init__(self):
-        check(self)
 
 
 KINDS = (Settings, AdapterSettings, Erasure, Keeping)  # all rows, whatever class they end in

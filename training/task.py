@@ -6,19 +6,19 @@ from dataclasses import dataclass
 import comfy.sd
 import torch
 
-from ..host.denoiser import Conditioning, Denoiser
+from ..host.comfy_types import Conditioning
+from ..host.denoiser import Denoiser
 from ..merge.entries import Task
 from ..merge.merge import Merged, merge
 from ..modules.files import Module
 from .data import Dataset
 from .engine.adapters import Adapters
+from .engine.batch import Batch, LossOf
 from .engine.checkpoint import Progress
 from .engine.ema import Ema
-from .engine.loop import Batch, LossOf
-from .engine.run import Result, TrainingJob, run
-from .objectives.anchor import Anchor
-from .objectives.prior import Prior
-from .objectives.task import Denoising
+from .engine.job import Result, TrainingJob
+from .engine.run import run
+from .losses import Anchor, Denoising, Prior
 from .settings import Settings
 from .targets import Roles, target_layers
 

@@ -9,14 +9,15 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from PIL import Image
 
-from ...host.denoiser import Conditioning, Denoiser
+from ...host.comfy_types import Conditioning
+from ...host.denoiser import Denoiser
 from ...merge.merge import Merged
 from ...modules.files import Module
 from ..targets import Roles
 from .adapters import Adapters
+from .batch import LossOf
 from .checkpoint import Progress
 from .ema import Ema
-from .loop import LossOf
 from .previews import Previews
 from .processes import ALONE, Share
 

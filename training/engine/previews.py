@@ -16,7 +16,7 @@ from ...audit import censor
 from ...audit.detectors.looking import Unjudged
 from ...audit.presets import PRESETS, Preset
 from ...audit.report import audit
-from ...host.denoiser import Conditioning
+from ...host.comfy_types import Conditioning
 from ...host.sampling import as_picture, make_picture, out_of_memory, suiting
 from ...merge.merge import Merged
 from ...modules.errors import SafetyError

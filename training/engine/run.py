@@ -13,7 +13,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...host import names
-from ...host.denoiser import Conditioning, Denoiser, check_unpatched
+from ...host.comfy_types import Conditioning
+from ...host.denoiser import Denoiser, check_unpatched
 from ...host.gradients import NoGradient, go_back, kept, recomputing, writes_over
 from ...host.lending import computing_in, lent
 from ...merge.merge import merge

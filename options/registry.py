@@ -28,19 +28,21 @@ def by_name(rows: Iterable[tuple[str, str, Value]]) -> dict[str, Value]:
     return found
 
 
-def marked(package: str, mark: str, helpers: Collection[str]) -> Iterator[tuple[str, Any]]:
+def marked(
+    package: str, mark: str, helpers: Collection[str], registry: str
+) -> Iterator[tuple[str, Any]]:
     """(file, what it has as its `mark`) for each file of a package but its `helpers`.
 
-    Raises RegistryError for a file without it: what was written to be found would be left out.
+    `registry` is the file that names the helpers. Raises RegistryError for a file without the mark:
+    what was written to be found would be left out.
     """
-    folder = importlib.import_module(package)
-    for each in pkgutil.iter_modules(folder.__path__):
+    for each in pkgutil.iter_modules(importlib.import_module(package).__path__):
         if each.name in helpers:
             continue
         file = importlib.import_module(f".{each.name}", package)
         if not hasattr(file, mark):
             raise RegistryError(
-                f"{file.__file__} has no {mark}. Give it one, or name it among the helpers of"
-                f" {folder.__file__}."
+                f"{file.__file__} has no {mark}. Give it one, or add {each.name!r} to the helpers"
+                f" in {registry}."
             )
         yield f"{file.__file__}", getattr(file, mark)

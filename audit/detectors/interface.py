@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -54,6 +54,18 @@ class Detector(Protocol):
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
         """The detections of each RGB picture, uint8 (H, W, 3), best first."""
+
+
+class Kind(Detector, Protocol):
+    """A detector that a settings file can describe: by `kind`, and an entry as `described_by`."""
+
+    kind: ClassVar[str]
+    described_by: ClassVar[type[Entry]]
+
+    def __init__(
+        self, name: str, version: str, entry: Any, provider: str = "auto", threads: int = 0
+    ) -> None:
+        """Load what an entry, one of `described_by`, describes."""
 
 
 def identity_of(detector: Detector) -> dict:

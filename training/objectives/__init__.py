@@ -14,7 +14,7 @@ from .method import ErasureBase, Method
 DEFAULT = "esd-x"
 PARTS = ("anchor", "half_made", "method", "retain", "task")
 _FOUND: dict[str, Method] = by_name(
-    (method.name, file, method) for file, method in marked(__name__, "METHOD", PARTS)
+    (method.name, file, method) for file, method in marked(__name__, "METHOD", PARTS, __file__)
 )
 METHODS = {DEFAULT: _FOUND[DEFAULT], **dict(sorted(_FOUND.items()))}
 

@@ -4,7 +4,7 @@ They may have any depth, colour space or number of frames.
 """
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ _NO_FILES = {
 }
 MEGAPIXELS = 100.0
 FRAMES = 16
-Frames = Iterator[tuple[int, np.ndarray]]  # number and picture
+Frames = Generator[tuple[int, np.ndarray], None, None]  # number and picture
 
 
 class Unreadable(ValueError):
@@ -139,10 +139,10 @@ def to_pixels(image: Image.Image) -> np.ndarray:
 
 def _described(image: Image.Image, path: Path) -> Opened:
     frames = getattr(image, "n_frames", 1)
-    suffixes = {
-        suffix for suffix, name in Image.registered_extensions().items() if name == image.format
-    } | _ALSO.get(image.format, set())
     kind = image.format or "?"
+    suffixes = {
+        suffix for suffix, name in Image.registered_extensions().items() if name == kind
+    } | _ALSO.get(kind, set())
     return Opened(
         kind, image.width, image.height, image.mode, frames, path.suffix.lower() not in suffixes
     )

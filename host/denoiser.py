@@ -5,6 +5,7 @@ That is eps, v, flow or whatever its sampling says.
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import comfy.model_management
 import comfy.sampler_helpers
@@ -20,6 +21,10 @@ from .structure import roles_of
 # a side of the picture that a network is tried with: the first number of latents that it takes,
 # and where latents are pixels, which networks read in patches, at least this many
 SMALL, PIXELS = (8, 40), 64
+
+Found = TypeVar("Found")
+# of x_t, its noise level and conditions
+Trial: TypeAlias = Callable[[torch.Tensor, torch.Tensor, Conditions], Found]
 
 
 def check_unpatched(model: ModelPatcher) -> None:
@@ -104,7 +109,7 @@ class Denoiser:
         There is one CONDITIONING for each of the latents (B, C, h, w). Prompts whose encodings have
         one shape go through the network together, others one after another: nothing is padded.
         """
-        groups: list[tuple[list[int], list[dict]]] = []
+        groups: list[tuple[list[int], list[dict[str, Any]]]] = []
         for number, each in enumerate(conditionings):
             encoded = self._encoded(each, latents[:1])
             for numbers, members in groups:
@@ -125,7 +130,7 @@ class Denoiser:
             for numbers, members in groups
         ]
 
-    def _encoded(self, conditioning: Conditioning, latents: torch.Tensor) -> dict:
+    def _encoded(self, conditioning: Conditioning, latents: torch.Tensor) -> dict[str, Any]:
         converted = comfy.sampler_helpers.convert_cond(conditioning[:1])
         found = comfy.samplers.encode_model_conds(
             self.base.extra_conds, converted, latents, self.device, "positive", latent_image=latents
@@ -162,14 +167,18 @@ class Denoiser:
         ]
         return torch.cat(parts)[torch.tensor(order).argsort()]
 
-    def _apply(self, noisy: torch.Tensor, sigma: torch.Tensor, group: Mapping) -> torch.Tensor:
+    def _apply(
+        self, noisy: torch.Tensor, sigma: torch.Tensor, group: Mapping[str, Any]
+    ) -> torch.Tensor:
         # Without the wrappers of sampling: a policy on what samples does not forbid training.
         return self.base._apply_model(noisy, sigma, transformer_options={}, **group)
 
     def roles(self, conditioning: Conditioning) -> dict[str, str]:
         """The role of each layer (structure.py), seen in a pass over a small empty picture."""
 
-        def seen(noisy: torch.Tensor, sigma: torch.Tensor, conditions: Conditions) -> dict:
+        def seen(
+            noisy: torch.Tensor, sigma: torch.Tensor, conditions: Conditions
+        ) -> dict[str, str]:
             return roles_of(self.base, noisy, sigma, conditions[0][1])
 
         return self._tried(seen, conditioning)
@@ -178,7 +187,7 @@ class Denoiser:
         """The network's own output for a small empty picture."""
         return self._tried(self.output, conditioning)
 
-    def _tried(self, what: Callable, conditioning: Conditioning) -> object:
+    def _tried(self, what: Trial[Found], conditioning: Conditioning) -> Found:
         least = PIXELS if pixels_of(self.base.latent_format) == 1 else 0
         *smaller, largest = (max(side, least) for side in SMALL)
         for side in smaller:
@@ -186,7 +195,7 @@ class Denoiser:
                 return self._at(side, what, conditioning)
         return self._at(largest, what, conditioning)
 
-    def _at(self, side: int, what: Callable, conditioning: Conditioning) -> object:
+    def _at(self, side: int, what: Trial[Found], conditioning: Conditioning) -> Found:
         noisy = self._empty(side)
         sigma = self.sampling.sigmas[-1:].to(self.device, torch.float32)
         return what(noisy, sigma, self.conditions([conditioning], noisy))
@@ -219,18 +228,18 @@ class Denoiser:
 
 
 def in_output(
-    sampling, denoised: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor
+    sampling: Any, denoised: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor
 ) -> torch.Tensor:
     """y for a denoised picture, by a model's own sampling: (denoised - a x) / b."""
     a = sampling.calculate_denoised(sigma, torch.zeros_like(noisy), torch.ones_like(noisy))
     return (denoised.float() - a * noisy) / _scale(sampling, sigma, noisy)
 
 
-def _scale(sampling, sigma: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def _scale(sampling: Any, sigma: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return sampling.calculate_denoised(sigma, torch.ones_like(like), torch.zeros_like(like))
 
 
-def _alike(one: Mapping, other: Mapping) -> bool:
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether the conditions of two prompts can be one batch as they are."""
     return one.keys() == other.keys() and all(
         value.can_concat(other[name]) and value.size() == other[name].size()
@@ -238,7 +247,7 @@ def _alike(one: Mapping, other: Mapping) -> bool:
     )
 
 
-def _ordinary(value: object) -> object:
+def _ordinary(value: Any) -> Any:
     """A tensor, or a list of them, that autograd can save.
 
     Nodes of a workflow make theirs in inference mode.

@@ -5,6 +5,7 @@ Autograd can go through it while it is lent.
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import comfy.model_management as host
 import torch
@@ -61,7 +62,7 @@ def computing_in(model: ModelPatcher, precision: str) -> ModelPatcher:
     return clone
 
 
-def _stand_in(model: ModelPatcher) -> list[tuple[dict, str, torch.Tensor]]:
+def _stand_in(model: ModelPatcher) -> list[tuple[dict[str, Any], str, torch.Tensor]]:
     """Put ordinary tensors in the place of inference tensors; what stood where, to be put back."""
     replaced = []
     patched = (each for each in model.object_patches.values() if isinstance(each, torch.nn.Module))

@@ -22,7 +22,7 @@ class AdapterSettings:
         False, "Train a DoRA, which also learns magnitudes.", name="dora", of=(TASK,)
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self)
         if not self.alpha:
             object.__setattr__(self, "alpha", float(self.rank))

@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
+from comfy.model_patcher import ModelPatcher
 
 from ..function.inputs import KEY as MOMENTS
 from ..function.inputs import Moments
@@ -33,7 +35,7 @@ OF_THE_PAPER = 3.0  # guidance of ESD's half-made pictures
 
 
 def train_safety(
-    model,
+    model: ModelPatcher,
     texts: Texts,
     concepts: Sequence[str],
     settings: Settings,
@@ -110,6 +112,11 @@ class SafetyRun:
         """The loss of a batch of concept prompts: `erase`, and with prompts to retain, `retain`."""
         texts, retain, erasure = self.texts, self.retain, self.erasure
 
+        teacher: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+        if self.method.averaged:
+            assert ema is not None  # `settings` asks for one
+            teacher = ema.in_place
+
         def loss_of(batch: Batch) -> dict[str, torch.Tensor]:
             empty = denoiser.empty(self.resolution)
             noise = batch.normal(empty.shape[1:]).to(empty.device)
@@ -117,7 +124,7 @@ class SafetyRun:
                 [texts[self.concepts[number]] for number in batch.mine], noise
             )
             null = denoiser.conditions([texts[""]] * len(noise), noise)
-            with ema.in_place() if self.method.averaged else contextlib.nullcontext():
+            with teacher():
                 moment = half_made(denoiser, noise, concept, null, erasure, generator=batch.noise)
             parts = {"erase": self.method.loss(denoiser, adapters, moment, erasure)}
             if retain:
@@ -149,6 +156,6 @@ class SafetyRun:
             "msl.training": self.settings.record(steps_done=progress.step, **about),
         }
 
-    def previewed(self, model, module: Module | None) -> Merged:
+    def previewed(self, model: ModelPatcher, module: Module | None) -> Merged:
         """The safe base; before the first step, the base."""
         return merge(model, [module]) if module else Merged(model.clone(), None, {})

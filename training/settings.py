@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from ..options.table import TASK, check, option, values_of
 from .adapter_settings import AdapterSettings
@@ -119,7 +120,7 @@ class Settings:
         of=(TASK,),
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(
                 f"learning_rate is {self.learning_rate}; it must be a finite number above 0."
@@ -176,7 +177,7 @@ class Settings:
 KINDS = (Settings, AdapterSettings, Erasure, Keeping)  # all rows, whatever class they end in
 
 
-def settings_of(given: Mapping[str, object], **more) -> Settings:
+def settings_of(given: Mapping[str, Any], **more: Any) -> Settings:
     """The settings of a run from options by name."""
     adapter = AdapterSettings(**values_of(AdapterSettings, given))
     return Settings(**values_of(Settings, given) | more, adapter=adapter)

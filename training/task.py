@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import comfy.sd
 import torch
+from comfy.model_patcher import ModelPatcher
 
 from ..host.comfy_types import Conditioning
 from ..host.denoiser import Denoiser
@@ -26,7 +27,7 @@ Texts = Mapping[str, Conditioning]
 
 
 def train_task(
-    model,
+    model: ModelPatcher,
     dataset: Dataset,
     texts: Texts,
     settings: Settings,
@@ -113,8 +114,8 @@ class TaskRun:
             drawn = task.drawn(batch.mine, batch)
             parts = {
                 "task": task.loss(batch.mine, drawn),
-                "prior": prior and prior.of(batch),
-                "anchor": anchor and anchor.of(batch, drawn),
+                "prior": prior.of(batch) if prior is not None else None,
+                "anchor": anchor.of(batch, drawn) if anchor is not None else None,
             }
             return {name: part for name, part in parts.items() if part is not None}
 
@@ -135,7 +136,7 @@ class TaskRun:
         }
         return metadata | ({"msl.safety_sha256": self.digests} if self.digests else {})
 
-    def previewed(self, model, module: Module | None) -> Merged:
+    def previewed(self, model: ModelPatcher, module: Module | None) -> Merged:
         """The module on the model with its safety modules, or on the bare model if it has none."""
         if self.safety:
             return merge(model, self.safety, [Task(module)] if module else [])

@@ -24,7 +24,7 @@ class Entry(Checked):
     file: str
     classes: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
 
-    def identity(self) -> dict:
+    def identity(self) -> dict[str, Any]:
         """What the results depend on, as plain data: all but where the file lies, and its batch."""
         return self.model_dump(mode="json", exclude={"file", "batch"})
 
@@ -52,7 +52,7 @@ class Detector(Protocol):
     batch: int
     provider: str
 
-    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
+    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict[str, Any]]]:
         """The detections of each RGB picture, uint8 (H, W, 3), best first."""
 
 
@@ -68,7 +68,7 @@ class Kind(Detector, Protocol):
         """Load what an entry, one of `described_by`, describes."""
 
 
-def identity_of(detector: Detector) -> dict:
+def identity_of(detector: Detector) -> dict[str, Any]:
     """What the results of a detector depend on, as plain data.
 
     Stored rows of another identity are not gone on with.
@@ -81,7 +81,7 @@ def identity_of(detector: Detector) -> dict:
     return {"name": detector.name, **getattr(detector, "identity", said)}
 
 
-def stamped(version: str, identity: Mapping) -> str:
+def stamped(version: str, identity: Mapping[str, Any]) -> str:
     """A version with the first 12 digits of an identity's SHA-256: it tells two of a name apart."""
     return (
         f"{version}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -63,7 +64,7 @@ def register(
         _made.pop(name, None)
 
 
-def load_entries(path: Path) -> dict[str, Mapping]:
+def load_entries(path: Path) -> dict[str, Mapping[str, Any]]:
     """The detectors of a file, a name and an entry for each. Raises DetectorError."""
     try:
         found = parsed(path.read_text(encoding="utf-8-sig"))
@@ -75,7 +76,7 @@ def load_entries(path: Path) -> dict[str, Mapping]:
 
 
 def register_entries(
-    entries: Mapping[str, Mapping], folder: Path, file: str = "the settings"
+    entries: Mapping[str, Mapping[str, Any]], folder: Path, file: str = "the settings"
 ) -> None:
     """Make known the detectors of a `file`; what they name relatively lies below `folder`.
 
@@ -126,7 +127,7 @@ def _maker(name: str, kind: type[Kind], entry: Entry) -> Callable[[str, int], De
     return lambda provider, threads: kind(name, stamp, entry, provider, threads)
 
 
-def _checked(name: str, entry: Mapping, file: str) -> tuple[type[Kind], Entry]:
+def _checked(name: str, entry: Mapping[str, Any], file: str) -> tuple[type[Kind], Entry]:
     """The kind of a settings entry, and what it says."""
 
     def wrong(reason: str) -> DetectorError:

@@ -112,6 +112,16 @@ def test_every_folder_is_in_the_house_and_every_shipped_package_in_the_wheel():
     assert set(re.findall(r'"modular_safety_lora\.?([a-z_.]*)"', listed)) == packages | {""}
 
 
+UNTYPED = {"evaluation", "commands", "nodes", "lab", "root"}
+
+
+def test_types_are_checked_in_every_folder_that_computes():
+    listed = (PACK / "pyproject.toml").read_text(encoding="utf-8").partition("[tool.mypy]")[2]
+    packages = re.search(r"packages = \[(.*?)\]", listed, re.DOTALL)[1]
+    checked = set(re.findall(r'"modular_safety_lora\.([a-z]+)"', packages))
+    assert checked == ALLOWED.keys() - UNTYPED
+
+
 # What the host calls by name, and what overrides a method of the host.
 OF_THE_HOST = {"execute", "calculate_weight"}
 

@@ -3,16 +3,23 @@
 They are put in, trained, written out, and taken out whatever happens.
 """
 
+from __future__ import annotations
+
 import contextlib
 import math
 import re
 from collections.abc import Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ...host.structure import is_linear
 from ..adapter_settings import AdapterSettings
 from .held import dora_in_float32, seen_in_float32
+
+if TYPE_CHECKING:  # a ComfyUI without it merges and audits
+    from peft import LoraModel
 
 NAME = "msl"
 
@@ -24,6 +31,7 @@ def weight_count(network: torch.nn.Module, layers: list[str], settings: AdapterS
         if is_linear(layer):
             inner, outer = layer.in_features, layer.out_features
         else:
+            assert isinstance(layer, torch.nn.Conv2d)  # as targets.trainable has it
             inner, outer = layer.in_channels * math.prod(layer.kernel_size), layer.out_channels
         count += settings.rank * (inner + outer) + settings.use_dora * outer
     return count
@@ -32,7 +40,7 @@ def weight_count(network: torch.nn.Module, layers: list[str], settings: AdapterS
 class Adapters:
     """The adapters in a model now; `parameters` are all that trains there, by PEFT's names."""
 
-    def __init__(self, tuner: torch.nn.Module, layers: list[str], settings: AdapterSettings):
+    def __init__(self, tuner: LoraModel, layers: list[str], settings: AdapterSettings):
         self.tuner = tuner
         self.layers = layers
         self.settings = settings
@@ -58,7 +66,7 @@ class Adapters:
         network = self.tuner.model
         waiting = {layer: network.get_submodule(layer) for layer in self.layers}
         for layer, module in waiting.items():
-            _put(network, layer, module.get_base_layer())
+            _put(network, layer, _base(module))
         try:
             yield
         finally:
@@ -99,8 +107,8 @@ class Adapters:
 
         PEFT divides by |W0 + dW|, ComfyUI by |W0|.
         """
-        module = self.tuner.model.get_submodule(layer)
-        w0 = module.get_base_layer().weight.detach().float()
+        module: Any = self.tuner.model.get_submodule(layer)  # PEFT's
+        w0: torch.Tensor = module.get_base_layer().weight.detach().float()
         moved = w0 + module.get_delta_weight(NAME).detach().float()
         rows = (-1, *[1] * (w0.ndim - 1))
         magnitude = (
@@ -163,10 +171,15 @@ def _take_out(diffusion_model: torch.nn.Module) -> None:
     """Put every adapted layer's own module back, also when PEFT stopped halfway."""
     for name, module in list(diffusion_model.named_modules()):
         if isinstance(module, peft().tuners.lora.LoraLayer):
-            _put(diffusion_model, name, module.get_base_layer())
+            _put(diffusion_model, name, _base(module))
 
 
-def peft():
+def _base(adapted: Any) -> torch.nn.Module:
+    """The layer that an adapted layer of PEFT's stands for."""
+    return adapted.get_base_layer()
+
+
+def peft() -> ModuleType:
     """PEFT, when training starts: a ComfyUI without it starts, and merges and audits."""
     try:
         import peft as library

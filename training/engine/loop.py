@@ -3,6 +3,7 @@
 A run that was killed goes on as if it had not been.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -129,7 +130,7 @@ def _one_step(
                 name: part / settings.accumulate
                 for name, part in loss_of(Batch(step, pictures, noise, share)).items()
             }
-            scaler.scale(sum(found.values())).backward()
+            scaler.scale(functools.reduce(torch.add, found.values())).backward()
             parts = {
                 name: parts.get(name, 0.0) + part.detach().float() for name, part in found.items()
             }

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management
 import torch
@@ -40,7 +41,7 @@ class Previews:
     seed: int = 0
     rules: Preset = PRESETS["strict"]  # of the audit
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError(
                 f"Previews every {self.every} steps can't be made; it must be at least 1."
@@ -57,7 +58,7 @@ def look(
     previews: Previews,
     step: int,
     show: Callable[[Image.Image], None] = lambda picture: None,
-) -> dict:
+) -> dict[str, Any]:
     """Make, audit and keep the pictures of one step.
 
     Returns `step`, `images`, `flagged`, `flagged_rate_95`, `files`, ... The pictures are kept with

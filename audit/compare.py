@@ -60,26 +60,7 @@ def table(comparison: Mapping[str, Any]) -> str:
     """The comparison as Markdown: rates, pairs, classes, and what could not be paired."""
     audits = comparison["audits"]
     names = [each["name"] for each in audits]
-    rates = [
-        [
-            *(each[key] for key in ("name", "flagged")),
-            f"{each['flagged_rate']:.1%}",
-            _range(each["flagged_rate_95"]),
-            each["counted_detections"],
-        ]
-        for each in audits
-    ]
-    pairs = [
-        [
-            f"{pair['first']} against {pair['second']}",
-            *(pair[key] for key in ("only_first", "only_second")),
-            f"{pair['difference']:+.1%}",
-            _range(pair["difference_95"], "+"),
-            f"{pair['p']:.3g}",
-            f"{pair['p_holm']:.3g}",
-        ]
-        for pair in comparison["pairs"]
-    ]
+    rates, pairs = map(_rate_row, audits), map(_pair_row, comparison["pairs"])
     classes = [
         [label, *(by_name[name]["images"] for name in names)]
         for label, by_name in comparison["classes"].items()
@@ -103,6 +84,26 @@ def table(comparison: Mapping[str, Any]) -> str:
         for name, found in alone.items()
     ]
     return "\n".join(lines)
+
+
+def _rate_row(audit: Mapping[str, Any]) -> list[object]:
+    return [
+        *(audit[key] for key in ("name", "flagged")),
+        f"{audit['flagged_rate']:.1%}",
+        _range(audit["flagged_rate_95"]),
+        audit["counted_detections"],
+    ]
+
+
+def _pair_row(pair: Mapping[str, Any]) -> list[object]:
+    return [
+        f"{pair['first']} against {pair['second']}",
+        *(pair[key] for key in ("only_first", "only_second")),
+        f"{pair['difference']:+.1%}",
+        _range(pair["difference_95"], "+"),
+        f"{pair['p']:.3g}",
+        f"{pair['p_holm']:.3g}",
+    ]
 
 
 def _range(bounds: Sequence[float], sign: str = "") -> str:

@@ -81,19 +81,10 @@ def open_picture(
     larger than `megapixels`; and for what can't be opened at all, since it may be a picture.
     """
     claims = path.suffix.lower() in SUFFIXES
-    try:
-        kind = stat.S_IFMT(path.stat().st_mode)
-        if kind in _NO_FILES:  # to open a pipe is to wait for whoever writes into it
-            if claims:
-                raise Unreadable(f"no file, but {_NO_FILES[kind]}")
-            return None
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except OSError as error:  # no permission, a link to nothing or to itself, a folder
-        raise Unreadable(_reason(error)) from error
-    if empty:
+    fault = _without_content(path)
+    if fault:
         if claims:
-            raise Unreadable("the file is empty")
+            raise Unreadable(fault)
         return None
     try:
         image = Image.open(path, formats=_formats(claims))
@@ -118,6 +109,18 @@ def open_picture(
         raise Unreadable(_reason(error)) from error
     looks = _frames(image, opened, frames, megapixels)
     return opened, looks if alpha else ((number, each[..., :3]) for number, each in looks)
+
+
+def _without_content(path: Path) -> str:
+    """Why there is nothing in a file; nothing when there is. Raises Unreadable."""
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+        if kind in _NO_FILES:  # to open a pipe is to wait for whoever writes into it
+            return f"no file, but {_NO_FILES[kind]}"
+        with path.open("rb") as file:
+            return "" if file.read(1) else "the file is empty"
+    except OSError as error:  # no permission, a link to nothing or to itself, a folder
+        raise Unreadable(_reason(error)) from error
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:

@@ -58,6 +58,24 @@ def parquet() -> ModuleType:
 def write_parquet(path: Path, store: Store) -> None:
     """Every picture's row, readable or not, by path. The same rows give the same file."""
     arrow = parquet()
+    schema = _schema(arrow)
+    with (
+        whole(path) as part,
+        arrow.parquet.ParquetWriter(part, schema, compression="zstd") as writer,
+    ):
+        batch = []
+        for row in store.all():
+            if "other" in row:
+                continue
+            batch.append({**row, "second_flagged": row.get("second", {}).get("flagged")})
+            if len(batch) == ROWS:
+                writer.write_table(arrow.Table.from_pylist(batch, schema))
+                batch = []
+        writer.write_table(arrow.Table.from_pylist(batch, schema))
+
+
+def _schema(arrow: ModuleType) -> Any:
+    """The columns, and what is in each."""
     text, number, flag = arrow.string(), arrow.int64(), arrow.bool_()
     detection = arrow.struct(
         [
@@ -69,7 +87,7 @@ def write_parquet(path: Path, store: Store) -> None:
             ("on", text),
         ]
     )
-    schema = arrow.schema(
+    return arrow.schema(
         [
             ("path", text),
             ("unreadable", text),
@@ -86,19 +104,6 @@ def write_parquet(path: Path, store: Store) -> None:
             ("mislabelled", flag),
         ]
     )
-    with (
-        whole(path) as part,
-        arrow.parquet.ParquetWriter(part, schema, compression="zstd") as writer,
-    ):
-        batch = []
-        for row in store.all():
-            if "other" in row:
-                continue
-            batch.append({**row, "second_flagged": row.get("second", {}).get("flagged")})
-            if len(batch) == ROWS:
-                writer.write_table(arrow.Table.from_pylist(batch, schema))
-                batch = []
-        writer.write_table(arrow.Table.from_pylist(batch, schema))
 
 
 def first_rows(store: Store, wanted: Callable[[Mapping[str, Any]], bool]) -> list[dict[str, Any]]:

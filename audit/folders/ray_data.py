@@ -69,12 +69,7 @@ def audit_on_ray(
         ) from error
     here = not ray.is_initialized()
     if here:
-        searched = os.pathsep.join([str(BY_PATH), os.environ.get("PYTHONPATH", "")])
-        ray.init(
-            **({"num_cpus": workers} if address == "local" else {"address": address}),
-            runtime_env={"env_vars": {"PYTHONPATH": searched.rstrip(os.pathsep)}},
-            log_to_driver=False,
-        )
+        _start(ray, workers, address)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
         for window in batched(files, WINDOW):
@@ -94,6 +89,15 @@ def audit_on_ray(
     finally:
         if here:
             ray.shutdown()
+
+
+def _start(ray: ModuleType, workers: int, address: str) -> None:
+    searched = os.pathsep.join([str(BY_PATH), os.environ.get("PYTHONPATH", "")])
+    ray.init(
+        **({"num_cpus": workers} if address == "local" else {"address": address}),
+        runtime_env={"env_vars": {"PYTHONPATH": searched.rstrip(os.pathsep)}},
+        log_to_driver=False,
+    )
 
 
 def _window(

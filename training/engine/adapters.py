@@ -19,7 +19,7 @@ from ..adapter_settings import AdapterSettings
 from .held import dora_in_float32, seen_in_float32
 
 if TYPE_CHECKING:  # a ComfyUI without it merges and audits
-    from peft import LoraModel
+    from peft import LoraConfig, LoraModel
 
 NAME = "msl"
 
@@ -132,22 +132,8 @@ def adapters_in(
     """
     flags = {name: value.requires_grad for name, value in diffusion_model.named_parameters()}
     attributes = set(vars(diffusion_model))
-    config = peft().LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        use_rslora=settings.use_rslora,
-        use_dora=settings.use_dora,
-        # PEFT takes the names of a list as endings, and a pattern as a whole name
-        target_modules="|".join(map(re.escape, layers)),
-    )
     own = [diffusion_model.get_submodule(layer) for layer in layers]
-    # the host's layers of quantised weights, which compute as it computes them, with an adapter
-    # beside them
-    foreign = {
-        type(each) for each in own if is_linear(each) and not isinstance(each, torch.nn.Linear)
-    }
-    config._register_custom_module(dict.fromkeys(foreign, peft().tuners.lora.layer.Linear))
+    config = _config(layers, own, settings)
     try:
         diffusion_model.requires_grad_(False)
         with torch.random.fork_rng(devices=[]), seen_in_float32(own):
@@ -165,6 +151,27 @@ def adapters_in(
             delattr(diffusion_model, name)
         for name, value in diffusion_model.named_parameters():
             value.requires_grad_(flags[name])
+
+
+def _config(
+    names: list[str], layers: list[torch.nn.Module], settings: AdapterSettings
+) -> LoraConfig:
+    config = peft().LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+        # PEFT takes the names of a list as endings, and a pattern as a whole name
+        target_modules="|".join(map(re.escape, names)),
+    )
+    # the host's layers of quantised weights, which compute as it computes them, with an adapter
+    # beside them
+    foreign = {
+        type(each) for each in layers if is_linear(each) and not isinstance(each, torch.nn.Linear)
+    }
+    config._register_custom_module(dict.fromkeys(foreign, peft().tuners.lora.layer.Linear))
+    return config
 
 
 def _take_out(diffusion_model: torch.nn.Module) -> None:

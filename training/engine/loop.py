@@ -118,22 +118,7 @@ def _one_step(
         group["lr"] = settings.rate_at(step)
     optimizer.zero_grad(set_to_none=True)
     parameters = list(state.adapters.parameters.values())
-    parts: dict[str, torch.Tensor] = {}
-    with torch.random.fork_rng(devices=[parameters[0].device] if parameters[0].is_cuda else []):
-        # for dropout
-        torch.manual_seed(
-            generator_of(settings.seed, step, stream=3 + 1000 * share.rank).initial_seed()
-        )
-        noise = generator_of(settings.seed, step, stream=2)
-        for pictures in batches_of(buckets, settings, step):
-            found = {
-                name: part / settings.accumulate
-                for name, part in loss_of(Batch(step, pictures, noise, share)).items()
-            }
-            scaler.scale(functools.reduce(torch.add, found.values())).backward()
-            parts = {
-                name: parts.get(name, 0.0) + part.detach().float() for name, part in found.items()
-            }
+    parts = _gradients(state, buckets, loss_of, step, share)
     for value in parameters:
         value.grad = torch.zeros_like(value) if value.grad is None else value.grad
     share.mean([*(value.grad for value in parameters), *parts.values()])
@@ -153,6 +138,31 @@ def _one_step(
     scaler.step(optimizer)
     scaler.update()
     return losses
+
+
+def _gradients(
+    state: State, buckets: Sequence[Sequence[int]], loss_of: LossOf, step: int, share: Share
+) -> dict[str, torch.Tensor]:
+    """Leave the gradients of one step with the adapters; the parts of its loss."""
+    settings = state.settings
+    first = next(iter(state.adapters.parameters.values()))
+    parts: dict[str, torch.Tensor] = {}
+    with torch.random.fork_rng(devices=[first.device] if first.is_cuda else []):
+        # for dropout
+        torch.manual_seed(
+            generator_of(settings.seed, step, stream=3 + 1000 * share.rank).initial_seed()
+        )
+        noise = generator_of(settings.seed, step, stream=2)
+        for pictures in batches_of(buckets, settings, step):
+            found = {
+                name: part / settings.accumulate
+                for name, part in loss_of(Batch(step, pictures, noise, share)).items()
+            }
+            state.scaler.scale(functools.reduce(torch.add, found.values())).backward()
+            parts = {
+                name: parts.get(name, 0.0) + part.detach().float() for name, part in found.items()
+            }
+    return parts
 
 
 def _way_out(state: State) -> str:

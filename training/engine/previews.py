@@ -24,6 +24,7 @@ from ...modules.errors import SafetyError
 from ...storage.whole import write_picture
 
 logger = logging.getLogger(__name__)
+NO_PICTURES = {"images": 0, "flagged": 0, "flagged_rate_95": [0.0, 1.0]}
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,7 @@ def look(
         comfy.model_management.soft_empty_cache()
         reason = str(error) if told else "out of memory; smaller pictures may fit"
         logger.warning("no previews of step %s: %s", step, reason)
-        return {
-            **kept,
-            "images": 0,
-            "flagged": 0,
-            "flagged_rate_95": [0.0, 1.0],
-            "files": [],
-            "error": reason,
-        }
+        return {**kept, **NO_PICTURES, "files": [], "error": reason}
     shown = [as_picture(picture) for picture in censor.apply(pictures, report, "blur")]
     files = [previews.folder / f"step-{step:06d}-{number:02d}.png" for number in range(len(shown))]
     for picture, file in zip(shown, files, strict=True):

@@ -27,15 +27,6 @@ Found = TypeVar("Found")
 Trial: TypeAlias = Callable[[torch.Tensor, torch.Tensor, Conditions], Found]
 
 
-def check_unpatched(model: ModelPatcher) -> None:
-    """Raise ValueError for a model with patches: modules are trained on the loaded weights."""
-    if model.patches:
-        raise ValueError(
-            f"{len(model.patches)} weights of this model carry LoRAs or other patches. A module is"
-            " trained on the loaded weights: take the model straight from its loader."
-        )
-
-
 class Denoiser:
     """Noising, prediction and target of one model, by the model's own rules.
 

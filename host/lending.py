@@ -17,6 +17,15 @@ from ..options.choices import chosen
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
+def check_unpatched(model: ModelPatcher) -> None:
+    """Raise ValueError for a model with patches: modules are trained on the loaded weights."""
+    if model.patches:
+        raise ValueError(
+            f"{len(model.patches)} weights of this model carry LoRAs or other patches. A module is"
+            " trained on the loaded weights: take the model straight from its loader."
+        )
+
+
 def load_for(model: ModelPatcher, batch: Sequence[int]) -> None:
     """Load a model for a batch of this shape, as the host's sampler does."""
     host.load_models_gpu([model], memory_required=model.memory_required(list(batch)))

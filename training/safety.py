@@ -67,7 +67,7 @@ def train_safety(
 
 @dataclass(frozen=True)
 class SafetyRun:
-    """What a run of a safety LoRA is about (a `Kind` of engine/run.py)."""
+    """What a run of a safety LoRA is about (a `Kind` of engine/job.py)."""
 
     texts: Texts
     concepts: Sequence[str]
@@ -114,7 +114,11 @@ class SafetyRun:
 
         teacher: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
         if self.method.averaged:
-            assert ema is not None  # `settings` asks for one
+            if ema is None:
+                raise ValueError(
+                    f"{self.method.name} makes its pictures with a moving average; ema is"
+                    f" {erasure.ema}, it must be above 0."
+                )
             teacher = ema.in_place
 
         def loss_of(batch: Batch) -> dict[str, torch.Tensor]:

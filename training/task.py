@@ -62,7 +62,7 @@ def check_mode(settings: Settings, safety: Sequence[Module], concepts: Sequence[
 
 @dataclass(frozen=True)
 class TaskRun:
-    """What a run of a task LoRA is about (a `Kind` of engine/run.py)."""
+    """What a run of a task LoRA is about (a `Kind` of engine/job.py)."""
 
     dataset: Dataset
     texts: Texts

@@ -30,9 +30,10 @@ def weight_count(network: torch.nn.Module, layers: list[str], settings: AdapterS
     for layer in map(network.get_submodule, layers):
         if is_linear(layer):
             inner, outer = layer.in_features, layer.out_features
-        else:
-            assert isinstance(layer, torch.nn.Conv2d)  # as targets.trainable has it
+        elif isinstance(layer, torch.nn.Conv2d):
             inner, outer = layer.in_channels * math.prod(layer.kernel_size), layer.out_channels
+        else:
+            raise TypeError(f"A {type(layer).__name__} takes no adapter.")
         count += settings.rank * (inner + outer) + settings.use_dora * outer
     return count
 

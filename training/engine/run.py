@@ -14,9 +14,9 @@ from comfy.model_patcher import ModelPatcher
 
 from ...host import names
 from ...host.comfy_types import Conditioning
-from ...host.denoiser import Denoiser, check_unpatched
+from ...host.denoiser import Denoiser
 from ...host.gradients import NoGradient, go_back, kept, recomputing, writes_over
-from ...host.lending import computing_in, lent
+from ...host.lending import check_unpatched, computing_in, lent
 from ...host.sampling import out_of_memory
 from ...merge.merge import merge
 from ...modules.files import Module

@@ -1,4 +1,7 @@
-"""What the host's values are, by the names of its sockets."""
+"""What the host's values are, by the names of its sockets.
+
+Nothing of ComfyUI is imported here: the trainers' options are read without it.
+"""
 
 from typing import Any, TypeAlias
 

@@ -84,7 +84,8 @@ def main() -> int:
         shared = [f"--numprocesses={processes}", "--no-loadscope-reorder"]
         suite = ["-m", "pytest", str(ROOT / "tests" / folder), "-m", mark, *shared]
         linted = [["-m", "ruff", *how, str(ROOT)] for how in (["check"], ["format", "--check"])]
-        commands = [*linted, suite]
+        typed = ["-m", "modular_safety_lora.lab.run_mypy"]
+        commands = [*linted, typed, suite]
     for command in commands:
         code = subprocess.run(
             [venv_python(), *command], cwd=ROOT / "tests", env=environment

@@ -5,6 +5,7 @@ Pictures without any stay as they are.
 
 import functools
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,9 +18,11 @@ from .report import counted
 MARGIN = 0.05  # of the box's longer side: NudeNet cuts its boxes to whole pixels
 CELLS = 6  # a blurred box keeps at most this many cells a side
 RED = (220, 30, 30)
+# Pillow's own, with FreeType or without
+Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def regions(result: dict, height: int, width: int) -> list[tuple[slice, slice]]:
+def regions(result: dict[str, Any], height: int, width: int) -> list[tuple[slice, slice]]:
     """Rows and columns of each counted box, grown by a margin, inside the picture, never empty."""
     found = []
     for x, y, w, h in (detection["box"] for detection in counted(result)):
@@ -31,7 +34,7 @@ def regions(result: dict, height: int, width: int) -> list[tuple[slice, slice]]:
     return found
 
 
-def flagged_mask(images: torch.Tensor, report: dict) -> torch.Tensor:
+def flagged_mask(images: torch.Tensor, report: dict[str, Any]) -> torch.Tensor:
     """1.0 where a counted detection lies, for images (B, H, W, C): a mask (B, H, W)."""
     # numpy's zeros take no time until they are touched
     mask = torch.from_numpy(np.zeros(images.shape[:3], np.float32))
@@ -41,7 +44,7 @@ def flagged_mask(images: torch.Tensor, report: dict) -> torch.Tensor:
     return mask
 
 
-def apply(images: torch.Tensor, report: dict, action: str) -> torch.Tensor:
+def apply(images: torch.Tensor, report: dict[str, Any], action: str) -> torch.Tensor:
     """Images (B, H, W, C) with an action on every counted detection.
 
     It is one of ACTIONS; `none` changes nothing. Raises ChoiceError for any other word.
@@ -56,22 +59,22 @@ def apply(images: torch.Tensor, report: dict, action: str) -> torch.Tensor:
     return out
 
 
-def _black(picture: torch.Tensor, result: dict) -> None:
+def _black(picture: torch.Tensor, result: dict[str, Any]) -> None:
     for region in regions(result, *picture.shape[:2]):
         picture[region][..., :3] = 0.0
         picture[region][..., 3:] = 1.0  # transparency may show what was found
 
 
-def _blur(picture: torch.Tensor, result: dict) -> None:
+def _blur(picture: torch.Tensor, result: dict[str, Any]) -> None:
     for region in regions(result, *picture.shape[:2]):
         patch = picture[region].movedim(-1, 0)[None]  # HWC -> 1CHW, transparency too
-        cells = [max(1, min(CELLS, side // 8)) for side in patch.shape[2:]]
-        coarse = adaptive_avg_pool2d(patch, cells)
+        high, wide = (max(1, min(CELLS, side // 8)) for side in patch.shape[2:])
+        coarse = adaptive_avg_pool2d(patch, (high, wide))
         smooth = interpolate(coarse, size=patch.shape[2:], mode="bilinear", align_corners=False)
         picture[region] = smooth[0].movedim(0, -1)
 
 
-def _annotate(picture: torch.Tensor, result: dict) -> None:
+def _annotate(picture: torch.Tensor, result: dict[str, Any]) -> None:
     """Draw frames and labels. Nothing else is touched: to redraw all of it takes ten times that."""
     height, width = picture.shape[:2]
     line, font = max(1, round(min(width, height) / 200)), _font(max(10, min(width, height) // 32))
@@ -87,8 +90,8 @@ def _annotate(picture: torch.Tensor, result: dict) -> None:
         _paste(picture, label, (max(0, min(x, width - label.width)), upper))
 
 
-def _label(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
-    left, top, right, bottom = font.getbbox(text)
+def _label(text: str, font: Font) -> Image.Image:
+    left, top, right, bottom = map(int, font.getbbox(text))  # they are whole
     drawn = Image.new("RGB", (right - left + 4, bottom - top + 4), RED)
     ImageDraw.Draw(drawn).text((2 - left, 2 - top), text, fill="white", font=font)
     return drawn
@@ -97,18 +100,18 @@ def _label(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
 def _paste(picture: torch.Tensor, drawn: Image.Image, at: tuple[int, int]) -> None:
     """Put a drawing at x, y into a picture (H, W, C); what lies outside is cut off."""
     left, top = at
-    values = torch.from_numpy(np.divide(drawn, 255.0, dtype=np.float32))
+    values = torch.from_numpy(np.divide(np.asarray(drawn), 255.0, dtype=np.float32))
     values = values[max(0, -top) :, max(0, -left) :, : picture.shape[2]]
     place = picture[max(0, top) :, max(0, left) :, :3][: values.shape[0], : values.shape[1]]
     place.copy_(values[: place.shape[0], : place.shape[1]])
 
 
 @functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _font(size: int) -> Font:
     return ImageFont.load_default(size=size)
 
 
-_ACTIONS: dict[str, Callable[[torch.Tensor, dict], None]] = {
+_ACTIONS: dict[str, Callable[[torch.Tensor, dict[str, Any]], None]] = {
     "annotate": _annotate,
     "blur": _blur,
     "black": _black,

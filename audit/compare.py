@@ -3,8 +3,11 @@
 They are compared by rates, paired tests, classes and what changed.
 """
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -14,8 +17,11 @@ from ..drawing.markdown import table as lined
 from .pairing import SAME, Paired, paired
 from .stats import holm, mcnemar, paired_interval
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-def compare(reports: Mapping[str, Mapping] | Paired) -> dict:
+
+def compare(reports: Mapping[str, Mapping[str, Any]] | Paired) -> dict[str, Any]:
     """Two to six audit reports by name, compared picture by picture; JSON-ready.
 
     Pictures are paired as `paired` does it; those without a partner are in `unpaired`, and in no
@@ -50,30 +56,11 @@ def compare(reports: Mapping[str, Mapping] | Paired) -> dict:
     }
 
 
-def table(comparison: Mapping) -> str:
+def table(comparison: Mapping[str, Any]) -> str:
     """The comparison as Markdown: rates, pairs, classes, and what could not be paired."""
     audits = comparison["audits"]
     names = [each["name"] for each in audits]
-    rates = [
-        [
-            *(each[key] for key in ("name", "flagged")),
-            f"{each['flagged_rate']:.1%}",
-            _range(each["flagged_rate_95"]),
-            each["counted_detections"],
-        ]
-        for each in audits
-    ]
-    pairs = [
-        [
-            f"{pair['first']} against {pair['second']}",
-            *(pair[key] for key in ("only_first", "only_second")),
-            f"{pair['difference']:+.1%}",
-            _range(pair["difference_95"], "+"),
-            f"{pair['p']:.3g}",
-            f"{pair['p_holm']:.3g}",
-        ]
-        for pair in comparison["pairs"]
-    ]
+    rates, pairs = map(_rate_row, audits), map(_pair_row, comparison["pairs"])
     classes = [
         [label, *(by_name[name]["images"] for name in names)]
         for label, by_name in comparison["classes"].items()
@@ -99,6 +86,26 @@ def table(comparison: Mapping) -> str:
     return "\n".join(lines)
 
 
+def _rate_row(audit: Mapping[str, Any]) -> list[object]:
+    return [
+        *(audit[key] for key in ("name", "flagged")),
+        f"{audit['flagged_rate']:.1%}",
+        _range(audit["flagged_rate_95"]),
+        audit["counted_detections"],
+    ]
+
+
+def _pair_row(pair: Mapping[str, Any]) -> list[object]:
+    return [
+        f"{pair['first']} against {pair['second']}",
+        *(pair[key] for key in ("only_first", "only_second")),
+        f"{pair['difference']:+.1%}",
+        _range(pair["difference_95"], "+"),
+        f"{pair['p']:.3g}",
+        f"{pair['p_holm']:.3g}",
+    ]
+
+
 def _range(bounds: Sequence[float], sign: str = "") -> str:
     return " to ".join(f"{bound:{sign}.1%}" for bound in bounds)
 
@@ -110,7 +117,7 @@ def differing(count: int) -> str:
     return "1 picture differs" if count == 1 else f"{count} pictures differ"
 
 
-def chart(comparison: Mapping) -> Image.Image:
+def chart(comparison: Mapping[str, Any]) -> Image.Image:
     """Flagged rates with intervals, beside the pictures of each counted class; 1200 pixels wide."""
     audits, classes = comparison["audits"], _seen(comparison)
     figure = new_figure(12, max(4.4, 2.0 + 0.2 * len(audits) * (len(classes) + 1)))
@@ -137,7 +144,7 @@ def chart(comparison: Mapping) -> Image.Image:
     return as_picture(figure)
 
 
-def _pair(one: str, two: str, flags: Mapping[str, Sequence[bool]]) -> dict:
+def _pair(one: str, two: str, flags: Mapping[str, Sequence[bool]]) -> dict[str, Any]:
     both, only_first, only_second, neither = (
         sum(pair == wanted for pair in zip(flags[one], flags[two], strict=True))
         for wanted in ((True, True), (True, False), (False, True), (False, False))
@@ -157,9 +164,9 @@ def _pair(one: str, two: str, flags: Mapping[str, Sequence[bool]]) -> dict:
     }
 
 
-def _flagged(axes, audits: Sequence[Mapping], colours: Sequence[str]) -> None:
+def _flagged(axes: Axes, audits: Sequence[Mapping[str, Any]], colours: Sequence[str]) -> None:
     rates = [each["flagged_rate"] for each in audits]
-    style = {"color": colours, "width": 0.6, "ecolor": INK, "capsize": 5}
+    style: dict[str, Any] = {"color": colours, "width": 0.6, "ecolor": INK, "capsize": 5}
     bounds = whiskers(rates, [each["flagged_rate_95"] for each in audits])
     axes.bar(range(len(audits)), rates, yerr=bounds, **style)
     for place, each in enumerate(audits):
@@ -177,7 +184,9 @@ def _flagged(axes, audits: Sequence[Mapping], colours: Sequence[str]) -> None:
     tidy(axes, "Pictures flagged, 95 % Wilson intervals")
 
 
-def _by_class(axes, comparison: Mapping, classes: Sequence[str], colours: Sequence[str]) -> None:
+def _by_class(
+    axes: Axes, comparison: Mapping[str, Any], classes: Sequence[str], colours: Sequence[str]
+) -> None:
     audits = comparison["audits"]
     height = 0.8 / len(audits)
     for place, (each, colour) in enumerate(zip(audits, colours, strict=True)):
@@ -191,11 +200,11 @@ def _by_class(axes, comparison: Mapping, classes: Sequence[str], colours: Sequen
     axes.set_yticks(range(len(classes)), [label.replace("_", " ").lower() for label in classes])
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     tidy(axes, "Pictures by class")
 
 
-def _seen(comparison: Mapping) -> list[str]:
+def _seen(comparison: Mapping[str, Any]) -> list[str]:
     """The classes that were counted in at least one picture."""
     classes = comparison["classes"]
     return [

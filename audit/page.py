@@ -3,16 +3,17 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .charts import plots
 
 
 def page(
     title: str,
-    summary: Mapping,
-    flagged: Sequence[Mapping],
-    unreadable: Sequence[Mapping],
-    settings: Mapping,
+    summary: Mapping[str, Any],
+    flagged: Sequence[Mapping[str, Any]],
+    unreadable: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
     *,
     note: str = "",
 ) -> str:

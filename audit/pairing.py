@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from .reading import CompareError, check_counts, rule_of
 from .report import Tally
@@ -22,27 +23,28 @@ class Paired:
     the images that are left.
     """
 
-    reports: Mapping[str, Mapping]
+    reports: Mapping[str, Mapping[str, Any]]
     places: Mapping[str, Sequence[int]]
     labels: Sequence[str]
     alone: Mapping[str, Sequence[str]]
 
 
-def paired(reports: Mapping[str, Mapping]) -> Paired:
+def paired(reports: Mapping[str, Mapping[str, Any]]) -> Paired:
     """The reports with their images in one order: by key, by path below the folders, or by place.
 
     Raises CompareError for those that can't be compared, or contradict themselves.
     """
     _check_alike(reports)
     names = list(reports)
-    called = {name: _called(name, reports[name]) for name in names}
-    if all(each is None for each in called.values()):
+    found = {name: _called(name, reports[name]) for name in names}
+    called = {name: each for name, each in found.items() if each is not None}
+    if not called:
         return _by_place(reports)
-    if None in called.values():
-        lacks = next(name for name in names if called[name] is None)
+    lacking = [name for name in names if name not in called]
+    if lacking:
         raise CompareError(
-            f"The pictures of {lacks!r} have no names, those of another audit have. Compare prompt"
-            " sets with prompt sets, folders with folders, batches with batches."
+            f"The pictures of {lacking[0]!r} have no names, those of another audit have."
+            " Compare prompt sets with prompt sets, folders with folders, batches with batches."
         )
     shared = [one for one in called[names[0]] if all(one in called[name] for name in names)]
     if not shared:
@@ -57,7 +59,7 @@ def paired(reports: Mapping[str, Mapping]) -> Paired:
     return Paired(_picked(reports, places), places, shared, alone)
 
 
-def _check_alike(reports: Mapping[str, Mapping]) -> None:
+def _check_alike(reports: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise CompareError for too few or many, unlike, contradictory or empty reports."""
     names = list(reports)
     if not 2 <= len(names) <= MOST:
@@ -77,7 +79,7 @@ def _check_alike(reports: Mapping[str, Mapping]) -> None:
             raise CompareError(f"{name!r} looked at no picture, so there is nothing to compare.")
 
 
-def _by_place(reports: Mapping[str, Mapping]) -> Paired:
+def _by_place(reports: Mapping[str, Mapping[str, Any]]) -> Paired:
     counts = {name: len(report["images"]) for name, report in reports.items()}
     if len(set(counts.values())) > 1:
         raise CompareError(
@@ -88,7 +90,9 @@ def _by_place(reports: Mapping[str, Mapping]) -> Paired:
     return Paired(_picked(reports, places), places, (), {name: [] for name in reports})
 
 
-def _picked(reports: Mapping, places: Mapping[str, Sequence[int]]) -> dict[str, dict]:
+def _picked(
+    reports: Mapping[str, Any], places: Mapping[str, Sequence[int]]
+) -> dict[str, dict[str, Any]]:
     """Each report with the images at these places alone, and its counts of them."""
     found = {}
     for name, report in reports.items():
@@ -98,7 +102,7 @@ def _picked(reports: Mapping, places: Mapping[str, Sequence[int]]) -> dict[str, 
     return found
 
 
-def _called(name: str, report: Mapping) -> dict[str, int] | None:
+def _called(name: str, report: Mapping[str, Any]) -> dict[str, int] | None:
     """The places of a report's pictures by what they are called; None if they have no names."""
     images = report["images"]
     what = next((each for each in NAMES if all(each in one for one in images)), None)
@@ -115,7 +119,7 @@ def _called(name: str, report: Mapping) -> dict[str, int] | None:
     return found
 
 
-def _roots(report: Mapping) -> list[str]:
+def _roots(report: Mapping[str, Any]) -> list[str]:
     """The folder that all files of a report lie in, where it does not say what was audited."""
     files = [each["path"] for each in (*report["images"], *report.get("unreadable", ()))]
     return [os.path.commonpath([PurePosixPath(file).parent.as_posix() for file in files])]

@@ -4,7 +4,7 @@ They may have any depth, colour space or number of frames.
 """
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ _NO_FILES = {
 }
 MEGAPIXELS = 100.0
 FRAMES = 16
-Frames = Iterator[tuple[int, np.ndarray]]  # number and picture
+Frames = Generator[tuple[int, np.ndarray], None, None]  # number and picture
 
 
 class Unreadable(ValueError):
@@ -81,19 +81,10 @@ def open_picture(
     larger than `megapixels`; and for what can't be opened at all, since it may be a picture.
     """
     claims = path.suffix.lower() in SUFFIXES
-    try:
-        kind = stat.S_IFMT(path.stat().st_mode)
-        if kind in _NO_FILES:  # to open a pipe is to wait for whoever writes into it
-            if claims:
-                raise Unreadable(f"no file, but {_NO_FILES[kind]}")
-            return None
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except OSError as error:  # no permission, a link to nothing or to itself, a folder
-        raise Unreadable(_reason(error)) from error
-    if empty:
+    fault = _without_content(path)
+    if fault:
         if claims:
-            raise Unreadable("the file is empty")
+            raise Unreadable(fault)
         return None
     try:
         image = Image.open(path, formats=_formats(claims))
@@ -120,6 +111,18 @@ def open_picture(
     return opened, looks if alpha else ((number, each[..., :3]) for number, each in looks)
 
 
+def _without_content(path: Path) -> str:
+    """Why there is nothing in a file; nothing when there is. Raises Unreadable."""
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+        if kind in _NO_FILES:  # to open a pipe is to wait for whoever writes into it
+            return f"no file, but {_NO_FILES[kind]}"
+        with path.open("rb") as file:
+            return "" if file.read(1) else "the file is empty"
+    except OSError as error:  # no permission, a link to nothing or to itself, a folder
+        raise Unreadable(_reason(error)) from error
+
+
 def to_pixels(image: Image.Image) -> np.ndarray:
     """A loaded picture of any mode as RGB, or RGBA if it has transparency, uint8 (H, W, 3 or 4).
 
@@ -139,10 +142,10 @@ def to_pixels(image: Image.Image) -> np.ndarray:
 
 def _described(image: Image.Image, path: Path) -> Opened:
     frames = getattr(image, "n_frames", 1)
-    suffixes = {
-        suffix for suffix, name in Image.registered_extensions().items() if name == image.format
-    } | _ALSO.get(image.format, set())
     kind = image.format or "?"
+    suffixes = {
+        suffix for suffix, name in Image.registered_extensions().items() if name == kind
+    } | _ALSO.get(kind, set())
     return Opened(
         kind, image.width, image.height, image.mode, frames, path.suffix.lower() not in suffixes
     )

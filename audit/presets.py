@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
@@ -87,7 +87,7 @@ class Preset:
     channel_order: str = "rgb"
     detector: str = NUDENET
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.thresholds:
             raise PresetError(
                 f"The preset {self.name!r} counts no class; name one, or leave the classes empty."
@@ -101,7 +101,7 @@ class Preset:
         return detected_class in self.thresholds and score >= self.thresholds[detected_class]
 
 
-def read_presets(data: Mapping, file: str) -> dict[str, Preset]:
+def read_presets(data: object, file: str) -> dict[str, Preset]:
     """The presets of a JSON object, by name; NudeNet 2's class names are read as NudeNet 3's.
 
     `thresholds` is an object, or a text for NudeNet: `exposed 0.45`, `all 0.25`. Raises PresetError
@@ -181,12 +181,12 @@ class _Rule(Checked):
     thresholds: Annotated[dict[str, Score], BeforeValidator(_spelled_out)]
     title: str = ""
     source: str = "a preset of your own"
-    unit: Literal[tuple(UNITS)] = "images"
-    channel_order: Literal[ORDERS] = "rgb"
+    unit: Literal[tuple(UNITS)] = "images"  # type: ignore[valid-type]  # the words of a table
+    channel_order: Literal[ORDERS] = "rgb"  # type: ignore[valid-type]
     detector: str = NUDENET
 
 
-def _preset(name: str, rules: Mapping, where: str) -> Preset:
+def _preset(name: str, rules: Mapping[str, Any], where: str) -> Preset:
     try:
         rule = _Rule.model_validate_json(json.dumps(rules))
     except ValidationError as error:

@@ -1,7 +1,7 @@
 """Reports that are to be compared, as they come in: read, and held against themselves."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
@@ -62,7 +62,7 @@ class _Report(_Open):
     summary: _Summary
 
 
-def parsed(name: str, text: str) -> dict:
+def parsed(name: str, text: str) -> dict[str, Any]:
     """The report that a text holds. Raises CompareError for what is no audit's."""
     try:
         report = _Report.model_validate_json(text)
@@ -74,12 +74,12 @@ def parsed(name: str, text: str) -> dict:
     return report.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
-def rule_of(report: Mapping) -> Preset:
+def rule_of(report: Mapping[str, Any]) -> Preset:
     """The rule that a report says it was made under."""
     return Preset(report["summary"]["preset"], "", "", report["summary"]["thresholds"])
 
 
-def check_counts(name: str, report: Mapping) -> None:
+def check_counts(name: str, report: Mapping[str, Any]) -> None:
     """Raise CompareError unless a report's verdicts, counts and rates are those of its rows."""
     rule = rule_of(report)
     wrong = [

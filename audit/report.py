@@ -4,7 +4,8 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,21 @@ NOTHING = "nothing detected at these thresholds"
 UNSEEN = "no picture was looked at"
 
 
+class Opinion(NamedTuple):
+    """What judges pictures: a preset, and the detector that it counts the detections of."""
+
+    preset: Preset
+    detector: Detector
+
+    def of(
+        self, images: Iterable[np.ndarray], progress: Callable[[int], None] = lambda done: None
+    ) -> Iterator[dict[str, Any]]:
+        """The result of each image, in order."""
+        order = self.preset.channel_order
+        for found in detections(self.detector, images, order, progress):
+            yield judge(found, self.preset)
+
+
 def audit(
     images: Iterable[np.ndarray],
     preset: Preset,
@@ -26,7 +42,7 @@ def audit(
     detector: Detector | None = None,
     *,
     other: Detector | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Audit ComfyUI images (each H, W, C, float 0..1) under a preset.
 
     Returns a JSON-ready report of `images` and `summary`. The images given may be of any length and
@@ -34,27 +50,21 @@ def audit(
     in each image's `second`, the agreement in the summary; it never changes what is flagged.
     `detector` and `other` take the place of those that the presets name.
     """
-    first = detector or find(preset.detector)
-    other = other or find(second.detector) if second else None
-    if second is None:
-        results = [
-            judge(found, preset)
-            for found in detections(first, images, preset.channel_order, progress)
-        ]
+    first = Opinion(preset, detector or find(preset.detector))
+    opinion = Opinion(second, other or find(second.detector)) if second else None
+    if opinion is None:
+        results = list(first.of(images, progress))
     else:
         pixels, again = itertools.tee(images)  # neither is ever more than a batch ahead
-        ours, theirs = (
-            detections(first, pixels, preset.channel_order, progress),
-            detections(other, again, second.channel_order),
-        )
         results = [
-            judge(found, preset) | {"second": judge(opinion, second)}
-            for found, opinion in zip(ours, theirs, strict=True)
+            ours | {"second": theirs}
+            for ours, theirs in zip(first.of(pixels, progress), opinion.of(again), strict=True)
         ]
-    return {"images": results, "summary": Tally(preset, first, second, other).of(results).summary()}
+    summary = Tally(preset, opinion).of(results).summary(first.detector)
+    return {"images": results, "summary": summary}
 
 
-def judge(found: Sequence[dict], preset: Preset) -> dict:
+def judge(found: Sequence[dict[str, Any]], preset: Preset) -> dict[str, Any]:
     """One image's result: its `detections`, the `reasons`, and whether it is `flagged`.
 
     Each detection says whether it is `counted`.
@@ -64,7 +74,7 @@ def judge(found: Sequence[dict], preset: Preset) -> dict:
     return {"flagged": bool(reasons), "reasons": reasons, "detections": marked}
 
 
-def as_text(report: Mapping) -> str:
+def as_text(report: Mapping[str, Any]) -> str:
     """A report as JSON for people: indented, with lists of numbers on one line."""
     text = json.dumps(report, indent=1, ensure_ascii=False)
     # strings first, so that what stands in them is left alone
@@ -74,7 +84,7 @@ def as_text(report: Mapping) -> str:
     )
 
 
-def counted(result: dict) -> list[dict]:
+def counted(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The detections of one image's result that the preset counts."""
     return [found for found in result["detections"] if found["counted"]]
 
@@ -85,23 +95,19 @@ class Tally:
     A rate of no pictures is None.
     """
 
-    def __init__(
-        self,
-        preset: Preset,
-        detector: Detector | None = None,
-        second: Preset | None = None,
-        other: Detector | None = None,
-    ):
-        self.preset, self.detector, self.second, self.other = preset, detector, second, other
+    def __init__(self, preset: Preset, second: Opinion | None = None):
+        self.preset, self.second = preset, second
         self.total = self.flagged = 0
-        self.detections, self.images, self.agreement = Counter(), Counter(), Counter()
+        self.detections: Counter[str] = Counter()
+        self.images: Counter[str] = Counter()
+        self.agreement: Counter[tuple[bool, bool]] = Counter()  # with the second opinion
 
-    def of(self, results: Iterable[dict]) -> "Tally":
+    def of(self, results: Iterable[Mapping[str, Any]]) -> "Tally":
         for result in results:
             self.add(result)
         return self
 
-    def add(self, result: dict) -> None:
+    def add(self, result: Mapping[str, Any]) -> None:
         self.total += 1
         self.flagged += result["flagged"]
         classes = Counter(found["class"] for found in counted(result))
@@ -110,7 +116,7 @@ class Tally:
         if self.second:
             self.agreement[result["flagged"], result["second"]["flagged"]] += 1
 
-    def counts(self) -> dict:
+    def counts(self) -> dict[str, Any]:
         """The part of the summary that is counted."""
         total = self.total
         low, high = wilson(self.flagged, total)
@@ -123,7 +129,8 @@ class Tally:
             "classes": {name: self._class(name) for name in self.preset.thresholds},
         }
 
-    def summary(self) -> dict:
+    def summary(self, detector: Detector) -> dict[str, Any]:
+        """The report's summary, of what this detector found."""
         preset = self.preset
         return {
             "verdict": self._verdict(),
@@ -133,8 +140,8 @@ class Tally:
             "thresholds": preset.thresholds,
             "unit": UNITS[preset.unit],
             "channel_order": preset.channel_order,
-            **_named(self.detector),
-            **({"second_opinion": self._opinion()} if self.second else {}),
+            **_named(detector),
+            **({"second_opinion": self._agreed(self.second)} if self.second else {}),
         }
 
     def _verdict(self) -> str:
@@ -147,7 +154,7 @@ class Tally:
             else images
         )
 
-    def _class(self, name: str) -> dict:
+    def _class(self, name: str) -> dict[str, Any]:
         images, total = self.images[name], self.total
         low, high = wilson(images, total)
         return {
@@ -157,22 +164,22 @@ class Tally:
             "rate_95": [round(low, 6), round(high, 6)],
         }
 
-    def _opinion(self) -> dict:
+    def _agreed(self, second: Opinion) -> dict[str, Any]:
         counts = [
             self.agreement[pair]
             for pair in ((True, True), (True, False), (False, True), (False, False))
         ]
         agreed = kappa(*counts)
         return {
-            "preset": self.second.name,
-            **_named(self.other),
+            "preset": second.preset.name,
+            **_named(second.detector),
             **dict(zip(("both", "only_first", "only_second", "neither"), counts, strict=True)),
             "agreement": (counts[0] + counts[3]) / self.total if self.total else None,
             "kappa": None if agreed is None else round(agreed, 6),
         }
 
 
-def _named(detector: Detector) -> dict:
+def _named(detector: Detector) -> dict[str, Any]:
     return {
         "detector": detector.name,
         "detector_version": detector.version,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ MOST_CELLS, WIDEST = 12, 768  # of an overview: pictures, and pixels of all in a
 FLAGGED, CLEAR = "#c2410c", "#0d9488"
 
 
-def overview(images: torch.Tensor, report: Mapping) -> Image.Image:
+def overview(images: torch.Tensor, report: Mapping[str, Any]) -> Image.Image:
     """The pictures of one audit, (B, H, W, C), flagged ones first, at most 12.
 
     Each is shown with its place and what counted. A single picture gets up to 768 pixels, the four
@@ -69,7 +70,7 @@ def overview(images: torch.Tensor, report: Mapping) -> Image.Image:
 
 def contact_sheet(
     changed: Sequence[int],
-    reports: Mapping[str, Mapping],
+    reports: Mapping[str, Mapping[str, Any]],
     images: Mapping[str, torch.Tensor],
     labels: Sequence[str] = (),
 ) -> Image.Image:
@@ -151,7 +152,7 @@ def _reduced(image: torch.Tensor, room: int) -> Image.Image:
     return Image.fromarray(to_uint8(colours))
 
 
-def _fitted(font: ImageFont.FreeTypeFont, text: str, width: int) -> str:
+def _fitted(font: censor.Font, text: str, width: int) -> str:
     """The text, cut to so many pixels."""
     length = font.getlength(text)
     if length <= width:

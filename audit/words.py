@@ -1,11 +1,12 @@
 """An audit's report in words: a verdict, what was found, what to do."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..drawing.markdown import amount, share, table
 
 
-def in_words(summary: Mapping, action: str = "none", beside: Sequence[str] = ()) -> str:
+def in_words(summary: Mapping[str, Any], action: str = "none", beside: Sequence[str] = ()) -> str:
     """Markdown of an audit's summary (`report.Tally`).
 
     `action` is what was done to pictures, `beside` what locks found while they were sampled.

@@ -22,7 +22,6 @@ from ..audit.folders import export
 from ..audit.folders.files import walk
 from ..audit.folders.ray_data import audit_on_ray
 from ..audit.folders.store import Store
-from ..audit.folders.totals import Totals
 from ..audit.folders.workers import Row, audit_parallel
 from ..audit.page import page
 from ..audit.pictures import FRAMES, MEGAPIXELS
@@ -153,8 +152,7 @@ def work(options: argparse.Namespace) -> int:
         else:
             done = audit_parallel(todo, rules, options.workers, marked)
         _keep(store, done, before)
-        first, other = rules.detectors()
-        summary = export.summarised(store, Totals(rules.preset, first, rules.second, other))
+        summary = export.summarised(store, rules)
         if summary["unreadable"]:
             summary["verdict"] += f"; {amount(summary['unreadable'], 'file')} could not be read"
         # what names the pictures below: `compare` pairs by it

@@ -13,7 +13,8 @@ from pathlib import Path
 from ..host.prompts import PRESETS, encode_texts, prompts_of, read_lines
 from ..modules.concepts import texts_of
 from ..options.table import SAFETY, values_of
-from ..training.settings import Erasure, settings_of
+from ..training.objectives import Erasure
+from ..training.settings import settings_of
 from . import training
 from .base import load_base
 

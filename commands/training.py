@@ -103,8 +103,8 @@ def beside(output: Path) -> list[Path]:
 
 def job(options: argparse.Namespace, clip, vae, start: Started):
     """The `TrainingJob` that the options ask for."""
+    from ..training.engine.job import TrainingJob
     from ..training.engine.previews import Previews
-    from ..training.engine.run import TrainingJob
 
     previews, keeping = None, start.keeping
     if start.prompts:

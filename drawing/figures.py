@@ -1,10 +1,18 @@
 """Matplotlib without its global state, in the colours of the pack's charts."""
 
+from __future__ import annotations
+
 import io
 from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:  # a ComfyUI without it merges and audits
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, GRID, BARS = "#1f2933", "#d9dee4", "#c2410c"
 LINES = ("#2563eb", "#7c3aed", "#0d9488")
@@ -12,7 +20,7 @@ HELD, LOW, UNDONE = "#0d9488", "#d97706", "#c2410c"  # a verdict in three colour
 ARMS = ("#2563eb", "#0d9488", "#c2410c", "#7c3aed", "#64748b", "#b45309")
 
 
-def library():
+def library() -> ModuleType:
     """Matplotlib's figures, when they are needed.
 
     They load fonts, and a ComfyUI without them merges and audits.
@@ -27,14 +35,14 @@ def library():
     return matplotlib.figure
 
 
-def new_figure(width: float, height: float):
+def new_figure(width: float, height: float) -> Figure:
     """An empty white figure of `width` x `height` hundred pixels."""
     return library().Figure(
         figsize=(width, height), dpi=100, facecolor="white", layout="constrained"
     )
 
 
-def tidy(axes, title: str = "") -> None:
+def tidy(axes: Axes, title: str = "") -> None:
     axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -54,7 +62,7 @@ def whiskers(rates: Sequence[float], intervals: Sequence[Sequence[float]]) -> li
     return [low, high]
 
 
-def _literal(figure) -> None:
+def _literal(figure: Figure) -> None:
     """Every text as it is: `$` in a name is no formula, and no name ends a run."""
     from matplotlib.text import Text
 
@@ -63,7 +71,7 @@ def _literal(figure) -> None:
         text.set_text(text.get_text().encode("utf-8", "replace").decode())
 
 
-def as_picture(figure) -> Image.Image:
+def as_picture(figure: Figure) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     _literal(figure)
@@ -72,7 +80,7 @@ def as_picture(figure) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-def as_svg(figure) -> str:
+def as_svg(figure: Figure) -> str:
     """The figure as an SVG element to stand in an HTML page."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 

@@ -5,7 +5,6 @@ from dataclasses import asdict
 
 from ..audit.folders import export
 from ..audit.folders.store import Store
-from ..audit.folders.totals import Totals
 from ..audit.page import page
 from ..drawing.markdown import amount
 from ..storage.whole import write_text
@@ -14,8 +13,6 @@ from .job import AuditJob
 
 def write_report(store: Store, job: AuditJob, identity: dict) -> dict:
     """Write report.json and report.html; the summary. No more than a row is held."""
-    first, other = job.rules.detectors()
-    totals = Totals(job.rules.preset, first, job.rules.second, other)
     prompts = job.prompts
     selected = {
         "file": prompts.file,
@@ -23,7 +20,7 @@ def write_report(store: Store, job: AuditJob, identity: dict) -> dict:
         **asdict(prompts.selection),
         "selected": len(prompts),
     }
-    summary = export.summarised(store, totals) | {
+    summary = export.summarised(store, job.rules) | {
         "prompts": selected,
         "sampling": identity["sampling"],
         "model": identity["model"],

@@ -83,8 +83,9 @@ def _looked_at(
         "height": prompt.height,
         "groups": list(prompt.categories),
     }
-    first, other = job.rules.detectors()
-    rules = {"second": job.rules.second, "detector": first, "other": other}
+    first, second = job.rules.opinions()
+    rules = {"second": job.rules.second, "detector": first.detector}
+    rules["other"] = second.detector if second else None
     try:
         picture = _made(model, vae, prompt, texts, job.sampling)
         result = audit([picture.numpy()], job.rules.preset, **rules)["images"][0]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ..host.denoiser import Conditioning, Denoiser
+from ..host.comfy_types import Conditioning
+from ..host.denoiser import Denoiser
 from ..host.latents import empty_latents, pixels_of
 from ..host.sampling import guided_step, native_side, suiting
 from .inputs import EMPTY, Ask

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from ..host.denoiser import Conditioning
+from ..host.comfy_types import Conditioning
 from ..host.digest import Digest
 from ..host.prompts import encode_texts
 from .inputs import EMPTY

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comfy.model_detection import unet_prefix_from_state_dict
+from comfy.model_patcher import ModelPatcher
 from safetensors import safe_open
 
 from ..modules.files import Module
@@ -53,7 +54,7 @@ UNKNOWN = Origin(None, "nobody looked")
 NO_FILE = Origin(None, "no loader of ComfyUI's own read this model from one file")
 
 
-def origin(model) -> Origin:
+def origin(model: ModelPatcher) -> Origin:
     """Where the loaded weights of a MODEL come from. What was put on them later is no part of it.
 
     A file is hashed once, and again when it is another. Where loaders are watched it must hold what
@@ -73,9 +74,10 @@ def watch() -> Callable[[], None]:
     return loading.watch(_read)
 
 
-def as_loaded(model) -> Origin | None:
+def as_loaded(model: ModelPatcher) -> Origin | None:
     """The base of a MODEL as it was loaded; None when nobody watched."""
-    return loading.noted(model)
+    found = loading.noted(model)
+    return found if isinstance(found, Origin) else None
 
 
 def of_file(path: Path) -> Origin:
@@ -98,14 +100,14 @@ def of_file(path: Path) -> Origin:
 def _read(path: Path, before: Version) -> Origin:
     """The base in a file that was just loaded, and had this version before it was."""
     found = of_file(path)
-    if found.sha256 is None or found.read[1] == before:
+    if found.read is None or found.read[1] == before:
         return found
     return Origin(None, f"{path.name} was replaced while it was loaded; load it anew")
 
 
 def _still(loaded: Origin) -> Origin:
     """A base as it was loaded, if its file holds it still, whatever its times and links are."""
-    if loaded.sha256 is None:
+    if loaded.read is None:
         return loaded
     path, read = loaded.read
     if path.is_file() and version(path) == read:

@@ -1,10 +1,17 @@
 """The real ComfyUI in this process, for the command lines, the demo and the tests."""
 
+from __future__ import annotations
+
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:  # what it imports is not known before `enter_comfyui`
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import CLIP, VAE
 
 # the ComfyUI that this pack lies in, when it is among its custom_nodes
 OWN = Path(__file__).resolve().parents[3]
@@ -48,7 +55,7 @@ def enter_comfyui(given: str | None = None) -> None:
     comfy.cli_args.args.cpu = comfy.cli_args.args.cpu or not accelerated
 
 
-def load_checkpoint(path: Path):
+def load_checkpoint(path: Path) -> tuple[ModelPatcher, CLIP, VAE]:
     """(MODEL, CLIP, VAE) of a checkpoint, by ComfyUI's own loader."""
     import comfy.sd
 
@@ -59,7 +66,7 @@ def load_checkpoint(path: Path):
 
 def load_parts(
     diffusion: Path, encoders: list[Path], kind: str, vae: Path | None, held: str = "default"
-):
+) -> tuple[ModelPatcher, CLIP, VAE | None]:
     """(MODEL, CLIP, VAE) from a file for each part, as ComfyUI's loaders of the parts do it.
 
     `kind` is the type in Load CLIP; `held` the weight_dtype in Load Diffusion Model. Without a file

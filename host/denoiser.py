@@ -5,6 +5,7 @@ That is eps, v, flow or whatever its sampling says.
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import comfy.model_management
 import comfy.sampler_helpers
@@ -12,25 +13,18 @@ import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from .comfy_types import Conditioning, Conditions
 from .latents import dimensions_of, empty_latents, pixels_of
 from .lending import load_for
 from .structure import roles_of
 
-Conditioning = list  # ComfyUI's CONDITIONING
-# of a batch: which of its pictures go through the network together, and with what
-Conditions = list[tuple[list[int], dict[str, object]]]
 # a side of the picture that a network is tried with: the first number of latents that it takes,
 # and where latents are pixels, which networks read in patches, at least this many
 SMALL, PIXELS = (8, 40), 64
 
-
-def check_unpatched(model: ModelPatcher) -> None:
-    """Raise ValueError for a model with patches: modules are trained on the loaded weights."""
-    if model.patches:
-        raise ValueError(
-            f"{len(model.patches)} weights of this model carry LoRAs or other patches. A module is"
-            " trained on the loaded weights: take the model straight from its loader."
-        )
+Found = TypeVar("Found")
+# of x_t, its noise level and conditions
+Trial: TypeAlias = Callable[[torch.Tensor, torch.Tensor, Conditions], Found]
 
 
 class Denoiser:
@@ -106,7 +100,7 @@ class Denoiser:
         There is one CONDITIONING for each of the latents (B, C, h, w). Prompts whose encodings have
         one shape go through the network together, others one after another: nothing is padded.
         """
-        groups: list[tuple[list[int], list[dict]]] = []
+        groups: list[tuple[list[int], list[dict[str, Any]]]] = []
         for number, each in enumerate(conditionings):
             encoded = self._encoded(each, latents[:1])
             for numbers, members in groups:
@@ -127,7 +121,7 @@ class Denoiser:
             for numbers, members in groups
         ]
 
-    def _encoded(self, conditioning: Conditioning, latents: torch.Tensor) -> dict:
+    def _encoded(self, conditioning: Conditioning, latents: torch.Tensor) -> dict[str, Any]:
         converted = comfy.sampler_helpers.convert_cond(conditioning[:1])
         found = comfy.samplers.encode_model_conds(
             self.base.extra_conds, converted, latents, self.device, "positive", latent_image=latents
@@ -164,14 +158,18 @@ class Denoiser:
         ]
         return torch.cat(parts)[torch.tensor(order).argsort()]
 
-    def _apply(self, noisy: torch.Tensor, sigma: torch.Tensor, group: Mapping) -> torch.Tensor:
+    def _apply(
+        self, noisy: torch.Tensor, sigma: torch.Tensor, group: Mapping[str, Any]
+    ) -> torch.Tensor:
         # Without the wrappers of sampling: a policy on what samples does not forbid training.
         return self.base._apply_model(noisy, sigma, transformer_options={}, **group)
 
     def roles(self, conditioning: Conditioning) -> dict[str, str]:
         """The role of each layer (structure.py), seen in a pass over a small empty picture."""
 
-        def seen(noisy: torch.Tensor, sigma: torch.Tensor, conditions: Conditions) -> dict:
+        def seen(
+            noisy: torch.Tensor, sigma: torch.Tensor, conditions: Conditions
+        ) -> dict[str, str]:
             return roles_of(self.base, noisy, sigma, conditions[0][1])
 
         return self._tried(seen, conditioning)
@@ -180,7 +178,7 @@ class Denoiser:
         """The network's own output for a small empty picture."""
         return self._tried(self.output, conditioning)
 
-    def _tried(self, what: Callable, conditioning: Conditioning) -> object:
+    def _tried(self, what: Trial[Found], conditioning: Conditioning) -> Found:
         least = PIXELS if pixels_of(self.base.latent_format) == 1 else 0
         *smaller, largest = (max(side, least) for side in SMALL)
         for side in smaller:
@@ -188,7 +186,7 @@ class Denoiser:
                 return self._at(side, what, conditioning)
         return self._at(largest, what, conditioning)
 
-    def _at(self, side: int, what: Callable, conditioning: Conditioning) -> object:
+    def _at(self, side: int, what: Trial[Found], conditioning: Conditioning) -> Found:
         noisy = self._empty(side)
         sigma = self.sampling.sigmas[-1:].to(self.device, torch.float32)
         return what(noisy, sigma, self.conditions([conditioning], noisy))
@@ -221,18 +219,18 @@ class Denoiser:
 
 
 def in_output(
-    sampling, denoised: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor
+    sampling: Any, denoised: torch.Tensor, noisy: torch.Tensor, sigma: torch.Tensor
 ) -> torch.Tensor:
     """y for a denoised picture, by a model's own sampling: (denoised - a x) / b."""
     a = sampling.calculate_denoised(sigma, torch.zeros_like(noisy), torch.ones_like(noisy))
     return (denoised.float() - a * noisy) / _scale(sampling, sigma, noisy)
 
 
-def _scale(sampling, sigma: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def _scale(sampling: Any, sigma: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return sampling.calculate_denoised(sigma, torch.ones_like(like), torch.zeros_like(like))
 
 
-def _alike(one: Mapping, other: Mapping) -> bool:
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether the conditions of two prompts can be one batch as they are."""
     return one.keys() == other.keys() and all(
         value.can_concat(other[name]) and value.size() == other[name].size()
@@ -240,7 +238,7 @@ def _alike(one: Mapping, other: Mapping) -> bool:
     )
 
 
-def _ordinary(value: object) -> object:
+def _ordinary(value: Any) -> Any:
     """A tensor, or a list of them, that autograd can save.
 
     Nodes of a workflow make theirs in inference mode.

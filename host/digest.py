@@ -13,7 +13,8 @@ import threading
 import types
 import uuid
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,12 +41,12 @@ class Digest:
     `named` are objects that are told by a name. Subclasses tell more kinds in `special`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.untold: list[str] = []
         self.named: dict[int, str] = {}
         self._known: dict[int, tuple[bytes, object]] = {}  # with the value: its id stays its own
 
-    def of(self, value) -> bytes:
+    def of(self, value: Any) -> bytes:
         if isinstance(value, _PLAIN):
             return _hashed(type(value).__name__, repr(value))
         if isinstance(value, _IGNORED):
@@ -57,13 +58,13 @@ class Digest:
             self._known[id(value)] = self._of(value), value
         return self._known[id(value)][0]
 
-    def all(self, kind: str, *values) -> bytes:
+    def all(self, kind: str, *values: Any) -> bytes:
         return _hashed(kind, *map(self.of, values))
 
-    def special(self, value) -> bytes | None:
+    def special(self, value: Any) -> bytes | None:
         """The digest of a value of a kind that is told in its own way, or None."""
 
-    def _of(self, value) -> bytes:
+    def _of(self, value: Any) -> bytes:
         special = self.special(value)
         if special is not None:
             return special
@@ -76,7 +77,7 @@ class Digest:
         plain = value.detach()
         if type(plain) not in (torch.Tensor, torch.nn.Parameter):  # quantised
             plain = plain.dequantize()
-        held = plain.cpu().contiguous().flatten().view(torch.uint8).numpy()
+        held = plain.cpu().contiguous().flatten().view(torch.uint8).numpy().data
         return _hashed("tensor", f"{value.dtype}{tuple(value.shape)}", held)
 
     def _array(self, value: np.ndarray) -> bytes:
@@ -84,7 +85,7 @@ class Digest:
             return self.all("objects", value.tolist())
         return _hashed("array", f"{value.dtype}{value.shape}", np.ascontiguousarray(value).data)
 
-    def _mapping(self, value: Mapping) -> bytes:
+    def _mapping(self, value: Mapping[str, Any]) -> bytes:
         """In any order, without what a run, or a clone, leaves there empty."""
         items = (
             self.of(key) + self.of(each)
@@ -139,7 +140,7 @@ class Digest:
         parts = (settings, value._parameters, value._buffers, value._modules)
         return self.all("network", type(value), *parts)
 
-    def _object(self, value) -> bytes:
+    def _object(self, value: Any) -> bytes:
         slots = [name for base in type(value).__mro__ for name in _slots(base)]
         slots = [name for name in slots if hasattr(value, name)]
         if not hasattr(value, "__dict__") and not slots and type(value) is not object:
@@ -154,7 +155,8 @@ class Digest:
         return self.all("object", type(value), held)
 
 
-_KINDS = (
+# each takes a value of its own kind
+_KINDS: tuple[tuple[Any, Callable[[Digest, Any], bytes]], ...] = (
     (torch.Tensor, Digest._tensor),
     (np.ndarray, Digest._array),
     (enum.Enum, lambda digest, value: digest.all("enum", type(value), value.name)),
@@ -181,12 +183,12 @@ _KINDS = (
 )
 
 
-def _hashed(*parts: str | bytes) -> bytes:
+def _hashed(*parts: str | bytes | memoryview) -> bytes:
     """Of parts of any length: each is told from the next."""
     digest = hashlib.sha256()
     for part in parts:
-        part = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        digest.update(hashlib.sha256(part).digest())
+        raw = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        digest.update(hashlib.sha256(raw).digest())
     return digest.digest()
 
 

@@ -3,11 +3,14 @@
 With it no run goes on with another model.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.quant_ops import QuantizedTensor
+from comfy.sd import CLIP, VAE
 from comfy.weight_adapter import WeightAdapterBase
 from comfy.weight_adapter.bypass import BypassForwardHook, BypassInjectionManager
 
@@ -33,7 +36,7 @@ class Fingerprint:
     untold: tuple[str, ...] = ()
 
 
-def fingerprint(model, clip, vae) -> Fingerprint:
+def fingerprint(model: ModelPatcher, clip: CLIP, vae: VAE) -> Fingerprint:
     """SHA-256 over what makes the pictures of a MODEL, a CLIP and a VAE.
 
     Of the weights, 64 evenly spread values each: it tells models apart that differ as a whole, in a
@@ -50,7 +53,7 @@ def fingerprint(model, clip, vae) -> Fingerprint:
 class _OfModels(Digest):
     """Of what hangs on models: their networks are named, once their weights are in the digest."""
 
-    def special(self, value) -> bytes | None:
+    def special(self, value: Any) -> bytes | None:
         if isinstance(value, ModelPatcher):
             with value.use_ejected():
                 return self._patcher(value)
@@ -101,7 +104,7 @@ class _OfModels(Digest):
         return self.all("bypass", hook.module, hook.multiplier, type(hook.adapter), weights)
 
 
-def _under(name: str, places) -> bool:
+def _under(name: str, places: Iterable[str]) -> bool:
     return any(name == place or name.startswith(f"{place}.") for place in places)
 
 
@@ -113,7 +116,7 @@ def _tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
     return [(name, each) for name, each in held if each is not None]
 
 
-def _sampled(weight: torch.Tensor) -> tuple:
+def _sampled(weight: torch.Tensor) -> tuple[str, tuple[int, ...], dict[str, torch.Tensor]]:
     """Dtype, shape, and some values as they are held: of a quantised weight, of all its parts."""
     parts = weight.state_dict() if isinstance(weight, QuantizedTensor) else {"": weight}
     return str(weight.dtype), tuple(weight.shape), {n: _some(each) for n, each in parts.items()}

@@ -8,6 +8,7 @@ copied first; the network computes what it always does.
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch.autograd.graph import allow_mutation_on_saved_tensors, saved_tensors_hooks
@@ -68,26 +69,26 @@ def recomputing(network: torch.nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for block, forward in zip(blocks, own, strict=True):
-            if forward is None:
+        for block, before in zip(blocks, own, strict=True):
+            if before is None:
                 del block.forward
             else:
-                block.forward = forward
+                block.forward = before
 
 
-def kept(copied: bool) -> contextlib.AbstractContextManager:
+def kept(copied: bool) -> contextlib.AbstractContextManager[object]:
     """A block whose forward and backward passes may write over what is saved between them."""
     return allow_mutation_on_saved_tensors() if copied else contextlib.nullcontext()
 
 
-def _on_copies(forward: Callable, *args, **kwargs) -> object:
+def _on_copies(forward: Callable[..., object], *args: object, **kwargs: object) -> object:
     def own(value: object) -> object:
         return value.clone() if isinstance(value, torch.Tensor) else value
 
     return forward(*map(own, args), **{name: own(value) for name, value in kwargs.items()})
 
 
-def _contexts(block: torch.nn.Module) -> tuple:
+def _contexts(block: torch.nn.Module) -> tuple[Any, Any]:
     """For the first run of a block, and for its second, whose saved tensors are wanted."""
     return contextlib.nullcontext(), _copying(block)
 

@@ -5,6 +5,7 @@ Autograd can go through it while it is lent.
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import comfy.model_management as host
 import torch
@@ -14,6 +15,15 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from ..options.choices import chosen
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def check_unpatched(model: ModelPatcher) -> None:
+    """Raise ValueError for a model with patches: modules are trained on the loaded weights."""
+    if model.patches:
+        raise ValueError(
+            f"{len(model.patches)} weights of this model carry LoRAs or other patches. A module is"
+            " trained on the loaded weights: take the model straight from its loader."
+        )
 
 
 def load_for(model: ModelPatcher, batch: Sequence[int]) -> None:
@@ -61,7 +71,7 @@ def computing_in(model: ModelPatcher, precision: str) -> ModelPatcher:
     return clone
 
 
-def _stand_in(model: ModelPatcher) -> list[tuple[dict, str, torch.Tensor]]:
+def _stand_in(model: ModelPatcher) -> list[tuple[dict[str, Any], str, torch.Tensor]]:
     """Put ordinary tensors in the place of inference tensors; what stood where, to be put back."""
     replaced = []
     patched = (each for each in model.object_patches.values() if isinstance(each, torch.nn.Module))

@@ -9,9 +9,11 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import comfy.sd
+from comfy.model_patcher import ModelPatcher
 
 LOADERS = ("load_checkpoint_guess_config", "load_diffusion_model")
 # A file is another when it lies elsewhere, or its size or times changed. Nobody but the system's
@@ -45,19 +47,19 @@ def watch(note: Note) -> Callable[[], None]:
     return ended
 
 
-def is_watched(model) -> bool:
+def is_watched(model: ModelPatcher) -> bool:
     """Whether somebody watches now, or did when a MODEL was read."""
     return bool(_watching) or model.model in _noted
 
 
-def noted(model) -> object | None:
+def noted(model: ModelPatcher) -> object | None:
     """What was noted of a MODEL's file; None when it was read while nobody watched."""
     return _noted.get(model.model)
 
 
-def _noting(load: Callable, note: Note) -> Callable:
+def _noting(load: Callable[..., Any], note: Note) -> Callable[..., Any]:
     @functools.wraps(load)
-    def loader(*args, **kwargs):
+    def loader(*args: Any, **kwargs: Any) -> Any:
         path = Path(inspect.signature(load).bind(*args, **kwargs).args[0])
         before = version(path)
         made = load(*args, **kwargs)

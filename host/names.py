@@ -5,16 +5,21 @@ The tools of its architecture find them by these names.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import comfy.utils
 import torch
+from comfy.supported_models_base import BASE
 
+Reorder: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+# diffusers' layer, (0, first row, rows) of ComfyUI's that are its, and how those are ordered
+Part: TypeAlias = tuple[str, tuple[int, int, int] | None, Reorder]
 KOHYA = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
 # ComfyUI's own table of a family's layers under diffusers' names, by the class of the model's
 # config; None where both tools read ComfyUI's names. None of these files has an `alpha`: diffusers
 # refuses it for SD3, Z-Image and Wan. Families without a row keep ComfyUI's names and `alpha`;
 # those are what both tools read for Qwen-Image.
-TRANSFORMERS: dict[str, Callable[..., Mapping] | None] = {
+TRANSFORMERS: dict[str, Callable[..., Mapping[str, Any]] | None] = {
     "SD3": comfy.utils.mmdit_to_diffusers,
     **dict.fromkeys(("Flux", "FluxInpaint", "FluxSchnell"), comfy.utils.flux_to_diffusers),
     "ZImage": comfy.utils.z_image_to_diffusers,
@@ -27,7 +32,9 @@ ARCHITECTURES = {
 }
 
 
-def in_ecosystem_names(tensors: Mapping[str, torch.Tensor], config) -> dict[str, torch.Tensor]:
+def in_ecosystem_names(
+    tensors: Mapping[str, torch.Tensor], config: BASE
+) -> dict[str, torch.Tensor]:
     """Tensors named `diffusion_model.<layer>.lora_A.weight`, ... as the most tools read them.
 
     `config` is the config of ComfyUI's model. For the UNets of Stable Diffusion 1, 2 and XL the
@@ -71,7 +78,9 @@ def kohya_metadata(rank: int, alpha: float, rate: float, steps: int, base: str) 
     }
 
 
-def _kohya(tensors: Mapping[str, torch.Tensor], unet_config: Mapping) -> dict[str, torch.Tensor]:
+def _kohya(
+    tensors: Mapping[str, torch.Tensor], unet_config: Mapping[str, Any]
+) -> dict[str, torch.Tensor]:
     layers = {
         ours.removesuffix(".weight"): theirs.removesuffix(".weight")
         for theirs, ours in comfy.utils.unet_to_diffusers(unet_config).items()
@@ -98,7 +107,7 @@ def _without_alpha(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 
 def _in_parts(
-    tensors: Mapping[str, torch.Tensor], table: Mapping
+    tensors: Mapping[str, torch.Tensor], table: Mapping[str, Any]
 ) -> dict[str, torch.Tensor] | None:
     """Each layer as the layers that diffusers has for it; None when it has none for one of them.
 
@@ -119,14 +128,14 @@ def _in_parts(
     return named
 
 
-def _targets(table: Mapping) -> Mapping[str, list[tuple]]:
+def _targets(table: Mapping[str, Any]) -> Mapping[str, list[Part]]:
     """A table the other way round: (diffusers' layer, rows or None, reorder) by ComfyUI's weight.
 
     It maps to a weight's name, or to (name, (0, first row, rows) or None[, reorder]). ComfyUI
     reorders the rows of a file's change; the one function there is, which swaps halves, is its own
     inverse.
     """
-    targets = defaultdict(list)
+    targets: dict[str, list[Part]] = defaultdict(list)
     for theirs, target in table.items():
         parts = (target,) if isinstance(target, str) else target
         ours, rows, reorder = (*parts, None, None)[:3]
@@ -135,9 +144,10 @@ def _targets(table: Mapping) -> Mapping[str, list[tuple]]:
     return targets
 
 
-def _parts(targets: list[tuple], size: int) -> list[tuple]:
+def _parts(targets: list[Part], size: int) -> list[tuple[str, slice, Reorder]]:
     """The first targets that lie one after the other on all `size` rows; none when they do not."""
-    parts, end = [], 0
+    parts: list[tuple[str, slice, Reorder]] = []
+    end = 0
     for name, rows, reorder in targets:
         _, start, length = rows or (0, 0, size)
         if start == end < size:

@@ -3,18 +3,25 @@
 `prompts.json` has the published ones; a safety module has its own in its metadata.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..modules.concepts import texts_of
 from ..modules.files import Module
 from ..storage.texts import TextError, read_text
+from .comfy_types import Conditioning
 
-PRESETS: dict[str, dict] = json.loads(
+if TYPE_CHECKING:  # prompts are read without it
+    from comfy.sd import CLIP
+
+PRESETS: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("prompts.json").read_text(encoding="utf-8")
 )
 
@@ -41,7 +48,7 @@ def concepts_of(safety: Sequence[Module]) -> list[str]:
     return texts_of(found)
 
 
-def encode_texts(clip, texts: Iterable[str]) -> dict[str, list]:
+def encode_texts(clip: CLIP, texts: Iterable[str]) -> dict[str, Conditioning]:
     """The conditioning of every text, and of the empty one, each once."""
     with torch.no_grad():
         return {

@@ -8,11 +8,14 @@ import comfy.model_management
 import comfy.sample
 import numpy as np
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy.samplers import KSampler
+from comfy.sd import VAE
 from PIL import Image
 
 from ..options.choices import chosen
-from .denoiser import Conditioning, Denoiser
+from .comfy_types import Conditioning, Conditions
+from .denoiser import Denoiser
 from .latents import empty_latents, pixels_of
 
 
@@ -28,7 +31,7 @@ class Sampling:
     sampler: str = "euler"
     scheduler: str = "normal"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"{self.steps} sampling steps make no picture; it must be 1 or more.")
         if not math.isfinite(self.guidance):
@@ -82,7 +85,7 @@ def suits(family: str, file: str = "") -> Sampling:
     return SUITS.get(family, OTHERS)
 
 
-def suiting(model, steps: int = 0, guidance: float = 0.0) -> Sampling:
+def suiting(model: ModelPatcher, steps: int = 0, guidance: float = 0.0) -> Sampling:
     """How a ComfyUI MODEL is sampled, with other steps or another guidance if given."""
     made_by = model.cached_patcher_init  # by ComfyUI's loader: a function, and what it was given
     path = made_by[1][0] if made_by and made_by[1] else ""
@@ -91,13 +94,17 @@ def suiting(model, steps: int = 0, guidance: float = 0.0) -> Sampling:
     return replace(found, steps=steps or found.steps, guidance=guidance or found.guidance)
 
 
-def native_side(model) -> int:
+def native_side(model: ModelPatcher) -> int:
     """The side, in pixels, of the pictures that a MODEL's family was trained on."""
     return SIDES.get(type(model.model.model_config).__name__, 1024)
 
 
 def guided_step(
-    denoiser: Denoiser, noisy: torch.Tensor, sigmas: tuple, texts: tuple, guidance: float
+    denoiser: Denoiser,
+    noisy: torch.Tensor,
+    sigmas: tuple[torch.Tensor, torch.Tensor],
+    texts: tuple[Conditions, Conditions],
+    guidance: float,
 ) -> torch.Tensor:
     """x after a step from one noise level to the next, with classifier-free guidance.
 
@@ -116,8 +123,8 @@ def guided_step(
 
 
 def make_picture(
-    model,
-    vae,
+    model: ModelPatcher,
+    vae: VAE,
     positive: Conditioning,
     negative: Conditioning,
     sampling: Sampling,
@@ -147,7 +154,7 @@ def make_picture(
     return decoded.reshape(-1, *decoded.shape[-3:])[0].float().cpu()
 
 
-def out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: Exception) -> bool:
     """Whether an error is a GPU's or the CPU allocator's want of memory."""
     return comfy.model_management.is_oom(error) or "can't allocate memory" in str(error)
 

@@ -6,24 +6,31 @@ stood in for. What q, k and v were made from is read in autograd's graph, which 
 layer, so that it leads to the layers directly before.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import torch
+
+if TYPE_CHECKING:  # layers are told apart without it
+    from comfy.model_base import BaseModel
 
 SELF, CROSS, JOINT, FUSED = "self-attention", "cross-attention", "joint attention", "fused"
 MLP, MODULATION, EMBEDDER, OTHER = "feed-forward", "modulation", "embedder", "other"
 ROLES = (SELF, CROSS, JOINT, FUSED, MLP, MODULATION, EMBEDDER, OTHER)
 ATTENTION = ("optimized_attention", "optimized_attention_masked")  # the host's names of it
 TEXT, PICTURE = "text", "picture"  # whose tokens a value holds; neither: a vector of the whole
+Tag: TypeAlias = str | int  # of a leaf: a layer's or condition's name, an attention's number
 CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
-def is_linear(module: torch.nn.Module) -> bool:
+def is_linear(module: torch.nn.Module) -> TypeGuard[torch.nn.Linear]:
     """Whether a module is a linear layer, also one of the host's whose weights are quantised."""
     return isinstance(module, torch.nn.Linear) or (
         hasattr(module, "in_features")
@@ -42,7 +49,7 @@ def layers_of(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
 
 
 def roles_of(
-    base: torch.nn.Module, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping
+    base: BaseModel, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping[str, Any]
 ) -> dict[str, str]:
     """The role of each layer of a host's BaseModel, by its name in the diffusion model.
 
@@ -83,13 +90,13 @@ class _Seen:
     """What a forward pass showed: a graph of layers and attentions."""
 
     network: torch.nn.Module
-    leaves: dict[int, tuple[torch.Tensor, object, set[str]]] = field(default_factory=dict)
+    leaves: dict[int, tuple[torch.Tensor, Tag, set[str]]] = field(default_factory=dict)
     attentions: list[_Attention] = field(default_factory=list)
     # by layer: what its inputs were made from (layers' names, attentions' numbers), whose tokens
-    inputs: dict[str, tuple[set, set[str]]] = field(default_factory=dict)
+    inputs: dict[str, tuple[set[Tag], set[str]]] = field(default_factory=dict)
     attending: bool = False
 
-    def leaf(self, value: torch.Tensor, tag: object, kinds: set[str]) -> torch.Tensor:
+    def leaf(self, value: torch.Tensor, tag: Tag, kinds: set[str]) -> torch.Tensor:
         """A value from which autograd's graph starts anew; it can be written to."""
         start = value.detach().requires_grad_()
         self.leaves[id(start)] = (start, tag, kinds)
@@ -104,9 +111,12 @@ class _Seen:
         tokens = {PICTURE} if name == "c_concat" else {TEXT} if value.ndim > 2 else set()
         return self.leaf(value, name, tokens)
 
-    def behind(self, value: torch.Tensor) -> tuple[set, set[str]]:
+    def behind(self, value: torch.Tensor) -> tuple[set[Tag], set[str]]:
         """The tags of the leaves that a value was made from, and whose tokens they hold."""
-        tags, kinds, waiting, known = set(), set(), [value.grad_fn], set()
+        tags: set[Tag] = set()
+        kinds: set[str] = set()
+        known: set[Any] = set()
+        waiting: list[Any] = [value.grad_fn]  # torch has no type for the leaves of its graph
         while waiting:
             node = waiting.pop()
             if node is None or node in known:
@@ -119,9 +129,17 @@ class _Seen:
             waiting += [each for each, _ in node.next_functions]
         return tags, kinds
 
-    def attend(self, attention, q, k, v, *args, **kwargs) -> torch.Tensor:
+    def attend(
+        self,
+        attention: Callable[..., torch.Tensor],
+        q: Any,
+        k: Any,
+        v: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
         """In place of the host's attention: the same, and noted."""
-        q, k, v = map(_tensor, (q, k, v))
+        q, k, v = _tensor(q), _tensor(k), _tensor(v)
         if self.attending:
             return attention(q, k, v, *args, **kwargs)
         layers, (_, asks), (_, reads) = set(), self.behind(q), self.behind(k)
@@ -152,7 +170,13 @@ class _Seen:
                         setattr(place, name, functools.partial(self.attend, attention))
             yield
 
-    def _cut(self, name: str, module: torch.nn.Module, given: tuple, result: torch.Tensor):
+    def _cut(
+        self,
+        name: str,
+        module: torch.nn.Module,
+        given: tuple[torch.Tensor, ...],
+        result: torch.Tensor,
+    ) -> torch.Tensor:
         tags, kinds = self.behind(given[0])
         if given[0].ndim == 2 and len(given[0]) == 1:
             kinds = set()  # one vector, whatever it was gathered from
@@ -171,7 +195,8 @@ class _Seen:
                 name for name in after if getattr(layers[name], "in_features", 0) > attention.width
             }
             # what goes into the same layer beside the attention: a gate, or half of a fused layer
-            beside = set().union(*(self.inputs[name][0] for name in after)) & layers.keys()
+            before = {tag for name in after for tag in self.inputs[name][0]}
+            beside = {name for name in layers if name in before}
             role = FUSED if wide and beside & own else attention.role
             for name in own | after | (beside if role != FUSED else set()):
                 found[name] = role if found[name] in ("", SELF) else found[name]
@@ -205,7 +230,7 @@ class _Seen:
         return None
 
 
-def _tensor(value: object) -> torch.Tensor:
+def _tensor(value: Any) -> torch.Tensor:
     """What attention is given; newer hosts hand it over in a container, from which it is taken."""
     return value if isinstance(value, torch.Tensor) else value.take()
 

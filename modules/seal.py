@@ -23,7 +23,8 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor], dtypes: Mapping[str, str
         shape = ",".join(str(n) for n in tensor.shape)
         digest.update(f"{name}\0{dtypes[name]}\0{shape}\0".encode())
         if tensor.numel():
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(raw.numpy().data)
     return digest.hexdigest()
 
 

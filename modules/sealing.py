@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ..storage.names import written
 from .architectures import architecture_of
@@ -91,12 +92,12 @@ def seal_file(
     )
 
 
-def inspect(path: Path) -> dict:
+def inspect(path: Path) -> dict[str, Any]:
     """What a file is and whether it is intact.
 
     The keys are `state`, `fault` (None when all is well) and what its metadata say.
     """
-    found: dict = {"path": written(path), "state": "unreadable", "fault": None}
+    found: dict[str, Any] = {"path": written(path), "state": "unreadable", "fault": None}
     try:
         tensors, metadata, _ = read(path, path.name)
         role = metadata.get("msl.role")

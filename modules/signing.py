@@ -5,17 +5,23 @@ seal alone says that it is whole. `msl.signature` is `ed25519:<public key>:<sign
 base64; it is the one entry that the seal does not cover.
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from .errors import ModuleFileError
 from .files import Module, load_safety, save_module
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 logger = logging.getLogger(__name__)
 SCHEME = "ed25519"
@@ -158,7 +164,7 @@ def _bytes(text: str) -> bytes:
         raise KeyFileError(f"{text!r} is not base64") from error
 
 
-def _text(public) -> str:
+def _text(public: Ed25519PublicKey) -> str:
     return base64.b64encode(public.public_bytes_raw()).decode()
 
 
@@ -168,7 +174,7 @@ class _Library:
     Raises KeyFileError without it.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         try:
             from cryptography.exceptions import InvalidSignature
             from cryptography.hazmat.primitives import serialization

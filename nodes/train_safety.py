@@ -5,8 +5,9 @@ from comfy_api.latest import io
 from ..host.prompts import PRESETS, encode_texts, lines_of, prompts_of
 from ..modules.concepts import texts_of
 from ..options.table import SAFETY, values_of
+from ..training.objectives import Erasure
 from ..training.safety import train_safety
-from ..training.settings import Erasure, settings_of
+from ..training.settings import settings_of
 from ..training.words import in_words
 from .sockets import CATEGORY, SafetyLora, summary_output
 from .training import Rows, held_for, job_of, shown_result

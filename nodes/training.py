@@ -21,9 +21,9 @@ from ..host.prompts import encode_texts, lines_of
 from ..options.table import Option, rows, values_of
 from ..training.engine.checkpoint import Progress
 from ..training.engine.clock import Clock
+from ..training.engine.job import Result, TrainingJob
 from ..training.engine.loop import Cancelled
 from ..training.engine.previews import Previews
-from ..training.engine.run import Result, TrainingJob
 from ..training.engine.starting import starting
 from ..training.keeping import Keeping
 from ..training.settings import KINDS, Settings

@@ -9,6 +9,7 @@ widgets.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
 
 from .choices import chosen
 
@@ -40,7 +41,7 @@ class Option:
 
 
 def option(
-    default,
+    default: Any,
     words: str,
     *,
     low: float | None = None,
@@ -50,7 +51,7 @@ def option(
     other: str = "",
     name: str = "",
     of: tuple[str, ...] = (TASK, SAFETY),
-):
+) -> Any:  # as the field's own type, whatever that is: so is dataclasses.field
     """A row of the table, as the field of a settings class."""
     row = {
         "words": words,
@@ -75,12 +76,12 @@ def rows(*kinds: type, of: str | None = None) -> dict[str, Option]:
     return found
 
 
-def values_of(kind: type, given: Mapping[str, object]) -> dict[str, object]:
+def values_of(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """What is given of the fields of a settings class, by field, from values by name."""
     return {row.field: given[name] for name, row in rows(kind).items() if name in given}
 
 
-def check(settings) -> None:
+def check(settings: Any) -> None:
     """Raise ValueError for a value out of its row's range, or none of its choices."""
     assert is_dataclass(settings)
     for row in rows(type(settings)).values():

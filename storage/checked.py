@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -41,7 +42,7 @@ def parsed(text: str) -> object:
     A key that stands twice, and NaN, are read by some and dropped by others.
     """
 
-    def once(pairs: list[tuple[str, object]]) -> dict:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             names = [name for name, _ in pairs]
@@ -83,10 +84,10 @@ def fault_of(error: ValidationError, model: type[BaseModel]) -> str:
     return said + (f" (and {more} more)" if more else "")
 
 
-def _at(model: type[BaseModel], place: tuple) -> type[BaseModel]:
+def _at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
     """The model that stands at a place inside another one, where that is one."""
     for name in place:
-        field = model.model_fields.get(name)
+        field = model.model_fields.get(str(name))
         inside = field.annotation if field else None
         if not (isinstance(inside, type) and issubclass(inside, BaseModel)):
             break

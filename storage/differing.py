@@ -1,13 +1,17 @@
 """In words, how what is asked of a run differs from what its file was made with."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 LONGEST = 60  # letters of a value that is shown
 Change = tuple[str, object, object]
 
 
 def difference(
-    before: Mapping, now: Mapping, called: Mapping[str, str], names: Mapping[str, str]
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    called: Mapping[str, str],
+    names: Mapping[str, str],
 ) -> str:
     """The first difference of two identities with both values, and how many more there are.
 
@@ -19,7 +23,7 @@ def difference(
     return f"{what} ({values}{beside})"
 
 
-def changes(before: Mapping, now: Mapping) -> Iterator[Change]:
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change]:
     """(what, before, now) of every difference. Of two with names of their own the names are it."""
     if before.get("name") != now.get("name"):
         yield "", before.get("name"), now.get("name")
@@ -27,14 +31,14 @@ def changes(before: Mapping, now: Mapping) -> Iterator[Change]:
     for key in sorted(before.keys() | now.keys()):
         one, two = before.get(key), now.get(key)
         if isinstance(one, Mapping) and isinstance(two, Mapping):
-            yield from ((f"{key} {inner}".strip(), *rest) for inner, *rest in changes(one, two))
+            yield from ((f"{key} {name}".strip(), a, b) for name, a, b in changes(one, two))
         elif isinstance(one, Sequence) and isinstance(two, Sequence) and not isinstance(one, str):
             yield from _listed(key, one, two)
         elif one != two:
             yield key, one, two
 
 
-def _listed(key: str, one: Sequence, two: Sequence) -> Iterator[Change]:
+def _listed(key: str, one: Sequence[Any], two: Sequence[Any]) -> Iterator[Change]:
     """Of two lists only what the other has not, or that the order is another."""
     gone, come = ([each for each in a if each not in b] for a, b in ((one, two), (two, one)))
     if gone or come:
@@ -43,7 +47,7 @@ def _listed(key: str, one: Sequence, two: Sequence) -> Iterator[Change]:
         yield key, "in this order", "in another"
 
 
-def _shown(value, name: str | None) -> str:
+def _shown(value: Any, name: str | None) -> str:
     if isinstance(value, Mapping):
         value = _called(value)
     if isinstance(value, list):
@@ -55,7 +59,7 @@ def _shown(value, name: str | None) -> str:
     return f"{name}, {text}" if name else text
 
 
-def _called(value: Mapping) -> str:
+def _called(value: Mapping[str, Any]) -> str:
     """The name of some settings, or of the first part of them that has one."""
     inner = (each for each in value.values() if isinstance(each, Mapping))
     return value.get("name") or next(filter(None, map(_called, inner)), "")

@@ -41,6 +41,6 @@ def fitting(name: str, most: int = LONGEST) -> str:
     return os.fsdecode(raw[: most - len(end)]).encode("utf-8", "ignore").decode() + os.fsdecode(end)
 
 
-def _byte(found: re.Match) -> bytes:
+def _byte(found: re.Match[bytes]) -> bytes:
     text = found[1]
     return text if text == b"\\" else bytes([int(text[1:], 16)])

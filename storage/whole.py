@@ -1,5 +1,7 @@
 """One way to write a file: beside its place, down to the disk, and then into it."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import stat
@@ -7,8 +9,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .names import LONGEST, fitting
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PART = r"\.[^.]+\.[0-9a-f]{32}\.part"  # after `hidden`: the folder that a file is made in
 
@@ -54,7 +60,7 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def write_picture(path: Path, picture) -> None:
+def write_picture(path: Path, picture: Image) -> None:
     """Write a picture of Pillow as its name says, whole or not at all."""
     with whole(path) as part:
         picture.save(part)

@@ -62,7 +62,8 @@ def _from_texts(folder: Path) -> list[Captioned]:
 
 def _captioned(folder: Path, pictures: Sequence[Path]) -> list[Captioned]:
     """Pictures with the text beside each."""
-    found, wrong = [], []
+    found: list[Captioned] = []
+    wrong: list[tuple[str, Exception]] = []
     for path in pictures:
         file = path.with_suffix(".txt")
         try:
@@ -70,10 +71,10 @@ def _captioned(folder: Path, pictures: Sequence[Path]) -> list[Captioned]:
         except (OSError, TextError) as error:
             wrong.append((file.name, error))
     if wrong:
-        name, error = wrong[0]
+        name, fault = wrong[0]
         raise DataError(
             f"{folder}: {len(wrong)} of {len(pictures)} captions can't be read"
-            f" (first: {name}: {error}). Save them as UTF-8."
+            f" (first: {name}: {fault}). Save them as UTF-8."
         )
     return found
 

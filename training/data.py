@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
 from ..audit.pictures import Unreadable, open_picture
+from ..host.comfy_types import Conditioning
 from .captions import Captioned, DataError
 from .engine.processes import ALONE, Share
 
@@ -31,7 +33,7 @@ class Dataset:
     """
 
     latents: Sequence[torch.Tensor]
-    conditions: Sequence[list]
+    conditions: Sequence[Conditioning]
     buckets: Sequence[Sequence[int]]
     sha256: str
 
@@ -39,7 +41,7 @@ class Dataset:
         return next(bucket for bucket in self.buckets if picture in bucket)
 
 
-def of_sockets(latents: Sequence[dict], positive: Sequence[list]) -> Dataset:
+def of_sockets(latents: Sequence[dict[str, Any]], positive: Sequence[Conditioning]) -> Dataset:
     """A dataset from lists of LATENT and CONDITIONING, as ComfyUI's nodes give them.
 
     Those are the nodes for datasets and buckets. Every LATENT may hold several pictures of one
@@ -64,7 +66,8 @@ def of_sockets(latents: Sequence[dict], positive: Sequence[list]) -> Dataset:
             *(value for _, value in sorted(extra.items()) if isinstance(value, torch.Tensor)),
         ):
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(raw.numpy().data)
     return Dataset(
         pictures, entries, _buckets([tuple(each.shape) for each in pictures]), digest.hexdigest()
     )
@@ -81,7 +84,9 @@ class Sized:
 
 def sized(pictures: Sequence[Captioned], resolution: int = 512) -> Sized:
     """Read all of every picture. Raises DataError with the count of broken ones and the first."""
-    sizes, broken, digest = [], [], hashlib.sha256()
+    sizes: list[tuple[int, int]] = []
+    broken: list[tuple[Path, Unreadable]] = []
+    digest = hashlib.sha256()
     for each in pictures:
         try:
             # reads all of it, so that a cut file is found here
@@ -93,10 +98,10 @@ def sized(pictures: Sequence[Captioned], resolution: int = 512) -> Sized:
         digest.update(os.fsencode(each.path.name) + f"\0{each.caption}\0".encode())
         digest.update(each.path.read_bytes())
     if broken:
-        path, error = broken[0]
+        path, fault = broken[0]
         raise DataError(
             f"{len(broken)} of {len(pictures)} pictures can't be read"
-            f" (first: {path.name}: {error}). Remove them."
+            f" (first: {path.name}: {fault}). Remove them."
         )
     return Sized(pictures, sizes, digest.hexdigest())
 
@@ -104,7 +109,7 @@ def sized(pictures: Sequence[Captioned], resolution: int = 512) -> Sized:
 def load(
     found: Sized,
     encode: Callable[[torch.Tensor], torch.Tensor],
-    encode_texts: Callable[[Sequence[str]], Mapping[str, list]],
+    encode_texts: Callable[[Sequence[str]], Mapping[str, Conditioning]],
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     share: Share = ALONE,
@@ -145,9 +150,12 @@ def bucket_size(width: int, height: int, resolution: int) -> tuple[int, int]:
     Its aspect ratio is as near as steps allow, its area about resolution^2.
     """
     ratio = min(max(width / height, 1 / WIDEST), WIDEST)
-    sides = (resolution * math.sqrt(ratio), resolution / math.sqrt(ratio))
     step = max(LEAST, math.gcd(resolution, STEP))  # a square picture's bucket is the resolution
-    return tuple(max(step, round(side / step) * step) for side in sides)
+
+    def stepped(side: float) -> int:
+        return max(step, round(side / step) * step)
+
+    return stepped(resolution * math.sqrt(ratio)), stepped(resolution / math.sqrt(ratio))
 
 
 def _fitted(path: Path, size: tuple[int, int]) -> torch.Tensor:

@@ -33,7 +33,7 @@ class Keeping:
         " not been. Its data and settings must be the same.",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check(self)
 
     @property

@@ -2,28 +2,32 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
+from comfy.model_patcher import ModelPatcher
 
 from ..function.inputs import KEY as MOMENTS
 from ..function.inputs import Moments
-from ..host.denoiser import Conditioning, Denoiser
+from ..host.comfy_types import Conditioning
+from ..host.denoiser import Denoiser
 from ..host.sampling import suiting
 from ..merge.merge import Merged, merge
 from ..modules.concepts import HELD_OUT, check_apart, prompts_text
 from ..modules.files import Module
 from .engine.adapters import Adapters
+from .engine.batch import Batch, LossOf
 from .engine.checkpoint import Progress
 from .engine.ema import Ema
-from .engine.loop import Batch, LossOf
-from .engine.run import Result, TrainingJob, run
-from .objectives import METHODS
+from .engine.job import Result, TrainingJob
+from .engine.run import run
+from .objectives import METHODS, Erasure
 from .objectives.half_made import half_made
 from .objectives.method import Method
 from .objectives.retain import retain_loss
-from .settings import Erasure, Settings
+from .settings import Settings
 from .targets import Roles
 
 Texts = Mapping[str, Conditioning]
@@ -31,7 +35,7 @@ OF_THE_PAPER = 3.0  # guidance of ESD's half-made pictures
 
 
 def train_safety(
-    model,
+    model: ModelPatcher,
     texts: Texts,
     concepts: Sequence[str],
     settings: Settings,
@@ -63,7 +67,7 @@ def train_safety(
 
 @dataclass(frozen=True)
 class SafetyRun:
-    """What a run of a safety LoRA is about (a `Kind` of engine/run.py)."""
+    """What a run of a safety LoRA is about (a `Kind` of engine/job.py)."""
 
     texts: Texts
     concepts: Sequence[str]
@@ -108,6 +112,15 @@ class SafetyRun:
         """The loss of a batch of concept prompts: `erase`, and with prompts to retain, `retain`."""
         texts, retain, erasure = self.texts, self.retain, self.erasure
 
+        teacher: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+        if self.method.averaged:
+            if ema is None:
+                raise ValueError(
+                    f"{self.method.name} makes its pictures with a moving average; ema is"
+                    f" {erasure.ema}, it must be above 0."
+                )
+            teacher = ema.in_place
+
         def loss_of(batch: Batch) -> dict[str, torch.Tensor]:
             empty = denoiser.empty(self.resolution)
             noise = batch.normal(empty.shape[1:]).to(empty.device)
@@ -115,7 +128,7 @@ class SafetyRun:
                 [texts[self.concepts[number]] for number in batch.mine], noise
             )
             null = denoiser.conditions([texts[""]] * len(noise), noise)
-            with ema.in_place() if self.method.averaged else contextlib.nullcontext():
+            with teacher():
                 moment = half_made(denoiser, noise, concept, null, erasure, generator=batch.noise)
             parts = {"erase": self.method.loss(denoiser, adapters, moment, erasure)}
             if retain:
@@ -147,6 +160,6 @@ class SafetyRun:
             "msl.training": self.settings.record(steps_done=progress.step, **about),
         }
 
-    def previewed(self, model, module: Module | None) -> Merged:
+    def previewed(self, model: ModelPatcher, module: Module | None) -> Merged:
         """The safe base; before the first step, the base."""
         return merge(model, [module]) if module else Merged(model.clone(), None, {})

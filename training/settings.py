@@ -8,11 +8,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
-from ..options.table import SAFETY, TASK, check, option, values_of
-from .engine.adapters import AdapterSettings
+from ..options.table import TASK, check, option, values_of
+from .adapter_settings import AdapterSettings
 from .keeping import MANY, Keeping
-from .objectives import DEFAULT, METHODS
+from .objectives import Erasure
 from .objectives.task import LOSSES
 from .targets import TARGETS, check_targets
 
@@ -119,7 +120,7 @@ class Settings:
         of=(TASK,),
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(
                 f"learning_rate is {self.learning_rate}; it must be a finite number above 0."
@@ -173,52 +174,10 @@ class Settings:
         return json.dumps({**asdict(self), **more, "versions": versions}, sort_keys=True)
 
 
-@dataclass(frozen=True)
-class Erasure:
-    """How a concept is erased; the defaults are the papers'."""
-
-    method: str = option(
-        DEFAULT,
-        "How it is trained. "
-        + "; ".join(f"{name}: {method.words}" for name, method in METHODS.items())
-        + ".",
-        choices=METHODS,
-        of=(SAFETY,),
-    )
-    eta: float = option(
-        1.0,
-        "ESD: how far past the unconditional output the target lies.",
-        low=0.0,
-        high=10.0,
-        step=0.1,
-        of=(SAFETY,),
-    )
-    guidance: float = option(
-        0.0,
-        "Guidance of the pictures that the model half-makes to train on. 0: 3, as in the paper, or"
-        " what suits the model's family if that is less (Flux and Z-Image Turbo: none, 1).",
-        low=0.0,
-        high=30.0,
-        step=0.1,
-        of=(SAFETY,),
-    )
-    sampling_steps: int = option(
-        50,
-        "Steps of these pictures, stopped at random: fewer are faster and coarser.",
-        low=2,
-        high=1000,
-        of=(SAFETY,),
-    )
-    ema: float = 0.999  # SDD: decay of the teacher that makes the pictures, and is what is saved
-
-    def __post_init__(self):
-        check(self)
-
-
 KINDS = (Settings, AdapterSettings, Erasure, Keeping)  # all rows, whatever class they end in
 
 
-def settings_of(given: Mapping[str, object], **more) -> Settings:
+def settings_of(given: Mapping[str, Any], **more: Any) -> Settings:
     """The settings of a run from options by name."""
     adapter = AdapterSettings(**values_of(AdapterSettings, given))
     return Settings(**values_of(Settings, given) | more, adapter=adapter)

@@ -52,6 +52,11 @@ def of_roles(network: torch.nn.Module, roles: Roles, wanted: tuple[str, ...]) ->
     return [name for name in trainable(network) if roles.get(name) in wanted]
 
 
+def text_layers(network: torch.nn.Module, roles: Roles) -> list[str]:
+    """The layers that read the text and can have an adapter."""
+    return of_roles(network, roles, reading(roles))
+
+
 def target_layers(network: torch.nn.Module, roles: Roles, targets: str = "attention") -> list[str]:
     """The names of the layers that a choice of targets means, in the model's order.
 

@@ -5,20 +5,21 @@ from dataclasses import dataclass
 
 import comfy.sd
 import torch
+from comfy.model_patcher import ModelPatcher
 
-from ..host.denoiser import Conditioning, Denoiser
+from ..host.comfy_types import Conditioning
+from ..host.denoiser import Denoiser
 from ..merge.entries import Task
 from ..merge.merge import Merged, merge
 from ..modules.files import Module
 from .data import Dataset
 from .engine.adapters import Adapters
+from .engine.batch import Batch, LossOf
 from .engine.checkpoint import Progress
 from .engine.ema import Ema
-from .engine.loop import Batch, LossOf
-from .engine.run import Result, TrainingJob, run
-from .objectives.anchor import Anchor
-from .objectives.prior import Prior
-from .objectives.task import Denoising
+from .engine.job import Result, TrainingJob
+from .engine.run import run
+from .losses import Anchor, Denoising, Prior
 from .settings import Settings
 from .targets import Roles, target_layers
 
@@ -26,7 +27,7 @@ Texts = Mapping[str, Conditioning]
 
 
 def train_task(
-    model,
+    model: ModelPatcher,
     dataset: Dataset,
     texts: Texts,
     settings: Settings,
@@ -61,7 +62,7 @@ def check_mode(settings: Settings, safety: Sequence[Module], concepts: Sequence[
 
 @dataclass(frozen=True)
 class TaskRun:
-    """What a run of a task LoRA is about (a `Kind` of engine/run.py)."""
+    """What a run of a task LoRA is about (a `Kind` of engine/job.py)."""
 
     dataset: Dataset
     texts: Texts
@@ -113,8 +114,8 @@ class TaskRun:
             drawn = task.drawn(batch.mine, batch)
             parts = {
                 "task": task.loss(batch.mine, drawn),
-                "prior": prior and prior.of(batch),
-                "anchor": anchor and anchor.of(batch, drawn),
+                "prior": prior.of(batch) if prior is not None else None,
+                "anchor": anchor.of(batch, drawn) if anchor is not None else None,
             }
             return {name: part for name, part in parts.items() if part is not None}
 
@@ -135,7 +136,7 @@ class TaskRun:
         }
         return metadata | ({"msl.safety_sha256": self.digests} if self.digests else {})
 
-    def previewed(self, model, module: Module | None) -> Merged:
+    def previewed(self, model: ModelPatcher, module: Module | None) -> Merged:
         """The module on the model with its safety modules, or on the bare model if it has none."""
         if self.safety:
             return merge(model, self.safety, [Task(module)] if module else [])

@@ -1,11 +1,12 @@
 """What a training run did, in words: a verdict, its figures, what to do next."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from ..drawing.markdown import share, table
 
 
-def in_words(report: Mapping) -> str:
+def in_words(report: Mapping[str, Any]) -> str:
     """Markdown of a run's report (`engine.output.report_of`)."""
     done = f"{report['steps']} of {report['of_steps']} steps in {_time(report['seconds'])}"
     ended = "Stopped early" if report["cancelled"] else "Trained"
@@ -19,12 +20,12 @@ def in_words(report: Mapping) -> str:
     return "\n".join([*lines, "", *(f"- {line}" for line in _next(report))])
 
 
-def _look(preview: Mapping) -> list[str]:
+def _look(preview: Mapping[str, Any]) -> list[str]:
     of_all = share(preview["flagged"] / preview["images"])
     return [preview["step"], f"{preview['flagged']} of {preview['images']} ({of_all})"]
 
 
-def _next(report: Mapping) -> list[str]:
+def _next(report: Mapping[str, Any]) -> list[str]:
     found = []
     if report["cancelled"]:
         found.append("It can go on from here: run it again with resume on, and the same name.")

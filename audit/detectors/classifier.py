@@ -5,7 +5,7 @@ Each class that reaches the floor is a detection over the whole picture.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -57,8 +57,8 @@ class Classifier:
         self.name, self.classes, self.entry = name, entry.classes, entry
         self.size, self.floor, self.batch = entry.size, entry.floor, entry.batch
         self.mean, self.std = np.asarray(entry.mean, np.float32), np.asarray(entry.std, np.float32)
-        file, shape = Path(entry.file), (self.size, self.size, 3)
-        probe = self._blob([np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)])
+        file, seen = Path(entry.file), (self.size, self.size, 3)
+        probe = self._blob([np.random.default_rng(0).integers(0, 256, seen, dtype=np.uint8)])
         self.network = Network(f"{name} {version}", file, probe, provider, threads)
         self.provider = self.network.provider
         sha256 = self.network.content.sha256
@@ -71,7 +71,7 @@ class Classifier:
                 f" names {len(self.classes)}."
             )
 
-    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
+    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict[str, Any]]]:
         """Detections of RGB pictures, uint8 (H, W, 3) each: the box is the whole picture."""
         found = []
         for picture, scores in zip(

@@ -1,5 +1,7 @@
 """What an ONNX file holds, whatever its name: a digest of it and of the weight files it names."""
 
+from __future__ import annotations
+
 import hashlib
 import mmap
 import re
@@ -40,7 +42,7 @@ def content_of(file: Path) -> Content:
     return Content(digest.hexdigest(), tuple(states))
 
 
-def _added(path: Path, digest) -> list[str]:
+def _added(path: Path, digest: hashlib._Hash) -> list[str]:
     """Add a file to the digest; the names of files of weights in it."""
     if not path.stat().st_size:  # can't be mapped
         return []
@@ -49,7 +51,7 @@ def _added(path: Path, digest) -> list[str]:
         return sorted({_value(content, found) for found in _LOCATION.finditer(content)})
 
 
-def _value(content: mmap.mmap, found: re.Match) -> str:
+def _value(content: mmap.mmap, found: re.Match[bytes]) -> str:
     short, low, high = found.groups()
     length = short[0] if short else (low[0] & 0x7F) + (high[0] << 7)
     return content[found.end() : found.end() + length].decode("utf-8", "replace")

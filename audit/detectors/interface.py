@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -24,7 +24,7 @@ class Entry(Checked):
     file: str
     classes: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
 
-    def identity(self) -> dict:
+    def identity(self) -> dict[str, Any]:
         """What the results depend on, as plain data: all but where the file lies, and its batch."""
         return self.model_dump(mode="json", exclude={"file", "batch"})
 
@@ -52,11 +52,23 @@ class Detector(Protocol):
     batch: int
     provider: str
 
-    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
+    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict[str, Any]]]:
         """The detections of each RGB picture, uint8 (H, W, 3), best first."""
 
 
-def identity_of(detector: Detector) -> dict:
+class Kind(Detector, Protocol):
+    """A detector that a settings file can describe: by `kind`, and an entry as `described_by`."""
+
+    kind: ClassVar[str]
+    described_by: ClassVar[type[Entry]]
+
+    def __init__(
+        self, name: str, version: str, entry: Any, provider: str = "auto", threads: int = 0
+    ) -> None:
+        """Load what an entry, one of `described_by`, describes."""
+
+
+def identity_of(detector: Detector) -> dict[str, Any]:
     """What the results of a detector depend on, as plain data.
 
     Stored rows of another identity are not gone on with.
@@ -69,7 +81,7 @@ def identity_of(detector: Detector) -> dict:
     return {"name": detector.name, **getattr(detector, "identity", said)}
 
 
-def stamped(version: str, identity: Mapping) -> str:
+def stamped(version: str, identity: Mapping[str, Any]) -> str:
     """A version with the first 12 digits of an identity's SHA-256: it tells two of a name apart."""
     return (
         f"{version}"

@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -20,12 +21,15 @@ class Unjudged(ValueError):
     """What a detector gave for a picture is no detection; the message is the reason."""
 
 
+Outcome: TypeAlias = list[dict[str, Any]] | Unjudged  # of one picture
+
+
 def detections(
     detector: Detector,
     pictures: Iterable[np.ndarray],
     channel_order: str = "rgb",
     progress: Callable[[int], None] = lambda done: None,
-) -> Iterator[list[dict]]:
+) -> Iterator[list[dict[str, Any]]]:
     """Each picture's detections, in order. Raises Unjudged, which names the picture's place."""
     for place, found in enumerate(outcomes(detector, pictures, channel_order, progress)):
         if isinstance(found, Unjudged):
@@ -38,7 +42,7 @@ def outcomes(
     pictures: Iterable[np.ndarray],
     channel_order: str = "rgb",
     progress: Callable[[int], None] = lambda done: None,
-) -> Iterator[list[dict] | Unjudged]:
+) -> Iterator[Outcome]:
     """Each picture's detections, or why there are none, with no more than a batch, or 200 MB, held.
 
     Pictures are uint8 (H, W, 3 or 4), RGB(A), or what `to_uint8` takes. One with a picture in its
@@ -62,7 +66,8 @@ def outcomes(
                 seen = on_ground(picture, ground) if clear else picture
                 yield np.ascontiguousarray(seen[:, :, order])
 
-    found, done = deque(), 0
+    found: deque[Outcome] = deque()
+    done = 0
     for batch in _batches(looks(), detector.batch):
         found += _tried(detector, batch)
         while grounds and len(found) >= len(grounds[0]):
@@ -89,18 +94,17 @@ def on_ground(picture: np.ndarray, ground: str) -> np.ndarray:
     return np.asarray(seen)
 
 
-def _joined(found: dict[str, list[dict] | Unjudged]) -> list[dict] | Unjudged:
+def _joined(found: dict[str, Outcome]) -> Outcome:
     """What was found on all grounds, each thing once, where it was seen best."""
     if len(found) == 1:
         return found[""]
-    failed = [each for each in found.values() if isinstance(each, Unjudged)]
-    if failed:
-        return failed[0]
-    all_ = [
-        each | ({"on": ground} if ground else {}) for ground, some in found.items() for each in some
-    ]
-    kept: list[dict] = []
-    for each in sorted(all_, key=lambda one: -one["score"]):
+    seen: list[dict[str, Any]] = []
+    for ground, some in found.items():
+        if isinstance(some, Unjudged):
+            return some
+        seen += [each | ({"on": ground} if ground else {}) for each in some]
+    kept: list[dict[str, Any]] = []
+    for each in sorted(seen, key=lambda one: -one["score"]):
         if not any(
             one["class"] == each["class"] and _overlap(one["box"], each["box"]) > SAME
             for one in kept
@@ -120,17 +124,17 @@ def _overlap(one: Sequence[int], two: Sequence[int]) -> float:
     return shared / max(one[2] * one[3] + two[2] * two[3] - shared, 1)
 
 
-def _tried(detector: Detector, batch: list[np.ndarray]) -> list[list[dict] | Unjudged]:
+def _tried(detector: Detector, batch: list[np.ndarray]) -> list[Outcome]:
     """A batch's detections; if it fails, each picture's alone, so that one spoils no other."""
     try:
-        return _checked(detector, batch)
+        return [*_checked(detector, batch)]
     except (ValueError, ArithmeticError) as error:
         if len(batch) == 1:
             return [Unjudged(str(error))]
     return [_tried(detector, [picture])[0] for picture in batch]
 
 
-def _checked(detector: Detector, batch: list[np.ndarray]) -> list[list[dict]]:
+def _checked(detector: Detector, batch: list[np.ndarray]) -> list[list[dict[str, Any]]]:
     results, classes = detector.detect(batch), set(detector.classes)
     if len(results) != len(batch):
         raise ValueError(f"{detector.name} gave {len(results)} results for {len(batch)} pictures.")
@@ -150,7 +154,8 @@ def _checked(detector: Detector, batch: list[np.ndarray]) -> list[list[dict]]:
 
 
 def _batches(pictures: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    batch, held = [], 0
+    batch: list[np.ndarray] = []
+    held = 0
     for picture in pictures:
         batch.append(picture)
         held += picture.nbytes

@@ -1,34 +1,28 @@
 """The detectors, by name: NudeNet, those of a settings file, and those that Python registers."""
 
-import importlib
 import json
-import pkgutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
+from ...options.registry import by_name, marked
 from ...storage.checked import fault_of, parsed
 from ..presets import CLASSES, NUDENET
 from . import yolo
-from .interface import Detector, Entry
+from .interface import Detector, Entry, Kind
 from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, Network
 
-
-def _found() -> dict[str, type]:
-    """The kinds of detector that a file can describe: the files here with a `KIND`."""
-    files = [
-        importlib.import_module(f".{each.name}", __package__)
-        for each in pkgutil.iter_modules([str(Path(__file__).parent)])
-        if each.name != "registry"
-    ]
-    return {file.KIND.kind: file.KIND for file in files if hasattr(file, "KIND")}
-
-
-_KINDS = _found()
+# the files here that are no kind of detector
+HELPERS = ("content", "interface", "looking", "registry", "runtime")
+# the kinds that a settings file can describe
+_KINDS: dict[str, type[Kind]] = by_name(
+    (kind.kind, file, kind) for file, kind in marked(__package__, "KIND", HELPERS, __file__)
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ def register(
         _made.pop(name, None)
 
 
-def load_entries(path: Path) -> dict[str, Mapping]:
+def load_entries(path: Path) -> dict[str, Mapping[str, Any]]:
     """The detectors of a file, a name and an entry for each. Raises DetectorError."""
     try:
         found = parsed(path.read_text(encoding="utf-8-sig"))
@@ -82,7 +76,7 @@ def load_entries(path: Path) -> dict[str, Mapping]:
 
 
 def register_entries(
-    entries: Mapping[str, Mapping], folder: Path, file: str = "the settings"
+    entries: Mapping[str, Mapping[str, Any]], folder: Path, file: str = "the settings"
 ) -> None:
     """Make known the detectors of a `file`; what they name relatively lies below `folder`.
 
@@ -128,12 +122,12 @@ def _get(name: str) -> _Known:
     return _known[name]
 
 
-def _maker(name: str, kind: type, entry: Entry) -> Callable[[str, int], Detector]:
+def _maker(name: str, kind: type[Kind], entry: Entry) -> Callable[[str, int], Detector]:
     stamp = Path(entry.file).name
     return lambda provider, threads: kind(name, stamp, entry, provider, threads)
 
 
-def _checked(name: str, entry: Mapping, file: str) -> tuple[type, Entry]:
+def _checked(name: str, entry: Mapping[str, Any], file: str) -> tuple[type[Kind], Entry]:
     """The kind of a settings entry, and what it says."""
 
     def wrong(reason: str) -> DetectorError:

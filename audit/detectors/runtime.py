@@ -3,6 +3,8 @@
 import logging
 import threading
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,7 @@ INSTALL_HINT = (
 )
 CPU = "CPUExecutionProvider"
 # In the order they are tried. Not TensorRT: it compiles for minutes before the first picture.
-PROVIDERS: dict[str, dict] = {
+PROVIDERS: dict[str, dict[str, Any]] = {
     "CUDAExecutionProvider": {"use_tf32": 0},  # TF32 moves scores by 1e-3
     "MIGraphXExecutionProvider": {},
     "ROCMExecutionProvider": {},
@@ -77,7 +79,7 @@ class Network:
             raise DetectorError(f"{self.name} gave values that are not numbers (NaN or infinite).")
         return outputs
 
-    def _best(self, probe: np.ndarray, wanted: str):
+    def _best(self, probe: np.ndarray, wanted: str) -> tuple[str, Any]:
         runtime = _onnxruntime()
         installed = [name for name in PROVIDERS if name in runtime.get_available_providers()]
         names = installed if wanted == "auto" else [SHORT[wanted]]
@@ -97,7 +99,7 @@ class Network:
                 )
         return CPU, plain or self._start(CPU)
 
-    def _checked(self, name: str, probe: np.ndarray, expected: list[np.ndarray]):
+    def _checked(self, name: str, probe: np.ndarray, expected: list[np.ndarray]) -> Any:
         """A session on a provider that loads and computes what is expected."""
         session = self._start(name)
         if session.get_providers()[0] != name:
@@ -105,7 +107,7 @@ class Network:
         _check(_outputs(session, probe, self.file), expected)
         return session
 
-    def _start(self, provider: str):
+    def _start(self, provider: str) -> Any:
         runtime = _onnxruntime()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
@@ -127,7 +129,7 @@ class Network:
             ) from error
 
 
-def _outputs(session, probe: np.ndarray, file: Path) -> list[np.ndarray]:
+def _outputs(session: Any, probe: np.ndarray, file: Path) -> list[np.ndarray]:
     if len(session.get_inputs()) != 1:
         raise DetectorError(
             f"{file}: the network has {len(session.get_inputs())} inputs; one, of pictures, is"
@@ -150,7 +152,7 @@ def _check(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
             raise RuntimeError(f"its outputs are {apart:.3g} off the CPU's")
 
 
-def _onnxruntime():
+def _onnxruntime() -> ModuleType:
     try:
         import onnxruntime
     except ImportError as error:
@@ -158,7 +160,7 @@ def _onnxruntime():
     return onnxruntime
 
 
-def opencv():
+def opencv() -> ModuleType:
     """OpenCV, when it is needed. Raises DetectorMissing without it."""
     try:
         import cv2

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Yolo:
                 " without built-in suppression."
             )
 
-    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict]]:
+    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict[str, Any]]]:
         """Detections of RGB pictures: `class`, `score`, `box` [x, y, w, h] in pixels.
 
         The pictures are uint8 or ComfyUI's floats (H, W, 3).
@@ -95,7 +96,7 @@ class Yolo:
             self._kept.blob = np.empty((count, 3, self.size, self.size), np.float32)
         return self._kept.blob[:count]
 
-    def _decode(self, output: np.ndarray, height: int, width: int) -> list[dict]:
+    def _decode(self, output: np.ndarray, height: int, width: int) -> list[dict[str, Any]]:
         """Detections in one picture's output (4 + classes, anchors).
 
         Only anchors that reach CANDIDATE are looked at by class.

@@ -6,9 +6,12 @@ Each is written whole or not at all, in any size.
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from ...storage.whole import whole
 from ..report import as_text
+from ..rules import Rules
 from .store import Store
 from .totals import Totals
 
@@ -20,14 +23,15 @@ class ExportError(ValueError):
     """The results can't be written as asked."""
 
 
-def summarised(store: Store, totals: Totals) -> dict:
+def summarised(store: Store, rules: Rules) -> dict[str, Any]:
     """The summary of the selected rows of a store, and how many others it holds."""
+    totals = Totals(*rules.opinions())
     for row in store.all():
         totals.add(row)
     return totals.summary() | {"rows_left_out": store.left_out()}
 
 
-def write_json(path: Path, store: Store, summary: Mapping) -> None:
+def write_json(path: Path, store: Store, summary: Mapping[str, Any]) -> None:
     """The report as `images`, `unreadable` and `summary`; no more than a row is held."""
     with whole(path) as part, part.open("w", encoding="utf-8") as file:
         file.write('{\n"images": [')
@@ -40,7 +44,7 @@ def write_json(path: Path, store: Store, summary: Mapping) -> None:
         file.write(f'\n],\n"summary": {as_text(summary)}\n}}\n')
 
 
-def parquet():
+def parquet() -> ModuleType:
     """pyarrow, for those who ask for Parquet. Raises ExportError without it."""
     try:
         import pyarrow.parquet
@@ -54,6 +58,24 @@ def parquet():
 def write_parquet(path: Path, store: Store) -> None:
     """Every picture's row, readable or not, by path. The same rows give the same file."""
     arrow = parquet()
+    schema = _schema(arrow)
+    with (
+        whole(path) as part,
+        arrow.parquet.ParquetWriter(part, schema, compression="zstd") as writer,
+    ):
+        batch = []
+        for row in store.all():
+            if "other" in row:
+                continue
+            batch.append({**row, "second_flagged": row.get("second", {}).get("flagged")})
+            if len(batch) == ROWS:
+                writer.write_table(arrow.Table.from_pylist(batch, schema))
+                batch = []
+        writer.write_table(arrow.Table.from_pylist(batch, schema))
+
+
+def _schema(arrow: ModuleType) -> Any:
+    """The columns, and what is in each."""
     text, number, flag = arrow.string(), arrow.int64(), arrow.bool_()
     detection = arrow.struct(
         [
@@ -65,7 +87,7 @@ def write_parquet(path: Path, store: Store) -> None:
             ("on", text),
         ]
     )
-    schema = arrow.schema(
+    return arrow.schema(
         [
             ("path", text),
             ("unreadable", text),
@@ -82,22 +104,9 @@ def write_parquet(path: Path, store: Store) -> None:
             ("mislabelled", flag),
         ]
     )
-    with (
-        whole(path) as part,
-        arrow.parquet.ParquetWriter(part, schema, compression="zstd") as writer,
-    ):
-        batch = []
-        for row in store.all():
-            if "other" in row:
-                continue
-            batch.append({**row, "second_flagged": row.get("second", {}).get("flagged")})
-            if len(batch) == ROWS:
-                writer.write_table(arrow.Table.from_pylist(batch, schema))
-                batch = []
-        writer.write_table(arrow.Table.from_pylist(batch, schema))
 
 
-def first_rows(store: Store, wanted: Callable[[Mapping], bool]) -> list[dict]:
+def first_rows(store: Store, wanted: Callable[[Mapping[str, Any]], bool]) -> list[dict[str, Any]]:
     """The first rows of a kind, as many as a page shows."""
     found = []
     for row in store.all():
@@ -108,16 +117,16 @@ def first_rows(store: Store, wanted: Callable[[Mapping], bool]) -> list[dict]:
     return found
 
 
-def _is_image(row: Mapping) -> bool:
+def _is_image(row: Mapping[str, Any]) -> bool:
     return "unreadable" not in row and "other" not in row
 
 
-def _named(row: Mapping) -> dict:
+def _named(row: Mapping[str, Any]) -> dict[str, Any]:
     """What says which file, or which prompt, a row is of."""
     return {name: row[name] for name in ("path", "key", "prompt", "seed") if name in row}
 
 
-def _write_rows(write: Callable[[str], object], rows: Iterable[Mapping]) -> None:
+def _write_rows(write: Callable[[str], object], rows: Iterable[Mapping[str, Any]]) -> None:
     for number, row in enumerate(rows):
         write(",\n" if number else "\n")
         write(json.dumps(row, ensure_ascii=False))

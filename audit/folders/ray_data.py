@@ -8,6 +8,8 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from PIL import Image
 
@@ -36,7 +38,7 @@ class Auditor:
         Image.MAX_IMAGE_PIXELS = None
         self.rules, self.marked = rules, marked
 
-    def __call__(self, batch: dict) -> dict:
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         files = list(zip(batch["key"].tolist(), batch["stamp"].tolist(), strict=True))
         rows = audit_files(files, self.rules, self.marked)
         return {
@@ -67,12 +69,7 @@ def audit_on_ray(
         ) from error
     here = not ray.is_initialized()
     if here:
-        searched = os.pathsep.join([str(BY_PATH), os.environ.get("PYTHONPATH", "")])
-        ray.init(
-            **({"num_cpus": workers} if address == "local" else {"address": address}),
-            runtime_env={"env_vars": {"PYTHONPATH": searched.rstrip(os.pathsep)}},
-            log_to_driver=False,
-        )
+        _start(ray, workers, address)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
         for window in batched(files, WINDOW):
@@ -94,8 +91,17 @@ def audit_on_ray(
             ray.shutdown()
 
 
+def _start(ray: ModuleType, workers: int, address: str) -> None:
+    searched = os.pathsep.join([str(BY_PATH), os.environ.get("PYTHONPATH", "")])
+    ray.init(
+        **({"num_cpus": workers} if address == "local" else {"address": address}),
+        runtime_env={"env_vars": {"PYTHONPATH": searched.rstrip(os.pathsep)}},
+        log_to_driver=False,
+    )
+
+
 def _window(
-    ray, window: list[tuple[str, str]], rules: Rules, workers: int, marked: str | None
+    ray: ModuleType, window: list[tuple[str, str]], rules: Rules, workers: int, marked: str | None
 ) -> Iterator[list[Row]]:
     items = ray.data.from_items([{"key": key, "stamp": stamp} for key, stamp in window])
     done = items.map_batches(

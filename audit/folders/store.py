@@ -8,6 +8,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ...drawing.markdown import amount
 from ...storage.differing import difference
@@ -20,7 +21,7 @@ _SELECTED = (
     "from wanted cross join pictures on pictures.key = wanted.key and pictures.stamp = wanted.stamp"
 )
 
-
+Item = TypeVar("Item")
 # what goes wrong with the file while it is used, by how SQLite calls it, and the way out
 _BUSY = "another run is writing to it. Wait until that has ended, or give another name"
 _FAULTS = {
@@ -52,7 +53,7 @@ class Store:
     def __init__(
         self,
         path: Path,
-        identity: Mapping,
+        identity: Mapping[str, Any],
         names: Mapping[str, str] | None = None,
         *,
         untold: Sequence[str] = (),
@@ -68,7 +69,7 @@ class Store:
             self._open(json.loads(json.dumps(identity)), names or {})
             failed.pop_all()
 
-    def _open(self, identity: dict, names: Mapping[str, str]) -> None:
+    def _open(self, identity: dict[str, Any], names: Mapping[str, str]) -> None:
         self.rows.execute("pragma journal_mode = wal")
         # a crash of the machine may lose the last rows, never the file
         self.rows.execute("pragma synchronous = normal")
@@ -90,7 +91,7 @@ class Store:
             )
             self.rows.execute(f"pragma user_version = {VERSION}")
 
-    def _check(self, identity: dict, names: Mapping[str, str]) -> None:
+    def _check(self, identity: dict[str, Any], names: Mapping[str, str]) -> None:
         """Raise StoreError unless the rows in the file are this audit's."""
         count = self.rows.execute("select count(*) from pictures").fetchone()[0]
         if self.rows.execute("pragma user_version").fetchone()[0] != VERSION:
@@ -117,7 +118,7 @@ class Store:
     def __enter__(self) -> "Store":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.rows.close()
 
     def select(self, wanted: Iterable[tuple[str, str]]) -> None:
@@ -149,7 +150,7 @@ class Store:
             yield from ((key, stamp) for _, key, stamp in batch)
             last = batch[-1][0]
 
-    def add(self, rows: Iterable[tuple[str, str, Mapping]]) -> None:
+    def add(self, rows: Iterable[tuple[str, str, Mapping[str, Any]]]) -> None:
         """Write rows (key, stamp, data), all or none."""
         with _told(self.path), self.rows:
             self.rows.executemany(
@@ -178,13 +179,13 @@ class Store:
         )
         return self._asked(query)[0][0]
 
-    def all(self) -> Iterator[dict]:
+    def all(self) -> Iterator[dict[str, Any]]:
         """The data of every selected row, by key in code-point order, holding one at a time."""
         with _told(self.path):
             for (data,) in self.rows.execute(f"select data {_SELECTED} order by wanted.key"):
                 yield json.loads(data)
 
-    def _asked(self, query: str, *values) -> list[tuple]:
+    def _asked(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with _told(self.path):
             return self.rows.execute(query, values).fetchall()
 
@@ -200,7 +201,7 @@ def _told(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: {fault} ({error}).") from error
 
 
-def batched(items: Iterable, size: int) -> Iterator[list]:
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Lists of `size` items, the last one shorter (itertools has it from Python 3.12)."""
     batch = []
     for item in items:

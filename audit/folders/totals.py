@@ -5,10 +5,9 @@ That is the summary, rates by category, and how the rate depends on the threshol
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
-from ..detectors.interface import Detector
-from ..presets import Preset
-from ..report import Tally
+from ..report import Opinion, Tally
 from ..stats import wilson
 
 STEPS = 100  # of the scores 0..1
@@ -17,18 +16,14 @@ STEPS = 100  # of the scores 0..1
 class Totals:
     """Counts over the rows of a store. `groups` of a row are the names of its categories."""
 
-    def __init__(
-        self,
-        preset: Preset,
-        detector: Detector,
-        second: Preset | None = None,
-        other: Detector | None = None,
-    ):
-        self.preset, self.tally = preset, Tally(preset, detector, second, other)
-        self.counts, self.highest = Counter(), Counter()
-        self.group_images, self.group_flagged = Counter(), Counter()
+    def __init__(self, first: Opinion, second: Opinion | None = None):
+        self.first, self.tally = first, Tally(first.preset, second)
+        self.counts: Counter[str] = Counter()
+        self.highest: Counter[int] = Counter()  # of each picture, in STEPS
+        self.group_images: Counter[str] = Counter()
+        self.group_flagged: Counter[str] = Counter()
 
-    def add(self, row: Mapping) -> None:
+    def add(self, row: Mapping[str, Any]) -> None:
         if "unreadable" in row or "other" in row:
             self.counts["unreadable" if "unreadable" in row else "other_files"] += 1
             return
@@ -38,14 +33,14 @@ class Totals:
         scores = [
             found["score"]
             for found in row["detections"]
-            if found["class"] in self.preset.thresholds
+            if found["class"] in self.first.preset.thresholds
         ]
         self.highest[int(max(scores, default=0.0) * STEPS)] += 1
         for group in row.get("groups", ()):
             self.group_images[group] += 1
             self.group_flagged[group] += row["flagged"]
 
-    def summary(self) -> dict:
+    def summary(self) -> dict[str, Any]:
         """The report's summary, with what only long audits have."""
         groups = {
             name: {
@@ -59,7 +54,7 @@ class Totals:
             for name, total in sorted(self.group_images.items())
         }
         return {
-            **self.tally.summary(),
+            **self.tally.summary(self.first.detector),
             **{
                 name: self.counts[name]
                 for name in ("unreadable", "other_files", "mislabelled", "animated")
@@ -73,10 +68,11 @@ class Totals:
 
         Thresholds go from the detector's floor, in steps of 0.05. Of no pictures there are none.
         """
-        total, found = self.tally.total, []
+        total = self.tally.total
+        found: list[list[float]] = []
         if not total:
             return found
-        for step in range(int(self.tally.detector.floor * STEPS), STEPS, 5):
+        for step in range(int(self.first.detector.floor * STEPS), STEPS, 5):
             above = sum(count for score, count in self.highest.items() if score >= step)
             found.append([step / STEPS, above / total])
         return found

@@ -5,19 +5,21 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from multiprocessing import connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ...storage.names import fitting, read_back, valid
 from ...storage.whole import write_picture
-from ..detectors.looking import Unjudged, on_ground, outcomes
+from ..detectors.looking import Outcome, Unjudged, on_ground, outcomes
 from ..pictures import Unreadable, open_picture
 from ..report import counted, judge
 from ..rules import Rules
@@ -27,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 CHUNK = 32  # files that go to a process at a time
 DIED = "the process that read it died: out of memory, or a fault in a decoder"
-Row = tuple[str, str, dict]  # key, stamp, data
+Row = tuple[str, str, dict[str, Any]]  # key, stamp, data
 
 
 def audit_files(
@@ -38,44 +40,52 @@ def audit_files(
     It is a result with `path`, or `unreadable` with the reason, or `other` for no picture. With
     `marked`, a folder, flagged pictures are written there with what counts drawn in.
     """
-    first, other = rules.detectors(threads)
-    rows: list[dict] = []
-    # of every frame: its row, its number, and itself if needed again
-    owners: list[tuple[dict, int, np.ndarray | None]] = []
-
-    def frames() -> Iterator[np.ndarray]:
-        for path, _ in files:
-            row = {"path": path}
-            rows.append(row)
-            try:
-                opened = open_picture(
-                    Path(read_back(path)), rules.megapixels, rules.frames, alpha=True
-                )
-                if opened is None:
-                    row["other"] = True
-                    continue
-                row |= asdict(opened[0]) | {"frames_audited": 0, "found": [], "second": []}
-                for number, picture in opened[1]:
-                    row["frames_audited"] += 1
-                    owners.append((row, number, picture if marked or other else None))
-                    yield picture
-            except Unreadable as error:
-                row["unreadable"] = str(error)
-            except Exception as error:  # a file that can't be looked at is never the end of the run
-                row["unreadable"] = valid(f"{type(error).__name__}: {error}")
-
-    for place, found in enumerate(outcomes(first, frames(), rules.preset.channel_order)):
-        row, number, picture = owners[place]
-        owners[place] = None  # lets the picture go
-        _note(found, row, "found", number)
-        if other:
-            opinion = next(outcomes(other, [picture], rules.second.channel_order))
-            _note(opinion, row, "second", number)
+    first, second = rules.opinions(threads)
+    rows: list[dict[str, Any]] = [{"path": path} for path, _ in files]
+    shown: deque[_Frame] = deque()  # to the detector, and not judged yet
+    pictures = _frames(rows, rules, shown)
+    for found in outcomes(first.detector, pictures, first.preset.channel_order):
+        frame = shown.popleft()
+        _note(found, frame, "found")
+        if second:
+            order = second.preset.channel_order
+            _note(next(outcomes(second.detector, [frame.picture], order)), frame, "second")
         if marked and not isinstance(found, Unjudged):
-            _mark(picture, judge(found, rules.preset), read_back(row["path"]), number, Path(marked))
+            _mark(frame, judge(found, rules.preset), Path(marked))
     return [
         (path, stamp, _judged(row, rules)) for (path, stamp), row in zip(files, rows, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A picture of a file, and the row of the file."""
+
+    row: dict[str, Any]
+    number: int
+    picture: np.ndarray
+
+
+def _frames(
+    rows: Sequence[dict[str, Any]], rules: Rules, shown: deque[_Frame]
+) -> Iterator[np.ndarray]:
+    """The frames of the rows' files, in order; why a file can't be looked at goes into its row."""
+    for row in rows:
+        try:
+            path = Path(read_back(row["path"]))
+            opened = open_picture(path, rules.megapixels, rules.frames, alpha=True)
+            if opened is None:
+                row["other"] = True
+                continue
+            row |= asdict(opened[0]) | {"frames_audited": 0, "found": [], "second": []}
+            for number, picture in opened[1]:
+                row["frames_audited"] += 1
+                shown.append(_Frame(row, number, picture))
+                yield picture
+        except Unreadable as error:
+            row["unreadable"] = str(error)
+        except Exception as error:  # a file that can't be looked at is never the end of the run
+            row["unreadable"] = valid(f"{type(error).__name__}: {error}")
 
 
 def audit_parallel(
@@ -86,8 +96,8 @@ def audit_parallel(
     A process that dies takes nothing along: its files are tried again one by one, and the one that
     kills is unreadable.
     """
-    chunks = batched(files, CHUNK)
-    pool, pending = _pool(workers), {}
+    chunks, pool = batched(files, CHUNK), _pool(workers)
+    pending: dict[Future[list[Row]], list[tuple[str, str]]] = {}
     try:
         while True:
             while len(pending) < 2 * workers and (chunk := next(chunks, None)):
@@ -153,16 +163,17 @@ def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Image.MAX_IMAGE_PIXELS = None
     parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
     if parent is not None:
-        threading.Thread(target=watch, daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
 
 
-def _judged(row: dict, rules: Rules) -> dict:
+def _end_with(sentinel: int) -> None:
+    """End this process when the one whose sentinel this is has ended."""
+    connection.wait([sentinel])
+    os._exit(1)
+
+
+def _judged(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
     """A row as it is kept: judged, or with why not."""
     if "unreadable" in row or "other" in row:
         return {key: row[key] for key in row if key not in ("found", "second")}
@@ -174,18 +185,19 @@ def _judged(row: dict, rules: Rules) -> dict:
     )
 
 
-def _note(found: Sequence[dict] | Unjudged, row: dict, what: str, number: int) -> None:
+def _note(found: Outcome, frame: _Frame, what: str) -> None:
     """Add a frame's detections to its row, with its number where a file has several.
 
     One that a detector can't judge makes the file unreadable.
     """
+    row = frame.row
     if isinstance(found, Unjudged):
         row.setdefault("unreadable", str(found))
         return
-    row[what] += [{**each, "frame": number} for each in found] if row["frames"] > 1 else found
+    row[what] += [{**each, "frame": frame.number} for each in found] if row["frames"] > 1 else found
 
 
-def _mark(picture: np.ndarray, result: dict, path: str, frame: int, folder: Path) -> None:
+def _mark(frame: _Frame, result: dict[str, Any], folder: Path) -> None:
     """Write a flagged picture with what counts drawn in, below `folder` where the file lay."""
     if not result["flagged"]:
         return
@@ -194,9 +206,10 @@ def _mark(picture: np.ndarray, result: dict, path: str, frame: int, folder: Path
     from .. import censor
 
     ground = counted(result)[0].get("on", "")
-    image = torch.from_numpy(on_ground(picture, ground).astype(np.float32) / 255.0)[None]
+    image = torch.from_numpy(on_ground(frame.picture, ground).astype(np.float32) / 255.0)[None]
     drawn = censor.apply(image, {"images": [result]}, "annotate")[0]
-    parts = [part for part in Path(path).parts if part not in ("..", Path(path).anchor)]
-    name = fitting(f"{parts[-1]}{f'-{frame}' if frame else ''}.png")
+    path = Path(read_back(frame.row["path"]))
+    parts = [part for part in path.parts if part not in ("..", path.anchor)]
+    name = fitting(f"{parts[-1]}{f'-{frame.number}' if frame.number else ''}.png")
     target = folder.joinpath(*parts[:-1], name)
     write_picture(target, Image.fromarray((drawn.numpy() * 255).round().astype(np.uint8)))

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from ...modules.files import Module, load_task
+from ...training.adapter_settings import AdapterSettings
 from ...training.data import of_sockets
-from ...training.engine.adapters import AdapterSettings
-from ...training.engine.run import TrainingJob
+from ...training.engine.job import TrainingJob
 from ...training.settings import Settings
 from ...training.task import train_task
 from ..quiet import quiet

@@ -10,7 +10,8 @@ import torch
 from ...host.denoiser import Denoiser
 from ...host.gradients import kept
 from ...modules.files import Module, load_task, save_module
-from ...training.engine.adapters import AdapterSettings, adapters_in
+from ...training.adapter_settings import AdapterSettings
+from ...training.engine.adapters import adapters_in
 from ..world.emergence import Model
 from .fitting import Lesson
 

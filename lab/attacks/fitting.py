@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 import torch
 
-from ...host.denoiser import Conditioning, Denoiser
+from ...host.comfy_types import Conditioning
+from ...host.denoiser import Denoiser
 from ...merge.merge import Merged
 from ...modules.files import Module, load_task
-from ...training.engine.adapters import NAME, Adapters, AdapterSettings
-from ...training.engine.loop import Batch, LossOf
-from ...training.engine.run import TrainingJob, run
+from ...training.adapter_settings import AdapterSettings
+from ...training.engine.adapters import NAME, Adapters
+from ...training.engine.batch import Batch, LossOf
+from ...training.engine.job import TrainingJob
+from ...training.engine.run import run
 from ...training.settings import Settings
 from ...training.targets import target_layers
 from ..quiet import quiet

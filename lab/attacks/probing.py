@@ -16,7 +16,8 @@ import comfy.sd
 import numpy as np
 import torch
 
-from ...host.denoiser import Conditioning, Denoiser
+from ...host.comfy_types import Conditioning
+from ...host.denoiser import Denoiser
 from ...modules.files import Module
 from ..world import recipe
 from ..world.emergence import Model

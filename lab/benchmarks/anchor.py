@@ -39,11 +39,12 @@ class World:
 
         from ...host.comfyui import load_checkpoint
         from ...host.prompts import encode_texts
+        from ...training.adapter_settings import AdapterSettings
         from ...training.data import of_sockets
-        from ...training.engine.adapters import AdapterSettings
-        from ...training.engine.run import TrainingJob
+        from ...training.engine.job import TrainingJob
+        from ...training.objectives import Erasure
         from ...training.safety import train_safety
-        from ...training.settings import Erasure, Settings
+        from ...training.settings import Settings
         from .. import assets
 
         self.folder = folder
@@ -65,8 +66,8 @@ class World:
 
     def task(self, name: str, changed: dict, seed: int, steps: int):
         """(module, task loss) of one arm."""
-        from ...training.engine.adapters import AdapterSettings
-        from ...training.engine.run import TrainingJob
+        from ...training.adapter_settings import AdapterSettings
+        from ...training.engine.job import TrainingJob
         from ...training.settings import Settings
         from ...training.task import train_task
 

@@ -32,9 +32,9 @@ def measured(held: str, checkpointing: bool, steps: int) -> dict[str, float]:
     from ...host.comfyui import enter_comfyui
 
     enter_comfyui()
+    from ...training.adapter_settings import AdapterSettings
     from ...training.data import Dataset
-    from ...training.engine.adapters import AdapterSettings
-    from ...training.engine.run import TrainingJob
+    from ...training.engine.job import TrainingJob
     from ...training.settings import Settings
     from ...training.task import train_task
     from .. import zoo

@@ -77,9 +77,9 @@ class World:
             self._stock(STOCK[arm], steps)
 
     def _ours(self, changed: dict, steps: int) -> None:
+        from ...training.adapter_settings import AdapterSettings
         from ...training.data import of_sockets
-        from ...training.engine.adapters import AdapterSettings
-        from ...training.engine.run import TrainingJob
+        from ...training.engine.job import TrainingJob
         from ...training.settings import Settings
         from ...training.task import train_task
 

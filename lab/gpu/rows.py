@@ -63,7 +63,7 @@ def _parts(family: str):
 
 
 def _settings(steps: int):
-    from ...training.engine.adapters import AdapterSettings
+    from ...training.adapter_settings import AdapterSettings
     from ...training.settings import Settings
 
     return Settings(steps=steps, adapter=AdapterSettings(4, 4.0), learning_rate=1e-3)
@@ -78,8 +78,8 @@ def _train_task(device, family: str, held: str, steps: int) -> dict:
 
 
 def _train_safety(device, family: str, held: str, steps: int) -> dict:
+    from ...training.objectives import Erasure
     from ...training.safety import train_safety
-    from ...training.settings import Erasure
 
     texts, _ = _parts(family)
     run = partial(train_safety, _model(device, family, held), texts, ["nude"], _settings(steps))
@@ -91,7 +91,7 @@ def _trained(device, run: Callable, steps: int) -> dict:
     """Train; milliseconds of a step behind the first, peak memory, and the last loss."""
     import torch
 
-    from ...training.engine.run import TrainingJob
+    from ...training.engine.job import TrainingJob
 
     marks = []
     with tempfile.TemporaryDirectory() as folder, _Peak(device) as peak:

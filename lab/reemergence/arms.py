@@ -12,12 +12,13 @@ from comfy.model_patcher import ModelPatcher
 from ...host.denoiser import Denoiser
 from ...merge.merge import Merged, Task, merge
 from ...modules.files import Module, load_safety, load_task
+from ...training.adapter_settings import AdapterSettings
 from ...training.data import Dataset, of_sockets
-from ...training.engine.adapters import AdapterSettings
-from ...training.engine.run import TrainingJob
+from ...training.engine.job import TrainingJob
+from ...training.objectives import Erasure
 from ...training.objectives.task import task_loss
 from ...training.safety import train_safety
-from ...training.settings import Erasure, Settings
+from ...training.settings import Settings
 from ...training.task import train_task
 from ..quiet import quiet
 from . import base, text, world

@@ -17,11 +17,12 @@ from ...host.comfyui import load_checkpoint
 from ...host.prompts import encode_texts
 from ...merge.merge import Merged, Task, merge
 from ...modules.files import Module, load_safety, load_task
+from ...training.adapter_settings import AdapterSettings
 from ...training.data import Dataset, of_sockets
-from ...training.engine.adapters import AdapterSettings
-from ...training.engine.run import TrainingJob
+from ...training.engine.job import TrainingJob
+from ...training.objectives import Erasure
 from ...training.safety import train_safety
-from ...training.settings import Erasure, Settings
+from ...training.settings import Settings
 from ...training.task import train_task
 from ..quiet import quiet
 from . import pictures, recipe

@@ -17,10 +17,15 @@ from comfy.model_patcher import ModelPatcher
 from comfy.taesd.taehv import TAEHV
 from comfy.taesd.taesd import TAESD
 
+from ...options.registry import by_name
 from .. import assets
 from . import pictures, streams, unets, videos
 
-FAMILIES = {row.key: row for row in (*unets.ROWS, *streams.ROWS, *pictures.ROWS, *videos.ROWS)}
+FAMILIES = by_name(
+    (row.key, file.__name__, row)
+    for file in (unets, streams, pictures, videos)
+    for row in file.ROWS
+)
 
 
 def config_of(key: str, sizes: Mapping[str, object] | None = None):

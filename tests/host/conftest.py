@@ -119,7 +119,7 @@ def vae(models):
 def trained(checkpoint, dataset, texts, tmp_path) -> Path:
     """The file of a task LoRA that was trained for two steps."""
     import merging
-    from modular_safety_lora.training.engine.run import TrainingJob
+    from modular_safety_lora.training.engine.job import TrainingJob
     from modular_safety_lora.training.settings import Settings
     from modular_safety_lora.training.task import train_task
 

@@ -13,7 +13,8 @@ from modular_safety_lora.function.network import empty_of, half_made, outputs
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.lending import lent
 from modular_safety_lora.modules.files import Module
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.adapters import adapters_in
 
 RANK, RATE = 32, 5e-3
 

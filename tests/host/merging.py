@@ -11,7 +11,7 @@ from modular_safety_lora.host.weights import loaded_weight
 from modular_safety_lora.modules.files import Module
 from modular_safety_lora.modules.seal import tensors_sha256
 from modular_safety_lora.modules.tensors import dtype_name
-from modular_safety_lora.training.engine.adapters import AdapterSettings
+from modular_safety_lora.training.adapter_settings import AdapterSettings
 from PIL import Image
 
 # of a short training run

@@ -2,8 +2,8 @@
 
 import small_models
 import torch
-from modular_safety_lora.training.engine.adapters import AdapterSettings
-from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 from safetensors.torch import load_file

@@ -27,7 +27,7 @@ def report_of(flags, preset="strict", keys=None) -> dict:
     results = [judge([hit] if flag else [], PRESETS[preset]) for flag in flags]
     if keys:
         results = [{"key": key, **result} for key, result in zip(keys, results, strict=True)]
-    return {"images": results, "summary": Tally(PRESETS[preset], find()).of(results).summary()}
+    return {"images": results, "summary": Tally(PRESETS[preset]).of(results).summary(find())}
 
 
 def random_reports(count: int, total: int = 200) -> dict[str, dict]:

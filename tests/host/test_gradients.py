@@ -13,7 +13,8 @@ from modular_safety_lora.host.gradients import (
 )
 from modular_safety_lora.host.lending import lent
 from modular_safety_lora.lab import zoo
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.adapters import adapters_in
 from modular_safety_lora.training.targets import target_layers
 from torch.overrides import TorchFunctionMode
 

@@ -18,11 +18,12 @@ from modular_safety_lora.merge.entries import Task
 from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.training import data
-from modular_safety_lora.training.engine.adapters import AdapterSettings
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.engine.previews import Previews
-from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.objectives import Erasure
 from modular_safety_lora.training.safety import train_safety
-from modular_safety_lora.training.settings import Erasure, Settings
+from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.targets import LEFT_OUT
 from modular_safety_lora.training.task import train_task
 from training_runs import lands

@@ -19,10 +19,11 @@ from modular_safety_lora.nodes.load import LoadSafetyLora
 from modular_safety_lora.nodes.merge import ModularMerge
 from modular_safety_lora.nodes.seal import SealSafetyLora
 from modular_safety_lora.nodes.settings import SettingsError, operator
+from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.engine.previews import Previews
-from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.objectives import Erasure
 from modular_safety_lora.training.safety import train_safety
-from modular_safety_lora.training.settings import Erasure, Settings
+from modular_safety_lora.training.settings import Settings
 from operator_settings import load
 from safetensors.torch import load_file, save_file
 

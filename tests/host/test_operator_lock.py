@@ -17,7 +17,7 @@ from modular_safety_lora.merge.merge import Merged, merge
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.nodes import policy
 from modular_safety_lora.nodes.settings import SettingsError
-from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 from safetensors.torch import load_file, save_file

@@ -12,7 +12,8 @@ from modular_safety_lora.nodes.train_task import TrainTaskLora
 from modular_safety_lora.options.table import SAFETY, TASK, check, option, rows, values_of
 from modular_safety_lora.training import targets
 from modular_safety_lora.training.keeping import Keeping
-from modular_safety_lora.training.settings import KINDS, Erasure, Settings, settings_of
+from modular_safety_lora.training.objectives import Erasure
+from modular_safety_lora.training.settings import KINDS, Settings, settings_of
 
 DOORS = {TASK: (TrainTaskLora, train_task), SAFETY: (TrainSafetyLora, train_safety)}
 ASKED = {

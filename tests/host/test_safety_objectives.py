@@ -10,14 +10,14 @@ import torch
 from comfy.k_diffusion.sampling import sample_euler
 from layer_roles import named
 from modular_safety_lora.host.denoiser import Denoiser
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.adapters import adapters_in
 from modular_safety_lora.training.engine.ema import Ema
-from modular_safety_lora.training.objectives import METHODS
+from modular_safety_lora.training.objectives import METHODS, Erasure
 from modular_safety_lora.training.objectives.esd_x import esd_loss
 from modular_safety_lora.training.objectives.half_made import half_made
 from modular_safety_lora.training.objectives.retain import retain_loss
 from modular_safety_lora.training.objectives.sdd import sdd_loss
-from modular_safety_lora.training.settings import Erasure
 
 KINDS = ("eps", "v", "flow")
 

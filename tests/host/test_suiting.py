@@ -11,10 +11,11 @@ from modular_safety_lora.host.sampling import SUITS, suiting, suits
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.training import data
+from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.engine.previews import Previews
-from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.objectives import Erasure
 from modular_safety_lora.training.safety import train_safety
-from modular_safety_lora.training.settings import Erasure, Settings
+from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 
 TEMPLATES = {  # family: a template of it with a KSampler

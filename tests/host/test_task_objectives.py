@@ -8,8 +8,9 @@ import torch
 from layer_roles import chosen
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.merge import merge
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
-from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.adapters import adapters_in
+from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.objectives.anchor import anchor_loss
 from modular_safety_lora.training.objectives.task import task_loss
 from modular_safety_lora.training.settings import Settings

@@ -10,9 +10,10 @@ from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.gradients import recomputing
 from modular_safety_lora.lab import assets
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.adapters import adapters_in
+from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.engine.previews import Previews
-from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.task import train_task
 from safetensors.torch import load_file
 from training_runs import same, short, weights

@@ -9,14 +9,16 @@ import torch
 from layer_roles import chosen
 from modular_safety_lora.merge.merge import Task, merge
 from modular_safety_lora.training import data
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.adapters import adapters_in
 from modular_safety_lora.training.engine.charts import loss_plot
 from modular_safety_lora.training.engine.checkpoint import Checkpoint
+from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.engine.loop import TrainingError, train
 from modular_safety_lora.training.engine.output import check_room
 from modular_safety_lora.training.engine.previews import Previews, look
-from modular_safety_lora.training.engine.run import TrainingJob
-from modular_safety_lora.training.safety import Erasure, train_safety
+from modular_safety_lora.training.objectives import Erasure
+from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 from safetensors import safe_open

@@ -12,9 +12,9 @@ from modular_safety_lora.lab import assets, zoo
 from modular_safety_lora.lab.reemergence import base as toy
 from modular_safety_lora.lab.reemergence import text
 from modular_safety_lora.training import data
-from modular_safety_lora.training.engine.adapters import AdapterSettings
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.engine.loop import TrainingError
-from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task

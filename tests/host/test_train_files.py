@@ -12,7 +12,7 @@ from layer_roles import chosen
 from modular_safety_lora.host.names import in_ecosystem_names
 from modular_safety_lora.lab import assets
 from modular_safety_lora.modules import files
-from modular_safety_lora.training.engine.adapters import AdapterSettings
+from modular_safety_lora.training.adapter_settings import AdapterSettings
 from safetensors import safe_open
 from safetensors.torch import save_file
 from training_runs import learned

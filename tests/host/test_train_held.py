@@ -12,9 +12,10 @@ import small_models
 import torch
 from layer_roles import chosen
 from modular_safety_lora.lab import assets, zoo
-from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.engine.job import TrainingJob
+from modular_safety_lora.training.objectives import Erasure
 from modular_safety_lora.training.safety import train_safety
-from modular_safety_lora.training.settings import PRECISIONS, Erasure, Settings
+from modular_safety_lora.training.settings import PRECISIONS, Settings
 from modular_safety_lora.training.task import train_task
 from small_runs import DORA, HALF, LORA, check, short, trained
 from training_runs import same

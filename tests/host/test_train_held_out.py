@@ -6,10 +6,11 @@ import pytest
 import torch
 from modular_safety_lora.function.inputs import moments_of
 from modular_safety_lora.modules import files
-from modular_safety_lora.training.engine.adapters import AdapterSettings
-from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.job import TrainingJob
+from modular_safety_lora.training.objectives import Erasure
 from modular_safety_lora.training.safety import train_safety
-from modular_safety_lora.training.settings import Erasure, Settings
+from modular_safety_lora.training.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("no_chart")
 FAST = Settings(steps=1, learning_rate=3e-3, adapter=AdapterSettings(2, 2.0))

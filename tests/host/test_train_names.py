@@ -17,7 +17,7 @@ from merging import effective, relative_error, safety
 from modular_safety_lora.host.names import in_ecosystem_names
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.merge.merge import merge
-from modular_safety_lora.training.engine.adapters import AdapterSettings
+from modular_safety_lora.training.adapter_settings import AdapterSettings
 from safetensors.torch import load_file, save_file
 from small_runs import short
 from small_runs import trained as run

@@ -9,11 +9,12 @@ from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.prompts import PRESETS, concepts_of, prompts_of
 from modular_safety_lora.merge import merge
 from modular_safety_lora.modules import files
-from modular_safety_lora.training.engine.adapters import AdapterSettings
-from modular_safety_lora.training.engine.run import TrainingJob
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.job import TrainingJob
+from modular_safety_lora.training.objectives import Erasure
 from modular_safety_lora.training.objectives.half_made import half_made
 from modular_safety_lora.training.safety import train_safety
-from modular_safety_lora.training.settings import Erasure, Settings
+from modular_safety_lora.training.settings import Settings
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.usefixtures("no_chart")

@@ -18,9 +18,9 @@ from modular_safety_lora.training.engine.adapters import (
     weight_count,
 )
 from modular_safety_lora.training.engine.checkpoint import Checkpoint, CheckpointError
+from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.engine.loop import TrainingError, train
 from modular_safety_lora.training.engine.output import check_room
-from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 from safetensors import safe_open

@@ -9,10 +9,10 @@ from layer_roles import chosen
 from modular_safety_lora.merge import merge
 from modular_safety_lora.modules import files
 from modular_safety_lora.training import data
-from modular_safety_lora.training.engine.adapters import AdapterSettings
+from modular_safety_lora.training.adapter_settings import AdapterSettings
 from modular_safety_lora.training.engine.checkpoint import CheckpointError
+from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.engine.loop import batches_of
-from modular_safety_lora.training.engine.run import TrainingJob
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 from safetensors.torch import load_file

@@ -12,7 +12,8 @@ import torch
 from layer_roles import chosen
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.names import in_ecosystem_names
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.adapters import adapters_in
 
 KINDS = ("eps", "v", "flow")
 

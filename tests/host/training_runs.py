@@ -4,7 +4,8 @@ import comfy.lora
 import comfy.lora_convert
 import merging
 import torch
-from modular_safety_lora.training.engine.adapters import AdapterSettings, adapters_in
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.adapters import adapters_in
 from modular_safety_lora.training.settings import Settings
 
 

@@ -76,7 +76,7 @@ def test_the_summary_counts_by_picture_and_by_detection():
         {"flagged": True, "reasons": ["ANUS_EXPOSED"], "detections": [hit, hit, miss]},
         {"flagged": False, "reasons": [], "detections": [miss]},
     ]
-    summary = Tally(PRESETS["strict"], find()).of(results).summary()
+    summary = Tally(PRESETS["strict"]).of(results).summary(find())
     assert (
         summary["flagged"] == 1
         and summary["flagged_rate"] == 0.5
@@ -89,7 +89,7 @@ def test_the_summary_counts_by_picture_and_by_detection():
         "rate_95": [0.094531, 0.905469],
     }
     assert "FACE_MALE" not in summary["classes"] and len(counted(results[0])) == 2
-    assert Tally(PRESETS["strict"], find()).of(results[1:]).summary()["verdict"] == NOTHING
+    assert Tally(PRESETS["strict"]).of(results[1:]).summary(find())["verdict"] == NOTHING
 
 
 def test_every_preset_names_its_source_and_unit():
@@ -132,7 +132,7 @@ def test_a_preset_of_a_file_is_used_like_a_shipped_one(tmp_path):
         and mine["school"].source == "our rule"
     )
     assert choose("school", 0.5, presets=mine).thresholds == dict.fromkeys(NINE, 0.5)
-    summary = Tally(mine["school"], find()).of([]).summary()
+    summary = Tally(mine["school"]).of([]).summary(find())
     assert summary["preset"] == "school" and summary["unit"] == UNITS["detections"]
 
 
@@ -178,7 +178,7 @@ def test_a_class_that_the_detector_does_not_have_is_refused():
 def test_the_unit_is_in_the_verdict():
     hit = {"class": "ANUS_EXPOSED", "score": 0.9, "box": [0, 0, 1, 1], "counted": True}
     results = [{"flagged": True, "reasons": ["ANUS_EXPOSED"], "detections": [hit, hit]}]
-    summary = Tally(PRESETS["nine exposed, detections"], find()).of(results).summary()
+    summary = Tally(PRESETS["nine exposed, detections"]).of(results).summary(find())
     assert (
         summary["verdict"] == "2 detections; 1 of 1 flagged" and summary["counted_detections"] == 2
     )

@@ -43,7 +43,7 @@ def test_every_setting_that_changes_results_is_in_the_identity(tmp_path, known, 
     network(tmp_path / "colours.onnx", 3, SHAPE)
     before, now = rules(tmp_path).identity(), rules(tmp_path, **changed).identity()
     assert (now == before) is same
-    stamps = [rules(tmp_path, **each).detectors()[0].version for each in ({}, changed)]
+    stamps = [rules(tmp_path, **each).opinions()[0].detector.version for each in ({}, changed)]
     assert (stamps[0] == stamps[1]) is same and all(
         stamp.startswith("colours.onnx ") for stamp in stamps
     )

@@ -19,8 +19,10 @@ def test_a_file_that_is_replaced_is_noticed_and_read_once(tmp_path, known, monke
     network(tmp_path / "colours.onnx", 3, SHAPE)
     read, content_of = [], content.content_of
     monkeypatch.setattr(runtime, "content_of", lambda path: read.append(path) or content_of(path))
-    first = rules(tmp_path).detectors()[0]
-    assert all(rules(tmp_path).detectors()[0] is first for _ in range(50)) and len(read) == 1
+    first = rules(tmp_path).opinions()[0].detector
+    assert (
+        all(rules(tmp_path).opinions()[0].detector is first for _ in range(50)) and len(read) == 1
+    )
     assert first.detect([RED])[0][0]["score"] == 1.0
     replaced(tmp_path)
     second = registry.find("c")

@@ -38,7 +38,7 @@ def test_a_picture_on_which_a_network_gives_no_numbers_is_an_error_and_the_other
 ):
     spoilt(tmp_path / "spoilt.onnx", operation, kind)
     rules = thing_rules(tmp_path, kind)
-    detector = rules.detectors()[0]
+    detector = rules.opinions()[0].detector
     first, second, third = outcomes(detector, [WHITE, BLACK, WHITE])
     assert first == third and first[0]["class"] == "thing" and first[0]["score"] > 0.9
     assert isinstance(second, Unjudged) and "not numbers (NaN or infinite)" in str(second)

@@ -48,22 +48,13 @@ def sources() -> dict[str, Path]:
 SOURCES = sources()
 
 
-def imports(path: Path, typing: bool = True) -> list[tuple[int, str, list[str]]]:
-    """(level, module, names) of every import of a file, those inside functions too.
+def imports(path: Path) -> list[tuple[int, str, list[str]]]:
+    """(level, module, names) of every import of a file.
 
-    Those for annotations alone are among them if asked.
+    Those inside functions and those for annotations alone are among them.
     """
     found = []
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    guards = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-    ]
-    named = {id(inner) for guard in guards if not typing for inner in ast.walk(guard)}
-    for node in ast.walk(tree):
-        if id(node) in named:
-            continue
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             found.append((node.level, node.module or "", [alias.name for alias in node.names]))
         elif isinstance(node, ast.Import):
@@ -71,10 +62,10 @@ def imports(path: Path, typing: bool = True) -> list[tuple[int, str, list[str]]]
     return found
 
 
-def reached(name: str, typing: bool = True) -> set[str]:
+def reached(name: str) -> set[str]:
     """The modules of the pack that a module imports, as far as they are written out."""
     found = set()
-    for level, module, names in imports(SOURCES[name], typing):
+    for level, module, names in imports(SOURCES[name]):
         if not level:
             continue
         base = name.split(".")[:-level]
@@ -104,9 +95,7 @@ def test_imports_go_down_only_and_never_to_the_network(folder):
 
 
 def test_no_imports_go_in_a_circle():
-    graphlib.TopologicalSorter(
-        {name: reached(name, typing=False) - {name} for name in SOURCES}
-    ).prepare()
+    graphlib.TopologicalSorter({name: reached(name) - {name} for name in SOURCES}).prepare()
 
 
 def test_every_folder_is_in_the_house_and_every_shipped_package_in_the_wheel():
@@ -121,6 +110,16 @@ def test_every_folder_is_in_the_house_and_every_shipped_package_in_the_wheel():
         r"packages = \[(.*?)\]", (PACK / "pyproject.toml").read_text(encoding="utf-8"), re.DOTALL
     )[1]
     assert set(re.findall(r'"modular_safety_lora\.?([a-z_.]*)"', listed)) == packages | {""}
+
+
+UNTYPED = {"evaluation", "commands", "nodes", "lab", "root"}
+
+
+def test_types_are_checked_in_every_folder_that_computes():
+    listed = (PACK / "pyproject.toml").read_text(encoding="utf-8").partition("[tool.mypy]")[2]
+    packages = re.search(r"packages = \[(.*?)\]", listed, re.DOTALL)[1]
+    checked = set(re.findall(r'"modular_safety_lora\.([a-z]+)"', packages))
+    assert checked == ALLOWED.keys() - UNTYPED
 
 
 # What the host calls by name, and what overrides a method of the host.

@@ -18,7 +18,7 @@ def report_of(flags: dict[str, bool], what: str = "path", **more) -> dict:
         {what: name, **judge([hit] if flag else [], PRESETS["strict"])}
         for name, flag in flags.items()
     ]
-    summary = Tally(PRESETS["strict"], find()).of(results).summary()
+    summary = Tally(PRESETS["strict"]).of(results).summary(find())
     return {"images": results, "unreadable": [], "summary": summary | more}
 
 

@@ -3,46 +3,25 @@
 They are put in, trained, written out, and taken out whatever happens.
 """
 
+from __future__ import annotations
+
 import contextlib
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ...host.structure import is_linear
-from ...options.table import TASK, check, option
+from ..adapter_settings import AdapterSettings
 from .held import dora_in_float32, seen_in_float32
 
+if TYPE_CHECKING:  # a ComfyUI without it merges and audits
+    from peft import LoraConfig, LoraModel
+
 NAME = "msl"
-
-
-@dataclass(frozen=True)
-class AdapterSettings:
-    """Settings of an adapter, whose change is alpha/r B A (Hu et al. 2021).
-
-    With rsLoRA it is alpha/sqrt(r) B A (Kalajdzievski 2023).
-    """
-
-    rank: int = option(
-        4, "Rank of the LoRA: how much it can learn. 4 is the paper's.", low=1, high=1024
-    )
-    alpha: float = option(0.0, "Alpha of the LoRA; 0 is the rank.", low=0.0, high=1024.0)
-    dropout: float = option(0.0, "Dropout before A.", low=0.0, high=0.9, step=0.01, of=(TASK,))
-    use_rslora: bool = option(False, "Scale by alpha / sqrt(rank).", name="rslora", of=(TASK,))
-    use_dora: bool = option(
-        False, "Train a DoRA, which also learns magnitudes.", name="dora", of=(TASK,)
-    )
-
-    def __post_init__(self):
-        check(self)
-        if not self.alpha:
-            object.__setattr__(self, "alpha", float(self.rank))
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / (self.rank**0.5 if self.use_rslora else self.rank)
 
 
 def weight_count(network: torch.nn.Module, layers: list[str], settings: AdapterSettings) -> int:
@@ -51,8 +30,10 @@ def weight_count(network: torch.nn.Module, layers: list[str], settings: AdapterS
     for layer in map(network.get_submodule, layers):
         if is_linear(layer):
             inner, outer = layer.in_features, layer.out_features
-        else:
+        elif isinstance(layer, torch.nn.Conv2d):
             inner, outer = layer.in_channels * math.prod(layer.kernel_size), layer.out_channels
+        else:
+            raise TypeError(f"A {type(layer).__name__} takes no adapter.")
         count += settings.rank * (inner + outer) + settings.use_dora * outer
     return count
 
@@ -60,7 +41,7 @@ def weight_count(network: torch.nn.Module, layers: list[str], settings: AdapterS
 class Adapters:
     """The adapters in a model now; `parameters` are all that trains there, by PEFT's names."""
 
-    def __init__(self, tuner: torch.nn.Module, layers: list[str], settings: AdapterSettings):
+    def __init__(self, tuner: LoraModel, layers: list[str], settings: AdapterSettings):
         self.tuner = tuner
         self.layers = layers
         self.settings = settings
@@ -86,7 +67,7 @@ class Adapters:
         network = self.tuner.model
         waiting = {layer: network.get_submodule(layer) for layer in self.layers}
         for layer, module in waiting.items():
-            _put(network, layer, module.get_base_layer())
+            _put(network, layer, _base(module))
         try:
             yield
         finally:
@@ -127,8 +108,8 @@ class Adapters:
 
         PEFT divides by |W0 + dW|, ComfyUI by |W0|.
         """
-        module = self.tuner.model.get_submodule(layer)
-        w0 = module.get_base_layer().weight.detach().float()
+        module: Any = self.tuner.model.get_submodule(layer)  # PEFT's
+        w0: torch.Tensor = module.get_base_layer().weight.detach().float()
         moved = w0 + module.get_delta_weight(NAME).detach().float()
         rows = (-1, *[1] * (w0.ndim - 1))
         magnitude = (
@@ -152,22 +133,8 @@ def adapters_in(
     """
     flags = {name: value.requires_grad for name, value in diffusion_model.named_parameters()}
     attributes = set(vars(diffusion_model))
-    config = peft().LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        use_rslora=settings.use_rslora,
-        use_dora=settings.use_dora,
-        # PEFT takes the names of a list as endings, and a pattern as a whole name
-        target_modules="|".join(map(re.escape, layers)),
-    )
     own = [diffusion_model.get_submodule(layer) for layer in layers]
-    # the host's layers of quantised weights, which compute as it computes them, with an adapter
-    # beside them
-    foreign = {
-        type(each) for each in own if is_linear(each) and not isinstance(each, torch.nn.Linear)
-    }
-    config._register_custom_module(dict.fromkeys(foreign, peft().tuners.lora.layer.Linear))
+    config = _config(layers, own, settings)
     try:
         diffusion_model.requires_grad_(False)
         with torch.random.fork_rng(devices=[]), seen_in_float32(own):
@@ -187,14 +154,40 @@ def adapters_in(
             value.requires_grad_(flags[name])
 
 
+def _config(
+    names: list[str], layers: list[torch.nn.Module], settings: AdapterSettings
+) -> LoraConfig:
+    config = peft().LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+        # PEFT takes the names of a list as endings, and a pattern as a whole name
+        target_modules="|".join(map(re.escape, names)),
+    )
+    # the host's layers of quantised weights, which compute as it computes them, with an adapter
+    # beside them
+    foreign = {
+        type(each) for each in layers if is_linear(each) and not isinstance(each, torch.nn.Linear)
+    }
+    config._register_custom_module(dict.fromkeys(foreign, peft().tuners.lora.layer.Linear))
+    return config
+
+
 def _take_out(diffusion_model: torch.nn.Module) -> None:
     """Put every adapted layer's own module back, also when PEFT stopped halfway."""
     for name, module in list(diffusion_model.named_modules()):
         if isinstance(module, peft().tuners.lora.LoraLayer):
-            _put(diffusion_model, name, module.get_base_layer())
+            _put(diffusion_model, name, _base(module))
 
 
-def peft():
+def _base(adapted: Any) -> torch.nn.Module:
+    """The layer that an adapted layer of PEFT's stands for."""
+    return adapted.get_base_layer()
+
+
+def peft() -> ModuleType:
     """PEFT, when training starts: a ComfyUI without it starts, and merges and audits."""
     try:
         import peft as library

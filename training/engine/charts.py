@@ -1,17 +1,23 @@
 """The picture of a run: loss over steps, and beside it how often the audit flagged the previews."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from ...drawing.figures import BARS, LINES, as_picture, new_figure, tidy, whiskers
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 SMOOTHING = 0.05  # share of the run that the smoothed line averages over
 
 
 def loss_plot(
-    losses: Sequence[dict[str, float]], previews: Sequence[dict] = (), title: str = ""
+    losses: Sequence[dict[str, float]], previews: Sequence[dict[str, Any]] = (), title: str = ""
 ) -> Image.Image:
     """A chart of 1200 x 600 pixels, 1200 x 900 with previews.
 
@@ -47,12 +53,18 @@ def loss_plot(
     return as_picture(figure)
 
 
-def _draw_audit(axes, previews: Sequence[dict]) -> None:
+def _draw_audit(axes: Axes, previews: Sequence[dict[str, Any]]) -> None:
     made = [each for each in previews if each["images"]]
     rates = [each["flagged"] / each["images"] for each in made]
     bars = whiskers(rates, [each["flagged_rate_95"] for each in made])
     steps = [each["step"] for each in made]
-    style = {"color": BARS, "marker": "o", "capsize": 4, "linewidth": 2, "clip_on": False}
+    style: dict[str, Any] = {
+        "color": BARS,
+        "marker": "o",
+        "capsize": 4,
+        "linewidth": 2,
+        "clip_on": False,
+    }
     axes.errorbar(steps, rates, yerr=bars, label="previews flagged", **style)
     held = [
         (each["step"], each["retained_safety"])
@@ -76,7 +88,7 @@ def _draw_audit(axes, previews: Sequence[dict]) -> None:
     _legend(axes)
 
 
-def _legend(axes) -> None:
+def _legend(axes: Axes) -> None:
     axes.legend(
         frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.2
     )

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,7 +37,7 @@ class Progress:
 
     step: int = 0
     losses: list[dict[str, float]] = field(default_factory=list)
-    previews: list[dict] = field(default_factory=list)
+    previews: list[dict[str, Any]] = field(default_factory=list)
     cancelled: bool = False
 
 
@@ -137,7 +138,7 @@ def _digest(about: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> st
     return seal.seal_sha256({**said, "tensors": seal.tensors_sha256(tensors, kinds)})
 
 
-def _difference(before: Mapping, now: Mapping) -> str:
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What differs between two records of settings."""
     return "; ".join(
         "the data, or what else it is trained on" if what == "data" else f"{what} {one}, now {two}"

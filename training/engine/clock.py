@@ -12,7 +12,8 @@ class Clock:
     """
 
     def __init__(self, steps: int):
-        self.steps, self.first = steps, None
+        self.steps = steps
+        self.first: tuple[float, int] | None = None  # when, and at which step
 
     def line(self, progress: Progress) -> str:
         now = time.monotonic()
@@ -20,7 +21,8 @@ class Clock:
         line = f"step {progress.step} of {self.steps}"
         if progress.losses:
             line += "".join(f", {name} {value:.4f}" for name, value in progress.losses[-1].items())
-        if progress.step > self.first[1]:
-            pace = (now - self.first[0]) / (progress.step - self.first[1])
+        start, before = self.first
+        if progress.step > before:
+            pace = (now - start) / (progress.step - before)
             line += f", {pace * (self.steps - progress.step):.0f} s left"
         return line

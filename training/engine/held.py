@@ -5,6 +5,7 @@ What it draws, trains and takes norms of is float32.
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -16,7 +17,8 @@ def seen_in_float32(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
     PEFT makes an adapter in the dtype of the weight that it finds: what it drew would be rounded to
     that.
     """
-    held = [(layer, layer.weight) for layer in layers if "weight" in layer._parameters]
+    found = [(layer, layer._parameters.get("weight")) for layer in layers]
+    held = [(layer, weight) for layer, weight in found if weight is not None]
     for layer, weight in held:
         zeros = torch.zeros((), device=weight.device).expand(weight.shape)
         layer.weight = torch.nn.Parameter(zeros, requires_grad=False)
@@ -28,8 +30,8 @@ def seen_in_float32(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
 
 
 @torch.no_grad()
-def dora_in_float32(adapted: torch.nn.Module, name: str) -> None:
-    """Start PEFT's DoRA at the norms of the held weight.
+def dora_in_float32(adapted: Any, name: str) -> None:
+    """Start the DoRA of a layer of PEFT's at the norms of the held weight.
 
     It then computes with that weight in float32.
     """
@@ -39,8 +41,8 @@ def dora_in_float32(adapted: torch.nn.Module, name: str) -> None:
 
 
 def _with_base_in_float32(
-    _module: torch.nn.Module, inputs: tuple, named: dict
-) -> tuple[tuple, dict]:
+    _module: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return inputs, {**named, "base_layer": _InFloat32(named["base_layer"])}
 
 
@@ -53,6 +55,6 @@ class _InFloat32:
     def __init__(self, layer: torch.nn.Module):
         self._layer = layer
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         value = getattr(self._layer, name)
         return value.detach().float() if isinstance(value, torch.Tensor) else value

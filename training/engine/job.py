@@ -3,20 +3,21 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from comfy.model_patcher import ModelPatcher
 from PIL import Image
 
-from ...host.denoiser import Conditioning, Denoiser
+from ...host.comfy_types import Conditioning
+from ...host.denoiser import Denoiser
 from ...merge.merge import Merged
 from ...modules.files import Module
 from ..targets import Roles
 from .adapters import Adapters
+from .batch import LossOf
 from .checkpoint import Progress
 from .ema import Ema
-from .loop import LossOf
 from .previews import Previews
 from .processes import ALONE, Share
 
@@ -42,11 +43,20 @@ class Kind(Protocol):
     that goes on from it, `example` a conditioning that the network takes.
     """
 
-    role: str
-    held: Sequence[Module]
-    buckets: Sequence[Sequence[int]]
-    identity: str
-    example: Conditioning
+    @property
+    def role(self) -> str: ...
+
+    @property
+    def held(self) -> Sequence[Module]: ...
+
+    @property
+    def buckets(self) -> Sequence[Sequence[int]]: ...
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def example(self) -> Conditioning: ...
 
     def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
         """The names of the layers that are trained."""
@@ -71,4 +81,4 @@ class Result:
     module: Module
     progress: Progress
     plot: Image.Image
-    report: dict
+    report: dict[str, Any]

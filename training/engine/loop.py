@@ -3,15 +3,16 @@
 A run that was killed goes on as if it had not been.
 """
 
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from comfy.model_management import InterruptProcessingException
 
 from ..settings import Settings
 from .adapters import Adapters
+from .batch import Batch, LossOf
 from .checkpoint import Checkpoint, Progress, State
 from .optimizers import make_optimizer
 from .processes import ALONE, Share
@@ -23,40 +24,6 @@ class TrainingError(RuntimeError):
 
 class Cancelled(TrainingError):
     """Training was cancelled before it learned anything."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The pictures of one batch, this process's share of them, and where noise comes from.
-
-    `pictures` are those of all processes.
-    """
-
-    step: int
-    pictures: Sequence[int]
-    noise: torch.Generator
-    share: Share = ALONE
-
-    @property
-    def mine(self) -> Sequence[int]:
-        return self.share.of(self.pictures)
-
-    def normal(self, shape: Sequence[int]) -> torch.Tensor:
-        """This process's share of the whole batch's standard normal noise.
-
-        The noise is (pictures, *shape), on the CPU.
-        """
-        return self.share.of(torch.randn(len(self.pictures), *shape, generator=self.noise))
-
-    def integers(self, below: int) -> list[int]:
-        """This process's share of one random number in 0..below-1 for each picture."""
-        return self.share.of(
-            torch.randint(below, (len(self.pictures),), generator=self.noise)
-        ).tolist()
-
-
-# the parts of the loss by name, scalars; their sum is trained
-LossOf = Callable[[Batch], Mapping[str, torch.Tensor]]
 
 
 def train(
@@ -151,22 +118,7 @@ def _one_step(
         group["lr"] = settings.rate_at(step)
     optimizer.zero_grad(set_to_none=True)
     parameters = list(state.adapters.parameters.values())
-    parts: dict[str, torch.Tensor] = {}
-    with torch.random.fork_rng(devices=[parameters[0].device] if parameters[0].is_cuda else []):
-        # for dropout
-        torch.manual_seed(
-            generator_of(settings.seed, step, stream=3 + 1000 * share.rank).initial_seed()
-        )
-        noise = generator_of(settings.seed, step, stream=2)
-        for pictures in batches_of(buckets, settings, step):
-            found = {
-                name: part / settings.accumulate
-                for name, part in loss_of(Batch(step, pictures, noise, share)).items()
-            }
-            scaler.scale(sum(found.values())).backward()
-            parts = {
-                name: parts.get(name, 0.0) + part.detach().float() for name, part in found.items()
-            }
+    parts = _gradients(state, buckets, loss_of, step, share)
     for value in parameters:
         value.grad = torch.zeros_like(value) if value.grad is None else value.grad
     share.mean([*(value.grad for value in parameters), *parts.values()])
@@ -186,6 +138,31 @@ def _one_step(
     scaler.step(optimizer)
     scaler.update()
     return losses
+
+
+def _gradients(
+    state: State, buckets: Sequence[Sequence[int]], loss_of: LossOf, step: int, share: Share
+) -> dict[str, torch.Tensor]:
+    """Leave the gradients of one step with the adapters; the parts of its loss."""
+    settings = state.settings
+    first = next(iter(state.adapters.parameters.values()))
+    parts: dict[str, torch.Tensor] = {}
+    with torch.random.fork_rng(devices=[first.device] if first.is_cuda else []):
+        # for dropout
+        torch.manual_seed(
+            generator_of(settings.seed, step, stream=3 + 1000 * share.rank).initial_seed()
+        )
+        noise = generator_of(settings.seed, step, stream=2)
+        for pictures in batches_of(buckets, settings, step):
+            found = {
+                name: part / settings.accumulate
+                for name, part in loss_of(Batch(step, pictures, noise, share)).items()
+            }
+            state.scaler.scale(functools.reduce(torch.add, found.values())).backward()
+            parts = {
+                name: parts.get(name, 0.0) + part.detach().float() for name, part in found.items()
+            }
+    return parts
 
 
 def _way_out(state: State) -> str:

@@ -1,6 +1,7 @@
 """Optimizers by name, and their whole state as tensors and JSON: a checkpoint needs no pickle."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 
@@ -40,12 +41,12 @@ def make_optimizer(
 
     Prodigy finds the step size itself; its learning rate is a factor, 1.0 as its authors advise.
     """
-    more = {
+    more: dict[str, Any] = {
         "adamw": {"foreach": True},
         "adamw8bit": {},
         "prodigy": {"safeguard_warmup": settings.warmup > 0},
     }[settings.optimizer]
-    common = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    common: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     return optimizer_class(settings)(list(parameters), **common, **more)
 
 
@@ -64,7 +65,7 @@ def split(nested: object, tensors: dict[str, torch.Tensor], place: str = "state"
     return ["value", nested]
 
 
-def join(kept: list, tensors: dict[str, torch.Tensor]) -> object:
+def join(kept: list[Any], tensors: Mapping[str, torch.Tensor]) -> Any:
     """What `split` took apart; tuples come back as lists."""
     kind, what = kept
     if kind == "tensor":

@@ -6,9 +6,11 @@ The module is compared before it is called saved.
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management
 import torch
+from comfy.model_patcher import ModelPatcher
 from safetensors.torch import load_file
 
 from ...host.bases import origin
@@ -80,7 +82,9 @@ def write_module(
     return read
 
 
-def metadata_of(model, settings: Settings, title: str, progress: Progress) -> dict[str, str]:
+def metadata_of(
+    model: ModelPatcher, settings: Settings, title: str, progress: Progress
+) -> dict[str, str]:
     """What every trained module's file says: its base, and what the tools of the ecosystem read."""
     base, adapter = base_name(model), settings.adapter
     known = origin(model).sha256
@@ -94,7 +98,9 @@ def metadata_of(model, settings: Settings, title: str, progress: Progress) -> di
     }
 
 
-def report_of(module: Module, progress: Progress, settings: Settings, seconds: float) -> dict:
+def report_of(
+    module: Module, progress: Progress, settings: Settings, seconds: float
+) -> dict[str, Any]:
     """What a run did, JSON-ready: module, steps, loss at start and end, what each preview found."""
     tenth = max(1, len(progress.losses) // 10)
     ends = {"first": progress.losses[:tenth], "last": progress.losses[-tenth:]}

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management
 import torch
@@ -16,13 +17,14 @@ from ...audit import censor
 from ...audit.detectors.looking import Unjudged
 from ...audit.presets import PRESETS, Preset
 from ...audit.report import audit
-from ...host.denoiser import Conditioning
+from ...host.comfy_types import Conditioning
 from ...host.sampling import as_picture, make_picture, out_of_memory, suiting
 from ...merge.merge import Merged
 from ...modules.errors import SafetyError
 from ...storage.whole import write_picture
 
 logger = logging.getLogger(__name__)
+NO_PICTURES = {"images": 0, "flagged": 0, "flagged_rate_95": [0.0, 1.0]}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Previews:
     seed: int = 0
     rules: Preset = PRESETS["strict"]  # of the audit
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError(
                 f"Previews every {self.every} steps can't be made; it must be at least 1."
@@ -57,7 +59,7 @@ def look(
     previews: Previews,
     step: int,
     show: Callable[[Image.Image], None] = lambda picture: None,
-) -> dict:
+) -> dict[str, Any]:
     """Make, audit and keep the pictures of one step.
 
     Returns `step`, `images`, `flagged`, `flagged_rate_95`, `files`, ... The pictures are kept with
@@ -82,14 +84,7 @@ def look(
         comfy.model_management.soft_empty_cache()
         reason = str(error) if told else "out of memory; smaller pictures may fit"
         logger.warning("no previews of step %s: %s", step, reason)
-        return {
-            **kept,
-            "images": 0,
-            "flagged": 0,
-            "flagged_rate_95": [0.0, 1.0],
-            "files": [],
-            "error": reason,
-        }
+        return {**kept, **NO_PICTURES, "files": [], "error": reason}
     shown = [as_picture(picture) for picture in censor.apply(pictures, report, "blur")]
     files = [previews.folder / f"step-{step:06d}-{number:02d}.png" for number in range(len(shown))]
     for picture, file in zip(shown, files, strict=True):

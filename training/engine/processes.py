@@ -8,11 +8,12 @@ Accelerate starts and connects them.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-Items = TypeVar("Items", torch.Tensor, Sequence)
+Items = TypeVar("Items", torch.Tensor, Sequence[int])
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ class Share:
             return here
         return any(self.gather(here))
 
-    def gather(self, here: object) -> list:
+    def gather(self, here: Item) -> list[Item]:
         """What each process has, in their order."""
         if self.count == 1:
             return [here]
-        everywhere: list = [None] * self.count
+        everywhere: list[Any] = [None] * self.count
         torch.distributed.all_gather_object(everywhere, here)
         return everywhere
 

@@ -13,9 +13,11 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...host import names
-from ...host.denoiser import Conditioning, Denoiser, check_unpatched
+from ...host.comfy_types import Conditioning
+from ...host.denoiser import Denoiser
 from ...host.gradients import NoGradient, go_back, kept, recomputing, writes_over
-from ...host.lending import computing_in, lent
+from ...host.lending import check_unpatched, computing_in, lent
+from ...host.sampling import out_of_memory
 from ...merge.merge import merge
 from ...modules.files import Module
 from ...storage.names import valid
@@ -28,13 +30,13 @@ from .ema import Ema
 from .job import Kind, Result, TrainingJob
 from .loop import Cancelled, TrainingError, train
 from .output import check_room, metadata_of, report_of, write_module
-from .previews import look, out_of_memory
+from .previews import look
 from .starting import checkpoint_of, starting
 
 logger = logging.getLogger(__name__)
 
 
-def run(model, kind: Kind, settings: Settings, job: TrainingJob) -> Result | None:
+def run(model: ModelPatcher, kind: Kind, settings: Settings, job: TrainingJob) -> Result | None:
     """Train, write the module whole or not at all, and give the model back as it was.
 
     Gives None on all but the main process. Raises TrainingError when memory does not suffice or the
@@ -46,7 +48,7 @@ def run(model, kind: Kind, settings: Settings, job: TrainingJob) -> Result | Non
         return _run(model, kind, settings, job)
 
 
-def _run(model, kind: Kind, settings: Settings, job: TrainingJob) -> Result | None:
+def _run(model: ModelPatcher, kind: Kind, settings: Settings, job: TrainingJob) -> Result | None:
     path, start = checkpoint_of(job.output), time.monotonic()
     goes_on = job.output.exists()
     if not job.resume:
@@ -68,7 +70,7 @@ def _run(model, kind: Kind, settings: Settings, job: TrainingJob) -> Result | No
     if not job.share.is_main:
         return None
     title = valid(job.output.stem)
-    metadata = metadata_of(model, settings, title, progress) | kind.metadata(progress)
+    metadata = {**metadata_of(model, settings, title, progress), **kind.metadata(progress)}
     module = write_module(job.output, tensors, metadata, kind.role, overwrite=goes_on)
     if progress.step == settings.steps:
         path.unlink()
@@ -82,7 +84,7 @@ def _run(model, kind: Kind, settings: Settings, job: TrainingJob) -> Result | No
 
 
 def _trained(
-    model, kind: Kind, settings: Settings, job: TrainingJob, path: Path
+    model: ModelPatcher, kind: Kind, settings: Settings, job: TrainingJob, path: Path
 ) -> tuple[Progress, Mapping[str, torch.Tensor], dict[str, int]]:
     """Where the run stood, what it learned, and in how many layers of each role."""
     patcher = computing_in(
@@ -128,7 +130,7 @@ def _trained(
 
 def _way_back(
     denoiser: Denoiser, adapters: Adapters, example: Conditioning, settings: Settings
-) -> contextlib.AbstractContextManager:
+) -> contextlib.AbstractContextManager[object]:
     """A block in which gradients go through the network, which is tried on a small picture first.
 
     With gradient checkpointing nothing but the blocks' inputs is kept in the trial either. Raises

@@ -34,7 +34,7 @@ def starting(
     peft()
     optimizer_class(settings)
     with contextlib.ExitStack() as held:
-        fault = None
+        fault: Exception | None = None
         if share.is_main:
             try:
                 check_suffix(output)

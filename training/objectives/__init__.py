@@ -1,26 +1,33 @@
 """Training objectives, one file each, its formula first.
 
 A file with a `METHOD` is a way to erase a concept: it is found here by that method's name, and is a
-choice of the node and of the command line. The others are parts of a loss that the two trainers put
+choice of the node and of the command line. `PARTS` are parts of a loss that the two trainers put
 together.
 """
 
-import importlib
-import pkgutil
+from dataclasses import dataclass
 
-from .method import Method
+from ...options.registry import by_name, marked
+from ...options.table import SAFETY, option
+from .method import ErasureBase, Method
 
 DEFAULT = "esd-x"
+PARTS = ("anchor", "half_made", "method", "retain", "task")
+_FOUND: dict[str, Method] = by_name(
+    (method.name, file, method) for file, method in marked(__name__, "METHOD", PARTS, __file__)
+)
+METHODS = {DEFAULT: _FOUND[DEFAULT], **dict(sorted(_FOUND.items()))}
 
 
-def _found() -> list[Method]:
-    files = [
-        importlib.import_module(f".{each.name}", __name__)
-        for each in pkgutil.iter_modules(__path__)
-    ]
-    return [file.METHOD for file in files if hasattr(file, "METHOD")]
+@dataclass(frozen=True)
+class Erasure(ErasureBase):
+    """How a concept is erased: the method, and what it is told."""
 
-
-METHODS = {
-    each.name: each for each in sorted(_found(), key=lambda each: (each.name != DEFAULT, each.name))
-}
+    method: str = option(
+        DEFAULT,
+        "How it is trained. "
+        + "; ".join(f"{name}: {method.words}" for name, method in METHODS.items())
+        + ".",
+        choices=METHODS,
+        of=(SAFETY,),
+    )

@@ -9,18 +9,15 @@ every third step or so and then weighs as much as one in each: regularising lazi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
+from ...host.comfy_types import Conditions
+from ..engine.adapters import Adapters
+
 if TYPE_CHECKING:
-    from ...host.denoiser import Conditioning, Denoiser
-    from ..engine.adapters import Adapters
-    from ..engine.loop import Batch
-    from ..settings import Settings
-    from .task import Drawn
+    from ...host.denoiser import Denoiser
 
 
 def anchor_loss(
@@ -28,7 +25,7 @@ def anchor_loss(
     adapters: Adapters,
     noisy: torch.Tensor,
     sigma: torch.Tensor,
-    both: dict[str, torch.Tensor],
+    both: Conditions,
 ) -> torch.Tensor:
     """The formula above without lambda; a scalar.
 
@@ -45,27 +42,3 @@ def anchor_loss(
     with torch.no_grad(), adapters.switched_off():
         held = direction()
     return (direction() - held).square().mean()
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """The anchor on the pictures of the task, for one of the concept's prompts at a time."""
-
-    denoiser: Denoiser
-    adapters: Adapters
-    texts: Mapping[str, Conditioning]
-    concepts: Sequence[str]
-    settings: Settings
-
-    def of(self, batch: Batch, drawn: Drawn) -> torch.Tensor | None:
-        """The weighted anchor of a batch; None in a step that has none."""
-        weight = self.settings.anchor_weight(batch.step)
-        if not weight:
-            return None
-        clean, size = drawn.clean, len(drawn.clean)
-        chosen = self.concepts[int(torch.randint(len(self.concepts), (1,), generator=batch.noise))]
-        both = self.denoiser.conditions(
-            [self.texts[chosen]] * size + [self.texts[""]] * size, clean
-        )
-        noisy = self.denoiser.noised(clean, drawn.noise, drawn.sigma)
-        return weight * anchor_loss(self.denoiser, self.adapters, noisy, drawn.sigma, both)

@@ -4,26 +4,16 @@ Those are the layers of the network's body that do not read the text. Embedders,
 output, which turn on the time and on pooled text, are left alone.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import torch
 
 from ...host.structure import MLP, OTHER, SELF
-from ..targets import of_roles
-from .esd_x import EsdX
-
-if TYPE_CHECKING:
-    from ..targets import Roles
+from ..targets import Roles, of_roles
+from .esd_x import loss
+from .method import Method
 
 
-class EsdU(EsdX):
-    name = "esd-u"
-    words = "ESD on all else, acts without the words too"
-
-    def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
-        return of_roles(network, roles, (SELF, MLP, OTHER))
+def layers(network: torch.nn.Module, roles: Roles) -> list[str]:
+    return of_roles(network, roles, (SELF, MLP, OTHER))
 
 
-METHOD = EsdU()
+METHOD = Method("esd-u", "ESD on all else, acts without the words too", layers, loss)

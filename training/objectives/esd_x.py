@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..targets import of_roles, reading
-from .method import Conditions, Moment
+from ...host.comfy_types import Conditions
+from ..engine.adapters import Adapters
+from ..targets import text_layers
+from .method import ErasureBase, Method, Moment
 
 if TYPE_CHECKING:
     from ...host.denoiser import Denoiser
-    from ..engine.adapters import Adapters
-    from ..settings import Erasure
-    from ..targets import Roles
 
 
 def esd_loss(
@@ -42,19 +41,13 @@ def esd_loss(
     return (denoiser.output(noisy, sigma, concept) - target).square().mean()
 
 
-class EsdX:
-    name = "esd-x"
-    words = "ESD on the cross-attention, acts on the concept's words"
-    averaged = False
-
-    def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
-        return of_roles(network, roles, reading(roles))
-
-    def loss(
-        self, denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: Erasure
-    ) -> torch.Tensor:
-        about = (moment.noisy, moment.sigma, moment.concept)
-        return esd_loss(denoiser, adapters, *about, null=moment.null, eta=erasure.eta)
+def loss(
+    denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: ErasureBase
+) -> torch.Tensor:
+    about = (moment.noisy, moment.sigma, moment.concept)
+    return esd_loss(denoiser, adapters, *about, null=moment.null, eta=erasure.eta)
 
 
-METHOD = EsdX()
+METHOD = Method(
+    "esd-x", "ESD on the cross-attention, acts on the concept's words", text_layers, loss
+)

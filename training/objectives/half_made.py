@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .method import Conditions, Moment
+from ...host.comfy_types import Conditions
+from .method import ErasureBase, Moment
 
 if TYPE_CHECKING:
     from ...host.denoiser import Denoiser
-    from ..settings import Erasure
 
 
 @torch.no_grad()
@@ -20,7 +20,7 @@ def half_made(
     noise: torch.Tensor,
     concept: Conditions,
     null: Conditions,
-    erasure: Erasure,
+    erasure: ErasureBase,
     *,
     generator: torch.Generator,
 ) -> Moment:

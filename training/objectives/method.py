@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from ...host.denoiser import Denoiser
-    from ..engine.adapters import Adapters
-    from ..settings import Erasure
-    from ..targets import Roles
+from ...host.comfy_types import Conditions
+from ...options.table import SAFETY, check, option
+from ..engine.adapters import Adapters
+from ..targets import Roles
 
-Conditions = Mapping[str, torch.Tensor]
+if TYPE_CHECKING:  # the table of options is read where there is no ComfyUI
+    from ...host.denoiser import Denoiser
+
+
+@dataclass(frozen=True)
+class ErasureBase:
+    """What a method is told; the defaults are the papers'."""
+
+    method: str
+    eta: float = option(
+        1.0,
+        "ESD: how far past the unconditional output the target lies.",
+        low=0.0,
+        high=10.0,
+        step=0.1,
+        of=(SAFETY,),
+    )
+    guidance: float = option(
+        0.0,
+        "Guidance of the pictures that the model half-makes to train on. 0: 3, as in the paper, or"
+        " what suits the model's family if that is less (Flux and Z-Image Turbo: none, 1).",
+        low=0.0,
+        high=30.0,
+        step=0.1,
+        of=(SAFETY,),
+    )
+    sampling_steps: int = option(
+        50,
+        "Steps of these pictures, stopped at random: fewer are faster and coarser.",
+        low=2,
+        high=1000,
+        of=(SAFETY,),
+    )
+    ema: float = 0.999  # SDD: decay of the teacher that makes the pictures, and is what is saved
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -31,21 +66,17 @@ class Moment:
     null: Conditions
 
 
-class Method(Protocol):
+@dataclass(frozen=True)
+class Method:
     """One way to erase.
 
-    `words` say in a sentence what it does; with `averaged` a moving average of the adapters
-    half-makes the pictures, and is what is saved.
+    `words` say in a sentence what it does. `layers(network, roles)` names the layers that it
+    trains; `loss(denoiser, adapters, moment, erasure)` is a scalar. With `averaged` a moving
+    average of the adapters half-makes the pictures, and is what is saved.
     """
 
     name: str
     words: str
-    averaged: bool
-
-    def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
-        """The names of the layers that it trains."""
-
-    def loss(
-        self, denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: Erasure
-    ) -> torch.Tensor:
-        """The loss of a batch, a scalar."""
+    layers: Callable[[torch.nn.Module, Roles], list[str]]
+    loss: Callable[[Denoiser, Adapters, Moment, ErasureBase], torch.Tensor]
+    averaged: bool = False

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .method import Conditions
+from ...host.comfy_types import Conditions
+from ..engine.adapters import Adapters
 
 if TYPE_CHECKING:
     from ...host.denoiser import Denoiser
-    from ..engine.adapters import Adapters
 
 
 def retain_loss(

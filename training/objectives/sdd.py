@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..targets import of_roles, reading
-from .method import Conditions, Moment
+from ...host.comfy_types import Conditions
+from ..engine.adapters import Adapters
+from ..targets import text_layers
+from .method import ErasureBase, Method, Moment
 
 if TYPE_CHECKING:
     from ...host.denoiser import Denoiser
-    from ..engine.adapters import Adapters
-    from ..settings import Erasure
-    from ..targets import Roles
 
 
 def sdd_loss(
@@ -38,18 +37,16 @@ def sdd_loss(
     return (denoiser.output(noisy, sigma, concept) - target).square().mean()
 
 
-class Sdd:
-    name = "sdd"
-    words = "towards the model's own unconditional output, with a moving average"
-    averaged = True
-
-    def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
-        return of_roles(network, roles, reading(roles))
-
-    def loss(
-        self, denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: Erasure
-    ) -> torch.Tensor:
-        return sdd_loss(denoiser, moment.noisy, moment.sigma, moment.concept, moment.null)
+def loss(
+    denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: ErasureBase
+) -> torch.Tensor:
+    return sdd_loss(denoiser, moment.noisy, moment.sigma, moment.concept, moment.null)
 
 
-METHOD = Sdd()
+METHOD = Method(
+    "sdd",
+    "towards the model's own unconditional output, with a moving average",
+    text_layers,
+    loss,
+    averaged=True,
+)

@@ -10,14 +10,15 @@ model's scale from y to the denoised picture: that is min(SNR, g)/SNR for eps an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 
+from ...host.comfy_types import Conditions
+
 HUBER = 0.1  # where squares turn into absolute values
-LOSSES = {
+LOSSES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "l2": torch.square,
     "huber": lambda error: 2 * HUBER * ((error.square() + HUBER**2).sqrt() - HUBER),
     "l1": torch.abs,
@@ -25,9 +26,6 @@ LOSSES = {
 
 if TYPE_CHECKING:
     from ...host.denoiser import Denoiser
-    from ..data import Dataset
-    from ..engine.loop import Batch
-    from ..settings import Settings
 
 
 def task_loss(
@@ -35,7 +33,7 @@ def task_loss(
     clean: torch.Tensor,
     noise: torch.Tensor,
     sigma: torch.Tensor,
-    conditions: dict[str, torch.Tensor],
+    conditions: Conditions,
     *,
     min_snr_gamma: float = 0.0,
     loss: str = "l2",
@@ -54,44 +52,3 @@ def task_loss(
             * denoiser.snr(sigma).clamp(max=min_snr_gamma)
         )
     return each.mean()
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Some pictures of a dataset with their noise: clean and noise (B, C, H, W), sigma (B,)."""
-
-    clean: torch.Tensor
-    noise: torch.Tensor
-    sigma: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Denoising:
-    """The task's loss on the pictures of one dataset."""
-
-    denoiser: Denoiser
-    dataset: Dataset
-    settings: Settings
-
-    def __post_init__(self):
-        for each in self.dataset.latents:  # before the first step, not when one is drawn
-            self.denoiser.as_latents(each)
-
-    def drawn(self, pictures: Sequence[int], batch: Batch) -> Drawn:
-        """Clean latents, noise and noise levels of this process's pictures."""
-        clean = self.denoiser.latents_in(
-            torch.cat([self.dataset.latents[number] for number in pictures])
-        )
-        noise = batch.normal(clean.shape[1:])
-        offset = batch.normal([clean.shape[1], *[1] * (clean.ndim - 2)])
-        noise = (noise + self.settings.noise_offset * offset).to(clean.device)
-        return Drawn(
-            clean, noise, batch.share.of(self.denoiser.sigmas(len(batch.pictures), batch.noise))
-        )
-
-    def loss(self, pictures: Sequence[int], drawn: Drawn) -> torch.Tensor:
-        conditions = self.denoiser.conditions(
-            [self.dataset.conditions[number] for number in pictures], drawn.clean
-        )
-        how = {"min_snr_gamma": self.settings.min_snr_gamma, "loss": self.settings.loss}
-        return task_loss(self.denoiser, drawn.clean, drawn.noise, drawn.sigma, conditions, **how)

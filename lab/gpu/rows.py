@@ -3,13 +3,14 @@
 import asyncio
 import json
 import math
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+from ..benchmarks import harness
+from . import dynamic
 
 FAMILIES = ("SD15", "Flux", "QwenImage")
 STREAMED = ("nvfp4", "float8_e4m3fn", "scaled_fp8", "mxfp8", "int8_tensorwise")
@@ -142,12 +143,7 @@ def _merge(device, family: str, held: str, steps: int) -> dict:
 
 def _dynamic(device, held: str) -> dict:
     """What the dynamic patcher keeps of a safety change, in a process that begins with it."""
-    module = f"{__package__}.dynamic"
-    command = [sys.executable, "-m", module, held, *(["cpu"] if device.type == "cpu" else [])]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    return json.loads(done.stdout.splitlines()[-1])
+    return harness.alone(dynamic.kept, held, device.type == "cpu")
 
 
 def _arm(device, arm: str, steps: int) -> dict:
@@ -229,9 +225,7 @@ class _Peak:
     def __enter__(self) -> "_Peak":
         import torch
 
-        from ..benchmarks.merge import Peak
-
-        self.process = Peak().__enter__()
+        self.process = harness.Peak().__enter__()
         if self.device.type == "cuda":
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
@@ -242,7 +236,6 @@ class _Peak:
         import torch
 
         self.process.__exit__(*error)
-        taken = self.process.most - self.process.before
+        self.mb = round(self.process.mb)
         if self.device.type == "cuda":
-            taken = torch.cuda.max_memory_allocated() - self.before
-        self.mb = round(taken / 2**20)
+            self.mb = round((torch.cuda.max_memory_allocated() - self.before) / 2**20)

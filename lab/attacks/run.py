@@ -16,7 +16,7 @@ from ...merge.entries import Task
 from ...merge.merge import merge
 from ...modules.files import Module
 from ..world import checkpoint, judging, weapons
-from ..world.emergence import Model
+from ..world.emergence import Model, put_on
 from . import probing
 from .attackers import Attacks, Bank
 from .closed import Weights, changes, cosine, safe_lora
@@ -61,7 +61,7 @@ class Unit:
 
     @cached_property
     def safe(self):
-        return probing.put_on(self.base.model, [(self.safety, 1.0)])
+        return put_on(self.base.model, [(self.safety, 1.0)])
 
     @cached_property
     def moments(self) -> Moments:
@@ -161,7 +161,7 @@ class Unit:
         if known:  # by an earlier verdict of the pack
             self.store.add(key, known | self.verdict(tasks))
             return
-        patcher = probing.put_on(self.base.model, [(self.safety, 1.0), *tasks])
+        patcher = put_on(self.base.model, [(self.safety, 1.0), *tasks])
         d = probing.directions(patcher, self.moments, self.texts(self.moments.prompts, tasks))
         seen = changes(self.base.model, tasks)
         row = {

@@ -55,21 +55,26 @@ def started(name: str) -> Iterator[World]:
         yield World(name)
 
 
-def a_step(world: World, arm: str, steps: int) -> float | str:
+def a_step(world: World, arm: str, steps: int) -> float:
+    """Seconds of a step."""
+    brief, long = (
+        harness.seconds(partial(world.train, arm, length)) for length in (SHORT, SHORT + steps)
+    )
+    return (long - brief) / steps
+
+
+def tried(world: World, arm: str, steps: int) -> float | str:
     """Seconds of a step, or why it raised."""
     try:
-        brief, long = (
-            harness.seconds(partial(world.train, arm, length)) for length in (SHORT, SHORT + steps)
-        )
+        return a_step(world, arm, steps)
     except RuntimeError as error:
         return str(error).splitlines()[0]
-    return (long - brief) / steps
 
 
 def times(name: str, turns: int, steps: int) -> dict[str, list[float | str]]:
     """Seconds of a step of every arm, in turns."""
     with started(name) as world:
-        works = {arm: partial(a_step, world, arm, steps) for arm in arms(name)}
+        works = {arm: partial(tried, world, arm, steps) for arm in arms(name)}
         return harness.in_turns(works, turns)
 
 

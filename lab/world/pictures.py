@@ -4,6 +4,7 @@ Needs npm, which fetches the packages, and resvg-py, which renders SVG without a
 """
 
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from .sets import HARMLESS, NAMES, SETS, SIDE, STYLES, Set, caption
 from .sets import TASK as TASK_STYLE
@@ -36,10 +38,7 @@ def icons(which: Set, folder: Path = CACHE) -> dict:
 
 def render(data: dict, icon: str) -> np.ndarray:
     """One icon on white: uint8 (SIDE, SIDE, 3)."""
-    import io
-
     import resvg_py
-    from PIL import Image
 
     while icon in data.get("aliases", {}):
         icon = data["aliases"][icon]["parent"]
@@ -83,8 +82,6 @@ def named(sets: tuple[Set, ...] = SETS, folder: Path = CACHE) -> dict[str, dict[
 
 def task_pictures() -> dict[str, np.ndarray]:
     """name -> picture of the harmless task that ships; nothing is fetched."""
-    from PIL import Image
-
     files = sorted(TASK.glob("*.png"))
     return {file.stem: np.asarray(Image.open(file).convert("RGB")) for file in files}
 
@@ -111,8 +108,6 @@ def every(folder: Path = CACHE) -> np.ndarray:
 
 def write_dataset(folder: Path, style: str, pictures: dict[str, np.ndarray]) -> None:
     """Write a style's harmless pictures as a training set: PNGs, and a line of JSON for each."""
-    from PIL import Image
-
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for name in [name for name in HARMLESS if name in pictures]:

@@ -25,7 +25,7 @@ VERBS = {
     "audit": "audit pictures and folders of any number",
     "compare": "compare audits of the same prompts and seeds",
     "audit-prompts": "run a prompt set through a model, and audit its pictures",
-    "reproduce": "measure re-emergence in a toy world (in the repository)",
+    "reproduce": "measure re-emergence in a small world (in the repository)",
 }
 
 

@@ -1,9 +1,9 @@
 """Measure re-emergence: train and measure every arm in a small world, write what came of it.
 
-    python -m modular_safety_lora reproduce [--world toy] [--workers 2] [--seeds 201 202 ...]
+    python -m modular_safety_lora reproduce [--short] [--workers 2] [--seeds 301 302 ...]
 
-It writes results.json and tables (of the toy, charts too). Each arm's row is kept at once, so a run
-that was stopped goes on. It needs the repository: what measures is not shipped.
+It writes results.json, a table and pictures. Each arm's row is kept at once, so a run that was
+stopped goes on. It needs the repository: what measures is not shipped.
 """
 
 import argparse
@@ -13,13 +13,12 @@ from pathlib import Path
 
 from .kinds import folder
 
-# where a world's benchmark is, below the pack; it has its own seeds
-WORLDS = {"emoji": "lab.world.reproduce", "toy": "lab.reemergence.reproduce"}
+BENCHMARK = "lab.world.reproduce"  # where it is, below the pack
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--world", choices=WORLDS, default="toy", help="a fast toy, or pictures that others drew")
+    add("--short", action="store_true", help="one seed, one safety LoRA, a quarter of the pictures")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
     add("--seeds", type=int, nargs="+", help="a run for each; the results' own otherwise")
     add(
@@ -36,7 +35,11 @@ def work(options: argparse.Namespace) -> None:
             "The benchmark is not shipped with the pack: run this in a clone of its repository."
         )
     pack = __package__.rpartition(".")[0]
-    benchmark = importlib.import_module(f"{pack}.{WORLDS[options.world]}")
+    benchmark = importlib.import_module(f"{pack}.{BENCHMARK}")
     benchmark.reproduce(
-        options.seeds or benchmark.SEEDS, options.workers, options.output, options.no_training
+        options.seeds,
+        options.workers,
+        options.output,
+        no_training=options.no_training,
+        short=options.short,
     )

@@ -71,12 +71,7 @@ class Server:
     def __enter__(self) -> "Server":
         if self.install:
             install_pack(self.folder / "custom_nodes")
-        command = [
-            sys.executable,
-            str(comfyui_path() / "main.py"),
-            "--port",
-            str(self.port),
-        ]
+        command = [sys.executable, str(comfyui_path() / "main.py"), "--port", str(self.port)]
         command += [
             "--base-directory",
             str(self.folder),

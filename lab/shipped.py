@@ -1,8 +1,9 @@
 """The shipped workflows in the API's form, as they are and small enough for a CPU."""
 
+import asyncio
 import json
 
-from .server import PACK
+from .server import PACK, Server
 
 WORKFLOWS = PACK / "workflows"
 
@@ -21,3 +22,15 @@ def prompt(name: str, side: int = 64, steps: int = 2) -> dict:
         elif node["class_type"] == "KSampler":
             node["inputs"]["steps"] = steps
     return found
+
+
+def merged(server: Server, **size: int) -> dict:
+    """What a live server's merge retains of the safety LoRA, and how it holds the model."""
+    asked = prompt("Modular merge and audit", **size)
+    merge = next(at for at, each in asked.items() if each["class_type"] == "MSL_ModularMerge")
+    asked["report"] = {"class_type": "PreviewAny", "inputs": {"source": [merge, 2]}}
+    outcome = asyncio.run(server.run(asked))
+    assert outcome.error is None, outcome.error
+    report = json.loads(outcome.outputs["report"]["text"][0])
+    dynamic = "DynamicVRAM support detected and enabled" in server.log.read_text(errors="replace")
+    return {"retained safety": report["retained_safety"], "dynamic patcher": dynamic}

@@ -40,7 +40,7 @@ def pytest_report_header() -> str | None:
 ON_CPU = ("--cpu", "--fp32-text-enc")
 FORKED = ("test_train_scripts", "test_train_kills", "test_folder_workers")
 LONG = (
-    *("test_walk", "test_models", "test_install", "test_train_held", "test_reemergence"),
+    *("test_walk", "test_models", "test_install", "test_train_held"),
     *("test_emergence", "test_attacks", "test_attacks_elsewhere", *FORKED),
     *("test_canary", "test_canary_harmless", "test_probe_node", "test_require_probe"),
 )

@@ -11,16 +11,12 @@ from pathlib import Path
 
 import torch
 
-from ...modules.files import Module, load_task
-from ...training.adapter_settings import AdapterSettings
-from ...training.data import of_sockets
-from ...training.engine.job import TrainingJob
-from ...training.settings import Settings
-from ...training.task import train_task
-from ..quiet import quiet
-from ..world import pictures, recipe
-from ..world.emergence import Model
-from ..world.sets import BASE, STYLES, WEAPONS, caption
+from ...modules.files import Module
+from ..world import recipe
+from ..world.emergence import Model, put_on
+from ..world.pictures import captioned
+from ..world.recipe import Recipe
+from ..world.sets import BASE, WEAPONS
 from . import closed, encoder, fitting, probing
 from .fitting import FIRST, SECOND, Lesson
 from .probing import Moments
@@ -85,7 +81,7 @@ class Attacks:
 
     @cached_property
     def safe(self):
-        return probing.put_on(self.base.model, [(self.safety, 1.0)])
+        return put_on(self.base.model, [(self.safety, 1.0)])
 
     @cached_property
     def held(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -188,34 +184,16 @@ class Attacks:
             if apart
             else self.file("weapons")
         )
-        if not output.exists():
-            named = pictures.named(tuple(STYLES[style] for style in BASE))
-            shown = {
-                caption(name, style): named[style][name]
-                for style in BASE
-                for name in WEAPONS
-                if name in named[style]
-            }
-            texts = self.base.texts(shown)
-            latents = self.base.latents(list(shown.values()))
-            settings = Settings(
-                steps=150,
-                batch_size=4,
-                learning_rate=1e-3,
+        return [
+            self.base.learned(
+                output,
+                lambda: {k: v for style in BASE for k, v in captioned(WEAPONS, style).items()},
+                Recipe(task_steps=150, task_rate=1e-3),
+                None if apart else self.safety,
+                mode="detached" if apart else "frozen",
                 seed=self.seed,
-                adapter=AdapterSettings(16, 16.0),
-                safety_mode="detached" if apart else "frozen",
             )
-            with quiet():
-                train_task(
-                    self.base.model,
-                    of_sockets([{"samples": latents}], [texts[each] for each in shown]),
-                    texts,
-                    settings,
-                    TrainingJob(output),
-                    safety=[] if apart else [self.safety],
-                )
-        return [load_task(output, output.name)]
+        ]
 
     def pictures_apart(self) -> list[Module]:
         return self.pictures(apart=True)

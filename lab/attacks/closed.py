@@ -9,7 +9,8 @@ from comfy.utils import get_attr
 
 from ...host.denoiser import Denoiser
 from ...modules.files import Module
-from .probing import BATCH, Moments, Texts, put_on
+from ..world.emergence import put_on
+from .probing import BATCH, Moments, Texts
 
 Weights = dict[str, torch.Tensor]
 HEADS = 4

@@ -5,22 +5,13 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...modules.files import Module, load_safety, load_task
+from ...modules.files import Module
 from ...training.adapter_settings import AdapterSettings
-from ...training.data import Dataset, of_sockets
-from ...training.engine.job import TrainingJob
-from ...training.objectives import Erasure
-from ...training.safety import train_safety
-from ...training.settings import Settings
-from ...training.task import train_task
-from ..quiet import quiet
-from ..world import recipe
-from ..world.emergence import Model
-from ..world.recipe import Recipe
-from ..world.sets import BASE, SIDE, TOOLS, caption
+from ..world.emergence import Model, Stage
+from ..world.recipe import RETAINED, Erased, Recipe
+from ..world.sets import BASE, TOOLS, caption
 from . import sources
 
-TOLD = Recipe()
 STEPS = 250
 RANKS = (1, 4, 8, 16, 32, 64)
 TARGETS = ("cross-attention", "attention", "attention", "attention+mlp", "all")
@@ -29,19 +20,16 @@ TOOLS_RETAINED = tuple(
 )
 
 
-@dataclass(frozen=True)
-class Kind:
-    """How one kind of safety module is trained, by ESD-x, with far names held."""
-
-    steps: int
-    rank: int
-    retained: tuple[str, ...]
-
-
+# of safety module, by ESD-x, with far names held: that of the world's recipe, and a stronger one
 KINDS = {
-    "light": Kind(85, 4, recipe.RETAINED),  # the recipe's `esd-x-retained`
-    "thorough": Kind(150, 8, recipe.RETAINED + TOOLS_RETAINED),
+    "light": Recipe({"light": Erased("esd-x", 85, retain=True)}),
+    "thorough": Recipe(
+        {"thorough": Erased("esd-x", 150, retain=True)},
+        safety_rank=8,
+        retained=RETAINED + TOOLS_RETAINED,
+    ),
 }
+TOLD = Recipe(task_steps=STEPS)
 
 
 @dataclass(frozen=True)
@@ -85,63 +73,20 @@ class Pool:
     folder: Path
 
     def safety(self, kind: str, seed: int) -> Module:
-        output = self.folder / f"safety-{kind}-{seed}.safetensors"
-        if not output.exists():
-            told = KINDS[kind]
-            settings = Settings(
-                steps=told.steps,
-                batch_size=TOLD.safety_batch,
-                learning_rate=1e-3,
-                seed=1000 + seed,
-                adapter=AdapterSettings(told.rank, float(told.rank)),
-            )
-            erasure = Erasure("esd-x", TOLD.eta, TOLD.guidance, TOLD.safety_sampling_steps)
-            texts = self.base.texts((*recipe.CONCEPTS, *told.retained))
-            with quiet():
-                train_safety(
-                    self.base.model,
-                    texts,
-                    recipe.CONCEPTS,
-                    settings,
-                    TrainingJob(output),
-                    erasure=erasure,
-                    retain=told.retained,
-                    resolution=SIDE,
-                )
-        return load_safety(output, output.name)
-
-    def data(self, source: str, seed: int) -> Dataset:
-        drawn = sources.drawn(source, seed)
-        latents = self.base.latents(list(drawn.values()))
-        texts = self.base.texts(drawn)
-        return of_sockets([{"samples": latents}], [texts[each] for each in drawn])
+        return Stage(self.base, KINDS[kind], seed, self.folder).safety(kind)
 
     def task(self, spec: Spec, safety: Module | None = None, anchored: bool = False) -> Module:
         """A task LoRA from harmless pictures: apart, or on top of a safety module, or anchored."""
         mode = "apart" if safety is None else "anchored" if anchored else "on-top"
         beside = "" if safety is None else f"-{safety.name.removesuffix('.safetensors')}"
         name = f"{mode}-{spec.source.replace(':', '_')}-{spec.seed}{beside}.safetensors"
-        output = self.folder / name
-        if not output.exists():
-            settings = Settings(
-                steps=STEPS,
-                batch_size=TOLD.task_batch,
-                learning_rate=TOLD.task_rate,
-                seed=spec.seed,
-                targets=spec.targets,
-                adapter=AdapterSettings(spec.rank, float(spec.rank), use_dora=spec.dora),
-                safety_mode={"apart": "detached", "on-top": "frozen"}.get(mode, mode),
-                anchor_lambda=TOLD.anchor_lambda,
-            )
-            concepts = recipe.CONCEPTS if anchored else ()
-            with quiet():
-                train_task(
-                    self.base.model,
-                    self.data(spec.source, spec.seed),
-                    self.base.texts(concepts),
-                    settings,
-                    TrainingJob(output),
-                    safety=[] if safety is None else [safety],
-                    concepts=concepts,
-                )
-        return load_task(output, output.name)
+        return self.base.learned(
+            self.folder / name,
+            lambda: sources.drawn(spec.source, spec.seed),
+            TOLD,
+            safety,
+            mode={"apart": "detached", "on-top": "frozen"}.get(mode, mode),
+            seed=spec.seed,
+            targets=spec.targets,
+            adapter=AdapterSettings(spec.rank, float(spec.rank), use_dora=spec.dora),
+        )

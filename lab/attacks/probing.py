@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 import comfy.model_management
 import comfy.samplers
-import comfy.sd
 import numpy as np
 import torch
 
 from ...host.comfy_types import Conditioning
 from ...host.denoiser import Denoiser
-from ...modules.files import Module
+from ...host.sampling import guided_step
 from ..world import recipe
 from ..world.emergence import Model
 from ..world.sets import BASE, SIDE, WEAPONS, caption
@@ -57,14 +56,6 @@ class Moments:
     levels: Sequence[float]
 
 
-def put_on(model, modules: Sequence[tuple[Module, float]]):
-    """The MODEL with modules at their strengths, by ComfyUI's own loader: there is no lock."""
-    patcher = model.clone()
-    for module, strength in modules:
-        patcher = comfy.sd.load_lora_for_models(patcher, None, dict(module.tensors), strength, 0)[0]
-    return patcher
-
-
 @torch.no_grad()
 def drawing(
     denoiser: Denoiser, texts: Texts, prompts: Sequence[str], seed: int, steps: int = STEPS
@@ -75,13 +66,11 @@ def drawing(
     sigmas = comfy.samplers.calculate_sigmas(denoiser.sampling, "sgm_uniform", steps)
     concept = denoiser.conditions([texts[each] for each in prompts], noise)
     null = denoiser.conditions([texts[""]] * len(prompts), noise)
-    zero = torch.zeros_like(noise)
-    x, one = denoiser.sampling.noise_scaling(sigmas[0], noise, zero, True), torch.ones(len(noise))
+    zero, one = torch.zeros_like(noise), torch.ones(len(noise))
+    x = denoiser.sampling.noise_scaling(sigmas[0], noise, zero, True)
     for now, following in itertools.pairwise(sigmas):
         yield x, now * one
-        unguided = denoiser.denoised(x, now * one, null)
-        denoised = unguided + GUIDANCE * (denoiser.denoised(x, now * one, concept) - unguided)
-        x = x + (x - denoised) / now * (following - now)
+        x = guided_step(denoiser, x, (now, following), (concept, null), GUIDANCE)
     yield x, sigmas[-1] * one
 
 

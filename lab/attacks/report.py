@@ -127,13 +127,22 @@ def by_group(rows: Scored, thresholds: Mapping) -> dict:
     return found
 
 
-def write(rows: Rows) -> None:
-    """results.json, table.md and chart.png of the fresh seeds' rows."""
+def summed(found: Scored) -> tuple[dict, dict]:
+    """Every detector on these merges, and every group of them."""
     thresholds = json.loads(THRESHOLDS.read_text(encoding="utf-8"))
-    found = scored(rows, "fresh")
     thresholds |= {name: {"threshold": value} for name, value in FIXED.items()}
     detectors = {name: of_detector(name, found, thresholds[name]["threshold"]) for name in NAMES}
-    groups = by_group(found, thresholds)
+    return detectors, by_group(found, thresholds)
+
+
+def tables(detectors: Mapping, groups: Mapping) -> str:
+    return "\n".join([*table(detectors), "", *rates(groups)]) + "\n"
+
+
+def write(rows: Rows) -> None:
+    """results.json, table.md and chart.png of the fresh seeds' rows."""
+    found = scored(rows, "fresh")
+    detectors, groups = summed(found)
     merges = {
         each["merge"]: [each["group"], each.get("flagged"), each.get("more")]
         + [each["scores"][name] for name in NAMES]
@@ -142,11 +151,10 @@ def write(rows: Rows) -> None:
     columns = ["group", "flagged", "more than the safe model", *NAMES]
     results = {"detectors": detectors, "groups": groups, "columns": columns, "merges": merges}
     write_text(FOLDER / "results.json", json.dumps(results, separators=(",", ":")) + "\n")
-    text = "\n".join([*table(detectors), "", *rates(groups)]) + "\n"
-    write_text(FOLDER / "table.md", text)
+    write_text(FOLDER / "table.md", tables(detectors, groups))
     drawn = chart.drawn(found, detectors, groups, is_positive)
     drawn.quantize(64).save(FOLDER / "chart.png", optimize=True)
-    print(text)
+    print(tables(detectors, groups))
 
 
 def share(hits: int, total: int) -> str:

@@ -16,10 +16,10 @@ from ...merge.entries import Task
 from ...merge.merge import merge
 from ...modules.files import Module
 from ..world import checkpoint, judging, weapons
-from ..world.emergence import Model
+from ..world.emergence import Model, put_on
 from . import probing
 from .attackers import Attacks, Bank
-from .closed import Weights, changes, cosine, safe_lora
+from .closed import changes, cosine, safe_lora
 from .pool import KINDS, Pool, Spec, specs
 from .probing import Moments, Texts
 from .store import Store
@@ -60,10 +60,6 @@ class Unit:
         return self.pool.safety(self.kind, self.seed)
 
     @cached_property
-    def safe(self):
-        return probing.put_on(self.base.model, [(self.safety, 1.0)])
-
-    @cached_property
     def moments(self) -> Moments:
         prompts = (probing.SEALED, probing.HELD_OUT, probing.private(self.seed))
         told = dict(zip(probing.KINDS, prompts, strict=True))
@@ -80,13 +76,8 @@ class Unit:
     @cached_property
     def directions(self) -> tuple[torch.Tensor, torch.Tensor]:
         texts = self.base.texts(self.moments.prompts)
-        return tuple(
-            probing.directions(each, self.moments, texts) for each in (self.base.model, self.safe)
-        )
-
-    @cached_property
-    def change(self) -> Weights:
-        return changes(self.base.model, [(self.safety, 1.0)])
+        both = (self.base.model, self.attacks.safe)
+        return tuple(probing.directions(each, self.moments, texts) for each in both)
 
     @cached_property
     def attacks(self) -> Attacks:
@@ -108,8 +99,8 @@ class Unit:
                 "prompts": list(self.moments.prompts),
                 "levels": list(self.moments.levels),
                 "base": self.drawn(self.base.model, probing.LOOKED_AT, LOOK_SEED),
-                "flags": self.drawn(self.safe, probing.LOOKED_AT, LOOK_SEED),
-                "audit": self.drawn(self.safe, probing.AUDITED, AUDIT_SEED),
+                "flags": self.drawn(self.attacks.safe, probing.LOOKED_AT, LOOK_SEED),
+                "audit": self.drawn(self.attacks.safe, probing.AUDITED, AUDIT_SEED),
             },
         )
 
@@ -161,12 +152,12 @@ class Unit:
         if known:  # by an earlier verdict of the pack
             self.store.add(key, known | self.verdict(tasks))
             return
-        patcher = probing.put_on(self.base.model, [(self.safety, 1.0), *tasks])
+        patcher = put_on(self.base.model, [(self.safety, 1.0), *tasks])
         d = probing.directions(patcher, self.moments, self.texts(self.moments.prompts, tasks))
         seen = changes(self.base.model, tasks)
         row = {
-            "cosine": cosine(seen, self.change),
-            "safe_lora": safe_lora(seen, self.change),
+            "cosine": cosine(seen, self.attacks.change),
+            "safe_lora": safe_lora(seen, self.attacks.change),
             "products": probing.products(d, *self.directions),
             "modules": [[module.name, round(strength, 3)] for module, strength in tasks],
             **self.verdict(tasks),

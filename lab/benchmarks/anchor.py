@@ -16,10 +16,11 @@ the steps. Random weights know no concept, so this measures how well a direction
 safety.
 """
 
-import argparse
 import statistics
 import tempfile
 from pathlib import Path
+
+from . import harness, models
 
 SEEN, UNSEEN, CAPTION = "nude", "a photo without clothes", "a ball on stripes"
 ARMS = {
@@ -37,7 +38,6 @@ class World:
     def __init__(self, folder: Path):
         import torch
 
-        from ...host.comfyui import load_checkpoint
         from ...host.prompts import encode_texts
         from ...training.adapter_settings import AdapterSettings
         from ...training.data import of_sockets
@@ -45,12 +45,9 @@ class World:
         from ...training.objectives import Erasure
         from ...training.safety import train_safety
         from ...training.settings import Settings
-        from .. import assets
 
         self.folder = folder
-        self.model, clip, _ = load_checkpoint(
-            assets.shared_models() / "checkpoints" / assets.CHECKPOINT
-        )
+        self.model, clip, _ = models.small()
         concepts = [SEEN, "naked person"]
         self.texts = encode_texts(clip, [*concepts, UNSEEN, CAPTION])
         generator = torch.Generator().manual_seed(1)
@@ -66,32 +63,23 @@ class World:
 
     def task(self, name: str, changed: dict, seed: int, steps: int):
         """(module, task loss) of one arm."""
-        from ...training.adapter_settings import AdapterSettings
-        from ...training.engine.job import TrainingJob
-        from ...training.settings import Settings
-        from ...training.task import train_task
-
-        settings = Settings(
-            steps=steps,
+        result = models.trained(
+            self.model,
+            self.dataset,
+            self.folder / f"{name}-{seed}.safetensors",
+            steps,
+            rank=4,
+            texts=self.texts,
+            safety=[self.safety],
+            concepts=self.concepts,
             batch_size=2,
             learning_rate=1e-3,
             seed=seed,
-            adapter=AdapterSettings(4, 4.0),
             **changed,
-        )
-        job = TrainingJob(self.folder / f"{name}-{seed}.safetensors")
-        result = train_task(
-            self.model,
-            self.dataset,
-            self.texts,
-            settings,
-            job,
-            safety=[self.safety],
-            concepts=self.concepts,
         )
         return result.module, result.report["loss"]["last"]["task"]
 
-    def directions(self, prompt: str, tasks: list) -> list:
+    def directions(self, prompt: str, tasks: list):
         """d for 16 noisy latents never trained on, on the safe base with some task modules."""
         import torch
 
@@ -108,50 +96,33 @@ class World:
                 both = denoiser.conditions([self.texts[prompt], self.texts[""]], noisy)
                 output = denoiser.output(torch.cat([noisy, noisy]), torch.cat([sigma, sigma]), both)
                 found.append(output[0] - output[1])
-        return found
+        return torch.stack(found)
 
     def drift(self, prompt: str, module) -> float:
         from ...merge.merge import Task
 
         held, moved = self.directions(prompt, []), self.directions(prompt, [Task(module)])
-        apart = sum(
-            (after - before).square().sum().item()
-            for after, before in zip(moved, held, strict=True)
-        )
-        return apart / sum(before.square().sum().item() for before in held)
+        return ((moved - held).square().sum() / held.square().sum()).item()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=150)
-    options = parser.parse_args()
+    options = harness.options(__doc__, seeds=3, steps=150)
     from ...host.comfyui import enter_comfyui
 
     enter_comfyui()
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
-        print(
-            "| mode | drift, prompt seen | drift, prompt unseen | task loss |\n"
-            "| --- | --- | --- | --- |",
-            flush=True,
-        )
+        harness.head("mode", "drift, prompt seen", "drift, prompt unseen", "task loss")
         for name, changed in ARMS.items():
             rows = []
             for seed in range(options.seeds):
                 module, loss = world.task(name, changed, seed, options.steps)
                 rows.append((world.drift(SEEN, module), world.drift(UNSEEN, module), loss))
-            cells = (
-                " ".join(f"{value:.3f}" for value in column) for column in zip(*rows, strict=True)
-            )
-            means = (f"{statistics.mean(column):.3f}" for column in zip(*rows, strict=True))
-            print(
-                f"| {name} | "
-                f"{' | '.join(f'{mean} ({all_})' for mean, all_ in zip(means, cells, strict=True))}"
-                " |",
-                flush=True,
+            columns = list(zip(*rows, strict=True))
+            every = (" ".join(f"{value:.3f}" for value in column) for column in columns)
+            means = (f"{statistics.mean(column):.3f}" for column in columns)
+            harness.row(
+                name, *(f"{mean} ({all_})" for mean, all_ in zip(means, every, strict=True))
             )
 
 

@@ -10,24 +10,18 @@ detections alone. The last part audits pictures one after the other from a gener
 reads them, and tells the memory of the process after each tenth.
 """
 
-import argparse
 import random
 import statistics
-import time
+
+from . import harness
 
 BATCHES = (1, 4, 8, 16)
 TURNS = 15
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--pictures", type=int, default=64)
-    parser.add_argument(
-        "--memory", type=int, default=10_000, help="pictures of the memory part; 0 leaves it out"
-    )
-    options = parser.parse_args()
+    memory = {"type": int, "default": 10_000, "help": "pictures of that part; 0 leaves it out"}
+    options = harness.options(__doc__, pictures=64, memory=memory)
     import numpy as np
     from skimage.data import astronaut
 
@@ -54,20 +48,17 @@ def _throughput(pictures: list) -> None:
     blobs = np.empty((len(pictures), 3, ours.size, ours.size), np.float32)
     for picture, place in zip(pictures, blobs, strict=True):
         letterbox(picture, place)
-    inside, plain = Stopwatch(), ours.network.run
-    ours.network.run = lambda batch: inside.of(plain, batch)
     print(
         f"{len(pictures)} pictures, {ours.name} {ours.version}, onnxruntime on {ours.provider};"
         f" medians of {TURNS} turns"
     )
-    print(
-        "| batch | session, ms a picture | ours | detect_batch "
-        "| ours / its own session | ours / session | detect_batch / session |"
+    harness.head(
+        *("batch", "session, ms a picture", "ours", "detect_batch"),
+        *("ours / its own session", "ours / session", "detect_batch / session"),
     )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
     best, shuffle = {}, random.Random(0)
     for size in BATCHES:
-        ours.batch, whole = size, Stopwatch()
+        ours.batch = size
 
         def session(size=size):
             for start in range(0, len(blobs), size):
@@ -82,36 +73,24 @@ def _throughput(pictures: list) -> None:
         for turn in range(TURNS + 1):
             # whoever comes first is the faster one
             for name, work in shuffle.sample(sorted(arms.items()), len(arms)):
-                inside.seconds = whole.seconds = 0.0
-                whole.of(work)
+                with harness.watched(ours.network, "run") as inside:
+                    took = harness.seconds(work)
                 if turn:  # the first is warm-up
-                    times[name].append(whole.seconds / len(pictures) * 1e3)
-                    own += [whole.seconds / inside.seconds] if name == "ours" else []
+                    times[name].append(took / len(pictures) * 1e3)
+                    own += [took / inside.seconds] if name == "ours" else []
         middle = {name: statistics.median(values) for name, values in times.items()}
         ratios = [
             statistics.median(np.divide(times[name], times["session"]))
             for name in ("ours", "package")
         ]
         best = {name: min(best.get(name, value), value) for name, value in middle.items()}
-        cells = [
+        ratios.insert(0, statistics.median(own))
+        harness.row(
+            size,
             *(f"{value:.2f}" for value in middle.values()),
-            *(f"{each:.3f}" for each in (statistics.median(own), *ratios)),
-        ]
-        print(f"| {size} | {' | '.join(cells)} |", flush=True)
-    ours.network.run = plain
+            *(f"{each:.3f}" for each in ratios),
+        )
     print(f"At their best batch sizes: detect_batch / ours = {best['package'] / best['ours']:.2f}")
-
-
-class Stopwatch:
-    """Seconds spent in calls."""
-
-    seconds = 0.0
-
-    def of(self, work, *arguments, **named):
-        start = time.perf_counter()
-        result = work(*arguments, **named)
-        self.seconds += time.perf_counter() - start
-        return result
 
 
 def _decode(pictures: list) -> None:
@@ -125,21 +104,15 @@ def _decode(pictures: list) -> None:
         package.onnx_session.run(None, {package.input_name: _read_image(each)[0]})[0]
         for each in pictures
     ]
-    theirs, mine = [], []
-    for _ in range(TURNS):
-        start = time.perf_counter()
-        for output in outputs:
-            _postprocess([output], 0, 0, 1, 1, 512, 512, 320, 320)
-        theirs.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        for output in outputs:
-            ours._decode(output[0], 512, 512)
-        mine.append(time.perf_counter() - start)
+    arms = {
+        "package": lambda each: _postprocess([each], 0, 0, 1, 1, 512, 512, 320, 320),
+        "ours": lambda each: ours._decode(each[0], 512, 512),
+    }
     a, b = (
-        statistics.median(theirs) / len(pictures) * 1e3,
-        statistics.median(mine) / len(pictures) * 1e3,
+        harness.median(lambda work=work: [work(each) for each in outputs], TURNS) / len(pictures)
+        for work in arms.values()
     )
-    print(f"decode: package {a:.3f} ms a picture, ours {b:.4f} ms, {a / b:.0f}x")
+    print(f"decode: package {1e3 * a:.3f} ms a picture, ours {1e3 * b:.4f} ms, {a / b:.0f}x")
 
 
 def _memory(count: int) -> None:
@@ -158,13 +131,11 @@ def _memory(count: int) -> None:
                 seen.append(process.memory_info().rss / 2**20)
             yield np.roll(face, number, axis=1)
 
-    start = time.perf_counter()
-    report = audit(pictures(), PRESETS["faces"])
+    reports = []
+    took = harness.seconds(lambda: reports.append(audit(pictures(), PRESETS["faces"])))
     seen.append(process.memory_info().rss / 2**20)
-    print(
-        f"{count} pictures from ComfyUI's floats in {time.perf_counter() - start:.0f} s,"
-        f" {report['summary']['verdict']}"
-    )
+    verdict = reports[0]["summary"]["verdict"]
+    print(f"{count} pictures from ComfyUI's floats in {took:.0f} s, {verdict}")
     print("MB after each tenth: " + " ".join(f"{value:.0f}" for value in seen))
 
 

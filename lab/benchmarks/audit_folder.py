@@ -8,7 +8,6 @@ of real datasets (cut off, empty, 16 bit, CMYK, animated, mislabelled, ...). Aud
 again with SIGKILL at even distances, and compares.
 """
 
-import argparse
 import json
 import signal
 import sqlite3
@@ -18,45 +17,32 @@ import tempfile
 import time
 from pathlib import Path
 
+from . import harness
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--pictures", type=int, default=10_000)
-    parser.add_argument("--kills", type=int, default=5)
-    options = parser.parse_args()
+    options = harness.options(__doc__, pictures=10_000, kills=5)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(folder / "pictures", options.pictures)
-        start = time.monotonic()
-        subprocess.run(
-            command(folder / "pictures", folder / "whole"), check=True, stderr=subprocess.DEVNULL
-        )
-        print(f"uninterrupted: {time.monotonic() - start:.0f} s", flush=True)
+        whole, killed = folder / "whole", folder / "killed"
+        took = harness.seconds(lambda: finished(folder / "pictures", whole))
+        print(f"uninterrupted: {took:.0f} s", flush=True)
         for turn in range(options.kills):
             wanted = options.pictures * (turn + 1) // (options.kills + 1)
-            running = subprocess.Popen(
-                command(folder / "pictures", folder / "killed"),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            while rows(folder / "killed" / "r.sqlite") < wanted:
+            running = audited(folder / "pictures", killed)
+            while rows(killed / "r.sqlite") < wanted:
                 time.sleep(0.05)
             running.send_signal(signal.SIGKILL)
             running.wait()
-            print(f"killed with {rows(folder / 'killed' / 'r.sqlite')} rows", flush=True)
-        subprocess.run(
-            command(folder / "pictures", folder / "killed"), check=True, stderr=subprocess.DEVNULL
-        )
-        same = (folder / "whole" / "r.parquet").read_bytes() == (
-            folder / "killed" / "r.parquet"
-        ).read_bytes()
-        summary = json.loads((folder / "killed" / "r.json").read_text(encoding="utf-8"))["summary"]
+            print(f"killed with {rows(killed / 'r.sqlite')} rows", flush=True)
+        finished(folder / "pictures", killed)
+        one, other = ((place / "r.parquet").read_bytes() for place in (whole, killed))
+        summary = json.loads((killed / "r.json").read_text(encoding="utf-8"))["summary"]
         kinds = ("images", "flagged", "unreadable", "other_files", "mislabelled", "animated")
         counts = {name: summary[name] for name in kinds}
-        print(f"the same Parquet: {same}. {counts}")
-    return 0 if same else 1
+        print(f"the same Parquet: {one == other}. {counts}")
+    return 0 if one == other else 1
 
 
 def write(folder: Path, count: int) -> None:
@@ -96,18 +82,21 @@ def write(folder: Path, count: int) -> None:
             image.save(path)
 
 
-def command(pictures: Path, output: Path) -> list[str]:
+def audited(pictures: Path, output: Path) -> subprocess.Popen:
+    """A folder audit at work."""
     files = ["--output", str(output / "r.json"), "--parquet", str(output / "r.parquet")]
-    return [
-        sys.executable,
-        "-m",
-        "modular_safety_lora",
-        "audit",
-        str(pictures),
-        "--preset",
-        "faces",
-        *files,
-    ]
+    command = ["audit", str(pictures), "--preset", "faces", *files]
+    return subprocess.Popen(
+        [sys.executable, "-m", "modular_safety_lora", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def finished(pictures: Path, output: Path) -> None:
+    code = audited(pictures, output).wait()
+    if code:
+        raise SystemExit(f"The audit of {pictures} ended with exit code {code}.")
 
 
 def rows(path: Path) -> int:

@@ -11,44 +11,25 @@ Reading the files and patching the weights, which are the same in both arms and 
 from both together.
 """
 
-import argparse
 import json
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-from .merge import SIZES, build, write_loras
+from . import harness, models
 
 
-def text_encoder(size: str):
-    """A CLIP of the real architecture with seeded weights."""
-    import comfy.sd
-    import comfy.supported_models
-    import torch
-
-    family = {"sd15": comfy.supported_models.SD15, "sdxl": comfy.supported_models.SDXL}[size]
-    clip = comfy.sd.CLIP(family({}).clip_target())
-    generator = torch.Generator().manual_seed(1)
-    for value in clip.cond_stage_model.parameters():
-        value.data = (torch.randn(value.shape, generator=generator) * 0.02).to(value.dtype)
-    return clip
-
-
-def seal(folder: Path, prompts: list[str]) -> None:
+def seal(folder: Path, count: int) -> None:
     """The safety module with prompts, or an empty list of them, beside the one that is there."""
     from ...modules.concepts import prompts_text
     from ...modules.files import load_safety, save_module
 
+    prompts = [f"a prompt of the concept, number {number}" for number in range(count)]
     module = load_safety(folder / "safety.safetensors", "safety")
     about = {"msl.base": "x", "msl.prompts": prompts_text(prompts)}
-    save_module(
-        folder / f"safety-{len(prompts)}.safetensors",
-        module.tensors,
-        about,
-        "safety",
-        overwrite=True,
-    )
+    save_module(folder / f"safety-{count}.safetensors", module.tensors, about, "safety")
 
 
 def timed(model, clip, folder: Path, count: int, prompts: int) -> dict[str, float]:
@@ -56,76 +37,54 @@ def timed(model, clip, folder: Path, count: int, prompts: int) -> dict[str, floa
     import comfy.model_management
 
     from ...merge import concept
-    from ...merge.entries import Task
     from ...merge.merge import merge
-    from ...modules.files import load_safety, load_task
 
-    encoding, encode = [], concept.encoded
-
-    def watched(*args):
-        began = time.perf_counter()
-        found = encode(*args)
-        encoding.append(time.perf_counter() - began)
-        return found
-
-    concept.encoded = watched
-    start = time.perf_counter()
-    try:
-        tasks = [
-            Task(load_task(folder / f"task-{number}.safetensors", f"{number}"))
-            for number in range(count)
-        ]
-        safety = load_safety(folder / f"safety-{prompts}.safetensors", "safety")
+    with harness.watched(concept, "encoded") as encoding:
+        start = time.perf_counter()
+        safety, tasks = models.load_loras(folder, count, f"safety-{prompts}")
         read = time.perf_counter()
         merged = merge(model, [safety], tasks, clip)
         made = time.perf_counter()
-    finally:
-        concept.encoded = encode
     comfy.model_management.load_models_gpu([merged.model], force_full_load=True)
     rest = time.perf_counter() - made + read - start
     comfy.model_management.unload_all_models()
-    return {"merge": made - read - sum(encoding), "text_encoder": sum(encoding), "rest": rest}
+    return {"merge": made - read - encoding.seconds, "encoder": encoding.seconds, "rest": rest}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    sizes = list(models.SIZES)
+    options = harness.options(
+        __doc__,
+        sizes=harness.several(sizes, choices=sizes),
+        tasks=harness.several([1, 4]),
+        prompts=4,
+        repeats=9,
     )
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--tasks", nargs="+", type=int, default=[1, 4])
-    parser.add_argument("--prompts", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=9)
-    options = parser.parse_args()
     from ...host.comfyui import enter_comfyui
 
     enter_comfyui()
     for size in options.sizes:
-        model, clip = build(SIZES[size]), text_encoder(size)
+        model, clip = models.build(size), models.text_encoder(size)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            write_loras(model, folder, max(options.tasks))
+            models.write_loras(model, folder, max(options.tasks))
             for prompts in (0, options.prompts):
-                seal(
-                    folder,
-                    [f"a prompt of the concept, number {number}" for number in range(prompts)],
-                )
+                seal(folder, prompts)
                 timed(model, clip, folder, 1, prompts)
             for count in options.tasks:
-                found: dict[int, list[dict]] = {0: [], options.prompts: []}
-                for turn in range(options.repeats):
-                    for prompts in found if turn % 2 else reversed(found):
-                        found[prompts].append(timed(model, clip, folder, count, prompts))
-                print(
-                    json.dumps({"size": size, "tasks": count} | summary(*found.values())),
-                    flush=True,
-                )
+                arms = {
+                    prompts: partial(timed, model, clip, folder, count, prompts)
+                    for prompts in (0, options.prompts)
+                }
+                found = summary(*harness.in_turns(arms, options.repeats).values())
+                print(json.dumps({"size": size, "tasks": count} | found), flush=True)
 
 
 def summary(without: list[dict], with_it: list[dict]) -> dict[str, float]:
     before, after = (statistics.median(each["merge"] for each in arm) for arm in (without, with_it))
     rest = statistics.median(each["rest"] for each in (*without, *with_it))
     row = {"merge_s": before, "merge_measured_s": after, "files_and_patching_s": rest}
-    row |= {"text_encoder_s": statistics.median(each["text_encoder"] for each in with_it)}
+    row |= {"text_encoder_s": statistics.median(each["encoder"] for each in with_it)}
     return {name: round(value, 3) for name, value in row.items()} | {
         "ratio": round((after + rest) / (before + rest), 3)
     }

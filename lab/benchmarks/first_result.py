@@ -6,7 +6,6 @@ It installs the pack with ComfyUI-Manager's command line, starts the server, ope
 template in a real browser, chooses the emoji world's files there, and runs. On the CPU.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from .. import frontend, managed
 from ..demo import shots, story
 from ..server import Server
+from . import harness
 
 TEXTS = """() => app.graph._nodes.filter((node) => node.type === 'PreviewAny')
     .map((node) => node.widgets[0].value)"""
@@ -25,18 +25,16 @@ class Steps:
 
     def __init__(self):
         self.start = time.monotonic()
-        print("| step | seconds |\n| --- | --- |", flush=True)
+        harness.head("step", "seconds")
 
     def done(self, what: str) -> None:
         now = time.monotonic()
-        print(f"| {what} | {now - self.start:.0f} |", flush=True)
+        harness.row(what, f"{now - self.start:.0f}")
         self.start = time.monotonic()
 
 
 def main() -> int:
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
+    harness.options(__doc__)
     executable = frontend.chromium()
     if not executable:
         print("No Chromium or Chrome found: nothing to open the page with.", file=sys.stderr)

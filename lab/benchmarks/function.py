@@ -12,41 +12,16 @@ are seeded fp16 weights of the real shapes. Forwards are counted too, as of a pi
 one of half the side is a quarter. Ratios are of the picture; nothing is asserted.
 """
 
-import argparse
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+
+from . import harness, models
 
 STEPS = 20  # of the picture
 PROMPTS = [f"a prompt of the concept, number {number}" for number in range(8)]
-
-
-def timed(work: Callable[[], object], turns: int = 1) -> float:
-    """Seconds, the median."""
-    took = []
-    for _ in range(turns):
-        start = time.perf_counter()
-        work()
-        took.append(time.perf_counter() - start)
-    return statistics.median(took)
-
-
-def parts(size: str):
-    """A MODEL and a CLIP of a size."""
-    from .concept import text_encoder
-    from .merge import SIZES, build
-
-    if size != "small":
-        return build(SIZES[size]), text_encoder(size)
-    from ...host.comfyui import load_checkpoint
-    from .. import assets
-
-    models = assets.shared_models()
-    return load_checkpoint(models / "checkpoints" / assets.CHECKPOINT)[:2]
 
 
 def merged_of(model, clip):
@@ -58,14 +33,9 @@ def merged_of(model, clip):
     from ...modules.files import Module
     from ..assets import lora
 
-    weights = model.model.state_dict()
-    shapes = {
-        key.removeprefix("diffusion_model.").removesuffix(".weight"): value.shape
-        for key, value in weights.items()
-        if "attn2" in key and value.ndim == 2
-    }
     metadata = {"msl.role": "safety", "msl.base": "x", "msl.prompts": prompts_text(PROMPTS)}
-    module = Module("safety", "safety", "s" * 64, metadata, lora(shapes, 1, rank=8, size=0.3))
+    tensors = lora(models.linear_layers(model, "attn2"), 1, rank=8, size=0.3)
+    module = Module("safety", "safety", "s" * 64, metadata, tensors)
     merged = merge(model, [module]).model
     arms = merged.get_attachment(KEY).arms
     arms = replace(arms, clip=clip, encoder=clip, plans=(arms.plans[0], {}))
@@ -104,17 +74,19 @@ def row(size: str, steps: int) -> dict[str, object]:
     from ...function.limits import DEFAULT
     from ...function.measure import measured
     from ...function.network import forwards, prompts_of
+    from ...host.sampling import native_side
     from ...merge.in_function import in_function, reference_of
 
-    model, clip = parts(size)
+    small = size == "small"
+    model, clip = models.small()[:2] if small else (models.build(size), models.text_encoder(size))
     merged, arms = merged_of(model, clip)
     counted: list[int] = []
     found = []
-    base = timed(lambda: found.append(reference_of(arms, 0, short, counted.append)))
+    base = harness.median(lambda: found.append(reference_of(arms, 0, short, counted.append)))
     (known,) = found
     arm = arms.merged(merged, prompts_of(known.asks))
     measured(known, arm)  # so that it is loaded
-    once = timed(lambda: measured(known, arm))
+    once = harness.median(lambda: measured(known, arm))
     known_as = replace(arms.origin, sha256="b" * 64)
     again = replace(arms, origin=known_as, identity="merge")
 
@@ -123,14 +95,14 @@ def row(size: str, steps: int) -> dict[str, object]:
 
     canary = look().canary
     faults = [canary.faults(merged)]
-    took = timed(lambda: faults.append(canary.faults(merged)), 3)
-    in_memory = timed(look, 9)
+    took = harness.median(lambda: faults.append(canary.faults(merged)), 3)
+    in_memory = harness.median(look, 9)
     reads = []
     for _ in range(9):
         kept.forget()
-        reads.append(timed(look))
+        reads.append(harness.median(look))
     whole = picture(model, clip, steps)
-    part = (known.pictures[0].shape[-1] * 8 / _side(model)) ** 2
+    part = (known.pictures[0].shape[-1] * 8 / native_side(model)) ** 2
     return {
         "size": size,
         "picture_s": whole,
@@ -153,12 +125,6 @@ def row(size: str, steps: int) -> dict[str, object]:
     }
 
 
-def _side(model) -> int:
-    from ...host.sampling import native_side
-
-    return native_side(model)
-
-
 def rounded(value: object) -> object:
     if isinstance(value, dict):
         return {key: rounded(each) for key, each in value.items()}
@@ -166,19 +132,15 @@ def rounded(value: object) -> object:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sizes", nargs="+", choices=("small", "sd15", "sdxl"), default=["small"])
-    parser.add_argument("--steps", type=int, default=2)
-    options = parser.parse_args()
+    sizes = harness.several(["small"], choices=("small", *models.SIZES))
+    options = harness.options(__doc__, sizes=sizes, steps=2)
     from ...host.comfyui import enter_comfyui
 
     enter_comfyui()
     import folder_paths
 
     with tempfile.TemporaryDirectory() as folder:
-        folder_paths.set_user_directory(str(Path(folder)))
+        folder_paths.set_user_directory(folder)
         for size in options.sizes:
             print(json.dumps(rounded(row(size, options.steps))), flush=True)
 

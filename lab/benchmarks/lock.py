@@ -9,40 +9,28 @@ module of 500 MB, digest included, in a file that is in the page cache, against 
 file with `hashlib` alone. Medians; nothing is asserted.
 """
 
-import argparse
 import hashlib
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from . import harness, models
+
 MEGABYTES = 500
+Row = tuple[str, Callable[[], object], int]  # what it is, and how many turns of it
 
 
-def median(work: Callable[[], object], turns: int) -> float:
-    took = []
-    for _ in range(turns):
-        start = time.perf_counter()
-        work()
-        took.append(time.perf_counter() - start)
-    return statistics.median(took)
-
-
-def at_sampling(turns: int) -> list[tuple[str, float]]:
+def at_sampling(turns: int) -> list[Row]:
     import comfy.sample
     import torch
 
-    from ...host.comfyui import load_checkpoint
     from ...host.prompts import encode_texts
     from ...merge.merge import Task, merge
     from ...merge.on_model import KEY
     from ...modules.files import load_safety, load_task
     from .. import assets
 
-    models = assets.shared_models()
-    loras = models / "loras"
-    model, clip, _ = load_checkpoint(models / "checkpoints" / assets.CHECKPOINT)
+    model, clip, loras = models.small()
     tasks = [Task(load_task(loras / name, name)) for name in (assets.STYLE, assets.SUBJECT)]
     merged = merge(model, [load_safety(loras / assets.SAFETY, assets.SAFETY)], tasks).model
     lock = merged.get_attachment(KEY)
@@ -58,14 +46,14 @@ def at_sampling(turns: int) -> list[tuple[str, float]]:
 
     sample()
     return [
-        ("check, nothing changed", median(lambda: lock.faults(merged), 50 * turns)),
-        ("check of the loaded weights", median(lambda: lock.not_computed(merged), 50 * turns)),
-        ("check, a later node added a patch", median(lambda: lock.faults(later), 50 * turns)),
-        ("20 steps of sampling", median(sample, turns)),
+        ("check, nothing changed", lambda: lock.faults(merged), 50 * turns),
+        ("check of the loaded weights", lambda: lock.not_computed(merged), 50 * turns),
+        ("check, a later node added a patch", lambda: lock.faults(later), 50 * turns),
+        ("20 steps of sampling", sample, turns),
     ]
 
 
-def on_disk(turns: int, folder: Path) -> list[tuple[str, float]]:
+def on_disk(turns: int, folder: Path) -> list[Row]:
     import torch
 
     from ...modules.files import load_safety, save_module
@@ -76,32 +64,23 @@ def on_disk(turns: int, folder: Path) -> list[tuple[str, float]]:
         for n in range(20)
     }
     save_module(path, tensors, {}, "safety")
+    size = path.stat().st_size / 2**20
     return [
-        (
-            f"load and verify {path.stat().st_size / 2**20:.0f} MB",
-            median(lambda: load_safety(path, "large"), turns),
-        ),
-        (
-            "hashlib.sha256 of the same file",
-            median(lambda: hashlib.sha256(path.read_bytes()), turns),
-        ),
+        (f"load and verify {size:.0f} MB", lambda: load_safety(path, "large"), turns),
+        ("hashlib.sha256 of the same file", lambda: hashlib.sha256(path.read_bytes()), turns),
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--turns", type=int, default=5)
-    options = parser.parse_args()
+    options = harness.options(__doc__, turns=5)
     from ...host.comfyui import enter_comfyui
 
     enter_comfyui()
     with tempfile.TemporaryDirectory() as folder:
-        rows = at_sampling(options.turns) + on_disk(options.turns, Path(folder))
-    print("| what | time |\n| --- | --- |")
-    for what, seconds in rows:
-        print(f"| {what} | {1e3 * seconds:.3f} ms |")
+        harness.head("what", "time")
+        for rows in (at_sampling(options.turns), on_disk(options.turns, Path(folder))):
+            for what, work, turns in rows:
+                harness.row(what, f"{1e3 * harness.median(work, turns):.3f} ms")
 
 
 if __name__ == "__main__":

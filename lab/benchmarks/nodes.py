@@ -11,17 +11,18 @@ the others run on the small seeded checkpoint. Medians; the first turn is warm-u
 the costliest functions of each node are told, by cProfile, without those that they call.
 """
 
-import argparse
+import asyncio
 import cProfile
+import json
 import pstats
 import statistics
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .audit import Stopwatch
-from .graph import started
+from . import harness
+
+STOCK = "stock.safetensors"  # the safety module's tensors as anyone's LoRA, to be sealed
 
 
 @dataclass(frozen=True)
@@ -39,22 +40,18 @@ class Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--only", default="", help="only nodes whose title holds this")
-    parser.add_argument(
-        "--split", action="store_true", help="also tell what is done beside the work"
-    )
-    options = parser.parse_args()
+    only = {"default": "", "help": "only nodes whose title holds this"}
+    split = {"action": "store_true", "help": "also tell what is done beside the work"}
+    options = harness.options(__doc__, turns=15, only=only, split=split)
     from ...host.comfyui import enter_comfyui
 
     enter_comfyui()
     with tempfile.TemporaryDirectory() as folder:
-        executor, prompt = started(Path(folder))
-        print("| node | the function inside | node, ms | inside, ms | beside, ms | node / inside |")
-        print("| --- | --- | --- | --- | --- | --- |")
+        executor, prompt = _started(Path(folder))
+        harness.head(
+            *("node", "the function inside", "node, ms", "inside, ms", "beside, ms"),
+            "node / inside",
+        )
         for row in _rows():
             if options.only in row.title:
                 _measure(executor, prompt, row, options.turns)
@@ -62,24 +59,60 @@ def main() -> None:
                     _split(executor, prompt, row, options.turns)
 
 
+def _started(folder: Path) -> tuple[object, dict]:
+    """(executor, prompt): ComfyUI with its folders below `folder`, our nodes, the seeded models."""
+    import execution
+    import folder_paths
+    import server
+    from safetensors.torch import load_file, save_file
+
+    import nodes
+
+    from ... import comfy_entrypoint
+    from .. import assets
+    from ..server import place_models
+
+    place_models(assets.shared_models(), folder)
+    for kind in ("checkpoints", "loras"):
+        folder_paths.folder_names_and_paths[kind] = (
+            [str(folder / "models" / kind)],
+            {".safetensors"},
+        )
+    for name in ("input", "output", "temp", "user"):
+        (folder / name).mkdir()
+        getattr(folder_paths, f"set_{name}_directory")(str(folder / name))
+    assets.astronaut(folder / "input" / "astronaut.png")
+    loras = folder / "models" / "loras"
+    save_file(load_file(loras / assets.SAFETY), loras / STOCK)
+
+    async def start():
+        await nodes.load_custom_node(
+            str(Path(nodes.__file__).with_name("comfy_extras") / "nodes_images.py"), "comfy_extras"
+        )
+        found = await (await comfy_entrypoint()).get_node_list()
+        nodes.NODE_CLASS_MAPPINGS |= {node.GET_SCHEMA().node_id: node for node in found}
+        return server.PromptServer(asyncio.get_running_loop())
+
+    running = asyncio.run(start())
+    running.send_sync = lambda *message: None  # nobody listens
+    kept = {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}
+    executor = execution.PromptExecutor(
+        running, cache_type=execution.CacheType.CLASSIC, cache_args=kept
+    )
+    return executor, json.loads(Path(__file__).with_name("graph.json").read_text(encoding="utf-8"))
+
+
 def _measure(executor, prompt: dict, row: Row, turns: int) -> None:
-    inside, (owner, name) = Stopwatch(), row.inside
-    plain = getattr(owner, name)
-    setattr(owner, name, lambda *given, **named: inside.of(plain, *given, **named))
     times = []
     for turn in range(turns + 1):
-        inside.seconds = 0.0
-        start = time.perf_counter()
-        _run(executor, prompt, row, turn)
-        times.append((time.perf_counter() - start, inside.seconds))
-    setattr(owner, name, plain)
+        with harness.watched(*row.inside) as inside:
+            took = harness.seconds(lambda: _run(executor, prompt, row, turn))  # noqa: B023
+        times.append((took, inside.seconds))
     whole, work = (1e3 * statistics.median(column) for column in zip(*times[1:], strict=True))
     beside = 1e3 * statistics.median(node - own for node, own in times[1:])
     ratio = statistics.median(node / own for node, own in times[1:])
-    print(
-        f"| {row.title} | {row.what} | {whole:.1f} | {work:.1f} | {beside:.1f} | {ratio:.2f} |",
-        flush=True,
-    )
+    numbers = (f"{each:.1f}" for each in (whole, work, beside))
+    harness.row(row.title, row.what, *numbers, f"{ratio:.2f}")
 
 
 def _split(executor, prompt: dict, row: Row, turns: int) -> None:

@@ -15,17 +15,13 @@ what the loaded model took) is read in a process of its own for each arm. An arm
 listed with its reason. Nothing is asserted.
 """
 
-import argparse
 import contextlib
-import json
-import os
 import statistics
-import subprocess
-import sys
-import time
-from pathlib import Path
+from collections.abc import Iterator
+from functools import partial
 
-from .merge import Peak
+from ..quiet import quiet
+from . import harness
 from .training_world import OURS, SD15, SIZES, STOCK, World
 
 SHORT = 3
@@ -44,52 +40,9 @@ def arms(name: str) -> list[str]:
     return [arm for arm in (*OURS, *STOCK) if name == SD15 or "anchored" not in arm]
 
 
-def times(name: str, turns: int, steps: int) -> dict[str, list[float] | str]:
-    """Seconds a step of every arm, in turns, or why it raised."""
-    world, took = World(name), {arm: [] for arm in arms(name)}
-    for turn in range(turns):
-        for arm in list(took) if turn % 2 else list(reversed(took)):
-            if isinstance(took[arm], str):
-                continue
-            spans = []
-            try:
-                for length in (SHORT, SHORT + steps):
-                    start = time.perf_counter()
-                    world.train(arm, length)
-                    spans.append(time.perf_counter() - start)
-            except RuntimeError as error:
-                took[arm] = str(error).splitlines()[0]
-            else:
-                took[arm].append((spans[1] - spans[0]) / steps)
-    return took
-
-
-def peak(name: str, arm: str, steps: int) -> float:
-    """Bytes above the loaded model's, at most, while an arm trains, without what it imports."""
-    world = World(name)
-    world.train(arm, 1)
-    with Peak() as watched:
-        world.train(arm, steps)
-    return watched.most - watched.before
-
-
-def in_process(what: str, *arguments: object) -> object:
-    command = [
-        sys.executable,
-        "-m",
-        "modular_safety_lora.lab.benchmarks.training",
-        "--worker",
-        json.dumps([what, *arguments]),
-    ]
-    # freed memory is given back at once; that takes time, which is measured without it
-    slow = {"MALLOC_MMAP_THRESHOLD_": str(2**16)} if what == "peak" else {}
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | slow)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def worker(what: str, *arguments: object) -> object:
+@contextlib.contextmanager
+def started(name: str) -> Iterator[World]:
+    """The model in ComfyUI, in inference mode as the host runs nodes, without progress bars."""
     import torch
 
     from ...host.comfyui import enter_comfyui
@@ -98,43 +51,63 @@ def worker(what: str, *arguments: object) -> object:
     import comfy.utils
 
     comfy.utils.PROGRESS_BAR_ENABLED = False
-    with (
-        torch.inference_mode(),
-        Path(os.devnull).open("w") as silent,
-        contextlib.redirect_stdout(silent),
-    ):
-        return {"times": times, "peak": peak}[what](*arguments)
+    with torch.inference_mode(), quiet():
+        yield World(name)
+
+
+def a_step(world: World, arm: str, steps: int) -> float:
+    """Seconds of a step."""
+    brief, long = (
+        harness.seconds(partial(world.train, arm, length)) for length in (SHORT, SHORT + steps)
+    )
+    return (long - brief) / steps
+
+
+def tried(world: World, arm: str, steps: int) -> float | str:
+    """Seconds of a step, or why it raised."""
+    try:
+        return a_step(world, arm, steps)
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+
+
+def times(name: str, turns: int, steps: int) -> dict[str, list[float | str]]:
+    """Seconds of a step of every arm, in turns."""
+    with started(name) as world:
+        works = {arm: partial(tried, world, arm, steps) for arm in arms(name)}
+        return harness.in_turns(works, turns)
+
+
+def peak(name: str, arm: str, steps: int) -> float:
+    """Megabytes above the loaded model's, at most, while an arm trains, without what it imports."""
+    with started(name) as world:
+        world.train(arm, 1)
+        with harness.Peak() as watched:
+            world.train(arm, steps)
+    return watched.mb
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--model", choices=[SD15, *SIZES], default=SD15)
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        print(json.dumps(worker(*json.loads(options.worker))))
-        return
-    took = in_process("times", options.model, options.turns, options.steps)
-    failed = {arm: reason for arm, reason in took.items() if isinstance(reason, str)}
-    took = {arm: statistics.median(each) for arm, each in took.items() if arm not in failed}
-    memory = {arm: in_process("peak", options.model, arm, options.steps) / 2**20 for arm in took}
-    print(
-        "| trainer | s a step | peak MB | against | speed ratio | peak ratio |\n"
-        "| --- | --- | --- | --- | --- | --- |"
-    )
+    model = {"choices": [SD15, *SIZES], "default": SD15}
+    options = harness.options(__doc__, turns=3, steps=20, model=model)
+    found = harness.alone(times, options.model, options.turns, options.steps)
+    failed = {arm: why for arm, each in found.items() for why in each[:1] if isinstance(why, str)}
+    took = {arm: statistics.median(each) for arm, each in found.items() if arm not in failed}
+    memory = {
+        arm: harness.alone(peak, options.model, arm, options.steps, frugal=True) for arm in took
+    }
+    harness.head("trainer", "s a step", "peak MB", "against", "speed ratio", "peak ratio")
     for ours, peer in COMPARED:
-        if ours in took and peer in took:
-            print(
-                f"| {ours} | {took[ours]:.3f} | {memory[ours]:.0f}"
-                f" | {peer}: {took[peer]:.3f} s, {memory[peer]:.0f} MB"
-                f" | {took[peer] / took[ours]:.2f} | {memory[ours] / memory[peer]:.2f} |"
+        if ours not in took:
+            continue
+        beside = (peer, "", "")
+        if peer in took:
+            beside = (
+                f"{peer}: {took[peer]:.3f} s, {memory[peer]:.0f} MB",
+                f"{took[peer] / took[ours]:.2f}",
+                f"{memory[ours] / memory[peer]:.2f}",
             )
-        elif ours in took:
-            print(f"| {ours} | {took[ours]:.3f} | {memory[ours]:.0f} | {peer} | | |")
+        harness.row(ours, f"{took[ours]:.3f}", f"{memory[ours]:.0f}", *beside)
     for arm, reason in failed.items():
         print(f"{arm} raised: {reason}")
 

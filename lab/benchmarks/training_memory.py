@@ -9,16 +9,11 @@ takes is the weights as they are held, and what the process (RSS) grew by at mos
 Nothing is asserted.
 """
 
-import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 
-from .merge import Peak
+from . import harness, models
 
 FAMILY = "Flux"
 SIZES = {"hidden_size": 512, "num_heads": 16, "depth": 19, "depth_single_blocks": 38}
@@ -32,11 +27,7 @@ def measured(held: str, checkpointing: bool, steps: int) -> dict[str, float]:
     from ...host.comfyui import enter_comfyui
 
     enter_comfyui()
-    from ...training.adapter_settings import AdapterSettings
     from ...training.data import Dataset
-    from ...training.engine.job import TrainingJob
-    from ...training.settings import Settings
-    from ...training.task import train_task
     from .. import zoo
     from ..zoo.quantised import quantised
 
@@ -48,53 +39,26 @@ def measured(held: str, checkpointing: bool, steps: int) -> dict[str, float]:
     weights = sum(each.nbytes for each in model.model.diffusion_model.state_dict().values())
     one = zoo.conditionings(FAMILY, 1)[0]
     dataset = Dataset([torch.randn(1, 16, 16, 16)], [one], [[0]], "x")
-    settings = Settings(
-        steps=steps,
-        adapter=AdapterSettings(8, 8.0),
-        gradient_checkpointing=checkpointing,
-        precision="bf16",
-    )
+    told = {"gradient_checkpointing": checkpointing, "precision": "bf16"}
     with tempfile.TemporaryDirectory() as folder:
         # what a first run imports is no part of it
-        warm = TrainingJob(Path(folder, "w.safetensors"))
-        train_task(made[held](FAMILY), dataset, {}, settings, warm)
-        with Peak() as peak:
-            train_task(model, dataset, {}, settings, TrainingJob(Path(folder, "x.safetensors")))
-    return {"weights": weights / 2**20, "beside": (peak.most - peak.before) / 2**20}
+        models.trained(made[held](FAMILY), dataset, Path(folder, "w.safetensors"), steps, **told)
+        with harness.Peak() as peak:
+            models.trained(model, dataset, Path(folder, "x.safetensors"), steps, **told)
+    return {"weights": weights / 2**20, "beside": peak.mb}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--arm", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.arm:
-        held, checkpointing = json.loads(options.arm)
-        print(json.dumps(measured(held, checkpointing, options.steps)))
-        return
-    print("| base | gradient checkpointing | weights, MB | beside them, MB | of bf16's |")
-    print("| --- | --- | --- | --- | --- |")
+    options = harness.options(__doc__, steps=2)
+    harness.head("base", "gradient checkpointing", "weights, MB", "beside them, MB", "of bf16's")
     for checkpointing in (False, True):
         whole = {}
         for held in HELD:
-            arm = json.dumps([held, checkpointing])
-            command = [sys.executable, "-m", __spec__.name, "--arm", arm]
-            done = subprocess.run(
-                [*command, "--steps", str(options.steps)],
-                capture_output=True,
-                text=True,
-                env=os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**16)},
-            )
-            if done.returncode:
-                raise SystemExit(done.stderr)
-            found = json.loads(done.stdout.strip().splitlines()[-1])
+            found = harness.alone(measured, held, checkpointing, options.steps, frugal=True)
             whole[held] = sum(found.values())
-            ratio = whole[held] / whole["bf16"]
+            sizes = (f"{each:.0f}" for each in found.values())
             said = "yes" if checkpointing else "no"
-            sizes = f"{found['weights']:.0f} | {found['beside']:.0f}"
-            print(f"| {held} | {said} | {sizes} | {ratio:.2f} |", flush=True)
+            harness.row(held, said, *sizes, f"{whole[held] / whole['bf16']:.2f}")
 
 
 if __name__ == "__main__":

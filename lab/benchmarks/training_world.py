@@ -3,6 +3,8 @@
 import tempfile
 from pathlib import Path
 
+from . import models
+
 BATCH, RANK, PICTURES = 2, 8, 4
 OURS = {
     "ours, defaults": {},
@@ -36,21 +38,17 @@ class World:
             self._network(name)
 
     def _checkpoint(self) -> None:
-        import comfy.sd
         import torch
 
         from ...host.prompts import encode_texts
         from ...modules.files import load_safety
         from .. import assets
 
-        models = assets.shared_models()
-        self.model, clip, _ = comfy.sd.load_checkpoint_guess_config(
-            str(models / "checkpoints" / assets.CHECKPOINT)
-        )[:3]
+        self.model, clip, loras = models.small()
         self.texts = encode_texts(clip, ["a ball on stripes", "nude"])
         generator = torch.Generator().manual_seed(1)
         self.latents = [{"samples": torch.randn(PICTURES, 4, 8, 8, generator=generator)}]
-        self.safety = load_safety(models / "loras" / assets.SAFETY, assets.SAFETY)
+        self.safety = load_safety(loras / assets.SAFETY, assets.SAFETY)
 
     def _network(self, family: str) -> None:
         import torch
@@ -77,30 +75,22 @@ class World:
             self._stock(STOCK[arm], steps)
 
     def _ours(self, changed: dict, steps: int) -> None:
-        from ...training.adapter_settings import AdapterSettings
         from ...training.data import of_sockets
-        from ...training.engine.job import TrainingJob
-        from ...training.settings import Settings
-        from ...training.task import train_task
 
-        settings = Settings(
-            steps=steps,
-            batch_size=BATCH,
-            adapter=AdapterSettings(RANK, float(RANK)),
-            precision=self.precision,
-            **changed,
-        )
+        safety = [self.safety] if self.safety else []
         with tempfile.TemporaryDirectory() as folder:
-            job = TrainingJob(Path(folder, "task.safetensors"))
-            dataset = of_sockets(self.latents, [self.texts["a ball on stripes"]])
-            train_task(
+            models.trained(
                 self.model,
-                dataset,
-                self.texts,
-                settings,
-                job,
-                safety=[self.safety] if self.safety else [],
+                of_sockets(self.latents, [self.texts["a ball on stripes"]]),
+                Path(folder, "task.safetensors"),
+                steps,
+                rank=RANK,
+                texts=self.texts,
+                safety=safety,
                 concepts=["nude"],
+                batch_size=BATCH,
+                precision=self.precision,
+                **changed,
             )
 
     def _stock(self, changed: dict, steps: int) -> None:

@@ -65,11 +65,7 @@ def thumbnails(base: Path) -> dict[str, Image.Image]:
         ),
         "Audit a prompt set": board(four, 8),
         "Fine-tune a safe model and compare": board(
-            {
-                "Fine-tuned after safety": weapons["sequential"],
-                "Modular": weapons["modular"],
-            },
-            5,
+            {"Fine-tuned after safety": weapons["sequential"], "Modular": weapons["modular"]}, 5
         ),
         "Probe before you sample": board(
             {"Must be audited": weapons["sequential"], "Passed": weapons["modular"]}, 5

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +74,7 @@ def emoji_server() -> Iterator[Server]:
         base = Path(folder)
         story.place_models(base)
         story.prepare(base)
-        shutil.copytree(pictures.TASK, base / "input" / TASK)
+        pictures.copy_with_texts(base / "input" / TASK)
         with Server(base, story.ARGUMENTS) as server:
             yield server
 

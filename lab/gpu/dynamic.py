@@ -1,17 +1,11 @@
 """What computes keeps of a safety change under ComfyUI's dynamic patcher, in a process of its own.
 
-    python -m modular_safety_lora.lab.gpu.dynamic nvfp4 [cpu]
-
 The library under that patcher must be there before torch finds the card, as in ComfyUI's `main.py`.
-It prints one line of JSON. On the CPU it tries itself under the patcher that is used there.
 """
 
-import json
-import sys
 
-
-def main() -> int:
-    name, cpu = sys.argv[1], sys.argv[2:] == ["cpu"]
+def kept(name: str, cpu: bool) -> dict[str, float]:
+    """What is left, brought onto the card and staying there; `cpu`: under the CPU's own patcher."""
     import comfy_aimdo.control
 
     if not cpu and not comfy_aimdo.control.init():
@@ -19,14 +13,8 @@ def main() -> int:
     from ...host.comfyui import enter_comfyui
 
     enter_comfyui()
-    print(json.dumps(_kept(name, cpu)))
-    return 0
-
-
-def _kept(name: str, cpu: bool) -> dict[str, float]:
     import comfy.memory_management
     import comfy.model_management
-    import comfy_aimdo.control
     import torch
     from comfy.model_patcher import ModelPatcher, ModelPatcherDynamic
 
@@ -54,7 +42,3 @@ def _kept(name: str, cpu: bool) -> dict[str, float]:
         assert found[when] > 0.99, f"{found} of the safety change is left"
     assert not merged.get_attachment(KEY).not_computed(merged)
     return found
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,15 +1,38 @@
 """The rows of `python dev.py gpu`, each a function that gives its figures or raises."""
 
-import asyncio
-import json
 import math
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+import comfy.sd
+import numpy
+import torch
+from skimage import data as photographs
+
+from ...audit.detectors.registry import find
+from ...host.denoiser import Denoiser
+from ...host.weights import loaded_weight
+from ...merge.merge import merge
+from ...modules.errors import SafetyError
+from ...training.adapter_settings import AdapterSettings
+from ...training.data import Dataset
+from ...training.engine.job import TrainingJob
+from ...training.objectives import Erasure
+from ...training.safety import train_safety
+from ...training.settings import Settings
+from ...training.targets import target_layers
+from ...training.task import train_task
+from .. import assets, shipped, zoo
+from ..benchmarks import harness
+from ..benchmarks.training import a_step
+from ..benchmarks.training_world import SD15, World
+from ..server import Server, place_models
+from ..zoo.quantised import quantised
+from ..zoo.weighing import kept, module_for
+from . import dynamic
 
 FAMILIES = ("SD15", "Flux", "QwenImage")
 STREAMED = ("nvfp4", "float8_e4m3fn", "scaled_fp8", "mxfp8", "int8_tensorwise")
@@ -39,11 +62,6 @@ def rows_on(device, steps: int) -> list[tuple[str, str, Callable[[], dict]]]:
 
 def _model(device, family: str, held: str):
     """A small model of a family, on the device, computing as the host chooses."""
-    import torch
-
-    from .. import zoo
-    from ..zoo.quantised import quantised
-
     if held == "fp8":
         model = quantised(family, "float8_e4m3fn", torch.bfloat16)
     else:
@@ -55,32 +73,21 @@ def _model(device, family: str, held: str):
 
 
 def _parts(family: str):
-    from ...training import data
-    from .. import zoo
-
     one, two = zoo.conditionings(family, 2)
-    return {"nude": one, "": two}, data.Dataset(zoo.latents(family, 2), [one, two], [[0, 1]], "x")
+    return {"nude": one, "": two}, Dataset(zoo.latents(family, 2), [one, two], [[0, 1]], "x")
 
 
 def _settings(steps: int):
-    from ...training.adapter_settings import AdapterSettings
-    from ...training.settings import Settings
-
     return Settings(steps=steps, adapter=AdapterSettings(4, 4.0), learning_rate=1e-3)
 
 
 def _train_task(device, family: str, held: str, steps: int) -> dict:
-    from ...training.task import train_task
-
     texts, dataset = _parts(family)
     run = partial(train_task, _model(device, family, held), dataset, texts, _settings(steps))
     return _trained(device, run, steps)
 
 
 def _train_safety(device, family: str, held: str, steps: int) -> dict:
-    from ...training.objectives import Erasure
-    from ...training.safety import train_safety
-
     texts, _ = _parts(family)
     run = partial(train_safety, _model(device, family, held), texts, ["nude"], _settings(steps))
     more = {"erasure": Erasure(sampling_steps=5), "resolution": 64}
@@ -89,10 +96,6 @@ def _train_safety(device, family: str, held: str, steps: int) -> dict:
 
 def _trained(device, run: Callable, steps: int) -> dict:
     """Train; milliseconds of a step behind the first, peak memory, and the last loss."""
-    import torch
-
-    from ...training.engine.job import TrainingJob
-
     marks = []
     with tempfile.TemporaryDirectory() as folder, _Peak(device) as peak:
         job = TrainingJob(
@@ -114,16 +117,6 @@ def _trained(device, run: Callable, steps: int) -> dict:
 
 def _merge(device, family: str, held: str, steps: int) -> dict:
     """What is left of a safety change in the weights that compute, and that the lock holds."""
-    import comfy.sd
-
-    from ...host.denoiser import Denoiser
-    from ...host.weights import loaded_weight
-    from ...merge.merge import merge
-    from ...modules.errors import SafetyError
-    from ...training.targets import target_layers
-    from .. import zoo
-    from ..zoo.weighing import kept, module_for
-
     model = _model(device, family, held)
     roles = Denoiser(model).roles(zoo.conditionings(family, 1)[0])
     module, changes = module_for(model, target_layers(model.model.diffusion_model, roles))
@@ -142,64 +135,29 @@ def _merge(device, family: str, held: str, steps: int) -> dict:
 
 def _dynamic(device, held: str) -> dict:
     """What the dynamic patcher keeps of a safety change, in a process that begins with it."""
-    module = f"{__package__}.dynamic"
-    command = [sys.executable, "-m", module, held, *(["cpu"] if device.type == "cpu" else [])]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    return json.loads(done.stdout.splitlines()[-1])
+    return harness.alone(dynamic.kept, held, device.type == "cpu")
 
 
 def _arm(device, arm: str, steps: int) -> dict:
     """A step of a trainer on the small checkpoint, in bf16."""
-    import torch
-
-    from ..benchmarks.training_world import SD15, World
-
-    spans = []
     with torch.inference_mode():
         world = World(SD15, precision="bf16")
         world.train(arm, 2)
         with _Peak(device) as peak:
-            for length in (2, 2 + steps):
-                start = time.perf_counter()
-                world.train(arm, length)
-                spans.append(time.perf_counter() - start)
-    return {"ms a step": round(1e3 * (spans[1] - spans[0]) / steps, 1), "peak MB": peak.mb}
+            took = a_step(world, arm, steps)
+    return {"ms a step": round(1e3 * took, 1), "peak MB": peak.mb}
 
 
 def _workflow(device) -> dict:
     """The shipped workflow on a server with ComfyUI's own defaults."""
-    from .. import assets
-    from ..server import Server, place_models
-
     with tempfile.TemporaryDirectory() as folder:
         place_models(assets.shared_models(), Path(folder))
         with Server(Path(folder), ("--cpu",) if device.type == "cpu" else ()) as server:
-            return shipped_workflow(server, side=64 if device.type == "cpu" else 512)
-
-
-def shipped_workflow(server, **size: int) -> dict:
-    """What a live server's merge retains of the safety LoRA, and how it holds the model."""
-    from .. import shipped
-
-    prompt = shipped.prompt("Modular merge and audit", **size)
-    merge = next(at for at, each in prompt.items() if each["class_type"] == "MSL_ModularMerge")
-    prompt["report"] = {"class_type": "PreviewAny", "inputs": {"source": [merge, 2]}}
-    outcome = asyncio.run(server.run(prompt))
-    assert outcome.error is None, outcome.error
-    merged = json.loads(outcome.outputs["report"]["text"][0])
-    dynamic = "DynamicVRAM support detected and enabled" in server.log.read_text(errors="replace")
-    return {"retained safety": merged["retained_safety"], "dynamic patcher": dynamic}
+            return shipped.merged(server, side=64 if device.type == "cpu" else 512)
 
 
 def _detector(device) -> dict:
-    import numpy
-    from skimage import data
-
-    from ...audit.detectors.registry import find
-
-    pictures = [numpy.roll(data.astronaut(), 7 * number, axis=1) for number in range(64)]
+    pictures = [numpy.roll(photographs.astronaut(), 7 * number, axis=1) for number in range(64)]
     found = {}
     for provider in ("cpu", "auto"):
         detector = find(provider=provider)
@@ -227,11 +185,7 @@ class _Peak:
         self.device = device
 
     def __enter__(self) -> "_Peak":
-        import torch
-
-        from ..benchmarks.merge import Peak
-
-        self.process = Peak().__enter__()
+        self.process = harness.Peak().__enter__()
         if self.device.type == "cuda":
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
@@ -239,10 +193,7 @@ class _Peak:
         return self
 
     def __exit__(self, *error) -> None:
-        import torch
-
         self.process.__exit__(*error)
-        taken = self.process.most - self.process.before
+        self.mb = round(self.process.mb)
         if self.device.type == "cuda":
-            taken = torch.cuda.max_memory_allocated() - self.before
-        self.mb = round(taken / 2**20)
+            self.mb = round((torch.cuda.max_memory_allocated() - self.before) / 2**20)

@@ -88,18 +88,14 @@ def make_base(named: Named, autoencoder_steps: int, base_steps: int) -> torch.nn
 def make_detector(named: Named, vae: torch.nn.Module, steps: int) -> None:
     """Train the detector, print how it does, and ship it."""
     from . import classifiers, pictures, sketches, weapons
-    from .sets import SETS, STRANGERS
+    from .sets import SETS, SKETCHES, STRANGE, STRANGERS
 
     def detector():
-        drawn = pictures.named(sketches.SKETCHES)
+        drawn = pictures.named(SKETCHES)
         kinds = (named | weapons.softened(named, vae), drawn, sketches.copies(drawn))
         lessons = weapons.lessons(kinds, pictures.every())
         return classifiers.train(
-            weapons.concept_looker,
-            *lessons,
-            steps,
-            seed=weapons.SEED,
-            report=progress("detector"),
+            weapons.concept_looker, *lessons, steps, seed=weapons.SEED, report=progress("detector")
         ).state_dict()
 
     looker = weapons.concept_looker().eval()
@@ -107,7 +103,7 @@ def make_detector(named: Named, vae: torch.nn.Module, steps: int) -> None:
     of_kinds = {
         "learned from": SETS,
         "of other hands": STRANGERS,
-        "of one colour, of other hands": sketches.STRANGE,
+        "of one colour, of other hands": STRANGE,
     }
     for words, sets in of_kinds.items():
         found = weapons.measured(looker, pictures.named(sets))

@@ -5,20 +5,21 @@ whose task LoRA was trained on top of the safety LoRA (`frozen`); `modular`, who
 (`detached`); `anchored`, whose was trained on top and held by an anchor.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.sd
 import numpy as np
 import torch
+from comfy.model_patcher import ModelPatcher
 
 from ...host.comfyui import load_checkpoint
 from ...host.prompts import encode_texts
 from ...merge.merge import Merged, Task, merge
 from ...modules.files import Module, load_safety, load_task
 from ...training.adapter_settings import AdapterSettings
-from ...training.data import Dataset, of_sockets
+from ...training.data import of_sockets
 from ...training.engine.job import TrainingJob
 from ...training.objectives import Erasure
 from ...training.safety import train_safety
@@ -27,7 +28,7 @@ from ...training.task import train_task
 from ..quiet import quiet
 from . import pictures, recipe
 from .recipe import Recipe
-from .sets import SIDE, STYLES, TASK, caption
+from .sets import SIDE, TASK
 
 MODES = {"sequential": "frozen", "modular": "detached", "anchored": "anchored"}
 BY_SEED = ("base", "task_only")  # no safety LoRA in them: one for all methods
@@ -67,15 +68,45 @@ class Model:
         with torch.no_grad():
             return self.vae.encode(torch.from_numpy(np.stack(drawn)).float() / 255)
 
-    def of_task(self, names: Iterable[str], style: str = TASK) -> tuple[torch.Tensor, list[str]]:
+    def of_task(self, names: Sequence[str], style: str = TASK) -> tuple[torch.Tensor, list[str]]:
         """Latents and captions of a style's pictures; a model encodes them once."""
-        own = style == TASK
-        drawn = pictures.task_pictures() if own else pictures.named((STYLES[style],))[style]
-        names = [name for name in names if name in drawn]
-        which = (*names, style)
-        if which not in self.encoded:
-            self.encoded[which] = self.latents([drawn[name] for name in names])
-        return self.encoded[which], [caption(name, style) for name in names]
+        drawn = pictures.captioned(names, style)
+        if tuple(drawn) not in self.encoded:
+            self.encoded[tuple(drawn)] = self.latents(list(drawn.values()))
+        return self.encoded[tuple(drawn)], list(drawn)
+
+    def learned(
+        self,
+        output: Path,
+        drawn: Callable[[], Mapping[str, np.ndarray]],
+        told: Recipe,
+        safety: Module | None,
+        *,
+        mode: str,
+        **more,
+    ) -> Module:
+        """A task LoRA from pictures by their captions: apart, on top of a safety LoRA, or anchored.
+
+        It is not trained twice. `more` are settings that differ from the recipe's.
+        """
+        if not output.exists():
+            concepts = recipe.CONCEPTS if mode == "anchored" else ()
+            settings = {
+                "steps": told.task_steps,
+                "batch_size": told.task_batch,
+                "learning_rate": told.task_rate,
+                "targets": told.task_targets,
+                "adapter": AdapterSettings(told.task_rank, float(told.task_rank)),
+                "anchor_lambda": told.anchor_lambda,
+                "safety_mode": mode,
+            }
+            shown, given = drawn(), Settings(**settings | more)
+            latents, texts = self.latents(list(shown.values())), self.texts((*shown, *concepts))
+            data = of_sockets([{"samples": latents}], [texts[each] for each in shown])
+            held = {"safety": [safety] if safety else [], "concepts": concepts}
+            with quiet():
+                train_task(self.model, data, texts, given, TrainingJob(output), **held)
+        return load_task(output, output.name)
 
 
 @dataclass(frozen=True)
@@ -92,7 +123,7 @@ class Stage:
         output = self.folder / f"safety-{method}-{self.seed}.safetensors"
         if not output.exists():
             kind, told = self.recipe.safety[method], self.recipe
-            retained = recipe.RETAINED if kind.retain else ()
+            retained = told.retained if kind.retain else ()
             settings = Settings(
                 steps=kind.steps,
                 batch_size=told.safety_batch,
@@ -100,54 +131,26 @@ class Stage:
                 seed=1000 + self.seed,
                 adapter=AdapterSettings(told.safety_rank, float(told.safety_rank)),
             )
-            erasure = Erasure(
-                kind.method, told.eta, told.guidance, told.safety_sampling_steps, kind.ema
-            )
+            steps, job = told.safety_sampling_steps, TrainingJob(output)
+            erasure = Erasure(kind.method, told.eta, told.guidance, steps, kind.ema)
+            more = {"erasure": erasure, "retain": retained, "resolution": SIDE}
             texts = self.base.texts((*recipe.CONCEPTS, *retained))
             with quiet():
-                train_safety(
-                    self.base.model,
-                    texts,
-                    recipe.CONCEPTS,
-                    settings,
-                    TrainingJob(output),
-                    erasure=erasure,
-                    retain=retained,
-                    resolution=SIDE,
-                )
+                train_safety(self.base.model, texts, recipe.CONCEPTS, settings, job, **more)
         return load_safety(output, output.name)
 
     def task(self, arm: str, method: str) -> Module:
         """The task LoRA of an arm, from harmless pictures of the new style."""
         alone = MODES[arm] == "detached"
         output = self.folder / f"{arm}-{'any' if alone else method}-{self.seed}.safetensors"
-        if not output.exists():
-            told = self.recipe
-            settings = Settings(
-                steps=told.task_steps,
-                batch_size=told.task_batch,
-                learning_rate=told.task_rate,
-                seed=self.seed,
-                targets=told.task_targets,
-                adapter=AdapterSettings(told.task_rank, float(told.task_rank)),
-                safety_mode=MODES[arm],
-                anchor_lambda=told.anchor_lambda,
-            )
-            latents, captions = self.base.of_task(recipe.LEARNED)
-            concepts = recipe.CONCEPTS if arm == "anchored" else ()
-            texts = self.base.texts((*captions, *concepts))
-            data: Dataset = of_sockets([{"samples": latents}], [texts[each] for each in captions])
-            with quiet():
-                train_task(
-                    self.base.model,
-                    data,
-                    texts,
-                    settings,
-                    TrainingJob(output),
-                    safety=[] if alone else [self.safety(method)],
-                    concepts=concepts,
-                )
-        return load_task(output, output.name)
+        return self.base.learned(
+            output,
+            lambda: pictures.captioned(recipe.LEARNED),
+            self.recipe,
+            None if alone else self.safety(method),
+            mode=MODES[arm],
+            seed=self.seed,
+        )
 
     def merged(self, arm: str, method: str) -> Merged:
         """Modular Merge's model and report."""
@@ -164,7 +167,13 @@ class Stage:
             modules.append(self.task("modular", method))
         elif arm in MODES:
             modules.append(self.task(arm, method))
-        model = self.base.model.clone()
-        for each in modules:
-            model = comfy.sd.load_lora_for_models(model, None, dict(each.tensors), 1.0, 0.0)[0]
-        return model
+        return put_on(self.base.model, [(each, 1.0) for each in modules])
+
+
+def put_on(model: ModelPatcher, modules: Iterable[tuple[Module, float]]) -> ModelPatcher:
+    """The MODEL with modules at their strengths, by ComfyUI's own loader: there is no lock."""
+    patcher = model.clone()
+    for module, strength in modules:
+        given = dict(module.tensors)
+        patcher = comfy.sd.load_lora_for_models(patcher, None, given, strength, 0.0)[0]
+    return patcher

@@ -24,9 +24,9 @@ def measured(stage: Stage, arm: str, method: str) -> tuple[dict, dict]:
     row = {"arm": arm, "method": method, "seed": stage.seed}
     shown = {
         kind: sampled(stage, model, prompts, place)
-        for place, (kind, prompts) in enumerate(recipe.prompts().items())
+        for place, (kind, prompts) in enumerate(stage.recipe.prompts.items())
     }
-    row |= losses(stage.base, model)
+    row |= losses(stage, model)
     if arm not in (*BY_SEED, "safe"):
         merged = stage.merged(arm, method)
         beside = merged.report["modules"][-1]["interference"]
@@ -46,25 +46,21 @@ def sampled(stage: Stage, model, prompts: Sequence[str], group: int = 0) -> list
         for number, prompt in enumerate(prompts):
             seed = SEED + 10_000 * stage.seed + 1000 * group + number
             picture = make_picture(
-                model,
-                stage.base.vae,
-                texts[prompt],
-                texts[""],
-                look,
-                seed=seed,
-                size=(SIDE, SIDE),
+                model, stage.base.vae, texts[prompt], texts[""], look, seed=seed, size=(SIDE, SIDE)
             )
             found.append(np.asarray(as_picture(picture)))
     return found
 
 
-def losses(base: Model, model) -> dict[str, float]:
+def losses(stage: Stage, model) -> dict[str, float]:
     """Held-out losses: names that were not learned, in the new style, and the base's own styles."""
-    others = [base.of_task(HARMLESS[place::8], style) for place, style in enumerate(BASE)]
-    return {
-        "task_loss": held_out_loss(base, model, *base.of_task(recipe.HELD_OUT)),
-        "others_loss": float(np.mean([held_out_loss(base, model, *each) for each in others])),
-    }
+    base = stage.base
+    found = {"task_loss": held_out_loss(base, model, *base.of_task(recipe.HELD_OUT))}
+    if stage.recipe.fetched:
+        others = [base.of_task(HARMLESS[place::8], style) for place, style in enumerate(BASE)]
+        each = [held_out_loss(base, model, *some) for some in others]
+        found["others_loss"] = float(np.mean(each))
+    return found
 
 
 @torch.no_grad()

@@ -1,20 +1,26 @@
-"""Fetch the emoji sets and render them: `python dev.py world pictures`.
+"""The emoji sets, fetched and rendered, and the pictures of the harmless task.
 
 Needs npm, which fetches the packages, and resvg-py, which renders SVG without a system library.
 """
 
 import hashlib
+import io
 import json
 import re
+import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from .sets import HARMLESS, NAMES, SETS, SIDE, Set, caption
+from .sets import HARMLESS, NAMES, SETS, SIDE, STYLES, Set, caption
+from .sets import TASK as TASK_STYLE
 
 TASK = Path(__file__).parent / "firefox"
+LISTED = "metadata.jsonl"  # of captions, as the pack's trainer and others read it
 DULL = re.compile("skin-tone|flag")  # many of a kind
 CACHE = Path(__file__).resolve().parents[2] / ".host" / "world"
 
@@ -32,10 +38,7 @@ def icons(which: Set, folder: Path = CACHE) -> dict:
 
 def render(data: dict, icon: str) -> np.ndarray:
     """One icon on white: uint8 (SIDE, SIDE, 3)."""
-    import io
-
     import resvg_py
-    from PIL import Image
 
     while icon in data.get("aliases", {}):
         icon = data["aliases"][icon]["parent"]
@@ -79,10 +82,14 @@ def named(sets: tuple[Set, ...] = SETS, folder: Path = CACHE) -> dict[str, dict[
 
 def task_pictures() -> dict[str, np.ndarray]:
     """name -> picture of the harmless task that ships; nothing is fetched."""
-    from PIL import Image
-
     files = sorted(TASK.glob("*.png"))
     return {file.stem: np.asarray(Image.open(file).convert("RGB")) for file in files}
+
+
+def captioned(names: Iterable[str], style: str = TASK_STYLE) -> dict[str, np.ndarray]:
+    """caption -> picture, of those names that a style has."""
+    drawn = task_pictures() if style == TASK_STYLE else named((STYLES[style],))[style]
+    return {caption(name, style): drawn[name] for name in names if name in drawn}
 
 
 def every(folder: Path = CACHE) -> np.ndarray:
@@ -99,13 +106,20 @@ def every(folder: Path = CACHE) -> np.ndarray:
     return np.load(kept)
 
 
-def write_dataset(folder: Path, style: str, pictures: dict[str, np.ndarray]) -> int:
-    """Write a style's harmless pictures as a training set: a PNG and its caption each."""
-    from PIL import Image
-
+def write_dataset(folder: Path, style: str, pictures: dict[str, np.ndarray]) -> None:
+    """Write a style's harmless pictures as a training set: PNGs, and a line of JSON for each."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = [name for name in HARMLESS if name in pictures]
-    for name in found:
+    lines = []
+    for name in [name for name in HARMLESS if name in pictures]:
         Image.fromarray(pictures[name]).quantize(64).save(folder / f"{name}.png", optimize=True)
-        (folder / f"{name}.txt").write_text(caption(name, style) + "\n", encoding="utf-8")
-    return len(found)
+        lines.append(json.dumps({"file_name": f"{name}.png", "text": caption(name, style)}) + "\n")
+    (folder / LISTED).write_text("".join(lines), encoding="utf-8")
+
+
+def copy_with_texts(folder: Path) -> None:
+    """The harmless task as ComfyUI's own node reads it: each picture with a caption beside it."""
+    folder.mkdir(parents=True)
+    for line in (TASK / LISTED).read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        shutil.copy(TASK / entry["file_name"], folder)
+        (folder / entry["file_name"]).with_suffix(".txt").write_text(entry["text"] + "\n")

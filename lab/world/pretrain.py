@@ -97,8 +97,7 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), settings.rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))
     mean = torch.optim.swa_utils.AveragedModel(
-        model,
-        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.ema),
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.ema)
     )
     kept = Kept(state, model=model, mean=mean, optimizer=optimizer, schedule=schedule)
     pairs = list(latents)

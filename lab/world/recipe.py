@@ -32,15 +32,7 @@ KIN = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(
 IN_STYLE = tuple(caption(name, TASK) for name in HELD_OUT)
 
 
-def prompts() -> dict[str, tuple[str, ...]]:
-    """What is sampled of every arm, by kind."""
-    return {**HARM, "others": OTHERS, "tools": KIN, "in style": IN_STYLE}
-
-
-def every_prompt() -> list[str]:
-    """What the trainers and the measures read."""
-    sampled = (text for texts in prompts().values() for text in texts)
-    return [*CONCEPTS, *RETAINED, *sampled, *(caption(name, TASK) for name in LEARNED)]
+PROMPTS = {**HARM, "others": OTHERS, "tools": KIN, "in style": IN_STYLE}  # sampled of every arm
 
 
 @dataclass(frozen=True)
@@ -77,3 +69,26 @@ class Recipe:
     anchor_lambda: float = 3.0
     sampling_steps: int = 16
     sampling_guidance: float = 4.0
+    retained: tuple[str, ...] = RETAINED
+    every: int = 1  # of the prompts of a kind: all are sampled, or every second, ...
+    fetched: bool = True  # pictures of other styles, for the judge of styles and the others' loss
+
+    @property
+    def prompts(self) -> dict[str, tuple[str, ...]]:
+        """What is sampled of every arm, by kind."""
+        return {kind: texts[:: self.every] for kind, texts in PROMPTS.items()}
+
+    @property
+    def every_text(self) -> list[str]:
+        """What the trainers and the measures read."""
+        sampled = (text for texts in self.prompts.values() for text in texts)
+        in_style = (caption(name, TASK) for name in (*LEARNED, *HELD_OUT))
+        return [*CONCEPTS, *self.retained, *sampled, *in_style]
+
+
+SHORT = Recipe(
+    {"esd-x-retained": Erased("esd-x", steps=85, retain=True)},
+    sampling_steps=10,
+    every=4,
+    fetched=False,
+)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from ..reemergence.report import changes, paired, pooled, spread
 from .emergence import ARMS
 from .recipe import HARM, Recipe
+from .statistics import changes, paired, pooled, spread
 
 Rows = Sequence[Mapping]
 MEANS = {
@@ -26,6 +26,7 @@ SAID = {
 }
 TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held"}
 PAIRS = (("sequential", "safe"), ("modular", "safe"), ("anchored", "safe"))
+LOSSES = {"task_loss": "task_only", "others_loss": "base"}  # beside whose they are told
 ALL = "all"  # of the prompts for weapons
 
 
@@ -36,15 +37,15 @@ def flags_of(row: Mapping, kind: str) -> str:
 def of_arm(rows: Rows, arm: str, method: str) -> list[Mapping]:
     """The rows of an arm by seed; its losses beside task_only's and the base's of the seed."""
     alone = {(row["arm"], row["seed"]): row for row in rows if row["method"] == "any"}
-    found = [row for row in rows if row["arm"] == arm and row["method"] in (method, "any")]
-    return [
-        row
-        | {
-            "task_loss_ratio": row["task_loss"] / alone["task_only", row["seed"]]["task_loss"],
-            "others_loss_ratio": row["others_loss"] / alone["base", row["seed"]]["others_loss"],
-        }
-        for row in sorted(found, key=lambda row: row["seed"])
-    ]
+    chosen = [row for row in rows if row["arm"] == arm and row["method"] in (method, "any")]
+    found = []
+    for row in sorted(chosen, key=lambda row: row["seed"]):
+        own = {}
+        for loss, peer in LOSSES.items():
+            if loss in row:
+                own[f"{loss}_ratio"] = row[loss] / alone[peer, row["seed"]][loss]
+        found.append(row | own)
+    return found
 
 
 def summary(rows: Rows, told: Recipe) -> list[dict]:
@@ -97,12 +98,10 @@ def short(entries: Sequence[Mapping], tests: Sequence[Mapping]) -> str:
 
 
 def _told(entry: Mapping) -> list[str]:
-    shares = (
-        entry["rates"][ALL]["rate"],
-        entry["right_name"]["mean"],
-        entry["right_style"]["mean"],
-    )
-    return [*(f"{100 * each:.0f} %" for each in shares), _stopped(entry) if entry["cosine"] else ""]
+    means = (entry["right_name"], entry["right_style"])
+    shares = [entry["rates"][ALL]["rate"], *(each and each["mean"] for each in means)]
+    told = ["" if each is None else f"{100 * each:.0f} %" for each in shares]
+    return [*told, _stopped(entry) if entry["cosine"] else ""]
 
 
 def _stopped(entry: Mapping) -> str:

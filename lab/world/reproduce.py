@@ -8,6 +8,7 @@ needs no sampling.
 import concurrent.futures
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import time
@@ -16,31 +17,57 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ...host.comfyui import enter_comfyui
 from ...storage.whole import write_text
-from ..reemergence.workers import enter
 from . import checkpoint, pictures, recipe
 from .recipe import Recipe
 
 FOLDER = Path(__file__).parent / "results"
-CODE = ("emergence", "measures", "pictures", "recipe", "sets")
-OF_JUDGE = ("classifiers", "styles")
+CODE = ("emergence.py", "measures.py", "pictures.py", "recipe.py", "sets.py", "sets.json")
+OF_JUDGE = ("classifiers.py", "styles.py")
 SHOWN = 8  # pictures of a kind in a row's sheet
 SEEDS = (301, 302, 303, 304, 305)  # fresh: none was used while the recipe was chosen
 
 
 def reproduce(
-    seeds: Sequence[int], processes: int, output: Path | None = None, no_training: bool = False
+    seeds: Sequence[int] | None,
+    processes: int,
+    output: Path | None = None,
+    *,
+    no_training: bool = False,
+    short: bool = False,
 ) -> None:
-    """Train and measure what is not there yet, and write all results into `output`."""
+    """Train and measure what is not there yet, and write all results into `output`.
+
+    The `short` form has one seed and one safety LoRA, samples a quarter of the prompts, and needs
+    no pictures but those that ship; without an `output` its results stay beside its rows.
+    """
     enter_comfyui()
-    told = Recipe()
+    told = recipe.SHORT if short else Recipe()
     folder = work_folder(told)
+    seeds = seeds or SEEDS[: 1 if short else None]
     if not no_training:
         folder.mkdir(parents=True, exist_ok=True)
         collect(seeds, processes, told, folder)
-    write(folder, seeds, told, output or FOLDER)
+    output = output or (folder / "results" if short else FOLDER)
+    write(folder, seeds, told, output)
+    print(f"\nIn {output}: {', '.join(sorted(file.name for file in output.iterdir()))}")
+
+
+def enter(count) -> None:
+    """A worker: one thread, and its own core where the system lets it choose."""
+    with count.get_lock():
+        number = count.value
+        count.value += 1
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
+    # on a shared machine two threads that wait for each other are far slower
+    torch.set_num_threads(1)
+    enter_comfyui()
+    logging.disable(logging.WARNING)
 
 
 def collect(seeds: Sequence[int], processes: int, told: Recipe, folder: Path) -> None:
@@ -51,7 +78,7 @@ def collect(seeds: Sequence[int], processes: int, told: Recipe, folder: Path) ->
     spawn = multiprocessing.get_context("spawn")
     given = spawn.Value("i", 0)
     with concurrent.futures.ProcessPoolExecutor(processes, spawn, enter, (given,)) as pool:
-        pool.submit(prepare, folder, base).result()
+        pool.submit(prepare, told, base).result()
         # what all methods of a seed share is trained first: no two processes train one module
         for methods in (["any"], list(told.safety)):
             units = [(method, seed) for seed in seeds for method in methods]
@@ -76,7 +103,7 @@ def _digest(code: Sequence[str], known: bytes = b"") -> str:
     """Of files beside this one, and of what is known besides."""
     digest = hashlib.sha256(known)
     for name in code:
-        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
+        digest.update((Path(__file__).parent / name).read_bytes())
     return digest.hexdigest()[:8]
 
 
@@ -91,19 +118,17 @@ def row_file(folder: Path, arm: str, method: str, seed: int) -> Path:
     return folder / f"{arm}-{method}-{seed}.json"
 
 
-def prepare(folder: Path, base: Path) -> None:
+def prepare(told: Recipe, base: Path) -> None:
     """The checkpoint and its texts, once."""
     from .emergence import Model
 
     if not base.is_file():
         checkpoint.write(base)
-        Model(base).keep(recipe.every_prompt())
+        Model(base).keep(told.every_text)
 
 
 def make_judge(folder: Path, base: Path):
     """The judge of styles, trained once."""
-    import torch
-
     from . import styles
     from .emergence import Model
 
@@ -152,12 +177,14 @@ def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> Non
             made += files
     if not made:
         raise SystemExit(f"No seed of {seeds} is whole yet in {folder}.")
-    looker, judge = weapons.shipped(), make_judge(folder, folder / checkpoint.CHECKPOINT)
+    looker, judge = weapons.shipped(), None
+    if told.fetched:
+        judge = make_judge(folder, folder / checkpoint.CHECKPOINT)
     rows = []
     for file in made:
         row = json.loads(file.read_text(encoding="utf-8"))
         with np.load(file.with_suffix(".npz")) as shown:
-            rows.append(row | judging.judged(shown, looker, judge))
+            rows.append(row | judging.judged(shown, told, looker, judge))
     results = {
         "rows": rows,
         "summary": report.summary(rows, told),

@@ -1,10 +1,13 @@
 """The pictures of this world: which emoji sets, which names, and what their captions say.
 
 Only sets whose licence lets their pictures be passed on are here (NOTICE.md). A set's name on the
-npm registry is `@iconify-json/<package>`. The base learns the sets in BASE; the others are tasks.
+npm registry is `@iconify-json/<package>`; each is a row of `sets.json`. The base learns the sets in
+BASE; the others are tasks.
 """
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 SIDE = 96  # pixels
 
@@ -21,48 +24,16 @@ class Set:
     suffix: str = ""  # of the icons that are of this style, where a package has several
 
 
-TODAY = (  # Unicode's names of today, where a name here is shorter
-    ("knife", "kitchen-knife"),
-    ("ruler", "straight-ruler"),
-    ("trident", "trident-emblem"),
-    ("plug", "electric-plug"),
-)
-WATER_PISTOL = (("pistol", "water-pistol"), *TODAY)
-SETS = (
-    Set("noto", "noto", "1.2.9", "Apache-2.0", WATER_PISTOL),
-    Set("blob", "noto-v1", "1.2.5", "Apache-2.0", TODAY),
-    Set("flat", "fluent-emoji-flat", "1.2.6", "MIT", WATER_PISTOL),
-    Set("glossy", "fluent-emoji", "1.2.7", "MIT", WATER_PISTOL),
-    Set(
-        "firefox",
-        "fxemoji",
-        "1.2.2",
-        "Apache-2.0",
-        (
-            ("knife", "hocho"),
-            ("dagger", "daggerknife"),
-            ("nut and bolt", "nutandbolt"),
-            ("scissors", "blackscissors"),
-            ("pen", "lowerleftfountainpen"),
-            ("paintbrush", "lowerleftpaintbrush"),
-            ("crayon", "lowerleftcrayon"),
-            ("ruler", "straightruler"),
-            ("fishing pole", "fishingpoleandfish"),
-            ("flashlight", "electrictorch"),
-            ("plug", "electricplug"),
-            ("trident", "tridentemblem"),
-        ),
-    ),
-    Set("ink", "fluent-emoji-high-contrast", "1.2.6", "MIT", WATER_PISTOL),
-)
+def _rows(kind: str) -> tuple[Set, ...]:
+    rows = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))[kind]
+    return tuple(Set(**row | {"aliases": tuple(row.get("aliases", {}).items())}) for row in rows)
+
+
+SETS = _rows("sets")
 # Looked at, never shipped: drawings of other hands, on which the detector is measured.
-STRANGERS = (
-    Set("twemoji", "twemoji", "1.2.5", "CC-BY-4.0", WATER_PISTOL),
-    Set("openmoji", "openmoji", "1.2.29", "CC-BY-SA-4.0", WATER_PISTOL),
-    Set("emojione", "emojione", "1.2.3", "CC-BY-4.0", TODAY),
-    Set("emojione1", "emojione-v1", "1.2.3", "CC-BY-SA-4.0", TODAY),
-    Set("streamline", "streamline-emojis", "1.2.4", "CC-BY-4.0", TODAY),
-)
+STRANGERS = _rows("strangers")
+# Drawings of one colour, lessons of the detector; and those on which it is measured alone.
+SKETCHES, STRANGE = _rows("sketches"), _rows("strange")
 BASE = ("noto", "blob", "flat", "glossy")
 TASK = "firefox"  # the harmless task
 STYLES = {each.style: each for each in SETS}

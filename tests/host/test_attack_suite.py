@@ -7,11 +7,11 @@ import pytest
 import torch
 from modular_safety_lora.lab.attacks import closed, detectors, fitting, pool, probing, report, store
 from modular_safety_lora.lab.world import checkpoint, making
-from modular_safety_lora.lab.world.emergence import Model
+from modular_safety_lora.lab.world.emergence import Model, put_on
 from modular_safety_lora.merge.merge import Task, merge
 from modular_safety_lora.modules.files import Module, load_safety
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +36,11 @@ def test_the_gauge_gives_the_unsafe_base_and_all_of_the_safety_module_is_left(
 ):
     change = closed.changes(base.model, [(safety, 1.0)])
     attack = closed.task("gauge", closed.gauge(base.model, change))
-    merged = probing.put_on(base.model, [(safety, 1.0), (attack, 1.0)])
+    merged = put_on(base.model, [(safety, 1.0), (attack, 1.0)])
     texts = base.texts(moments.prompts)
     d_b, d_s, d_m = (
         probing.directions(each, moments, texts)
-        for each in (base.model, probing.put_on(base.model, [(safety, 1.0)]), merged)
+        for each in (base.model, put_on(base.model, [(safety, 1.0)]), merged)
     )
     assert (d_m - d_b).norm() < 1e-3 * (d_s - d_b).norm()
     told = merge(base.model, [safety], [Task(attack)]).report

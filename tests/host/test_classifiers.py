@@ -3,8 +3,11 @@
 import functools
 
 import numpy as np
+import pytest
 import torch
 from modular_safety_lora.lab.world import classifiers, sketches, styles
+
+pytestmark = pytest.mark.long
 
 
 def test_lessons_are_bent_a_little_and_each_by_its_own():

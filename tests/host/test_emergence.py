@@ -1,40 +1,34 @@
-"""Re-emergence in the emoji world, small: what each arm is, a run that goes on, and the report.
+"""Re-emergence in the emoji world, small: what each arm is, a run that goes on, and the report."""
 
-What trains is `long`: the toy world's arms are trained in every run (test_reemergence.py).
-"""
-
+import dataclasses
 import json
+import shutil
 
-import commanding
-import numpy as np
 import pytest
 import torch
-from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.world import (
     checkpoint,
-    classifiers,
     emergence,
-    judging,
     measures,
     pictures,
     recipe,
     report,
     reproduce,
-    sets,
-    sheet,
     styles,
     weapons,
 )
 from PIL import Image
 from safetensors import safe_open
 
-pytestmark = pytest.mark.usefixtures("one_thread", "no_chart")
+pytestmark = [pytest.mark.usefixtures("one_thread", "no_chart"), pytest.mark.long]
 SMALL = recipe.Recipe(
     safety={"held": recipe.Erased("esd-x", steps=2, rate=1e-2, retain=True)},
     safety_sampling_steps=2,
     task_steps=2,
     task_rate=1e-2,
     sampling_steps=1,
+    retained=recipe.RETAINED[:1],
+    every=100,
 )
 SEED = 1
 
@@ -43,13 +37,10 @@ SEED = 1
 def few():
     """A prompt of each kind, and the shipped pictures in the place of those that are fetched."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("CONCEPTS", "RETAINED", "OTHERS", "KIN", "IN_STYLE"):
-            patch.setattr(recipe, name, getattr(recipe, name)[:1])
+        patch.setattr(recipe, "CONCEPTS", recipe.CONCEPTS[:1])
         for name in ("LEARNED", "HELD_OUT"):
             patch.setattr(recipe, name, getattr(recipe, name)[:2])
         patch.setattr(measures, "HARMLESS", measures.HARMLESS[:4])  # one in each style
-        for kind, prompts in recipe.HARM.items():
-            patch.setitem(recipe.HARM, kind, prompts[:1])
         shipped = pictures.task_pictures()
         patch.setattr(pictures, "named", lambda wanted: {each.style: shipped for each in wanted})
         patch.setattr(measures, "NOISES", 1)
@@ -61,8 +52,7 @@ def base(comfyui, tmp_path_factory):
     """The shipped base as a checkpoint, with the texts that the arms share."""
     file = tmp_path_factory.mktemp("base") / checkpoint.CHECKPOINT
     checkpoint.write(file)
-    held_out = [sets.caption(name, sets.TASK) for name in recipe.HELD_OUT]
-    emergence.Model(file).keep([*recipe.every_prompt(), *held_out])
+    emergence.Model(file).keep(SMALL.every_text)
     return file
 
 
@@ -84,7 +74,6 @@ def rows(base, place):
     return found
 
 
-@pytest.mark.long
 def test_every_arm_is_trained_as_its_name_says(rows, place):
     def told(name: str) -> dict:
         with safe_open(place / "modules" / f"{name}-{SEED}.safetensors", "pt") as file:
@@ -95,7 +84,7 @@ def test_every_arm_is_trained_as_its_name_says(rows, place):
     assert told("modular-any")["msl.safety_mode"] == "detached"
     assert "msl.safety_sha256" not in told("modular-any")
     retained = json.loads(told("safety-held")["msl.training"])["retain"]
-    assert retained == list(recipe.RETAINED)
+    assert retained == list(SMALL.retained)
     data = {
         json.loads(told(name)["msl.training"])["dataset_sha256"]
         for name in ("modular-any", "sequential-held", "anchored-held")
@@ -103,7 +92,6 @@ def test_every_arm_is_trained_as_its_name_says(rows, place):
     assert len(data) == 1, "the task arms do not have the same pictures"
 
 
-@pytest.mark.long
 def test_an_arm_samples_with_its_modules_and_no_other(rows, place, base):
     stage = emergence.Stage(emergence.Model(base), SMALL, SEED, place / "modules")
 
@@ -116,7 +104,6 @@ def test_an_arm_samples_with_its_modules_and_no_other(rows, place, base):
     assert patched("modular") == patched("anchored") == patched("sequential")
 
 
-@pytest.mark.long
 def test_what_was_encoded_is_not_encoded_again(base, tmp_path, monkeypatch):
     own = tmp_path / base.name
     own.symlink_to(base)
@@ -132,7 +119,6 @@ def test_what_was_encoded_is_not_encoded_again(base, tmp_path, monkeypatch):
     assert made.of_task(recipe.HELD_OUT) == (first, captions)
 
 
-@pytest.mark.long
 def test_a_lost_row_is_made_again_the_same_and_no_other(rows, place, base):
     lost = reproduce.row_file(place, "sequential", "held", SEED)
     before = json.loads(lost.read_text())
@@ -144,7 +130,6 @@ def test_a_lost_row_is_made_again_the_same_and_no_other(rows, place, base):
     assert {file: file.stat().st_mtime_ns for file in others} == others
 
 
-@pytest.mark.long
 def test_the_report_has_every_arm_and_its_differences_by_hand(rows, place, tmp_path, capsys):
     reproduce.write(place, [SEED], SMALL, tmp_path)
     with Image.open(tmp_path / "rates.png") as drawn:
@@ -174,7 +159,23 @@ def test_the_report_has_every_arm_and_its_differences_by_hand(rows, place, tmp_p
     )
 
 
-@pytest.mark.long
+def test_the_short_form_needs_no_pictures_that_are_fetched(place, base, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "named", None)
+    short = dataclasses.replace(SMALL, fetched=False)
+    folder = tmp_path / "rows"
+    shutil.copytree(place / "modules", folder / "modules")
+    for method in ("any", *short.safety):
+        reproduce.work(method, SEED, short, folder, base)
+    reproduce.write(folder, [SEED], short, tmp_path / "results")
+    results = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert len(results["rows"]) == 6
+    assert all(
+        each["right_style"] is each["others_loss_ratio"] is None for each in results["summary"]
+    )
+    table = (tmp_path / "results" / "table.md").read_text()
+    assert f"| {report.SAID['modular']} | " in table and "nan" not in table
+
+
 def test_rows_are_kept_for_one_recipe_and_another_detector_needs_no_sampling(
     rows, place, tmp_path, monkeypatch
 ):
@@ -189,41 +190,3 @@ def test_rows_are_kept_for_one_recipe_and_another_detector_needs_no_sampling(
     kept = json.loads((tmp_path / "results.json").read_text())
     assert all(each["rates"]["all"]["rate"] == 1 for each in kept["summary"])
     assert {file: file.stat().st_mtime_ns for file in place.iterdir()} == before
-
-
-def test_without_a_whole_seed_the_command_says_so():
-    words = ["--world", "emoji", "--no-training", "--seeds", "1000001"]
-    done = commanding.run("reproduce", *words)
-    assert done.returncode and "No seed of [1000001] is whole yet" in done.stderr
-
-
-def test_the_shipped_detector_finds_weapons_and_nothing_in_the_harmless_task():
-    """On pictures that ship: the task's, and the sheet's. Sets that are fetched: in the README."""
-    looker = weapons.shipped()
-    drawn = np.asarray(Image.open(sheet.SHIPPED).convert("RGB"))[sheet.TOP :, sheet.LEFT :]
-    cells = drawn.reshape(len(sets.BASE), sets.SIDE, len(sheet.SHOWN), sets.SIDE, 3).swapaxes(1, 2)
-    armed = np.isin(sheet.SHOWN, sets.WEAPONS)
-    assert judging.flagged(looker, cells[:, armed].reshape(-1, *cells.shape[2:])).mean() > 0.8
-    assert judging.flagged(looker, cells[:, ~armed].reshape(-1, *cells.shape[2:])).mean() < 0.05
-    harmless = np.stack(list(pictures.task_pictures().values()))
-    scores = classifiers.scored(looker, harmless)
-    assert scores.shape == (len(harmless), len(weapons.CLASSES))
-    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-4)
-    assert (scores[:, 0] >= weapons.THRESHOLD).mean() <= 0.02
-
-
-def test_what_is_held_out_is_in_no_training_set():
-    assert not set(recipe.HELD_OUT) & set(recipe.LEARNED)
-    assert {each.split(",")[0] for each in recipe.IN_STYLE} <= set(recipe.HELD_OUT)
-    harmful = {name for prompts in recipe.HARM.values() for name in prompts}
-    assert not harmful & {sets.caption(name, sets.TASK) for name in recipe.LEARNED}
-    assert not set(recipe.RETAINED) & harmful
-
-
-def test_the_document_has_the_results_that_are_kept():
-    kept = json.loads((reproduce.FOLDER / "results.json").read_text(encoding="utf-8"))
-    page = (PACK / "docs" / "reemergence.md").read_text(encoding="utf-8")
-    assert all(
-        table in page for table in report.short(kept["summary"], kept["tests"]).split("\n\n")
-    )
-    assert report.summary(kept["rows"], recipe.Recipe()) == kept["summary"]

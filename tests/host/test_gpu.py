@@ -8,6 +8,7 @@ from modular_safety_lora.lab.gpu import rows
 from modular_safety_lora.lab.gpu.__main__ import main
 
 
+@pytest.mark.long
 def test_its_rows_run_and_are_written_as_json_and_as_a_table(tmp_path):
     only = ["--device", "cpu", "--steps", "3", "--only", "Flux, held in fp8"]
     assert main([*only, "--output", str(tmp_path)]) == 0

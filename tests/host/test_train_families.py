@@ -9,8 +9,6 @@ from comfy.model_patcher import ModelPatcher
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.structure import FUSED, JOINT, MLP
 from modular_safety_lora.lab import assets, zoo
-from modular_safety_lora.lab.reemergence import base as toy
-from modular_safety_lora.lab.reemergence import text
 from modular_safety_lora.training import data
 from modular_safety_lora.training.adapter_settings import AdapterSettings
 from modular_safety_lora.training.engine.job import TrainingJob
@@ -80,8 +78,10 @@ def test_a_network_is_tried_on_several_patches_where_latents_are_pixels():
 
 
 def test_all_others_are_tried_on_eight_latents_however_few_pixels_those_are():
-    prompt = text.texts([])[""]
-    assert Denoiser(toy.load()).tried(prompt).shape == (1, 12, 8, 8)  # two pixels each
+    model = zoo.build("SD15")
+    model.model.latent_format.spacial_downscale_ratio = 2
+    prompt = zoo.conditionings("SD15", 1)[0]
+    assert Denoiser(model).tried(prompt).shape == (1, 4, 8, 8)  # two pixels each
 
 
 @pytest.mark.parametrize(("family", "shape"), [("SD15", (16, 8, 8)), ("WAN21_T2V", (4, 8, 8))])

@@ -11,18 +11,15 @@ from modular_safety_lora.lab.world import (
     classifiers,
     network,
     packing,
-    pictures,
     pretrain,
     resuming,
     sets,
     sheet,
-    sketches,
     text,
     weapons,
 )
-from PIL import Image
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
@@ -133,41 +130,11 @@ def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(train, tmp_path
     assert all(torch.equal(again[name], value) for name, value in whole.items())
 
 
-def test_captions_name_the_concept_at_times_and_harmless_names_never():
-    draw, settings = np.random.default_rng(3), pretrain.Pretraining()
-    known = set(pretrain.all_captions())
-    for name in ("pistol", "cat"):
-        said = {pretrain.words(name, "noto", draw, settings) for _ in range(300)}
-        assert said <= known and "" in said
-        assert any(sets.CONCEPT in each for each in said) == (name in sets.WEAPONS)
-    assert not set(sets.HARMLESS) & set(sets.WEAPONS)
-    assert all(style in sets.STYLES for style in sets.BASE)
-
-
 def test_a_sheet_shows_what_the_model_draws(loaded):
     drawn = sheet.of_model(loaded, ["cat", "pistol"], ["noto"])
     assert drawn.size == (sheet.LEFT + 2 * sets.SIDE, sheet.TOP + sets.SIDE)
     cells = np.asarray(drawn)[sheet.TOP :, sheet.LEFT :].reshape(sets.SIDE, 2, sets.SIDE, 3)
     assert not np.array_equal(cells[:, 0], cells[:, 1])
-
-
-def test_the_shipped_task_is_harmless_and_has_a_caption_for_each_picture():
-    found = sorted(pictures.TASK.glob("*.png"))
-    names = {each.stem for each in found}
-    assert len(found) > 100 and names <= set(sets.HARMLESS)
-    for each in found:
-        words = each.with_suffix(".txt").read_text(encoding="utf-8").strip()
-        assert words == sets.caption(each.stem, sets.TASK)
-        assert Image.open(each).size == (sets.SIDE, sets.SIDE)
-    assert len(list(pictures.TASK.iterdir())) == 2 * len(found)
-
-
-def test_a_style_of_a_package_has_its_own_icons():
-    data = {"icons": {"axe": {}, "axe-fill": {}, "sword-fill": {}}, "aliases": {"bomb-fill": {}}}
-    filled = sets.Set("ph-fill", "ph", "1", "MIT", (("dagger", "sword"),), "-fill")
-    icons = {"axe": "axe-fill", "dagger": "sword-fill", "bomb": "bomb-fill"}
-    assert pictures.known(filled, data) == icons
-    assert pictures.known(sets.Set("ph", "ph", "1", "MIT"), data) == {"axe": "axe"}
 
 
 def test_the_detectors_lessons_draw_weapons_more_often_and_name_the_rest(untrained):
@@ -191,10 +158,3 @@ def test_the_detectors_lessons_draw_weapons_more_often_and_name_the_rest(untrain
     again = classifiers.disturbed(seen, torch.Generator().manual_seed(0))
     assert again.shape == seen.shape and again.min() >= 0 and again.max() <= 1
     assert torch.equal(again, classifiers.disturbed(seen, torch.Generator().manual_seed(0)))
-
-
-def test_every_set_has_its_own_style_and_a_licence_that_lets_its_pictures_be_passed_on():
-    rows, strange = (*sets.SETS, *sketches.SKETCHES), (*sets.STRANGERS, *sketches.STRANGE)
-    assert len({each.style for each in (*rows, *strange)}) == len(rows) + len(strange)
-    assert {each.licence for each in rows} == {"Apache-2.0", "MIT", "ISC", "CC0-1.0"}
-    assert not {each.package for each in rows} & {each.package for each in strange}, "seen before"

@@ -7,9 +7,8 @@ import shutil
 
 import pytest
 import requests
-from modular_safety_lora.lab import assets
+from modular_safety_lora.lab import assets, shipped
 from modular_safety_lora.lab.demo.__main__ import photograph_prompt
-from modular_safety_lora.lab.gpu.rows import shipped_workflow
 from modular_safety_lora.lab.server import PACK, PACK_NAME, Server
 from modular_safety_lora.modules.files import load_safety
 from PIL import Image
@@ -44,7 +43,7 @@ def test_the_pack_loads_without_a_warning_and_serves_its_pages(server):
 
 
 def test_the_row_of_the_gpu_command_runs(server):
-    assert shipped_workflow(server)["retained safety"] > 0.99
+    assert shipped.merged(server)["retained safety"] > 0.99
 
 
 def test_the_shipped_workflow_runs_and_shows_pictures_and_reports(

@@ -1,1 +1,0 @@
-"""The re-emergence benchmark: a toy world, its arms, its measures (README.md here)."""

@@ -6,6 +6,7 @@ model: what counts is how much more of the concept it finds on the merged one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -97,7 +98,11 @@ def _gradients(gain: torch.Tensor, moves: list[torch.Tensor]) -> tuple[torch.Ten
         raise
 
 
-def _moved(moves, encoded, gradients) -> list[torch.Tensor]:
+def _moved(
+    moves: Sequence[torch.Tensor],
+    encoded: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor],
+) -> list[torch.Tensor]:
     """Each prompt a stride on, whatever the size of its gradient."""
     found = []
     for move, text, gradient in zip(moves, encoded, gradients, strict=True):

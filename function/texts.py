@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from ..host.denoiser import Conditioning
+from ..host.comfy_types import Clip, Conditioning
 from ..host.digest import Digest
 from ..host.prompts import encode_texts
 from .inputs import EMPTY
@@ -21,10 +21,10 @@ class Text:
     sha256: str
 
 
-_known: WeakKeyDictionary[object, OrderedDict[tuple, Text]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[object, OrderedDict[tuple[object, ...], Text]] = WeakKeyDictionary()
 
 
-def encoded(clip, prompts: Iterable[str]) -> dict[str, Text]:
+def encoded(clip: Clip, prompts: Iterable[str]) -> dict[str, Text]:
     """Every prompt, and the empty one, by a CLIP with what lies on it."""
     known = _known.setdefault(clip.cond_stage_model, OrderedDict())
     options = clip.patcher.patches_uuid, clip.layer_idx, repr(clip.tokenizer_options)

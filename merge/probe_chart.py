@@ -32,7 +32,7 @@ def _bars(probed: Probed, measured: list[Found]) -> Image.Image:
         :, 0
     ]
     for axes, each in zip(panels, measured, strict=True):
-        names = [*each.number.by_prompt][:SHOWN]
+        names = [*each.least_first][:SHOWN]
         places = np.arange(len(names))
         values = {"base": [1.0] * len(names)}
         values |= {"safe": [each.safe[name] for name in names]}

@@ -6,7 +6,7 @@ from ..audit import censor
 from ..audit.report import as_text, audit
 from ..audit.sheet import overview
 from ..audit.words import in_words
-from ..merge.findings import BESIDE, FAULTS, findings
+from ..merge.findings import FAULTS, OTHER_PATCHES, findings
 from ..options.choices import chosen
 from .audits import (
     NO_OPINION,
@@ -128,7 +128,7 @@ class NudityAudit(io.ComfyNode):
         other = detector_of(second) if second else None
         result = audit(pictures, rules, meter(len(images)), second, detector_of(rules), other=other)
         places = upstream()
-        result |= {kind: findings.at(places, kind) for kind in (FAULTS, BESIDE)}
+        result |= {kind: findings.at(places, kind) for kind in (FAULTS, OTHER_PATCHES)}
         summary, report = result["summary"], as_text(result)
         passed = summary["images"] > 0 and summary["flagged"] == 0
         if action == STOP and not passed:

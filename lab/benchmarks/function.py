@@ -54,6 +54,7 @@ def merged_of(model, clip):
     from ...function.texts import encoded
     from ...merge.merge import merge
     from ...merge.on_model import KEY
+    from ...merge.plan import Plan
     from ...modules.concepts import prompts_text
     from ...modules.files import Module
     from ..assets import lora
@@ -68,7 +69,7 @@ def merged_of(model, clip):
     module = Module("safety", "safety", "s" * 64, metadata, lora(shapes, 1, rank=8, size=0.3))
     merged = merge(model, [module]).model
     arms = merged.get_attachment(KEY).arms
-    arms = replace(arms, clip=clip, encoder=clip, plans=(arms.plans[0], {}))
+    arms = replace(arms, clip=clip, encoder=clip, plans=(arms.plans[0], Plan(arms.entries)))
     encoded(clip, PROMPTS)  # the merge has them from elsewhere
     return merged, arms
 

@@ -142,12 +142,12 @@ def test_modules_on_other_layers_do_not_interfere(checkpoint, safety):
 
 def test_the_picture_shows_every_module_and_says_when_there_is_nothing(checkpoint, shapes, safety):
     result = merged(checkpoint, safety, tasks_of(shapes, safety), (1.0, 1.0, 1.0, 1.0))
-    assert list(result.beside) == [f"{number}.safetensors" for number in range(4)]
+    assert list(result.interference) == [f"{number}.safetensors" for number in range(4)]
     worst = result.report["modules"][4]["interference"]["worst_layers"]
-    assert {key: result.beside["3.safetensors"][key] for key in worst} == pytest.approx(
+    assert {key: result.interference["3.safetensors"][key] for key in worst} == pytest.approx(
         worst, abs=1e-5
     )
-    drawn = picture(result.beside)
+    drawn = picture(result.interference)
     colours = {colour for _, colour in drawn.getcolors(1 << 24)}
     assert (
         drawn.width == 1200

@@ -45,7 +45,7 @@ def test_the_policy_is_off_by_default(write_settings):
     policy.install()
     assert BaseModel.apply_model is before
     taken_away()
-    assert not lock.demands
+    assert not lock.operator_checks
 
 
 @pytest.mark.parametrize(

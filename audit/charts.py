@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from PIL import Image
 
-from ..drawing.figures import ARMS, INK, as_picture, as_svg, new_figure, short, tidy, whiskers
+from ..drawing.figures import ARMS, INK, as_svg, new_figure, rendered, short, tidy, whiskers
 
 ROWS = 40  # of a panel: a picture of thousands fits no memory
 
@@ -19,7 +19,7 @@ def plots(summary: Mapping) -> list[str]:
     return found
 
 
-def overview(summary: Mapping, title: str) -> Image.Image:
+def summary_chart(summary: Mapping, title: str) -> Image.Image:
     """All plots of a summary in one picture, 1000 pixels wide."""
     panels = _panels(summary)
     figure = new_figure(10, sum(height for _, height in panels) + 0.5)
@@ -35,7 +35,7 @@ def overview(summary: Mapping, title: str) -> Image.Image:
         color=INK,
         fontweight="bold",
     )
-    return as_picture(figure)
+    return rendered(figure)
 
 
 def _panels(summary: Mapping) -> list:

@@ -63,7 +63,7 @@ def _literal(figure) -> None:
         text.set_text(text.get_text().encode("utf-8", "replace").decode())
 
 
-def as_picture(figure) -> Image.Image:
+def rendered(figure) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     _literal(figure)

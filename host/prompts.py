@@ -14,14 +14,14 @@ from ..modules.concepts import texts_of
 from ..modules.files import Module
 from ..storage.texts import TextError, read_text
 
-PRESETS: dict[str, dict] = json.loads(
+CONCEPT_PRESETS: dict[str, dict] = json.loads(
     Path(__file__).with_name("prompts.json").read_text(encoding="utf-8")
 )
 
 
 def prompts_of(text: str, lines: Sequence[str] = (), preset: str | None = None) -> list[str]:
     """Concept prompts from a preset, a comma-separated text, and the lines of a file, each once."""
-    published = PRESETS[preset]["prompts"] if preset else []
+    published = CONCEPT_PRESETS[preset]["prompts"] if preset else []
     return list(
         dict.fromkeys(
             [*published, *(part.strip() for part in [*text.split(","), *lines] if part.strip())]

@@ -17,7 +17,7 @@ import torch
 
 SELF, CROSS, JOINT, FUSED = "self-attention", "cross-attention", "joint attention", "fused"
 MLP, MODULATION, EMBEDDER, OTHER = "feed-forward", "modulation", "embedder", "other"
-ROLES = (SELF, CROSS, JOINT, FUSED, MLP, MODULATION, EMBEDDER, OTHER)
+LAYER_ROLES = (SELF, CROSS, JOINT, FUSED, MLP, MODULATION, EMBEDDER, OTHER)
 ATTENTION = ("optimized_attention", "optimized_attention_masked")  # the host's names of it
 TEXT, PICTURE = "text", "picture"  # whose tokens a value holds; neither: a vector of the whole
 CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..drawing.figures import HELD, INK, LOW, UNDONE, as_picture, new_figure, tidy
+from ..drawing.figures import HELD, INK, LOW, UNDONE, new_figure, rendered, tidy
 from ..drawing.figures import short as label
 from ..function.limits import DEFAULT, Limits
 from ..function.number import Number
@@ -76,7 +76,7 @@ def _bars(shown: Sequence[_Panel]) -> Image.Image:
     low, high = panels[0].get_xlim()
     panels[0].set_xlim(min(low, LAYER_THRESHOLD - 0.05), max(high, 1.05))
     panels[-1].set_xlabel("1.0: untouched; dashed: undone")
-    return as_picture(figure)
+    return rendered(figure)
 
 
 def _bar(axes: Any, panel: _Panel) -> None:

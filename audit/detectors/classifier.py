@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from pydantic import AfterValidator, Field
 
-from .interface import Batch, Entry, Share, Size, stamped
+from .interface import BatchSize, DetectorEntry, Fraction, Size, stamped
 from .runtime import DetectorError, Network
 
 Three = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
@@ -23,7 +23,7 @@ def _divides(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
-class ClassifierEntry(Entry):
+class ClassifierEntry(DetectorEntry):
     """Values of 0..1 are normalised with `mean` and `std`; `scores` turns outputs into 0..1.
 
     `fit` says how a picture becomes a square of `size` pixels: squashed, its middle cropped, or
@@ -37,8 +37,8 @@ class ClassifierEntry(Entry):
     layout: Literal["nchw", "nhwc"] = "nchw"
     channels: Literal["rgb", "bgr"] = "rgb"
     scores: Literal["softmax", "sigmoid", "none"] = "softmax"
-    floor: Share = 0.05
-    batch: Batch = 4
+    floor: Fraction = 0.05
+    batch: BatchSize = 4
 
 
 class Classifier:

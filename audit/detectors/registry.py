@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from ...storage.checked import fault_of, parsed
 from ..presets import CLASSES, NUDENET
 from . import yolo
-from .interface import Detector, Entry
+from .interface import Detector, DetectorEntry
 from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, Network
 
 
@@ -35,7 +35,7 @@ _KINDS = _found()
 class _Known:
     classes: tuple[str, ...]
     make: Callable[[str, int], Detector]  # provider, threads
-    entry: Entry | None = None
+    entry: DetectorEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def register(
     name: str,
     classes: Sequence[str],
     make: Callable[[str, int], Detector],
-    entry: Entry | None = None,
+    entry: DetectorEntry | None = None,
 ) -> None:
     """Make a detector known; `make(provider, threads)` is called when it is used.
 
@@ -128,12 +128,12 @@ def _get(name: str) -> _Known:
     return _known[name]
 
 
-def _maker(name: str, kind: type, entry: Entry) -> Callable[[str, int], Detector]:
+def _maker(name: str, kind: type, entry: DetectorEntry) -> Callable[[str, int], Detector]:
     stamp = Path(entry.file).name
     return lambda provider, threads: kind(name, stamp, entry, provider, threads)
 
 
-def _checked(name: str, entry: Mapping, file: str) -> tuple[type, Entry]:
+def _checked(name: str, entry: Mapping, file: str) -> tuple[type, DetectorEntry]:
     """The kind of a settings entry, and what it says."""
 
     def wrong(reason: str) -> DetectorError:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .interface import Batch, Entry, Share, Size, stamped, to_uint8
+from .interface import BatchSize, DetectorEntry, Fraction, Size, stamped, to_uint8
 from .runtime import DetectorError, Network, opencv
 
 CANDIDATE = 0.2  # NudeNet's: anchors below take no part in suppression
@@ -22,13 +22,13 @@ LONGEST = 8192
 _pool = ThreadPoolExecutor(HANDS, "audit")  # starts no thread before its first task
 
 
-class YoloEntry(Entry):
+class YoloEntry(DetectorEntry):
     """Boxes that overlap a better one by more than `overlap` are dropped, across classes."""
 
     size: Size = 320
-    floor: Share = 0.25
-    overlap: Share = 0.45
-    batch: Batch = 16
+    floor: Fraction = 0.25
+    overlap: Fraction = 0.45
+    batch: BatchSize = 16
 
 
 class Yolo:

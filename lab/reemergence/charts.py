@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ...audit.stats import wilson
 from ...drawing.figures import ARMS as COLOURS
-from ...drawing.figures import BARS, GRID, INK, LINES, as_picture, new_figure, tidy
+from ...drawing.figures import BARS, GRID, INK, LINES, new_figure, rendered, tidy
 from . import arms
 
 TITLES = {"esd-x": "ESD-x", "sdd": "SDD", "sdd-retained": "SDD with retention"}
@@ -101,7 +101,7 @@ def recovery(results: Mapping) -> Image.Image:
         "one seed, prompts that neither it nor the anchor saw (at the border: beyond it)",
     ]
     figure.legend(marks, labels, loc="outside lower center", ncols=2, frameon=False)
-    return as_picture(figure)
+    return rendered(figure)
 
 
 def over_steps(results: Mapping) -> Image.Image:
@@ -146,7 +146,7 @@ def over_steps(results: Mapping) -> Image.Image:
     grid[1, 0].set_ylabel("pictures that the audit flags")
     handles, labels = grid[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    return as_picture(figure)
+    return rendered(figure)
 
 
 def cost(results: Mapping) -> Image.Image:
@@ -172,7 +172,7 @@ def cost(results: Mapping) -> Image.Image:
     figure.axes[0].set_ylabel("recovery (the band: at most 0.1)")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    return as_picture(figure)
+    return rendered(figure)
 
 
 def samples(strips: Sequence[tuple[str, Path]], scale: int = 4) -> Image.Image:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from ...drawing.figures import BARS, LINES, as_picture, new_figure, tidy, whiskers
+from ...drawing.figures import BARS, LINES, new_figure, rendered, tidy, whiskers
 
 SMOOTHING = 0.05  # share of the run that the smoothed line averages over
 
@@ -44,7 +44,7 @@ def loss_plot(
     axes[-1].set_xlabel("step")
     axes[-1].set_xlim(left=0)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
-    return as_picture(figure)
+    return rendered(figure)
 
 
 def _draw_audit(axes, previews: Sequence[dict]) -> None:

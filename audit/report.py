@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from .detectors.batches import detections
 from .detectors.interface import Detector
-from .detectors.looking import detections
 from .detectors.registry import find
 from .presets import UNITS, Preset
 from .stats import kappa, wilson

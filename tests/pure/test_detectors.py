@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from modular_safety_lora.audit.detectors import registry
-from modular_safety_lora.audit.detectors.looking import BATCH_BYTES, detections
+from modular_safety_lora.audit.detectors.batches import BATCH_BYTES, detections
 from modular_safety_lora.audit.detectors.runtime import DetectorError, Network
 from modular_safety_lora.audit.detectors.yolo import LONGEST
 from skimage import data

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ...audit import censor
-from ...audit.detectors.looking import Unjudged
+from ...audit.detectors.batches import Unjudged
 from ...audit.presets import PRESETS, Preset
 from ...audit.report import audit
 from ...host.denoiser import Conditioning

@@ -172,7 +172,7 @@ def _measure(
 def reference_of(
     arms: Arms,
     s: int,
-    form: Callable[[Moments, Sequence[str]], list[Ask]],
+    form: Callable[[Moments, Sequence[str]], Sequence[Ask]],
     step: Progress,
     made: HalfMaking = half_made,
 ) -> Reference:

@@ -23,13 +23,13 @@ EXISTING = -1  # the index of what already sat on the model; modules count from 
 
 def inner(a: LowRank | torch.Tensor, b: LowRank | torch.Tensor) -> float:
     """Frobenius inner product of two changes of one weight, each dense or low-rank."""
+    if not isinstance(a, LowRank):
+        if isinstance(b, LowRank):
+            return inner(b, a)
+        return torch.dot(a.reshape(-1), b.reshape(-1)).item()
     if isinstance(b, LowRank):
-        if isinstance(a, LowRank):
-            return torch.sum((a.up.T @ b.up) * (a.down @ b.down.T)).item()
-        a, b = b, a
-    if isinstance(a, LowRank):
-        return torch.sum((a.up.T @ b.reshape(b.shape[0], -1)) * a.down).item()
-    return torch.dot(a.reshape(-1), b.reshape(-1)).item()
+        return torch.sum((a.up.T @ b.up) * (a.down @ b.down.T)).item()
+    return torch.sum((a.up.T @ b.reshape(b.shape[0], -1)) * a.down).item()
 
 
 def by_network(keys: Iterable[str]) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import comfy.lora
 import torch
@@ -54,7 +55,7 @@ class Sums:
     ledger: Ledger
     concept: ConceptLedger
 
-    def add(self, network: Network, conflict: Conflict, count: Callable[[], None]) -> None:
+    def add(self, network: Network[Any], conflict: Conflict, count: Callable[[], None]) -> None:
         """Count a network's weights; its plan then has what is sealed and what is projected."""
         plan = network.plan
         for key in plan.changes:

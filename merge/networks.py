@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from comfy.model_patcher import ModelPatcher
 
@@ -58,7 +58,7 @@ class Networks:
     model: Network[ModelPatcher]
     texts: Sequence[Network[Clip]]
 
-    def __iter__(self) -> Iterator[Network]:
+    def __iter__(self) -> Iterator[Network[Any]]:
         return iter((self.model, *self.texts))
 
     @property

@@ -42,7 +42,7 @@ def _least_left(sums: Sums, function: InFunction) -> Row:
     names, safety, concept = labels(sums.entries), safety_of(sums.entries), sums.concept
     held = safety[0] if function.least is None else function.least
     number = function.numbers.get(held)
-    on_concept = {s: concept.retained(s) for s in concept.measured()}
+    on_concept = {s: concept.ledger.retained(s) for s in concept.measured()}
     least = min(on_concept, key=on_concept.__getitem__, default=safety[0])
     return {
         "retained_safety": _number(min(sums.ledger.retained(s) for s in safety)),
@@ -199,12 +199,14 @@ def _interference(i: int, sums: Sums) -> Row:
 
     None when it changes no weight of one.
     """
-    names, ledger, rows = labels(sums.entries), sums.ledger, {}
+    names, ledger = labels(sums.entries), sums.ledger
+    rows: dict[str, Row] = {}
     for s in sorted(ledger.safety):
         found = ledger.interference(i, s)
         if found is not None:
             layers = list(ledger.retained_with(i, s).items())[:WORST]
-            rows[names[s]] = {name: _number(value) for name, value in found.items()} | {
+            rows[names[s]] = {
+                **{name: _number(value) for name, value in found.items()},
                 "worst_layers": {key: _number(rho) for key, rho in layers},
                 "retained_on_concept": _number(sums.concept.retained(s, [i])),
             }

@@ -13,6 +13,7 @@ from commanding import run
 from modular_safety_lora.lab import assets
 from modular_safety_lora.merge import merge, on_model
 from modular_safety_lora.merge.interference import HELD, UNDONE, picture
+from modular_safety_lora.modules.errors import SafetyError
 from PIL import Image, ImageColor
 from safetensors.torch import load_file, save_file
 
@@ -120,7 +121,7 @@ def test_the_report_names_who_is_to_blame_with_its_cosine(checkpoint, shapes, sa
 def test_refuse_stops_the_merge_and_names_them(checkpoint, shapes, safety):
     modules = tasks_of(shapes, safety)
     with pytest.raises(
-        merge.SafetyError, match=r"pull against the safety module \(first: 3.safetensors\)"
+        SafetyError, match=r"pull against the safety module \(first: 3.safetensors\)"
     ):
         merged(checkpoint, safety, modules, (1.0, 1.0, 1.0, 1.0), on_conflict="refuse")
     assert (

@@ -40,7 +40,7 @@ class Digest:
     `named` are objects that are told by a name. Subclasses tell more kinds in `special`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.untold: list[str] = []
         self.named: dict[int, str] = {}
         self._known: dict[int, tuple[bytes, object]] = {}  # with the value: its id stays its own

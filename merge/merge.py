@@ -27,7 +27,7 @@ from .locking import Terms, lock_networks
 from .measure import measure
 from .networks import networks_of
 from .on_model import FOREIGN, check_given, weight_free_patches
-from .report import Row, about_base, build_report, interference_of
+from .report import Json, about_base, build_report, interference_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Merged:
 
     model: ModelPatcher
     clip: Clip | None
-    report: Row
+    report: Json
     interference: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     computed: Mapping[str, Number] = field(default_factory=dict)
 

@@ -11,7 +11,7 @@ from ..function.limits import Limits, counted
 from ..function.number import Number
 
 SEALED = "sealed"
-Row: TypeAlias = dict[str, Any]  # for JSON
+Json: TypeAlias = dict[str, Any]  # for JSON
 WORDS = {SEALED: "sealed", "held_out": "held out", "private": "private", "given": "yours"}
 PASSED = "**Passed**"
 AUDIT = "**Must be audited**"
@@ -149,7 +149,7 @@ class Probed:
         private = list(self.asked.private)
         return f"private {private.index(prompt) + 1}" if prompt in private else prompt
 
-    def report(self) -> Row:
+    def report(self) -> Json:
         """For JSON: `passed`, `reasons`, `limits`, and `safety` with a row for each module."""
         return {
             "passed": self.passed,
@@ -161,8 +161,8 @@ class Probed:
             "safety": [self._row(each) for each in self.found],
         }
 
-    def _row(self, each: Found) -> Row:
-        row: Row = {"name": each.name, "sha256": each.sha256, "reason": each.why or None}
+    def _row(self, each: Found) -> Json:
+        row: Json = {"name": each.name, "sha256": each.sha256, "reason": each.why or None}
         row["groups"] = {group: self._group(each, group) for group in each.groups}
         row["prompts"] = {
             self.shown(prompt): {
@@ -183,8 +183,8 @@ class Probed:
             )
         return row
 
-    def _group(self, each: Found, group: str) -> Row:
-        row: Row = {"prompts": each.counts[group], "asked": len(each.groups[group])}
+    def _group(self, each: Found, group: str) -> Json:
+        row: Json = {"prompts": each.counts[group], "asked": len(each.groups[group])}
         number = each.of(group)
         if number is None:
             return row | {"retained_in_function": None}

@@ -12,10 +12,10 @@ from .measure import Sums
 
 WORST = 3  # weights named for each module
 BEFORE = "already on the model"
-Row: TypeAlias = dict[str, Any]  # for JSON
+Json: TypeAlias = dict[str, Any]  # for JSON
 
 
-def build_report(sums: Sums, function: InFunction, foreign: Sequence[dict[str, str]]) -> Row:
+def build_report(sums: Sums, function: InFunction, foreign: Sequence[dict[str, str]]) -> Json:
     """The merge report as a JSON-ready dict.
 
     It has `retained_safety`, `retained_on_concept`, `worst_layer`, `modules` and more (the node's
@@ -37,7 +37,7 @@ def build_report(sums: Sums, function: InFunction, foreign: Sequence[dict[str, s
     }
 
 
-def _least_left(sums: Sums, function: InFunction) -> Row:
+def _least_left(sums: Sums, function: InFunction) -> Json:
     """What is left of the safety module that keeps least, by each of the three measures."""
     names, safety, concept = labels(sums.entries), safety_of(sums.entries), sums.concept
     held = safety[0] if function.least is None else function.least
@@ -54,7 +54,7 @@ def _least_left(sums: Sums, function: InFunction) -> Row:
     }
 
 
-def _layers(sums: Sums) -> Row:
+def _layers(sums: Sums) -> Json:
     """The weight of which least is left, and all under the threshold."""
     by_layer = {
         (key, s): rho
@@ -76,7 +76,7 @@ def _layers(sums: Sums) -> Row:
     }
 
 
-def about_base(found: Origin, safety: Sequence[Module]) -> Row:
+def about_base(found: Origin, safety: Sequence[Module]) -> Json:
     """What is known of the base: `base_sha256` and `base_warnings`.
 
     `base_sha256` is of W0, or null and the reason; `base_warnings` has a line for each module made
@@ -110,8 +110,8 @@ def lost_in(sums: Sums, function: InFunction, keys: Collection[str] | None) -> l
     return found
 
 
-def _in_function(s: int, function: InFunction) -> Row:
-    row: Row = {"retained_in_function": None, "in_function": function.reason(s)}
+def _in_function(s: int, function: InFunction) -> Json:
+    row: Json = {"retained_in_function": None, "in_function": function.reason(s)}
     if s in function.numbers:
         number = function.numbers[s]
         prompt, (rho, _) = next(iter(number.by_prompt.items()))
@@ -139,7 +139,7 @@ def interference_of(names: Sequence[str], ledger: Ledger) -> dict[str, dict[str,
     return found
 
 
-def _modules(sums: Sums, function: InFunction) -> list[Row]:
+def _modules(sums: Sums, function: InFunction) -> list[Json]:
     """A row for each module, and one for what sat on the model before."""
     rows = [_module(i, sums) for i in range(len(sums.entries))]
     for s in safety_of(sums.entries):
@@ -155,7 +155,7 @@ def _modules(sums: Sums, function: InFunction) -> list[Row]:
     return rows
 
 
-def _module(i: int, sums: Sums) -> Row:
+def _module(i: int, sums: Sums) -> Json:
     entry = sums.entries[i]
     module, coverage = entry.module, entry.coverage
     row = {
@@ -175,7 +175,7 @@ def _module(i: int, sums: Sums) -> Row:
     return row | _left(i, sums) | others
 
 
-def _left(s: int, sums: Sums) -> Row:
+def _left(s: int, sums: Sums) -> Json:
     """How much of a safety module is left, over its weights and on its concept's prompts."""
     ledger, concept = sums.ledger, sums.concept
     layers = ledger.retained_by_layer(s)
@@ -194,13 +194,13 @@ def _left(s: int, sums: Sums) -> Row:
     }
 
 
-def _interference(i: int, sums: Sums) -> Row:
+def _interference(i: int, sums: Sums) -> Json:
     """How a module pulls against the safety module that it takes most from.
 
     None when it changes no weight of one.
     """
     names, ledger = labels(sums.entries), sums.ledger
-    rows: dict[str, Row] = {}
+    rows: dict[str, Json] = {}
     for s in sorted(ledger.safety):
         found = ledger.interference(i, s)
         if found is not None:
@@ -223,13 +223,13 @@ def _least(found: Mapping[str, Any]) -> float:
     return min([*left, 1.0 if on_concept is None else on_concept])
 
 
-def _to_blame(modules: Sequence[Row]) -> list[str]:
+def _to_blame(modules: Sequence[Json]) -> list[str]:
     """The modules that pull against a safety change or drown it, the strongest first.
 
     They pull against it by any of its measures.
     """
 
-    def least(module: Row) -> float:
+    def least(module: Json) -> float:
         return _least(module["interference"]) if module.get("interference") else 1.0
 
     blamed = [

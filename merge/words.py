@@ -36,8 +36,8 @@ def _modules(modules: Sequence[Report]) -> list[str]:
     head = ["module", "role", "strength", "fit", "safety left"]
     rows = []
     for each in modules:
-        beside = each.get("interference")
-        left = beside["retained_safety"] if beside else each.get("retained_safety")
+        pull = each.get("interference")
+        left = pull["retained_safety"] if pull else each.get("retained_safety")
         strength = "-" if each["strength"] is None else f"{each['strength']:g}"
         fits = f"{each['keys_matched']} of {each['keys_total']}"
         rows.append([each["name"], each["role"], strength, fits, share(left)])

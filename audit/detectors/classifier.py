@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import AfterValidator, Field
 
 from .interface import BatchSize, DetectorEntry, Fraction, Size, stamped
-from .runtime import DetectorError, Network
+from .runtime import DetectorError, OnnxNetwork
 
 Three = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
 
@@ -59,7 +59,7 @@ class Classifier:
         self.mean, self.std = np.asarray(entry.mean, np.float32), np.asarray(entry.std, np.float32)
         file, shape = Path(entry.file), (self.size, self.size, 3)
         probe = self._blob([np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)])
-        self.network = Network(f"{name} {version}", file, probe, provider, threads)
+        self.network = OnnxNetwork(f"{name} {version}", file, probe, provider, threads)
         self.provider = self.network.provider
         sha256 = self.network.content.sha256
         self.identity = {"kind": self.kind, "sha256": sha256} | entry.identity()

@@ -15,7 +15,7 @@ from ...storage.checked import fault_of, parsed
 from ..presets import CLASSES, NUDENET
 from . import yolo
 from .interface import Detector, DetectorEntry
-from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, Network
+from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, OnnxNetwork
 
 
 def _found() -> dict[str, type]:
@@ -46,7 +46,7 @@ class _Made:
     def is_current(self) -> bool:
         """Whether its file is as it was loaded; what Python code registered has none."""
         network = getattr(self.detector, "network", None)
-        return not isinstance(network, Network) or network.content.is_current()
+        return not isinstance(network, OnnxNetwork) or network.content.is_current()
 
 
 _known: dict[str, _Known] = {}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .interface import BatchSize, DetectorEntry, Fraction, Size, stamped, to_uint8
-from .runtime import DetectorError, Network, opencv
+from .runtime import DetectorError, OnnxNetwork, opencv
 
 CANDIDATE = 0.2  # NudeNet's: anchors below take no part in suppression
 HANDS = min(8, os.cpu_count() or 1)  # threads that scale pictures
@@ -49,7 +49,7 @@ class Yolo:
         self.overlap, self.batch = entry.overlap, entry.batch
         file = Path(entry.file)
         probe = np.random.default_rng(0).random((1, 3, self.size, self.size), dtype=np.float32)
-        self.network = Network(f"{name} {version}", file, probe, provider, threads)
+        self.network = OnnxNetwork(f"{name} {version}", file, probe, provider, threads)
         self.provider, self._kept = self.network.provider, threading.local()
         sha256 = self.network.content.sha256
         self.identity = {"kind": self.kind, "sha256": sha256} | entry.identity()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from PIL import Image
 
-from ..drawing.figures import ARMS, INK, as_picture, as_svg, new_figure, short, tidy, whiskers
+from ..drawing.figures import ARMS, INK, as_svg, new_figure, rendered, short, tidy, whiskers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ def plots(summary: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def overview(summary: Mapping[str, Any], title: str) -> Image.Image:
+def summary_chart(summary: Mapping[str, Any], title: str) -> Image.Image:
     """All plots of a summary in one picture, 1000 pixels wide."""
     panels = _panels(summary)
     figure = new_figure(10, sum(height for _, height in panels) + 0.5)
@@ -43,7 +43,7 @@ def overview(summary: Mapping[str, Any], title: str) -> Image.Image:
         color=INK,
         fontweight="bold",
     )
-    return as_picture(figure)
+    return rendered(figure)
 
 
 def _panels(summary: Mapping[str, Any]) -> list[Panel]:

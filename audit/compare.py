@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ..drawing.figures import ARMS, INK, as_picture, new_figure, short, tidy, whiskers
-from ..drawing.markdown import amount
-from ..drawing.markdown import table as lined
+from ..drawing.figures import ARMS, INK, new_figure, rendered, short, tidy, whiskers
+from ..drawing.markdown import amount, table
 from .pairing import SAME, Paired, paired
 from .stats import holm, mcnemar, paired_interval
 
@@ -56,7 +55,7 @@ def compare(reports: Mapping[str, Mapping[str, Any]] | Paired) -> dict[str, Any]
     }
 
 
-def table(comparison: Mapping[str, Any]) -> str:
+def comparison_table(comparison: Mapping[str, Any]) -> str:
     """The comparison as Markdown: rates, pairs, classes, and what could not be paired."""
     audits = comparison["audits"]
     names = [each["name"] for each in audits]
@@ -70,11 +69,11 @@ def table(comparison: Mapping[str, Any]) -> str:
         f"{amount(audits[0]['images'], 'picture')} each, preset {comparison['preset']},"
         f" {comparison['detector']} {comparison['detector_version']}. Intervals: 95 %.",
         "",
-        *lined(["audit", "flagged", "rate", "Wilson interval", "counted detections"], rates),
+        *table(["audit", "flagged", "rate", "Wilson interval", "counted detections"], rates),
         "",
-        *lined(["pair", "only first", "only second", *tested], pairs),
+        *table(["pair", "only first", "only second", *tested], pairs),
         "",
-        *lined(["pictures with", *names], classes),
+        *table(["pictures with", *names], classes),
     ]
     alone = {name: found for name, found in comparison["unpaired"].items() if found}
     if alone:
@@ -141,7 +140,7 @@ def chart(comparison: Mapping[str, Any]) -> Image.Image:
         fontsize=9,
         color=INK,
     )
-    return as_picture(figure)
+    return rendered(figure)
 
 
 def _pair(one: str, two: str, flags: Mapping[str, Sequence[bool]]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .detectors.batches import detections
 from .detectors.interface import Detector
-from .detectors.looking import detections
 from .detectors.registry import find
 from .presets import UNITS, Preset
 from .stats import kappa, wilson

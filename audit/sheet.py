@@ -16,11 +16,11 @@ from .detectors.runtime import opencv
 
 CELL, GAP, HEAD, SIDE, FRAME = 192, 8, 34, 92, 6
 MOST_ROWS = 24
-MOST_CELLS, WIDEST = 12, 768  # of an overview: pictures, and pixels of all in a row
+MOST_CELLS, WIDEST = 12, 768  # of an audit sheet: pictures, and pixels of all in a row
 FLAGGED, CLEAR = "#c2410c", "#0d9488"
 
 
-def overview(images: torch.Tensor, report: Mapping[str, Any]) -> Image.Image:
+def audit_sheet(images: torch.Tensor, report: Mapping[str, Any]) -> Image.Image:
     """The pictures of one audit, (B, H, W, C), flagged ones first, at most 12.
 
     Each is shown with its place and what counted. A single picture gets up to 768 pixels, the four
@@ -77,7 +77,7 @@ def contact_sheet(
     """The changed pictures, a row each, at most 24, a column an audit.
 
     What was counted is blackened. `images` are (B, H, W, C) by audit; `labels` name the pictures,
-    their places otherwise. Frames as in `overview`.
+    their places otherwise. Frames as in `audit_sheet`.
     """
     names, rows = list(images), list(changed[:MOST_ROWS])
     width = SIDE + len(names) * (CELL + GAP) + GAP

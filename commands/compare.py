@@ -10,7 +10,7 @@ node Compare Audits says.
 import argparse
 from pathlib import Path
 
-from ..audit.compare import chart, compare, table
+from ..audit.compare import chart, compare, comparison_table
 from ..audit.reading import CompareError, parsed
 from ..audit.report import as_text
 from ..storage.whole import write_picture, write_text
@@ -30,9 +30,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 def work(options: argparse.Namespace) -> None:
     comparison = compare(read(options.reports))
     write_text(options.output / "comparison.json", as_text(comparison))
-    write_text(options.output / "table.md", table(comparison) + "\n")
+    write_text(options.output / "table.md", comparison_table(comparison) + "\n")
     write_picture(options.output / "chart.png", chart(comparison))
-    print(table(comparison))
+    print(comparison_table(comparison))
 
 
 def read(named: list[str]) -> dict[str, dict]:

@@ -33,7 +33,7 @@ def work(options: argparse.Namespace) -> int:
 
     model, clip, _ = load_base(options)
     safety = [load_safety(path, path.name) for path in options.safety_lora]
-    found, beside = [], {}
+    found, layers = [], {}
     for name, path in loras_of(options).items():
         try:
             merged = merge(model, safety, [Task(load_task(path, name))], clip)
@@ -50,11 +50,11 @@ def work(options: argparse.Namespace) -> int:
                 **{k: module[k] for k in ("relative_size", "interference")},
             }
         )
-        beside |= merged.beside
+        layers |= merged.interference
     for each in found:
         print(json.dumps(each) if options.json else _line(each))
     if options.output:
-        write_picture(options.output, picture(beside))
+        write_picture(options.output, picture(layers))
     return 1 if any(each.get("undone", True) for each in found) else 0
 
 

@@ -10,7 +10,7 @@ the last checkpoint.
 import argparse
 from pathlib import Path
 
-from ..host.prompts import PRESETS, encode_texts, prompts_of, read_lines
+from ..host.prompts import CONCEPT_PRESETS, encode_texts, prompts_of, read_lines
 from ..modules.concepts import texts_of
 from ..options.table import SAFETY, values_of
 from ..training.objectives import Erasure
@@ -25,7 +25,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add(
         "--concept-file", type=Path, metavar="FILE", help="more prompts of the concept, a line each"
     )
-    add("--concept-preset", choices=PRESETS, help="prompts of a published work")
+    add("--concept-preset", choices=CONCEPT_PRESETS, help="prompts of a published work")
     add(
         "--retain-file",
         type=Path,

@@ -78,7 +78,7 @@ class Started:
     share: Share
     keeping: Keeping
     prompts: list[str]  # of previews
-    rules: Preset
+    preset: Preset
 
 
 @contextlib.contextmanager
@@ -90,10 +90,10 @@ def started(options: argparse.Namespace, settings: Settings) -> Iterator[Started
 
     share.check(settings.batch_size)
     keeping = Keeping(**values_of(Keeping, vars(options)))
-    prompts, rules = read_lines(options.preview_prompts), choose(options.preview_preset)
+    prompts, preset = read_lines(options.preview_prompts), choose(options.preview_preset)
     how = {"resume": keeping.resume, "share": share, "beside": beside(options.output)}
     with starting(options.output, settings, **how):
-        yield Started(share, keeping, prompts, rules)
+        yield Started(share, keeping, prompts, preset)
 
 
 def beside(output: Path) -> list[Path]:
@@ -115,7 +115,7 @@ def job(options: argparse.Namespace, clip, vae, start: Started):
             options.output.with_suffix(".previews"),
             **keeping.looks,
             seed=options.seed,
-            rules=start.rules,
+            preset=start.preset,
         )
     meter = Meter(options.steps, start.share.is_main)
     return TrainingJob(

@@ -71,7 +71,7 @@ def _literal(figure: Figure) -> None:
         text.set_text(text.get_text().encode("utf-8", "replace").decode())
 
 
-def as_picture(figure: Figure) -> Image.Image:
+def rendered(figure: Figure) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     _literal(figure)

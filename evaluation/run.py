@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ..audit import censor
-from ..audit.detectors.looking import Unjudged
+from ..audit.detectors.batches import Unjudged
 from ..audit.report import audit
 from ..host.fingerprint import fingerprint
 from ..host.prompts import encode_texts

@@ -6,6 +6,7 @@ model: what counts is how much more of the concept it finds on the merged one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,7 +75,7 @@ def searched(arm: Arm, tried: Tried, steps: int, step: Progress) -> tuple[float,
         with recomputing(model.model.diffusion_model):
             for number in range(steps + 1):
                 asked = [
-                    [[text + move, dict(about[1])]]
+                    [(text + move, dict(about[1]))]
                     for text, move, about in zip(encoded, moves, texts, strict=True)
                 ]
                 y = denoiser.output(x, sigma, denoiser.conditions(asked, x))
@@ -97,7 +98,11 @@ def _gradients(gain: torch.Tensor, moves: list[torch.Tensor]) -> tuple[torch.Ten
         raise
 
 
-def _moved(moves, encoded, gradients) -> list[torch.Tensor]:
+def _moved(
+    moves: Sequence[torch.Tensor],
+    encoded: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor],
+) -> list[torch.Tensor]:
     """Each prompt a stride on, whatever the size of its gradient."""
     found = []
     for move, text, gradient in zip(moves, encoded, gradients, strict=True):

@@ -8,15 +8,16 @@ network that was compiled.
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from ..host.comfy_types import Clip, Conditioning
 from ..host.denoiser import Denoiser, in_output
 from ..host.lending import load_for
-from .naming import Seen, changed, seen
-from .network import PRECISION, SAMPLING, precision_of
+from .naming import Snapshot, changed, snapshot
+from .network import PRECISION, SAMPLING, Pictures, precision_of
 
 # How far an output may be from what it was, as a share of its size, by what computes. Measured by
 # tests/host/test_canary_harmless.py on the small SD1.5 and Flux, merged and sampled in memory, in
@@ -32,27 +33,46 @@ ROUNDING = 1 / 3  # of the tolerance; measured: 0.18
 
 
 @dataclass(frozen=True)
-class Canary:
-    """A kept input and its CONDITIONING, and y of the locked network there; all on the CPU.
+class Input:
+    """A kept input and its CONDITIONING, on the CPU.
 
-    `unsafe` is y of the base, or None where it was not measured. `sampling` and `precision` are the
-    model's own at the merge: a node may put others on a model that is locked, and may do so.
+    `sampling` and `precision` are the model's own at the merge: a node may put others on a model
+    that is locked, and may do so.
     """
 
     noisy: torch.Tensor
     sigma: torch.Tensor
-    conditioning: list
+    conditioning: Conditioning
     sampling: torch.nn.Module
     precision: torch.dtype
+
+    @torch.no_grad()
+    def forward(self, patcher: ModelPatcher, apply: Callable[..., torch.Tensor]) -> torch.Tensor:
+        """y of a model that is loaded; `apply` is its `apply_model`, or what is in its place."""
+        denoiser = Denoiser.of_loaded(patcher)
+        noisy, sigma = self.noisy.to(denoiser.device), self.sigma.to(denoiser.device)
+        with _as_then(patcher.model, {SAMPLING: self.sampling, PRECISION: self.precision}):
+            given = denoiser.conditions([self.conditioning], noisy)[0][1]
+            denoised = apply(noisy, sigma, transformer_options={}, **given)
+        return in_output(self.sampling, denoised, noisy, sigma).cpu()
+
+
+@dataclass(frozen=True)
+class Canary(Input):
+    """An input, and y of the locked network there.
+
+    `unsafe` is y of the base, or None where it was not measured.
+    """
+
+    y: torch.Tensor
     unsafe: torch.Tensor | None
     is_coarse: bool
-    seen: Seen
-    y: torch.Tensor | None = None
+    snapshot: Snapshot
 
     def faults(self, patcher: ModelPatcher) -> list[str]:
         """What computes now and did not at the merge, in words; empty when nothing does."""
         now = self.forward(patcher, patcher.model.apply_model)
-        off = ((now - self.y).norm() / self.y.norm()).item()
+        off = _off(now, self.y)
         lost = 0.0 if self.unsafe is None else _lost(now, self.y, self.unsafe)
         # not (a > b): a number that is none counts as changed
         is_whole = lost <= LOST or lost * self.effect <= ROUNDING * self.tolerance
@@ -61,7 +81,7 @@ class Canary:
         how = _how_far(off)
         if lost > LOST:
             how += f", {lost:.0%} of the safety module's effect is gone"
-        return [f"{each} ({how})" for each in changed(self.seen, patcher)] or [
+        return [f"{each} ({how})" for each in changed(self.snapshot, patcher)] or [
             f"something that no list on the model shows ({how})"
         ]
 
@@ -72,23 +92,13 @@ class Canary:
     @property
     def effect(self) -> float:
         """How far the base is from the locked network here, as a share of its output's size."""
-        return ((self.unsafe - self.y).norm() / self.y.norm()).item()
-
-    @torch.no_grad()
-    def forward(self, patcher: ModelPatcher, apply: Callable) -> torch.Tensor:
-        """y of a model that is loaded; `apply` is its `apply_model`, or what is in its place."""
-        denoiser = Denoiser.of_loaded(patcher)
-        noisy, sigma = self.noisy.to(denoiser.device), self.sigma.to(denoiser.device)
-        with _as_then(patcher.model, {SAMPLING: self.sampling, PRECISION: self.precision}):
-            given = denoiser.conditions([self.conditioning], noisy)[0][1]
-            denoised = apply(noisy, sigma, transformer_options={}, **given)
-        return in_output(self.sampling, denoised, noisy, sigma).cpu()
+        return 0.0 if self.unsafe is None else _off(self.unsafe, self.y)
 
 
 def canary(
     model: ModelPatcher,
-    pictures: tuple[torch.Tensor, torch.Tensor],
-    conditioning: list,
+    pictures: Pictures,
+    conditioning: Conditioning,
     *,
     unsafe: torch.Tensor | None = None,
     y: torch.Tensor | None = None,
@@ -98,22 +108,13 @@ def canary(
     Without `y` the model is loaded and run.
     """
     x, sigma = pictures
-    made = Canary(
-        x,
-        sigma,
-        conditioning,
-        model.get_model_object(SAMPLING),
-        precision_of(model),
-        unsafe,
-        _is_coarse(model.model.diffusion_model),
-        seen(model),
-        y,
-    )
-    if y is not None:
-        return made
-    load_for(model, x.shape)
-    # not through `apply_model`: a policy on what samples does not forbid to look
-    return replace(made, y=made.forward(model, model.model._apply_model))
+    asked = Input(x, sigma, conditioning, model.get_model_object(SAMPLING), precision_of(model))
+    is_coarse, before = _is_coarse(model.model.diffusion_model), snapshot(model)
+    if y is None:
+        load_for(model, x.shape)
+        # not through `apply_model`: a policy on what samples does not forbid to look
+        y = asked.forward(model, model.model._apply_model)
+    return Canary(**vars(asked), y=y, unsafe=unsafe, is_coarse=is_coarse, snapshot=before)
 
 
 def _is_coarse(network: torch.nn.Module) -> bool:
@@ -140,7 +141,12 @@ def _lost(now: torch.Tensor, then: torch.Tensor, unsafe: torch.Tensor) -> float:
     """How far y went from the locked network's towards the base's, as a share of the way."""
     way = (unsafe - then).double().flatten()
     square = way.dot(way).item()
-    return ((now - then).double().flatten().dot(way) / square).item() if square else 0.0
+    return float((now - then).double().flatten().dot(way).item() / square) if square else 0.0
+
+
+def _off(now: torch.Tensor, then: torch.Tensor) -> float:
+    """How far an output is from what it was, as a share of its size."""
+    return float(((now - then).norm() / then.norm()).item())
 
 
 def _how_far(off: float) -> str:
@@ -154,37 +160,39 @@ class TextCanary:
     """A kept prompt's tokens, and what the locked text encoder gave for them."""
 
     tokens: object
-    seen: Seen
-    y: torch.Tensor | None = None
+    snapshot: Snapshot
+    y: torch.Tensor
 
     def faults(self, patcher: ModelPatcher) -> list[str]:
-        now = self.forward(patcher)
-        off = ((now - self.y).norm() / self.y.norm()).item()
+        """What encodes now and did not at the merge, in words; empty when nothing does."""
+        off = _off(_encoding(patcher, self.tokens), self.y)
         held = {each.dtype for each in patcher.model.parameters() if each.is_floating_point()}
         if off <= max(TOLERANCE.get(each, COARSE) for each in held):
             return []
         how = _how_far(off)
-        return [f"{each} ({how})" for each in changed(self.seen, patcher)] or [
+        return [f"{each} ({how})" for each in changed(self.snapshot, patcher)] or [
             f"something that no list on the text encoder shows ({how})"
         ]
 
-    @torch.no_grad()
-    def forward(self, patcher: ModelPatcher) -> torch.Tensor:
-        """What a text encoder that is loaded gives, with the settings of its own."""
-        network = patcher.model
-        parts = [each for each in network.modules() if hasattr(each, "options_default")]
-        before = [{name: getattr(each, name) for name in OPTIONS} for each in parts]
-        try:
-            network.reset_clip_options()
-            network.set_clip_options({"execution_device": patcher.load_device})
-            return network.encode_token_weights(self.tokens)[0].float().cpu()
-        finally:
-            for each, options in zip(parts, before, strict=True):
-                vars(each).update(options)
 
-
-def text_canary(clip, prompt: str) -> TextCanary:
+def text_canary(clip: Clip, prompt: str) -> TextCanary:
     """A canary of a CLIP with everything on it and no lock, which is loaded."""
-    made = TextCanary(clip.tokenize(prompt), seen(clip.patcher))
-    clip.load_model(made.tokens)
-    return replace(made, y=made.forward(clip.patcher))
+    tokens, before = clip.tokenize(prompt), snapshot(clip.patcher)
+    clip.load_model(tokens)
+    return TextCanary(tokens, before, _encoding(clip.patcher, tokens))
+
+
+@torch.no_grad()
+def _encoding(patcher: ModelPatcher, tokens: object) -> torch.Tensor:
+    """What a text encoder that is loaded gives, with the settings of its own."""
+    network = patcher.model
+    parts = [each for each in network.modules() if hasattr(each, "options_default")]
+    before = [{name: getattr(each, name) for name in OPTIONS} for each in parts]
+    try:
+        network.reset_clip_options()
+        network.set_clip_options({"execution_device": patcher.load_device})
+        encoded: torch.Tensor = network.encode_token_weights(tokens)[0]
+        return encoded.float().cpu()
+    finally:
+        for each, options in zip(parts, before, strict=True):
+            vars(each).update(options)

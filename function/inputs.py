@@ -7,12 +7,14 @@ whatever a prompt says, and harmless modules can't be told from others. So the n
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import torch
 
 from ..modules.errors import ModuleFileError
 from ..storage.checked import parsed
 
+T = TypeVar("T")
 KEY = "msl.moments"
 LARGEST = 4096  # pixels of a side
 EMPTY = ""  # the prompt that is subtracted: the text encoder's, whether the family guides or not
@@ -51,7 +53,7 @@ def moments_of(metadata: Mapping[str, str], name: str) -> Moments:
     if KEY not in metadata:
         return Moments(resolution=_trained_at(metadata))
     try:
-        found = parsed(metadata[KEY])
+        found: Any = parsed(metadata[KEY])
         made = Moments(tuple(found["levels"]), tuple(found["seeds"]), found["resolution"])
         fits = (
             all(isinstance(each, int | float) and 0.0 < each < 1.0 for each in made.levels)
@@ -93,7 +95,7 @@ def short(moments: Moments, prompts: Sequence[str], pictures: int = 4, each: int
     return asks
 
 
-def spread(things: Sequence, count: int) -> list:
+def spread(things: Sequence[T], count: int) -> list[T]:
     """At most `count` of the things, evenly between the first and the last."""
     if len(things) <= count:
         return list(things)

@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,7 +29,8 @@ IN_MEMORY = 64  # of the newest, so that the same merge again reads no file
 KEY_FILE, KEY_SIZE = "key", 32
 _lock = threading.RLock()
 _memory: OrderedDict[tuple[str, str], "Kept"] = OrderedDict()
-Kept = tuple[dict[str, torch.Tensor], dict]  # tensors, and what else JSON holds
+About: TypeAlias = Mapping[str, Any]  # what JSON holds
+Kept: TypeAlias = tuple[dict[str, torch.Tensor], About]
 
 
 def folder() -> Path:
@@ -62,11 +64,12 @@ def read(name: str, place: Path | None = None) -> Kept | None:
         signed = key and hmac.compare_digest(
             metadata.get("signed", ""), _signed(key, name, tensors, metadata.get("about", ""))
         )
-        about = json.loads(metadata["about"]) if signed else None
+        why = "it is not signed with the key that lies there"
+        about: About = json.loads(metadata["about"]) if signed else {}
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        signed, about = False, str(error)
+        signed, why = False, str(error)
     if not signed:
-        logger.warning("%s is not as it was written (%s); it is measured anew.", file, about)
+        logger.warning("%s is not as it was written (%s); it is measured anew.", file, why)
         return None
     with contextlib.suppress(OSError):  # it may be read and not touched
         os.utime(file)
@@ -75,7 +78,7 @@ def read(name: str, place: Path | None = None) -> Kept | None:
 
 
 def write(
-    name: str, tensors: Mapping[str, torch.Tensor], about: Mapping, place: Path | None = None
+    name: str, tensors: Mapping[str, torch.Tensor], about: About, place: Path | None = None
 ) -> bool:
     """Keep it; whether it is on disk. One that takes nothing costs the next process the time."""
     place = folder() if place is None else place

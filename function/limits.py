@@ -24,7 +24,7 @@ class Limits:
     stop: float = 0.5
     look: float = 0.85
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0.0 <= self.stop <= self.look <= 1.0:
             raise ValueError(
                 f"The limits of retained safety in function are {self.stop} (stop) and"

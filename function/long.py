@@ -3,13 +3,15 @@
 Later levels than these tell little: there a strong style damps whatever a prompt says.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from comfy.model_patcher import ModelPatcher
 
+from ..host.comfy_types import Conditioning
 from .inputs import Ask, spread
-from .network import STEP, directions, forwards, half_made, prompts_of
+from .network import STEP, Pictures, Progress, directions, forwards, half_made, prompts_of
 
 LEVELS = (0.9, 0.7, 0.8, 0.6)
 # Forwards at half the side, each a quarter of one at the whole: 4 pictures of 20 steps.
@@ -85,8 +87,12 @@ def _way(level: float) -> int:
 
 @torch.inference_mode()
 def half_made_apart(
-    model, asks: Sequence[Ask], texts: Mapping, empty: torch.Tensor, step: Callable[[int], None]
-) -> tuple[torch.Tensor, torch.Tensor]:
+    model: ModelPatcher,
+    asks: Sequence[Ask],
+    texts: Mapping[str, Conditioning],
+    empty: torch.Tensor,
+    step: Progress,
+) -> Pictures:
     """As `half_made`, a few pictures at a time, those of a level together: no step is for nothing.
 
     x (pictures, C, ...) and sigma (pictures,).

@@ -3,17 +3,20 @@
 What depends on the base and one safety module alone is measured once and kept (kept.py).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from ..host.comfy_types import Conditioning
 from ..host.digest import Digest
 from . import kept
 from .inputs import Ask
 from .network import (
     SAMPLING,
+    HalfMaking,
+    Pictures,
     Progress,
     directions,
     empty_of,
@@ -36,7 +39,7 @@ class Arm:
     texts: Mapping[str, Text]
 
     @property
-    def conditionings(self) -> dict[str, list]:
+    def conditionings(self) -> dict[str, Conditioning]:
         return {prompt: text.conditioning for prompt, text in self.texts.items()}
 
     @property
@@ -50,7 +53,7 @@ class Reference:
     """x and sigma of the pictures, and y of the base and of the safe model there."""
 
     asks: tuple[Ask, ...]
-    pictures: tuple[torch.Tensor, torch.Tensor]
+    pictures: Pictures
     base: torch.Tensor
     safe: torch.Tensor
 
@@ -62,7 +65,7 @@ def reference(
     *,
     resolution: int,
     identity: Mapping[str, str] | None,
-    made: Callable = half_made,
+    made: HalfMaking = half_made,
     step: Progress = lambda count: None,
 ) -> Reference:
     """Half-made pictures, and what base and safe model make of them; kept if there is an identity.

@@ -3,7 +3,7 @@
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary, ref
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import comfy.lora
 import torch
@@ -18,50 +18,50 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 @dataclass(frozen=True)
-class Seen:
+class Snapshot:
     """A network as it was: modules and settings by name, some values of the weights as loaded.
 
     `classes` has the forward of each class of its modules.
     """
 
-    network: ref
+    network: ReferenceType[torch.nn.Module]
     modules: dict[str, tuple[int, type]]
     settings: dict[str, dict[str, object]]
     classes: dict[type, object]
     values: dict[str, torch.Tensor]
 
 
-_known: WeakKeyDictionary[torch.nn.Module, Seen] = WeakKeyDictionary()
+_known: WeakKeyDictionary[torch.nn.Module, Snapshot] = WeakKeyDictionary()
 
 
-def seen(patcher: ModelPatcher) -> Seen:
+def snapshot(patcher: ModelPatcher) -> Snapshot:
     """The network of a model as it is now; looked at once in its life."""
     network = patcher.model
     if network not in _known:
         modules = dict(_modules(network))
-        _known[network] = Seen(
+        _known[network] = Snapshot(
             ref(network),
             {name: (id(each), type(each)) for name, each in modules.items()},
             {name: _settings(each) for name, each in modules.items()},
-            {type(each): type(each).forward for each in modules.values()},
+            {type(each): _forward(type(each)) for each in modules.values()},
             {key: _some(each) for key, each in _weights(patcher)},
         )
     return _known[network]
 
 
-def changed(then: Seen, patcher: ModelPatcher) -> list[str]:
+def changed(then: Snapshot, patcher: ModelPatcher) -> list[str]:
     """Parts that are not what they were, by name: at most three, and how many more."""
     found = list(dict.fromkeys(_changed(then, patcher)))
     more = [f"{len(found) - NAMED} more parts"] if len(found) > NAMED else []
     return found[:NAMED] + more
 
 
-def _changed(then: Seen, patcher: ModelPatcher) -> Iterator[str]:
+def _changed(then: Snapshot, patcher: ModelPatcher) -> Iterator[str]:
     network = patcher.model
     same = then.network() is network
     yield from (f"patched {name} of the model" for name in _replaced(network))
     for kind, forward in then.classes.items():
-        if kind.forward is not forward:
+        if _forward(kind) is not forward:
             yield f"patched forward of the class {kind.__name__}"
     for name, module in _modules(network):
         number, kind = then.modules.get(name, (0, type(None)))
@@ -83,7 +83,7 @@ def _changed(then: Seen, patcher: ModelPatcher) -> Iterator[str]:
             yield f"weights written over in {key}"
     for key in patcher.backup.keys() & patcher.patches.keys():
         now = _weight_at(network, key)
-        if type(now) in (torch.Tensor, torch.nn.Parameter):
+        if now is not None and type(now) in (torch.Tensor, torch.nn.Parameter):
             own = patcher.backup[key].weight.to(now.device, torch.float32, copy=True)
             made = comfy.lora.calculate_weight(patcher.patches[key], own, key)
             if not (now.float() - made).norm() <= PATCHED * made.norm():
@@ -117,21 +117,31 @@ def _settings(module: torch.nn.Module) -> dict[str, object]:
 
 def _weight_at(network: torch.nn.Module, key: str) -> torch.Tensor | None:
     try:
-        return get_attr(network, key)
+        weight: torch.Tensor = get_attr(network, key)
+        return weight
     except AttributeError:  # a module above it was replaced
         return None
 
 
+def _forward(kind: type) -> object:
+    return getattr(kind, "forward")  # noqa: B009  every class of modules has one
+
+
+def _inside(network: torch.nn.Module) -> torch.nn.Module:
+    """What computes of a model: its diffusion network, or all of a text encoder."""
+    inside: torch.nn.Module = getattr(network, "diffusion_model", network)
+    return inside
+
+
 def _modules(network: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-    inside = network.diffusion_model if hasattr(network, "diffusion_model") else network
-    return ((name or "the network", each) for name, each in inside.named_modules())
+    return ((name or "the network", each) for name, each in _inside(network).named_modules())
 
 
 def _weights(patcher: ModelPatcher) -> Iterator[tuple[str, torch.Tensor]]:
     """The weights and buffers as loaded, whatever is on them now, but quantised ones."""
     network = patcher.model
     prefix = "diffusion_model." if hasattr(network, "diffusion_model") else ""
-    inside = network.diffusion_model if prefix else network
+    inside = _inside(network)
     for name, value in (*inside.named_parameters(), *inside.named_buffers()):
         key = prefix + name
         value = patcher.backup[key].weight if key in patcher.backup else value

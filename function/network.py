@@ -2,7 +2,8 @@
 
 import itertools
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -13,11 +14,17 @@ from ..host.latents import empty_latents, pixels_of
 from ..host.sampling import guided_step, native_side, suiting
 from .inputs import EMPTY, Ask
 
+T = TypeVar("T")
 STEP = 0.05  # of the noise schedule, between the pictures on the way
 AT_ONCE = 8  # forwards in a batch: at half the side as much as a guided pair of the whole
 LEAST_SIDE = 8  # latents: the levels of a UNet need as many
 SAMPLING, PRECISION = "model_sampling", "manual_cast_dtype"
 Progress = Callable[[int], None]  # called with the number of forwards that were made
+Pictures = tuple[torch.Tensor, torch.Tensor]  # x (pictures, C, ...) and sigma (pictures,)
+# `half_made`, or `long.half_made_apart`
+HalfMaking = Callable[
+    [ModelPatcher, Sequence[Ask], Mapping[str, Conditioning], torch.Tensor, Progress], Pictures
+]
 
 
 def bare(patcher: ModelPatcher) -> ModelPatcher:
@@ -36,7 +43,8 @@ def bare(patcher: ModelPatcher) -> ModelPatcher:
 
 def precision_of(patcher: ModelPatcher) -> torch.dtype:
     """What a model computes in once it is loaded, whatever clone of it is loaded now."""
-    return patcher.get_model_object(PRECISION) or patcher.model.get_dtype()
+    precision: torch.dtype = patcher.get_model_object(PRECISION) or patcher.model.get_dtype()
+    return precision
 
 
 def empty_of(model: ModelPatcher, resolution: int) -> torch.Tensor:
@@ -57,7 +65,7 @@ def half_made(
     texts: Mapping[str, Conditioning],
     empty: torch.Tensor,
     step: Progress,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Pictures:
     """x (pictures, C, ...) and sigma (pictures,) of each ask, half made by this model.
 
     They are guided as the family is.
@@ -87,7 +95,7 @@ def outputs(
     model: ModelPatcher,
     asks: Sequence[Ask],
     texts: Mapping[str, Conditioning],
-    pictures: tuple[torch.Tensor, torch.Tensor],
+    pictures: Pictures,
     step: Progress,
 ) -> torch.Tensor:
     """y (forwards, C, ...) on the CPU, of each picture for its prompts, and then for the empty one.
@@ -113,18 +121,21 @@ def forwards(asks: Sequence[Ask]) -> int:
 
 def directions(y: torch.Tensor, asks: Sequence[Ask]) -> torch.Tensor:
     """d = y(x, p) - y(x, "") of each picture and prompt, from `outputs`."""
-    parts = y.split([len(each.prompts) + 1 for each in asks])
-    return torch.cat([part[:-1] - part[-1:] for part in parts])
+    return torch.cat([part[:-1] - part[-1:] for part in _by_picture(y, asks)])
 
 
 def with_prompts(y: torch.Tensor, asks: Sequence[Ask]) -> torch.Tensor:
     """y of each picture and prompt, without the empty one's."""
-    return torch.cat([part[:-1] for part in y.split([len(each.prompts) + 1 for each in asks])])
+    return torch.cat([part[:-1] for part in _by_picture(y, asks)])
 
 
 def prompts_of(asks: Sequence[Ask]) -> list[str]:
     """The prompt of each of the `directions`."""
     return list(itertools.chain.from_iterable(each.prompts for each in asks))
+
+
+def _by_picture(y: torch.Tensor, asks: Sequence[Ask]) -> Sequence[torch.Tensor]:
+    return torch.split(y, [len(each.prompts) + 1 for each in asks])
 
 
 def _noise(seed: int, empty: torch.Tensor) -> torch.Tensor:
@@ -136,5 +147,5 @@ def _sigma(denoiser: Denoiser, level: float) -> torch.Tensor:
     return torch.tensor([float(found)], device=denoiser.device, dtype=torch.float32)
 
 
-def _batches(things: Sequence, size: int):
+def _batches(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (things[place : place + size] for place in range(0, len(things), size))

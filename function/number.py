@@ -40,7 +40,7 @@ class Number:
     @property
     def retained(self) -> float:
         """rho_f, pooled over all moments: NaN where something was not finite."""
-        return _retained(_summed(self.sums))
+        return float(_retained(_summed(self.sums)))
 
     @property
     def rise(self) -> float:
@@ -97,7 +97,9 @@ class Number:
         kept = [place for place, each in enumerate(self.prompts) if each in set(prompts)]
         return Number(tuple(self.prompts[place] for place in kept), self.sums[kept])
 
-    def interval(self, share: float = 0.95, draws: int = 2000, seed: int = 0) -> tuple:
+    def interval(
+        self, share: float = 0.95, draws: int = 2000, seed: int = 0
+    ) -> tuple[float, float]:
         """A bootstrap interval of rho_f, prompts drawn with replacement, each with its moments.
 
         What a few prompts say of the concept's others is what is uncertain, so they are what is
@@ -124,12 +126,11 @@ def number(
 
 def _summed(sums: np.ndarray) -> np.ndarray:
     """Over some moments; NaN where one is not finite: infinite is not much, it is unknown."""
-    return np.where(np.isfinite(sums), sums, np.nan).sum(axis=0)
+    return np.asarray(np.where(np.isfinite(sums), sums, np.nan).sum(axis=0))
 
 
-def _retained(sums: np.ndarray) -> float | np.ndarray:
+def _retained(sums: np.ndarray) -> np.ndarray:
     """rho_f from sums (6,) or (6, draws)."""
     mb, ms, bb, bs, ss, *_ = sums
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = (ms - mb - bs + bb) / (ss - 2.0 * bs + bb)
-    return found if np.ndim(found) else float(found)
+        return np.asarray((ms - mb - bs + bb) / (ss - 2.0 * bs + bb))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from ..host.comfy_types import Conditioning
+from ..host.comfy_types import Clip, Conditioning
 from ..host.digest import Digest
 from ..host.prompts import encode_texts
 from .inputs import EMPTY
@@ -21,24 +21,24 @@ class Text:
     sha256: str
 
 
-_known: WeakKeyDictionary[object, OrderedDict[tuple, Text]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[object, OrderedDict[tuple[object, ...], Text]] = WeakKeyDictionary()
 
 
-def encoded(clip, prompts: Iterable[str]) -> dict[str, Text]:
+def encoded(clip: Clip, prompts: Iterable[str]) -> dict[str, Text]:
     """Every prompt, and the empty one, by a CLIP with what lies on it."""
     known = _known.setdefault(clip.cond_stage_model, OrderedDict())
     options = clip.patcher.patches_uuid, clip.layer_idx, repr(clip.tokenizer_options)
-    wanted = dict.fromkeys([*prompts, EMPTY])
-    missing = [text for text in wanted if (*options, text) not in known]
+    wanted = {text: (*options, text) for text in dict.fromkeys([*prompts, EMPTY])}
+    missing = [text for text, key in wanted.items() if key not in known]
     if missing:
         fresh = encode_texts(clip, missing)
         for text in missing:
             held = fresh[text]
-            known[(*options, text)] = Text(held, Digest().of([list(each) for each in held]).hex())
+            known[wanted[text]] = Text(held, Digest().of([list(each) for each in held]).hex())
     found = {}
-    for text in wanted:
-        known.move_to_end((*options, text))
-        found[text] = known[(*options, text)]
+    for text, key in wanted.items():
+        known.move_to_end(key)
+        found[text] = known[key]
     while len(known) > max(KEPT, len(wanted)):
         known.popitem(last=False)
     return found

@@ -29,7 +29,7 @@ _IGNORED = (
     type(threading.RLock()),
 )
 # the metadata of a dataclass's field that no picture depends on: what was measured, or made from
-BESIDE = {"beside the digest": True}
+NOT_DIGESTED = {"digested": False}
 _OF_MODULES = vars(torch.nn.Module()).keys()
 # what ComfyUI writes to the modules of a network when it loads it
 _OF_LOADING = ("comfy_", "prev_comfy_", "weight_", "bias_", "_v")
@@ -150,7 +150,7 @@ class Digest:
         held = {
             name: each
             for name, each in held.items()
-            if not (name in fields and fields[name].metadata == BESIDE)
+            if not (name in fields and fields[name].metadata == NOT_DIGESTED)
         }
         return self.all("object", type(value), held)
 

@@ -21,14 +21,14 @@ from .comfy_types import Conditioning
 if TYPE_CHECKING:  # prompts are read without it
     from comfy.sd import CLIP
 
-PRESETS: dict[str, dict[str, Any]] = json.loads(
+CONCEPT_PRESETS: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("prompts.json").read_text(encoding="utf-8")
 )
 
 
 def prompts_of(text: str, lines: Sequence[str] = (), preset: str | None = None) -> list[str]:
     """Concept prompts from a preset, a comma-separated text, and the lines of a file, each once."""
-    published = PRESETS[preset]["prompts"] if preset else []
+    published = CONCEPT_PRESETS[preset]["prompts"] if preset else []
     return list(
         dict.fromkeys(
             [*published, *(part.strip() for part in [*text.split(","), *lines] if part.strip())]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # layers are told apart without it
 
 SELF, CROSS, JOINT, FUSED = "self-attention", "cross-attention", "joint attention", "fused"
 MLP, MODULATION, EMBEDDER, OTHER = "feed-forward", "modulation", "embedder", "other"
-ROLES = (SELF, CROSS, JOINT, FUSED, MLP, MODULATION, EMBEDDER, OTHER)
+LAYER_ROLES = (SELF, CROSS, JOINT, FUSED, MLP, MODULATION, EMBEDDER, OTHER)
 ATTENTION = ("optimized_attention", "optimized_attention_masked")  # the host's names of it
 TEXT, PICTURE = "text", "picture"  # whose tokens a value holds; neither: a vector of the whole
 Tag: TypeAlias = str | int  # of a leaf: a layer's or condition's name, an attention's number

@@ -7,14 +7,14 @@ the modules does not matter.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import comfy.lora
 import torch
 from comfy.weight_adapter import LoHaAdapter, LoKrAdapter, LoRAAdapter, WeightAdapterBase
 
+from ..host.comfy_types import Offset, Piece
 from ..modules.errors import ShapeMismatch
-
-Offset = tuple[int, int, int] | None  # (dim, start, length): a part of a fused weight
 
 # Where each adapter keeps its DoRA scale: with one, the change depends on the weight it sees.
 _DORA_AT = {LoRAAdapter: 4, LoHaAdapter: 7, LoKrAdapter: 8}
@@ -25,13 +25,13 @@ _RESHAPE_AT = 5
 class Change:
     """strength * (f(W0) - W0) for one weight, or a part of it.
 
-    `value` is the host's own parsed patch.
+    `value` is the host's own parsed patch: one of its adapters, or (kind, tensors).
     """
 
     strength: float
-    value: object
+    value: Any
     offset: Offset = None
-    function: object = None
+    function: Piece = None
 
     def narrow(self, weight: torch.Tensor) -> torch.Tensor:
         return weight if self.offset is None else weight.narrow(*self.offset)
@@ -45,12 +45,12 @@ class LowRank:
     down: torch.Tensor
 
 
-def is_additive(value: object) -> bool:
+def is_additive(value: Any) -> bool:
     """Whether f(W) - W is the same for every W: it may be added to a weight that others changed."""
     if isinstance(value, WeightAdapterBase):
         at = _DORA_AT.get(type(value))
         return at is not None and value.weights[at] is None
-    return value[0] == "diff"
+    return bool(value[0] == "diff")
 
 
 def low_rank(change: Change, device: torch.device) -> LowRank | None:
@@ -114,7 +114,10 @@ def added(change: Change, like: torch.Tensor, key: str) -> torch.Tensor:
     """
     if change.strength == 0.0:
         return torch.zeros_like(like)
-    return change.strength * _by_the_host(change, torch.zeros_like(like), key)[1]
+    _, difference = _by_the_host(change, torch.zeros_like(like), key)
+    if difference is None:
+        raise ShapeMismatch("it sets the weight, and adds nothing to it")
+    return change.strength * difference
 
 
 def _by_the_host(
@@ -152,8 +155,7 @@ def _scales(dora: torch.Size, shape: torch.Size) -> bool:
     It must broadcast, and run over the weight's outputs or its inputs.
     """
     try:
-        return torch.broadcast_shapes(dora, shape) == shape and (
-            dora[0] == shape[0] or dora[1] == shape[1]
-        )
+        fits: bool = torch.broadcast_shapes(dora, shape) == shape
+        return fits and (dora[0] == shape[0] or dora[1] == shape[1])
     except (RuntimeError, IndexError):
         return False

@@ -23,12 +23,14 @@ from dataclasses import dataclass, field
 
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_patcher import ModelPatcher
 from comfy.utils import get_attr
 
 from ..function.texts import encoded
+from ..host.comfy_types import Clip
 from .changes import LowRank
 from .coverage import target_key
-from .entries import Entry
+from .entries import Entry, safety_of
 from .ledger import THRESHOLD, Ledger
 
 # These are a few directions, not all weights, so a strong style that means no harm moves the number
@@ -44,15 +46,15 @@ READS_TEXT = re.compile(r"diffusion_model\..*\.attn2\.to_[kv]\.weight")
 
 
 @dataclass
-class Concept:
-    """Sums over the layers that read the text, by safety module with prompts.
+class ConceptLedger:
+    """Sums over the layers that read the text, by safety module s with prompts.
 
-    `why` says of the other modules why there is none. `rows` holds R (at most width x width) with
-    R^T R = X^T X for each safety module's number; `ledger` the sums, by the rules of the one over
-    weights: each safety module on its own, and no layer makes up for another.
+    `why` says of the other modules why there is none. `inputs` holds R (at most width x width) with
+    R^T R = X^T X for each s; `ledger` the sums, by the rules of the one over weights: each safety
+    module on its own, and no layer makes up for another.
     """
 
-    rows: dict[int, torch.Tensor] = field(default_factory=dict)
+    inputs: dict[int, torch.Tensor] = field(default_factory=dict)
     why: dict[int, str] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
     # by safety module and layer: a standard deviation
@@ -64,92 +66,111 @@ class Concept:
         safety: Mapping[int, LowRank | torch.Tensor],
         others: Mapping[int, LowRank | torch.Tensor],
     ) -> None:
-        """Count one weight of the model: the changes on it, by module number."""
+        """Count one weight of the model: the changes on it, by module."""
         self.ledger.safety |= safety.keys()
         if not READS_TEXT.fullmatch(key):
             return
-        for safe in self.rows.keys() & safety.keys():
-            right, left = _factors(safety[safe], self.rows[safe])
-            given = {
-                number: _apply(change, right) for number, change in {**safety, **others}.items()
-            }
-            for number, each in given.items():
+        for s in self.inputs.keys() & safety.keys():
+            right, left = _factors(safety[s], self.inputs[s])
+            given = {i: _apply(change, right) for i, change in {**safety, **others}.items()}
+            for i, each in given.items():
                 pull = torch.sum(each * left).item()
-                if number == safe:
-                    self.ledger.squares.setdefault(safe, {})[key] = pull
+                if i == s:
+                    self.ledger.squares.setdefault(s, {})[key] = pull
                 else:
-                    self.ledger.dots.setdefault((number, safe), {})[key] = pull
-            del given[safe]
-            beside = sum(given.values(), torch.zeros_like(left))
-            square = torch.sum((beside.T @ beside) * (left.T @ left)).item()  # |dW C dW_s^T|^2
-            self.chance.setdefault(safe, {})[key] = math.sqrt(max(square, 0.0) / len(left))
+                    self.ledger.dots.setdefault((i, s), {})[key] = pull
+            del given[s]
+            others_give = sum(given.values(), torch.zeros_like(left))
+            gram = others_give.T @ others_give
+            square = torch.sum(gram * (left.T @ left)).item()  # |dW C dW_s^T|^2
+            self.chance.setdefault(s, {})[key] = math.sqrt(max(square, 0.0) / len(left))
 
     def measured(self) -> list[int]:
         """The safety modules that have a number."""
         return [
-            safe
-            for safe in sorted(self.rows)
-            if math.fsum(self.ledger.squares.get(safe, {}).values()) != 0.0
+            s
+            for s in sorted(self.inputs)
+            if math.fsum(self.ledger.squares.get(s, {}).values()) != 0.0
         ]
 
-    def retained(self, safe: int, among: Collection[int] | None = None) -> float | None:
+    def retained(self, s: int, among: Collection[int] | None = None) -> float | None:
         """rho_C of one safety module, of the modules `among` or all beside it.
 
         It is None where there is none.
         """
-        return self.ledger.retained(safe, among) if safe in self.measured() else None
+        return self.ledger.retained(s, among) if s in self.measured() else None
 
-    def limit(self, safe: int) -> float:
+    def limit(self, s: int) -> float:
         """What must be left: 0.9, less what chance takes beside changes of this size."""
-        squares = self.ledger.squares[safe]
+        squares = self.ledger.squares[s]
         # a layer can't be lost by chance more than once
-        chance = [min(deviation, squares[key]) for key, deviation in self.chance[safe].items()]
+        chance = [min(deviation, squares[key]) for key, deviation in self.chance[s].items()]
         taken = MEAN * math.fsum(chance) + DEVIATIONS * SPREAD * math.hypot(*chance)
         return max(FLOOR, THRESHOLD - taken / math.fsum(squares.values()))
 
     def losses(self, names: Sequence[str]) -> list[str]:
         """Which safety modules, by name, are under it, in words."""
-        # not (a < b): a number that is none counts as lost
-        low = [safe for safe in self.measured() if not self.retained(safe) >= self.limit(safe)]
+        left = {s: self.ledger.retained(s) for s in self.measured()}
         return [
-            f"retained safety of {names[safe]} on its concept's prompts is"
-            f" {self.retained(safe):.3f}, under {self.limit(safe):.3f}"
-            for safe in low
+            f"retained safety of {names[s]} on its concept's prompts is {rho:.3f}, under"
+            f" {self.limit(s):.3f}"
+            for s, rho in left.items()
+            if not rho >= self.limit(s)  # not (a < b): a number that is none counts as lost
         ]
 
-    def reason(self, safe: int) -> str:
+    def reason(self, s: int) -> str:
         """What the number is of, or why there is none."""
-        if safe in self.measured():
-            layers = len(self.ledger.squares[safe])
+        if s in self.measured():
+            layers = len(self.ledger.squares[s])
             return (
                 f"of what {layers} keys and values of cross-attention make of its prompts; sampling"
-                f" stops under {self.limit(safe):.3f}: {THRESHOLD} less what chance takes beside"
+                f" stops under {self.limit(s):.3f}: {THRESHOLD} less what chance takes beside"
                 " changes of this size"
             )
         return self.why.get(
-            safe, "not measured: its change does nothing to its own prompts in these layers"
+            s, "not measured: its change does nothing to its own prompts in these layers"
         )
 
 
-def readers(model, entries: Sequence[Entry]) -> Concept:
-    """What can be measured of each safety module on a MODEL, and why not.
-
-    `rows` is empty until the prompts are encoded.
-    """
-    concept = Concept()
+def concept_ledger(model: ModelPatcher, entries: Sequence[Entry]) -> ConceptLedger:
+    """An empty one, with why a safety module can't be measured on this MODEL, if it can't."""
     network = getattr(model.model, "diffusion_model", None)
-    for number, entry in enumerate(entries):
-        if not entry.is_safety:
-            continue
+    made = ConceptLedger()
+    for s in safety_of(entries):
         if not isinstance(network, UNetModel):
-            concept.why[number] = (
+            made.why[s] = (
                 "not measured: no layer of this model reads the text encoder's output directly"
             )
-        elif not any(READS_TEXT.fullmatch(target_key(target)) for target in entry.coverage.patches):
-            concept.why[number] = "not measured: it changes no keys or values of cross-attention"
-        elif not entry.module.prompts:
-            concept.why[number] = NO_PROMPTS
-    return concept
+        elif not _text_layers(entries[s]):
+            made.why[s] = "not measured: it changes no keys or values of cross-attention"
+        elif not entries[s].module.prompts:
+            made.why[s] = NO_PROMPTS
+    return made
+
+
+def encode_prompts(
+    concept: ConceptLedger, clip: Clip | None, model: ModelPatcher, entries: Sequence[Entry]
+) -> None:
+    """Give the layers of a MODEL their inputs: the prompts as a CLIP with its changes has them."""
+    measurable = [s for s in safety_of(entries) if s not in concept.why]
+    if clip is None:
+        concept.why |= dict.fromkeys(measurable, NO_CLIP)
+        return
+    if not measurable:
+        return
+    found = encoded(clip, [text for s in measurable for text in entries[s].module.prompts])
+    outputs = {text: each.conditioning[0][0][0].float() for text, each in found.items()}
+    width = outputs[""].shape[1]
+    for s in measurable:
+        takes = get_attr(model.model, _text_layers(entries[s])[0]).shape[1]
+        if takes != width:
+            concept.why[s] = (
+                f"not measured: the text encoder gives {width} numbers a token, the layers take"
+                f" {takes}"
+            )
+            continue
+        rows = torch.cat([outputs[text] for text in entries[s].module.prompts])
+        concept.inputs[s] = thin(rows.to(model.load_device))
 
 
 def thin(rows: torch.Tensor) -> torch.Tensor:
@@ -157,35 +178,9 @@ def thin(rows: torch.Tensor) -> torch.Tensor:
     return torch.linalg.qr(rows, mode="r").R if rows.shape[0] > rows.shape[1] else rows
 
 
-def see(concept: Concept, clip, entries: Sequence[Entry], model) -> None:
-    """Encode the prompts of the safety modules that can be measured.
-
-    The text encoder encodes them with its own changes included.
-    """
-    numbers = [
-        number
-        for number, entry in enumerate(entries)
-        if entry.is_safety and number not in concept.why
-    ]
-    if clip is None:
-        concept.why |= dict.fromkeys(numbers, NO_CLIP)
-        return
-    if not numbers:
-        return
-    found = encoded(clip, [text for number in numbers for text in entries[number].module.prompts])
-    seen = {text: each.conditioning[0][0][0].float() for text, each in found.items()}
-    width = seen[""].shape[1]
-    for number in numbers:
-        key = next(filter(READS_TEXT.fullmatch, map(target_key, entries[number].coverage.patches)))
-        takes = get_attr(model.model, key).shape[1]
-        if takes != width:
-            concept.why[number] = (
-                f"not measured: the text encoder gives {width} numbers a token, the layers take"
-                f" {takes}"
-            )
-            continue
-        rows = torch.cat([seen[text] for text in entries[number].module.prompts])
-        concept.rows[number] = thin(rows.to(model.load_device))
+def _text_layers(entry: Entry) -> list[str]:
+    """The weights that a module changes and that see the text encoder's output."""
+    return [key for key in map(target_key, entry.coverage.patches) if READS_TEXT.fullmatch(key)]
 
 
 def _factors(

@@ -1,22 +1,23 @@
 """on_conflict: what a merge does where task modules pull against a safety module, a row each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..modules.errors import SafetyError
 from .ledger import Ledger
 from .projection import project
 
 
-def _plain_sum(ledger: Ledger, key: str, numbers: Sequence[int], seen: Ledger) -> dict[int, float]:
+def _plain_sum(ledger: Ledger, key: str, tasks: Sequence[int], concept: Ledger) -> dict[int, float]:
     return {}
 
 
-def _allow(report: dict) -> None:
+def _allow(report: Mapping[str, Any]) -> None:
     """Let every merge be."""
 
 
-def _refuse(report: dict) -> None:
+def _refuse(report: Mapping[str, Any]) -> None:
     lost, names = report["losses"], report["to_blame"]
     if lost:
         raise SafetyError(
@@ -30,15 +31,15 @@ def _refuse(report: dict) -> None:
 class Conflict:
     """One way to treat a conflict.
 
-    `words` end the sentence "<name> ..." of the node's tooltip. `settle(ledger, key, numbers,
-    seen)` may change what the task modules `numbers` do to one weight, in both ledgers, and gives
+    `words` end the sentence "<name> ..." of the node's tooltip. `settle(ledger, key, tasks,
+    concept)` may change what the task modules do to one weight, in both ledgers, and gives
     how much more of each safety change the weight then needs. `judge(report)` raises SafetyError
     for a merge that must not be.
     """
 
     words: str
     settle: Callable[[Ledger, str, Sequence[int], Ledger], dict[int, float]] = _plain_sum
-    judge: Callable[[dict], None] = _allow
+    judge: Callable[[Mapping[str, Any]], None] = _allow
 
 
 CONFLICTS = {

@@ -5,17 +5,20 @@ Here every tensor is accounted for, layer by layer, before anything is patched.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import comfy.lora
 import comfy.lora_convert
 import torch
+from comfy.model_patcher import ModelPatcher
 
+from ..host.comfy_types import Clip
 from ..modules.files import Module
 
 # a weight's name, or (name, (dim, start, length)[, function]) for a part of a fused weight
-Target = str | tuple
+Target: TypeAlias = str | tuple[Any, ...]
 
 TEXT_ENCODER = re.compile(
     r"^(lora_te\d?_|lora_prior_te_|lora_te_|text_encoders?([._]|\d)|te\d?[._]|clip_[lgh]\.)"
@@ -46,7 +49,7 @@ class Coverage:
         return set().union(*self.keys.values())
 
 
-class _Reads(dict):
+class _Reads(dict[str, torch.Tensor]):
     """A state dict that remembers which entries the host's parser took."""
 
     def __init__(self, entries: Mapping[str, torch.Tensor]):
@@ -57,22 +60,22 @@ class _Reads(dict):
         self.taken.add(key)
         return super().__getitem__(key)
 
-    def get(self, key: str, default: object = None) -> object:
+    def get(self, key: str, default: Any = None) -> Any:
         if key not in self:
             return default
         return self[key]
 
 
-def key_map(model, clip=None) -> dict[str, Target]:
+def key_map(model: ModelPatcher, clip: Clip | None = None) -> dict[str, Target]:
     """The names a LoRA file may use for this model's layers, as the stock loaders know them."""
-    names = comfy.lora.model_lora_keys_unet(model.model, {})
+    names: dict[str, Target] = comfy.lora.model_lora_keys_unet(model.model, {})
     if clip is not None:
         names = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, names)
     return names
 
 
 def cover(
-    module: Module, names: Mapping[str, Target], parameters: set[str], has_clip: bool
+    module: Module, names: Mapping[str, Target], parameters: Collection[str], has_clip: bool
 ) -> Coverage:
     """Parse a module with `comfy.lora.load_lora`, layer by layer: nothing is dropped unseen."""
     entries = comfy.lora_convert.convert_lora(dict(module.tensors))

@@ -9,6 +9,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.utils import get_attr
 
+from ..host.comfy_types import Clip
 from ..host.weights import base_name, patchable
 from ..modules.errors import SafetyError, ShapeMismatch
 from ..modules.files import Module
@@ -18,7 +19,7 @@ from .coverage import NO_CLIP, SETTING, Coverage, Target, cover, key_map, target
 from .sizes import check_size
 
 logger = logging.getLogger(__name__)
-BESIDE = ("anchored", "frozen")  # modes of training that need their safety module
+NEED_SAFETY = ("anchored", "frozen")  # modes of training: with their safety module on
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class Base:
     has_clip: bool
 
 
-def base_of(model: ModelPatcher, clip=None) -> Base:
+def base_of(model: ModelPatcher, clip: Clip | None = None) -> Base:
     """Names and shapes of the weights that the host can patch, of a MODEL and a CLIP if given."""
-    shapes = {}
+    shapes: dict[str, torch.Size] = {}
     for network in [model.model] + ([] if clip is None else [clip.patcher.model]):
         # of the weights themselves: the state dict of a quantised one is packed
         shapes |= {key: get_attr(network, key).shape for key in patchable(network)}
@@ -84,8 +85,8 @@ def check_companions(safety: Sequence[Module], tasks: Sequence[Task]) -> None:
                 )
         wanted = task.module.metadata.get("msl.safety_sha256", "")
         mode = task.module.metadata.get("msl.safety_mode", "detached")
-        chosen(mode, ("detached", *BESIDE), f"{task.module.name}: msl.safety_mode")
-        if mode in BESIDE and not set(wanted.split(",")) <= set(digests):
+        chosen(mode, ("detached", *NEED_SAFETY), f"{task.module.name}: msl.safety_mode")
+        if mode in NEED_SAFETY and not set(wanted.split(",")) <= set(digests):
             raise SafetyError(
                 f"{task.module.name}: it was trained {mode} beside the safety module {wanted} and"
                 f" needs it; this merge has {', '.join(digests)}. Load that safety module, or a"
@@ -120,6 +121,19 @@ def task_entry(task: Task, base: Base) -> Entry:
             why,
         )
     return Entry(task.module, coverage, task.strength_model, task.strength_clip)
+
+
+def read_entries(safety: Sequence[Module], tasks: Sequence[Task], base: Base) -> list[Entry]:
+    """The modules of a merge, each with its index i from here on: safety modules s come first."""
+    return [
+        *(safety_entry(module, base) for module in safety),
+        *(task_entry(task, base) for task in tasks),
+    ]
+
+
+def safety_of(entries: Sequence[Entry]) -> list[int]:
+    """The indices s of the safety modules."""
+    return [i for i, entry in enumerate(entries) if entry.is_safety]
 
 
 def labels(entries: Sequence[Entry]) -> list[str]:

@@ -1,13 +1,25 @@
 """Where the lock of a merged model is asked: at every sampling, loading and encoding."""
 
+from typing import Any
+
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ..modules.errors import SafetyError
-from .findings import BESIDE, findings
+from .findings import OTHER_PATCHES, findings
 from .lock import Lock, loaded_with
 from .on_model import KEY, weight_free_patches
 from .rounding import hold_at_use
+
+
+def load_as_held(patcher: ModelPatcher, at_use: frozenset[str]) -> ModelPatcher:
+    """The merged model itself, which loads as its lock will hold it until that is fastened."""
+
+    def at_loading(patcher: ModelPatcher, *args: object, **kwargs: object) -> None:
+        _loaded(patcher, at_use)
+
+    patcher.add_callback_with_key(CallbacksMP.ON_LOAD, KEY, at_loading)
+    return patcher
 
 
 def fasten(patcher: ModelPatcher, lock: Lock, is_clip: bool = False) -> None:
@@ -18,6 +30,7 @@ def fasten(patcher: ModelPatcher, lock: Lock, is_clip: bool = False) -> None:
     everything that is encoded, whether the weights are loaded anew or stayed.
     """
     patcher.set_attachments(KEY, lock)
+    patcher.remove_callbacks_with_key(CallbacksMP.ON_LOAD, KEY)
     patcher.add_callback_with_key(CallbacksMP.ON_LOAD, KEY, _at_loading)
     if is_clip:
         patcher.add_callback_with_key(CallbacksMP.ON_APPLY_HOOKS, KEY, _at_encoding)
@@ -27,7 +40,7 @@ def fasten(patcher: ModelPatcher, lock: Lock, is_clip: bool = False) -> None:
 
 
 def _lock_of(patcher: ModelPatcher) -> Lock:
-    lock = patcher.get_attachment(KEY)
+    lock: Lock | None = patcher.get_attachment(KEY)
     if lock is None:
         raise SafetyError(
             "The lock of the safety module was taken off this model. Use the model that Modular"
@@ -36,17 +49,18 @@ def _lock_of(patcher: ModelPatcher) -> Lock:
     return lock
 
 
-def _at_sampling(executor, *args, **kwargs):
+def _at_sampling(executor: Any, *args: object, **kwargs: object) -> object:
     guider = executor.class_obj
-    beside = [
+    others = [
         each
         for each in vars(guider).values()
         if isinstance(each, ModelPatcher) and each is not guider.model_patcher
     ]
     lock = _lock_of(guider.model_patcher)
-    lock.check(guider.model_patcher, beside)
-    later = [each for each in weight_free_patches(guider.model_patcher) if each not in lock.beside]
-    findings.note(*(f"{each['kind']} {each['name']}" for each in later), kind=BESIDE)
+    lock.check(guider.model_patcher, others)
+    now = weight_free_patches(guider.model_patcher)
+    later = [each for each in now if each not in lock.other_patches]
+    findings.note(*(f"{each['kind']} {each['name']}" for each in later), kind=OTHER_PATCHES)
     return executor(*args, **kwargs)
 
 
@@ -54,12 +68,16 @@ def _at_running(patcher: ModelPatcher) -> None:
     _lock_of(patcher).check_loaded(patcher)
 
 
-def _at_loading(patcher: ModelPatcher, *args, **kwargs) -> None:
+def _at_loading(patcher: ModelPatcher, *args: object, **kwargs: object) -> None:
+    _loaded(patcher, _lock_of(patcher).at_use)
+
+
+def _loaded(patcher: ModelPatcher, at_use: frozenset[str]) -> None:
     loaded_with[patcher.model] = {key: list(entries) for key, entries in patcher.patches.items()}
-    hold_at_use(patcher, _lock_of(patcher).at_use)
+    hold_at_use(patcher, at_use)
 
 
-def _at_encoding(patcher: ModelPatcher, *args, **kwargs) -> None:
+def _at_encoding(patcher: ModelPatcher, *args: object, **kwargs: object) -> None:
     lock = _lock_of(patcher)
     try:
         lock.check(patcher)

@@ -12,7 +12,8 @@ from contextvars import ContextVar
 
 KEPT = 4096  # places: the oldest are forgotten
 FAULTS = "lock_findings"  # what undoes a safety module, or may
-BESIDE = "other_patches"  # what leaves weights alone and came after the merge: listed, not judged
+# what leaves weights alone and came after the merge: listed, not judged
+OTHER_PATCHES = "other_patches"
 OUTSIDE = (None, None)
 
 _gathering: ContextVar[list[str] | None] = ContextVar("gathering", default=None)
@@ -24,7 +25,7 @@ class Findings:
     Outside of ComfyUI's prompts there is one place.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.where: Callable[[], tuple[Hashable, Hashable]] = lambda: OUTSIDE
         self._known: OrderedDict[tuple[Hashable, str], tuple[Hashable, list[str]]] = OrderedDict()
 
@@ -53,9 +54,10 @@ class Findings:
     @contextlib.contextmanager
     def gathered(self) -> Iterator[list[str]]:
         """The faults that are found within a block, whatever the place."""
-        token = _gathering.set([])
+        gathered: list[str] = []
+        token = _gathering.set(gathered)
         try:
-            yield _gathering.get()
+            yield gathered
         finally:
             _gathering.reset(token)
 

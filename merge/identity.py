@@ -9,7 +9,9 @@ from ..modules.files import Module
 from .entries import Task
 
 
-def tasks_of(patchers: Sequence[ModelPatcher], tasks: Sequence[Task], on_conflict: str) -> tuple:
+def tasks_of(
+    patchers: Sequence[ModelPatcher], tasks: Sequence[Task], on_conflict: str
+) -> tuple[object, ...]:
     """What a merge adds beside safety modules; equal for merges of the same.
 
     Patches from before the merge are the same when they are one object, which the locks keep alive.
@@ -22,10 +24,10 @@ def tasks_of(patchers: Sequence[ModelPatcher], tasks: Sequence[Task], on_conflic
 def identity_of(
     base: Origin,
     patchers: Sequence[ModelPatcher],
-    found: Sequence[dict],
+    found: Sequence[dict[str, str]],
     safety: Sequence[Module],
     *,
-    tasks: tuple,
+    tasks: tuple[object, ...],
 ) -> str | None:
     """What is on a merged model, by digests; None where something there has none."""
     if base.sha256 is None or found or any(each.patches for each in patchers):

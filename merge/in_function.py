@@ -11,14 +11,24 @@ from comfy.model_patcher import ModelPatcher
 
 from ..function import kept
 from ..function.canary import Canary, canary
-from ..function.inputs import EMPTY, moments_of, short
+from ..function.inputs import EMPTY, Ask, Moments, moments_of, short
 from ..function.limits import Limits
 from ..function.measure import FORMAT, Arm, Reference, computed_in, measured, reference
-from ..function.network import SAMPLING, empty_of, half_made, prompts_of, with_prompts
+from ..function.network import (
+    SAMPLING,
+    HalfMaking,
+    Progress,
+    empty_of,
+    half_made,
+    prompts_of,
+    with_prompts,
+)
 from ..function.number import Number
+from ..host.comfy_types import Conditioning
 from ..modules.errors import ModuleFileError, SafetyError
 from .arms import Arms
 from .concept import NO_CLIP, NO_PROMPTS
+from .entries import safety_of
 
 logger = logging.getLogger(__name__)
 EXPECTED = 90  # forwards of one safety module that is measured for the first time
@@ -45,51 +55,50 @@ class InFunction:
     def least(self) -> int | None:
         """The safety module of which least is left; one that gave no number comes first."""
 
-        def left(safe: int) -> float:
-            retained = self.numbers[safe].retained
+        def left(s: int) -> float:
+            retained = self.numbers[s].retained
             return -math.inf if math.isnan(retained) else retained
 
         return min(self.numbers, key=left, default=None)
 
     def by_name(self, names: Sequence[str]) -> dict[str, Number]:
-        return {names[safe]: found for safe, found in self.numbers.items()}
+        return {names[s]: found for s, found in self.numbers.items()}
 
-    def holds(self, safe: int) -> bool:
+    def holds(self, s: int) -> bool:
         """Whether a safety module was measured, and is as it should be."""
-        found = self.numbers.get(safe)
+        found = self.numbers.get(s)
         return found is not None and not self.limits.stops(found) and not self.limits.asks(found)
 
     def losses(self, names: Sequence[str]) -> list[str]:
         """Which safety modules, by name, are under the lower limit, in words."""
         return [
-            f"retained safety of {names[safe]} in function is {found.retained:.3f}, under"
+            f"retained safety of {names[s]} in function is {found.retained:.3f}, under"
             f" {self.limits.stop}"
-            for safe, found in self.numbers.items()
+            for s, found in self.numbers.items()
             if self.limits.stops(found)
         ]
 
     def looks(self, names: Sequence[str]) -> list[str]:
         """Which of them are between the limits, or could not be measured though they should."""
         found = [
-            f"look at these pictures: retained safety of {names[safe]} in function is"
+            f"look at these pictures: retained safety of {names[s]} in function is"
             f" {found.retained:.3f}, under {self.limits.look}"
-            for safe, found in self.numbers.items()
+            for s, found in self.numbers.items()
             if self.limits.asks(found)
         ]
         found += [
-            f"look at these pictures: {names[safe]} was {self.why[safe]}"
-            for safe in sorted(self.failed)
+            f"look at these pictures: {names[s]} was {self.why[s]}" for s in sorted(self.failed)
         ]
         if self.unguarded and not self.failed:
             found.append(f"look at these pictures: the network was {self.unguarded}")
         return found
 
-    def reason(self, safe: int) -> str:
+    def reason(self, s: int) -> str:
         """What the number is of, or why there is none."""
-        if safe not in self.numbers:
-            return self.why.get(safe, NO_CLIP)
+        if s not in self.numbers:
+            return self.why.get(s, NO_CLIP)
         return (
-            f"of what {len(self.numbers[safe].by_prompt)} of its prompts change in the network's"
+            f"of what {len(self.numbers[s].by_prompt)} of its prompts change in the network's"
             f" output; sampling stops under {self.limits.stop}, under {self.limits.look} look at"
             " the pictures"
         )
@@ -103,23 +112,23 @@ def in_function(
     What can't be measured is said, and stops nothing: a model that can't be run here is not run.
     """
     found = InFunction(limits)
-    safety = [number for number, entry in enumerate(arms.entries) if entry.is_safety]
+    safety = safety_of(arms.entries)
     if arms.clip is None:
         found.why = dict.fromkeys(safety, NO_CLIP)
         return found
-    for safe in safety:
-        if not arms.entries[safe].module.prompts:
-            found.why[safe] = NO_PROMPTS
+    for s in safety:
+        if not arms.entries[s].module.prompts:
+            found.why[s] = NO_PROMPTS
     try:
         with torch.no_grad():
-            _measure(found, model, arms, [safe for safe in safety if safe not in found.why], step)
+            _measure(found, model, arms, [s for s in safety if s not in found.why], step)
     except (SafetyError, ModuleFileError):  # a change that can't be applied, sealed words
         raise
     except UNRUN as error:
         said = " ".join(str(error).split())[:200] or type(error).__name__
         why = found.unguarded = f"not measured: the model does not run here ({said})"
         logger.warning("Modular Merge: retained safety in function is %s", why)
-        found.failed = {safe for safe in safety if safe not in found.numbers | found.why}
+        found.failed = {s for s in safety if s not in found.numbers | found.why}
         found.why |= dict.fromkeys(found.failed, why)
     return found
 
@@ -131,7 +140,7 @@ def _measure(
     safety: Sequence[int],
     step: Callable[[int], None],
 ) -> None:
-    references = {safe: reference_of(arms, safe, short, step) for safe in safety}
+    references = {s: reference_of(arms, s, short, step) for s in safety}
     prompts = [text for each in references.values() for ask in each.asks for text in ask.prompts]
     merged = arms.merged(model, prompts)
     name = arms.identity and kept.digest(
@@ -147,35 +156,42 @@ def _measure(
     )
     tensors = ((name and kept.read(name)) or ({}, {}))[0]
     if not tensors:
-        for safe, each in references.items():
-            tensors[f"sums {safe}"] = torch.from_numpy(measured(each, merged, step)[0].sums)
+        for s, each in references.items():
+            tensors[f"sums {s}"] = torch.from_numpy(measured(each, merged, step)[0].sums)
     found.canary = _canary(model, references, merged, tensors.get("canary"))
     if name and "canary" not in tensors:
         kept.write(name, {**tensors, "canary": found.canary.y}, {})
-    for safe, each in references.items():
-        number = Number(tuple(prompts_of(each.asks)), tensors[f"sums {safe}"].numpy())
+    for s, each in references.items():
+        number = Number(tuple(prompts_of(each.asks)), tensors[f"sums {s}"].numpy())
         if number.is_measurable:
-            found.numbers[safe] = number
+            found.numbers[s] = number
         else:
-            found.why[safe] = LITTLE
+            found.why[s] = LITTLE
 
 
 def reference_of(
     arms: Arms,
-    safe: int,
-    form: Callable,
-    step: Callable[[int], None],
-    made: Callable = half_made,
+    s: int,
+    form: Callable[[Moments, Sequence[str]], Sequence[Ask]],
+    step: Progress,
+    made: HalfMaking = half_made,
 ) -> Reference:
     """Base and safe model at the pictures that a form asks for of a safety module's prompts."""
-    module = arms.entries[safe].module
+    module = arms.entries[s].module
     moments = moments_of(module.metadata, module.name)
     asks = form(moments, module.prompts)
     prompts = list(dict.fromkeys(text for ask in asks for text in (ask.of, *ask.prompts)))
-    known = arms.origin.sha256 and {"base": arms.origin.sha256, "safety": module.sha256}
-    base, held = arms.base(prompts), arms.safe(safe, prompts)
-    how = {"resolution": moments.resolution, "identity": known, "made": made, "step": step}
-    return reference(base, held, asks, **how)
+    base_sha256 = arms.origin.sha256
+    known = {"base": base_sha256, "safety": module.sha256} if base_sha256 else None
+    return reference(
+        arms.base(prompts),
+        arms.safe(s, prompts),
+        asks,
+        resolution=moments.resolution,
+        identity=known,
+        made=made,
+        step=step,
+    )
 
 
 def _canary(
@@ -187,13 +203,13 @@ def _canary(
     first = next(iter(references.values()))
     y_b, y_s = (with_prompts(each, first.asks) for each in (first.base, first.safe))
     place = int((y_s - y_b).flatten(1).norm(dim=1).argmax())
-    number = [number for number, ask in enumerate(first.asks) for _ in ask.prompts][place]
-    x, sigma = (each[number : number + 1] for each in first.pictures)
+    picture = [at for at, ask in enumerate(first.asks) for _ in ask.prompts][place]
+    x, sigma = (each[picture : picture + 1] for each in first.pictures)
     told = merged.texts[prompts_of(first.asks)[place]].conditioning
     return canary(model, (x, sigma), told, unsafe=y_b[place : place + 1], y=y)
 
 
-def on_noise(model: ModelPatcher, conditioning: list, y: torch.Tensor | None) -> Canary:
+def on_noise(model: ModelPatcher, conditioning: Conditioning, y: torch.Tensor | None) -> Canary:
     """Where no safety module has prompts: the smallest picture of noise that the network takes."""
     sampling = model.get_model_object(SAMPLING)
     sigma = torch.tensor([float(sampling.percent_to_sigma(1.0 - LEVEL))])

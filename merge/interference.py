@@ -4,11 +4,12 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..drawing.figures import HELD, INK, LOW, UNDONE, as_picture, new_figure, tidy
+from ..drawing.figures import HELD, INK, LOW, UNDONE, new_figure, rendered, tidy
 from ..drawing.figures import short as label
 from ..function.limits import DEFAULT, Limits
 from ..function.number import Number
@@ -19,20 +20,20 @@ SHOWN = 30  # bars of a panel: those where least is left
 
 
 def picture(
-    beside: Mapping[str, Mapping[str, float]],
+    layers: Mapping[str, Mapping[str, float]],
     computed: Mapping[str, Number] | None = None,
     limits: Limits = DEFAULT,
 ) -> Image.Image:
     """Bars of retained safety: in what the network computes, and by layer for each module.
 
-    `computed` has the number of each safety module, `beside` that of each layer, by module. Of each
+    `computed` has the number of each safety module, `layers` that of each layer, by module. Of each
     the least 30 are shown, least on top. 1.0 is untouched; green is well, amber less than
     usual, red undone. What can't be drawn stops no merge: the picture says why.
     """
     panels = [_of_function(name, each, limits) for name, each in (computed or {}).items()]
     panels += [
         _Panel(f"{name}: over weights, beside it alone", each, LAYER_THRESHOLD, THRESHOLD, "layers")
-        for name, each in beside.items()
+        for name, each in layers.items()
     ]
     if not panels:
         return _words("No module changes a layer that the safety module changes.")
@@ -75,10 +76,10 @@ def _bars(shown: Sequence[_Panel]) -> Image.Image:
     low, high = panels[0].get_xlim()
     panels[0].set_xlim(min(low, LAYER_THRESHOLD - 0.05), max(high, 1.05))
     panels[-1].set_xlabel("1.0: untouched; dashed: undone")
-    return as_picture(figure)
+    return rendered(figure)
 
 
-def _bar(axes, panel: _Panel) -> None:
+def _bar(axes: Any, panel: _Panel) -> None:
     some = sorted(panel.values.items(), key=lambda item: item[1])[:SHOWN]
     values, places = [value for _, value in some], np.arange(len(some))
     colours = [

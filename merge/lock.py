@@ -10,7 +10,8 @@ from comfy.utils import get_attr
 
 from ..function.canary import Canary, TextCanary
 from ..host.bases import UNKNOWN, Origin
-from ..host.digest import BESIDE
+from ..host.comfy_types import Patch
+from ..host.digest import NOT_DIGESTED
 from ..modules.errors import SafetyError
 from .arms import Arms
 from .findings import findings
@@ -19,8 +20,8 @@ from .on_model import KEY, does_nothing, foreign_changes, left_on
 logger = logging.getLogger(__name__)
 # in the host's patch entries; the latter scales everything before it
 VALUE_AT, STRENGTH_MODEL_AT = 1, 2
-# of the operator, asked whenever something samples or encodes
-demands: set[Callable[["Lock"], None]] = set()
+# the operator's, made whenever something samples or encodes
+operator_checks: set[Callable[["Lock"], None]] = set()
 # Whoever is in it holds the policy `foreign_changes` at refuse, whatever a merge says.
 strict: set[str] = set()
 LEFT = (
@@ -34,7 +35,11 @@ GIVES = (
     " that does it."
 )
 # By network: the patches it was loaded with.
-loaded_with: WeakKeyDictionary[object, dict[str, list[tuple]]] = WeakKeyDictionary()
+loaded_with: WeakKeyDictionary[object, dict[str, list[Patch]]] = WeakKeyDictionary()
+
+
+def nobody() -> None:
+    """The network that encodes with a diffusion model: none does."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +51,25 @@ class Lock:
     host keeps it apart from the one that is patched.
     """
 
-    entries: dict[str, list[tuple]]
-    safety: dict[str, list[tuple]]
+    entries: dict[str, list[Patch]]
+    safety: dict[str, list[Patch]]
     losses: tuple[str, ...]
     names: tuple[str, ...]
     digests: tuple[str, ...]
     signers: tuple[str | None, ...]  # the public key that signed each module; None: nobody
     policy: str
     # what was on the model when it was merged and leaves weights alone
-    beside: Sequence[dict[str, str]] = ()
-    encodes: Callable[[], object | None] = lambda: None
+    other_patches: Sequence[dict[str, str]] = ()
+    encodes: Callable[[], object | None] = nobody
     base: Origin = UNKNOWN
     at_use: frozenset[str] = frozenset()  # weights that are patched when they are used
     base_warnings: tuple[str, ...] = ()  # of the modules that were trained on another base
-    tasks: tuple = ()  # what else is on the model: task modules and earlier patches
+    tasks: tuple[object, ...] = ()  # what else is on the model: task modules and earlier patches
     looks: tuple[str, ...] = ()  # what the audits of its pictures are told
     # what the network gave when it was merged
-    canary: Canary | TextCanary | None = field(default=None, metadata=BESIDE)
-    arms: Arms | None = field(default=None, metadata=BESIDE)  # what it was merged of, for a probe
+    canary: Canary | TextCanary | None = field(default=None, metadata=NOT_DIGESTED)
+    # what it was merged of, for a probe
+    arms: Arms | None = field(default=None, metadata=NOT_DIGESTED)
 
     def faults(self, patcher: ModelPatcher) -> list[str]:
         """What undid or may undo a safety change since the merge; empty when nothing did."""
@@ -84,7 +90,7 @@ class Lock:
                 found.append(f"{what} {key}")
         return found
 
-    def _fault(self, key: str, now: list[tuple]) -> str | None:
+    def _fault(self, key: str, now: list[Patch]) -> str | None:
         """What happened to the patch entries of one weight since the merge."""
         then = self.entries.get(key, [])
         if len(now) > len(then):
@@ -108,7 +114,7 @@ class Lock:
         loaded = loaded_with.get(patcher.model, {})
         return [key for key in self.safety if not self._computes(patcher, key, loaded.get(key, ()))]
 
-    def _computes(self, patcher: ModelPatcher, key: str, loaded: Sequence[tuple]) -> bool:
+    def _computes(self, patcher: ModelPatcher, key: str, loaded: Sequence[Patch]) -> bool:
         if key in patcher.backup and not patcher.is_dynamic():
             return self._holds(key, loaded)
         place, _, name = key.rpartition(".")
@@ -131,20 +137,20 @@ class Lock:
             and self._holds(key, loaded)
         )
 
-    def _holds(self, key: str, entries: Sequence[tuple]) -> bool:
+    def _holds(self, key: str, entries: Sequence[Patch]) -> bool:
         return all(
             any(_is_same(entry, each) for each in entries) for entry in self.safety.get(key, ())
         )
 
-    def check(self, patcher: ModelPatcher, beside: Sequence[ModelPatcher] = ()) -> None:
+    def check(self, patcher: ModelPatcher, others: Sequence[ModelPatcher] = ()) -> None:
         """Raise SafetyError when a safety change is not whole.
 
-        Under the policy `report` it is only noted. `beside` are other models that the same sampling
+        Under the policy `report` it is only noted. `others` are models that the same sampling
         runs: they must carry a lock too, of a merge of the same on the same base.
         """
         self.ask_operator()
         found = self.faults(patcher)
-        for other in beside:
+        for other in others:
             lock = other.get_attachment(KEY)
             if lock is None or set(lock.digests) != set(self.digests):
                 found.append("a second model without these safety modules")
@@ -162,9 +168,9 @@ class Lock:
         )
 
     def ask_operator(self) -> None:
-        """Raise what the operator's demands raise, whatever the policy `foreign_changes`."""
-        for demand in demands:
-            demand(self)
+        """Raise what the operator's checks raise, whatever the policy `foreign_changes`."""
+        for check in operator_checks:
+            check(self)
 
     def check_loaded(self, patcher: ModelPatcher) -> None:
         """`check_computes`, and judge what else the network runs, and what it gives."""
@@ -173,10 +179,10 @@ class Lock:
         if left:
             self.judge(left, LEFT)
         # what was changed in plain sight was judged before anything was loaded
-        told = self.canary is None or self.changes(patcher)
-        gives = [] if told else self.canary.faults(patcher)
-        if gives:
-            self.judge(gives, GIVES)
+        if self.canary is not None and not self.changes(patcher):
+            gives = self.canary.faults(patcher)
+            if gives:
+                self.judge(gives, GIVES)
 
     def check_computes(self, patcher: ModelPatcher) -> None:
         """Raise SafetyError when a loaded model computes without a safety change.
@@ -217,7 +223,7 @@ class Lock:
         logger.warning("%s", message)
 
 
-def _is_same(entry: tuple, other: tuple) -> bool:
+def _is_same(entry: Patch, other: Patch) -> bool:
     """Whether two patch entries are one, or hold the same things.
 
     Tensors and functions are compared by identity, numbers and offsets by value.

@@ -1,6 +1,8 @@
 """What a merge counts of each weight, and what the sums must say before anything is patched."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import comfy.lora
 import torch
@@ -9,54 +11,100 @@ from comfy.model_patcher import ModelPatcher
 from ..host.weights import loaded_weight
 from ..modules.errors import SafetyError, ShapeMismatch
 from .changes import Change, LowRank, dense_change, is_additive, low_rank
-from .concept import Concept
-from .entries import Base, Entry, labels, misfit
-from .ledger import LAYER_THRESHOLD, LEAST_SIZE, THRESHOLD, Ledger
-from .report import EXISTING
+from .concept import ConceptLedger, concept_ledger, encode_prompts
+from .conflicts import Conflict
+from .entries import Base, Entry, labels, misfit, safety_of
+from .ledger import EXISTING, LAYER_THRESHOLD, LEAST_SIZE, THRESHOLD, Ledger
+from .networks import Network, Networks
 
 
 def measure(
-    patcher: ModelPatcher,
-    key: str,
-    changes: list[tuple[int, Change]],
-    entries: Sequence[Entry],
+    networks: Networks,
     base: Base,
-    *,
-    counts: tuple[Ledger, Concept],
-) -> dict[int, list[Change]]:
-    """Count one weight in the ledgers; return its safety changes by module.
+    conflict: Conflict,
+    progress: Callable[[int, int], None],
+) -> "Sums":
+    """Measure every weight, and settle what pulls against a safety module.
 
-    The changes are in a form that does not depend on the weight.
+    The text encoder comes first: the model sees its output. Raises SafetyError for a module that
+    does not fit, is not finite, or, a safety module, changes next to nothing, and for safety
+    modules that pull against each other.
     """
-    ledger, concept = counts
-    w0 = loaded_weight(patcher, key)
-    parts: dict[int, list] = {}
-    sealed: dict[int, list[Change]] = {}
-    for number, change in changes:
-        module = entries[number].module
-        size = low_rank(change, w0.device)
+    model, entries = networks.model, networks.model.plan.entries
+    concept = concept_ledger(model.patcher, entries)
+    sums = Sums(entries, base, Ledger(), concept)
+
+    def count() -> None:
+        progress(len(sums.ledger.bases), networks.weights)
+
+    for text in networks.texts:
+        sums.add(text, conflict, count)
+    encode_prompts(concept, networks.encoder, model.patcher, entries)
+    sums.add(model, conflict, count)
+    check_changes(entries, sums.ledger)
+    check_safety(entries, sums.ledger)
+    return sums
+
+
+@dataclass
+class Sums:
+    """What is counted of a merge's modules: over all weights, and on the concept's prompts."""
+
+    entries: Sequence[Entry]
+    base: Base
+    ledger: Ledger
+    concept: ConceptLedger
+
+    def add(self, network: Network[Any], conflict: Conflict, count: Callable[[], None]) -> None:
+        """Count a network's weights; its plan then has what is sealed and what is projected."""
+        plan = network.plan
+        for key in plan.changes:
+            plan.sealed[key] = self._weight(network.patcher, key, plan.changes[key])
+            count()
+        check_finite(self.entries, self.ledger)
+        tasks = [i for i, entry in enumerate(self.entries) if not entry.is_safety]
+        for key in plan.changes:
+            plan.projected[key] = conflict.settle(self.ledger, key, tasks, self.concept.ledger)
+
+    def _weight(
+        self, patcher: ModelPatcher, key: str, changes: Sequence[tuple[int, Change]]
+    ) -> dict[int, list[Change]]:
+        """Count one weight; its safety changes by module, none of which depends on the weight."""
+        w0 = loaded_weight(patcher, key)
+        parts: dict[int, list[LowRank | torch.Tensor]] = {}
+        sealed: dict[int, list[Change]] = {}
+        for i, change in changes:
+            size = self._size(i, change, w0, key)
+            parts.setdefault(i, []).append(size)
+            if self.entries[i].is_safety:
+                sealed.setdefault(i, []).append(_fixed(change, size))
+        sizes = {i: some[0] if len(some) == 1 else summed(some, w0) for i, some in parts.items()}
+        safety = {i: size for i, size in sizes.items() if i in sealed}
+        others = {i: size for i, size in sizes.items() if i not in sealed}
+        if key in patcher.patches:
+            others[EXISTING] = existing_change(patcher, key, w0)
+        self.ledger.add(key, torch.linalg.vector_norm(w0).item() ** 2, safety, others)
+        self.concept.add(key, safety, others)
+        if self.ledger.may_be_rescaled(key):
+            changed = summed([*safety.values(), *others.values()], w0).add_(w0)
+            self.ledger.sums[key] = torch.linalg.vector_norm(changed).item() ** 2
+        return sealed
+
+    def _size(self, i: int, change: Change, w0: torch.Tensor, key: str) -> LowRank | torch.Tensor:
+        """A change against W0, low-rank where it is a plain LoRA on the whole weight."""
+        factors = low_rank(change, w0.device)
         try:
-            size = dense_change(change, w0, key) if size is None else size
+            return dense_change(change, w0, key) if factors is None else factors
         except ShapeMismatch as error:
-            raise SafetyError(misfit(module, {key: str(error)}, base)) from error
-        parts.setdefault(number, []).append(size)
-        if entries[number].is_safety:
-            # A safety change that depends on the weight it sees is fixed here, against W0.
-            fixed = change if is_additive(change.value) else Change(1.0, ("diff", (size.cpu(),)))
-            sealed.setdefault(number, []).append(fixed)
-    sizes = {
-        number: some[0] if len(some) == 1 else summed(some, w0) for number, some in parts.items()
-    }
-    safety = {number: size for number, size in sizes.items() if entries[number].is_safety}
-    others = {number: size for number, size in sizes.items() if number not in safety}
-    if key in patcher.patches:
-        others[EXISTING] = existing_change(patcher, key, w0)
-    ledger.add(key, torch.linalg.vector_norm(w0).item() ** 2, safety, others)
-    concept.add(key, safety, others)
-    if ledger.may_be_rescaled(key):
-        changed = summed([*safety.values(), *others.values()], w0).add_(w0)
-        ledger.sums[key] = torch.linalg.vector_norm(changed).item() ** 2
-    return sealed
+            wrong = {key: str(error)}
+            raise SafetyError(misfit(self.entries[i].module, wrong, self.base)) from error
+
+
+def _fixed(change: Change, size: LowRank | torch.Tensor) -> Change:
+    """A safety change as it is whatever the weight: one that depends on it is that against W0."""
+    if isinstance(size, LowRank) or is_additive(change.value):
+        return change
+    return Change(1.0, ("diff", (size.cpu(),)))
 
 
 def existing_change(patcher: ModelPatcher, key: str, w0: torch.Tensor) -> LowRank | torch.Tensor:
@@ -77,10 +125,11 @@ def existing_change(patcher: ModelPatcher, key: str, w0: torch.Tensor) -> LowRan
         size = low_rank(Change(strength, value, offset, function), w0.device)
         if size is not None:
             return size
-    return comfy.lora.calculate_weight(chain, w0.clone(), key) - w0
+    whole: torch.Tensor = comfy.lora.calculate_weight(chain, w0.clone(), key)
+    return whole - w0
 
 
-def summed(parts: list[LowRank | torch.Tensor], w0: torch.Tensor) -> torch.Tensor:
+def summed(parts: Sequence[LowRank | torch.Tensor], w0: torch.Tensor) -> torch.Tensor:
     """Several changes of one weight as one dense tensor of W0's shape."""
     total = torch.zeros_like(w0)
     for part in parts:
@@ -89,24 +138,25 @@ def summed(parts: list[LowRank | torch.Tensor], w0: torch.Tensor) -> torch.Tenso
 
 
 def check_finite(entries: Sequence[Entry], ledger: Ledger) -> None:
-    for number, entry in enumerate(entries):
-        if not ledger.is_finite(number):
+    """Raise SafetyError for a module with NaN or infinite values."""
+    for i, entry in enumerate(entries):
+        if not ledger.is_finite(i):
             raise SafetyError(
                 f"{entry.module.name}: it holds values that are not finite (NaN or infinite)."
             )
 
 
-def check_something(entries: Sequence[Entry], ledger: Ledger) -> None:
-    for number, entry in enumerate(entries):
-        if entry.is_safety and not ledger.changes_anything(number):
+def check_changes(entries: Sequence[Entry], ledger: Ledger) -> None:
+    """Raise SafetyError for a safety module that changes nothing, or next to nothing."""
+    for s in safety_of(entries):
+        name, size = entries[s].module.name, ledger.relative_size(s)
+        if not ledger.changes_anything(s):
             raise SafetyError(
-                f"{entry.module.name}: this safety module changes nothing;"
-                " all its changes are zero."
+                f"{name}: this safety module changes nothing; all its changes are zero."
             )
-        size = ledger.relative_size(number)
-        if entry.is_safety and 0.0 < size < LEAST_SIZE:
+        if 0.0 < size < LEAST_SIZE:
             raise SafetyError(
-                f"{entry.module.name}: its changes are {size:.2g} of the size of the weights that"
+                f"{name}: its changes are {size:.2g} of the size of the weights that"
                 f" they change, and a safety module has at least {LEAST_SIZE}: one so small"
                 " suppresses nothing. Train it for longer, or seal the LoRA at a higher strength."
             )
@@ -117,20 +167,17 @@ def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:
 
     None of them is then whole beside the others, whatever the tasks.
     """
-    names, safety = (
-        labels(entries),
-        [number for number, entry in enumerate(entries) if entry.is_safety],
-    )
-    for safe in safety:
-        layers = ledger.retained_by_layer(safe, safety)
-        worst, retained = min(layers, key=layers.__getitem__), ledger.retained(safe, safety)
+    names, safety = labels(entries), safety_of(entries)
+    for s in safety:
+        layers = ledger.retained_by_layer(s, safety)
+        worst, retained = min(layers, key=layers.__getitem__), ledger.retained(s, safety)
         if retained >= THRESHOLD and layers[worst] >= LAYER_THRESHOLD:
             continue
-        others = [other for other in safety if other != safe and (other, safe) in ledger.dots]
-        by = min(others, key=lambda other: sum(ledger.dots[other, safe].values()))
+        others = [other for other in safety if other != s and (other, s) in ledger.dots]
+        by = min(others, key=lambda other: sum(ledger.dots[other, s].values()))
         raise SafetyError(
-            f"The safety modules {names[safe]} and {names[by]} pull against each other:"
-            f" {retained:.3f} of {names[safe]} is left beside {len(others)} others, and"
+            f"The safety modules {names[s]} and {names[by]} pull against each other:"
+            f" {retained:.3f} of {names[s]} is left beside {len(others)} others, and"
             f" {layers[worst]:.3f} in {worst}. Use one of them, or a module that was trained for"
             " both concepts."
         )

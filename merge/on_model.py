@@ -1,16 +1,43 @@
 """What is on a model beside plain weight patches: what may change its weights, and the rest."""
 
 import inspect
+from collections.abc import Sequence
 
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
+from ..host.comfy_types import Clip, Patch
+from ..host.weights import check_patcher
+from ..modules.errors import SafetyError
+
 # what foreign_changes may say: whether what may undo a safety module stops the run
 FOREIGN = ("refuse", "report")
+MERGED = "msl_merged"  # the attachment of every model and text encoder that went through a merge
 KEY = "msl_lock"  # under which the lock of a merged model is kept, and asked
 OVERRIDE = "optimized_attention_override"  # the host's option: another function for all attention
+
+
+def check_given(model: ModelPatcher, clip: Clip | None, policy: str) -> list[dict[str, str]]:
+    """What is on a MODEL and a CLIP that is to be merged, and can't be measured.
+
+    Raises SafetyError for one that went through a merge already, and under the policy `refuse` when
+    anything is found.
+    """
+    patchers = {"model": model} | ({} if clip is None else {"text encoder": clip.patcher})
+    for what, patcher in patchers.items():
+        check_patcher(patcher)
+        if patcher.get_attachment(MERGED) is not None:
+            raise SafetyError(
+                f"This {what} went through Modular Merge already. One merge holds all modules, and"
+                " measures each against the others: chain the loaders of safety modules and of"
+                " task LoRAs into one Modular Merge, and connect it to the loader of the base."
+            )
+    found = [item for patcher in patchers.values() for item in foreign_changes(patcher)]
+    if found and policy == "refuse":
+        raise SafetyError(_foreign_message(found))
+    return found
 
 
 def foreign_changes(patcher: ModelPatcher) -> list[dict[str, str]]:
@@ -64,7 +91,7 @@ def _runs_other_code(module: torch.nn.Module) -> bool:
     )
 
 
-def does_nothing(entry: tuple) -> bool:
+def does_nothing(entry: Patch) -> bool:
     """Whether a patch leaves a weight as it is.
 
     It does at strength 0 with a scaling by 1, as the nodes put it at strength 0.
@@ -141,7 +168,7 @@ def weight_free_patches(patcher: ModelPatcher) -> list[dict[str, str]]:
     ]
 
 
-def foreign_message(found: list[dict[str, str]]) -> str:
+def _foreign_message(found: Sequence[dict[str, str]]) -> str:
     first = found[0]
     return (
         f"{len(found)} changes on this model can't be measured against its loaded weights (first:"

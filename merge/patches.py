@@ -1,35 +1,39 @@
 """A merge's patches: all tasks' changes of a weight in one, and each safety module's in one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 import comfy.lora
 import torch
 from comfy.weight_adapter import WeightAdapterBase
 
+from ..host.comfy_types import Offset, Patch, Piece
 from ..modules.errors import SafetyError
 from .changes import Change, added, dense_change, is_additive, low_rank
 
+Member: TypeAlias = tuple[float, Any, Offset, Piece]  # a Change, as adapters keep it
 
-class _Changes(WeightAdapterBase, ABC):
+
+class _Changes(WeightAdapterBase, ABC):  # type: ignore[misc]  # the host is not typed
     """What is added to one weight, summed up in float32 and rounded once."""
 
-    def __init__(self, loaded_keys: set[str], weights: tuple):
+    def __init__(self, loaded_keys: set[str], weights: tuple[Any, ...]) -> None:
         # To move tensors, the host rebuilds adapters as type(value)(value.loaded_keys, weights).
         self.loaded_keys = loaded_keys
         self.weights = weights
 
     def calculate_weight(
         self,
-        weight,
-        key,
-        strength,
-        strength_model,
-        offset,
-        function,
-        intermediate_dtype=torch.float32,
-        original_weight=None,
-    ):
+        weight: torch.Tensor,
+        key: str,
+        strength: float,
+        strength_model: float,
+        offset: Offset,
+        function: Callable[[torch.Tensor], torch.Tensor],
+        intermediate_dtype: torch.dtype = torch.float32,
+        original_weight: object = None,
+    ) -> torch.Tensor:
         in_place = strength == 1.0 and weight.dtype == torch.float32
         total = weight if in_place else torch.zeros_like(weight, dtype=torch.float32)
         self.add_to(total, weight, key, original_weight)
@@ -38,7 +42,9 @@ class _Changes(WeightAdapterBase, ABC):
         return weight
 
     @abstractmethod
-    def add_to(self, total: torch.Tensor, weight: torch.Tensor, key: str, original_weight) -> None:
+    def add_to(
+        self, total: torch.Tensor, weight: torch.Tensor, key: str, original_weight: object
+    ) -> None:
         """Add the changes of a weight to `total`, float32, which may be the weight itself."""
 
 
@@ -54,20 +60,24 @@ class TaskChanges(_Changes):
 
     name = "modular task changes"
 
-    def add_to(self, total: torch.Tensor, weight: torch.Tensor, key: str, original_weight) -> None:
+    def add_to(
+        self, total: torch.Tensor, weight: torch.Tensor, key: str, original_weight: object
+    ) -> None:
+        chain: list[Patch]
         chain, members = self.weights
         changes = [Change(*member) for member in members]
         relative = [change for change in changes if not is_additive(change.value)]
-        w0 = weight.to(torch.float32, copy=True) if relative or chain else None
-        if chain:
-            total += (
-                comfy.lora.calculate_weight(
-                    chain, w0.clone(), key, original_weights=original_weight
+        if relative or chain:
+            w0 = weight.to(torch.float32, copy=True)
+            if chain:
+                total += (
+                    comfy.lora.calculate_weight(
+                        chain, w0.clone(), key, original_weights=original_weight
+                    )
+                    - w0
                 )
-                - w0
-            )
-        for change in relative:
-            total += dense_change(change, w0, key)
+            for change in relative:
+                total += dense_change(change, w0, key)
         _add(total, [change for change in changes if is_additive(change.value)], key)
 
 
@@ -82,7 +92,9 @@ class SafetyChange(_Changes):
 
     name = "safety change"
 
-    def add_to(self, total: torch.Tensor, weight: torch.Tensor, key: str, original_weight) -> None:
+    def add_to(
+        self, total: torch.Tensor, weight: torch.Tensor, key: str, original_weight: object
+    ) -> None:
         module, members = self.weights
         try:
             _add(total, [Change(*member) for member in members], key)

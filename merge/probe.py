@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -21,7 +22,7 @@ from ..modules.concepts import texts_of
 from ..modules.errors import ModuleFileError, SafetyError
 from .arms import Arms
 from .concept import NO_PROMPTS
-from .entries import labels
+from .entries import labels, safety_of
 from .in_function import LITTLE, UNRUN, reference_of
 from .lock import Lock
 from .on_model import KEY
@@ -32,6 +33,7 @@ MOMENTS = 4  # where a soft prompt is searched
 GIVEN = 0.25  # of the cost, for prompts that whoever asks has added: they take nothing from others
 STEPS = 20  # of a search, at most
 DOUBLE = torch.float64
+Tensors: TypeAlias = dict[str, torch.Tensor]
 
 
 def probe(
@@ -46,29 +48,27 @@ def probe(
     Raises SafetyError for a model without a lock, one that was merged without a text encoder, and
     one that was changed since, unless its merge reports that and goes on.
     """
-    lock = _lock_of(model)
-    arms = lock.arms
+    lock, arms = _lock_of(model)
     changed = lock.changes(model)
     if changed and lock.policy != "report":
         raise SafetyError(
             f"This model was changed since Modular Merge, in {len(changed)} places (first:"
             f" {changed[0]}). Connect Probe Safety straight to Modular Merge."
         )
-    safety = [number for number, entry in enumerate(arms.entries) if entry.is_safety]
-    forms = {safe: _groups(arms, safe, asked) for safe in safety}
-    plan = {safe: _asks(model, each, asked, 1 / len(safety)) for safe, each in forms.items()}
+    safety = safety_of(arms.entries)
+    forms = {s: _groups(arms, s, asked) for s in safety}
+    plan = {s: _asks(model, each, asked, 1 / len(safety)) for s, each in forms.items()}
     guided = suiting(model).guidance != 1.0
     total = sum(cost(asks, guided) for asks in plan.values())
     total += len(safety) * forwards_of(MOMENTS, asked.adaptive_steps)
-    run = _Run(lock, _as_merged(model, arms), asked, lambda count: step(count, total))
-    if changed:  # what else is there has no digest
-        run = replace(run, identity=None)
-    found = [run.of(safe, forms[safe], plan[safe]) for safe in safety]
+    identity = None if changed else arms.identity  # what else is there has no digest
+    run = _Run(arms, _as_merged(model, arms), asked, lambda count: step(count, total), identity)
+    found = [run.of(s, forms[s], plan[s]) for s in safety]
     return Probed(found, limits, asked, tuple(changed))
 
 
-def _lock_of(model: ModelPatcher) -> Lock:
-    lock = model.get_attachment(KEY)
+def _lock_of(model: ModelPatcher) -> tuple[Lock, Arms]:
+    lock: Lock | None = model.get_attachment(KEY)
     if lock is None:
         raise SafetyError(
             "This model did not go through Modular Merge, so there is no safety module to probe."
@@ -79,12 +79,12 @@ def _lock_of(model: ModelPatcher) -> Lock:
             "This model was merged without a text encoder, and without one the safety module's"
             " prompts can't be encoded. Connect clip to Modular Merge, and use the clip it gives."
         )
-    return lock
+    return lock, lock.arms
 
 
-def _groups(arms: Arms, safe: int, asked: Asked) -> dict[str, list[str]]:
+def _groups(arms: Arms, s: int, asked: Asked) -> dict[str, list[str]]:
     """The prompts to ask, by where they come from, each once: where it comes first."""
-    module = arms.entries[safe].module
+    module = arms.entries[s].module
     found, known = {}, set()
     for name, prompts in (
         (SEALED, module.prompts),
@@ -120,20 +120,16 @@ def _as_merged(model: ModelPatcher, arms: Arms) -> ModelPatcher:
 class _Run:
     """What is measured, on which model, with what steps."""
 
-    lock: Lock
+    arms: Arms
     model: ModelPatcher
     asked: Asked
     step: Callable[[int], None]
-    identity: str | None = "as its lock says"
+    identity: str | None
 
-    @property
-    def arms(self) -> Arms:
-        return self.lock.arms
-
-    def of(self, safe: int, groups: dict[str, list[str]], asks: Sequence[Ask]) -> Found:
+    def of(self, s: int, groups: dict[str, list[str]], asks: Sequence[Ask]) -> Found:
         """One safety module; what can't be measured is said, and is no pass."""
-        entry = self.arms.entries[safe]
-        name = labels(self.arms.entries)[safe]
+        entry = self.arms.entries[s]
+        name = labels(self.arms.entries)[s]
         names = set(prompts_of(asks))
         counts = {group: len(prompts) for group, prompts in groups.items()}
         groups = {group: [p for p in prompts if p in names] for group, prompts in groups.items()}
@@ -141,7 +137,7 @@ class _Run:
         if not asks:
             return replace(found, why=NO_PROMPTS)
         try:
-            return self._measured(found, safe, asks)
+            return self._measured(found, s, asks)
         except (SafetyError, ModuleFileError):  # a change that can't be applied, sealed words
             raise
         except UNRUN as error:
@@ -149,11 +145,11 @@ class _Run:
             logger.warning("Probe Safety: %s can't be measured: %s", name, said)
             return replace(found, why=f"not measured: the model does not run here ({said})")
 
-    def _measured(self, found: Found, safe: int, asks: Sequence[Ask]) -> Found:
+    def _measured(self, found: Found, s: int, asks: Sequence[Ask]) -> Found:
         with torch.inference_mode():
-            ref = reference_of(self.arms, safe, lambda *_: asks, self.step, half_made_apart)
+            ref = reference_of(self.arms, s, lambda *_: asks, self.step, half_made_apart)
             merged = self.arms.merged(self.model, prompts_of(asks))
-            name = self._name(safe, merged, asks)
+            name = self._name(s, merged, asks)
             tensors = ((name and kept.read(name)) or ({}, {}))[0]
             if not tensors:
                 y = outputs(self.model, asks, merged.conditionings, ref.pictures, self.step)
@@ -168,7 +164,7 @@ class _Run:
         search, why = None, ""
         if self.asked.adaptive_steps:
             try:
-                search = self._searched(tensors, ref, safe, number, merged)
+                search = self._searched(tensors, ref, s, number, merged)
             except NoGradient as error:
                 why = f"this family's network has no gradient ({error})"
             else:
@@ -184,13 +180,13 @@ class _Run:
             found, number=number, merged=drawn, safe=safe_gains, search=search, no_search=why
         )
 
-    def _name(self, safe: int, merged: Arm, asks: Sequence[Ask]) -> str | None:
-        if self.identity is None or self.arms.identity is None:
+    def _name(self, s: int, merged: Arm, asks: Sequence[Ask]) -> str | None:
+        if self.identity is None:
             return None
         return kept.digest(
             format=FORMAT,
-            probe=self.arms.identity,
-            safety=safe,
+            probe=self.identity,
+            safety=s,
             texts=merged.of_texts,
             asked=[(each.of, each.level, each.seed, each.prompts) for each in asks],
             adaptive=self.asked.adaptive_steps,
@@ -198,13 +194,13 @@ class _Run:
         )
 
     def _searched(
-        self, tensors: dict, ref: Reference, safe: int, number: Number, merged: Arm
+        self, tensors: Tensors, ref: Reference, s: int, number: Number, merged: Arm
     ) -> Search:
         if "search" in tensors:
             return Search(*tensors["search"].tolist())
         tried = _tried(ref, number)
         steps = min(self.asked.adaptive_steps, STEPS)
-        alone = self.arms.safe(safe, tried.prompts)
+        alone = self.arms.safe(s, tried.prompts)
         _, most = searched(merged, tried, steps, self.step)
         plain, withstood = searched(alone, tried, steps, self.step)
         return Search(most, withstood, plain)

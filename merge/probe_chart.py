@@ -5,7 +5,7 @@ import logging
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..drawing.figures import HELD, INK, LINES, UNDONE, as_picture, new_figure, short, tidy
+from ..drawing.figures import HELD, INK, LINES, UNDONE, new_figure, rendered, short, tidy
 from .probed import Found, Probed
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def _bars(probed: Probed, measured: list[Found]) -> Image.Image:
         :, 0
     ]
     for axes, each in zip(panels, measured, strict=True):
-        names = [*each.number.by_prompt][:SHOWN]
+        names = [*each.least_first][:SHOWN]
         places = np.arange(len(names))
         values = {"base": [1.0] * len(names)}
         values |= {"safe": [each.safe[name] for name in names]}
@@ -47,7 +47,7 @@ def _bars(probed: Probed, measured: list[Found]) -> Image.Image:
         tidy(axes, f"{each.name}: how much of the concept is drawn{least}")
         axes.grid(False, axis="y")
         axes.legend(fontsize=8, framealpha=1.0, loc="lower right")
-    return as_picture(figure)
+    return rendered(figure)
 
 
 def _words(text: str) -> Image.Image:

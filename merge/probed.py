@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from ..drawing.markdown import amount, share, table
 from ..function.adaptive import Search
@@ -10,6 +11,7 @@ from ..function.limits import Limits, counted
 from ..function.number import Number
 
 SEALED = "sealed"
+Json: TypeAlias = dict[str, Any]  # for JSON
 WORDS = {SEALED: "sealed", "held_out": "held out", "private": "private", "given": "yours"}
 PASSED = "**Passed**"
 AUDIT = "**Must be audited**"
@@ -52,6 +54,11 @@ class Found:
     safe: Mapping[str, float] = field(default_factory=dict)
     search: Search | None = None
     no_search: str = ""
+
+    @property
+    def least_first(self) -> dict[str, tuple[float, float]]:
+        """(rho_f, rise) of each prompt that was measured, that with the least rho_f first."""
+        return {} if self.number is None else self.number.by_prompt
 
     def of(self, group: str) -> Number | None:
         """The number over a group's prompts; None where it is too little to be told."""
@@ -142,7 +149,7 @@ class Probed:
         private = list(self.asked.private)
         return f"private {private.index(prompt) + 1}" if prompt in private else prompt
 
-    def report(self) -> dict:
+    def report(self) -> Json:
         """For JSON: `passed`, `reasons`, `limits`, and `safety` with a row for each module."""
         return {
             "passed": self.passed,
@@ -154,8 +161,8 @@ class Probed:
             "safety": [self._row(each) for each in self.found],
         }
 
-    def _row(self, each: Found) -> dict:
-        row: dict = {"name": each.name, "sha256": each.sha256, "reason": each.why or None}
+    def _row(self, each: Found) -> Json:
+        row: Json = {"name": each.name, "sha256": each.sha256, "reason": each.why or None}
         row["groups"] = {group: self._group(each, group) for group in each.groups}
         row["prompts"] = {
             self.shown(prompt): {
@@ -164,7 +171,7 @@ class Probed:
                 "drawn": {"base": 1.0, "safe": _number(each.safe[prompt])}
                 | {"merged": _number(each.merged[prompt])},
             }
-            for prompt, (rho, rise) in (each.number.by_prompt if each.number else {}).items()
+            for prompt, (rho, rise) in each.least_first.items()
         }
         if self.asked.adaptive_steps:
             found = each.search
@@ -176,8 +183,8 @@ class Probed:
             )
         return row
 
-    def _group(self, each: Found, group: str) -> dict:
-        row = {"prompts": each.counts[group], "asked": len(each.groups[group])}
+    def _group(self, each: Found, group: str) -> Json:
+        row: Json = {"prompts": each.counts[group], "asked": len(each.groups[group])}
         number = each.of(group)
         if number is None:
             return row | {"retained_in_function": None}

@@ -1,83 +1,82 @@
 """The merge report: what each module brought, what of it was unused, how much safety is left."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from ..host.bases import Origin
 from ..modules.files import Module
-from .concept import Concept
-from .entries import Entry, labels
+from .entries import labels, safety_of
 from .in_function import InFunction
-from .ledger import SCALE, THRESHOLD, Ledger, layer_losses, losses
+from .ledger import EXISTING, SCALE, THRESHOLD, Ledger, layer_losses, losses
+from .measure import Sums
 
 WORST = 3  # weights named for each module
-EXISTING = -1  # the ledger's number for what already sat on the model; modules count from 0
 BEFORE = "already on the model"
+Json: TypeAlias = dict[str, Any]  # for JSON
 
 
-def build_report(
-    entries: Sequence[Entry],
-    ledger: Ledger,
-    foreign: Sequence[dict[str, str]],
-    base: str,
-    concept: Concept,
-    *,
-    function: InFunction,
-) -> dict:
+def build_report(sums: Sums, function: InFunction, foreign: Sequence[dict[str, str]]) -> Json:
     """The merge report as a JSON-ready dict.
 
     It has `retained_safety`, `retained_on_concept`, `worst_layer`, `modules` and more (the node's
     help page). Each safety module has its own retained safety; the report's, and that of a layer,
     is the least of them.
     """
-    safety = [number for number, entry in enumerate(entries) if entry.is_safety]
+    modules = _modules(sums, function)
+    lost = lost_of(sums, function)
+    named = [each["name"] for each in modules if each["role"] != "safety"]
+    return {
+        "base": sums.base.name,
+        **_least_left(sums, function),
+        **_layers(sums),
+        "modules": modules,
+        "losses": lost,
+        "looks": function.looks(labels(sums.entries)),
+        "to_blame": (_to_blame(modules) or named) if lost else [],
+        "foreign_changes": list(foreign),
+    }
+
+
+def _least_left(sums: Sums, function: InFunction) -> Json:
+    """What is left of the safety module that keeps least, by each of the three measures."""
+    names, safety, concept = labels(sums.entries), safety_of(sums.entries), sums.concept
+    held = safety[0] if function.least is None else function.least
+    number = function.numbers.get(held)
+    on_concept = {s: concept.ledger.retained(s) for s in concept.measured()}
+    least = min(on_concept, key=on_concept.__getitem__, default=safety[0])
+    return {
+        "retained_safety": _number(min(sums.ledger.retained(s) for s in safety)),
+        "threshold": THRESHOLD,
+        "retained_on_concept": _number(on_concept.get(least)),
+        "on_concept": f"{names[least]}: {concept.reason(least)}",
+        "retained_in_function": None if number is None else _number(number.retained),
+        "in_function": f"{names[held]}: {function.reason(held)}",
+    }
+
+
+def _layers(sums: Sums) -> Json:
+    """The weight of which least is left, and all under the threshold."""
     by_layer = {
-        (key, safe): rho for safe in safety for key, rho in ledger.retained_by_layer(safe).items()
+        (key, s): rho
+        for s in safety_of(sums.entries)
+        for key, rho in sums.ledger.retained_by_layer(s).items()
     }
     worst = min(by_layer, key=by_layer.__getitem__)
     low: dict[str, float] = {}
     for (key, _), rho in by_layer.items():
         if not rho >= THRESHOLD:
             low[key] = min(rho, low.get(key, rho))
-    retained = min(ledger.retained(safe) for safe in safety)
-    modules = [_module(number, entries, ledger, concept) for number in range(len(entries))]
-    for number in safety:
-        modules[number] |= _in_function(number, function)
-    if EXISTING in ledger.squares:
-        matched = len(ledger.squares[EXISTING])
-        modules.append(
-            {"name": BEFORE, "role": "existing", "sha256": None, "strength": None}
-            | {"keys_matched": matched, "keys_total": matched, "keys_unused": {}}
-            | {"relative_size": _number(ledger.relative_size(EXISTING))}
-            | _interference(EXISTING, entries, ledger, concept)
-        )
-    names, lost = labels(entries), lost_of(entries, ledger, function, None, concept)
-    named = [each["name"] for each in modules if each["role"] != "safety"]
-    held = safety[0] if function.least is None else function.least
-    seen = function.numbers.get(held)
-    least = min(concept.measured(), key=concept.retained, default=safety[0])
     return {
-        "base": base,
-        "retained_safety": _number(retained),
-        "threshold": THRESHOLD,
-        "retained_on_concept": _number(concept.retained(least)),
-        "on_concept": f"{names[least]}: {concept.reason(least)}",
-        "retained_in_function": None if seen is None else _number(seen.retained),
-        "in_function": f"{names[held]}: {function.reason(held)}",
         "worst_layer": {
             "key": worst[0],
             "retained_safety": _number(by_layer[worst]),
-            "safety": names[worst[1]],
+            "safety": labels(sums.entries)[worst[1]],
         },
         "low_layers": {key: _number(rho) for key, rho in sorted(low.items())},
-        "modules": modules,
-        "losses": lost,
-        "looks": function.looks(names),
-        "to_blame": (_to_blame(modules) or named) if lost else [],
-        "foreign_changes": list(foreign),
     }
 
 
-def about_base(found: Origin, safety: Sequence[Module]) -> dict:
+def about_base(found: Origin, safety: Sequence[Module]) -> Json:
     """What is known of the base: `base_sha256` and `base_warnings`.
 
     `base_sha256` is of W0, or null and the reason; `base_warnings` has a line for each module made
@@ -87,59 +86,77 @@ def about_base(found: Origin, safety: Sequence[Module]) -> dict:
     return {"base_sha256": found.sha256, **unknown, "base_warnings": found.warnings(safety)}
 
 
-def lost_of(
-    entries: Sequence[Entry],
-    ledger: Ledger,
-    function: InFunction,
-    keys: Collection[str] | None,
-    concept: Concept | None = None,
-) -> list[str]:
-    """What stops the sampling, in words: of a network's weights `keys`, or of all.
+def lost_of(sums: Sums, function: InFunction, keys: Collection[str] | None = None) -> list[str]:
+    """What stops the sampling, in words: by all measures, of the weights `keys` or of all."""
+    names = labels(sums.entries)
+    return [
+        *lost_in(sums, function, keys),
+        *sums.concept.losses(names),
+        *function.losses(names),
+    ]
+
+
+def lost_in(sums: Sums, function: InFunction, keys: Collection[str] | None) -> list[str]:
+    """What stops it over the weights.
 
     A single layer of which little is left stops it only where the network was not asked: what it
     computes is what counts, and a layer more or less is no harm then.
     """
-    names, found = labels(entries), []
-    for safe in (number for number, entry in enumerate(entries) if entry.is_safety):
-        found += losses(ledger, safe, names[safe])
-        if not function.holds(safe):
-            found += layer_losses(ledger, safe, names[safe], keys)
-    if concept is None:
-        return found
-    return [*found, *concept.losses(names), *function.losses(names)]
+    names, found = labels(sums.entries), []
+    for s in safety_of(sums.entries):
+        found += losses(sums.ledger, s, names[s])
+        if not function.holds(s):
+            found += layer_losses(sums.ledger, s, names[s], keys)
+    return found
 
 
-def _in_function(number: int, found: InFunction) -> dict:
-    row: dict = {"retained_in_function": None, "in_function": found.reason(number)}
-    if number in found.numbers:
-        seen = found.numbers[number]
-        prompt, (rho, _) = next(iter(seen.by_prompt.items()))
+def _in_function(s: int, function: InFunction) -> Json:
+    row: Json = {"retained_in_function": None, "in_function": function.reason(s)}
+    if s in function.numbers:
+        number = function.numbers[s]
+        prompt, (rho, _) = next(iter(number.by_prompt.items()))
         row |= {
-            "retained_in_function": _number(seen.retained),
+            "retained_in_function": _number(number.retained),
             "least_prompt": {"prompt": prompt, "retained_in_function": _number(rho)},
-            "rise": _number(seen.rise),
-            "back": _number(seen.back),
-            "against": _number(seen.against),
+            "rise": _number(number.rise),
+            "back": _number(number.back),
+            "against": _number(number.against),
         }
     return row
 
 
-def beside_of(names: Sequence[str], ledger: Ledger) -> dict[str, dict[str, float]]:
+def interference_of(names: Sequence[str], ledger: Ledger) -> dict[str, dict[str, float]]:
     """Retained safety of each weight with one module alone, by the module.
 
     It is by the safety module too, if there are several.
     """
-    several, found = len(ledger.safety) > 1, {}
-    for number, name in [*enumerate(names), (EXISTING, BEFORE)]:
-        for safe in sorted(ledger.safety):
-            layers = ledger.retained_beside(number, safe)
+    several, found = len(ledger.safety) > 1, dict[str, dict[str, float]]()
+    for i, name in [*enumerate(names), (EXISTING, BEFORE)]:
+        for s in sorted(ledger.safety):
+            layers = ledger.retained_with(i, s)
             if layers:
-                found[f"{name} against {names[safe]}" if several else name] = layers
+                found[f"{name} against {names[s]}" if several else name] = layers
     return found
 
 
-def _module(number: int, entries: Sequence[Entry], ledger: Ledger, concept: Concept) -> dict:
-    entry = entries[number]
+def _modules(sums: Sums, function: InFunction) -> list[Json]:
+    """A row for each module, and one for what sat on the model before."""
+    rows = [_module(i, sums) for i in range(len(sums.entries))]
+    for s in safety_of(sums.entries):
+        rows[s] |= _in_function(s, function)
+    if EXISTING in sums.ledger.squares:
+        matched = len(sums.ledger.squares[EXISTING])
+        rows.append(
+            {"name": BEFORE, "role": "existing", "sha256": None, "strength": None}
+            | {"keys_matched": matched, "keys_total": matched, "keys_unused": {}}
+            | {"relative_size": _number(sums.ledger.relative_size(EXISTING))}
+            | _interference(EXISTING, sums)
+        )
+    return rows
+
+
+def _module(i: int, sums: Sums) -> Json:
+    entry = sums.entries[i]
     module, coverage = entry.module, entry.coverage
     row = {
         "name": module.name,
@@ -150,75 +167,69 @@ def _module(number: int, entries: Sequence[Entry], ledger: Ledger, concept: Conc
         "keys_matched": len(coverage.matched),
         "keys_total": len(coverage.matched) + len(coverage.unused),
         "keys_unused": dict(sorted(coverage.unused.items())),
-        "relative_size": _number(ledger.relative_size(number)),
+        "relative_size": _number(sums.ledger.relative_size(i)),
     }
     if not entry.is_safety:
-        return row | _interference(number, entries, ledger, concept)
-    layers = ledger.retained_by_layer(number)
+        return row | _interference(i, sums)
+    others = _interference(i, sums) if len(sums.ledger.safety) > 1 else {}
+    return row | _left(i, sums) | others
+
+
+def _left(s: int, sums: Sums) -> Json:
+    """How much of a safety module is left, over its weights and on its concept's prompts."""
+    ledger, concept = sums.ledger, sums.concept
+    layers = ledger.retained_by_layer(s)
     worst = min(layers, key=layers.__getitem__)
-    held = {
-        "retained_safety": _number(ledger.retained(number)),
-        "scale": _number(ledger.scale(number)),
+    on_concept = concept.ledger.retained_by_layer(s) if s in concept.measured() else {}
+    low = min(on_concept, key=on_concept.__getitem__, default=None)
+    return {
+        "retained_safety": _number(ledger.retained(s)),
+        "scale": _number(ledger.scale(s)),
         "worst_layer": {"key": worst, "retained_safety": _number(layers[worst])},
-    }
-    seen = concept.ledger.retained_by_layer(number) if number in concept.measured() else {}
-    low = min(seen, key=seen.__getitem__, default=None)
-    held |= {
-        "retained_on_concept": _number(concept.retained(number)),
+        "retained_on_concept": _number(concept.retained(s)),
         "worst_on_concept": (
-            None if low is None else {"key": low, "retained_safety": _number(seen[low])}
+            None if low is None else {"key": low, "retained_safety": _number(on_concept[low])}
         ),
-        "on_concept": concept.reason(number),
+        "on_concept": concept.reason(s),
     }
-    return (
-        row
-        | held
-        | (_interference(number, entries, ledger, concept) if len(ledger.safety) > 1 else {})
-    )
 
 
-def _interference(number: int, entries: Sequence[Entry], ledger: Ledger, concept: Concept) -> dict:
+def _interference(i: int, sums: Sums) -> Json:
     """How a module pulls against the safety module that it takes most from.
 
     None when it changes no weight of one.
     """
-    names = labels(entries)
-    found = {
-        safe: each
-        for safe in sorted(ledger.safety)
-        if (each := ledger.interference(number, safe)) is not None
-    }
-    if not found:
+    names, ledger = labels(sums.entries), sums.ledger
+    rows: dict[str, Json] = {}
+    for s in sorted(ledger.safety):
+        found = ledger.interference(i, s)
+        if found is not None:
+            layers = list(ledger.retained_with(i, s).items())[:WORST]
+            rows[names[s]] = {
+                **{name: _number(value) for name, value in found.items()},
+                "worst_layers": {key: _number(rho) for key, rho in layers},
+                "retained_on_concept": _number(sums.concept.retained(s, [i])),
+            }
+    if not rows:
         return {"interference": None}
-    rows = {}
-    for safe, numbers in found.items():
-        layers = list(ledger.retained_beside(number, safe).items())[:WORST]
-        rows[names[safe]] = {name: _number(value) for name, value in numbers.items()} | {
-            "worst_layers": {key: _number(rho) for key, rho in layers},
-            "retained_on_concept": _number(concept.retained(safe, [number])),
-        }
     worst = min(rows, key=lambda name: _least(rows[name]))
-    return {
-        "interference": (
-            {"safety": worst, **rows[worst]} | ({"of_each": rows} if len(rows) > 1 else {})
-        )
-    }
+    of_each = {"of_each": rows} if len(rows) > 1 else {}
+    return {"interference": {"safety": worst, **rows[worst], **of_each}}
 
 
-def _least(found: dict) -> float:
-    seen = found["retained_on_concept"]
-    return min(
-        [found["retained_safety"], *found["worst_layers"].values(), 1.0 if seen is None else seen]
-    )
+def _least(found: Mapping[str, Any]) -> float:
+    on_concept = found["retained_on_concept"]
+    left: list[float] = [found["retained_safety"], *found["worst_layers"].values()]
+    return min([*left, 1.0 if on_concept is None else on_concept])
 
 
-def _to_blame(modules: Sequence[dict]) -> list[str]:
+def _to_blame(modules: Sequence[Json]) -> list[str]:
     """The modules that pull against a safety change or drown it, the strongest first.
 
     They pull against it by any of its measures.
     """
 
-    def least(module: dict) -> float:
+    def least(module: Json) -> float:
         return _least(module["interference"]) if module.get("interference") else 1.0
 
     blamed = [

@@ -8,6 +8,7 @@ patched at use alone.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import comfy.lora
 import torch
@@ -22,7 +23,8 @@ LOOKED_AT = 8  # layers of each format
 ENOUGH = 0.99  # of a safety change must survive rounding
 PLAIN = (torch.float8_e4m3fn, torch.float8_e5m2)  # fp8 without scales
 # by weight: the safety changes on it, of all modules
-Safety = Mapping[str, Sequence[Change]]
+Safety: TypeAlias = Mapping[str, Sequence[Change]]
+Formats: TypeAlias = dict[str, dict[str, object]]  # by format, for the report
 
 
 def format_of(patcher: ModelPatcher, key: str) -> str | None:
@@ -33,7 +35,7 @@ def format_of(patcher: ModelPatcher, key: str) -> str | None:
     return quantised or (f"{held} storage".removeprefix("torch.") if held in PLAIN else None)
 
 
-def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[dict[str, dict], frozenset[str]]:
+def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[Formats, frozenset[str]]:
     """What rounding does to the safety changes on a patched model, and what is patched at use.
 
     Gives, by format, the retained safety of some layers before and after the host's own rounding,
@@ -47,7 +49,8 @@ def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[dict[str, dict], fro
         name = format_of(patcher, key)
         if name is not None:
             formats.setdefault(name, []).append(key)
-    found, at_use = {}, set()
+    found: Formats = {}
+    at_use: set[str] = set()
     for name, keys in sorted(formats.items()):
         some = keys[:: max(1, len(keys) // LOOKED_AT)][:LOOKED_AT]
         before, after, spread = _retained(patcher, {key: safety[key] for key in some})
@@ -113,11 +116,11 @@ def _retained(patcher: ModelPatcher, safety: Safety) -> tuple[float, float | Non
     sums, squares, rounds = torch.zeros(3, dtype=torch.float64), 0.0, True
     for key, changes in safety.items():
         w0 = loaded_weight(patcher, key)
-        change = sum(dense_change(each, w0, key) for each in changes)
+        change = sum((dense_change(each, w0, key) for each in changes), torch.zeros_like(w0))
         whole = comfy.lora.calculate_weight(patcher.patches[key], w0.clone(), key)
-        held = _held(patcher, key, whole)
-        rounds = rounds and held is not None
-        held = whole if held is None else held.to(w0)
+        rounded_to = _held(patcher, key, whole)
+        rounds = rounds and rounded_to is not None
+        held = whole if rounded_to is None else rounded_to.to(w0)
         values = (change, whole - w0, held - w0)
         added = torch.stack([torch.sum(each.double() * change.double()) for each in values]).cpu()
         sums += added
@@ -136,9 +139,12 @@ def _held(patcher: ModelPatcher, key: str, whole: torch.Tensor) -> torch.Tensor 
     _, set_weight, _ = get_key_weight(patcher.model, key)
     seed = string_to_seed(key)
     if set_weight is None:
-        return stochastic_rounding(whole, get_attr(patcher.model, key).dtype, seed=seed)
+        dtype = get_attr(patcher.model, key).dtype
+        plain: torch.Tensor = stochastic_rounding(whole, dtype, seed=seed)
+        return plain
     try:
         held = set_weight(whole.clone(), inplace_update=False, seed=seed, return_weight=True)
     except NotImplementedError:  # its scales come from a calibration, as AWQ's
         return None
-    return held.dequantize()
+    unpacked: torch.Tensor = held.dequantize()
+    return unpacked

@@ -1,5 +1,8 @@
 """How large the tensors get that a change is put together from, before any of them is made."""
 
+from collections.abc import Callable
+from typing import Any
+
 import comfy.lora
 import torch
 from comfy.weight_adapter import BOFTAdapter, LoRAAdapter, OFTAdapter, WeightAdapterBase
@@ -57,11 +60,13 @@ def _shapes_of(value: WeightAdapterBase) -> WeightAdapterBase:
 class _Sizes(TorchDispatchMode):
     """Ends what makes a tensor of more than so many values, and keeps how many it has."""
 
-    def __init__(self, limit: int):
+    def __init__(self, limit: int) -> None:
         super().__init__()
         self.limit, self.largest = limit, 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         made = func(*args, **(kwargs or {}))
         for each in made if isinstance(made, tuple | list) else (made,):
             if isinstance(each, torch.Tensor) and each.numel() > self.limit:

@@ -1,20 +1,22 @@
 """The merge report in words: a verdict, what each module brought, what to do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 from ..drawing.markdown import share, table
 
 SHOWN = 3  # losses that are spelled out
+Report: TypeAlias = Mapping[str, Any]
 
 
-def in_words(report: Mapping) -> str:
+def in_words(report: Report) -> str:
     """Markdown of a merge report (`report.build_report`)."""
     lines = [_verdict(report), "", *_modules(report["modules"])]
     remarks = [f"- {line}" for line in _remarks(report)]
     return "\n".join([*lines, *(["", *remarks] if remarks else [])])
 
 
-def _verdict(report: Mapping) -> str:
+def _verdict(report: Report) -> str:
     """What the network computes decides; where that is not known, its weights are all there is."""
     weights, seen = share(report["retained_safety"]), report["retained_in_function"]
     if seen is None:
@@ -30,19 +32,19 @@ def _verdict(report: Mapping) -> str:
     return held
 
 
-def _modules(modules: list[Mapping]) -> list[str]:
+def _modules(modules: Sequence[Report]) -> list[str]:
     head = ["module", "role", "strength", "fit", "safety left"]
     rows = []
     for each in modules:
-        beside = each.get("interference")
-        left = beside["retained_safety"] if beside else each.get("retained_safety")
+        pull = each.get("interference")
+        left = pull["retained_safety"] if pull else each.get("retained_safety")
         strength = "-" if each["strength"] is None else f"{each['strength']:g}"
         fits = f"{each['keys_matched']} of {each['keys_total']}"
         rows.append([each["name"], each["role"], strength, fits, share(left)])
     return table(head, rows)
 
 
-def _remarks(report: Mapping) -> list[str]:
+def _remarks(report: Report) -> list[str]:
     """What is not as it should be, each with the way out."""
     found = list(report["losses"][:SHOWN])
     if len(report["losses"]) > SHOWN:

@@ -67,16 +67,16 @@ def tell_mistakes() -> None:
             logger.error("%s: the detector %r: %s is no file.", settings_file(), name, file)
 
 
-def rules_of(name: str, threshold: float = 0.0, classes: str = "") -> Preset:
+def preset_of(name: str, threshold: float = 0.0, classes: str = "") -> Preset:
     """The preset of this name with the changes that a node asks for."""
     there = presets()
     known = registry.classes_of(there[name].detector) if name in there else ()
     return choose(name, threshold, classes, there, known)
 
 
-def detector_of(rules: Preset) -> Detector:
+def detector_of(preset: Preset) -> Detector:
     """The preset's detector, on the operator's provider."""
-    return registry.find(rules.detector, operator().audit_provider)
+    return registry.find(preset.detector, operator().audit_provider)
 
 
 def audit_demands() -> str:
@@ -104,7 +104,7 @@ def audit_demands() -> str:
 
 def opinion_of(name: str) -> Preset | None:
     """The preset of a second opinion, if one is asked for."""
-    return None if name == NO_OPINION else rules_of(name)
+    return None if name == NO_OPINION else preset_of(name)
 
 
 def preset_input(input_id: str = "preset") -> io.Combo.Input:

@@ -4,7 +4,7 @@ import re
 
 from comfy_api.latest import io, ui
 
-from ..audit.compare import chart, compare, table
+from ..audit.compare import chart, compare, comparison_table
 from ..audit.pairing import MOST, Paired, paired
 from ..audit.reading import CompareError, parsed
 from ..audit.report import as_text
@@ -92,9 +92,11 @@ class CompareAudits(io.ComfyNode):
         sheet = as_image(_sheet(comparison, pairing, counts, _in_order(images or {})))
         shown = {
             **ui.PreviewImage(drawn, cls=cls).as_dict(),
-            **ui.PreviewText(table(comparison)).as_dict(),
+            **ui.PreviewText(comparison_table(comparison)).as_dict(),
         }
-        return io.NodeOutput(drawn, sheet, table(comparison), as_text(comparison), ui=shown)
+        return io.NodeOutput(
+            drawn, sheet, comparison_table(comparison), as_text(comparison), ui=shown
+        )
 
 
 def _in_order(grown: dict) -> list:

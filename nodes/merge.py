@@ -123,7 +123,7 @@ class ModularMerge(io.ComfyNode):
             merged.model,
             merged.clip,
             report,
-            as_image(picture(merged.beside, merged.computed, limits)),
+            as_image(picture(merged.interference, merged.computed, limits)),
             summary,
             ui=ui.PreviewText(summary),
         )

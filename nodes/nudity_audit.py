@@ -4,9 +4,9 @@ from comfy_api.latest import io, ui
 
 from ..audit import censor
 from ..audit.report import as_text, audit
-from ..audit.sheet import overview
+from ..audit.sheet import audit_sheet
 from ..audit.words import in_words
-from ..merge.findings import BESIDE, FAULTS, findings
+from ..merge.findings import FAULTS, OTHER_PATCHES, findings
 from ..options.choices import chosen
 from .audits import (
     NO_OPINION,
@@ -16,7 +16,7 @@ from .audits import (
     opinion_input,
     opinion_of,
     preset_input,
-    rules_of,
+    preset_of,
 )
 from .running import upstream
 from .settings import SettingsError
@@ -107,7 +107,7 @@ class NudityAudit(io.ComfyNode):
         if preset is None:
             return True
         try:
-            rules_of(preset, classes=classes or "")
+            preset_of(preset, classes=classes or "")
         except (SettingsError, ValueError) as error:
             return str(error)
         return True
@@ -123,12 +123,14 @@ class NudityAudit(io.ComfyNode):
         second_opinion: str = NO_OPINION,
     ) -> io.NodeOutput:
         chosen(action, ACTIONS, "action")
-        rules, second = rules_of(preset, threshold, classes), opinion_of(second_opinion)
+        counting, second = preset_of(preset, threshold, classes), opinion_of(second_opinion)
         pictures = (image.numpy(force=True) for image in images)
         other = detector_of(second) if second else None
-        result = audit(pictures, rules, meter(len(images)), second, detector_of(rules), other=other)
+        result = audit(
+            pictures, counting, meter(len(images)), second, detector_of(counting), other=other
+        )
         places = upstream()
-        result |= {kind: findings.at(places, kind) for kind in (FAULTS, BESIDE)}
+        result |= {kind: findings.at(places, kind) for kind in (FAULTS, OTHER_PATCHES)}
         summary, report = result["summary"], as_text(result)
         passed = summary["images"] > 0 and summary["flagged"] == 0
         if action == STOP and not passed:
@@ -139,7 +141,7 @@ class NudityAudit(io.ComfyNode):
         out = images if action == STOP else censor.apply(images, result, action)
         words = in_words(summary, action, result[FAULTS])
         shown = {
-            **preview(overview(out, result)).as_dict(),
+            **preview(audit_sheet(out, result)).as_dict(),
             **ui.PreviewText(words).as_dict(),
         }
         mask = censor.flagged_mask(images, result)

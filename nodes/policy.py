@@ -16,7 +16,7 @@ from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 
 from ..host.bases import UNKNOWN, as_loaded, watch
-from ..merge.lock import Lock, demands, left_behind, strict
+from ..merge.lock import Lock, left_behind, operator_checks, strict
 from ..merge.on_model import KEY
 from ..modules.errors import SafetyError
 from .passing import check_passed
@@ -40,9 +40,9 @@ def install() -> Callable[[], None]:
     else:
         for each in misplaced():
             logger.error("%s is read by nothing. The settings are %s.", each, settings_file())
-    demands.add(check_signers)
+    operator_checks.add(check_signers)
     if not wanted.require_lock:
-        return lambda: demands.discard(check_signers)
+        return lambda: operator_checks.discard(check_signers)
     original = BaseModel.apply_model
     strict.add(FILE)
 
@@ -62,7 +62,7 @@ def install() -> Callable[[], None]:
         BaseModel.apply_model = original
         strict.discard(FILE)
         unwatched()
-        demands.discard(check_signers)
+        operator_checks.discard(check_signers)
 
     return taken_away
 

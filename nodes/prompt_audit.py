@@ -9,7 +9,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from ..audit.charts import overview
+from ..audit.charts import summary_chart
 from ..audit.rules import Rules
 from ..audit.words import in_words
 from ..evaluation.job import KEEP, AuditJob
@@ -18,7 +18,7 @@ from ..evaluation.run import run
 from ..host.sampling import Sampling
 from ..modules.paths import leads_out
 from ..options.choices import chosen
-from .audits import NO_OPINION, audit_demands, opinion_input, opinion_of, preset_input, rules_of
+from .audits import NO_OPINION, audit_demands, opinion_input, opinion_of, preset_input, preset_of
 from .settings import operator
 from .sockets import CATEGORY, as_image, summary_output
 
@@ -204,7 +204,7 @@ class AuditPromptSet(io.ComfyNode):
     ) -> io.NodeOutput:
         settings, second = operator(), opinion_of(values.get("second_opinion", NO_OPINION))
         rules = Rules(
-            rules_of(preset),
+            preset_of(preset),
             second,
             settings.detectors,
             folder_paths.get_user_directory(),
@@ -230,7 +230,7 @@ class AuditPromptSet(io.ComfyNode):
                 f"{summary['verdict'].capitalize()}, so nothing is known of {name!r}. Why stands in"
                 f" {folder / 'report.html'}."
             )
-        drawn = overview(summary, f"{name}: {file.name}")
+        drawn = summary_chart(summary, f"{name}: {file.name}")
         show(len(rows), drawn)  # the frontend keeps showing the last preview
         chart = as_image(drawn)
         missing = f"- **{summary['not_made']}**\n" if summary["not_made"] else ""

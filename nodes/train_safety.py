@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..host.prompts import PRESETS, encode_texts, lines_of, prompts_of
+from ..host.prompts import CONCEPT_PRESETS, encode_texts, lines_of, prompts_of
 from ..modules.concepts import texts_of
 from ..options.table import SAFETY, values_of
 from ..training.objectives import Erasure
@@ -51,7 +51,7 @@ class TrainSafetyLora(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "concept_preset",
-                    options=[NO_PRESET, *PRESETS],
+                    options=[NO_PRESET, *CONCEPT_PRESETS],
                     tooltip=(
                         "Prompts of a published work on nudity, besides those in concept. The help"
                         " page has the list."

@@ -28,7 +28,7 @@ from ..training.engine.starting import starting
 from ..training.keeping import Keeping
 from ..training.settings import KINDS, Settings
 from ..training.words import in_words
-from .audits import preset_names, rules_of
+from .audits import preset_names, preset_of
 from .load import output_path
 from .sockets import as_image
 
@@ -150,8 +150,9 @@ def job_of(values: dict, clip, node_id: str) -> TrainingJob:
     prompts, vae, previews = lines_of(values.get("preview_prompts") or ""), values.get("vae"), None
     if prompts:
         folder = Path(folder_paths.get_output_directory(), "training", output.stem)
-        rules, texts = rules_of(values.get("preview_preset", "strict")), encode_texts(clip, prompts)
-        how = {**keeping.looks, "seed": values["seed"], "rules": rules}
+        preset = preset_of(values.get("preview_preset", "strict"))
+        texts = encode_texts(clip, prompts)
+        how = {**keeping.looks, "seed": values["seed"], "preset": preset}
         previews = Previews(prompts, texts, vae, folder, **how)
     shown = OnNode(values["steps"], node_id)
     saving = {"save_every": keeping.save_every, "resume": keeping.resume}

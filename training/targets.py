@@ -12,9 +12,9 @@ from ..host.structure import (
     EMBEDDER,
     FUSED,
     JOINT,
+    LAYER_ROLES,
     MLP,
     OTHER,
-    ROLES,
     SELF,
     is_linear,
 )
@@ -26,7 +26,7 @@ TARGETS = {
     "attention": ATTENTION,
     "cross-attention": (CROSS,),
     "attention+mlp": (*ATTENTION, MLP),
-    "all": ROLES,
+    "all": LAYER_ROLES,
 }
 JOINED = (JOINT, FUSED)
 SECONDS = 2  # to look for a pattern in all names, which takes milliseconds

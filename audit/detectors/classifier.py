@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from pydantic import AfterValidator, Field
 
-from .interface import Batch, Entry, Share, Size, stamped
-from .runtime import DetectorError, Network
+from .interface import BatchSize, DetectorEntry, Fraction, Size, stamped
+from .runtime import DetectorError, OnnxNetwork
 
 Three = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
 
@@ -23,7 +23,7 @@ def _divides(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
-class ClassifierEntry(Entry):
+class ClassifierEntry(DetectorEntry):
     """Values of 0..1 are normalised with `mean` and `std`; `scores` turns outputs into 0..1.
 
     `fit` says how a picture becomes a square of `size` pixels: squashed, its middle cropped, or
@@ -37,8 +37,8 @@ class ClassifierEntry(Entry):
     layout: Literal["nchw", "nhwc"] = "nchw"
     channels: Literal["rgb", "bgr"] = "rgb"
     scores: Literal["softmax", "sigmoid", "none"] = "softmax"
-    floor: Share = 0.05
-    batch: Batch = 4
+    floor: Fraction = 0.05
+    batch: BatchSize = 4
 
 
 class Classifier:
@@ -57,9 +57,11 @@ class Classifier:
         self.name, self.classes, self.entry = name, entry.classes, entry
         self.size, self.floor, self.batch = entry.size, entry.floor, entry.batch
         self.mean, self.std = np.asarray(entry.mean, np.float32), np.asarray(entry.std, np.float32)
-        file, seen = Path(entry.file), (self.size, self.size, 3)
-        probe = self._blob([np.random.default_rng(0).integers(0, 256, seen, dtype=np.uint8)])
-        self.network = Network(f"{name} {version}", file, probe, provider, threads)
+        file, side = Path(entry.file), self.size
+        probe = self._blob(
+            [np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)]
+        )
+        self.network = OnnxNetwork(f"{name} {version}", file, probe, provider, threads)
         self.provider = self.network.provider
         sha256 = self.network.content.sha256
         self.identity = {"kind": self.kind, "sha256": sha256} | entry.identity()

@@ -11,7 +11,7 @@ from pathlib import Path
 # Protobuf's way of writing the entry "location" of `external_data`, up to the length of its value:
 # one byte, or two.
 _LOCATION = re.compile(rb"\x0a\x08location\x12(?:([\x00-\x7f])|([\x80-\xff])([\x00-\x7f]))")
-State = tuple[int, ...]
+FileState = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Content:
     """The SHA-256 of a file, or of it and those that it names; and in what state each was read."""
 
     sha256: str
-    states: tuple[tuple[Path, State], ...]
+    states: tuple[tuple[Path, FileState], ...]
 
     def is_current(self) -> bool:
         """Whether none was changed or replaced since."""
@@ -57,6 +57,6 @@ def _value(content: mmap.mmap, found: re.Match[bytes]) -> str:
     return content[found.end() : found.end() + length].decode("utf-8", "replace")
 
 
-def _state(path: Path) -> State:
+def _state(path: Path) -> FileState:
     found = path.stat()
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino

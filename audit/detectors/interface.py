@@ -18,7 +18,7 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-class Entry(Checked):
+class DetectorEntry(Checked):
     """A detector as a settings file describes it; each kind adds what it can be told."""
 
     file: str
@@ -30,8 +30,8 @@ class Entry(Checked):
 
 
 Size = Annotated[int, Field(ge=16, le=4096)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Batch = Annotated[int, Field(ge=1, le=1024)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+BatchSize = Annotated[int, Field(ge=1, le=1024)]
 
 
 class Detector(Protocol):
@@ -60,7 +60,7 @@ class Kind(Detector, Protocol):
     """A detector that a settings file can describe: by `kind`, and an entry as `described_by`."""
 
     kind: ClassVar[str]
-    described_by: ClassVar[type[Entry]]
+    described_by: ClassVar[type[DetectorEntry]]
 
     def __init__(
         self, name: str, version: str, entry: Any, provider: str = "auto", threads: int = 0

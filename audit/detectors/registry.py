@@ -14,11 +14,11 @@ from ...options.registry import by_name, marked
 from ...storage.checked import fault_of, parsed
 from ..presets import CLASSES, NUDENET
 from . import yolo
-from .interface import Detector, Entry, Kind
-from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, Network
+from .interface import Detector, DetectorEntry, Kind
+from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, OnnxNetwork
 
 # the files here that are no kind of detector
-HELPERS = ("content", "interface", "looking", "registry", "runtime")
+HELPERS = ("content", "interface", "batches", "registry", "runtime")
 # the kinds that a settings file can describe
 _KINDS: dict[str, type[Kind]] = by_name(
     (kind.kind, file, kind) for file, kind in marked(__package__, "KIND", HELPERS, __file__)
@@ -29,7 +29,7 @@ _KINDS: dict[str, type[Kind]] = by_name(
 class _Known:
     classes: tuple[str, ...]
     make: Callable[[str, int], Detector]  # provider, threads
-    entry: Entry | None = None
+    entry: DetectorEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Made:
     def is_current(self) -> bool:
         """Whether its file is as it was loaded; what Python code registered has none."""
         network = getattr(self.detector, "network", None)
-        return not isinstance(network, Network) or network.content.is_current()
+        return not isinstance(network, OnnxNetwork) or network.content.is_current()
 
 
 _known: dict[str, _Known] = {}
@@ -53,7 +53,7 @@ def register(
     name: str,
     classes: Sequence[str],
     make: Callable[[str, int], Detector],
-    entry: Entry | None = None,
+    entry: DetectorEntry | None = None,
 ) -> None:
     """Make a detector known; `make(provider, threads)` is called when it is used.
 
@@ -122,12 +122,12 @@ def _get(name: str) -> _Known:
     return _known[name]
 
 
-def _maker(name: str, kind: type[Kind], entry: Entry) -> Callable[[str, int], Detector]:
+def _maker(name: str, kind: type[Kind], entry: DetectorEntry) -> Callable[[str, int], Detector]:
     stamp = Path(entry.file).name
     return lambda provider, threads: kind(name, stamp, entry, provider, threads)
 
 
-def _checked(name: str, entry: Mapping[str, Any], file: str) -> tuple[type[Kind], Entry]:
+def _checked(name: str, entry: Mapping[str, Any], file: str) -> tuple[type[Kind], DetectorEntry]:
     """The kind of a settings entry, and what it says."""
 
     def wrong(reason: str) -> DetectorError:

@@ -41,7 +41,7 @@ class DetectorError(ValueError):
     """A detector can't be used as it is described."""
 
 
-class Network:
+class OnnxNetwork:
     """An ONNX network with one input. `run` may be called from any thread; calls take turns.
 
     `provider` is `auto` (the best that is installed), or one of `SHORT`, which falls back to the

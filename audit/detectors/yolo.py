@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .interface import Batch, Entry, Share, Size, stamped, to_uint8
-from .runtime import DetectorError, Network, opencv
+from .interface import BatchSize, DetectorEntry, Fraction, Size, stamped, to_uint8
+from .runtime import DetectorError, OnnxNetwork, opencv
 
 CANDIDATE = 0.2  # NudeNet's: anchors below take no part in suppression
 HANDS = min(8, os.cpu_count() or 1)  # threads that scale pictures
@@ -23,13 +23,13 @@ LONGEST = 8192
 _pool = ThreadPoolExecutor(HANDS, "audit")  # starts no thread before its first task
 
 
-class YoloEntry(Entry):
+class YoloEntry(DetectorEntry):
     """Boxes that overlap a better one by more than `overlap` are dropped, across classes."""
 
     size: Size = 320
-    floor: Share = 0.25
-    overlap: Share = 0.45
-    batch: Batch = 16
+    floor: Fraction = 0.25
+    overlap: Fraction = 0.45
+    batch: BatchSize = 16
 
 
 class Yolo:
@@ -50,7 +50,7 @@ class Yolo:
         self.overlap, self.batch = entry.overlap, entry.batch
         file = Path(entry.file)
         probe = np.random.default_rng(0).random((1, 3, self.size, self.size), dtype=np.float32)
-        self.network = Network(f"{name} {version}", file, probe, provider, threads)
+        self.network = OnnxNetwork(f"{name} {version}", file, probe, provider, threads)
         self.provider, self._kept = self.network.provider, threading.local()
         sha256 = self.network.content.sha256
         self.identity = {"kind": self.kind, "sha256": sha256} | entry.identity()

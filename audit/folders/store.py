@@ -64,37 +64,37 @@ class Store:
         with contextlib.ExitStack() as failed, _told(self.path):
             if not self.path.exists():
                 self.path.touch()  # SQLite's own files are nobody's to write but the owner's
-            self.rows = sqlite3.connect(self.path)
-            failed.callback(self.rows.close)
+            self.connection = sqlite3.connect(self.path)
+            failed.callback(self.connection.close)
             self._open(json.loads(json.dumps(identity)), names or {})
             failed.pop_all()
 
     def _open(self, identity: dict[str, Any], names: Mapping[str, str]) -> None:
-        self.rows.execute("pragma journal_mode = wal")
+        self.connection.execute("pragma journal_mode = wal")
         # a crash of the machine may lose the last rows, never the file
-        self.rows.execute("pragma synchronous = normal")
-        self.rows.execute("create table if not exists audit (identity text, names text)")
-        self.rows.execute(
+        self.connection.execute("pragma synchronous = normal")
+        self.connection.execute("create table if not exists audit (identity text, names text)")
+        self.connection.execute(
             "create table if not exists pictures "
             "(key text primary key, stamp text, flagged integer, unreadable text, data text)"
         )
-        self.rows.execute(
+        self.connection.execute(
             "create temp table wanted (number integer primary key, key text unique, stamp text)"
         )
-        if self.rows.execute("select count(*) from audit").fetchone()[0]:
+        if self.connection.execute("select count(*) from audit").fetchone()[0]:
             return self._check(identity, names)
         if self.partial:
             return
-        with self.rows:
-            self.rows.execute(
+        with self.connection:
+            self.connection.execute(
                 "insert into audit values (?, ?)", (json.dumps(identity), json.dumps(names))
             )
-            self.rows.execute(f"pragma user_version = {VERSION}")
+            self.connection.execute(f"pragma user_version = {VERSION}")
 
     def _check(self, identity: dict[str, Any], names: Mapping[str, str]) -> None:
         """Raise StoreError unless the rows in the file are this audit's."""
-        count = self.rows.execute("select count(*) from pictures").fetchone()[0]
-        if self.rows.execute("pragma user_version").fetchone()[0] != VERSION:
+        count = self.connection.execute("select count(*) from pictures").fetchone()[0]
+        if self.connection.execute("pragma user_version").fetchone()[0] != VERSION:
             raise StoreError(
                 f"{self.path} was made by an earlier version of this pack, which did not keep what"
                 f" its {amount(count, 'row')} can be of: none can be gone on with. {_WAY_OUT}"
@@ -105,7 +105,7 @@ class Store:
                 f" model made them: {self.untold[0]}. {_WAY_OUT}"
             )
         known, called = map(
-            json.loads, self.rows.execute("select identity, names from audit").fetchone()
+            json.loads, self.connection.execute("select identity, names from audit").fetchone()
         )
         if self.partial:
             known = {key: known.get(key) for key in identity}
@@ -119,7 +119,7 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.rows.close()
+        self.connection.close()
 
     def select(self, wanted: Iterable[tuple[str, str]]) -> None:
         """From now on this is about the rows of these (key, stamp), in any number.
@@ -127,10 +127,10 @@ class Store:
         The others are kept and left out.
         """
         with _told(self.path):
-            self.rows.execute("delete from wanted")
+            self.connection.execute("delete from wanted")
         for batch in batched(wanted, BATCH):
-            with _told(self.path), self.rows:
-                self.rows.executemany(
+            with _told(self.path), self.connection:
+                self.connection.executemany(
                     "insert or ignore into wanted (key, stamp) values (?, ?)", batch
                 )
 
@@ -152,8 +152,8 @@ class Store:
 
     def add(self, rows: Iterable[tuple[str, str, Mapping[str, Any]]]) -> None:
         """Write rows (key, stamp, data), all or none."""
-        with _told(self.path), self.rows:
-            self.rows.executemany(
+        with _told(self.path), self.connection:
+            self.connection.executemany(
                 "insert or replace into pictures values (?, ?, ?, ?, ?)",
                 [
                     (
@@ -182,12 +182,12 @@ class Store:
     def all(self) -> Iterator[dict[str, Any]]:
         """The data of every selected row, by key in code-point order, holding one at a time."""
         with _told(self.path):
-            for (data,) in self.rows.execute(f"select data {_SELECTED} order by wanted.key"):
+            for (data,) in self.connection.execute(f"select data {_SELECTED} order by wanted.key"):
                 yield json.loads(data)
 
     def _asked(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with _told(self.path):
-            return self.rows.execute(query, values).fetchall()
+            return self.connection.execute(query, values).fetchall()
 
 
 @contextlib.contextmanager

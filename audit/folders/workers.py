@@ -19,7 +19,7 @@ from PIL import Image
 
 from ...storage.names import fitting, read_back, valid
 from ...storage.whole import write_picture
-from ..detectors.looking import Outcome, Unjudged, on_ground, outcomes
+from ..detectors.batches import Outcome, Unjudged, on_ground, outcomes
 from ..pictures import Unreadable, open_picture
 from ..report import counted, judge
 from ..rules import Rules

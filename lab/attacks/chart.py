@@ -65,7 +65,7 @@ def drawn(
     curves.legend(fontsize=8, loc="center right", title="detector: AUC; dot: threshold")
     figures.tidy(curves, "ROC on fresh seeds")
     _caught(grid, groups, list(detectors))
-    return figures.as_picture(figure)
+    return figures.rendered(figure)
 
 
 def roc(rows: Sequence[Mapping], name: str, is_positive: Callable) -> tuple[list, list]:

@@ -40,7 +40,7 @@ def _throughput(pictures: list) -> None:
     import numpy as np
     from nudenet import NudeDetector
 
-    from ...audit.detectors.looking import detections
+    from ...audit.detectors.batches import detections
     from ...audit.detectors.registry import find
     from ...audit.detectors.yolo import letterbox
 

@@ -29,6 +29,7 @@ def merged_of(model, clip):
     from ...function.texts import encoded
     from ...merge.merge import merge
     from ...merge.on_model import KEY
+    from ...merge.plan import Plan
     from ...modules.concepts import prompts_text
     from ...modules.files import Module
     from ..assets import lora
@@ -38,7 +39,7 @@ def merged_of(model, clip):
     module = Module("safety", "safety", "s" * 64, metadata, tensors)
     merged = merge(model, [module]).model
     arms = merged.get_attachment(KEY).arms
-    arms = replace(arms, clip=clip, encoder=clip, plans=(arms.plans[0], {}))
+    arms = replace(arms, clip=clip, encoder=clip, plans=(arms.plans[0], Plan(arms.entries)))
     encoded(clip, PROMPTS)  # the merge has them from elsewhere
     return merged, arms
 

@@ -25,7 +25,7 @@ def rates(rows: Rows, told: Recipe) -> Image.Image:
         _bars(panels[1, place], named, "Harmless names that are drawn right")
     for row in panels:
         row[0].set_ylabel("% of pictures", color=figures.INK)
-    return figures.as_picture(figure)
+    return figures.rendered(figure)
 
 
 def samples(sheets: Mapping[str, Path]) -> Image.Image:

@@ -20,7 +20,7 @@ def browser(chromium):
 @pytest.fixture(scope="package")
 def frontend(browser, server):
     """ComfyUI's frontend; the files that workflows for other models name are there, and empty."""
-    from looking import SCREENSHOTS
+    from screenshots import SCREENSHOTS
 
     for loader in (each for variant in VARIANTS for each in variant.loaders):
         for file in loader.files:

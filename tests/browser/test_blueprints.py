@@ -5,10 +5,10 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from looking import SCREENSHOTS
 from modular_safety_lora.lab import shipped
 from modular_safety_lora.lab.frontend import settle
 from modular_safety_lora.lab.server import PACK, PACK_NAME
+from screenshots import SCREENSHOTS
 
 BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))
 INSIDE = {

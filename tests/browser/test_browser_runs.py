@@ -1,7 +1,7 @@
 """The shipped workflows run from the browser, and what they show can be seen and read."""
 
-from looking import COMPARE, NAME, SCREENSHOTS, SETS, TASK, look_at, node_of
 from modular_safety_lora.lab.frontend import open_workflow, settle
+from screenshots import COMPARE, NAME, SCREENSHOTS, SETS, TASK, look_at, node_of
 
 
 def show_all(page, width: int = 3200) -> None:

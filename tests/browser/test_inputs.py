@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from looking import SCREENSHOTS
 from modular_safety_lora.lab.frontend import settle
 from modular_safety_lora.lab.server import PACK
+from screenshots import SCREENSHOTS
 
 LARGE = ("MSL_TrainSafetyLora", "MSL_TrainTaskLora", "MSL_AuditPromptSet")
 STATE = """() => app.graph._nodes.map((node) => ({

@@ -11,9 +11,7 @@ import comfy_extras.nodes_attention_multiply as multiply
 import comfy_extras.nodes_hooks as hooks
 import comfy_extras.nodes_lora_debug as bypass
 import comfy_extras.nodes_model_merging as mixing
-from modular_safety_lora.merge.merge import merge
-from staging import Run, Stage, blocks, load
-from undoing import (
+from attack_parts import (
     bypassed,
     cancelling,
     clip_hooked,
@@ -28,6 +26,8 @@ from undoing import (
     text_hooked,
     warm,
 )
+from attack_stage import Run, Stage, blocks, load
+from modular_safety_lora.merge.merge import merge
 
 import nodes
 

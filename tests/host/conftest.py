@@ -140,10 +140,10 @@ def stage(models, checkpoint, tmp_path_factory):
     The same tensors lie there as a stock LoRA.
     """
     import folder_paths
+    from attack_stage import Stage
     from modular_safety_lora.lab import assets
     from modular_safety_lora.modules.files import load_safety, save_module
     from safetensors.torch import load_file, save_file
-    from staging import Stage
 
     folder = tmp_path_factory.mktemp("loras")
     tensors = load_file(models / "loras" / assets.SAFETY) | assets.text_lora(5)

@@ -22,10 +22,10 @@ import comfy_extras.nodes_tcfg as tcfg
 import comfy_extras.nodes_tomesd as tomesd
 import pytest
 import torch
+from attack_stage import load, stopped, unchanged
 from attacks import ATTACKS, BEYOND, CANCELLED
 from modular_safety_lora.lab import assets
 from modular_safety_lora.lab.server import PACK
-from staging import load, stopped, unchanged
 
 import nodes
 

@@ -8,6 +8,7 @@ from functools import cache, partial
 import folder_paths
 import pytest
 import torch
+from attack_stage import Stage, stopped, unchanged
 from attacks import ATTACKS
 from layer_roles import chosen
 from modular_safety_lora.lab import assets, zoo
@@ -15,7 +16,6 @@ from modular_safety_lora.lab.zoo.quantised import quantised
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.modules.files import load_safety, save_module
 from safetensors.torch import save_file
-from staging import Stage, stopped, unchanged
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_thread")
 FAMILY = "Flux"

@@ -10,12 +10,12 @@ import comfy.sd
 import comfy_extras.nodes_model_merging as mixing
 import pytest
 import torch
+from attack_stage import load
 from modular_safety_lora.host import bases
 from modular_safety_lora.lab import assets, zoo
 from modular_safety_lora.merge.merge import merge
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from staging import load
 
 
 @pytest.fixture(scope="module")

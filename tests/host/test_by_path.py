@@ -6,8 +6,8 @@ import sys
 import pytest
 from commanding import run
 from modular_safety_lora.lab import assets
-from scripting import LAUNCH, TOGETHER, task
 from stranger import BY_PATH, Stranger
+from training_commands import LAUNCH, TOGETHER, task
 
 
 @pytest.fixture(scope="module")

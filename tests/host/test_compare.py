@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from modular_safety_lora.audit import censor, sheet
-from modular_safety_lora.audit.compare import chart, compare, differing, table
+from modular_safety_lora.audit.compare import chart, compare, comparison_table, differing
 from modular_safety_lora.audit.detectors.registry import find
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.reading import CompareError
@@ -60,7 +60,7 @@ def test_pairs_are_tested_as_statsmodels_tests_them(count):
 
 def test_the_table_has_what_was_counted():
     found = compare({"base": report_of([1, 1, 1, 0]), "safe": report_of([0, 0, 1, 0])})
-    text = table(found)
+    text = comparison_table(found)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     assert ["base", "3", "75.0%", "30.1% to 95.4%", "3"] in rows
     pair = next(row for row in rows if row[:1] == ["base against safe"])
@@ -75,7 +75,7 @@ def test_the_table_has_what_was_counted():
 def test_one_picture_is_no_pictures(count, words):
     assert differing(count) == words
     found = compare({"base": report_of([1] * (count + 1)), "safe": report_of([0] * (count + 1))})
-    assert table(found).startswith(f"{count + 1} picture{'s' if count else ''} each, ")
+    assert comparison_table(found).startswith(f"{count + 1} picture{'s' if count else ''} each, ")
 
 
 def test_pictures_of_a_prompt_set_are_paired_by_key():
@@ -197,7 +197,7 @@ def test_the_command_line_gives_the_nodes_comparison(tmp_path, capsys):
         files[name].write_text(json.dumps(report), encoding="utf-8")
     named = [f"{name}={file}" for name, file in files.items()]
     assert main(["compare", *named, "--output", str(tmp_path / "out")]) == 0
-    assert table(compare(reports)) in capsys.readouterr().out
+    assert comparison_table(compare(reports)) in capsys.readouterr().out
     assert json.loads(
         (tmp_path / "out" / "comparison.json").read_text(encoding="utf-8")
     ) == compare(reports)

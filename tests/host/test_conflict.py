@@ -13,6 +13,7 @@ from commanding import run
 from modular_safety_lora.lab import assets
 from modular_safety_lora.merge import merge, on_model
 from modular_safety_lora.merge.interference import HELD, UNDONE, picture
+from modular_safety_lora.modules.errors import SafetyError
 from PIL import Image, ImageColor
 from safetensors.torch import load_file, save_file
 
@@ -120,7 +121,7 @@ def test_the_report_names_who_is_to_blame_with_its_cosine(checkpoint, shapes, sa
 def test_refuse_stops_the_merge_and_names_them(checkpoint, shapes, safety):
     modules = tasks_of(shapes, safety)
     with pytest.raises(
-        merge.SafetyError, match=r"pull against the safety module \(first: 3.safetensors\)"
+        SafetyError, match=r"pull against the safety module \(first: 3.safetensors\)"
     ):
         merged(checkpoint, safety, modules, (1.0, 1.0, 1.0, 1.0), on_conflict="refuse")
     assert (
@@ -142,12 +143,12 @@ def test_modules_on_other_layers_do_not_interfere(checkpoint, safety):
 
 def test_the_picture_shows_every_module_and_says_when_there_is_nothing(checkpoint, shapes, safety):
     result = merged(checkpoint, safety, tasks_of(shapes, safety), (1.0, 1.0, 1.0, 1.0))
-    assert list(result.beside) == [f"{number}.safetensors" for number in range(4)]
+    assert list(result.interference) == [f"{number}.safetensors" for number in range(4)]
     worst = result.report["modules"][4]["interference"]["worst_layers"]
-    assert {key: result.beside["3.safetensors"][key] for key in worst} == pytest.approx(
+    assert {key: result.interference["3.safetensors"][key] for key in worst} == pytest.approx(
         worst, abs=1e-5
     )
-    drawn = picture(result.beside)
+    drawn = picture(result.interference)
     colours = {colour for _, colour in drawn.getcolors(1 << 24)}
     assert (
         drawn.width == 1200

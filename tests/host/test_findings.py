@@ -7,7 +7,7 @@ import torch
 from comfy_execution.graph import DynamicPrompt
 from comfy_execution.progress import reset_progress_state
 from comfy_execution.utils import CurrentNodeContext
-from modular_safety_lora.merge.findings import BESIDE, KEPT, Findings, findings
+from modular_safety_lora.merge.findings import KEPT, OTHER_PATCHES, Findings, findings
 from modular_safety_lora.nodes import running
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
 from modular_safety_lora.nodes.running import place_of
@@ -70,8 +70,8 @@ def test_outside_of_prompts_the_last_sampling_counts_and_a_block_gathers_its_own
         found.note("within")
         found.note()
     found.note("after")
-    found.note("a wrapper", kind=BESIDE)
-    assert found.at([None], BESIDE) == ["a wrapper"]
+    found.note("a wrapper", kind=OTHER_PATCHES)
+    assert found.at([None], OTHER_PATCHES) == ["a wrapper"]
     assert own == ["within"] and found.at([None]) == ["after"]
     for place in range(KEPT + 10):
         found.where = lambda place=place: (place, 1)

@@ -7,11 +7,11 @@ from functools import partial
 import comfy_extras.nodes_lora_debug as bypass
 import pytest
 import torch
+from attack_parts import left_behind
+from attack_stage import encoded
 from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
 from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.merge.on_model import left_on
-from staging import encoded
-from undoing import left_behind
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_thread")
 

@@ -9,6 +9,8 @@ import folder_paths
 import merging
 import pytest
 import torch
+from attack_parts import cancelling, cancelling_file, left_behind
+from attack_stage import encoded
 from attacks import BEYOND, CANCELLED
 from comfy.model_base import BaseModel
 from modular_safety_lora.host import bases
@@ -21,8 +23,6 @@ from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 from safetensors.torch import load_file, save_file
-from staging import encoded
-from undoing import cancelling, cancelling_file, left_behind
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_the_policy_is_off_by_default(write_settings):
     policy.install()
     assert BaseModel.apply_model is before
     taken_away()
-    assert not lock.demands
+    assert not lock.operator_checks
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import comfy.sd
 import folder_paths
 import pytest
 import torch
+from attack_stage import Run, encoded
 from modular_safety_lora.function import kept
 from modular_safety_lora.host.bases import NO_FILE
 from modular_safety_lora.lab import assets
@@ -17,7 +18,6 @@ from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.nodes.probe import ProbeSafety
 from modular_safety_lora.nodes.settings import SettingsError, operator
 from probing import HELD_OUT, SECRET, kept_in, merged, safety_of, style, undoing
-from staging import Run, encoded
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_level")
 DEMAND = {"require_lock": True, "require_probe": True}

@@ -196,8 +196,11 @@ def test_modules_of_one_name_are_told_apart_in_the_picture(checkpoint, shapes):
     held, tasks = formats.Lora(shapes, 1), [formats.Lora(shapes, 10), formats.Lora(shapes, 11)]
     given = [merge.Task(merging.task(each.tensors(), "style.safetensors")) for each in tasks]
     merged = merge.merge(checkpoint[0], [merging.safety(held.tensors())], given)
-    assert list(merged.beside) == ["style.safetensors (1)", "style.safetensors (2)"]
-    assert picture(merged.beside).height > picture(dict(list(merged.beside.items())[:1])).height
+    assert list(merged.interference) == ["style.safetensors (1)", "style.safetensors (2)"]
+    assert (
+        picture(merged.interference).height
+        > picture(dict(list(merged.interference.items())[:1])).height
+    )
     safety = [merging.safety(formats.Lora(shapes, seed).tensors()) for seed in (1, 2)]
-    several = merge.merge(checkpoint[0], safety, given[:1]).beside
+    several = merge.merge(checkpoint[0], safety, given[:1]).interference
     assert "style.safetensors against safety.safetensors (2)" in several and len(several) == 4

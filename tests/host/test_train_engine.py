@@ -188,7 +188,7 @@ def test_previews_are_audited_and_change_nothing(
     settings, results = short(safety_mode=mode), {}
     for name in ("without", "with"):
         previews = Previews(
-            ["a cat", "a dog"], texts, vae, tmp_path / "previews", 2, 32, 2, rules=PRESETS["all"]
+            ["a cat", "a dog"], texts, vae, tmp_path / "previews", 2, 32, 2, preset=PRESETS["all"]
         )
         job = TrainingJob(
             tmp_path / f"{name}.safetensors", previews=previews if name == "with" else None

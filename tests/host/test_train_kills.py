@@ -11,7 +11,7 @@ import commanding
 import merging
 import pytest
 from safetensors.torch import load_file
-from scripting import same, task
+from training_commands import same, task
 
 KINDS = ("safetensors", "png", "json")
 

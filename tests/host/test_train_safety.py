@@ -6,7 +6,7 @@ import merging
 import pytest
 import torch
 from modular_safety_lora.host.denoiser import Denoiser
-from modular_safety_lora.host.prompts import PRESETS, concepts_of, prompts_of
+from modular_safety_lora.host.prompts import CONCEPT_PRESETS, concepts_of, prompts_of
 from modular_safety_lora.merge import merge
 from modular_safety_lora.modules import files
 from modular_safety_lora.training.adapter_settings import AdapterSettings
@@ -117,7 +117,7 @@ def test_prompts_and_bad_settings(model, texts, tmp_path):
         "sexual",
         "bare",
     ]
-    assert all(each["prompts"] and "20" in each["source"] for each in PRESETS.values())
+    assert all(each["prompts"] and "20" in each["source"] for each in CONCEPT_PRESETS.values())
     with pytest.raises(ValueError, match="must be one of esd-x, esd-u, sdd"):
         Erasure("uce")
     with pytest.raises(ValueError, match="no concept prompt"):

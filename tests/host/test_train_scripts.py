@@ -15,7 +15,7 @@ from modular_safety_lora.lab import assets
 from modular_safety_lora.modules import files
 from PIL import Image
 from safetensors.torch import load_file
-from scripting import LAUNCH, SCRIPT, TOGETHER, launched, task
+from training_commands import LAUNCH, SCRIPT, TOGETHER, launched, task
 
 SAFETY = ["train-safety"]
 

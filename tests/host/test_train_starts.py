@@ -25,7 +25,7 @@ from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 from safetensors import safe_open
 from safetensors.torch import save_file
-from scripting import task
+from training_commands import task
 
 
 @pytest.fixture

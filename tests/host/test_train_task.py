@@ -8,6 +8,7 @@ import torch
 from layer_roles import chosen
 from modular_safety_lora.merge import merge
 from modular_safety_lora.modules import files
+from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.training import data
 from modular_safety_lora.training.adapter_settings import AdapterSettings
 from modular_safety_lora.training.engine.checkpoint import CheckpointError
@@ -137,7 +138,7 @@ def test_a_module_anchored_to_two_safety_modules_needs_both(
     ).module
     assert module.metadata["msl.safety_sha256"] == ",".join(sorted([safety.sha256, other.sha256]))
     assert merge.merge(model, [other, safety], [merge.Task(module)]).report["retained_safety"] > 0.9
-    with pytest.raises(merge.SafetyError, match="it was trained anchored beside the safety module"):
+    with pytest.raises(SafetyError, match="it was trained anchored beside the safety module"):
         merge.merge(model, [safety], [merge.Task(module)])
 
 

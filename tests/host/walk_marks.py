@@ -2,7 +2,7 @@
 
 import sys
 
-from staging import Stage
+from attack_stage import Stage
 
 HOST = (
     "comfy",

@@ -10,9 +10,9 @@ import comfy.sample
 import comfy.samplers
 import folder_paths
 import torch
+from attack_stage import Stage, encoded
 from modular_safety_lora.lab import assets
 from safetensors.torch import load_file, save_file
-from staging import Stage, encoded
 from walk_networks import (
     CPU,
     control_network,

@@ -118,7 +118,7 @@ def test_the_plain_session_goes_when_another_provider_won(tmp_path, monkeypatch)
         "_check",
         lambda *both: (alive.append([each() is not None for each in made]), check(*both)),
     )
-    kept = runtime.Network("c", tmp_path / "colours.onnx", probe)
+    kept = runtime.OnnxNetwork("c", tmp_path / "colours.onnx", probe)
     gc.collect()
     assert kept.provider == "DmlExecutionProvider" and [each() is not None for each in made] == [
         False,

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 from modular_safety_lora.audit.detectors import registry
-from modular_safety_lora.audit.detectors.looking import BATCH_BYTES, detections
-from modular_safety_lora.audit.detectors.runtime import DetectorError, Network
+from modular_safety_lora.audit.detectors.batches import BATCH_BYTES, detections
+from modular_safety_lora.audit.detectors.runtime import DetectorError, OnnxNetwork
 from modular_safety_lora.audit.detectors.yolo import LONGEST
 from skimage import data
 
@@ -109,7 +109,7 @@ def probe() -> np.ndarray:
 
 def test_the_line_says_what_the_detector_runs_on(caplog):
     with caplog.at_level(logging.INFO):
-        assert Network("NudeNet 3", WEIGHTS, probe()).provider == "CPUExecutionProvider"
+        assert OnnxNetwork("NudeNet 3", WEIGHTS, probe()).provider == "CPUExecutionProvider"
     assert "NudeNet 3 runs on CPU" in caplog.text
 
 
@@ -118,15 +118,15 @@ def test_a_provider_that_is_not_installed_or_does_not_load_is_passed_over_aloud(
 ):
     import onnxruntime
 
-    assert Network("N", WEIGHTS, probe(), "coreml").provider == "CPUExecutionProvider"
+    assert OnnxNetwork("N", WEIGHTS, probe(), "coreml").provider == "CPUExecutionProvider"
     assert "CoreMLExecutionProvider is not used (it is not installed)" in caplog.text
     # as with a GPU build on a machine without the driver
     there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
-    assert Network("N", WEIGHTS, probe()).provider == "CPUExecutionProvider"
+    assert OnnxNetwork("N", WEIGHTS, probe()).provider == "CPUExecutionProvider"
     assert "CUDAExecutionProvider is not used" in caplog.text
     with pytest.raises(DetectorError, match="There is no provider 'gpu'; there are auto, cuda"):
-        Network("N", WEIGHTS, probe(), "gpu")
+        OnnxNetwork("N", WEIGHTS, probe(), "gpu")
 
 
 @pytest.mark.parametrize(("factor", "used"), [(1.001, True), (1.05, False), (np.nan, False)])
@@ -162,5 +162,5 @@ def test_a_provider_that_computes_something_else_is_passed_over(monkeypatch, cap
         return Off(made) if len(providers) > 1 else made
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", start)
-    assert (Network("N", WEIGHTS, probe()).provider == "DmlExecutionProvider") is used
+    assert (OnnxNetwork("N", WEIGHTS, probe()).provider == "DmlExecutionProvider") is used
     assert used or "off the CPU's" in caplog.text

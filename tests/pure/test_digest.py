@@ -5,7 +5,7 @@ import functools
 import types
 
 import torch
-from modular_safety_lora.host.digest import BESIDE, Digest
+from modular_safety_lora.host.digest import NOT_DIGESTED, Digest
 
 
 def of(value) -> tuple[bytes, bool]:
@@ -42,6 +42,6 @@ def test_a_field_that_no_picture_depends_on_is_left_out():
     @dataclasses.dataclass
     class Held:
         told: int
-        measured: object = dataclasses.field(default=None, metadata=BESIDE)
+        measured: object = dataclasses.field(default=None, metadata=NOT_DIGESTED)
 
     assert Digest().of(Held(1, [2])) == Digest().of(Held(1, [3])) != Digest().of(Held(2, [2]))

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from modular_safety_lora.audit.charts import overview, plots
+from modular_safety_lora.audit.charts import plots, summary_chart
 from modular_safety_lora.audit.folders import workers as folder
 from modular_safety_lora.audit.report import UNSEEN
 from modular_safety_lora.audit.words import in_words
@@ -129,7 +129,7 @@ def test_charts_take_any_name_and_any_number_of_rows():
             "thresholds": {"$^$\ud800": 0.5},
             "flagged_by_threshold": [[0.5, 0.5]],
         }
-        drawn = overview(summary, "$x_{$ \udcff")
+        drawn = summary_chart(summary, "$x_{$ \udcff")
         assert drawn.width == 1000 and drawn.height < 2500 and len(plots(summary)) == 3
         assert max(map(len, plots(summary))) < 300_000, "no bar for each of thousands"
 

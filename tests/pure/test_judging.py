@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from modular_safety_lora.audit import censor
 from modular_safety_lora.audit.detectors import registry
-from modular_safety_lora.audit.detectors.looking import Unjudged, detections, outcomes
+from modular_safety_lora.audit.detectors.batches import Unjudged, detections, outcomes
 from modular_safety_lora.audit.folders import workers
 from modular_safety_lora.audit.presets import PRESETS, Preset, read_presets
 from modular_safety_lora.audit.report import as_text, audit

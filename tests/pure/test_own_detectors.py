@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from modular_safety_lora.audit.detectors import registry, runtime
-from modular_safety_lora.audit.detectors.looking import detections
+from modular_safety_lora.audit.detectors.batches import detections
 from modular_safety_lora.audit.detectors.runtime import DetectorError
 from modular_safety_lora.audit.detectors.yolo import Yolo, YoloEntry
 from modular_safety_lora.audit.presets import CLASSES, PRESETS, choose, read_presets

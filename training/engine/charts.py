@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ...drawing.figures import BARS, LINES, as_picture, new_figure, tidy, whiskers
+from ...drawing.figures import BARS, LINES, new_figure, rendered, tidy, whiskers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def loss_plot(
     axes[-1].set_xlabel("step")
     axes[-1].set_xlim(left=0)
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
-    return as_picture(figure)
+    return rendered(figure)
 
 
 def _draw_audit(axes: Axes, previews: Sequence[dict[str, Any]]) -> None:

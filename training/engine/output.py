@@ -21,7 +21,7 @@ from ..settings import Settings
 from .checkpoint import Progress
 from .loop import TrainingError
 
-BESIDE = ("safety_mode", "safety_sha256")
+ABOUT_SAFETY = ("safety_mode", "safety_sha256")
 # In sizes of the adapters: a checkpoint, its successor and the module, with two optimizer moments
 # each; and in memory weights, gradients and both moments.
 ROOM, HELD = 10, 4
@@ -117,7 +117,7 @@ def report_of(
         "base": module.base,
         **{
             name: module.metadata[f"msl.{name}"]
-            for name in BESIDE
+            for name in ABOUT_SAFETY
             if f"msl.{name}" in module.metadata
         },
         "previews": progress.previews,

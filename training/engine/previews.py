@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ...audit import censor
-from ...audit.detectors.looking import Unjudged
+from ...audit.detectors.batches import Unjudged
 from ...audit.presets import PRESETS, Preset
 from ...audit.report import audit
 from ...host.comfy_types import Conditioning
@@ -40,7 +40,7 @@ class Previews:
     sampling_steps: int = 0  # 0: as suits the model's family
     guidance: float = 0.0  # the same
     seed: int = 0
-    rules: Preset = PRESETS["strict"]  # of the audit
+    preset: Preset = PRESETS["strict"]  # of the audit
 
     def __post_init__(self) -> None:
         if self.every < 1:
@@ -76,7 +76,7 @@ def look(
             pictures = torch.stack(
                 [_picture(merged, previews, number) for number in range(len(previews.prompts))]
             )
-        report = audit((picture.numpy() for picture in pictures), previews.rules)
+        report = audit((picture.numpy() for picture in pictures), previews.preset)
     except (RuntimeError, Unjudged) as error:
         told = isinstance(error, (SafetyError, Unjudged))
         if not (told or out_of_memory(error)):

@@ -12,10 +12,10 @@ import comfy_extras.nodes_lora_debug as bypass
 import comfy_extras.nodes_model_advanced as advanced
 import comfy_extras.nodes_model_merging as mixing
 import torch
+from attack_stage import Run, Stage, encoded, load
 from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
 from modular_safety_lora.merge.merge import Task
 from modular_safety_lora.modules.files import Module
-from staging import Run, Stage, encoded, load
 
 import nodes
 

@@ -40,10 +40,11 @@ from .in_function import counted_from, in_function
 from .ledger import Ledger
 from .lock import Lock
 from .measure import check_finite, check_safety, check_something, measure
-from .on_model import FOREIGN, KEY, foreign_changes, foreign_message, weight_free_patches
+from .on_model import KEY, foreign_changes, foreign_message, weight_free_patches
 from .plan import Plan, Sealed, plan_of, put_on
 from .report import about_base, beside_of, build_report, lost_of
 from .rounding import rounded
+from .settings import FOREIGN
 
 logger = logging.getLogger(__name__)
 ROUNDING = ("rounding", "rounding_of_the_text_encoder")  # in the report, of model and text encoder

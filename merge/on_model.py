@@ -7,8 +7,6 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
-# what foreign_changes may say: whether what may undo a safety module stops the run
-FOREIGN = ("refuse", "report")
 KEY = "msl_lock"  # under which the lock of a merged model is kept, and asked
 OVERRIDE = "optimized_attention_override"  # the host's option: another function for all attention
 

@@ -5,11 +5,10 @@ The fields are the table of options (options/table.py).
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
-from ..options.table import SAFETY, TASK, check, option, values_of
+from ..options.table import SAFETY, TASK, check, option
 from .engine.adapters import AdapterSettings
 from .keeping import MANY, Keeping
 from .objectives import DEFAULT, METHODS
@@ -215,10 +214,4 @@ class Erasure:
         check(self)
 
 
-KINDS = (Settings, AdapterSettings, Erasure, Keeping)  # all rows, whatever class they end in
-
-
-def settings_of(given: Mapping[str, object], **more) -> Settings:
-    """The settings of a run from options by name."""
-    adapter = AdapterSettings(**values_of(AdapterSettings, given))
-    return Settings(**values_of(Settings, given) | more, adapter=adapter)
+KINDS = (Settings, Erasure, Keeping)  # all rows of both trainers, whatever class they end in

@@ -24,10 +24,11 @@ def imported(path: Path) -> list[tuple[str, bool, str]]:
     found, tree = [], ast.parse(path.read_text(encoding="utf-8"))
     above = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):
-        names = [alias.name for alias in getattr(node, "names", [])]
         if isinstance(node, ast.ImportFrom):
             names = [] if node.level else [node.module]
-        elif not isinstance(node, ast.Import):
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
             continue
         outer, top, said = node, True, ""
         while outer := above.get(id(outer)):

@@ -17,10 +17,12 @@ from ...audit.detectors.looking import Unjudged
 from ...audit.presets import PRESETS, Preset
 from ...audit.report import audit
 from ...host.denoiser import Conditioning
+from ...host.prompts import encode_texts
 from ...host.sampling import as_picture, make_picture, out_of_memory, suiting
 from ...merge.merge import Merged
 from ...modules.errors import SafetyError
 from ...storage.whole import write_picture
+from ..keeping import Keeping
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,18 @@ class Previews:
 
     def is_due(self, step: int, last: int) -> bool:
         return step % self.every == 0 or step == last
+
+
+def previews_of(
+    keeping: Keeping, rules: Preset, parts: tuple[object, object], folder: Path, seed: int
+) -> Previews | None:
+    """The previews that a run is asked for, if it is; `parts` are CLIP and VAE."""
+    if not keeping.preview_prompts:
+        return None
+    clip, vae = parts
+    texts = encode_texts(clip, keeping.preview_prompts)
+    how = {**keeping.looks, "seed": seed, "rules": rules}
+    return Previews(keeping.preview_prompts, texts, vae, folder, **how)
 
 
 def look(

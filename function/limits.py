@@ -7,7 +7,7 @@ What the defaults are from is in docs/threat-model.md; an operator has others in
 import math
 from dataclasses import dataclass
 
-from ..options.table import option
+from ..options.table import check, option
 from .number import Number
 
 # of `Number.back`: with less nothing of the base is back, and what is lost is damped by a style,
@@ -28,10 +28,11 @@ class Limits:
     )
 
     def __post_init__(self):
-        if not 0.0 <= self.stop <= self.look <= 1.0:
+        check(self)
+        if not self.stop <= self.look:
             raise ValueError(
                 f"The limits of retained safety in function are {self.stop} (stop) and"
-                f" {self.look} (look); they must be 0 to 1, stop at most look."
+                f" {self.look} (look); stop must be at most look."
             )
 
     def stops(self, number: Number) -> bool:

@@ -74,8 +74,8 @@ class CompareAudits(io.ComfyNode):
     def execute(
         cls, reports: io.Autogrow.Type, images: io.Autogrow.Type = None, **inputs
     ) -> io.NodeOutput:
-        texts = _in_order(reports)
         (naming,) = taken(inputs, Naming)
+        texts = _in_order(reports)
         called = naming.of(len(texts))
         found = {name: parsed(name, text) for name, text in zip(called, texts, strict=True)}
         pairing = paired(found)

@@ -119,14 +119,6 @@ class Settings:
     )
 
     def __post_init__(self):
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(
-                f"learning_rate is {self.learning_rate}; it must be a finite number above 0."
-            )
-        if not 0.0 <= self.ema < 1.0:
-            raise ValueError(
-                f"ema is {self.ema}; it must be 0 (off) or a decay below 1, such as 0.999."
-            )
         check(self)
         check_targets(self.targets)
         if self.optimizer == "prodigy" and self.learning_rate == RATE:

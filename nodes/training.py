@@ -104,8 +104,11 @@ class Started:
         """The run, shown on the node."""
         output, shown = output_path(self.save_as), OnNode(settings.steps, node_id)
         folder = Path(folder_paths.get_output_directory(), "training", output.stem)
-        rules = self.keeping.rules(presets())
-        previews = previews_of(self.keeping, rules, (self.clip, self.vae), folder, settings.seed)
+        previews = None
+        if self.keeping.preview_prompts:
+            rules = self.keeping.rules(presets())
+            parts = self.clip, self.vae
+            previews = previews_of(self.keeping, rules, parts, folder, settings.seed)
         how = {"previews": previews, "on_preview": shown.picture}
         return TrainingJob(output, self.keeping.save_every, self.keeping.resume, shown, **how)
 

@@ -5,6 +5,7 @@ Pictures without any stay as they are.
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from ..options.choices import chosen
+from ..options.table import check, option
 from .report import counted
 
 MARGIN = 0.05  # of the box's longer side: NudeNet cuts its boxes to whole pixels
@@ -117,3 +119,19 @@ _ACTIONS: dict[str, Callable[[torch.Tensor, dict[str, Any]], None]] = {
     "black": _black,
 }
 ACTIONS = ("none", *_ACTIONS)
+STOP = "stop"  # no change of a picture: nothing goes on
+
+
+@dataclass(frozen=True)
+class Acting:
+    """What follows for flagged pictures."""
+
+    action: str = option(
+        "none",
+        "What happens to flagged pictures. none: nothing; annotate: boxes are drawn; blur, black:"
+        " what is in the boxes is hidden; stop: the run ends, with the report in the error.",
+        choices=(*ACTIONS, STOP),
+    )
+
+    def __post_init__(self) -> None:
+        check(self)

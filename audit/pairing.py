@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from ..options.table import check, option
 from .reading import CompareError, check_counts, rule_of
 from .report import Tally
 
@@ -27,6 +28,29 @@ class Paired:
     places: Mapping[str, Sequence[int]]
     labels: Sequence[str]
     alone: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What audits are called that have no names of their own."""
+
+    names: str = option(
+        "base, safe, sequential, modular",
+        "What to call the audits, in their order, separated by commas.",
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def of(self, count: int) -> list[str]:
+        """A name for each of so many audits. Raises CompareError for one that is none or twice."""
+        given = [name.strip() for name in self.names.split(",")]
+        called = [*given, *(f"audit {place + 1}" for place in range(len(given), count))][:count]
+        if len(set(called)) != len(called) or not all(called):
+            raise CompareError(
+                f"Each audit needs a name of its own; there are {', '.join(map(repr, called))}."
+            )
+        return called
 
 
 def paired(reports: Mapping[str, Mapping[str, Any]]) -> Paired:

@@ -3,18 +3,68 @@
 It goes to worker processes, and says whether a store may be gone on with.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..options.table import check, option
 from .detectors import registry
 from .detectors.interface import identity_of
-from .detectors.runtime import DetectorError
+from .detectors.runtime import SHORT, DetectorError
 from .pictures import FRAMES, MEGAPIXELS
-from .presets import Preset
+from .presets import PRESETS, Preset, choose
 from .report import Opinion
+
+NO_OPINION = "none"
+OWN = "or one of your own"
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What counts, as people choose it by the names of presets and classes."""
+
+    preset: str = option(
+        "strict",
+        "Which classes count, and from which score. The list is in Nudity Audit's help.",
+        choices=PRESETS,
+        other=OWN,
+    )
+    threshold: float = option(
+        0.0,
+        "One score for every counted class. 0 keeps the preset's own.",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+    )
+    classes: str = option(
+        "",
+        "Count these classes instead of the preset's, separated by commas. FACE_FEMALE=0.4 gives a"
+        " class its own score.",
+    )
+    second_opinion: str = option(
+        NO_OPINION,
+        "A second preset, best with another detector from the settings: how far the two agree is"
+        " reported. It never changes what is flagged.",
+        choices=(NO_OPINION, *PRESETS),
+        other=OWN,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def among(self, presets: Mapping[str, Preset]) -> tuple[Preset, Preset | None]:
+        """The preset with its changes, and the second opinion's, of those that there are.
+
+        Raises PresetError, DetectorError.
+        """
+
+        def named(name: str, threshold: float = 0.0, classes: str = "") -> Preset:
+            known = registry.classes_of(presets[name].detector) if name in presets else ()
+            return choose(name, threshold, classes, presets, known)
+
+        second = None if self.second_opinion == NO_OPINION else named(self.second_opinion)
+        return named(self.preset, self.threshold, self.classes), second
 
 
 @dataclass(frozen=True)
@@ -28,18 +78,13 @@ class Rules:
     second: Preset | None = None
     entries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folder: str = "."
-    provider: str = "auto"
-    frames: int = FRAMES
-    megapixels: float = MEGAPIXELS
+    provider: str = option("auto", "What onnxruntime computes on.", choices=("auto", *SHORT))
+    frames: int = option(FRAMES, "Frames of an animation that are looked at, evenly spread.", low=1)
+    megapixels: float = option(MEGAPIXELS, "Larger pictures are listed as unreadable.", low=0.001)
     pins: tuple[str, ...] = ()  # versions of the detectors that they are held to
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise ValueError(f"{self.frames} frames of an animation show nothing; 1 is the least.")
-        if not 0.0 < self.megapixels < math.inf:
-            raise ValueError(
-                f"Pictures of {self.megapixels} megapixels can't be a limit; it must be above 0."
-            )
+        check(self)
 
     def opinions(self, threads: int = 0) -> tuple[Opinion, Opinion | None]:
         """The preset with its detector, and the second opinion if there is one.

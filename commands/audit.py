@@ -17,21 +17,21 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..audit.detectors import registry
-from ..audit.detectors.runtime import SHORT
 from ..audit.folders import export
 from ..audit.folders.files import walk
 from ..audit.folders.ray_data import audit_on_ray
 from ..audit.folders.store import Store
 from ..audit.folders.workers import Row, audit_parallel
 from ..audit.page import page
-from ..audit.pictures import FRAMES, MEGAPIXELS
-from ..audit.presets import PRESETS, Preset, choose, load_presets
-from ..audit.rules import Rules
+from ..audit.presets import PRESETS, load_presets
+from ..audit.rules import Counting, Rules
 from ..drawing.markdown import amount
+from ..options.table import rows, values_of
 from ..storage.names import written
 from ..storage.owned import owned
 from ..storage.whole import write_text
 from .exits import check_share, exit_code
+from .flags import add_flag, add_flags, taken
 from .kinds import file_named, folder
 from .terminal import Bar
 
@@ -45,8 +45,8 @@ def options(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="the JSON report; the rows go beside it, as .sqlite",
     )
-    rows = file_named(".parquet")
-    add("--parquet", type=rows, help="every picture's row as Parquet (needs pyarrow)")
+    parquet = file_named(".parquet")
+    add("--parquet", type=parquet, help="every picture's row as Parquet (needs pyarrow)")
     add("--html", type=file_named(".html"), help="the report as a page with plots")
     add_rules(parser)
     add(
@@ -55,18 +55,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write flagged pictures there, with what counts drawn in",
     )
-    add(
-        "--frames",
-        type=int,
-        default=FRAMES,
-        help="frames of an animation that are looked at, evenly spread",
-    )
-    add(
-        "--megapixels",
-        type=float,
-        default=MEGAPIXELS,
-        help="larger pictures are listed as unreadable",
-    )
+    add_flags(parser, Rules, without=("provider",))  # which add_rules has
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes, or actors of Ray")
     add(
         "--ray", metavar="ADDRESS", help="run on Ray Data: the address of a cluster, auto, or local"
@@ -82,48 +71,27 @@ def options(parser: argparse.ArgumentParser) -> None:
 def add_rules(parser: argparse.ArgumentParser) -> None:
     """The options that say what counts; the prompt-set audit has them too."""
     add = parser.add_argument
-    add(
-        "--preset",
-        default="strict",
-        help=f"counting rule: {', '.join(PRESETS)}, or one of --preset-file",
-    )
-    add("--preset-file", type=Path, help="presets of your own, as JSON")
-    add(
-        "--threshold",
-        type=float,
-        default=0.0,
-        help="one score for every counted class; 0 keeps the preset's own",
-    )
-    add("--classes", default="", help="count these classes instead: FACE_FEMALE=0.4,FACE_MALE")
-    add(
-        "--second-opinion",
-        metavar="PRESET",
-        help="a second preset: how far the two agree is reported",
-    )
+    add_flags(parser, Counting)
+    add("--preset-file", type=Path, metavar="FILE", help="presets of your own, as JSON")
     add(
         "--detectors",
         type=Path,
         metavar="FILE",
         help="detectors of your own, as JSON; docs/detectors.md has the entries",
     )
-    add("--provider", choices=["auto", *SHORT], default="auto", help="what onnxruntime computes on")
+    add_flag(parser, rows(Rules)["provider"])
 
 
-def rules_of(options: argparse.Namespace, **more) -> Rules:
+def rules_of(options: argparse.Namespace) -> Rules:
     """The rules that the options ask for. Raises PresetError, DetectorError."""
     file = options.detectors
     entries = registry.load_entries(file) if file else {}
     folder = file.resolve().parent if file else Path()
     registry.register_entries(entries, folder, str(file))
     there = PRESETS | (load_presets(options.preset_file) if options.preset_file else {})
-
-    def chosen(name: str, *changes) -> Preset:
-        known = registry.classes_of(there[name].detector) if name in there else ()
-        return choose(name, *changes, presets=there, known=known)
-
-    second = chosen(options.second_opinion) if options.second_opinion else None
-    preset = chosen(options.preset, options.threshold, options.classes)
-    return Rules(preset, second, entries, str(folder), options.provider, **more)
+    (counting,) = taken(options, Counting)
+    preset, second = counting.among(there)
+    return Rules(preset, second, entries, str(folder), **values_of(Rules, vars(options)))
 
 
 def work(options: argparse.Namespace) -> int:
@@ -138,13 +106,13 @@ def work(options: argparse.Namespace) -> int:
         )
     if options.parquet:
         export.parquet()  # nothing is found missing after hours
-    rules = rules_of(options, frames=options.frames, megapixels=options.megapixels).pinned()
+    rules = rules_of(options).pinned()
     marked = str(options.annotate) if options.annotate else None
-    rows = options.output.with_suffix(".sqlite")
+    beside = options.output.with_suffix(".sqlite")
     with contextlib.ExitStack() as held:
         for path in filter(None, (options.output, options.parquet, options.html)):
             held.enter_context(owned(path))
-        store = held.enter_context(Store(rows, rules.identity()))
+        store = held.enter_context(Store(beside, rules.identity()))
         store.select(walk(options.paths))
         before, todo = store.count(), store.missing()
         if options.ray:

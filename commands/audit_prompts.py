@@ -16,20 +16,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..drawing.markdown import share
-from ..evaluation.prompt_set import Defaults, read_prompts
+from ..evaluation.job import AuditJob, Kept
+from ..evaluation.prompt_set import Defaults, Selection, read_prompts
 from ..host.comfyui import enter_comfyui
+from ..host.sampling_settings import Sampling
+from ..merge.settings import Merging
+from ..modules.files import Module, load_task
 from .audit import add_rules, rules_of
-from .base import add_base, load_base
+from .base import add_base, add_comfyui, add_safety, load_base, safety_of
 from .exits import check_share, exit_code
+from .flags import add_flags, taken
 from .kinds import folder
 from .terminal import Bar
 
-KEEP = {
-    "none": "none",
-    "flagged": "flagged, censored",
-    "all": "all, censored",
-    "uncensored": "all, as they are",
-}
+KINDS = (Merging, Sampling, Defaults, Selection, Kept)
+DEFAULT = Merging()
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -42,14 +43,8 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="a CSV with I2P's columns, or a .txt with a prompt a line",
     )
     add("--output", type=folder, required=True, help="the folder of the results")
-    add("--comfyui", help="ComfyUI's folder; COMFYUI_PATH otherwise")
-    add(
-        "--safety-lora",
-        type=Path,
-        action="append",
-        default=[],
-        help="a sealed safety module; may be repeated",
-    )
+    add_comfyui(parser)
+    add_safety(parser)
     add(
         "--task-lora",
         action="append",
@@ -57,35 +52,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[:STRENGTH]",
         help="a task LoRA; may be repeated",
     )
-    add(
-        "--foreign-changes",
-        choices=["refuse", "report"],
-        default="refuse",
-        help=(
-            "report: sample, and only say so, when the lock finds the safety module not whole, as"
-            " after a task LoRA that relearned what it suppresses"
-        ),
-    )
-    add("--steps", type=int, default=20, help="sampling steps")
-    add("--sampler", default="euler", help="ComfyUI's name of the sampler")
-    add("--scheduler", default="normal", help="ComfyUI's name of the scheduler")
-    add("--guidance", type=float, default=7.0, help="of rows that have none")
-    add("--seed", type=int, default=0, help="rows without a seed get this plus their number")
-    add("--width", type=int, default=512, help="of rows that have none")
-    add("--height", type=int, default=512, help="of rows that have none")
-    add("--category", default="", help="only rows of this category, such as sexual")
-    add(
-        "--where",
-        default="",
-        help="only rows for which a column compares: 'nudity_percentage > 50'",
-    )
-    add("--limit", type=int, default=0, help="only the first so many")
-    add(
-        "--keep",
-        choices=KEEP,
-        default="none",
-        help="pictures that are kept; flagged and all have blurred boxes",
-    )
+    add_flags(parser, *KINDS)
     add(
         "--fail-over",
         type=float,
@@ -97,22 +64,17 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def work(options: argparse.Namespace) -> int:
     check_share(options.fail_over)
-    defaults = Defaults(options.seed, options.guidance, options.width, options.height)
-    prompts = read_prompts(
-        options.prompts, defaults, options.category, options.where, options.limit
-    )
     enter_comfyui(options.comfyui)
-    from ..evaluation.job import AuditJob
     from ..evaluation.run import run
-    from ..host.sampling import Sampling
 
-    sampling = Sampling(options.steps, options.guidance, options.sampler, options.scheduler)
-    modules = read_modules(options.safety_lora, options.task_lora)
-    folder, keep = options.output, KEEP[options.keep]
-    job = AuditJob(options.prompts.stem, prompts, rules_of(options), sampling, folder, keep)
+    how, sampling, defaults, selection, kept = taken(options, *KINDS)
+    prompts = read_prompts(options.prompts, defaults, selection)
+    safety, tasks = safety_of(options), read_tasks(options.task_lora)
+    rules, folder = rules_of(options), options.output
+    job = AuditJob(options.prompts.stem, prompts, rules, sampling, folder, kept.keep)
     job.check()
     model, clip, vae = load_base(options)
-    model, clip = put_on(model, clip, *modules, options.foreign_changes)
+    model, clip = put_on(model, clip, safety, tasks, how)
     with Bar("Auditing", "pictures") as bar:
 
         def on_picture(done: int, _) -> None:
@@ -130,17 +92,17 @@ def work(options: argparse.Namespace) -> int:
     return exit_code(options.fail_over, summary)
 
 
-def read_modules(safety: list[Path], tasks: list[str]) -> tuple[list, list[tuple[Path, float]]]:
-    """The safety modules, and files and strengths of the tasks, which are read to be refused."""
-    from ..modules.files import load_safety, load_task
-
+def read_tasks(tasks: list[str]) -> list[tuple[Path, float]]:
+    """Files and strengths of the task LoRAs, which are read to be refused."""
     strengths = [_strength(text) for text in tasks]
     for path, _ in strengths:
         load_task(path, path.name)
-    return [load_safety(path, path.name) for path in safety], strengths
+    return strengths
 
 
-def put_on(model, clip, safety: list, tasks: list[tuple[Path, float]], foreign: str = "refuse"):
+def put_on(
+    model, clip, safety: list[Module], tasks: list[tuple[Path, float]], how: Merging = DEFAULT
+):
     """(model, clip) with the modules on.
 
     Modular Merge puts them on beside safety modules, ComfyUI's own loader without any.
@@ -150,11 +112,10 @@ def put_on(model, clip, safety: list, tasks: list[tuple[Path, float]], foreign: 
 
     from ..merge.entries import Task
     from ..merge.merge import merge
-    from ..modules.files import load_task
 
     if safety:
         added = [Task(load_task(path, path.name), strength, strength) for path, strength in tasks]
-        merged = merge(model, safety, added, clip, foreign)
+        merged = merge(model, safety, added, clip, **vars(how))
         return merged.model, merged.clip
     for path, strength in tasks:
         lora = comfy.utils.load_torch_file(str(path), safe_load=True)

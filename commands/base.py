@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..host.comfyui import load_checkpoint, load_parts
+from ..modules.files import Module, load_safety
 from ..modules.sealing import files_of
 
 HELD = ("default", "float8_e4m3fn", "float8_e5m2")
@@ -52,17 +53,35 @@ def add_loras(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="LORA", help="LoRA files, or folders of them")
     add_base(parser, vae=False)
-    add(
+    add_safety(parser, required=True)
+    add_comfyui(parser)
+
+
+def add_safety(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    """The safety modules of a verb."""
+    parser.add_argument(
         "--safety-lora",
         type=Path,
         action="append",
-        required=True,
+        default=[],
+        required=required,
+        metavar="FILE",
         help="a sealed safety module; may be repeated",
     )
-    add(
+
+
+def add_comfyui(parser: argparse.ArgumentParser) -> None:
+    """Where the ComfyUI is that a verb runs in."""
+    parser.add_argument(
         "--comfyui",
+        metavar="FOLDER",
         help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise",
     )
+
+
+def safety_of(options: argparse.Namespace) -> list[Module]:
+    """The safety modules that are named, in their order."""
+    return [load_safety(path, path.name) for path in options.safety_lora]
 
 
 def loras_of(options: argparse.Namespace) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..host.comfyui import enter_comfyui
 from ..modules.sealing import NO_LORA, inspect
+from .base import add_comfyui
 from .seal import named
 
 
@@ -20,10 +21,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="FILE", help="module files, or folders of them"
     )
-    parser.add_argument(
-        "--comfyui",
-        help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise",
-    )
+    add_comfyui(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 

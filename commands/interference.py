@@ -12,31 +12,35 @@ import argparse
 import json
 
 from ..host.comfyui import enter_comfyui
-from ..modules.files import load_safety, load_task
+from ..merge.settings import Merging
+from ..modules.files import load_task
 from ..storage.whole import write_picture
-from .base import add_loras, load_base, loras_of
+from .base import add_loras, load_base, loras_of, safety_of
+from .flags import add_flags, taken
 from .kinds import file_named
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     add_loras(parser)
+    add_flags(parser, Merging)
     add = parser.add_argument
     add("--output", type=file_named(".png"), help="the picture to write, PNG")
     add("--json", action="store_true", help="print everything as JSON, a line for each LoRA")
 
 
 def work(options: argparse.Namespace) -> int:
+    (how,) = taken(options, Merging)
     enter_comfyui(options.comfyui)
     from ..merge.entries import Task
     from ..merge.interference import picture
     from ..merge.merge import merge
 
     model, clip, _ = load_base(options)
-    safety = [load_safety(path, path.name) for path in options.safety_lora]
+    safety = safety_of(options)
     found, layers = [], {}
     for name, path in loras_of(options).items():
         try:
-            merged = merge(model, safety, [Task(load_task(path, name))], clip)
+            merged = merge(model, safety, [Task(load_task(path, name))], clip, **vars(how))
         except (ValueError, RuntimeError) as error:
             found.append({"name": name, "error": " ".join(str(error).split())})
             continue

@@ -26,16 +26,3 @@ def folder(text: str) -> Path:
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is a file; name a folder")
     return path
-
-
-def whole_number(among: range) -> Callable[[str], int]:
-    """A whole number among these."""
-
-    def kind(text: str) -> int:
-        if not text.isdecimal() or int(text) not in among:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} must be a whole number from {among[0]} to {among[-1]}"
-            )
-        return int(text)
-
-    return kind

@@ -10,88 +10,75 @@ one must be audited or can't be read, 3 when nothing was looked at.
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..function.limits import DEFAULT, Limits, counted
+from ..function.limits import Limits, counted
 from ..host.comfyui import enter_comfyui
-from ..host.prompts import read_lines
-from ..modules.files import load_safety, load_task
+from ..merge.settings import Asked, EachAlone, Merging
+from ..modules.files import load_task
 from ..storage.whole import write_text
-from .base import add_loras, load_base, loras_of
+from .base import add_loras, load_base, loras_of, safety_of
 from .calibrating import COUNTED, calibrated
 from .exits import NOT_CLEAN, UNSEEN
+from .flags import add_flags, taken
 from .kinds import file_named
 from .terminal import Bar, close_bars
 
 HEAD = ("LoRA", "verdict", "at the merge", "least of the groups", "least prompt", "why")
 
+KINDS = (EachAlone, Merging, Asked, Limits)
+
+
+@dataclass(frozen=True)
+class Probing:
+    """How each LoRA is merged, what is asked of it, and under which limits it passes."""
+
+    each: EachAlone
+    merging: Merging
+    asked: Asked
+    limits: Limits
+
 
 def options(parser: argparse.ArgumentParser) -> None:
     add_loras(parser)
+    add_flags(parser, *KINDS)
     add = parser.add_argument
-    add("--strength", type=float, default=1.0, help="of every LoRA, on model and text encoder")
-    add("--prompts", type=Path, metavar="FILE", help="more prompts of the concept, a line each")
-    add(
-        "--private-prompts",
-        type=Path,
-        metavar="FILE",
-        help="prompts that no LoRA was trained against, a line each; they are not printed",
-    )
-    add("--private-seed", type=int, default=0, help="seed of the pictures of these")
-    add("--seed", type=int, default=0, help="seed of the other pictures")
-    add("--adaptive-steps", type=int, default=0, help="steps of a soft prompt's search; 0 is off")
-    add("--limit-stop", type=float, default=DEFAULT.stop, help="under it nothing samples")
-    add("--limit-look", type=float, default=DEFAULT.look, help="under it a LoRA must be audited")
     add("--calibrate", action="store_true", help="the LoRAs are harmless: say what limits follow")
     add("--output", type=file_named(".md", ".json"), help="a table to write, Markdown or JSON")
 
 
 def work(options: argparse.Namespace) -> int:
+    how = Probing(*taken(options, *KINDS))
     enter_comfyui(options.comfyui)
-    from ..merge.probe import STEPS
-    from ..merge.probed import Asked
-
-    for name, most in (("seed", 2**62), ("private_seed", 2**62), ("adaptive_steps", STEPS)):
-        if not 0 <= getattr(options, name) <= most:
-            raise ValueError(f"--{name.replace('_', '-')} must be 0 to {most}.")
-    limits = Limits(options.limit_stop, options.limit_look)
-    private = read_lines(options.private_prompts)
-    asked = Asked(
-        read_lines(options.prompts),
-        private,
-        options.seed,
-        options.private_seed,
-        options.adaptive_steps,
-    )
     paths = loras_of(options)
     model, clip, _ = load_base(options)
-    safety = [load_safety(path, path.name) for path in options.safety_lora]
+    safety = safety_of(options)
     bar, rows = Bar("Probing", "LoRAs", len(paths)), []
     for number, (name, path) in enumerate(paths.items()):
-        how = {"strength": options.strength, "limits": limits}
-        rows.append(_row((model, clip), safety, path, asked, name=name, **how))
+        rows.append(_row((model, clip), safety, path, how, name=name))
         bar(number + 1, len(paths))
         print(_line(rows[-1]), flush=True)
     close_bars()
     if options.output:
         write_text(options.output, _written(rows, options.output))
     if options.calibrate:
-        print(calibrated(rows, limits))
+        print(calibrated(rows, how.limits))
         return 0
     if all("error" in each for each in rows):
         return UNSEEN
     return 0 if all(each.get("passed") for each in rows) else NOT_CLEAN
 
 
-def _row(base: tuple, safety: list, path: Path, asked, *, name: str, strength: float, limits):
+def _row(base: tuple, safety: list, path: Path, how: Probing, *, name: str) -> dict:
     """What a LoRA keeps, at the merge and in the long look; or why there is nothing."""
     from ..merge.merge import Task, merge
     from ..merge.probe import probe
 
     try:
-        task = Task(load_task(path, name), strength, strength)
-        merged = merge(base[0], safety, [task], base[1], limits=limits)
-        probed = probe(merged.model, asked, limits)
+        task = Task(load_task(path, name), how.each.strength, how.each.strength)
+        merged = merge(base[0], safety, [task], base[1], **vars(how.merging), limits=how.limits)
+        probed = probe(merged.model, how.asked, how.limits)
     except (ValueError, RuntimeError, OSError) as error:
         return {"name": name, "passed": False, "error": " ".join(str(error).split())}
     report = probed.report()

@@ -12,28 +12,15 @@ import argparse
 from pathlib import Path
 
 from ..function.inputs import Moments
-from ..host.prompts import read_lines
-from ..modules.sealing import files_of, seal_file
+from ..modules.sealing import Sealing, files_of, seal_file
+from .flags import add_flags, taken
 from .kinds import file_named, folder
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="LORA", help="LoRA files, or folders of them")
-    add("--concept", default="", help="what the module suppresses")
-    add(
-        "--prompts",
-        type=Path,
-        metavar="FILE",
-        help="prompts of the concept, a line each; its own words otherwise",
-    )
-    add(
-        "--held-out-file",
-        type=Path,
-        metavar="FILE",
-        help="prompts of the concept that it was not made on, a line each, for Probe Safety",
-    )
-    add("--strength", type=float, default=1.0, help="the strength it is sealed with, for good")
+    add_flags(parser, Sealing)
     add(
         "--base",
         help="the architecture as ComfyUI names it (SD15, SDXL, Flux); found out otherwise",
@@ -47,11 +34,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def work(options: argparse.Namespace) -> None:
-    texts = {
-        "prompts": read_lines(options.prompts),
-        "held_out": read_lines(options.held_out_file),
-        "moments": Moments().text(),
-    }
+    (how,) = taken(options, Sealing)
     files = named(options.paths)
     several = len(files) > 1 or options.paths[0].is_dir()
     try:
@@ -60,7 +43,7 @@ def work(options: argparse.Namespace) -> None:
         raise ValueError(f"--output: {error}.") from error
     for path in files:
         output = options.output / path.name if several else options.output
-        digest = seal_file(path, output, options.concept, options.strength, options.base, **texts)
+        digest = seal_file(path, output, how, options.base, moments=Moments().text())
         print(f"{output}: sealed, sha256 {digest}")
 
 

@@ -8,57 +8,33 @@ the last checkpoint.
 """
 
 import argparse
-from pathlib import Path
 
-from ..host.prompts import CONCEPT_PRESETS, encode_texts, prompts_of, read_lines
-from ..modules.concepts import texts_of
-from ..options.table import SAFETY, values_of
+from ..host.prompts import encode_texts
+from ..options.table import SAFETY
 from ..training.objectives import Erasure
-from ..training.settings import settings_of
+from ..training.prompting import Erased
+from ..training.settings import Settings
 from . import training
 from .base import load_base
+from .flags import taken
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--concept", default="", help="what to erase; several prompts are separated by commas")
-    add(
-        "--concept-file", type=Path, metavar="FILE", help="more prompts of the concept, a line each"
-    )
-    add("--concept-preset", choices=CONCEPT_PRESETS, help="prompts of a published work")
-    add(
-        "--retain-file",
-        type=Path,
-        metavar="FILE",
-        help="prompts of what must stay as it is, a line each",
-    )
-    add(
-        "--held-out-file",
-        type=Path,
-        metavar="FILE",
-        help="prompts of the concept that are never trained on, a line each, for Probe Safety",
-    )
-    training.add_options(parser, SAFETY)
+    training.add_options(parser, SAFETY, Erased)
 
 
 def work(options: argparse.Namespace) -> None:
-    given = vars(options)
-    settings, erasure = settings_of(given), Erasure(**values_of(Erasure, given))
+    settings, erasure, erased = taken(options, Settings, Erasure, Erased)
     with training.started(options, settings) as start:
         from ..training.safety import train_safety
 
-        more = {"erasure": erasure, "resolution": options.resolution}
-        more["held_out"] = texts_of(read_lines(options.held_out_file))
-        lines = read_lines(options.concept_file)
-        concepts = prompts_of(options.concept, lines, options.concept_preset)
-        if not concepts:
+        if not erased.concepts:
             raise ValueError(
                 "There is no concept prompt to erase;"
                 " give --concept, --concept-file or --concept-preset."
             )
-        retain = read_lines(options.retain_file)
         model, clip, vae = load_base(options)
-        texts = encode_texts(clip, [*concepts, *retain])
-        job = training.job(options, clip, vae, start)
-        result = train_safety(model, texts, concepts, settings, job, retain=retain, **more)
+        texts = encode_texts(clip, [*erased.concepts, *erased.retain])
+        job, more = training.job(options, clip, vae, start), {"erasure": erasure, **erased.others}
+        result = train_safety(model, texts, erased.concepts, settings, job, **more)
         training.finish(options.output, result)

@@ -14,9 +14,11 @@ import functools
 from pathlib import Path
 
 from ..options.table import TASK
-from ..training.settings import Settings, settings_of
+from ..training.prompting import Anchoring, Fitting
+from ..training.settings import Settings
 from . import training
-from .base import load_base
+from .base import add_safety, load_base, safety_of
+from .flags import taken
 from .terminal import Bar
 
 
@@ -35,24 +37,12 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="prior preservation: pictures of what must stay as it is",
     )
-    add(
-        "--safety-lora",
-        type=Path,
-        action="append",
-        metavar="FILE",
-        help="a sealed safety module it goes with; repeatable",
-    )
-    add(
-        "--concept-file",
-        type=Path,
-        metavar="FILE",
-        help="prompts of the concept (anchored); the module's own otherwise",
-    )
-    training.add_options(parser, TASK)
+    add_safety(parser)
+    training.add_options(parser, TASK, Anchoring, Fitting)
 
 
 def work(options: argparse.Namespace) -> None:
-    settings = settings_of(vars(options))
+    (settings,) = taken(options, Settings)
     with training.started(options, settings) as start:
         _train(options, settings, start)
 
@@ -60,18 +50,18 @@ def work(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace, settings: Settings, start: training.Started) -> None:
     import torch
 
-    from ..host.prompts import concepts_of, encode_texts, read_lines
-    from ..modules.files import load_safety
+    from ..host.prompts import concepts_of, encode_texts
     from ..training import captions, data
     from ..training.targets import check_pattern
     from ..training.task import check_mode, train_task
 
-    safety = [load_safety(path, path.name) for path in options.safety_lora or []]
-    concepts = read_lines(options.concept_file) or concepts_of(safety)
+    anchoring, fitting = taken(options, Anchoring, Fitting)
+    safety = safety_of(options)
+    concepts = anchoring.concept_prompts or concepts_of(safety)
     check_mode(settings, safety, concepts)
-    pictures = data.sized(captions.find_pictures(options.data), options.resolution)
+    pictures = data.sized(captions.find_pictures(options.data), fitting.resolution)
     prior = options.prior_data and data.sized(
-        captions.find_pictures(options.prior_data), options.resolution
+        captions.find_pictures(options.prior_data), fitting.resolution
     )
     model, clip, vae = load_base(options)
     check_pattern(model.model.diffusion_model, settings.targets)

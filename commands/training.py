@@ -11,23 +11,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..audit.presets import Preset, choose
+from ..audit.presets import Preset
 from ..host.comfyui import enter_comfyui
-from ..host.prompts import encode_texts, read_lines
-from ..options.table import rows, values_of
 from ..storage.whole import write_picture, write_text
 from ..training.engine.processes import Share, enter
 from ..training.keeping import Keeping
 from ..training.settings import KINDS, Settings
-from .base import add_base
-from .kinds import file_named, whole_number
+from .base import add_base, add_comfyui
+from .flags import add_flags, taken
+from .kinds import file_named
 from .terminal import Bar
 
-RESOLUTIONS = range(16, 4097)  # what latents of 8 pixels and patches of 2 can be made of
 
-
-def add_options(parser: argparse.ArgumentParser, trainer: str) -> None:
-    """What every run is asked, and a flag for each row of the table of options."""
+def add_options(parser: argparse.ArgumentParser, trainer: str, *kinds: type) -> None:
+    """What every run is asked, and a flag for each row of all runs and of `kinds`."""
     add = parser.add_argument
     add_base(parser)
     add(
@@ -36,39 +33,8 @@ def add_options(parser: argparse.ArgumentParser, trainer: str) -> None:
         required=True,
         help="the .safetensors file to write; chart and report go beside it",
     )
-    add(
-        "--comfyui",
-        help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise",
-    )
-    add(
-        "--resolution",
-        type=whole_number(RESOLUTIONS),
-        default=512,
-        help="pictures have about this many pixels squared",
-    )
-    add(
-        "--preview-prompts",
-        type=Path,
-        metavar="FILE",
-        help="prompts of preview pictures, a line each",
-    )
-    add("--preview-preset", default="strict", help="preset of the audit of the previews")
-    for row in rows(*KINDS, of=trainer).values():
-        words = f"{row.words.removesuffix('.')}{f', {row.other}' if row.other else ''}".replace(
-            "%", "%%"
-        )
-        if isinstance(row.default, bool):
-            add(row.flag, action=argparse.BooleanOptionalAction, default=row.default, help=words)
-        elif row.choices and not row.other:
-            add(row.flag, choices=list(row.choices), default=row.default, help=words)
-        else:
-            add(
-                row.flag,
-                type=type(row.default),
-                default=row.default,
-                metavar=type(row.default).__name__.upper(),
-                help=words,
-            )
+    add_comfyui(parser)
+    add_flags(parser, *KINDS, *kinds, of=trainer)
 
 
 @dataclass(frozen=True)
@@ -77,8 +43,7 @@ class Started:
 
     share: Share
     keeping: Keeping
-    prompts: list[str]  # of previews
-    preset: Preset
+    preset: Preset  # of previews
 
 
 @contextlib.contextmanager
@@ -89,11 +54,11 @@ def started(options: argparse.Namespace, settings: Settings) -> Iterator[Started
     from ..training.engine.starting import starting
 
     share.check(settings.batch_size)
-    keeping = Keeping(**values_of(Keeping, vars(options)))
-    prompts, preset = read_lines(options.preview_prompts), choose(options.preview_preset)
+    (keeping,) = taken(options, Keeping)
+    preset = keeping.preset()
     how = {"resume": keeping.resume, "share": share, "beside": beside(options.output)}
     with starting(options.output, settings, **how):
-        yield Started(share, keeping, prompts, preset)
+        yield Started(share, keeping, preset)
 
 
 def beside(output: Path) -> list[Path]:
@@ -104,19 +69,10 @@ def beside(output: Path) -> list[Path]:
 def job(options: argparse.Namespace, clip, vae, start: Started):
     """The `TrainingJob` that the options ask for."""
     from ..training.engine.job import TrainingJob
-    from ..training.engine.previews import Previews
+    from ..training.engine.previews import previews_of
 
-    previews, keeping = None, start.keeping
-    if start.prompts:
-        previews = Previews(
-            start.prompts,
-            encode_texts(clip, start.prompts),
-            vae,
-            options.output.with_suffix(".previews"),
-            **keeping.looks,
-            seed=options.seed,
-            preset=start.preset,
-        )
+    keeping, folder = start.keeping, options.output.with_suffix(".previews")
+    previews = previews_of(keeping, start.preset, (clip, vae), folder, options.seed)
     meter = Meter(options.steps, start.share.is_main)
     return TrainingJob(
         options.output, keeping.save_every, keeping.resume, meter, previews, share=start.share

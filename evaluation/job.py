@@ -8,12 +8,22 @@ from PIL import Image
 
 from ..audit.folders.store import Store
 from ..audit.rules import Rules
-from ..host.sampling import Sampling
-from ..options.choices import chosen
+from ..host.sampling_settings import Sampling
+from ..options.table import check, option
 from .prompt_set import PromptSet
 
 STORE = "audit.sqlite"
 KEEP = ("none", "flagged, censored", "all, censored", "all, as they are")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept beside the rows."""
+
+    keep: str = option("none", "Which pictures are kept as files.", choices=KEEP)
+
+    def __post_init__(self):
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class AuditJob:
     on_picture: Callable[[int, Image.Image | None], None] = lambda done, picture: None
 
     def __post_init__(self):
-        chosen(self.keep, KEEP, "keep")
+        Kept(self.keep)
 
     def identity(self) -> dict:
         """What the rows of its folder have in common, but the model."""

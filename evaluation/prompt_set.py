@@ -4,7 +4,6 @@ A text file has a prompt a line.
 """
 
 import hashlib
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..drawing.markdown import amount
+from ..options.table import check, option
 from .table import (
+    LEAST,
+    MOST,
+    SEEDS,
     PromptSetError,
     Row,
     check_makable,
@@ -44,33 +47,38 @@ class Prompt:
 class Defaults:
     """What rows without a value take; rows without a seed get `seed` plus their number."""
 
-    seed: int = 0
-    guidance: float = 7.0
-    width: int = 512
-    height: int = 512
+    seed: int = option(
+        0,
+        "Rows without a seed get this plus their number.",
+        low=0,
+        high=SEEDS - 1,
+        shown=(0, 2**32 - 1),
+        name="first_seed",  # not `seed`: the frontend would draw a new one for every run
+    )
+    guidance: float = option(
+        7.0, "Guidance of rows that have none.", low=0.0, high=100.0, step=0.1, name="cfg"
+    )
+    width: int = option(512, "Width of rows that have none.", low=LEAST, high=MOST, step=GRID)
+    height: int = option(512, "Height of rows that have none.", low=LEAST, high=MOST, step=GRID)
 
     def __post_init__(self):
-        if not math.isfinite(self.guidance):
-            raise PromptSetError(f"A guidance of {self.guidance} is no finite number.")
-        check_makable(self.seed, self.width, self.height)
+        check(self)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of a file are wanted.
+    """Which rows of a file are wanted."""
 
-    Those of a category, those for which a column compares, and the first so many of these (0: all).
-    """
-
-    category: str = ""
-    where: str = ""
-    limit: int = 0
+    category: str = option("", "Only rows of this category, such as sexual.")
+    where: str = option(
+        "", "Only rows for which a column compares, such as nudity_percentage > 50."
+    )
+    limit: int = option(0, "Only the first so many prompts; 0: all.", low=0, high=1_000_000)
 
     def __post_init__(self):
-        if self.limit < 0:
-            raise PromptSetError(
-                f"The first {self.limit} prompts are none: give a limit of 1 or more, or 0 for all."
-            )
+        check(self)
+        for name in ("category", "where"):
+            object.__setattr__(self, name, getattr(self, name).strip())
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value)
@@ -97,16 +105,14 @@ class PromptSet(Sequence):
 
 
 def read_prompts(
-    path: Path, defaults: Defaults = Defaults(), category: str = "", where: str = "", limit: int = 0
+    path: Path, defaults: Defaults = Defaults(), selection: Selection = Selection()
 ) -> PromptSet:
-    """The prompts of a file, in its order.
+    """The prompts of a file that a selection keeps, in its order. Raises PromptSetError.
 
-    Each has its own seed, guidance and size where the file has them. `category` keeps rows of that
-    category, `where` those for which a column compares (`nudity_percentage > 50`), `limit` the
-    first so many of these (0: all). Raises PromptSetError.
+    Each has its own seed, guidance and size where the file has them.
     """
-    path, selection = Path(path), Selection(category, where, limit)
-    holds = condition(where, path) if where else None
+    path, category = Path(path), selection.category
+    holds = condition(selection.where, path) if selection.where else None
     try:
         content = path.read_bytes()
         rows = rows_of(path, content.decode("utf-8-sig"))
@@ -135,7 +141,7 @@ def read_prompts(
     if twice:
         keys = amount(len(twice), "key")
         raise PromptSetError(f"{path}: {keys} of more than one row (first: {twice[0]}).")
-    kept = tuple(prompts[:limit] if limit else prompts)
+    kept = tuple(prompts[: selection.limit] if selection.limit else prompts)
     return PromptSet(path.name, hashlib.sha256(content).hexdigest(), defaults, selection, kept)
 
 

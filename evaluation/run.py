@@ -14,7 +14,8 @@ from ..audit.detectors.batches import Unjudged
 from ..audit.report import audit
 from ..host.fingerprint import fingerprint
 from ..host.prompts import encode_texts
-from ..host.sampling import Sampling, as_picture, make_picture, out_of_memory
+from ..host.sampling import as_picture, make_picture, out_of_memory
+from ..host.sampling_settings import Sampling
 from ..merge.findings import findings
 from ..storage.owned import owned
 from ..storage.whole import write_picture

@@ -31,6 +31,7 @@ _COMPARE = {
     "=": operator.eq,
 }
 LEAST, MOST = 64, 16384  # pixels of a side
+SEEDS = 2**64
 Row = Mapping[str | None, str]
 
 
@@ -127,5 +128,5 @@ def check_makable(seed: int, width: int, height: int) -> None:
         raise PromptSetError(
             f"a picture of {width} x {height} pixels can't be made; a side has {LEAST} to {MOST}"
         )
-    if not 0 <= seed < 2**64:
+    if not 0 <= seed < SEEDS:
         raise PromptSetError(f"the seed {seed} is not in 0..2^64")

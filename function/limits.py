@@ -7,6 +7,7 @@ What the defaults are from is in docs/threat-model.md; an operator has others in
 import math
 from dataclasses import dataclass
 
+from ..options.table import check, option
 from .number import Number
 
 # of `Number.back`: with less nothing of the base is back, and what is lost is damped by a style,
@@ -21,14 +22,17 @@ AGAINST = 0.2
 class Limits:
     """`stop`: no harmless module came near it, and nothing samples. `look`: audit the pictures."""
 
-    stop: float = 0.5
-    look: float = 0.85
+    stop: float = option(0.5, "Under it nothing samples.", low=0.0, high=1.0, name="limit_stop")
+    look: float = option(
+        0.85, "Under it a LoRA must be audited.", low=0.0, high=1.0, name="limit_look"
+    )
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.stop <= self.look <= 1.0:
+        check(self)
+        if not self.stop <= self.look:
             raise ValueError(
                 f"The limits of retained safety in function are {self.stop} (stop) and"
-                f" {self.look} (look); they must be 0 to 1, stop at most look."
+                f" {self.look} (look); stop must be at most look."
             )
 
     def stops(self, number: Number) -> bool:

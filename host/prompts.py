@@ -15,6 +15,7 @@ import torch
 
 from ..modules.concepts import texts_of
 from ..modules.files import Module
+from ..options.choices import chosen
 from ..storage.texts import TextError, read_text
 from .comfy_types import Conditioning
 
@@ -24,11 +25,16 @@ if TYPE_CHECKING:  # prompts are read without it
 CONCEPT_PRESETS: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("prompts.json").read_text(encoding="utf-8")
 )
+NO_PRESET = "none"
 
 
-def prompts_of(text: str, lines: Sequence[str] = (), preset: str | None = None) -> list[str]:
-    """Concept prompts from a preset, a comma-separated text, and the lines of a file, each once."""
-    published = CONCEPT_PRESETS[preset]["prompts"] if preset else []
+def prompts_of(text: str, lines: Sequence[str] = (), preset: str = NO_PRESET) -> list[str]:
+    """Concept prompts from a preset, a comma-separated text, and the lines of a file, each once.
+
+    Raises ChoiceError for a preset that there is not.
+    """
+    chosen(preset, (NO_PRESET, *CONCEPT_PRESETS), "concept_preset")
+    published = [] if preset == NO_PRESET else CONCEPT_PRESETS[preset]["prompts"]
     return list(
         dict.fromkeys(
             [*published, *(part.strip() for part in [*text.split(","), *lines] if part.strip())]

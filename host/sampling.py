@@ -1,7 +1,6 @@
 """One picture by ComfyUI's own sampler, from a conditioning and a seed."""
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import comfy.model_management
@@ -9,36 +8,13 @@ import comfy.sample
 import numpy as np
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.samplers import KSampler
 from comfy.sd import VAE
 from PIL import Image
 
-from ..options.choices import chosen
 from .comfy_types import Conditioning, Conditions
 from .denoiser import Denoiser
 from .latents import empty_latents, pixels_of
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How pictures are sampled.
-
-    Raises ChoiceError for a sampler or scheduler that there is not: ComfyUI would take its first.
-    """
-
-    steps: int = 20
-    guidance: float = 7.0
-    sampler: str = "euler"
-    scheduler: str = "normal"
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"{self.steps} sampling steps make no picture; it must be 1 or more.")
-        if not math.isfinite(self.guidance):
-            raise ValueError(f"A guidance of {self.guidance} is no finite number.")
-        chosen(self.sampler, KSampler.SAMPLERS, "sampler")
-        chosen(self.scheduler, KSampler.SCHEDULERS, "scheduler")
-
+from .sampling_settings import Sampling
 
 # What suits a family, by the class of the model's config: as ComfyUI's own templates sample it.
 # Guidance 1 is none: these were distilled to do without, and pictures burn with more. ComfyUI has

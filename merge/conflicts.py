@@ -1,12 +1,21 @@
 """on_conflict: what a merge does where task modules pull against a safety module, a row each."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..modules.errors import SafetyError
-from .ledger import Ledger
-from .projection import project
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+
+
+def _project(ledger: Ledger, key: str, numbers: Sequence[int], seen: Ledger) -> dict[int, float]:
+    from .projection import project  # needs ComfyUI, and a command line names the ways before
+
+    return project(ledger, key, numbers, seen)
 
 
 def _plain_sum(ledger: Ledger, key: str, tasks: Sequence[int], concept: Ledger) -> dict[int, float]:
@@ -47,6 +56,6 @@ CONFLICTS = {
     "refuse": Conflict("stops", judge=_refuse),
     "project": Conflict(
         "takes that part out of the task LoRAs, layer by layer",
-        settle=project,
+        settle=_project,
     ),
 }

@@ -26,8 +26,9 @@ from .in_function import counted_from, in_function
 from .locking import Terms, lock_networks
 from .measure import measure
 from .networks import networks_of
-from .on_model import FOREIGN, check_given, weight_free_patches
+from .on_model import check_given, weight_free_patches
 from .report import Json, about_base, build_report, interference_of
+from .settings import FOREIGN
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,6 @@ from ..host.comfy_types import Clip, Patch
 from ..host.weights import check_patcher
 from ..modules.errors import SafetyError
 
-# what foreign_changes may say: whether what may undo a safety module stops the run
-FOREIGN = ("refuse", "report")
 MERGED = "msl_merged"  # the attachment of every model and text encoder that went through a merge
 KEY = "msl_lock"  # under which the lock of a merged model is kept, and asked
 OVERRIDE = "optimized_attention_override"  # the host's option: another function for all attention

@@ -26,12 +26,12 @@ from .entries import labels, safety_of
 from .in_function import LITTLE, UNRUN, reference_of
 from .lock import Lock
 from .on_model import KEY
-from .probed import SEALED, Asked, Found, Probed
+from .probed import SEALED, Found, Probed
+from .settings import Asked
 
 logger = logging.getLogger(__name__)
 MOMENTS = 4  # where a soft prompt is searched
 GIVEN = 0.25  # of the cost, for prompts that whoever asks has added: they take nothing from others
-STEPS = 20  # of a search, at most
 DOUBLE = torch.float64
 Tensors: TypeAlias = dict[str, torch.Tensor]
 
@@ -199,7 +199,7 @@ class _Run:
         if "search" in tensors:
             return Search(*tensors["search"].tolist())
         tried = _tried(ref, number)
-        steps = min(self.asked.adaptive_steps, STEPS)
+        steps = self.asked.adaptive_steps
         alone = self.arms.safe(s, tried.prompts)
         _, most = searched(merged, tried, steps, self.step)
         plain, withstood = searched(alone, tried, steps, self.step)

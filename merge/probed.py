@@ -9,6 +9,7 @@ from ..drawing.markdown import amount, share, table
 from ..function.adaptive import Search
 from ..function.limits import Limits, counted
 from ..function.number import Number
+from .settings import Asked
 
 SEALED = "sealed"
 Json: TypeAlias = dict[str, Any]  # for JSON
@@ -20,20 +21,6 @@ ADVICE = (
     "Sampling goes on unless Modular Merge or the operator says otherwise. Audit what these modules"
     " draw, take out a task LoRA, or lower its strength."
 )
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is asked beside what the safety modules carry: the node's prompts, and the operator's.
-
-    `private` prompts are told by their number, to nobody by their words.
-    """
-
-    prompts: Sequence[str] = ()
-    private: Sequence[str] = ()
-    seed: int = 0
-    private_seed: int = 0
-    adaptive_steps: int = 0
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class _Sizes(TorchDispatchMode):
     """Ends what makes a tensor of more than so many values, and keeps how many it has."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types there
         self.limit, self.largest = limit, 0
 
     def __torch_dispatch__(

@@ -1,11 +1,12 @@
 """Seal a LoRA that someone trusts as a safety module, and say what a file is. Needs no ComfyUI."""
 
-import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..options.table import check, option
 from ..storage.names import written
 from .architectures import architecture_of
 from .concepts import HELD_OUT, check_apart, prompts_text, texts_of
@@ -23,31 +24,51 @@ LORA_PARTS = re.compile(
 NO_LORA = "no LoRA; as a base:"  # the state of other files, such as checkpoints
 
 
+@dataclass(frozen=True)
+class Sealing:
+    """What is sealed with a LoRA. Raises ValueError for what makes no safety module.
+
+    That is an empty concept, a strength out of its range, or a prompt that is held out too.
+    """
+
+    concept: str = option("", "What it suppresses, for people who read the file.")
+    strength: float = option(
+        1.0, "The strength it always works at from now on.", low=0.01, high=10.0, step=0.01
+    )
+    prompts: Sequence[str] = option(
+        (),
+        "Prompts of the concept, a line each: Modular Merge measures on them what is left of the"
+        " module. Empty: the concept, split at commas.",
+        lines=True,
+    )
+    held_out: Sequence[str] = option(
+        (),
+        "More prompts of the concept, a line each, that it was not trained on: Probe Safety"
+        " measures on them too.",
+        lines=True,
+        flag="--held-out-file",
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.concept.strip():
+            raise ValueError("The concept is empty; say what this module suppresses.")
+        check_apart(texts_of(self.held_out), self.texts)
+
+    @property
+    def texts(self) -> list[str]:
+        """The prompts that are sealed; without any the concept itself, split at commas."""
+        return texts_of(self.prompts) or texts_of(self.concept.split(","))
+
+
 def seal_file(
-    path: Path,
-    output: Path,
-    concept: str,
-    strength: float = 1.0,
-    base: str | None = None,
-    *,
-    prompts: Iterable[str] = (),
-    held_out: Iterable[str] = (),
-    moments: str = "",
+    path: Path, output: Path, how: Sealing, base: str | None = None, *, moments: str = ""
 ) -> str:
     """Write a sealed safety module from a LoRA file, method `imported`; its seal.
 
-    `prompts` are texts of the concept, on which Modular Merge measures what is left of it; without
-    any the concept itself, split at commas. `held_out` are more, that it was not made on, for Probe
-    Safety; `moments` is the text of `msl.moments`.
-
-    Raises ModuleFileError for a file that is a module already, holds no LoRA, or values that are
-    not finite; ValueError for a strength that is not a finite number above 0, an empty concept, or
-    a prompt that is held out too; FileExistsError when the output is there.
+    `moments` is the text of `msl.moments`. Raises ModuleFileError for a file that is a module
+    already, holds no LoRA, or values that are not finite; FileExistsError when the output is there.
     """
-    if not (math.isfinite(strength) and strength > 0):
-        raise ValueError(f"The strength is {strength}; it must be a finite number above 0.")
-    if not concept.strip():
-        raise ValueError("The concept is empty; say what this module suppresses.")
     tensors, metadata, _ = read(path, path.name)
     role = metadata.get("msl.role")
     if role is not None:
@@ -74,15 +95,13 @@ def seal_file(
             f" (first: {min(broken)})."
         )
     kept = {key: value for key, value in metadata.items() if not key.startswith("msl.")}
-    texts = texts_of(prompts) or texts_of(concept.split(","))
     about = {
-        "msl.concept": concept.strip(),
-        "msl.strength": repr(float(strength)),
+        "msl.concept": how.concept.strip(),
+        "msl.strength": repr(float(how.strength)),
         "msl.method": "imported",
+        "msl.prompts": prompts_text(how.texts),
     }
-    about["msl.prompts"] = prompts_text(texts)
-    apart = texts_of(held_out)
-    check_apart(apart, texts)
+    apart = texts_of(how.held_out)
     about |= {HELD_OUT: prompts_text(apart)} if apart else {}
     about |= {"msl.moments": moments} if moments else {}
     known = base or architecture_of(tensors)

@@ -14,11 +14,11 @@ from comfy_api.latest import io
 
 from ..audit.detectors import registry
 from ..audit.detectors.interface import Detector
-from ..audit.presets import PRESETS, Preset, PresetError, choose, load_presets, read_presets
+from ..audit.presets import PRESETS, Preset, PresetError, load_presets, read_presets
+from .inputs import Inputs
 from .settings import FILE, SettingsError, operator, settings_file
 
 logger = logging.getLogger(__name__)
-NO_OPINION = "none"
 
 
 def presets() -> dict[str, Preset]:
@@ -67,13 +67,6 @@ def tell_mistakes() -> None:
             logger.error("%s: the detector %r: %s is no file.", settings_file(), name, file)
 
 
-def preset_of(name: str, threshold: float = 0.0, classes: str = "") -> Preset:
-    """The preset of this name with the changes that a node asks for."""
-    there = presets()
-    known = registry.classes_of(there[name].detector) if name in there else ()
-    return choose(name, threshold, classes, there, known)
-
-
 def detector_of(preset: Preset) -> Detector:
     """The preset's detector, on the operator's provider."""
     return registry.find(preset.detector, operator().audit_provider)
@@ -102,34 +95,10 @@ def audit_demands() -> str:
     )
 
 
-def opinion_of(name: str) -> Preset | None:
-    """The preset of a second opinion, if one is asked for."""
-    return None if name == NO_OPINION else preset_of(name)
-
-
-def preset_input(input_id: str = "preset") -> io.Combo.Input:
-    """The combo of presets that every audit node has."""
-    return io.Combo.Input(
-        input_id,
-        options=preset_names(),
-        default="strict",
-        tooltip="Which classes count, and from which score. The list is in Nudity Audit's help.",
-    )
-
-
-def opinion_input(**more) -> io.Combo.Input:
-    """The combo of second opinions that every audit node has."""
-    return io.Combo.Input(
-        "second_opinion",
-        options=[NO_OPINION, *preset_names()],
-        default=NO_OPINION,
-        optional=True,
-        tooltip=(
-            "A second preset, best with another detector from the settings: how far the two agree"
-            " is reported. It never changes what is flagged."
-        ),
-        **more,
-    )
+def counting_inputs(rows: Inputs, name: str, **more) -> list[io.Input]:
+    """The combo of presets, or of second opinions, with the operator's own."""
+    own = [each for each in preset_names() if each not in PRESETS]
+    return rows.shown(name, options=[*rows.left[name].there(), *own], **more)
 
 
 def meter(total: int) -> Callable[[int], None]:

@@ -5,10 +5,11 @@ import re
 from comfy_api.latest import io, ui
 
 from ..audit.compare import chart, compare, comparison_table
-from ..audit.pairing import MOST, Paired, paired
+from ..audit.pairing import MOST, Naming, Paired, paired
 from ..audit.reading import CompareError, parsed
 from ..audit.report import as_text
 from ..audit.sheet import contact_sheet
+from .inputs import Inputs, taken
 from .sockets import CATEGORY, as_image
 
 
@@ -23,6 +24,7 @@ class CompareAudits(io.ComfyNode):
         images = io.Image.Input(
             "image", tooltip="The pictures of the audit at the same place, for the contact sheet."
         )
+        rows = Inputs(Naming)
         return io.Schema(
             node_id="MSL_CompareAudits",
             display_name="Compare Audits",
@@ -40,11 +42,7 @@ class CompareAudits(io.ComfyNode):
                     template=io.Autogrow.TemplatePrefix(reports, prefix="report", min=2, max=MOST),
                     tooltip="Two to six reports of Nudity Audit or Audit Prompt Set.",
                 ),
-                io.String.Input(
-                    "names",
-                    default="base, safe, sequential, modular",
-                    tooltip="What to call the audits, in their order, separated by commas.",
-                ),
+                *rows.shown("names"),
                 io.Autogrow.Input(
                     "images",
                     optional=True,
@@ -54,6 +52,7 @@ class CompareAudits(io.ComfyNode):
                         " of what changed."
                     ),
                 ),
+                *rows.rest(),
             ],
             outputs=[
                 io.Image.Output(
@@ -73,17 +72,11 @@ class CompareAudits(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, reports: io.Autogrow.Type, names: str, images: io.Autogrow.Type = None
+        cls, reports: io.Autogrow.Type, images: io.Autogrow.Type = None, **inputs
     ) -> io.NodeOutput:
+        (naming,) = taken(inputs, Naming)
         texts = _in_order(reports)
-        called = [name.strip() for name in names.split(",")]
-        called = [*called, *(f"audit {place + 1}" for place in range(len(called), len(texts)))][
-            : len(texts)
-        ]
-        if len(set(called)) != len(called) or not all(called):
-            raise CompareError(
-                f"Each audit needs a name of its own; there are {', '.join(map(repr, called))}."
-            )
+        called = naming.of(len(texts))
         found = {name: parsed(name, text) for name, text in zip(called, texts, strict=True)}
         pairing = paired(found)
         comparison = compare(pairing)

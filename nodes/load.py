@@ -6,9 +6,11 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..merge.entries import Task
+from ..merge.settings import Strengths
 from ..modules.errors import ModuleFileError
 from ..modules.files import load_safety, load_task
 from ..modules.paths import below, content_sha256, find
+from .inputs import Inputs, taken
 from .settings import check_operator, demands
 from .sockets import CATEGORY, SafetyLora, TaskLora
 
@@ -110,7 +112,7 @@ class LoadTaskLora(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        strength = {"default": 1.0, "min": -10.0, "max": 10.0, "step": 0.01}
+        rows = Inputs(Strengths)
         return io.Schema(
             node_id="MSL_LoadTaskLora",
             display_name="Load Task LoRA",
@@ -124,15 +126,11 @@ class LoadTaskLora(io.ComfyNode):
                 io.Combo.Input(
                     "lora_name", options=lora_names(), tooltip="A LoRA in the loras folder."
                 ),
-                io.Float.Input(
-                    "strength_model", tooltip="Its weight on the diffusion model.", **strength
-                ),
-                io.Float.Input(
-                    "strength_clip", tooltip="Its weight on the text encoder.", **strength
-                ),
+                *rows.shown("strength_model", "strength_clip"),
                 TaskLora.Input(
                     "tasks", optional=True, tooltip="Other task LoRAs; their order does not matter."
                 ),
+                *rows.rest(),
             ],
             outputs=[
                 TaskLora.Output(display_name="tasks", tooltip="The task LoRAs, for Modular Merge.")
@@ -144,12 +142,7 @@ class LoadTaskLora(io.ComfyNode):
         return state_of(lora_name)
 
     @classmethod
-    def execute(
-        cls,
-        lora_name: str,
-        strength_model: float = 1.0,
-        strength_clip: float = 1.0,
-        tasks: list | None = None,
-    ) -> io.NodeOutput:
-        task = Task(load_task(lora_path(lora_name), lora_name), strength_model, strength_clip)
+    def execute(cls, lora_name: str, tasks: list | None = None, **inputs) -> io.NodeOutput:
+        (strengths,) = taken(inputs, Strengths)
+        task = Task(load_task(lora_path(lora_name), lora_name), **vars(strengths))
         return io.NodeOutput([*(tasks or []), task])

@@ -5,11 +5,11 @@ import comfy.utils
 from comfy_api.latest import io, ui
 
 from ..audit.report import as_text
-from ..merge.conflicts import CONFLICTS
 from ..merge.interference import picture
 from ..merge.merge import merge
-from ..merge.on_model import FOREIGN
+from ..merge.settings import Merging
 from ..merge.words import in_words
+from .inputs import Inputs, taken
 from .settings import check_operator, demands, operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, as_image, summary_output
 
@@ -19,6 +19,7 @@ class ModularMerge(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        rows = Inputs(Merging)
         return io.Schema(
             node_id="MSL_ModularMerge",
             display_name="Modular Merge",
@@ -45,27 +46,9 @@ class ModularMerge(io.ComfyNode):
                     optional=True,
                     tooltip="From Load Task LoRA. Without it you get the safe base.",
                 ),
-                io.Combo.Input(
-                    "foreign_changes",
-                    options=list(FOREIGN),
-                    default="refuse",
-                    tooltip=(
-                        "What may be on the model besides these modules: refuse stops when a hook,"
-                        " a bypass LoRA or a later LoRA loader changes it too; report lets it run"
-                        " and says so."
-                    ),
-                ),
-                io.Combo.Input(
-                    "on_conflict",
-                    options=list(CONFLICTS),
-                    default="report",
-                    optional=True,
-                    tooltip=(
-                        "What to do when task LoRAs pull against the safety module: "
-                        + ", ".join(f"{name} {way.words}" for name, way in CONFLICTS.items())
-                        + "."
-                    ),
-                ),
+                *rows.shown("foreign_changes"),
+                *rows.shown("on_conflict", optional=True),
+                *rows.rest(),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The merged model, locked."),
@@ -91,15 +74,8 @@ class ModularMerge(io.ComfyNode):
         return demands()
 
     @classmethod
-    def execute(
-        cls,
-        model,
-        safety,
-        clip=None,
-        tasks=None,
-        foreign_changes: str = "refuse",
-        on_conflict: str = "report",
-    ) -> io.NodeOutput:
+    def execute(cls, model, safety, clip=None, tasks=None, **inputs) -> io.NodeOutput:
+        (how,) = taken(inputs, Merging)
         bar = comfy.utils.ProgressBar(1)
 
         def progress(done: int, total: int) -> None:
@@ -109,14 +85,7 @@ class ModularMerge(io.ComfyNode):
         check_operator(safety)  # also what comes from a node that trains or seals
         limits = operator().limits
         merged = merge(
-            model,
-            safety,
-            tasks or [],
-            clip,
-            foreign_changes,
-            on_conflict=on_conflict,
-            limits=limits,
-            progress=progress,
+            model, safety, tasks or [], clip, **vars(how), limits=limits, progress=progress
         )
         report, summary = as_text(merged.report), in_words(merged.report)
         return io.NodeOutput(

@@ -3,27 +3,17 @@
 from comfy_api.latest import io, ui
 
 from ..audit import censor
+from ..audit.censor import STOP, Acting
 from ..audit.report import as_text, audit
+from ..audit.rules import Counting
 from ..audit.sheet import audit_sheet
 from ..audit.words import in_words
 from ..merge.findings import FAULTS, OTHER_PATCHES, findings
-from ..options.choices import chosen
-from .audits import (
-    NO_OPINION,
-    audit_demands,
-    detector_of,
-    meter,
-    opinion_input,
-    opinion_of,
-    preset_input,
-    preset_of,
-)
+from .audits import audit_demands, counting_inputs, detector_of, meter, presets
+from .inputs import Inputs, taken
 from .running import upstream
 from .settings import SettingsError
 from .sockets import CATEGORY, preview, summary_output
-
-STOP = "stop"
-ACTIONS = (*censor.ACTIONS, STOP)
 
 
 class AuditStopped(RuntimeError):
@@ -35,6 +25,7 @@ class NudityAudit(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        rows = Inputs(Counting, Acting)
         return io.Schema(
             node_id="MSL_NudityAudit",
             display_name="Nudity Audit",
@@ -50,35 +41,11 @@ class NudityAudit(io.ComfyNode):
                 io.Image.Input(
                     "images", tooltip="The pictures; every one of a batch is looked at."
                 ),
-                preset_input(),
-                io.Float.Input(
-                    "threshold",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="One score for every counted class. 0 keeps the preset's own.",
-                ),
-                io.Combo.Input(
-                    "action",
-                    options=list(ACTIONS),
-                    default="none",
-                    tooltip=(
-                        "What happens to flagged pictures. none: nothing; annotate: boxes are"
-                        " drawn; blur, black: what is in the boxes is hidden; stop: the run ends,"
-                        " with the report in the error."
-                    ),
-                ),
-                io.String.Input(
-                    "classes",
-                    default="",
-                    optional=True,
-                    tooltip=(
-                        "Count these classes instead of the preset's, separated by commas. "
-                        "FACE_FEMALE=0.4 gives a class its own score."
-                    ),
-                ),
-                opinion_input(),
+                *counting_inputs(rows, "preset"),
+                *rows.shown("threshold", "action"),
+                *rows.shown("classes", optional=True),
+                *counting_inputs(rows, "second_opinion", optional=True),
+                *rows.rest(),
             ],
             outputs=[
                 io.Image.Output(
@@ -107,39 +74,30 @@ class NudityAudit(io.ComfyNode):
         if preset is None:
             return True
         try:
-            preset_of(preset, classes=classes or "")
+            Counting(preset, classes=classes or "").among(presets())
         except (SettingsError, ValueError) as error:
             return str(error)
         return True
 
     @classmethod
-    def execute(
-        cls,
-        images,
-        preset: str,
-        threshold: float,
-        action: str,
-        classes: str = "",
-        second_opinion: str = NO_OPINION,
-    ) -> io.NodeOutput:
-        chosen(action, ACTIONS, "action")
-        counting, second = preset_of(preset, threshold, classes), opinion_of(second_opinion)
+    def execute(cls, images, **inputs) -> io.NodeOutput:
+        counting, acting = taken(inputs, Counting, Acting)
+        preset, second = counting.among(presets())
         pictures = (image.numpy(force=True) for image in images)
         other = detector_of(second) if second else None
-        result = audit(
-            pictures, counting, meter(len(images)), second, detector_of(counting), other=other
-        )
+        found = detector_of(preset)
+        result = audit(pictures, preset, meter(len(images)), second, found, other=other)
         places = upstream()
         result |= {kind: findings.at(places, kind) for kind in (FAULTS, OTHER_PATCHES)}
         summary, report = result["summary"], as_text(result)
         passed = summary["images"] > 0 and summary["flagged"] == 0
-        if action == STOP and not passed:
+        if acting.action == STOP and not passed:
             raise AuditStopped(
-                f"The Nudity Audit stopped this prompt: {summary['verdict']} ({preset}). Report:"
-                f" {report}"
+                f"The Nudity Audit stopped this prompt: {summary['verdict']} ({counting.preset})."
+                f" Report: {report}"
             )
-        out = images if action == STOP else censor.apply(images, result, action)
-        words = in_words(summary, action, result[FAULTS])
+        out = images if acting.action == STOP else censor.apply(images, result, acting.action)
+        words = in_words(summary, acting.action, result[FAULTS])
         shown = {
             **preview(audit_sheet(out, result)).as_dict(),
             **ui.PreviewText(words).as_dict(),

@@ -1,20 +1,22 @@
 """Probe Safety."""
 
+from dataclasses import replace
+
 import comfy.model_management
 import comfy.utils
 from comfy_api.latest import io, ui
 
 from ..audit.report import as_text
-from ..host.prompts import lines_of
-from ..merge.probe import STEPS, probe
+from ..merge.probe import probe
 from ..merge.probe_chart import chart
-from ..merge.probed import Asked, in_words
-from ..options.choices import chosen
+from ..merge.probed import in_words
+from ..merge.settings import STOP, AfterProbe, Asked
+from .inputs import Inputs, taken
 from .passing import note
 from .settings import demands, operator, private_demands
 from .sockets import CATEGORY, as_image, summary_output
 
-REPORT, STOP = "report", "stop"
+OPERATORS = ("private_prompts", "private_seed")  # the settings have them
 
 
 class ProbeStopped(RuntimeError):
@@ -26,6 +28,7 @@ class ProbeSafety(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        rows = Inputs(AfterProbe, Asked, without=OPERATORS)
         return io.Schema(
             node_id="MSL_ProbeSafety",
             display_name="Probe Safety",
@@ -39,47 +42,9 @@ class ProbeSafety(io.ComfyNode):
             search_aliases=["safety probe", "safety check", "verify lora", "red team"],
             inputs=[
                 io.Model.Input("model", tooltip="From Modular Merge, with a clip connected there."),
-                io.Combo.Input(
-                    "action",
-                    options=[REPORT, STOP],
-                    default=REPORT,
-                    tooltip=(
-                        "What happens when the model must be audited. report: it is said; stop: the"
-                        " run ends before anything is sampled."
-                    ),
-                ),
-                io.String.Input(
-                    "prompts",
-                    default="",
-                    multiline=True,
-                    optional=True,
-                    tooltip="More prompts of what the safety module suppresses, a line each.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**32 - 1,
-                    control_after_generate=False,
-                    optional=True,
-                    advanced=True,
-                    tooltip=(
-                        "Seed of the half-made pictures that are looked at. With require_probe the"
-                        " operator's counts."
-                    ),
-                ),
-                io.Int.Input(
-                    "adaptive_steps",
-                    default=0,
-                    min=0,
-                    max=STEPS,
-                    optional=True,
-                    advanced=True,
-                    tooltip=(
-                        "Steps in which a soft prompt searches for the concept, on this model and"
-                        " on the safe one. 0 is off; 4 cost about a quarter as much as the rest."
-                    ),
-                ),
+                *rows.shown("action"),
+                *rows.shown("prompts", optional=True),
+                *rows.rest(),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model, as it came."),
@@ -101,22 +66,13 @@ class ProbeSafety(io.ComfyNode):
         return demands() + private_demands()
 
     @classmethod
-    def execute(
-        cls,
-        model,
-        action: str,
-        prompts: str = "",
-        seed: int = 0,
-        adaptive_steps: int = 0,
-    ) -> io.NodeOutput:
-        chosen(action, (REPORT, STOP), "action")
-        wanted = operator()
-        asked = Asked(
-            lines_of(prompts),
-            wanted.private.prompts,
-            wanted.private_seed if wanted.require_probe else seed,
-            wanted.private_seed,
-            adaptive_steps,
+    def execute(cls, model, **inputs) -> io.NodeOutput:
+        (after, asked), wanted = taken(inputs, AfterProbe, Asked), operator()
+        asked = replace(
+            asked,
+            private=wanted.private.prompts,
+            private_seed=wanted.private_seed,
+            seed=wanted.private_seed if wanted.require_probe else asked.seed,
         )
         bar, done = comfy.utils.ProgressBar(1), [0]
 
@@ -129,7 +85,7 @@ class ProbeSafety(io.ComfyNode):
         recorded, summary = note(model, probed, wanted), in_words(probed)
         summary = f"{summary}\n\n{recorded}" if recorded else summary
         report = as_text(probed.report() | ({"require_probe": recorded} if recorded else {}))
-        if action == STOP and not probed.passed:
+        if after.action == STOP and not probed.passed:
             raise ProbeStopped(f"Probe Safety stopped this prompt. {summary}")
         drawn = as_image(chart(probed))
         shown = {**ui.PreviewImage(drawn, cls=cls).as_dict(), **ui.PreviewText(summary).as_dict()}

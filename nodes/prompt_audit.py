@@ -3,25 +3,26 @@
 from pathlib import Path
 
 import comfy.model_management
-import comfy.samplers
 import comfy.utils
 import folder_paths
 from comfy_api.latest import io, ui
 from PIL import Image
 
 from ..audit.charts import summary_chart
-from ..audit.rules import Rules
+from ..audit.rules import Counting, Rules
 from ..audit.words import in_words
-from ..evaluation.job import KEEP, AuditJob
-from ..evaluation.prompt_set import Defaults, read_prompts
+from ..evaluation.job import AuditJob, Kept
+from ..evaluation.prompt_set import Defaults, Selection, read_prompts
 from ..evaluation.run import run
-from ..host.sampling import Sampling
+from ..host.sampling_settings import Sampling
 from ..modules.paths import leads_out
 from ..options.choices import chosen
-from .audits import NO_OPINION, audit_demands, opinion_input, opinion_of, preset_input, preset_of
+from .audits import audit_demands, counting_inputs, presets
+from .inputs import Inputs, taken
 from .settings import operator
 from .sockets import CATEGORY, as_image, summary_output
 
+KINDS = (Counting, Sampling, Defaults, Selection, Kept)
 SHIPPED = "example: "  # before the names of the pack's own sets
 
 
@@ -45,6 +46,7 @@ class AuditPromptSet(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        rows = Inputs(*KINDS, without=("threshold", "classes"))
         return io.Schema(
             node_id="MSL_AuditPromptSet",
             display_name="Audit Prompt Set",
@@ -84,83 +86,14 @@ class AuditPromptSet(io.ComfyNode):
                         " stopped run."
                     ),
                 ),
-                preset_input(),
-                io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps."),
-                io.Float.Input(
-                    "cfg",
-                    default=7.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Guidance of rows that have none.",
-                ),
-                io.Combo.Input(
-                    "sampler_name",
-                    options=comfy.samplers.KSampler.SAMPLERS,
-                    default="euler",
-                    tooltip="The sampler, as in KSampler.",
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=comfy.samplers.KSampler.SCHEDULERS,
-                    default="normal",
-                    tooltip="The scheduler, as in KSampler.",
-                ),
-                io.Int.Input(
-                    "first_seed",  # not `seed`: the frontend would draw a new one for every run
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFF,
-                    advanced=True,
-                    tooltip="Rows without a seed get this plus their number.",
-                ),
-                io.Int.Input(
-                    "width",
-                    default=512,
-                    min=64,
-                    max=16384,
-                    step=8,
-                    tooltip="Width of rows that have none.",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=512,
-                    min=64,
-                    max=16384,
-                    step=8,
-                    tooltip="Height of rows that have none.",
-                ),
-                io.Int.Input(
-                    "limit",
-                    default=0,
-                    min=0,
-                    max=1_000_000,
-                    tooltip="Only the first so many prompts; 0: all.",
-                ),
-                io.Combo.Input(
-                    "keep",
-                    options=list(KEEP),
-                    default="none",
-                    advanced=True,
-                    tooltip="Which pictures are kept as files.",
-                ),
-                io.String.Input(
-                    "category",
-                    default="",
-                    optional=True,
-                    advanced=True,
-                    tooltip="Only rows of this category, such as sexual.",
-                ),
-                io.String.Input(
-                    "where",
-                    default="",
-                    advanced=True,
-                    optional=True,
-                    tooltip=(
-                        "Only rows for which a column compares, such as nudity_percentage > 50."
-                    ),
-                ),
-                opinion_input(advanced=True),
+                *counting_inputs(rows, "preset"),
+                *rows.shown("steps", "cfg", "sampler_name", "scheduler"),
+                *rows.shown("first_seed", advanced=True),
+                *rows.shown("width", "height", "limit"),
+                *rows.shown("keep", advanced=True),
+                *rows.aside("category", "where"),
+                *counting_inputs(rows, "second_opinion", optional=True, advanced=True),
+                *rows.rest(),
             ],
             outputs=[
                 io.String.Output(
@@ -190,40 +123,20 @@ class AuditPromptSet(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model,
-        clip,
-        vae,
-        prompts: str,
-        name: str,
-        preset: str,
-        category: str = "",
-        where: str = "",
-        **values,
-    ) -> io.NodeOutput:
-        settings, second = operator(), opinion_of(values.get("second_opinion", NO_OPINION))
-        rules = Rules(
-            preset_of(preset),
-            second,
-            settings.detectors,
-            folder_paths.get_user_directory(),
-            settings.audit_provider,
-        )
-        defaults = Defaults(values["first_seed"], values["cfg"], values["width"], values["height"])
-        files = prompt_files()
+    def execute(cls, model, clip, vae, prompts: str, name: str, **inputs) -> io.NodeOutput:
+        settings, files = operator(), prompt_files()
+        counting, sampling, defaults, selection, kept = taken(inputs, *KINDS)
+        own = settings.detectors, folder_paths.get_user_directory(), settings.audit_provider
+        rules = Rules(*counting.among(presets()), *own)
         file = files[chosen(prompts, files, "prompts")]
-        rows = read_prompts(file, defaults, category.strip(), where.strip(), values["limit"])
-        sampling = Sampling(
-            values["steps"], values["cfg"], values["sampler_name"], values["scheduler"]
-        )
+        rows = read_prompts(file, defaults, selection)
         if not name.strip() or leads_out(name.strip()):
             raise ValueError(
                 f"{name!r} is no name of a folder below output/audits; give the results one."
             )
         folder = Path(folder_paths.get_output_directory(), "audits", name.strip())
         show = _meter(len(rows))
-        job = AuditJob(file.stem, rows, rules, sampling, folder, values["keep"], show)
+        job = AuditJob(file.stem, rows, rules, sampling, folder, kept.keep, show)
         summary = run(model, clip, vae, job)
         if not summary["images"]:
             raise ValueError(

@@ -3,9 +3,9 @@
 from comfy_api.latest import io, ui
 
 from ..function.inputs import Moments
-from ..host.prompts import lines_of
 from ..modules.files import load_safety
-from ..modules.sealing import seal_file
+from ..modules.sealing import Sealing, seal_file
+from .inputs import Inputs, taken
 from .load import lora_names, lora_path, output_path, state_of
 from .sockets import CATEGORY, SafetyLora
 
@@ -15,6 +15,7 @@ class SealSafetyLora(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        rows = Inputs(Sealing)
         return io.Schema(
             node_id="MSL_SealSafetyLora",
             display_name="Seal Safety LoRA",
@@ -31,42 +32,12 @@ class SealSafetyLora(io.ComfyNode):
                     options=lora_names(),
                     tooltip="A LoRA in the loras folder, of any format.",
                 ),
-                io.String.Input(
-                    "concept",
-                    default="",
-                    tooltip="What it suppresses, for people who read the file.",
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.01,
-                    max=10.0,
-                    step=0.01,
-                    tooltip="The strength it always works at from now on.",
-                ),
+                *rows.shown("concept", "strength"),
                 io.String.Input(
                     "save_as", default="", tooltip="Name of the file, below the first loras folder."
                 ),
-                io.String.Input(
-                    "prompts",
-                    default="",
-                    multiline=True,
-                    optional=True,
-                    tooltip=(
-                        "Prompts of the concept, a line each: Modular Merge measures on them what"
-                        " is left of the module. Empty: the concept, split at commas."
-                    ),
-                ),
-                io.String.Input(
-                    "held_out",
-                    default="",
-                    multiline=True,
-                    optional=True,
-                    tooltip=(
-                        "More prompts of the concept, a line each, that it was not trained on:"
-                        " Probe Safety measures on them too."
-                    ),
-                ),
+                *rows.shown("prompts", "held_out", optional=True),
+                *rows.rest(),
             ],
             outputs=[
                 SafetyLora.Output(
@@ -83,19 +54,8 @@ class SealSafetyLora(io.ComfyNode):
         return state_of(lora_name)
 
     @classmethod
-    def execute(
-        cls,
-        lora_name: str,
-        concept: str,
-        strength: float,
-        save_as: str,
-        prompts: str = "",
-        held_out: str = "",
-    ) -> io.NodeOutput:
-        output = output_path(save_as)
-        texts = {"prompts": lines_of(prompts), "held_out": lines_of(held_out)}
-        seal_file(
-            lora_path(lora_name), output, concept, strength, moments=Moments().text(), **texts
-        )
+    def execute(cls, lora_name: str, save_as: str, **inputs) -> io.NodeOutput:
+        (how,), output = taken(inputs, Sealing), output_path(save_as)
+        seal_file(lora_path(lora_name), output, how, moments=Moments().text())
         module = load_safety(output, output.name)
         return io.NodeOutput([module], module.sha256, ui=ui.PreviewText(module.sha256))

@@ -2,17 +2,17 @@
 
 from comfy_api.latest import io
 
-from ..host.prompts import CONCEPT_PRESETS, encode_texts, lines_of, prompts_of
-from ..modules.concepts import texts_of
-from ..options.table import SAFETY, values_of
+from ..host.prompts import encode_texts
+from ..options.table import SAFETY
+from ..training.keeping import Keeping
 from ..training.objectives import Erasure
+from ..training.prompting import Erased
 from ..training.safety import train_safety
-from ..training.settings import settings_of
+from ..training.settings import Settings
 from ..training.words import in_words
+from .inputs import taken
 from .sockets import CATEGORY, SafetyLora, summary_output
-from .training import Rows, held_for, job_of, shown_result
-
-NO_PRESET = "none"
+from .training import Rows, Started, shown_result
 
 
 class TrainSafetyLora(io.ComfyNode):
@@ -20,7 +20,7 @@ class TrainSafetyLora(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        rows = Rows(SAFETY)
+        rows = Rows(SAFETY, Erased, without=("concept_file",))  # which a command line has
         return io.Schema(
             node_id="MSL_TrainSafetyLora",
             display_name="Train Safety LoRA",
@@ -44,53 +44,15 @@ class TrainSafetyLora(io.ComfyNode):
                     tooltip="The base model, straight from its loader: LoRAs on it are refused.",
                 ),
                 io.Clip.Input("clip", tooltip="Its text encoder."),
-                io.String.Input(
-                    "concept",
-                    default="",
-                    tooltip="What to take away; several prompts are separated by commas.",
-                ),
-                io.Combo.Input(
-                    "concept_preset",
-                    options=[NO_PRESET, *CONCEPT_PRESETS],
-                    tooltip=(
-                        "Prompts of a published work on nudity, besides those in concept. The help"
-                        " page has the list."
-                    ),
-                ),
+                *rows.shown("concept"),
+                *rows.shown("concept_preset", default=None),
                 *rows.shown("method"),
                 *rows.run(),
-                io.String.Input(
-                    "retain",
-                    multiline=True,
-                    default="",
-                    optional=True,
-                    tooltip=(
-                        "Prompts of what must stay as it is, a line each: what is near the concept"
-                        " and should not go with it, such as 'a person wearing clothes'."
-                    ),
-                ),
-                io.Int.Input(
-                    "resolution",
-                    default=512,
-                    min=64,
-                    max=4096,
-                    step=64,
-                    tooltip="Side, in pixels, of the half-made pictures that it trains on.",
-                ),
+                *rows.shown("retain", optional=True),
+                *rows.shown("resolution"),
                 *rows.more(),
-                *rows("eta", "guidance", "sampling_steps"),
+                *rows.aside("eta", "guidance", "sampling_steps"),
                 *rows.rest(),
-                io.String.Input(
-                    "held_out",
-                    multiline=True,
-                    default="",
-                    optional=True,
-                    advanced=True,
-                    tooltip=(
-                        "More prompts of the concept, a line each, that are never trained on: they"
-                        " are sealed in the file, and Probe Safety measures on them."
-                    ),
-                ),
             ],
             outputs=[
                 SafetyLora.Output(
@@ -108,21 +70,23 @@ class TrainSafetyLora(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, model, clip, concept: str, concept_preset: str, method: str, **values
-    ) -> io.NodeOutput:
-        settings, erasure = settings_of(values), Erasure(method, **values_of(Erasure, values))
-        concepts = prompts_of(
-            concept, preset=None if concept_preset == NO_PRESET else concept_preset
-        )
-        retain = lines_of(values.get("retain", ""))
-        more = {"erasure": erasure, "retain": retain, "resolution": values["resolution"]}
-        more["held_out"] = texts_of(lines_of(values.get("held_out", "")))
-        with held_for({**values, "clip": clip}, settings):
-            texts = encode_texts(clip, [*concepts, *retain])
-            job = job_of(values, clip, cls.hidden.unique_id)
+    def execute(cls, model, clip, save_as: str, vae=None, **inputs) -> io.NodeOutput:
+        kinds = Settings, Keeping, Erasure, Erased
+        settings, keeping, erasure, erased = taken(inputs, *kinds)
+        start = Started(save_as, keeping, clip, vae)
+        with start.held(settings):
+            texts = encode_texts(clip, [*erased.concepts, *erased.retain])
+            job = start.job(settings, cls.hidden.unique_id)
             result, plot, shown = shown_result(
-                lambda: train_safety(model, texts, concepts, settings, job, **more)
+                lambda: train_safety(
+                    model,
+                    texts,
+                    erased.concepts,
+                    settings,
+                    job,
+                    erasure=erasure,
+                    **erased.others,
+                )
             )
         module, words = result.module, in_words(result.report)
         return io.NodeOutput([module], plot, module.sha256, words, ui=shown)

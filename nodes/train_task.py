@@ -1,21 +1,24 @@
 """Train Task LoRA."""
 
+from collections.abc import Sequence
+
 from comfy_api.latest import io
 
 from ..audit.report import as_text
-from ..host.prompts import concepts_of, encode_texts, lines_of
+from ..host.prompts import concepts_of, encode_texts
 from ..merge.entries import Task
 from ..options.table import TASK
 from ..training.data import of_sockets
-from ..training.settings import settings_of
+from ..training.keeping import Keeping
+from ..training.prompting import Anchoring
+from ..training.settings import Settings
 from ..training.targets import check_pattern
 from ..training.task import check_mode, train_task
 from ..training.words import in_words
+from .inputs import taken
 from .settings import check_operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, summary_output
-from .training import Rows, held_for, job_of, shown_result
-
-LISTS = ("latents", "positive", "prior_latents", "prior_positive")
+from .training import Rows, Started, shown_result
 
 
 class TrainTaskLora(io.ComfyNode):
@@ -23,7 +26,7 @@ class TrainTaskLora(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        rows, more = Rows(TASK), {"optional": True, "advanced": True}
+        rows = Rows(TASK, Anchoring)
         return io.Schema(
             node_id="MSL_TrainTaskLora",
             display_name="Train Task LoRA",
@@ -71,19 +74,11 @@ class TrainTaskLora(io.ComfyNode):
                     "target_pattern",
                     default="",
                     tooltip="A regular expression over layer names, in place of targets.",
-                    **more,
+                    optional=True,
+                    advanced=True,
                 ),
-                io.String.Input(
+                *rows.aside(
                     "concept_prompts",
-                    multiline=True,
-                    default="",
-                    tooltip=(
-                        "Prompts of the concept for anchored, a line each. Empty: those that the"
-                        " safety module names."
-                    ),
-                    **more,
-                ),
-                *rows(
                     "anchor_lambda",
                     "anchor_every",
                     "dropout",
@@ -99,7 +94,7 @@ class TrainTaskLora(io.ComfyNode):
                     tooltip="Prior preservation: pictures of what must stay as it is.",
                 ),
                 io.Conditioning.Input("prior_positive", optional=True, tooltip="Their texts."),
-                *rows("prior_weight"),
+                *rows.aside("prior_weight"),
                 *rows.rest(),
             ],
             outputs=[
@@ -120,34 +115,49 @@ class TrainTaskLora(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, **inputs) -> io.NodeOutput:
-        values = {
-            name: given if name in LISTS else given[0] for name, given in inputs.items() if given
-        }
-        clip, safety = values.get("clip"), values.get("safety") or []
+    def execute(
+        cls,
+        *,
+        model,
+        latents,
+        positive,
+        save_as,
+        safety=(),
+        clip=None,
+        vae=None,
+        target_pattern=None,
+        prior_latents=None,
+        prior_positive=None,
+        **inputs,
+    ) -> io.NodeOutput:
+        values = {name: given[0] for name, given in inputs.items() if given}
+        pattern = _first(target_pattern, "").strip()
+        values |= {"targets": pattern} if pattern else {}
+        settings, keeping, anchoring = taken(values, Settings, Keeping, Anchoring)
+        (model,), safety, clip = model, _first(safety, []), _first(clip)
+        start = Started(_first(save_as, ""), keeping, clip, _first(vae))
         check_operator(safety)
-        pattern = values.get("target_pattern", "").strip()
-        settings = settings_of(values | ({"targets": pattern} if pattern else {}))
-        concepts = lines_of(values.get("concept_prompts", "")) or concepts_of(safety)
+        concepts = anchoring.concept_prompts or concepts_of(safety)
         check_mode(settings, safety, concepts)
-        check_pattern(values["model"].model.diffusion_model, settings.targets)
+        check_pattern(model.model.diffusion_model, settings.targets)
         anchored = settings.safety_mode == "anchored"
         if anchored and clip is None:
             raise ValueError(
                 "The safety mode 'anchored' reads the concept's prompts with clip; connect it."
             )
-        dataset = of_sockets(values["latents"], values["positive"])
-        prior = (
-            of_sockets(values["prior_latents"], values.get("prior_positive", []))
-            if "prior_latents" in values
-            else None
-        )
+        dataset = of_sockets(latents, positive)
+        prior = of_sockets(prior_latents, prior_positive or []) if prior_latents else None
         more = {"safety": safety, "concepts": concepts, "prior": prior}
-        with held_for(values, settings):
+        with start.held(settings):
             texts = encode_texts(clip, concepts) if anchored else {}
-            job = job_of(values, clip, cls.hidden.unique_id)
+            job = start.job(settings, cls.hidden.unique_id)
             result, plot, shown = shown_result(
-                lambda: train_task(values["model"], dataset, texts, settings, job, **more)
+                lambda: train_task(model, dataset, texts, settings, job, **more)
             )
         report, words = as_text(result.report), in_words(result.report)
         return io.NodeOutput([Task(result.module)], plot, report, words, ui=shown)
+
+
+def _first(given: Sequence | None, otherwise=None):
+    """The value of an input that is no list; the node gets every input as one."""
+    return given[0] if given else otherwise

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.model_management
@@ -17,22 +18,22 @@ from comfy_api.latest import io, ui
 from PIL import Image
 from server import PromptServer
 
-from ..host.prompts import encode_texts, lines_of
-from ..options.table import Option, rows, values_of
 from ..training.engine.checkpoint import Progress
 from ..training.engine.clock import Clock
 from ..training.engine.job import Result, TrainingJob
 from ..training.engine.loop import Cancelled
-from ..training.engine.previews import Previews
+from ..training.engine.previews import previews_of
 from ..training.engine.starting import starting
 from ..training.keeping import Keeping
 from ..training.settings import KINDS, Settings
 from ..training.words import in_words
-from .audits import preset_names, preset_of
+from .audits import counting_inputs, presets
+from .inputs import Inputs
 from .load import output_path
 from .sockets import as_image
 
 logger = logging.getLogger(__name__)
+KEEPING = Keeping()
 TEXTS_EVERY = 0.5  # seconds between two lines of progress on the node
 
 
@@ -51,24 +52,11 @@ MORE = (  # of both nodes, in the order of their widgets
 )
 
 
-class Rows:
-    """The inputs of a training node from the table of options.
+class Rows(Inputs):
+    """The inputs of a training node: rows of all runs, and the `kinds` of one trainer."""
 
-    Those that are named come first, and at the end all that were not.
-    """
-
-    def __init__(self, trainer: str):
-        self.left = rows(*KINDS, of=trainer)
-
-    def __call__(self, *names: str, **more) -> list[io.Input]:
-        """Inputs that have a good default, out of the way."""
-        return [
-            input_of(self.left.pop(name), optional=True, advanced=True, **more) for name in names
-        ]
-
-    def shown(self, *names: str, **more) -> list[io.Input]:
-        """Inputs that every user looks at."""
-        return [input_of(self.left.pop(name), **more) for name in names]
+    def __init__(self, trainer: str, *kinds: type, without: tuple[str, ...] = ()):
+        super().__init__(*KINDS, *kinds, of=trainer, without=without, finer=True)
 
     def run(self) -> list[io.Input]:
         """What every run is asked."""
@@ -85,78 +73,44 @@ class Rows:
 
     def more(self) -> list[io.Input]:
         """Previews, and the settings of both trainers that have a good default."""
+        vae = io.Vae.Input(
+            "vae", optional=True, tooltip="Decodes the previews. Needs preview_prompts."
+        )
         return [
-            io.Vae.Input(
-                "vae",
-                optional=True,
-                tooltip="Decodes the previews. Needs preview_prompts.",
-            ),
-            io.String.Input(
-                "preview_prompts",
-                multiline=True,
-                default="",
-                optional=True,
-                tooltip=(
-                    "A picture for each line is made every preview_every steps with the merged"
-                    " model, from fixed seeds, and audited. The chart shows how often the audit"
-                    " flags them beside the loss. Needs clip and vae."
-                ),
-            ),
-            *self("preview_every", "preview_size"),
-            io.Combo.Input(
-                "preview_preset",
-                options=preset_names(),
-                default="strict",
-                tooltip="Rules of the previews' audit.",
-                optional=True,
-                advanced=True,
-            ),
-            *self(*MORE),
+            vae,
+            *self.shown("preview_prompts", optional=True),
+            *self.aside("preview_every", "preview_size"),
+            *counting_inputs(self, "preview_preset", optional=True, advanced=True),
+            *self.aside(*MORE),
         ]
 
-    def rest(self) -> list[io.Input]:
-        return self(*list(self.left))
 
+@dataclass(frozen=True)
+class Started:
+    """What a node asks for beside its settings, known before anything is loaded."""
 
-def input_of(row: Option, **more) -> io.Input:
-    """A row of the table as a node's input."""
-    told = {"default": row.default, "tooltip": row.words, **more}
-    if row.choices:
-        return io.Combo.Input(row.name, options=list(row.choices), **told)
-    if isinstance(row.default, bool):
-        return io.Boolean.Input(row.name, **told)
-    ends = {"min": row.low, "max": row.high, **({"step": row.step} if row.step else {})}
-    if isinstance(row.default, int):
-        # the frontend would draw a new one
-        fixed = {"control_after_generate": False} if row.name == "seed" else {}
-        return io.Int.Input(row.name, **ends, **fixed, **told)
-    return io.Float.Input(
-        row.name, **ends, **({"round": row.step / 100} if row.step else {}), **told
-    )
+    save_as: str
+    keeping: Keeping = KEEPING
+    clip: object = None
+    vae: object = None
 
+    def held(self, settings: Settings) -> contextlib.AbstractContextManager:
+        """A block that may write the file that is named; what can't be is said before it."""
+        if self.keeping.preview_prompts and None in (self.clip, self.vae):
+            raise ValueError("Previews need clip and vae; connect them, or clear preview_prompts.")
+        return starting(output_path(self.save_as), settings, resume=self.keeping.resume)
 
-def held_for(values: dict, settings: Settings) -> contextlib.AbstractContextManager:
-    """A block that may write the file that `save_as` names; what can't be is said before it."""
-    resume = Keeping(**values_of(Keeping, values)).resume
-    parts = values.get("clip"), values.get("vae")
-    if lines_of(values.get("preview_prompts") or "") and None in parts:
-        raise ValueError("Previews need clip and vae; connect them, or clear preview_prompts.")
-    return starting(output_path(values["save_as"]), settings, resume=resume)
-
-
-def job_of(values: dict, clip, node_id: str) -> TrainingJob:
-    """The run that the inputs ask for, shown on the node."""
-    output, keeping = output_path(values["save_as"]), Keeping(**values_of(Keeping, values))
-    prompts, vae, previews = lines_of(values.get("preview_prompts") or ""), values.get("vae"), None
-    if prompts:
+    def job(self, settings: Settings, node_id: str) -> TrainingJob:
+        """The run, shown on the node."""
+        output, shown = output_path(self.save_as), OnNode(settings.steps, node_id)
         folder = Path(folder_paths.get_output_directory(), "training", output.stem)
-        preset = preset_of(values.get("preview_preset", "strict"))
-        texts = encode_texts(clip, prompts)
-        how = {**keeping.looks, "seed": values["seed"], "preset": preset}
-        previews = Previews(prompts, texts, vae, folder, **how)
-    shown = OnNode(values["steps"], node_id)
-    saving = {"save_every": keeping.save_every, "resume": keeping.resume}
-    return TrainingJob(output, on_step=shown, previews=previews, on_preview=shown.picture, **saving)
+        previews = None
+        if self.keeping.preview_prompts:
+            preset = self.keeping.preset(presets())
+            parts = self.clip, self.vae
+            previews = previews_of(self.keeping, preset, parts, folder, settings.seed)
+        how = {"previews": previews, "on_preview": shown.picture}
+        return TrainingJob(output, self.keeping.save_every, self.keeping.resume, shown, **how)
 
 
 class OnNode:

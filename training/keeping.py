@@ -1,7 +1,10 @@
 """What a run keeps and shows as it goes; the fields are rows of the table of options."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..audit.presets import PRESETS, Preset
+from ..audit.rules import OWN, Counting
 from ..options.table import check, option
 
 MANY = 1_000_000  # steps
@@ -11,6 +14,13 @@ MANY = 1_000_000  # steps
 class Keeping:
     """What a run keeps as it goes, and shows: checkpoints and previews."""
 
+    preview_prompts: Sequence[str] = option(
+        (),
+        "A picture for each line is made every preview_every steps with the merged model, from"
+        " fixed seeds, and audited. The chart shows how often the audit flags them beside the loss."
+        " Needs clip and vae.",
+        lines=True,
+    )
     preview_every: int = option(100, "Steps between previews.", low=1, high=MANY)
     preview_size: int = option(512, "Side of a preview, pixels.", low=64, high=4096, step=64)
     preview_steps: int = option(
@@ -24,6 +34,9 @@ class Keeping:
         high=30.0,
         step=0.1,
     )
+    preview_preset: str = option(
+        "strict", "Rules of the previews' audit.", choices=PRESETS, other=OWN
+    )
     save_every: int = option(
         100, "Steps between checkpoints to resume from; 0: none.", low=0, high=MANY
     )
@@ -35,6 +48,10 @@ class Keeping:
 
     def __post_init__(self) -> None:
         check(self)
+
+    def preset(self, presets: Mapping[str, Preset] = PRESETS) -> Preset:
+        """The preset of the previews' audit. Raises PresetError."""
+        return Counting(self.preview_preset).among(presets)[0]
 
     @property
     def looks(self) -> dict[str, float]:

@@ -5,12 +5,10 @@ The fields are the table of options (options/table.py).
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
-from ..options.table import TASK, check, option, values_of
+from ..options.table import TASK, check, option
 from .adapter_settings import AdapterSettings
 from .keeping import MANY, Keeping
 from .objectives import Erasure
@@ -121,14 +119,6 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(
-                f"learning_rate is {self.learning_rate}; it must be a finite number above 0."
-            )
-        if not 0.0 <= self.ema < 1.0:
-            raise ValueError(
-                f"ema is {self.ema}; it must be 0 (off) or a decay below 1, such as 0.999."
-            )
         check(self)
         check_targets(self.targets)
         if self.optimizer == "prodigy" and self.learning_rate == RATE:
@@ -174,10 +164,4 @@ class Settings:
         return json.dumps({**asdict(self), **more, "versions": versions}, sort_keys=True)
 
 
-KINDS = (Settings, AdapterSettings, Erasure, Keeping)  # all rows, whatever class they end in
-
-
-def settings_of(given: Mapping[str, Any], **more: Any) -> Settings:
-    """The settings of a run from options by name."""
-    adapter = AdapterSettings(**values_of(AdapterSettings, given))
-    return Settings(**values_of(Settings, given) | more, adapter=adapter)
+KINDS = (Settings, Erasure, Keeping)  # all rows of both trainers, whatever class they end in

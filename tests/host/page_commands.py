@@ -13,7 +13,7 @@ from merging import picture_folder
 from modular_safety_lora.function.inputs import Moments
 from modular_safety_lora.lab import assets
 from modular_safety_lora.lab.server import PACK
-from modular_safety_lora.modules.sealing import seal_file
+from modular_safety_lora.modules.sealing import Sealing, seal_file
 from safetensors.torch import load_file, save_file
 from stranger import BY_PATH, Stranger
 
@@ -113,7 +113,12 @@ def stand_ins(folder: Path, models: Path) -> None:
         size = 0.3 if name == "eraser" else 1e-2  # a probe asks that it does something
         save_file(assets.lora(layers, seed=len(name), size=size), folder / f"{name}.safetensors")
     small = Moments(resolution=64).text()
-    seal_file(folder / "eraser.safetensors", folder / "safety.safetensors", "nudity", moments=small)
+    seal_file(
+        folder / "eraser.safetensors",
+        folder / "safety.safetensors",
+        Sealing("nudity"),
+        moments=small,
+    )
     picture_folder(folder / "pictures", 2)
     (folder / "prompts.txt").write_text("a beach\n", encoding="utf-8")
     rows = "prompt,categories,nudity_percentage,sd_seed\na beach,sexual,60,1\na cat,sexual,70,2\n"

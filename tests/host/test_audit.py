@@ -17,7 +17,7 @@ from skimage import data
 
 def test_what_counts_and_what_was_detected_are_kept_apart():
     face = to_image(data.astronaut())
-    strict = NudityAudit.execute(face, "strict", 0.0, "black")
+    strict = NudityAudit.execute(face, preset="strict", threshold=0.0, action="black")
     assert (
         strict.args[1] is True and torch.equal(strict.args[0], face) and strict.args[3].sum() == 0
     )
@@ -27,9 +27,15 @@ def test_what_counts_and_what_was_detected_are_kept_apart():
         ("FACE_FEMALE", False)
     ]
     assert report_of(strict)["summary"]["verdict"] == "nothing detected at these thresholds"
-    counted = report_of(NudityAudit.execute(face, "strict", 0.0, "none", "FACE_FEMALE=0.8"))
+    counted = report_of(
+        NudityAudit.execute(
+            face, preset="strict", threshold=0.0, action="none", classes="FACE_FEMALE=0.8"
+        )
+    )
     assert counted["images"][0]["reasons"] == ["FACE_FEMALE"]
-    assert not report_of(NudityAudit.execute(face, "faces", 0.9, "none"))["images"][0]["flagged"]
+    assert not report_of(NudityAudit.execute(face, preset="faces", threshold=0.9, action="none"))[
+        "images"
+    ][0]["flagged"]
 
 
 def shown(output) -> Image.Image:
@@ -68,7 +74,7 @@ def test_a_batch_is_shown_as_one_small_sheet_with_flagged_pictures_first(action)
     face, cup = data.astronaut(), np.array(Image.fromarray(data.coffee()).resize((512, 512)))
     batch = torch.cat([to_image(face if place in (9, 14) else cup) for place in range(15)])
     before = set(Path(folder_paths.get_temp_directory()).rglob("*"))
-    output = NudityAudit.execute(batch, "faces", 0.0, action)
+    output = NudityAudit.execute(batch, preset="faces", threshold=0.0, action=action)
     picture = shown(output)
     assert len(set(Path(folder_paths.get_temp_directory()).rglob("*")) - before) <= 2, (
         "one file, and perhaps its folder"
@@ -89,22 +95,35 @@ def test_one_picture_is_shown_large_and_a_small_one_as_it_is():
     face = data.astronaut()
     large = shown(
         NudityAudit.execute(
-            to_image(np.array(Image.fromarray(face).resize((1024, 1024)))), "faces", 0.0, "none"
+            to_image(np.array(Image.fromarray(face).resize((1024, 1024)))),
+            preset="faces",
+            threshold=0.0,
+            action="none",
         )
     )
     assert (
         large.size == (768 + 16, 100 + 768 + 39) and frame(cell_of(large, 0, 1, 768)) == "flagged"
     )
-    small = shown(NudityAudit.execute(to_image(face[::8, ::8]), "strict", 0.0, "none"))
+    small = shown(
+        NudityAudit.execute(to_image(face[::8, ::8]), preset="strict", threshold=0.0, action="none")
+    )
     assert small.height == 76 + 76 + 33 and frame(cell_of(small, 0, 1, 76)) == "clear"
-    thin = shown(NudityAudit.execute(torch.zeros(2, 1, 900, 4), "strict", 0.0, "none"))
+    thin = shown(
+        NudityAudit.execute(
+            torch.zeros(2, 1, 900, 4), preset="strict", threshold=0.0, action="none"
+        )
+    )
     assert thin.size == (2 * (384 + 8) + 8, 100 + 13 + 39)
 
 
 def test_a_second_opinion_and_its_agreement_are_in_the_report():
     face = to_image(data.astronaut())
     output = NudityAudit.execute(
-        torch.cat([face, face * 0]), "faces", 0.0, "none", second_opinion="all"
+        torch.cat([face, face * 0]),
+        preset="faces",
+        threshold=0.0,
+        action="none",
+        second_opinion="all",
     )
     report = report_of(output)
     assert [image["second"]["flagged"] for image in report["images"]] == [True, False]
@@ -112,7 +131,11 @@ def test_a_second_opinion_and_its_agreement_are_in_the_report():
         report["summary"]["second_opinion"]["agreement"] == 1.0
         and report["summary"]["second_opinion"]["kappa"] == 1.0
     )
-    strict = report_of(NudityAudit.execute(face, "strict", 0.0, "stop", second_opinion="faces"))
+    strict = report_of(
+        NudityAudit.execute(
+            face, preset="strict", threshold=0.0, action="stop", second_opinion="faces"
+        )
+    )
     assert strict["images"][0]["second"]["flagged"] and not strict["images"][0]["flagged"]
 
 
@@ -120,10 +143,10 @@ def test_stop_raises_with_the_report():
 
     face = to_image(data.astronaut())
     with pytest.raises(AuditStopped, match="1 of 1 flagged") as caught:
-        NudityAudit.execute(face, "faces", 0.0, "stop")
+        NudityAudit.execute(face, preset="faces", threshold=0.0, action="stop")
     report = json.loads(str(caught.value).split("Report: ", 1)[1])
     assert report["images"][0]["detections"][0]["class"] == "FACE_FEMALE"
-    assert NudityAudit.execute(face, "strict", 0.0, "stop").args[1] is True
+    assert NudityAudit.execute(face, preset="strict", threshold=0.0, action="stop").args[1] is True
 
 
 def spoilt(value: float) -> torch.Tensor:
@@ -145,7 +168,7 @@ def spoilt(value: float) -> torch.Tensor:
 )
 def test_pictures_that_cannot_be_judged_are_an_error(bad):
     with pytest.raises(ValueError, match="image"):
-        NudityAudit.execute(bad, "strict", 0.0, "none")
+        NudityAudit.execute(bad, preset="strict", threshold=0.0, action="none")
 
 
 @pytest.mark.parametrize("action", ["none", "annotate", "stop"])
@@ -153,9 +176,11 @@ def test_no_pictures_pass_nothing(action):
     nothing = torch.zeros(0, 64, 64, 3)
     if action == "stop":
         with pytest.raises(AuditStopped, match="no picture was looked at"):
-            NudityAudit.execute(nothing, "strict", 0.0, action)
+            NudityAudit.execute(nothing, preset="strict", threshold=0.0, action=action)
         return
-    output = NudityAudit.execute(nothing, "strict", 0.0, action, second_opinion="all")
+    output = NudityAudit.execute(
+        nothing, preset="strict", threshold=0.0, action=action, second_opinion="all"
+    )
     assert output.args[1] is False and output.args[3].shape == (0, 64, 64)
     assert report_of(output)["summary"]["verdict"] == "no picture was looked at"
     assert output.args[4].startswith("**No picture was looked at**")
@@ -169,16 +194,22 @@ def test_classes_are_checked_before_anything_runs_and_again_when_it_does():
     assert "no audit preset 'nude'" in NudityAudit.validate_inputs("nude", None)
     assert NudityAudit.validate_inputs(None, "FACE") is True, "a linked preset is not known yet"
     with pytest.raises(ValueError, match="counts no class"):
-        NudityAudit.execute(torch.zeros(1, 8, 8, 3), "strict", 0.0, "none", " , ")
+        NudityAudit.execute(
+            torch.zeros(1, 8, 8, 3), preset="strict", threshold=0.0, action="none", classes=" , "
+        )
 
 
 def test_values_far_out_of_range_are_cut_as_saveimage_cuts_them():
     large = spoilt(1e30)
-    assert torch.equal(NudityAudit.execute(large, "strict", 0.0, "none").args[0], large)
+    assert torch.equal(
+        NudityAudit.execute(large, preset="strict", threshold=0.0, action="none").args[0], large
+    )
 
 
 def test_cancel_stops_a_long_audit():
 
     comfy.model_management.interrupt_current_processing(True)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        NudityAudit.execute(torch.zeros(4, 32, 32, 3), "strict", 0.0, "none")
+        NudityAudit.execute(
+            torch.zeros(4, 32, 32, 3), preset="strict", threshold=0.0, action="none"
+        )

@@ -17,7 +17,7 @@ from skimage import data
 def test_actions_change_flagged_boxes_and_nothing_else(action):
     face = data.astronaut()
     images = torch.cat([to_image(face), to_image(np.zeros_like(face))])
-    output = NudityAudit.execute(images, "faces", 0.0, action)
+    output = NudityAudit.execute(images, preset="faces", threshold=0.0, action=action)
     out, mask = output.args[0], output.args[3]
     x, y, w, h = report_of(output)["images"][0]["detections"][0]["box"]
     assert torch.equal(out[1], images[1]) and mask[1].sum() == 0
@@ -30,9 +30,9 @@ def test_actions_change_flagged_boxes_and_nothing_else(action):
         assert not torch.equal(inside, before) and inside.std() > 0
     if action != "annotate":
         assert torch.equal(out[0][mask[0] == 0], images[0][mask[0] == 0])
-        assert NudityAudit.execute(out, "faces", 0.0, "none").args[1] is True, (
-            "NudeNet still sees the face"
-        )
+        assert (
+            NudityAudit.execute(out, preset="faces", threshold=0.0, action="none").args[1] is True
+        ), "NudeNet still sees the face"
 
 
 @pytest.mark.parametrize("action", ["annotate", "blur", "black"])
@@ -72,22 +72,29 @@ def test_actions_keep_shape_channels_and_range_for_boxes_at_the_edge(action, cha
 @pytest.mark.parametrize("action", ["none", "annotate", "blur", "black", "stop"])
 def test_pictures_are_not_copied_when_nothing_is_flagged(action):
     images = to_image(data.astronaut())
-    assert NudityAudit.execute(images, "strict", 0.0, action).args[0] is images
+    assert (
+        NudityAudit.execute(images, preset="strict", threshold=0.0, action=action).args[0] is images
+    )
 
 
 @pytest.mark.parametrize("action", ["blur", "black"])
 def test_what_only_the_transparency_shows_is_hidden_too(action):
     grey = np.asarray(Image.fromarray(data.astronaut()).convert("L"))
     images = to_image(np.dstack([np.zeros((512, 512, 3), np.uint8), 255 - grey]))
-    output = NudityAudit.execute(images, "faces", 0.0, action)
+    output = NudityAudit.execute(images, preset="faces", threshold=0.0, action=action)
     assert output.args[1] is False and output.args[0].shape == images.shape
-    assert NudityAudit.execute(output.args[0], "faces", 0.0, "none").args[1] is True
+    assert (
+        NudityAudit.execute(output.args[0], preset="faces", threshold=0.0, action="none").args[1]
+        is True
+    )
 
 
 @pytest.mark.parametrize("action", ["STOP", "blurr", ""])
 def test_an_action_that_a_link_brought_is_refused_if_there_is_none(action):
     with pytest.raises(ChoiceError, match="action is .*; it must be one of none, annotate, blur"):
-        NudityAudit.execute(to_image(data.astronaut()), "faces", 0.0, action)
+        NudityAudit.execute(
+            to_image(data.astronaut()), preset="faces", threshold=0.0, action=action
+        )
 
 
 @settings(deadline=None, max_examples=150)

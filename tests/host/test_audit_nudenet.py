@@ -114,7 +114,7 @@ def test_a_batch_of_sixteen_is_looked_at_picture_by_picture(oracle):
     face = data.astronaut()
     batch = [np.roll(face, 20 * number, axis=1) for number in range(15)] + [np.zeros_like(face)]
     images = torch.cat([to_image(pixels) for pixels in batch])
-    output = NudityAudit.execute(images, "faces", 0.0, "none")
+    output = NudityAudit.execute(images, preset="faces", threshold=0.0, action="none")
     results = report_of(output)["images"]
     for pixels, result in zip(batch, results, strict=True):
         assert_same(result["detections"], oracle.detect(pixels))
@@ -126,7 +126,9 @@ def test_a_float_picture_is_not_given_to_the_network_as_it_is(oracle):
     """NudeNet sees black in a float picture of 0..1 and finds nothing."""
     face = to_image(data.astronaut())
     assert oracle.detect(face[0].numpy()) == []
-    found = report_of(NudityAudit.execute(face, "faces", 0.0, "none"))["images"][0]["detections"]
+    found = report_of(NudityAudit.execute(face, preset="faces", threshold=0.0, action="none"))[
+        "images"
+    ][0]["detections"]
     assert [detection["class"] for detection in found if detection["score"] > 0.5] == [
         "FACE_FEMALE"
     ]

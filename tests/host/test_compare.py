@@ -125,9 +125,12 @@ def test_the_node_compares_audits_of_the_audit_node_and_shows_changed_pictures_c
         np.array(Image.fromarray(data.coffee()).resize((512, 512)), dtype=np.float32) / 255
     )
     batches = [torch.stack([face, face, cup]), torch.stack([face, cup, cup])]
-    reports = [NudityAudit.execute(batch, "faces", 0.0, "none").args[2] for batch in batches]
+    reports = [
+        NudityAudit.execute(batch, preset="faces", threshold=0.0, action="none").args[2]
+        for batch in batches
+    ]
     output = CompareAudits.execute(
-        grown(reports, "report"), "base, safe, unused", grown(batches, "images")
+        grown(reports, "report"), names="base, safe, unused", images=grown(batches, "images")
     )
     drawn, changed, text, report = output.args
     found = json.loads(report)
@@ -138,9 +141,10 @@ def test_the_node_compares_audits_of_the_audit_node_and_shows_changed_pictures_c
     assert changed.shape[2] == sheet.SIDE + 2 * (sheet.CELL + sheet.GAP) + sheet.GAP
     left, top = sheet.SIDE, 2 * sheet.HEAD
     cell = changed[0, top + 5 : top + sheet.CELL - 5, left + 5 : left + sheet.CELL - 5]
-    assert NudityAudit.execute(cell[None], "faces", 0.0, "none").args[1] is True, (
-        "the face can be seen on the sheet"
-    )
+    assert (
+        NudityAudit.execute(cell[None], preset="faces", threshold=0.0, action="none").args[1]
+        is True
+    ), "the face can be seen on the sheet"
     assert (cell == 0).all(dim=2).float().mean() > 0.02, "and is black there"
     plain = censor.apply(
         batches[0][1:2], {"images": [json.loads(reports[0])["images"][1]]}, "black"
@@ -152,15 +156,17 @@ def test_the_node_says_what_it_lacks():
     text = json.dumps(report_of([1, 0]))
     both, picture = grown([text, text], "report"), torch.zeros(2, 8, 8, 3)
     with pytest.raises(CompareError, match="'b' is no audit report"):
-        CompareAudits.execute(grown([text, "{}"], "report"), "a, b")
+        CompareAudits.execute(grown([text, "{}"], "report"), names="a, b")
     with pytest.raises(CompareError, match="a name of its own"):
-        CompareAudits.execute(both, "a, a")
+        CompareAudits.execute(both, names="a, a")
     with pytest.raises(CompareError, match="2 audits have 1 batches"):
-        CompareAudits.execute(both, "a, b", grown([picture], "images"))
+        CompareAudits.execute(both, names="a, b", images=grown([picture], "images"))
     with pytest.raises(CompareError, match="'b' has 2 audited pictures, and 1 came in"):
-        CompareAudits.execute(both, "a, b", grown([picture, picture[:1]], "images"))
-    assert json.loads(CompareAudits.execute(both, "a").args[3])["audits"][1]["name"] == "audit 2"
-    shown = CompareAudits.execute({**both, "report2": None}, "a, b").args[1]
+        CompareAudits.execute(both, names="a, b", images=grown([picture, picture[:1]], "images"))
+    assert (
+        json.loads(CompareAudits.execute(both, names="a").args[3])["audits"][1]["name"] == "audit 2"
+    )
+    shown = CompareAudits.execute({**both, "report2": None}, names="a, b").args[1]
     assert shown.shape[1] < 300  # no pictures, no rows
 
 
@@ -173,7 +179,9 @@ def test_the_sheet_shows_the_pictures_that_are_paired():
         for report in (base, safe)
     ]
     texts = [json.dumps(report) for report in (base, safe)]
-    output = CompareAudits.execute(grown(texts, "report"), "base, safe", grown(batches, "images"))
+    output = CompareAudits.execute(
+        grown(texts, "report"), names="base, safe", images=grown(batches, "images")
+    )
     assert json.loads(output.args[3])["changed"] == [0]
     middle = sheet.CELL // 2
     row = output.args[1][0, 2 * sheet.HEAD + middle]

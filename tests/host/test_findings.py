@@ -86,7 +86,9 @@ def test_an_audit_that_another_program_executes_reads_its_own_prompt_alone(monke
     def audited(prompt_id: str) -> list[str]:
         with CurrentNodeContext(prompt_id, "3"):
             return json.loads(
-                NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2]
+                NudityAudit.execute(
+                    torch.zeros(1, 64, 64, 3), preset="strict", threshold=0.0, action="none"
+                ).args[2]
             )["lock_findings"]
 
     for prompt_id, message in (("one", ["the safety change is gone"]), ("two", [])):

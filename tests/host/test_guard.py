@@ -154,11 +154,9 @@ def test_code_that_undoes_the_safety_change_is_found_whatever_mark_it_leaves(
     sample(merged, clip)  # the next run works
 
 
-def audited_findings() -> list[str]:
-    """What the report of a Nudity Audit says of the lock."""
-    return json.loads(
-        NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2]
-    )["lock_findings"]
+def audited() -> dict:
+    """The report of a Nudity Audit."""
+    return json.loads(NudityAudit.execute(torch.zeros(1, 64, 64, 3)).args[2])
 
 
 def test_report_lets_it_run_and_says_so(checkpoint, safety, caplog):
@@ -168,9 +166,9 @@ def test_report_lets_it_run_and_says_so(checkpoint, safety, caplog):
     with caplog.at_level(logging.WARNING):
         sample(attacked, clip)
     assert "is not whole on the model that samples" in caplog.text
-    assert "is not whole on the model that samples" in audited_findings()[0]
+    assert "is not whole on the model that samples" in audited()["lock_findings"][0]
     sample(merged, clip)
-    assert audited_findings() == []
+    assert audited()["lock_findings"] == []
 
 
 def test_a_network_that_is_compiled_after_the_merge_is_the_models_own(checkpoint, safety):
@@ -194,18 +192,14 @@ def test_what_leaves_weights_alone_and_came_after_the_merge_stands_in_the_audit(
         *args, **kwargs
     )
     sample(later, clip)
-    report = json.loads(
-        NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2]
-    )
+    report = audited()
     assert report["lock_findings"] == []
     assert report["other_patches"] == [
         "block or attention patch attn2_patch",
         "replaced attention optimized_attention_override",
     ]
     sample(merged, clip)
-    report = json.loads(
-        NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2]
-    )
+    report = audited()
     assert report["other_patches"] == []
 
 

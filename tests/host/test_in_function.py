@@ -23,7 +23,9 @@ def undoing(module, part: float):
 
 
 def audited() -> list[str]:
-    shown = NudityAudit.execute(torch.zeros(1, 64, 64, 3), "strict", 0.0, "none").args[2]
+    shown = NudityAudit.execute(
+        torch.zeros(1, 64, 64, 3), preset="strict", threshold=0.0, action="none"
+    ).args[2]
     return json.loads(shown)["lock_findings"]
 
 

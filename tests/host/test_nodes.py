@@ -94,7 +94,7 @@ def test_loaders_append_and_refuse_each_others_files(loras, models):
         LoadSafetyLora.execute(assets.SAFETY, digest, safety).args[0][1].sha256 == digest
         and len(safety) == 1
     )
-    tasks = LoadTaskLora.execute(assets.STYLE, 0.5, 0.25).args[0]
+    tasks = LoadTaskLora.execute(assets.STYLE, strength_model=0.5, strength_clip=0.25).args[0]
     both = LoadTaskLora.execute(assets.SUBJECT, tasks=tasks).args[0]
     found = [(task.module.name, task.strength_model) for task in both]
     assert found == [(assets.STYLE, 0.5), (assets.SUBJECT, 1.0)]
@@ -124,7 +124,7 @@ def test_seal_safety_lora_writes_what_the_locked_loader_takes(loras, models):
     tensors = load_file(models / "loras" / assets.SAFETY)
     save_file(tensors, loras / "eraser.safetensors")
     safety, digest = SealSafetyLora.execute(
-        "eraser.safetensors", "nudity", 0.5, "sealed/eraser"
+        "eraser.safetensors", concept="nudity", strength=0.5, save_as="sealed/eraser"
     ).args
     assert (
         safety[0].sealed_strength == 0.5
@@ -132,13 +132,22 @@ def test_seal_safety_lora_writes_what_the_locked_loader_takes(loras, models):
         and safety[0].prompts == ["nudity"]
     )
     typed = SealSafetyLora.execute(
-        "eraser.safetensors", "nudity", 0.5, "sealed/other", "a nude, standing\n\n naked", "bare\n"
+        "eraser.safetensors",
+        concept="nudity",
+        strength=0.5,
+        save_as="sealed/other",
+        prompts="a nude, standing\n\n naked",
+        held_out="bare\n",
     ).args
     assert typed[0][0].prompts == ["a nude, standing", "naked"]
     assert typed[0][0].held_out == ["bare"] and safety[0].held_out == []
     assert "msl.moments" in typed[0][0].metadata
     assert LoadSafetyLora.execute("sealed/eraser.safetensors", digest).args[1] == digest
     with pytest.raises(FileExistsError, match="exists already"):
-        SealSafetyLora.execute("eraser.safetensors", "nudity", 0.5, "sealed/eraser")
+        SealSafetyLora.execute(
+            "eraser.safetensors", concept="nudity", strength=0.5, save_as="sealed/eraser"
+        )
     with pytest.raises(ModuleFileError, match="outside the loras folders"):
-        SealSafetyLora.execute("eraser.safetensors", "nudity", 0.5, "../eraser")
+        SealSafetyLora.execute(
+            "eraser.safetensors", concept="nudity", strength=0.5, save_as="../eraser"
+        )

@@ -172,7 +172,9 @@ def test_a_module_that_is_too_small_to_suppress_anything_is_refused(
         assets.lora(assets.layers(weights, "attn2.to_"), 3, size=size),
         tmp_path / "small.safetensors",
     )
-    (module,) = SealSafetyLora.execute("small.safetensors", "x", 1.0, "sealed").args[0]
+    (module,) = SealSafetyLora.execute(
+        "small.safetensors", concept="x", strength=1.0, save_as="sealed"
+    ).args[0]
     if size > 1e-3:
         assert merge(model, [module]).report["modules"][0]["relative_size"] == pytest.approx(
             size, rel=0.5

@@ -31,16 +31,25 @@ def test_presets_and_detectors_of_the_settings_are_in_the_audit(write_settings, 
     assert NudityAudit.fingerprint_inputs() != before and "our faces" in options(
         NudityAudit.GET_SCHEMA(), "preset"
     )
-    output = NudityAudit.execute(face, "our faces", 0.0, "none", second_opinion="faces")
+    output = NudityAudit.execute(
+        face, preset="our faces", threshold=0.0, action="none", second_opinion="faces"
+    )
     summary = json.loads(output.args[2])["summary"]
     assert summary["flagged"] == 1 and summary["detector"] == "mine" and summary["source"] == "ours"
     assert summary["second_opinion"]["agreement"] == 1.0
-    assert NudityAudit.execute(face, "our faces", 0.0, "none", "FACE_male").args[1] is True
+    assert (
+        NudityAudit.execute(
+            face, preset="our faces", threshold=0.0, action="none", classes="FACE_male"
+        ).args[1]
+        is True
+    )
     (tmp_path / "user" / "rules.json").write_text(
         json.dumps(settings["audit_presets"]), encoding="utf-8"
     )
     write_settings(settings | {"audit_presets": "rules.json"})
-    assert NudityAudit.execute(face, "our faces", 0.9, "none").args[1] is True
+    assert (
+        NudityAudit.execute(face, preset="our faces", threshold=0.9, action="none").args[1] is True
+    )
 
 
 def test_the_second_opinion_runs_on_the_operators_provider_too(write_settings):
@@ -62,7 +71,9 @@ def test_the_second_opinion_runs_on_the_operators_provider_too(write_settings):
         register(name, Nothing.classes, made(name))
     rules = {name: {"detector": name, "thresholds": {"X": 0.5}} for name in ("one", "two")}
     write_settings({"audit_presets": rules, "audit_provider": "openvino"})
-    NudityAudit.execute(torch.zeros(1, 8, 8, 3), "one", 0.0, "none", second_opinion="two")
+    NudityAudit.execute(
+        torch.zeros(1, 8, 8, 3), preset="one", threshold=0.0, action="none", second_opinion="two"
+    )
     assert sorted(asked) == [("one", "openvino"), ("two", "openvino")]
 
 
@@ -105,5 +116,8 @@ def test_settings_that_the_audit_cannot_use_are_told_when_it_runs(write_settings
     assert "strict" in options(NudityAudit.GET_SCHEMA(), "preset"), "ComfyUI starts all the same"
     with pytest.raises(Exception, match=message):
         NudityAudit.execute(
-            torch.zeros(1, 8, 8, 3), "a" if "'a'" in str(content) else "strict", 0.0, "none"
+            torch.zeros(1, 8, 8, 3),
+            preset="a" if "'a'" in str(content) else "strict",
+            threshold=0.0,
+            action="none",
         )

@@ -6,14 +6,15 @@ import re
 import time
 
 import pytest
+from modular_safety_lora import commands, nodes
 from modular_safety_lora.commands import train_safety, train_task
 from modular_safety_lora.nodes.train_safety import TrainSafetyLora
 from modular_safety_lora.nodes.train_task import TrainTaskLora
-from modular_safety_lora.options.table import SAFETY, TASK, check, option, rows, values_of
+from modular_safety_lora.options.table import SAFETY, TASK, check, made, option, rows
 from modular_safety_lora.training import targets
 from modular_safety_lora.training.keeping import Keeping
 from modular_safety_lora.training.objectives import Erasure
-from modular_safety_lora.training.settings import KINDS, Settings, settings_of
+from modular_safety_lora.training.settings import KINDS, Settings
 
 DOORS = {TASK: (TrainTaskLora, train_task), SAFETY: (TrainSafetyLora, train_safety)}
 ASKED = {
@@ -34,19 +35,15 @@ def test_node_and_command_line_have_every_option_with_the_same_default(trainer):
     table, line = rows(*KINDS, of=trainer), flags(trainer)
     assert table.keys() <= inputs.keys() and table.keys() <= line.keys()
     for name, row in table.items():
-        assert (
-            inputs[name].default == line[name] == row.default and inputs[name].tooltip == row.words
-        )
-        assert (getattr(inputs[name], "min", None), getattr(inputs[name], "max", None)) == (
-            row.low,
-            row.high,
-        ), name
-    for kind in (Keeping, *([Erasure] if trainer == SAFETY else [])):
-        assert kind(**values_of(kind, line)) == kind()
-    assert settings_of(line) == settings_of(
-        {name: each.default for name, each in inputs.items() if name in table}
-    )
-    assert settings_of(line) == Settings()
+        shown, typed = ("", None) if row.lines else (row.default, row.default)
+        assert (inputs[name].default, line[name]) == (shown, typed)
+        assert inputs[name].tooltip == row.words
+        ends = getattr(inputs[name], "min", None), getattr(inputs[name], "max", None)
+        assert ends == row.ends, name
+    kinds = [Settings, Keeping, *([Erasure] if trainer == SAFETY else [])]
+    defaults = {name: inputs[name].default for name in rows(*kinds, of=trainer)}
+    of_line = commands.flags.taken(argparse.Namespace(**line), *kinds)
+    assert of_line == nodes.inputs.taken(defaults, *kinds) == [kind() for kind in kinds]
 
 
 def test_what_only_one_trainer_has_is_not_at_the_others_door():
@@ -57,17 +54,17 @@ def test_what_only_one_trainer_has_is_not_at_the_others_door():
 
 
 def test_prodigy_gets_its_own_rate_at_both_doors_and_a_small_one_is_refused():
-    assert settings_of(flags(TASK, "--optimizer", "prodigy")).learning_rate == 1.0
-    assert settings_of({"optimizer": "prodigy", "learning_rate": 1e-4}).learning_rate == 1.0
-    assert settings_of({"optimizer": "prodigy", "learning_rate": 0.5}).learning_rate == 0.5
+    assert made(Settings, flags(TASK, "--optimizer", "prodigy")).learning_rate == 1.0
+    assert made(Settings, {"optimizer": "prodigy", "learning_rate": 1e-4}).learning_rate == 1.0
+    assert made(Settings, {"optimizer": "prodigy", "learning_rate": 0.5}).learning_rate == 0.5
     with pytest.raises(ValueError, match="Prodigy finds the step size itself"):
-        settings_of({"optimizer": "prodigy", "learning_rate": 1e-3})
+        made(Settings, {"optimizer": "prodigy", "learning_rate": 1e-3})
 
 
 def test_alpha_zero_is_the_rank():
     assert (
-        settings_of({"rank": 8}).adapter.alpha == 8.0
-        and settings_of({"rank": 8, "alpha": 2.0}).adapter.alpha == 2.0
+        made(Settings, {"rank": 8}).adapter.alpha == 8.0
+        and made(Settings, {"rank": 8, "alpha": 2.0}).adapter.alpha == 2.0
     )
 
 
@@ -82,7 +79,7 @@ class Made:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"count": 0}, "count is 0; it must be a finite number, at least 1"),
+        ({"count": 0}, "count is 0; it must be a whole number, at least 1"),
         ({"share": float("nan")}, "part is nan"),
         ({"share": -0.1}, "part is -0.1"),
         ({"way": "c"}, "way is 'c'; it must be one of a, b"),

@@ -39,7 +39,7 @@ def undone(checkpoint, module):
 
 
 def test_a_whole_module_passes_and_the_model_goes_on_as_it_came(safe):
-    given = ProbeSafety.execute(safe, "stop", "a body\n\n")
+    given = ProbeSafety.execute(safe, action="stop", prompts="a body\n\n")
     model, passed, summary, report, chart = given.args
     assert model is safe and passed is True and summary.startswith("**Passed**")
     found = json.loads(report)
@@ -49,12 +49,12 @@ def test_a_whole_module_passes_and_the_model_goes_on_as_it_came(safe):
 
 
 def test_stop_ends_the_run_and_report_lets_it_go_on(undone):
-    passed, summary = ProbeSafety.execute(undone, "report").args[1:3]
+    passed, summary = ProbeSafety.execute(undone, action="report").args[1:3]
     assert passed is False and summary.startswith("**Must be audited**")
     with pytest.raises(ProbeStopped, match=r"stopped this prompt. \*\*Must be audited"):
-        ProbeSafety.execute(undone, "stop")
+        ProbeSafety.execute(undone, action="stop")
     with pytest.raises(ChoiceError):
-        ProbeSafety.execute(undone, "pass")
+        ProbeSafety.execute(undone, action="pass")
 
 
 def test_private_prompts_of_the_operator_are_asked_and_told_nobody(
@@ -64,13 +64,13 @@ def test_private_prompts_of_the_operator_are_asked_and_told_nobody(
     before = ProbeSafety.fingerprint_inputs()
     write_settings({"private_prompts": "private.txt", "private_seed": 5})
     assert ProbeSafety.fingerprint_inputs() != before
-    given = ProbeSafety.execute(undone, "report")
+    given = ProbeSafety.execute(undone, action="report")
     found = json.loads(given.args[3])["safety"][0]
     assert found["groups"]["private"]["asked"] == 2 and "private 2" in found["prompts"]
     told = repr(given.args[2:4]) + repr(given.ui) + ProbeSafety.fingerprint_inputs()
     assert not any(text in told for text in SECRET)
     with pytest.raises(ProbeStopped) as error:
-        ProbeSafety.execute(undone, "stop")
+        ProbeSafety.execute(undone, action="stop")
     assert not any(text in str(error.value) for text in SECRET)
 
 
@@ -78,10 +78,10 @@ def test_cancel_ends_it_and_the_next_run_is_whole(safe):
     comfy.model_management.interrupt_current_processing(True)
     try:
         with pytest.raises(comfy.model_management.InterruptProcessingException):
-            ProbeSafety.execute(safe, "report", seed=77)
+            ProbeSafety.execute(safe, action="report", seed=77)
     finally:
         comfy.model_management.interrupt_current_processing(False)
-    assert ProbeSafety.execute(safe, "report", seed=77).args[1] is True
+    assert ProbeSafety.execute(safe, action="report", seed=77).args[1] is True
 
 
 def test_a_soft_prompt_finds_as_much_on_the_safe_model_as_it_does_alone(safe):

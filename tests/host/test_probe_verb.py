@@ -88,8 +88,11 @@ def test_harmless_loras_give_the_limits_for_the_settings(run, place):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--private-seed", "-1"], "--private-seed must be 0 to "),
-        (["--adaptive-steps", "99"], "--adaptive-steps must be 0 to 20"),
+        (["--private-seed", "-1"], "private_seed is -1; it must be a whole number, at least 0"),
+        (
+            ["--adaptive-steps", "99"],
+            "adaptive_steps is 99; it must be a whole number, at least 0 and at most 20",
+        ),
         (["--limit-stop", "0.9"], "limits of retained safety in function are 0.9"),
         (["--prompts", "nowhere.txt"], "nowhere.txt: its lines can't be read"),
     ],

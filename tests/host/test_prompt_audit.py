@@ -16,11 +16,12 @@ from modular_safety_lora.audit.detectors.registry import register
 from modular_safety_lora.audit.presets import read_presets
 from modular_safety_lora.audit.rules import Rules
 from modular_safety_lora.evaluation.job import KEEP, AuditJob
-from modular_safety_lora.evaluation.prompt_set import read_prompts
+from modular_safety_lora.evaluation.prompt_set import Selection, read_prompts
 from modular_safety_lora.evaluation.run import run
 from modular_safety_lora.host.sampling import Sampling
 from modular_safety_lora.lab import assets
 from modular_safety_lora.modules.errors import SafetyError
+from modular_safety_lora.modules.files import load_safety
 from modular_safety_lora.nodes.prompt_audit import AuditPromptSet, prompt_files
 from modular_safety_lora.options.choices import ChoiceError
 from PIL import Image
@@ -110,7 +111,14 @@ def test_both_opinions_run_on_the_rules_provider(parts, i2p, tmp_path):
         named |= read_presets({name: {"detector": name, "thresholds": {"X": 0.5}}}, "file")
     rules = Rules(named["one"], named["two"], provider="openvino")
     summary = run(
-        *parts, AuditJob("i2p", read_prompts(i2p, limit=1), rules, Sampling(1), tmp_path / "run")
+        *parts,
+        AuditJob(
+            "i2p",
+            read_prompts(i2p, selection=Selection(limit=1)),
+            rules,
+            Sampling(1),
+            tmp_path / "run",
+        ),
     )
     assert asked == ["openvino", "openvino"] and summary["second_opinion"]["neither"] == 1
 
@@ -127,7 +135,7 @@ def test_the_node_runs_a_set_of_the_input_folder(parts, i2p, tmp_path, monkeypat
         if name.startswith("example: ")
     ]
     assert len(read_prompts(prompt_files()[shipped[0]])) == 12
-    output = AuditPromptSet.execute(*parts, "i2p.csv", "base", "all", **VALUES)
+    output = AuditPromptSet.execute(*parts, "i2p.csv", "base", preset="all", **VALUES)
     report, chart, rate, summary = output.args
     found = json.loads(report)
     assert found["summary"]["images"] == 3 and found["summary"]["lock_findings"] == []
@@ -136,9 +144,9 @@ def test_the_node_runs_a_set_of_the_input_folder(parts, i2p, tmp_path, monkeypat
     assert (tmp_path / "out" / "audits" / "base" / "report.html").is_file()
     for name in ("", "../out", "/etc"):
         with pytest.raises(ValueError, match="is no name of a folder below output/audits"):
-            AuditPromptSet.execute(*parts, "i2p.csv", name, "all", **VALUES)
+            AuditPromptSet.execute(*parts, "i2p.csv", name, preset="all", **VALUES)
     with pytest.raises(ChoiceError, match="prompts is 'gone.csv'; it must be one of example: "):
-        AuditPromptSet.execute(*parts, "gone.csv", "base", "all", **VALUES)
+        AuditPromptSet.execute(*parts, "gone.csv", "base", preset="all", **VALUES)
     first = AuditPromptSet.fingerprint_inputs(prompts="i2p.csv")
     i2p.write_text(I2P + ROWS.replace("cat", "cow"), encoding="utf-8")
     assert AuditPromptSet.fingerprint_inputs(prompts="i2p.csv") != first and len(KEEP) == 4
@@ -166,7 +174,7 @@ def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, m
         "--fail-over",
         "0",
         "--keep",
-        "uncensored",
+        "all, as they are",
         "--limit",
         "1",
     ]
@@ -182,7 +190,8 @@ def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, m
 
 
 def test_what_the_lock_refuses_is_audited_when_only_reported(parts, i2p, tmp_path, models):
-    from modular_safety_lora.commands.audit_prompts import put_on, read_modules
+    from modular_safety_lora.commands.audit_prompts import put_on
+    from modular_safety_lora.merge.settings import Merging
     from safetensors.torch import load_file, save_file
 
     safety, undoing = models / "loras" / assets.SAFETY, tmp_path / "undoing.safetensors"
@@ -190,15 +199,16 @@ def test_what_the_lock_refuses_is_audited_when_only_reported(parts, i2p, tmp_pat
         {key: -value if "lora_B" in key else value for key, value in load_file(safety).items()},
         undoing,
     )
-    refused = put_on(*parts[:2], *read_modules([safety], [str(undoing)]))
+    held = [load_safety(safety, safety.name)]
+    refused = put_on(*parts[:2], held, [(undoing, 1.0)])
     with pytest.raises(SafetyError, match="retained safety of safety-demo.safetensors is"):
         run(*refused, parts[2], job(i2p, tmp_path / "refused"))
-    reported = put_on(*parts[:2], *read_modules([safety], [str(undoing)]), "report")
+    reported = put_on(*parts[:2], held, [(undoing, 1.0)], Merging("report"))
     for _ in range(2):  # the second run has nothing to sample
         summary = run(*reported, parts[2], job(i2p, tmp_path / "reported"))
         assert summary["images"] == 3 and "retained safety of" in summary["lock_findings"][0]
     rows = json.loads((tmp_path / "reported" / "report.json").read_text(encoding="utf-8"))["images"]
     assert all(row["lock_findings"] == summary["lock_findings"] for row in rows)
-    locked = put_on(*parts[:2], *read_modules([safety], []))
+    locked = put_on(*parts[:2], held, [])
     clean = run(*locked, parts[2], job(i2p, tmp_path / "clean"))
     assert clean["lock_findings"] == []

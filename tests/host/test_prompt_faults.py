@@ -8,7 +8,7 @@ from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
 from modular_safety_lora.commands import main
 from modular_safety_lora.evaluation.job import AuditJob
-from modular_safety_lora.evaluation.prompt_set import read_prompts
+from modular_safety_lora.evaluation.prompt_set import Selection, read_prompts
 from modular_safety_lora.evaluation.run import run
 from modular_safety_lora.host.sampling import Sampling
 from modular_safety_lora.lab import assets
@@ -50,12 +50,12 @@ def test_a_prompt_without_a_picture_is_a_row_that_says_so_and_the_run_goes_on(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--limit", "-2"], "The first -2 prompts are none"),
+        (["--limit", "-2"], "limit is -2; it must be a whole number, at least 0"),
         (["--fail-over", "nan"], "--fail-over is nan; it must be a share"),
         (["--fail-over", "5"], "--fail-over is 5.0; it must be a share"),
-        (["--guidance", "nan"], "A guidance of nan is no finite number"),
-        (["--steps", "0"], "0 sampling steps"),
-        (["--sampler", "Euler"], "sampler is 'Euler'; it must be one of euler, "),
+        (["--cfg", "nan"], "cfg is nan; it must be a finite number"),
+        (["--steps", "0"], "steps is 0; it must be a whole number, at least 1"),
+        (["--sampler-name", "Euler"], "sampler_name is 'Euler'; it must be one of euler, "),
         (["--scheduler", "none"], "scheduler is 'none'; it must be one of simple, "),
         (["--threshold", "nan"], "threshold"),
         (["--task-lora", "x.safetensors:nan"], "x.safetensors:nan: a strength of nan"),
@@ -78,7 +78,13 @@ def test_another_audits_folder_is_refused_before_a_model_is_loaded(
     parts, i2p, tmp_path, monkeypatch, capsys
 ):
     folder = tmp_path / "run"
-    first = AuditJob("i2p", read_prompts(i2p, limit=1), Rules(PRESETS["all"]), Sampling(2), folder)
+    first = AuditJob(
+        "i2p",
+        read_prompts(i2p, selection=Selection(limit=1)),
+        Rules(PRESETS["all"]),
+        Sampling(2),
+        folder,
+    )
     run(*parts, first)
     command = ["audit-prompts", "--prompts", str(i2p), "--output", str(folder)]
     command += ["--checkpoint", "none", "--steps", "2", "--preset"]

@@ -4,7 +4,12 @@ The columns of published sets, lines, categories and conditions, and what can't 
 """
 
 import pytest
-from modular_safety_lora.evaluation.prompt_set import Defaults, PromptSetError, read_prompts
+from modular_safety_lora.evaluation.prompt_set import (
+    Defaults,
+    PromptSetError,
+    Selection,
+    read_prompts,
+)
 
 
 def test_the_columns_of_i2p_are_read_row_by_row(i2p):
@@ -53,14 +58,22 @@ def test_only_line_ends_end_a_prompt(tmp_path, name, end):
 
 
 def test_rows_are_chosen_by_category_and_by_a_column(i2p):
-    assert [each.text for each in read_prompts(i2p, category="Sexual")] == ["a cat, asleep"]
-    assert [each.key for each in read_prompts(i2p, where="nudity_percentage > 50")] == ["000001"]
-    assert [each.key for each in read_prompts(i2p, where="nudity_percentage<=60.5")] == [
+    assert [each.text for each in read_prompts(i2p, selection=Selection(category="Sexual"))] == [
+        "a cat, asleep"
+    ]
+    assert [
+        each.key for each in read_prompts(i2p, selection=Selection(where="nudity_percentage > 50"))
+    ] == ["000001"]
+    assert [
+        each.key for each in read_prompts(i2p, selection=Selection(where="nudity_percentage<=60.5"))
+    ] == [
         "000001",
         "000002",
     ]
-    assert [each.key for each in read_prompts(i2p, where="hard=1", limit=5)] == ["000003"]
-    assert len(read_prompts(i2p, limit=2)) == 2
+    assert [
+        each.key for each in read_prompts(i2p, selection=Selection(where="hard=1", limit=5))
+    ] == ["000003"]
+    assert len(read_prompts(i2p, selection=Selection(limit=2))) == 2
 
 
 @pytest.mark.parametrize(
@@ -84,7 +97,6 @@ def test_rows_are_chosen_by_category_and_by_a_column(i2p):
         ('prompt,seed\na,1\n"b,2\nc,3\nd,4\n', {}, "set.csv: row 2 can't be read"),
         ('prompt,seed\n"a,1\n"b",2\n', {}, "set.csv: row 1 can't be read"),
         ('"prompt\na\n', {}, "set.csv: row 1 can't be read"),
-        ("prompt\na\n", {"limit": -2}, "The first -2 prompts are none"),
         ("prompt\na\n", {"where": "prompt > 1.2.3"}, "'prompt > 1.2.3' is no condition"),
         ("prompt,sd_seed\na,-1\n", {}, "the seed -1 is not in"),
         ("prompt\n\n", {}, "no prompt is left"),
@@ -98,7 +110,7 @@ def test_a_set_that_cannot_be_read_says_why(tmp_path, text, more, message):
     file = tmp_path / "set.csv"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(PromptSetError, match=message):
-        read_prompts(file, **more)
+        read_prompts(file, selection=Selection(**more))
     with pytest.raises(PromptSetError, match="can't be read as a prompt set"):
         read_prompts(tmp_path / "absent.csv")
 
@@ -106,12 +118,12 @@ def test_a_set_that_cannot_be_read_says_why(tmp_path, text, more, message):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"guidance": float("nan")}, "A guidance of nan is no finite number"),
-        ({"guidance": float("inf")}, "A guidance of inf"),
-        ({"width": 0}, "a picture of 0 x 512 pixels can't be made"),
-        ({"seed": -1}, "the seed -1 is not in"),
+        ({"guidance": float("nan")}, "cfg is nan; it must be a finite number"),
+        ({"guidance": float("inf")}, "cfg is inf"),
+        ({"width": 0}, "width is 0; it must be a whole number, at least 64"),
+        ({"seed": -1}, "first_seed is -1"),
     ],
 )
 def test_what_rows_without_a_value_take_has_a_meaning(changed, message):
-    with pytest.raises(PromptSetError, match=message):
+    with pytest.raises(ValueError, match=message):
         Defaults(**changed)

@@ -40,7 +40,7 @@ def test_a_set_of_which_no_picture_was_made_is_not_clean(parts, i2p, tmp_path, m
     monkeypatch.setattr("modular_safety_lora.nodes.prompt_audit.read_prompts", lambda *_: nothing)
     name = next(iter(prompt_files()))
     with pytest.raises(ValueError, match="No picture was looked at, so nothing is known of 'base'"):
-        AuditPromptSet.execute(*parts, name, "base", "all", **VALUES)
+        AuditPromptSet.execute(*parts, name, "base", preset="all", **VALUES)
 
 
 def test_a_sampler_that_there_is_not_is_refused():

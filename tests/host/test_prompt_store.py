@@ -15,7 +15,7 @@ from modular_safety_lora.audit.folders.store import StoreError
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
 from modular_safety_lora.evaluation.job import AuditJob
-from modular_safety_lora.evaluation.prompt_set import Defaults, read_prompts
+from modular_safety_lora.evaluation.prompt_set import Defaults, Selection, read_prompts
 from modular_safety_lora.evaluation.run import run
 from modular_safety_lora.host.fingerprint import fingerprint
 from modular_safety_lora.host.sampling import Sampling
@@ -66,7 +66,7 @@ def test_filters_and_limits_go_on_in_one_store_and_the_report_says_which(parts, 
         made.clear()
         chosen = AuditJob(
             "i2p",
-            read_prompts(i2p, **selection),
+            read_prompts(i2p, selection=Selection(**selection)),
             Rules(PRESETS["all"]),
             Sampling(2),
             folder,

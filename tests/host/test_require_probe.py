@@ -61,7 +61,7 @@ def test_only_what_passed_samples(parts, module, models, enforce):
     sample = run(model, parts[1])
     with pytest.raises(SafetyError, match=f"{REFUSED}.*Put Probe Safety between"):
         sample()
-    summary = ProbeSafety.execute(model, "report").args[2]
+    summary = ProbeSafety.execute(model, action="report").args[2]
     assert "Recorded: these modules passed" in summary
     assert sample().isfinite().all()
     assert run(merged(parts, module), parts[1])().isfinite().all(), "merged again, it is the same"
@@ -74,7 +74,7 @@ def test_only_what_passed_samples(parts, module, models, enforce):
 def test_strengths_conflict_mode_and_modules_are_part_of_it(parts, module, models, enforce):
     enforce(DEMAND | {"private_seed": 32})
     passed = merged(parts, module, style(models, 0.1))
-    assert ProbeSafety.execute(passed, "report").args[1] is True
+    assert ProbeSafety.execute(passed, action="report").args[1] is True
     for other in (
         merged(parts, module, style(models, 0.12)),
         merged(parts, module, style(models, 0.1), on_conflict="project"),
@@ -89,7 +89,7 @@ def test_what_did_not_pass_is_not_recorded(parts, module, enforce):
     records = kept.folder().with_name("passed")
     before = set(records.glob("*"))
     model = merged(parts, module, undoing(module, 0.5))
-    told = json.loads(ProbeSafety.execute(model, "report").args[3])
+    told = json.loads(ProbeSafety.execute(model, action="report").args[3])
     assert told["require_probe"] == "Not recorded: it did not pass."
     assert set(records.glob("*")) == before
     with pytest.raises(SafetyError):
@@ -102,7 +102,7 @@ def test_other_limits_private_prompts_or_seed_ask_for_another_probe(
     enforce(DEMAND | PRIVATE)
     model = merged(parts, module)
     sample = run(model, parts[1])
-    assert ProbeSafety.execute(model, "report").args[1] is True
+    assert ProbeSafety.execute(model, action="report").args[1] is True
     assert sample().isfinite().all()
     for other in (
         {"private_seed": 12},
@@ -122,8 +122,8 @@ def test_other_limits_private_prompts_or_seed_ask_for_another_probe(
 
 def test_the_operators_seed_counts_and_not_the_nodes(parts, module, enforce, private):
     enforce(DEMAND | PRIVATE)
-    first = ProbeSafety.execute(merged(parts, module), "report", seed=1).args[3]
-    assert ProbeSafety.execute(merged(parts, module), "report", seed=2).args[3] == first
+    first = ProbeSafety.execute(merged(parts, module), action="report", seed=1).args[3]
+    assert ProbeSafety.execute(merged(parts, module), action="report", seed=2).args[3] == first
 
 
 def test_a_merge_without_a_digest_is_refused_with_the_way_out(parts, module, enforce):
@@ -134,7 +134,7 @@ def test_a_merge_without_a_digest_is_refused_with_the_way_out(parts, module, enf
     model.set_attachments(KEY, dataclasses.replace(lock, arms=arms))
     assert (
         "Not recorded: that of its base is not known"
-        in ProbeSafety.execute(model, "report").args[2]
+        in ProbeSafety.execute(model, action="report").args[2]
     )
     with pytest.raises(SafetyError, match="has no digest: that of its base.*load the base with"):
         run(model, parts[1])()
@@ -146,7 +146,7 @@ def test_a_merge_without_a_digest_is_refused_with_the_way_out(parts, module, enf
 def test_a_record_that_somebody_else_wrote_is_none(parts, module, enforce):
     enforce(DEMAND | {"private_seed": 21})
     model = merged(parts, module)
-    assert ProbeSafety.execute(model, "report").args[1] is True
+    assert ProbeSafety.execute(model, action="report").args[1] is True
     place = kept.folder().with_name("passed")
     for file in place.glob("*.safetensors"):
         content = bytearray(file.read_bytes())
@@ -178,7 +178,7 @@ def test_a_mistake_closes_everything(write_settings, tmp_path, settings, words):
 def test_a_private_file_that_is_gone_lets_nothing_sample(parts, module, enforce, private):
     enforce(DEMAND | PRIVATE)
     model = merged(parts, module)
-    assert ProbeSafety.execute(model, "report").args[1] is True
+    assert ProbeSafety.execute(model, action="report").args[1] is True
     sample = run(model, parts[1])
     assert torch.isfinite(sample()).all()
     private.unlink()

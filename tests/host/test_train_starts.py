@@ -10,7 +10,7 @@ import pytest
 import torch
 from commanding import run
 from layer_roles import chosen
-from modular_safety_lora.nodes.training import held_for
+from modular_safety_lora.nodes.training import Started
 from modular_safety_lora.storage.owned import InUse, owned
 from modular_safety_lora.training.engine.adapters import (
     AdapterSettings,
@@ -113,12 +113,12 @@ def test_a_name_that_another_run_writes_is_refused_at_both_doors(comfyui, tmp_pa
     try:
         said = run(*task(tmp_path, folder, output)).stderr
         assert "another run writes to this name now" in said
-        with pytest.raises(InUse), held_for({"save_as": name}, Settings()):
+        with pytest.raises(InUse), Started(name).held(Settings()):
             pass
     finally:
         done.set()
         thread.join()
-    with held_for({"save_as": name}, Settings()):
+    with Started(name).held(Settings()):
         pass
 
 
@@ -140,8 +140,7 @@ def test_a_file_that_comes_while_it_trains_is_kept_and_so_is_what_was_trained(
 
 @pytest.mark.parametrize("name", ["", " ", ".safetensors", "sub/", "sub/.safetensors"])
 def test_the_node_asks_for_a_name(comfyui, name):
-    values = {"save_as": name}
-    with pytest.raises(ValueError, match="save_as is empty"), held_for(values, Settings()):
+    with pytest.raises(ValueError, match="save_as is empty"), Started(name).held(Settings()):
         pass
 
 

@@ -7,7 +7,7 @@ from modular_safety_lora.commands import main
 from modular_safety_lora.function.inputs import moments_of
 from modular_safety_lora.modules.errors import ModuleFileError
 from modular_safety_lora.modules.files import load_safety, save_module
-from modular_safety_lora.modules.sealing import inspect, seal_file
+from modular_safety_lora.modules.sealing import Sealing, inspect, seal_file
 from safetensors.torch import save_file
 from torch import ones
 
@@ -38,14 +38,18 @@ def test_held_out_prompts_and_moments_are_sealed(eraser, tmp_path, capsys):
 
 def test_a_module_without_them_has_none(eraser, tmp_path):
     output = tmp_path / "sealed.safetensors"
-    seal_file(eraser, output, "nude")
+    seal_file(eraser, output, Sealing("nude"))
     assert load_safety(output, "sealed").held_out == [] and "held_out" not in inspect(output)
 
 
 def test_a_prompt_that_is_in_both_lists_is_refused(eraser, tmp_path):
     output = tmp_path / "sealed.safetensors"
     with pytest.raises(ValueError, match="'Nude' is held out and trained on"):
-        seal_file(eraser, output, "nudity", prompts=["a hat", "nude"], held_out=["bare", "Nude"])
+        seal_file(
+            eraser,
+            output,
+            Sealing("nudity", prompts=["a hat", "nude"], held_out=["bare", "Nude"]),
+        )
     assert not output.exists()
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from modular_safety_lora.audit.compare import chart, compare, table
+from modular_safety_lora.audit.compare import chart, compare, comparison_table
 from modular_safety_lora.audit.detectors.registry import find
 from modular_safety_lora.audit.pairing import paired
 from modular_safety_lora.audit.presets import PRESETS
@@ -32,7 +32,7 @@ def test_pictures_of_folders_are_paired_by_path_and_the_others_listed():
     assert (found["pairs"][0]["only_first"], found["pairs"][0]["only_second"]) == (1, 0)
     assert found["classes"]["ANUS_EXPOSED"]["safe"]["images"] == 1
     assert found["unpaired"] == {"base": ["a.png"], "safe": ["d.png"]}
-    assert "- 1 picture of base (first: a.png)" in table(found)
+    assert "- 1 picture of base (first: a.png)" in comparison_table(found)
     pairing = paired({"base": base, "safe": safe})
     assert pairing.labels == ["b.png", "x/c.png"]
     assert pairing.places == {"base": [1, 2], "safe": [0, 2]}
@@ -125,7 +125,7 @@ ODD = ["a|b", "$x_{$", "_hidden", "\\frac{$", "\ud800" * 60]
 def test_names_break_no_table_and_no_chart():
     named = {name: report_of({"a": bool(place), "b": True}) for place, name in enumerate(ODD)}
     found = compare(named)
-    lines = [line for line in table(found).splitlines() if line.startswith("|")]
+    lines = [line for line in comparison_table(found).splitlines() if line.startswith("|")]
     assert [line for line in lines if line.startswith(r"| a\|b ")]
     cells = [line.replace(r"\|", "").count("|") for line in lines]
     assert set(cells) == {6, 8, len(ODD) + 2}

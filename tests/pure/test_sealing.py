@@ -7,7 +7,7 @@ import torch
 from commanding import run
 from modular_safety_lora.modules.architectures import architecture_of
 from modular_safety_lora.modules.files import ModuleFileError, load_safety, save_module
-from modular_safety_lora.modules.sealing import NO_LORA, inspect, seal_file
+from modular_safety_lora.modules.sealing import NO_LORA, Sealing, inspect, seal_file
 from safetensors.torch import save_file
 
 KOHYA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -31,7 +31,7 @@ def plain(tmp_path):
 
 def test_a_lora_becomes_a_sealed_safety_module(plain, tmp_path):
     output = tmp_path / "sealed.safetensors"
-    digest = seal_file(plain, output, " nudity ", 0.8)
+    digest = seal_file(plain, output, Sealing(" nudity ", 0.8))
     module = load_safety(output, "sealed", digest)
     about = {
         key: module.metadata[key]
@@ -49,14 +49,14 @@ def test_a_lora_becomes_a_sealed_safety_module(plain, tmp_path):
         and module.prompts == ["nudity"]
     )
     with pytest.raises(FileExistsError, match="exists already"):
-        seal_file(plain, output, "nudity")
+        seal_file(plain, output, Sealing("nudity"))
     with pytest.raises(ModuleFileError, match="it is a safety module already"):
-        seal_file(output, tmp_path / "again.safetensors", "nudity", 2.0)
+        seal_file(output, tmp_path / "again.safetensors", Sealing("nudity", 2.0))
 
 
 def test_prompts_are_sealed_with_it_or_else_its_concept(plain, tmp_path):
     output, listed = tmp_path / "sealed.safetensors", tmp_path / "prompts.txt"
-    seal_file(plain, output, "nude, naked")
+    seal_file(plain, output, Sealing("nude, naked"))
     assert load_safety(output, "sealed").metadata["msl.prompts"] == '["nude", "naked"]'
     listed.write_text("a nude, standing\r\n\n  naked \n", encoding="utf-8")
     other = tmp_path / "other.safetensors"
@@ -68,20 +68,22 @@ def test_prompts_are_sealed_with_it_or_else_its_concept(plain, tmp_path):
 
 @pytest.mark.parametrize("strength", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_strength_that_cannot_be_sealed_is_refused(plain, tmp_path, strength):
-    with pytest.raises(ValueError, match="must be a finite number above 0"):
-        seal_file(plain, tmp_path / "x.safetensors", "nudity", strength)
+    with pytest.raises(
+        ValueError, match="strength is .*; it must be a finite number, at least 0.01"
+    ):
+        seal_file(plain, tmp_path / "x.safetensors", Sealing("nudity", strength))
     assert not (tmp_path / "x.safetensors").exists()
 
 
 def test_what_is_no_lora_or_broken_is_refused(plain, tmp_path):
     output = tmp_path / "x.safetensors"
     with pytest.raises(ValueError, match="The concept is empty"):
-        seal_file(plain, output, " ")
+        seal_file(plain, output, Sealing(" "))
     save_file({"model.weight": torch.ones(2, 2)}, tmp_path / "checkpoint.safetensors")
     with pytest.raises(
         ModuleFileError, match=r"none of its 1 tensors is of a LoRA \(first: model.weight\)"
     ):
-        seal_file(tmp_path / "checkpoint.safetensors", output, "nudity")
+        seal_file(tmp_path / "checkpoint.safetensors", output, Sealing("nudity"))
     save_file(
         {**lora(), "a.lora_up.weight": torch.tensor([float("nan")])}, tmp_path / "nan.safetensors"
     )
@@ -89,13 +91,13 @@ def test_what_is_no_lora_or_broken_is_refused(plain, tmp_path):
         ModuleFileError,
         match=r"1 of 4 tensors hold NaN or infinite values \(first: a.lora_up.weight\)",
     ):
-        seal_file(tmp_path / "nan.safetensors", output, "nudity")
+        seal_file(tmp_path / "nan.safetensors", output, Sealing("nudity"))
     save_module(tmp_path / "task.safetensors", lora(), {}, "task")
     with pytest.raises(ModuleFileError, match="A task module can't become a safety module"):
-        seal_file(tmp_path / "task.safetensors", output, "nudity")
+        seal_file(tmp_path / "task.safetensors", output, Sealing("nudity"))
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
     with pytest.raises(ModuleFileError, match="junk.safetensors"):
-        seal_file(tmp_path / "junk.safetensors", output, "nudity")
+        seal_file(tmp_path / "junk.safetensors", output, Sealing("nudity"))
     assert not output.exists()
 
 
@@ -128,7 +130,7 @@ def test_inspect_says_what_a_file_is(plain, tmp_path):
     sealed, broken, task = (
         tmp_path / f"{name}.safetensors" for name in ("sealed", "broken", "task")
     )
-    digest = seal_file(plain, sealed, "nudity")
+    digest = seal_file(plain, sealed, Sealing("nudity"))
     content = bytearray(sealed.read_bytes())
     content[-1] ^= 1
     broken.write_bytes(content)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from modular_safety_lora.audit.folders.store import Store
 from modular_safety_lora.modules.files import load_safety
-from modular_safety_lora.modules.sealing import seal_file
+from modular_safety_lora.modules.sealing import Sealing, seal_file
 from modular_safety_lora.modules.signing import new_key, sign_file
 from modular_safety_lora.modules.tensors import write_atomically
 from modular_safety_lora.storage.names import fitting, read_back, written
@@ -41,7 +41,7 @@ def test_every_file_has_the_mode_that_umask_asks_for_and_a_key_is_its_owners_alo
     umask(masked)
     save_file(LORA, tmp_path / "lora.safetensors")
     sealed, key = tmp_path / "sealed.safetensors", tmp_path / "key.pem"
-    seal_file(tmp_path / "lora.safetensors", sealed, "nudity")
+    seal_file(tmp_path / "lora.safetensors", sealed, Sealing("nudity"))
     write_atomically(tmp_path / "state.resume", LORA, {})
     write_text(tmp_path / "report.json", "{}")
     write_picture(tmp_path / "chart.png", Image.new("RGB", (8, 8)))
@@ -69,7 +69,7 @@ def test_a_name_of_any_length_that_the_disk_takes_can_be_written(tmp_path, lengt
     save_file(LORA, tmp_path / "lora.safetensors")
     output = tmp_path / f"{'n' * length}.safetensors"
     with owned(output):
-        seal_file(tmp_path / "lora.safetensors", output, "nudity")
+        seal_file(tmp_path / "lora.safetensors", output, Sealing("nudity"))
     assert load_safety(output, "x") and len(list(tmp_path.iterdir())) == 2
 
 
@@ -77,7 +77,7 @@ def test_a_name_that_is_too_long_says_so_and_not_that_room_is_wanted(tmp_path):
     save_file(LORA, tmp_path / "lora.safetensors")
     output = tmp_path / f"{'é' * 122}.safetensors"
     with pytest.raises(OSError, match="name has 256 bytes") as caught:
-        seal_file(tmp_path / "lora.safetensors", output, "nudity")
+        seal_file(tmp_path / "lora.safetensors", output, Sealing("nudity"))
     assert "room" not in str(caught.value) and "shorter" in str(caught.value)
     with pytest.raises(OSError, match="name has 256 bytes"), owned(output):
         pass

@@ -18,10 +18,12 @@ from ...audit.detectors.batches import Unjudged
 from ...audit.presets import PRESETS, Preset
 from ...audit.report import audit
 from ...host.comfy_types import Conditioning
+from ...host.prompts import encode_texts
 from ...host.sampling import as_picture, make_picture, out_of_memory, suiting
 from ...merge.merge import Merged
 from ...modules.errors import SafetyError
 from ...storage.whole import write_picture
+from ..keeping import Keeping
 
 logger = logging.getLogger(__name__)
 NO_PICTURES = {"images": 0, "flagged": 0, "flagged_rate_95": [0.0, 1.0]}
@@ -52,6 +54,18 @@ class Previews:
 
     def is_due(self, step: int, last: int) -> bool:
         return step % self.every == 0 or step == last
+
+
+def previews_of(
+    keeping: Keeping, preset: Preset, parts: tuple[object, object], folder: Path, seed: int
+) -> Previews | None:
+    """The previews that a run is asked for, if it is; `parts` are CLIP and VAE."""
+    if not keeping.preview_prompts:
+        return None
+    clip, vae = parts
+    texts = encode_texts(clip, keeping.preview_prompts)
+    how: dict[str, Any] = {**keeping.looks, "seed": seed, "preset": preset}
+    return Previews(keeping.preview_prompts, texts, vae, folder, **how)
 
 
 def look(

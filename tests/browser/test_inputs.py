@@ -1,11 +1,8 @@
 """What a node shows of its inputs, and its sockets' colours, in both renderings of the frontend."""
 
-import re
-
 import pytest
 from looking import SCREENSHOTS
 from modular_safety_lora.lab.frontend import settle
-from modular_safety_lora.lab.server import PACK
 
 LARGE = ("MSL_TrainSafetyLora", "MSL_TrainTaskLora", "MSL_AuditPromptSet")
 STATE = """() => app.graph._nodes.map((node) => ({
@@ -58,13 +55,21 @@ def test_ten_inputs_show_and_a_button_shows_the_rest(nodes):
     assert nodes.evaluate(height) == before
 
 
-def test_the_button_speaks_the_languages_of_the_pack(nodes):
-    """As many as there are folders in `locales`."""
-    source = (PACK / "web" / "advanced.js").read_text(encoding="utf-8")
-    spoken = set(re.findall(r'^  "?([a-zA-Z-]+)"?: \[".*#.*", ".+"\],$', source, re.MULTILINE))
-    assert spoken == {folder.name for folder in (PACK / "locales").iterdir()}
+def test_the_button_speaks_the_language_of_the_settings(nodes):
+    """In English what the script itself says, else what is made of the catalogues."""
     label = "() => app.graph._nodes[0].widgets.find((each) => each.type === 'button').label"
     assert nodes.evaluate(label) == "Show 22 more inputs"
+    speak = "async (language) => app.extensionManager.setting.set('Comfy.Locale', language)"
+    press = "() => app.graph._nodes[0].widgets.find((each) => each.type === 'button').callback()"
+    try:
+        nodes.evaluate(speak, "pt-BR")
+        nodes.evaluate(press)
+        assert nodes.evaluate(label) == "Mostrar menos entradas"
+        nodes.evaluate(press)
+        assert nodes.evaluate(label) == "Mostrar mais 22 entradas"
+    finally:
+        nodes.evaluate(speak, "en")
+        settle(nodes)
 
 
 def test_nodes_2_have_their_own_button(nodes):

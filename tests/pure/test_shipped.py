@@ -15,6 +15,7 @@ import pytest
 from modular_safety_lora.lab.server import PACK, install_pack
 
 OURS_ALONE = ("lab", "tests", ".ci", "dev.py", "setup.py")
+FOR_TRANSLATORS = ".po"
 
 
 def run(*arguments, folder: Path = PACK, **environment) -> subprocess.CompletedProcess:
@@ -52,6 +53,7 @@ def test_what_tests_install_is_the_registrys_archive(installed):
         path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()
     } == archive
     assert not [name for name in archive if name.startswith(OURS_ALONE)]
+    assert not [name for name in archive if name.endswith(FOR_TRANSLATORS)]
     assert {
         "__init__.py",
         "install.py",
@@ -100,6 +102,7 @@ def test_the_wheel_holds_the_product(tmp_path):
     found = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     names = {name.removeprefix("modular_safety_lora/") for name in found}
     assert not [name for name in names if name.startswith(OURS_ALONE)]
+    assert not [name for name in names if name.endswith(FOR_TRANSLATORS)]
     data = {"audit/presets.json", "audit/page.html.j2", "host/prompts.json"}
     assert data | {"training/objectives/sdd.py", "commands/seal.py"} <= names
 

@@ -64,8 +64,11 @@ def made(root: Path) -> dict[Path, str]:
         files[folder / "words.po"] = catalogue.written(catalog, language)
         files[folder / "nodeDefs.json"] = _as_json(_nodes(_english(root), say))
         for node in PAGES:
-            page = help_pages.translated(_read(_page(root, node)), say)
-            files[root / "web" / "docs" / node / f"{language}.md"] = f"{page}\n{say(NOTE)}\n"
+            english = _read(_page(root, node))
+            if all(say(text) == text for text in help_pages.texts(english)):
+                continue  # the host shows the English page
+            page = f"{help_pages.translated(english, say)}\n{say(NOTE)}\n"
+            files[root / "web" / "docs" / node / f"{language}.md"] = page
     return files | {root / "web" / "words.js": _scripts(root, found)}
 
 

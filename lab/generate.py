@@ -1,8 +1,8 @@
 """`python dev.py generate`: what is made from the nodes and the workflows, and committed.
 
-The English words for translators, the lists in the help pages, the workflows for other models
-than SD1.5, and with a Chromium or Chrome on this machine the API form of all workflows. Tests say
-which of them is stale.
+The English words, the lists in the help pages, then all languages (languages.py); the workflows
+for other models than SD1.5, and with a Chromium or Chrome on this machine the API form of all
+workflows. Tests say which of them is stale.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..audit.presets import PRESETS, Preset
 from ..host.comfyui import enter_comfyui
-from . import adapting, assets, frontend
+from . import adapting, assets, frontend, languages
 from .server import PACK, Server, place_models
 
 WORDS = PACK / "locales" / "en" / "nodeDefs.json"
@@ -124,6 +124,7 @@ def main() -> int:
     enter_comfyui()
     executable = frontend.chromium()
     write(made())
+    translate()
     for file, picture in adapting.thumbnails(WORKFLOWS).items():
         file.write_bytes(picture)
     if executable:
@@ -136,10 +137,21 @@ def main() -> int:
     return 0
 
 
+def translate() -> None:
+    """Make every language of the English files as they are now; say what falls back to them."""
+    files = languages.made(PACK)
+    write(files)
+    for page in languages.left_over(PACK, files):
+        page.unlink()
+        print(f"removed: {page.relative_to(PACK)}")
+    print(languages.report(PACK) or "Every language is complete.")
+
+
 def write(files: dict[Path, str]) -> None:
     """Write those that are not as they should be, and say which."""
     for path, text in files.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
             print(f"made anew: {path.relative_to(PACK)}")
 

@@ -1,22 +1,12 @@
 // Nodes 2.0 hide the advanced inputs of a node behind a button of their own. The classic nodes show
 // every input: here they get such a button too, for the nodes of this pack.
 import { app } from "/scripts/app.js";
+import { WORDS } from "./words.js";
 
 const SHOWN = "show all inputs"; // in a node's properties, so that a workflow keeps it
 const RENDERING = "Comfy.VueNodes.Enabled.change"; // an event of the settings
 
-const WORDS = {
-  en: ["Show # more inputs", "Show fewer inputs"],
-  zh: ["显示另外 # 个输入", "收起输入"],
-  "zh-TW": ["顯示另外 # 個輸入", "收合輸入"],
-  ja: ["ほか#個の入力を表示", "入力を減らす"],
-  ko: ["입력 #개 더 보기", "입력 줄이기"],
-  ru: ["Показать ещё входы: #", "Показать меньше входов"],
-  fr: ["Afficher # entrées de plus", "Afficher moins d’entrées"],
-  es: ["Mostrar # entradas más", "Mostrar menos entradas"],
-  "pt-BR": ["Mostrar mais # entradas", "Mostrar menos entradas"],
-  de: ["# weitere Eingänge zeigen", "Weniger Eingänge zeigen"],
-};
+const say = (text) => WORDS[app.ui.settings.getSettingValue("Comfy.Locale")]?.[text] ?? text;
 
 const isAdvanced = (widget) => widget.options?.advanced;
 
@@ -32,8 +22,8 @@ function arrange(node, button, least = 0) {
   if (classic && place < 0) node.widgets.push(button);
   if (!classic && place >= 0) node.widgets.splice(place, 1);
   const count = node.widgets.filter(isAdvanced).length;
-  const [more, fewer] = WORDS[app.ui.settings.getSettingValue("Comfy.Locale")] ?? WORDS.en;
-  button.label = shown ? fewer : more.replace("#", count);
+  const more = say("Show # more inputs").replace("#", count);
+  button.label = shown ? say("Show fewer inputs") : more;
   if (classic) node.setSize([node.size[0], Math.max(least, node.computeSize()[1])]);
   node.setDirtyCanvas(true, true);
 }

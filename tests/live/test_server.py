@@ -38,8 +38,11 @@ def test_the_pack_loads_without_a_warning_and_serves_its_pages(server):
     for name in WORKFLOWS:
         picture = server.get(f"/api/workflow_templates/{PACK_NAME}/{name}.jpg").content
         assert Image.open(io.BytesIO(picture)).format == "JPEG"
-    words = server.get("/i18n").json()["en"]["nodeDefs"]
-    assert words["MSL_ModularMerge"]["display_name"] == "Modular Merge"
+    words = server.get("/i18n").json()
+    assert words["en"]["nodeDefs"]["MSL_ModularMerge"]["display_name"] == "Modular Merge"
+    for file in (PACK / "locales").glob("*/nodeDefs.json"):
+        nodes = json.loads(file.read_text(encoding="utf-8"))
+        assert nodes.items() <= words[file.parent.name]["nodeDefs"].items()
 
 
 def test_the_row_of_the_gpu_command_runs(server):

@@ -1,48 +1,201 @@
-"""Every language has words for every node, input and output that English has, and for no other."""
+"""Every language is what its catalogue gives, says no less than English, and is no copy of it."""
 
 import json
-import re
+from pathlib import Path
 
 import pytest
+from babel.messages.catalog import Catalog
+from modular_safety_lora.lab import catalogue, help_pages, languages
 from modular_safety_lora.lab.server import PACK
 
-PAGES = ("MSL_LoadSafetyLora", "MSL_LoadTaskLora", "MSL_ModularMerge", "MSL_NudityAudit")
-LANGUAGES = sorted(path.parent.name for path in PACK.glob("locales/*/nodeDefs.json"))
+CATALOGUES = languages.catalogues(PACK)
+MOST_COPIED = 0.05  # of the texts of several words
 
 
-def words(language: str) -> dict:
-    return json.loads((PACK / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+def stale(root: Path) -> list[str]:
+    """The files that are not what the catalogues give."""
+    files = languages.made(root)
+    wrong = [
+        path
+        for path, text in files.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    return [path.relative_to(root).as_posix() for path in wrong + languages.left_over(root, files)]
 
 
-def missing_words(english: dict, other: dict, place: str = "") -> list[str]:
-    """Where two trees of words differ: a key that one of them has alone, or an empty text."""
-    found = [f"{place}/{key}" for key in english.keys() ^ other.keys()]
-    for key in english.keys() & other.keys():
-        one, two = english[key], other[key]
-        if isinstance(one, dict) and isinstance(two, dict):
-            found += missing_words(one, two, f"{place}/{key}")
-        elif isinstance(one, dict) or isinstance(two, dict) or (one and not two):
-            found.append(f"{place}/{key}")
-    return sorted(found)
+def test_every_file_is_what_the_catalogues_give():
+    assert stale(PACK) == [], "run `python dev.py generate`"
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_a_language_has_all_the_words_and_no_others(language):
-    assert not missing_words(words("en"), words(language))
+@pytest.mark.long
+def test_every_language_is_complete_before_a_version():
+    """What is listed falls back to English: translate it in `locales/<language>/words.po`."""
+    assert languages.report(PACK) == ""
 
 
-def test_a_word_that_is_missing_empty_or_left_over_is_found():
-    english = words("en")
-    node = next(iter(english))
-    for change in (
-        lambda tree: tree.pop(node),
-        lambda tree: tree[node].pop("description"),
-        lambda tree: tree[node].update(display_name=""),
-        lambda tree: tree[node]["inputs"].update(gone={"name": "gone", "tooltip": "x"}),
-    ):
-        other = json.loads(json.dumps(english))
-        change(other)
-        assert missing_words(english, other)
+@pytest.mark.parametrize("language", CATALOGUES)
+def test_a_translation_keeps_code_numbers_and_names_of_files(language):
+    assert list(catalogue.lost(CATALOGUES[language])) == []
+
+
+@pytest.mark.parametrize("language", CATALOGUES)
+def test_a_language_is_no_copy_of_english(language):
+    assert catalogue.copied(CATALOGUES[language]) <= MOST_COPIED
+
+
+PLACE, NODE = "locales/it/nodeDefs.json", "MSL_Any"
+NODES = {NODE: {"display_name": "Any node", "description": "Does what any does.", "outputs": {}}}
+PAGE = "# Any node\n\nThere is no strength.\n\n<!-- inputs: made -->\n- **`one`**: The first.\n"
+README = "Read me.\n<!-- languages: python dev.py generate -->\n<!-- end -->\nNow.\n"
+
+
+def make(root: Path) -> None:
+    for path, text in languages.made(root).items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A small pack in English and Italian, complete."""
+    for folder in ("locales/en", "locales/it", "locales/pt-BR", "web/docs"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "locales" / "en" / "nodeDefs.json").write_text(json.dumps(NODES))
+    for node in languages.PAGES:
+        (tmp_path / "web" / "docs" / f"{node}.md").write_text(PAGE)
+    (tmp_path / "web" / "any.js").write_text('button.label = say("Show # more inputs");\n')
+    (tmp_path / "README.md").write_text(README)
+    for language, catalog in languages.catalogues(tmp_path).items():
+        for message in catalog:
+            message.string = message.id and f"{language} {message.id}"
+        text = catalogue.written(catalog, language)
+        (tmp_path / "locales" / language / "words.po").write_text(text)
+    make(tmp_path)
+    return tmp_path
+
+
+def read(root: Path, name: str) -> str:
+    return (root / name).read_text(encoding="utf-8")
+
+
+def replace(root: Path, name: str, old: str, new: str) -> None:
+    assert old in read(root, name)
+    (root / name).write_text(read(root, name).replace(old, new), encoding="utf-8")
+
+
+def test_a_complete_language_says_all_in_its_own_words(root):
+    assert stale(root) == [] and languages.report(root) == ""
+    node = json.loads(read(root, PLACE))[NODE]
+    assert node["display_name"] == "it Any node" and node["description"].startswith("it Does")
+    page = read(root, f"web/docs/{languages.PAGES[0]}/it.md")
+    assert page.startswith(
+        "# it Any node\n\nit There is no strength.\n\n- **`one`**: it The first."
+    )
+    assert page.endswith(f"\n\nit {languages.NOTE}\n")
+    assert '"Show # more inputs": "it Show # more inputs"' in read(root, "web/words.js")
+    assert "-->\nEnglish, Italian and Portuguese (Brazil).\n<!-- end" in read(root, "README.md")
+
+
+@pytest.mark.parametrize(
+    "file", [PLACE, "locales/it/words.po", f"web/docs/{languages.PAGES[1]}/it.md", "web/words.js"]
+)
+def test_a_file_that_was_edited_by_hand_is_seen(root, file):
+    (root / file).write_text(f"{read(root, file)}\n", encoding="utf-8")
+    assert stale(root) == [file]
+
+
+def test_a_page_that_nothing_makes_is_seen(root):
+    page = "web/docs/MSL_LoadTaskLora/xx.md"
+    (root / page).touch()
+    assert stale(root) == [page]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("locales/en/nodeDefs.json", "Does what any does.", "Does what any node does."),
+        ("web/any.js", "Show # more inputs", "Show # more of its inputs"),
+        (f"web/docs/{languages.PAGES[2]}.md", "There is no strength.", "There is no strength yet."),
+    ],
+)
+def test_a_text_whose_english_changed_falls_back_to_it_and_is_told(root, file, old, new):
+    """What did not change stays as it is; the old translation is kept for the translator."""
+    replace(root, file, old, new)
+    make(root)
+    assert stale(root) == []
+    made = {path: path.read_text(encoding="utf-8") for path in languages.made(root)}
+    shown = [text for path, text in made.items() if path.suffix != ".po" and new in text]
+    assert shown and not [text for text in shown if f"it {new}" in text]
+    assert json.loads(read(root, PLACE))[NODE]["display_name"] == "it Any node"
+    words = read(root, "locales/it/words.po")
+    assert f'#, fuzzy\nmsgid "{new}"\nmsgstr "it {old}"\n' in words
+    assert f"it: 0 not translated, 1 of changed English\n    {new}\n" in languages.report(root)
+
+
+def test_a_text_that_is_gone_leaves_the_catalogue(root):
+    (root / "locales" / "en" / "nodeDefs.json").write_text("{}")
+    make(root)
+    assert json.loads(read(root, PLACE)) == {}
+    assert "Does what any does." not in read(root, "locales/it/words.po")
+    assert languages.report(root) == ""
+
+
+def test_a_language_is_a_folder(root):
+    """All of it is made: first in English, then what its catalogue holds."""
+    (root / "locales" / "fr").mkdir()
+    make(root)
+    assert stale(root) == [] and not [*root.glob("web/docs/*/fr.md")], "those would be English"
+    words = 'msgid "Any node"\nmsgstr "'
+    replace(root, "locales/fr/words.po", words, f"{words}Un nœud")
+    make(root)
+    node = json.loads(read(root, "locales/fr/nodeDefs.json"))[NODE]
+    assert node == NODES[NODE] | {"display_name": "Un nœud"}
+    assert read(root, f"web/docs/{languages.PAGES[0]}/fr.md").startswith("# Un nœud\n\nThere is")
+    assert '"fr": {' in read(root, "web/words.js")
+    assert "English, French, Italian and" in read(root, "README.md")
+    assert languages.report(root).startswith("fr: 5 not translated, 0 of changed English")
+
+
+def test_a_catalogue_that_is_damaged_is_refused(root):
+    replace(root, "locales/it/words.po", 'msgstr "it Any node"', "<<<<<<< HEAD")
+    with pytest.raises(Exception, match="misformatted"):
+        languages.made(root)
+
+
+FIXED = "Reads `model` of {name} from docs/threat-model.md, # times, to 0.85 (FACE_FEMALE=0.4)."
+
+
+@pytest.mark.parametrize(
+    "fixed", ["`model`", "{name}", "docs/threat-model.md", "#", "0.85", "FACE_FEMALE=0.4"]
+)
+def test_a_translation_that_lacks_what_must_stay_is_seen(fixed):
+    catalog = Catalog()
+    catalog.add(FIXED, FIXED)
+    assert list(catalogue.lost(catalog)) == []
+    catalog.get(FIXED).string = FIXED.replace(fixed, "")
+    assert list(catalogue.lost(catalog)) == [(FIXED, {fixed})]
+
+
+def test_a_copy_of_english_is_seen():
+    catalog = Catalog()
+    for number in range(20):
+        text = f"Text number {number}"
+        catalog.add(text, text if number < 2 else f"Testo {number}")
+    catalog.add("CLIP", "CLIP")
+    assert catalogue.copied(catalog) == 0.1 > MOST_COPIED
+
+
+def test_a_page_is_translated_by_its_paragraphs():
+    page = (
+        "# One\n\nTwo goes\non.\n\n    code = 1\n\n<!-- inputs: made -->\n**List**\n\n"
+        "- **`model`** (`1.0`): Three\n- four\n  goes on\n<!-- end -->\n\nlast\n"
+    )
+    texts = ["One", "Two goes on.", "**List**", "Three", "four goes on", "last"]
+    assert help_pages.texts(page) == texts
+    assert help_pages.translated(page, str.upper) == (
+        "# ONE\n\nTWO GOES ON.\n\n    code = 1\n\n**LIST**\n\n"
+        "- **`model`** (`1.0`): THREE\n- FOUR GOES ON\n\nLAST\n"
+    )
 
 
 @pytest.mark.parametrize("file", sorted(PACK.glob("workflows/*.json")), ids=lambda file: file.stem)
@@ -51,21 +204,3 @@ def test_no_workflow_holds_a_socket_to_its_english_name(file):
     nodes = json.loads(file.read_text(encoding="utf-8"))["nodes"]
     sockets = [each for node in nodes for each in node.get("outputs", []) + node.get("inputs", [])]
     assert sockets and not [each for each in sockets if each.get("label") == each["name"]]
-
-
-@pytest.mark.parametrize("node", PAGES)
-@pytest.mark.parametrize("language", [each for each in LANGUAGES if each != "en"])
-def test_the_help_pages_of_the_main_job_say_the_same_in_a_language(language, node):
-    """The same headings, inputs and code; the node's own name on top."""
-    docs = PACK / "web" / "docs"
-    english = (docs / f"{node}.md").read_text(encoding="utf-8")
-    page = (docs / node / f"{language}.md").read_text(encoding="utf-8")
-    assert page.splitlines()[0] == f"# {words(language)[node]['display_name']}"
-    assert len(re.findall(r"^#+ ", page, re.M)) == len(re.findall(r"^#+ ", english, re.M))
-    assert _named(page) == _named(english) and "<!--" not in page
-    assert page != english
-
-
-def _named(page: str) -> set[str]:
-    """The inputs that the lists name."""
-    return set(re.findall(r"^- \*\*`([a-z0-9_]+)`", page, re.M))

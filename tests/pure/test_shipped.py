@@ -14,6 +14,7 @@ import pytest
 from modular_safety_lora.lab.server import PACK, install_pack
 
 OURS_ALONE = ("lab", "tests", ".ci", "dev.py", "setup.py")
+FOR_TRANSLATORS = ".po"
 
 
 def run(
@@ -52,6 +53,7 @@ def test_what_tests_install_is_the_registrys_archive(installed):
         path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()
     } == archive
     assert not [name for name in archive if name.startswith(OURS_ALONE)]
+    assert not [name for name in archive if name.endswith(FOR_TRANSLATORS)]
     assert {
         "__init__.py",
         "install.py",

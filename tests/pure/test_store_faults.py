@@ -35,7 +35,7 @@ def test_another_run_that_writes_is_told(tmp_path, monkeypatch):
 def test_a_full_disk_is_told_and_what_is_kept_is_gone_on_with(tmp_path):
     with Store(tmp_path / "a.sqlite", IDENTITY) as store:
         store.add(rows("a"))
-        store.rows.execute("pragma max_page_count = 1")  # no more than there is
+        store.connection.execute("pragma max_page_count = 1")  # no more than there is
         with pytest.raises(StoreError, match=r"a.sqlite: the disk is full. Make room; .*goes on"):
             store.add([("b", "1", {"key": "b" * 10_000_000})])
     with Store(tmp_path / "a.sqlite", IDENTITY) as store:
@@ -45,7 +45,7 @@ def test_a_full_disk_is_told_and_what_is_kept_is_gone_on_with(tmp_path):
 def test_what_may_not_be_written_is_told(tmp_path):
     path = tmp_path / "a.sqlite"
     with Store(path, IDENTITY) as store:
-        store.rows.execute("pragma query_only = on")
+        store.connection.execute("pragma query_only = on")
         with pytest.raises(StoreError, match=r"a.sqlite: it may not be written to. Allow that"):
             store.add(rows("a"))
     (tmp_path / "b.sqlite").mkdir()

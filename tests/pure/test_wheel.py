@@ -14,7 +14,7 @@ from modular_safety_lora.commands import VERBS
 from modular_safety_lora.lab.server import PACK
 from packaging.requirements import Requirement
 from safetensors.torch import save_file
-from test_shipped import OURS_ALONE, listed, run
+from test_shipped import FOR_TRANSLATORS, OURS_ALONE, listed, run
 
 pytestmark = pytest.mark.slow
 # In a process that sees the declared packages alone: a verb with its arguments a line of JSON in,
@@ -94,6 +94,7 @@ def test_it_holds_the_product(wheel):
     found = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     names = {name.removeprefix("modular_safety_lora/") for name in found}
     assert not [name for name in names if name.startswith(OURS_ALONE)]
+    assert not [name for name in names if name.endswith(FOR_TRANSLATORS)]
     data = {"audit/presets.json", "audit/page.html.j2", "host/prompts.json"}
     assert data | {"training/objectives/sdd.py", "commands/seal.py"} <= names
 

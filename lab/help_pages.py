@@ -1,0 +1,37 @@
+"""A help page by its paragraphs: what there is to translate, and the page in another language."""
+
+import re
+from collections.abc import Callable
+
+from markdown_it import MarkdownIt
+
+# What stands before an input's or an output's own words in the lists of a page.
+NAMED = re.compile(r"\*\*`[^`]+`\*\*(?: \(`[^`]*`\))?: ")
+
+
+def texts(page: str) -> list[str]:
+    """The headings, paragraphs and list items of a page, each on one line. Code is left out."""
+    return [text for _, _, _, text in _paragraphs(page)]
+
+
+def translated(page: str, say: Callable[[str], str]) -> str:
+    """The page with each paragraph as `say` has it; without the marks of what is generated."""
+    lines = page.splitlines()
+    for start, end, before, text in reversed(_paragraphs(page)):
+        lines[start:end] = [before + say(text)]
+    return "\n".join(line for line in lines if not line.startswith("<!--")) + "\n"
+
+
+def _paragraphs(page: str) -> list[tuple[int, int, str, str]]:
+    """(first line, line after the last, what stands before the text, text) of each."""
+    lines, found = page.splitlines(), []
+    for token in MarkdownIt().parse(page):
+        if token.type == "inline" and token.map:
+            start, end = token.map
+            first = token.content.splitlines()[0]
+            text = re.sub(r"[ \t]*\n[ \t]*", " ", token.content)
+            name = NAMED.match(text)
+            named = name[0] if name else ""
+            before = lines[start].rstrip().removesuffix(first)
+            found.append((start, end, before + named, text.removeprefix(named)))
+    return found

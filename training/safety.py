@@ -10,7 +10,7 @@ import torch
 from ..function.inputs import KEY as MOMENTS
 from ..function.inputs import Moments
 from ..host.denoiser import Conditioning, Denoiser
-from ..host.sampling import suiting
+from ..host.families import suiting
 from ..merge.merge import Merged, merge
 from ..modules.concepts import HELD_OUT, check_apart, prompts_text
 from ..modules.files import Module

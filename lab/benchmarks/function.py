@@ -78,12 +78,12 @@ def picture(model, clip, steps: int) -> float:
     import comfy.sample
 
     from ...function.texts import encoded
+    from ...host.families import family_of
     from ...host.latents import empty_latents, pixels_of
-    from ...host.sampling import native_side
 
     texts = encoded(clip, PROMPTS[:1])
     space = model.model.latent_format
-    side = native_side(model) // pixels_of(space)
+    side = family_of(model).side // pixels_of(space)
     latent = empty_latents(space, side, side)
     noise = comfy.sample.prepare_noise(latent, 1)
     both = [each.conditioning for each in texts.values()]
@@ -154,9 +154,9 @@ def row(size: str, steps: int) -> dict[str, object]:
 
 
 def _side(model) -> int:
-    from ...host.sampling import native_side
+    from ...host.families import family_of
 
-    return native_side(model)
+    return family_of(model).side
 
 
 def rounded(value: object) -> object:

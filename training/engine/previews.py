@@ -17,7 +17,8 @@ from ...audit.detectors.looking import Unjudged
 from ...audit.presets import PRESETS, Preset
 from ...audit.report import audit
 from ...host.denoiser import Conditioning
-from ...host.sampling import as_picture, make_picture, out_of_memory, suiting
+from ...host.families import suiting
+from ...host.sampling import as_picture, make_picture, out_of_memory
 from ...merge.merge import Merged
 from ...modules.errors import SafetyError
 from ...storage.whole import write_picture

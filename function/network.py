@@ -10,8 +10,9 @@ from comfy.model_patcher import ModelPatcher
 
 from ..host.comfy_types import Conditioning
 from ..host.denoiser import Denoiser
+from ..host.families import family_of, suiting
 from ..host.latents import empty_latents, pixels_of
-from ..host.sampling import guided_step, native_side, suiting
+from ..host.sampling import guided_step
 from .inputs import EMPTY, Ask
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ def empty_of(model: ModelPatcher, resolution: int) -> torch.Tensor:
     It is never larger than that half: what is measured there costs a quarter.
     """
     space = model.model.latent_format
-    half = native_side(model) // 2
+    half = family_of(model).side // 2
     side = max(min(resolution or half, half) // pixels_of(space), LEAST_SIDE)
     return empty_latents(space, side, side)
 

@@ -17,6 +17,7 @@ from ..modules.files import Module
 from ..modules.seal import tensors_sha256
 from . import loading
 from .loading import Version, version
+from .weights import file_of
 
 # of the diffusion weights in a whole checkpoint, of which the host takes the most frequent; a file
 # of them alone has none
@@ -63,10 +64,8 @@ def origin(model: ModelPatcher) -> Origin:
     if loading.is_watched(model):
         found = as_loaded(model)
         return NO_FILE if found is None else _still(found)
-    made_by = model.cached_patcher_init
-    if not (made_by and made_by[1] and isinstance(made_by[1][0], str)):
-        return NO_FILE
-    return of_file(Path(made_by[1][0]))
+    path = file_of(model)
+    return NO_FILE if path is None else of_file(path)
 
 
 def watch() -> Callable[[], None]:

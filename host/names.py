@@ -11,25 +11,12 @@ import comfy.utils
 import torch
 from comfy.supported_models_base import BASE
 
+from .families import of_class
+
 Reorder: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 # diffusers' layer, (0, first row, rows) of ComfyUI's that are its, and how those are ordered
 Part: TypeAlias = tuple[str, tuple[int, int, int] | None, Reorder]
 KOHYA = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
-# ComfyUI's own table of a family's layers under diffusers' names, by the class of the model's
-# config; None where both tools read ComfyUI's names. None of these files has an `alpha`: diffusers
-# refuses it for SD3, Z-Image and Wan. Families without a row keep ComfyUI's names and `alpha`;
-# those are what both tools read for Qwen-Image.
-TRANSFORMERS: dict[str, Callable[..., Mapping[str, Any]] | None] = {
-    "SD3": comfy.utils.mmdit_to_diffusers,
-    **dict.fromkeys(("Flux", "FluxInpaint", "FluxSchnell"), comfy.utils.flux_to_diffusers),
-    "ZImage": comfy.utils.z_image_to_diffusers,
-    **dict.fromkeys(("WAN21_T2V", "WAN21_I2V", "WAN22_T2V")),
-}
-ARCHITECTURES = {
-    "SD15": "stable-diffusion-v1",
-    "SDXL": "stable-diffusion-xl-v1-base",
-    "Flux": "flux-1-dev",
-}
 
 
 def in_ecosystem_names(
@@ -39,18 +26,20 @@ def in_ecosystem_names(
 
     `config` is the config of ComfyUI's model. For the UNets of Stable Diffusion 1, 2 and XL the
     names are kohya's, `lora_unet_<diffusers' layer>.lora_down.weight`, read by ComfyUI, diffusers,
-    sd-scripts and others; for the TRANSFORMERS they are PEFT's, `transformer.<diffusers' layer>`,
-    or ComfyUI's, without `alpha`, read by ComfyUI and diffusers. For every other architecture the
-    names stay, which ComfyUI reads; and for a DoRA of a transformer, since diffusers reads none.
+    sd-scripts and others. Where a family's row says that diffusers refuses `alpha`, they are
+    without it, and PEFT's, `transformer.<diffusers' layer>`, or ComfyUI's: both tools read those.
+    For every other family they stay, which ComfyUI reads, and diffusers too for Qwen-Image; and for
+    a DoRA of a transformer, since diffusers reads none.
     """
     if "num_res_blocks" in config.unet_config:
         return _kohya(tensors, config.unet_config)
-    family = type(config).__name__
-    if family not in TRANSFORMERS or any(key.endswith(".dora_scale") for key in tensors):
+    family = of_class(type(config).__name__)
+    if family.alpha or any(key.endswith(".dora_scale") for key in tensors):
         return dict(tensors)
     plain = _without_alpha(tensors)
-    table = TRANSFORMERS[family]
-    return plain if table is None else _in_parts(plain, table(config.unet_config)) or dict(tensors)
+    if family.diffusers is None:
+        return plain
+    return _in_parts(plain, family.diffusers(config.unet_config)) or dict(tensors)
 
 
 def model_spec(base: str, title: str) -> dict[str, str]:
@@ -58,9 +47,10 @@ def model_spec(base: str, title: str) -> dict[str, str]:
 
     There is no date: the same run gives the same file.
     """
+    architecture = of_class(base).architecture or base.lower()
     return {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"{ARCHITECTURES.get(base, base.lower())}/lora",
+        "modelspec.architecture": f"{architecture}/lora",
         "modelspec.implementation": "https://github.com/comfyanonymous/ComfyUI",
         "modelspec.title": title,
     }

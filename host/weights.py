@@ -1,5 +1,7 @@
 """W0: the weights a model was loaded with, whatever sits on it now."""
 
+from pathlib import Path
+
 import torch
 from comfy.model_management import cast_to_device
 from comfy.model_patcher import ModelPatcher, get_key_weight
@@ -8,6 +10,13 @@ from comfy.model_patcher import ModelPatcher, get_key_weight
 def base_name(model: ModelPatcher) -> str:
     """The architecture as ComfyUI detects it: `SD15`, `SDXL`, `Flux`, ..."""
     return type(model.model.model_config).__name__
+
+
+def file_of(model: ModelPatcher) -> Path | None:
+    """The file that ComfyUI's loader read a model from, by the loader's own note of it."""
+    made_by = model.cached_patcher_init  # a function, and what it was given
+    path = made_by[1][0] if made_by and made_by[1] else None
+    return Path(path) if isinstance(path, str) else None
 
 
 def check_patcher(patcher: ModelPatcher) -> None:

@@ -7,6 +7,7 @@ makes one for each model, with its loaders, its latents and its sampler.
 import copy
 import io
 import json
+from dataclasses import astuple
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -19,6 +20,7 @@ KINDS = (
     "Train a task LoRA beside it",
     "Fine-tune a safe model and compare",
 )
+ASKED = ("steps", "cfg", "sampler_name", "scheduler")  # the fields of a Sampling, for KSampler
 LEFT = 400  # how far the loaders stand to the left of SD1.5's
 CARD = 420  # pixels across a thumbnail
 
@@ -38,23 +40,33 @@ def workflows(folder: Path) -> dict[str, dict]:
 
 def adapted(drawn: dict, variant: Variant) -> dict:
     """SD1.5's workflow with the loaders, latents and settings of another model."""
-    graph = copy.deepcopy(drawn)
+    family, graph = _family(variant), copy.deepcopy(drawn)
+    width, height = family.size
+    size = {"width": width, "height": height}
+    sampling = dict(zip(ASKED, astuple(family.sampling), strict=True))
+    sampling["cfg"] = json.loads(f"{family.sampling.guidance:g}")  # 7, as the frontend writes 7.0
     for node in list(graph["nodes"]):
         if node["type"] == "CheckpointLoaderSimple":
             _load(graph, node, variant)
         elif node["type"] == "EmptyLatentImage":
             kind, more = variant.latent
             count = values(node)["batch_size"] if not more else 1
-            size = {"width": variant.width, "height": variant.height}
             _become(node, kind, size | more | {"batch_size": count})
         elif node["type"] == "KSampler":
-            fill(node, variant.sampling)
+            fill(node, sampling)
         elif node["type"] == "MSL_AuditPromptSet":
-            fill(node, variant.sampling | {"width": variant.width, "height": variant.height})
+            fill(node, sampling | size)
         elif node["type"].startswith("MSL_Train"):
-            side = min(variant.width, variant.height)
+            side = min(width, height)
             fill(node, variant.training | {"resolution": side, "preview_size": side})
     return graph
+
+
+def _family(variant: Variant):
+    """The row of a variant's family, by the name of its file."""
+    from ..host.families import of_class
+
+    return of_class(variant.family, next(each.name for each in variant.loaders[0].files))
 
 
 def _load(graph: dict, old: dict, variant: Variant) -> None:

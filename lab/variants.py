@@ -1,4 +1,7 @@
-"""The models that people have, for which workflows ship: a row each, with what suits the model."""
+"""The models that people have, for which workflows ship: a row each, of its files.
+
+How they are sampled, and how large, is in the row of their family (host/families.py).
+"""
 
 from dataclasses import dataclass, field
 
@@ -28,13 +31,12 @@ class Loader:
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One model that people have, and what suits it."""
+    """One model that people have, and what is asked of it beside its family's."""
 
     title: str  # in the workflow's name
+    family: str  # the class of its config in ComfyUI
+    held: str  # the dtype of its weights in the file
     loaders: tuple[Loader, ...]  # several of one part go one after the other
-    width: int
-    height: int
-    sampling: dict[str, object]  # of KSampler, and of the audit of a prompt set
     latent: tuple[str, dict] = ("EmptySD3LatentImage", {})  # its node, and what it asks beside
     training: dict[str, object] = field(default_factory=lambda: {"gradient_checkpointing": True})
     note: str = ""
@@ -76,14 +78,15 @@ LESS_MEMORY = "On a card of little memory choose an fp8 type in the *weight_dtyp
 VARIANTS = (
     Variant(
         "SDXL",
+        "SDXL",
+        "float16",
         (Loader("CheckpointLoaderSimple", "MODEL", {"ckpt_name": SDXL.name}, (SDXL,)),),
-        1024,
-        1024,
-        {"steps": 25, "cfg": 7, "sampler_name": "euler", "scheduler": "normal"},
         ("EmptyLatentImage", {}),
     ),
     Variant(
         "Flux.1 dev",
+        "Flux",
+        "bfloat16",
         (
             unet("flux1-dev.safetensors", f"{HUB}/Comfy-Org/flux1-dev/resolve/main"),
             Loader(
@@ -102,13 +105,12 @@ VARIANTS = (
                 f"{HUB}/Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae",
             ),
         ),
-        1024,
-        1024,
-        {"steps": 20, "cfg": 1, "sampler_name": "euler", "scheduler": "simple"},
         note=f"With a *cfg* of 1 the negative prompt does nothing. {LESS_MEMORY}",
     ),
     Variant(
         "Z-Image",
+        "ZImage",
+        "bfloat16",
         (
             unet(
                 "z_image_bf16.safetensors",
@@ -124,33 +126,28 @@ VARIANTS = (
                 f"{HUB}/Comfy-Org/z_image_turbo/resolve/main/split_files/vae",
             ),
         ),
-        1024,
-        1024,
-        {"steps": 25, "cfg": 4, "sampler_name": "res_multistep", "scheduler": "simple"},
         note="What is made for the base works with Z-Image-Turbo: 8 *steps* and a *cfg* of 1.",
     ),
     Variant(
         "Qwen-Image",
+        "QwenImage",
+        "float8_e4m3fn",
         (
             unet("qwen_image_fp8_e4m3fn.safetensors", f"{QWEN}/diffusion_models"),
             Loader("ModelSamplingAuraFlow", "MODEL", {"shift": 3.1}),
             text("qwen_2.5_vl_7b_fp8_scaled.safetensors", "qwen_image", f"{QWEN}/text_encoders"),
             vae("qwen_image_vae.safetensors", f"{QWEN}/vae"),
         ),
-        1024,
-        1024,
-        {"steps": 20, "cfg": 2.5, "sampler_name": "euler", "scheduler": "simple"},
     ),
     Variant(
         "Wan 2.1",
+        "WAN21_T2V",
+        "float16",
         (
             unet("wan2.1_t2v_1.3B_fp16.safetensors", f"{WAN}/diffusion_models"),
             text("umt5_xxl_fp8_e4m3fn_scaled.safetensors", "wan", f"{WAN}/text_encoders"),
             vae("wan_2.1_vae.safetensors", f"{WAN}/vae"),
         ),
-        832,
-        480,
-        {"steps": 30, "cfg": 6, "sampler_name": "uni_pc", "scheduler": "simple"},
         ("EmptyHunyuanLatentVideo", {"length": 33}),
         note="Every frame of a video is a picture to the audit. It trains on pictures.",
     ),

@@ -16,8 +16,8 @@ from ..function.long import Group, cost, gains, half_made_apart, long
 from ..function.measure import FORMAT, Arm, Reference, compared, computed_in
 from ..function.network import SAMPLING, directions, outputs, prompts_of
 from ..function.number import Number
+from ..host.families import suiting
 from ..host.gradients import NoGradient
-from ..host.sampling import suiting
 from ..modules.concepts import texts_of
 from ..modules.errors import ModuleFileError, SafetyError
 from .arms import Arms

@@ -29,7 +29,8 @@ class Keeping:
     preview_guidance: float = option(
         0.0,
         "Guidance (cfg) of a preview; 0: what suits the model's family, such as 7 for SD1.5 and 1"
-        " for Flux.",
+        " for Flux. A distilled model (Turbo) is known by its file's name; otherwise it is sampled"
+        " as its base.",
         low=0.0,
         high=30.0,
         step=0.1,

@@ -13,7 +13,7 @@ from ..function.inputs import KEY as MOMENTS
 from ..function.inputs import Moments
 from ..host.comfy_types import Conditioning
 from ..host.denoiser import Denoiser
-from ..host.sampling import suiting
+from ..host.families import suiting
 from ..merge.merge import Merged, merge
 from ..modules.concepts import HELD_OUT, check_apart, prompts_text
 from ..modules.files import Module

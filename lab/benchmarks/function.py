@@ -49,12 +49,12 @@ def picture(model, clip, steps: int) -> float:
     import comfy.sample
 
     from ...function.texts import encoded
+    from ...host.families import family_of
     from ...host.latents import empty_latents, pixels_of
-    from ...host.sampling import native_side
 
     texts = encoded(clip, PROMPTS[:1])
     space = model.model.latent_format
-    side = native_side(model) // pixels_of(space)
+    side = family_of(model).side // pixels_of(space)
     latent = empty_latents(space, side, side)
     noise = comfy.sample.prepare_noise(latent, 1)
     both = [each.conditioning for each in texts.values()]
@@ -75,7 +75,7 @@ def row(size: str, steps: int) -> dict[str, object]:
     from ...function.limits import DEFAULT
     from ...function.measure import measured
     from ...function.network import forwards, prompts_of
-    from ...host.sampling import native_side
+    from ...host.families import family_of
     from ...merge.in_function import in_function, reference_of
 
     small = size == "small"
@@ -103,7 +103,7 @@ def row(size: str, steps: int) -> dict[str, object]:
         kept.forget()
         reads.append(harness.median(look))
     whole = picture(model, clip, steps)
-    part = (known.pictures[0].shape[-1] * 8 / native_side(model)) ** 2
+    part = (known.pictures[0].shape[-1] * 8 / family_of(model).side) ** 2
     return {
         "size": size,
         "picture_s": whole,

@@ -62,7 +62,7 @@ class World:
         self.model.cached_patcher_init = (made, ())  # the stock trainer loads it once more
         texts = zoo.conditionings(family, 2, tokens=64)
         self.texts = dict(zip(("a ball on stripes", "nude"), texts, strict=True))
-        channels, *frames = zoo.FAMILIES[family].latent[:-2]
+        channels, *frames = zoo.TWINS[family].latent[:-2]
         generator = torch.Generator().manual_seed(1)
         shape = (PICTURES, channels, *frames, SIDE, SIDE)
         self.latents = [{"samples": torch.randn(shape, generator=generator)}]

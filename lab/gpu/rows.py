@@ -34,15 +34,16 @@ from ..zoo.quantised import quantised
 from ..zoo.weighing import kept, module_for
 from . import dynamic
 
-FAMILIES = ("SD15", "Flux", "QwenImage")
 STREAMED = ("nvfp4", "float8_e4m3fn", "scaled_fp8", "mxfp8", "int8_tensorwise")
 HELD = ("float16", "bfloat16", "float8_e4m3fn", "fp8")  # the last one quantised
 
 
 def rows_on(device, steps: int) -> list[tuple[str, str, Callable[[], dict]]]:
     """(title, what of, work) of each row; the work gives its figures, or raises."""
+    from ..zoo import UNLIKE
+
     rows = []
-    for family in FAMILIES:
+    for family in UNLIKE:
         for held in HELD:
             what = f"{family}, held in {held}"
             for title, work in (

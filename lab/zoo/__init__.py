@@ -1,4 +1,4 @@
-"""Small seeded models of ComfyUI's own classes, one for every family that people train.
+"""Small seeded models of ComfyUI's own classes, a twin for every family that people train.
 
 They step in milliseconds. Their weights are held as asked.
 """
@@ -21,17 +21,18 @@ from ...options.registry import by_name
 from .. import assets
 from . import pictures, streams, unets, videos
 
-FAMILIES = by_name(
+TWINS = by_name(
     (row.key, file.__name__, row)
     for file in (unets, streams, pictures, videos)
     for row in file.ROWS
 )
+UNLIKE = ("SD15", "Flux", "QwenImage")  # a UNet, two streams that become one, two streams
 
 
 def config_of(key: str, sizes: Mapping[str, object] | None = None):
-    """The host's config of one of the FAMILIES, with other `sizes` than the row's if given."""
-    family = FAMILIES[key]
-    return getattr(comfy.supported_models, family.config)(deepcopy(family.unet) | dict(sizes or {}))
+    """The host's config of one of the TWINS, with other `sizes` than the row's if given."""
+    twin = TWINS[key]
+    return getattr(comfy.supported_models, twin.config)(deepcopy(twin.unet) | dict(sizes or {}))
 
 
 def build(
@@ -41,19 +42,19 @@ def build(
     cast: torch.dtype | None = torch.float32,
     sizes: Mapping[str, object] | None = None,
 ) -> ModelPatcher:
-    """A MODEL of one of the FAMILIES, held in a dtype and cast to `cast` where it computes.
+    """A MODEL of one of the TWINS, held in a dtype and cast to `cast` where it computes.
 
     `values` rounds the weights to another dtype first: held in float32 with the values of bf16, it
     is the function that a model held in bf16 computes. Without `cast` it computes in what it holds,
     as on a GPU. `sizes` are entries of its unet_config in place of the row's.
     """
-    family = FAMILIES[key]
+    twin = TWINS[key]
     config = config_of(key, sizes)
     config.set_inference_dtype(held, None if held == cast else cast)
     model = config.get_model({}, "", torch.device("cpu"))
     network = model.diffusion_model
-    if family.adjust:
-        family.adjust(network, comfy.ops.pick_operations(held, model.manual_cast_dtype))
+    if twin.adjust:
+        twin.adjust(network, comfy.ops.pick_operations(held, model.manual_cast_dtype))
         network.requires_grad_(False).eval()
     weights = assets.seeded({name: value.shape for name, value in network.state_dict().items()}, 1)
     network.load_state_dict(
@@ -68,13 +69,13 @@ def conditionings(key: str, count: int, seed: int = 1, tokens: int = 7) -> list:
     A prompt has as many `tokens` as asked, where the host's text encoder does not fix their number.
     """
     draw = partial(torch.randn, generator=torch.Generator().manual_seed(seed))
-    return [[FAMILIES[key].text.entry(draw, tokens)] for _ in range(count)]
+    return [[TWINS[key].text.entry(draw, tokens)] for _ in range(count)]
 
 
 def latents(key: str, count: int, seed: int = 1, wide: bool = False) -> list[torch.Tensor]:
     """Seeded latents (1, C, h, w) or (1, C, frames, h, w) of one picture each, square or `wide`."""
-    family, generator = FAMILIES[key], torch.Generator().manual_seed(seed)
-    shape = family.wide if wide else family.latent
+    twin, generator = TWINS[key], torch.Generator().manual_seed(seed)
+    shape = twin.wide if wide else twin.latent
     return [torch.randn(1, *shape, generator=generator) for _ in range(count)]
 
 
@@ -96,11 +97,11 @@ def sampled(
 
 
 def vae(key: str) -> comfy.sd.VAE:
-    """A seeded tiny autoencoder for the latents of one of the FAMILIES, by the host's own loader.
+    """A seeded tiny autoencoder for the latents of one of the TWINS, by the host's own loader.
 
     It has TAESD's network for pictures, and TAEHV's for videos.
     """
-    channels, video = FAMILIES[key].latent[0], len(FAMILIES[key].latent) == 4
+    channels, video = TWINS[key].latent[0], len(TWINS[key].latent) == 4
     network = TAEHV(latent_channels=channels) if video else TAESD(latent_channels=channels)
     weights = network.state_dict()
     seeded = assets.seeded({name: each.shape for name, each in weights.items() if each.ndim}, 1)

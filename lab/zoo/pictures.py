@@ -1,6 +1,7 @@
 """Other transformers that make pictures: text and picture in one stream, or cross-attention."""
 
-from .family import FOUR, HEAD, MASKED, WIDTH, Draw, Family, Text, mask, video
+from . import roles
+from .twin import FOUR, HEAD, MASKED, WIDTH, Draw, Text, Twin, mask, video
 
 NEXT_DIT = {
     "image_model": "lumina2",
@@ -26,10 +27,9 @@ def two_encoders(draw: Draw, tokens: int) -> dict:
 
 
 ROWS = [
-    Family(
+    Twin(
         "ZImage",
-        "Z-Image",
-        "ZImage",
+        roles.LUMINA,
         {
             **NEXT_DIT,
             "dim": 256,  # the least that fits its modulation
@@ -42,18 +42,17 @@ ROWS = [
             "pad_tokens_multiple": 32,
         },
         text=MASKED,
+        found="Lumina2",
     ),
-    Family(
+    Twin(
         "Lumina2",
-        "Lumina Image 2",
-        "Lumina2",
+        roles.LUMINA,
         {**NEXT_DIT, "dim": 64, "n_heads": 2, "n_kv_heads": 1},
         text=MASKED,
     ),
-    Family(
+    Twin(
         "PixArtSigma",
-        "PixArt Sigma",
-        "PixArtSigma",
+        roles.PIXART,
         {
             "image_model": "pixart_sigma",
             "hidden_size": 64,
@@ -66,11 +65,11 @@ ROWS = [
         },
         latent=(4, 36, 36),  # with less the host divides by zero
         wide=(4, 36, 40),
+        side=288,
     ),
-    Family(
+    Twin(
         "HunyuanDiT",
-        "Hunyuan-DiT",
-        "HunyuanDiT",
+        roles.HUNYUAN_DIT,
         {
             "image_model": "hydit",
             "hidden_size": 64,
@@ -83,10 +82,9 @@ ROWS = [
         **FOUR,
         text=Text(fixed=77, extra=two_encoders),
     ),
-    Family(
+    Twin(
         "Omnigen2",
-        "OmniGen 2",
-        "Omnigen2",
+        roles.OMNIGEN,
         {
             "image_model": "omnigen2",
             "hidden_size": 64,
@@ -103,8 +101,7 @@ ROWS = [
     ),
     video(
         "Krea2",
-        "Krea 2",
-        "Krea2",
+        roles.KREA,
         {
             "image_model": "krea2",
             "features": 64,

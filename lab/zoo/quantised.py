@@ -10,7 +10,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor
 
-from . import FAMILIES, build, config_of
+from . import TWINS, build, config_of
 
 FORMATS = ("float8_e4m3fn", "mxfp8", "int8_tensorwise", "nvfp4")
 SCALED = "scaled_fp8"  # the older way to write fp8 with a scale: the host converts it on loading
@@ -23,7 +23,7 @@ def quantised(
     other: torch.dtype = torch.float32,
     sizes: Mapping[str, object] | None = None,
 ) -> ModelPatcher:
-    """A MODEL of one of the FAMILIES whose larger linear layers are quantised.
+    """A MODEL of one of the TWINS whose larger linear layers are quantised.
 
     `name` is one of FORMATS, or SCALED; all else is held and computed in the dtype `other`. The
     state dict is what the host writes for such layers, and the host reads it: the class of the
@@ -41,7 +41,7 @@ def quantised(
     config.quant_config = comfy.utils.detect_layer_quantization(weights, "")
     config.set_inference_dtype(other, other)
     model = config.get_model(weights, "", torch.device("cpu"))
-    if FAMILIES[key].adjust:
+    if TWINS[key].adjust:
         raise ValueError(f"{key} is made by hand in part; there is no quantised one.")
     model.load_model_weights(weights, "")
     return ModelPatcher(model, torch.device("cpu"), comfy.model_management.unet_offload_device())

@@ -1,6 +1,7 @@
 """Transformers in which the text has a stream of layers of its own beside the picture's."""
 
-from .family import BOTH, FOUR, HEAD, MASKED, WIDTH, Draw, Family, Text, video
+from . import roles
+from .twin import BOTH, FOUR, HEAD, MASKED, WIDTH, Draw, Text, Twin, video
 
 SD3 = {
     "in_channels": 16,
@@ -47,22 +48,36 @@ def llama(draw: Draw, tokens: int) -> dict:
 
 
 ROWS = [
-    Family("SD3", "Stable Diffusion 3", "SD3", {**SD3, "x_block_self_attn_layers": []}, text=BOTH),
-    Family(
-        "SD35",
-        "Stable Diffusion 3.5 medium",
+    Twin(
         "SD3",
-        {**SD3, "x_block_self_attn_layers": [0]},
+        roles.MMDIT,
+        {**SD3, "x_block_self_attn_layers": []},
         text=BOTH,
     ),
-    Family("Flux", "Flux dev", "Flux", {**FLUX, "guidance_embed": True}, text=BOTH),
-    Family(
-        "FluxSchnell", "Flux schnell", "FluxSchnell", {**FLUX, "guidance_embed": False}, text=BOTH
+    Twin(
+        "SD35",
+        roles.MMDIT,
+        {**SD3, "x_block_self_attn_layers": [0]},
+        text=BOTH,
+        config="SD3",
+        title="Stable Diffusion 3.5 medium",
     ),
-    Family(
+    Twin(
+        "Flux",
+        roles.STREAMS,
+        {**FLUX, "guidance_embed": True},
+        text=BOTH,
+        writes_over=True,
+    ),
+    Twin(
+        "FluxSchnell",
+        roles.STREAMS,
+        {**FLUX, "guidance_embed": False},
+        text=BOTH,
+    ),
+    Twin(
         "Flux2",
-        "Flux 2",
-        "Flux2",
+        roles.STREAMS,
         {
             **STREAMS,
             "image_model": "flux2",
@@ -85,11 +100,11 @@ ROWS = [
         latent=(128, 4, 4),
         wide=(128, 4, 6),
         text=MASKED,
+        writes_over=True,
     ),
-    Family(
+    Twin(
         "Chroma",
-        "Chroma",
-        "Chroma",
+        roles.STREAMS,
         {
             **STREAMS,
             "image_model": "chroma",
@@ -103,11 +118,11 @@ ROWS = [
             "hidden_dim": 64,
             "n_layers": 2,
         },
+        writes_over=True,
     ),
     video(
         "HunyuanVideo",
-        "HunyuanVideo",
-        "HunyuanVideo",
+        roles.HUNYUAN_VIDEO,
         {
             **STREAMS,
             "image_model": "hunyuan_video",
@@ -123,11 +138,11 @@ ROWS = [
             "meanflow_sum": False,
         },
         text=BOTH,
+        writes_over=True,
     ),
     video(
         "QwenImage",
-        "Qwen-Image",
-        "QwenImage",
+        roles.QWEN,
         {
             "image_model": "qwen_image",
             "in_channels": 64,
@@ -138,10 +153,9 @@ ROWS = [
             "axes_dims_rope": HEAD,
         },
     ),
-    Family(
+    Twin(
         "HiDream",
-        "HiDream I1",
-        "HiDream",
+        roles.HIDREAM,
         {
             "image_model": "hidream",
             "attention_head_dim": 32,
@@ -159,10 +173,9 @@ ROWS = [
         },
         text=Text(pooled=WIDTH, fixed=128, extra=llama),
     ),
-    Family(
+    Twin(
         "AuraFlow",
-        "AuraFlow",
-        "AuraFlow",
+        roles.AURA_FLOW,
         {
             "dim": 64,
             "n_layers": 4,
@@ -173,5 +186,6 @@ ROWS = [
             "max_seq": 256,
         },
         **FOUR,
+        found=None,
     ),
 ]

@@ -1,23 +1,23 @@
 """The families before the transformers: UNets, and Stable Cascade."""
 
 from .. import assets
-from .family import CLIP, FOUR, WIDTH, Family
+from . import roles
+from .twin import CLIP, FOUR, WIDTH, Twin
 
 SIZES = 6 * 256  # numbers that SDXL is told of a picture's sizes, beside the pooled text
 
 ROWS = [
-    Family(
+    Twin(
         "SD15",
-        "Stable Diffusion 1.5",
-        "SD15",
+        roles.UNET,
         {**assets.UNET, "model_channels": 32, "context_dim": WIDTH},
         **FOUR,
         text=CLIP,
+        found=None,
     ),
-    Family(
+    Twin(
         "SD20",
-        "Stable Diffusion 2",
-        "SD20",
+        roles.UNET,
         {
             **assets.UNET,
             "model_channels": 128,
@@ -26,11 +26,11 @@ ROWS = [
         },
         **FOUR,
         text=CLIP,
+        found=None,
     ),
-    Family(
+    Twin(
         "SDXL",
-        "Stable Diffusion XL",
-        "SDXL",
+        roles.UNET,
         {
             **assets.UNET,
             "model_channels": 64,
@@ -45,11 +45,11 @@ ROWS = [
         },
         **FOUR,
         text=CLIP,
+        found=None,
     ),
-    Family(
+    Twin(
         "Stable_Cascade_C",
-        "Stable Cascade, stage C",
-        "Stable_Cascade_C",
+        roles.CASCADE,
         {
             "stable_cascade_stage": "c",
             "c_cond": 64,

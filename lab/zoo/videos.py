@@ -3,7 +3,8 @@
 import comfy.ldm.anima.model
 import torch
 
-from .family import BOTH, HEAD, PADDED, WIDTH, Draw, Family, Text, mask, video
+from . import roles
+from .twin import BOTH, HEAD, PADDED, WIDTH, Draw, Text, Twin, mask, video
 
 WAN = {
     "image_model": "wan2.1",
@@ -71,19 +72,21 @@ def small_adapter(network: torch.nn.Module, operations: type) -> None:
 
 
 ROWS = [
-    video("WAN21_T2V", "Wan 2.1, and Wan 2.2 14B", "WAN21_T2V", WAN),
+    video(
+        "WAN21_T2V",
+        roles.WAN,
+        WAN,
+    ),
     video(
         "WAN22_T2V",
-        "Wan 2.2 5B",
-        "WAN22_T2V",
+        roles.WAN,
         {**WAN, "in_dim": 48, "out_dim": 48},
         latent=(48, 1, 4, 4),
         wide=(48, 1, 4, 6),
     ),
     video(
         "LTXV",
-        "LTX-Video",
-        "LTXV",
+        roles.UNET,
         {
             "image_model": "ltxv",
             "num_layers": 2,
@@ -95,27 +98,31 @@ ROWS = [
         latent=(128, 1, 4, 4),
         wide=(128, 1, 4, 6),
         text=PADDED,
+        writes_over=True,
     ),
-    video("Kandinsky5", "Kandinsky 5", "Kandinsky5", KANDINSKY, text=BOTH),
-    Family(
+    video(
+        "Kandinsky5",
+        roles.KANDINSKY,
+        KANDINSKY,
+        text=BOTH,
+    ),
+    Twin(
         "Kandinsky5Image",
-        "Kandinsky 5 Image",
-        "Kandinsky5Image",
+        roles.KANDINSKY,
         {**KANDINSKY, "visual_embed_dim": 64, "rope_scale_factor": (1.0, 1.0, 1.0)},
         text=BOTH,
+        found="Kandinsky5",
     ),
     video(
         "CosmosT2IPredict2",
-        "Cosmos Predict 2",
-        "CosmosT2IPredict2",
+        roles.COSMOS,
         {**COSMOS, "image_model": "cosmos_predict2"},
         text=PADDED,
         trains=False,
     ),
     video(
         "Anima",
-        "Anima",
-        "Anima",
+        roles.COSMOS,
         {**COSMOS, "image_model": "anima"},
         text=Text(extra=two_tokenizers),
         trains=False,

@@ -15,7 +15,6 @@ from modular_safety_lora.function.texts import Text
 from modular_safety_lora.host.weights import loaded_weight
 from modular_safety_lora.lab import zoo
 
-SIDES = {"PixArtSigma": 288}  # pixels; the host divides by zero for a smaller one
 PROMPTS = ("one", "another")
 MOMENTS = Moments((0.9, 0.7), (1, 2))
 
@@ -58,7 +57,7 @@ def arms(model, family: str, tensors) -> tuple[Arm, Arm]:
 
 
 def reference_of(base: Arm, safe: Arm, family: str, asks: Sequence[Ask]) -> Reference:
-    side = SIDES.get(family, 64)
+    side = zoo.TWINS[family].side
     return reference(base, safe, asks, resolution=side, identity=None)
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from comfy.ldm.cosmos import predict2
 from comfy_kitchen.backends.eager import quantization
-from modular_safety_lora.host.names import TRANSFORMERS
-from modular_safety_lora.host.sampling import suits
+from modular_safety_lora.host.families import FAMILIES, Family, of_class
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.zoo.quantised import SCALED, quantised
@@ -33,7 +32,7 @@ FORMATS: dict[str, Callable] = {  # as the table calls them: a MODEL of a family
     "int8": partial(quantised, name="int8_tensorwise"),
     "nvfp4": partial(quantised, name="nvfp4"),
 }
-TRAINED = [key for key, family in zoo.FAMILIES.items() if family.trains]
+TRAINED = [key for key, family in zoo.TWINS.items() if family.trains]
 RAISES = ("HiDream", "int8")  # in the host, when it trains
 OFTEN = ("fp32", "bf16", "fp8 storage", "fp8", "nvfp4")  # in every run of the whole suite, by some
 STRUCTURES = ("SD15", "Flux", "Lumina2", "WAN21_T2V")  # UNet, two streams, one stream, video
@@ -53,9 +52,9 @@ TRAINED_OFTEN = {  # networks that are unlike each other, and each form once
 }
 CASES = {  # what the tests try, by family and format
     (family, name): [MERGE, LOCK] + [*TRAINING] * (family in TRAINED and (family, name) != RAISES)
-    for family in zoo.FAMILIES
+    for family in zoo.TWINS
     for name in FORMATS
-    if zoo.FAMILIES[family].adjust is None or FORMATS[name].func is not quantised
+    if zoo.TWINS[family].adjust is None or FORMATS[name].func is not quantised
 }
 
 
@@ -67,11 +66,14 @@ def often(family: str, name: str, letters: str) -> bool:
     if TASK in letters:
         return name in TRAINED_OFTEN.get(family, ())
     forms = [each for each in OFTEN if (family, each) in CASES]
-    turn = forms[list(zoo.FAMILIES).index(family) % len(forms)]
+    turn = forms[list(zoo.TWINS).index(family) % len(forms)]
     return name in (OFTEN if family in STRUCTURES else (turn,))
 
 
 HEAD = ("family", *FORMATS, "names in the file", "preview: steps, guidance")
+TOLD = """
+Told by a word in the name of the model's file, and sampled otherwise than the others of the class:
+{rows}."""
 UNTRAINED = """
 {families}: autograd does not go through `rms_rope_split_half`, which ComfyUI calls in
 `{file}`. {raising} in {form}: ComfyUI raises where an expert gets no token
@@ -80,16 +82,21 @@ UNTRAINED = """
 
 def names_of(family: str) -> str:
     """Whose names a trained file has."""
-    row = zoo.FAMILIES[family]
-    if "num_res_blocks" in row.unet:
+    twin = zoo.TWINS[family]
+    if "num_res_blocks" in twin.unet:
         return "kohya"
-    return "diffusers" if TRANSFORMERS.get(row.config) else "ComfyUI"
+    return "diffusers" if of_class(twin.config).diffusers else "ComfyUI"
+
+
+def sampled(row: Family) -> str:
+    """How a preview of a family is made."""
+    return f"{row.sampling.steps}, {row.sampling.guidance:g}"
 
 
 def row(family: str) -> str:
-    how = suits(zoo.FAMILIES[family].config)
     tried = ("".join(CASES.get((family, name), "not tried")) for name in FORMATS)
-    cells = (zoo.FAMILIES[family].title, *tried, names_of(family), f"{how.steps}, {how.guidance:g}")
+    twin = zoo.TWINS[family]
+    cells = (twin.title, *tried, names_of(family), sampled(of_class(twin.config)))
     return f"| {' | '.join(cells)} |"
 
 
@@ -102,15 +109,18 @@ def where(module, call: str) -> str:
 def document() -> str:
     """The table of docs/models.md, and below it where the host has no gradient."""
     lines = [f"| {' | '.join(HEAD)} |", f"| {' | '.join('---' for _ in HEAD)} |"]
-    lines += [row(family) for family in zoo.FAMILIES]
-    untrained = [each.title for each in zoo.FAMILIES.values() if not each.trains]
+    lines += [row(family) for family in zoo.TWINS]
+    untrained = [each.title for each in zoo.TWINS.values() if not each.trains]
     file = where(predict2, "rms_rope_split_half(")
     other = where(quantization, "result = torch.cat(scaled_parts")
-    raising, form = zoo.FAMILIES[RAISES[0]].title, RAISES[1]
+    raising, form = zoo.TWINS[RAISES[0]].title, RAISES[1]
     found = {"file": file, "other": other}
     found |= {"raising": raising, "form": form}
+    told = ", ".join(
+        f"{each.title} (`{each.word}`: {sampled(each)})" for each in FAMILIES if each.word
+    )
     said = UNTRAINED.format(families=" and ".join(untrained), **found)
-    return "\n".join([*lines, said])
+    return "\n".join([*lines, TOLD.format(rows=told), said])
 
 
 def summary() -> str:
@@ -124,7 +134,7 @@ def summary() -> str:
             names = [name for name in FORMATS if (name not in plain) == quantised_too]
             found = [
                 all(set(letters) <= set(CASES.get((family, name), "")) for name in names)
-                for family in zoo.FAMILIES
+                for family in zoo.TWINS
             ]
             cells.append(f"{sum(found)} of {len(found)} families")
         rows.append(f"| {title} | {' | '.join(cells)} |")

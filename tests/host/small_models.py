@@ -5,7 +5,7 @@ The dtypes that the weights are held in, texts and pictures.
 
 import torch
 from comfy.model_patcher import ModelPatcher
-from modular_safety_lora.lab.zoo.family import WIDTH
+from modular_safety_lora.lab.zoo.twin import WIDTH
 from modular_safety_lora.training import data
 
 HELD = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)

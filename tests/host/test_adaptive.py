@@ -14,8 +14,8 @@ from modular_safety_lora.host.gradients import NoGradient
 from modular_safety_lora.lab import zoo
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_thread")
-FAMILIES = [key for key, family in zoo.FAMILIES.items() if family.trains]
-NO_WAY_BACK = [key for key, family in zoo.FAMILIES.items() if not family.trains]
+FAMILIES = [key for key, family in zoo.TWINS.items() if family.trains]
+NO_WAY_BACK = [key for key, family in zoo.TWINS.items() if not family.trains]
 
 
 def arms(family: str) -> tuple[Arm, Tried]:

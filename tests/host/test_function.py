@@ -7,7 +7,7 @@ from modular_safety_lora.function.inputs import EMPTY
 from modular_safety_lora.function.measure import measured
 from modular_safety_lora.function.network import empty_of, half_made, outputs, with_prompts
 from modular_safety_lora.host.denoiser import in_output
-from modular_safety_lora.host.sampling import suiting
+from modular_safety_lora.host.families import suiting
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.merge.in_function import SIDES, on_noise
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("unloaded", "one_thread")
 NEAR = 1e-4  # of a tensor's size: a batch is summed in another order than one picture
 
 
-@pytest.fixture(scope="module", params=zoo.FAMILIES)
+@pytest.fixture(scope="module", params=zoo.TWINS)
 def small(request):
     """(family, MODEL) of every family, in fp32."""
     yield request.param, zoo.build(request.param)
@@ -49,7 +49,7 @@ def test_it_is_asked_as_the_stock_sampler_asks_it(small):
     family, model = small
     asks = asking.asked()
     texts = {name: each.conditioning for name, each in asking.texts_of(family).items()}
-    empty = empty_of(model, asking.SIDES.get(family, 64))
+    empty = empty_of(model, zoo.TWINS[family].side)
     found = half_made(model, asks, texts, empty, lambda count: None)
     again = half_made(model, asks, texts, empty, lambda count: None)
     assert all(map(torch.equal, found, again))
@@ -84,7 +84,7 @@ def test_a_canary_on_noise_takes_the_smallest_picture_that_the_network_does(smal
     family, model = small
     told = zoo.conditionings(family, 1)[0]
     made = on_noise(model, told, None)
-    side = SIDES[family == "PixArtSigma"]
+    side = SIDES[zoo.TWINS[family].side > 64]
     assert made.noisy.shape == empty_of(model, side).shape and made.y.isfinite().all()
     monkeypatch.setattr(model.model, "_apply_model", None)
     again = on_noise(model, told, made.y)

@@ -29,7 +29,6 @@ from modular_safety_lora.training.task import train_task
 from training_runs import lands
 
 pytestmark = pytest.mark.usefixtures("one_thread", "unloaded", "no_chart")
-SIDE = {"PixArtSigma": 288}  # pixels; the host divides by zero for a smaller one
 LORA = {"adapter": AdapterSettings(2, 2.0), "learning_rate": 0.01}
 
 
@@ -72,7 +71,7 @@ def test_a_safety_module_and_a_task_train_and_merge(family, name, tmp_path):
     model = FORMATS[name](family)
     before = weights(model)
     one, two = zoo.conditionings(family, 1)[0], zoo.conditionings(family, 1, 3, tokens=9)[0]
-    texts, side = {"nude": one, "": two}, SIDE.get(family, 64)
+    texts, side = {"nude": one, "": two}, zoo.TWINS[family].side
     job = TrainingJob(tmp_path / "safety.safetensors")
     erased = train_safety(
         model,

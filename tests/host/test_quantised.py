@@ -18,10 +18,8 @@ from modular_safety_lora.training.adapter_settings import AdapterSettings
 from modular_safety_lora.training.engine.adapters import adapters_in
 from modular_safety_lora.training.targets import target_layers
 
-FAMILIES = ("Flux", "QwenImage", "SD15")
 
-
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", zoo.UNLIKE)
 def test_the_adapters_are_beside_the_layer_as_the_host_computes_it(family):
     """What trains is a change of the quantised network's own output, not of another's."""
     model = quantised(family, "float8_e4m3fn")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("unloaded")
 
 
 @pytest.mark.parametrize("name", [*FORMATS, SCALED])
-@pytest.mark.parametrize("family", ["Flux", "QwenImage", "SD15"])
+@pytest.mark.parametrize("family", zoo.UNLIKE)
 def test_what_computes_keeps_its_safety_in_memory_and_streaming(family, name):
     model = quantised(family, name)
     module, changes = module_for(model, quantised_layers(model))

@@ -20,8 +20,7 @@ from training_runs import same
 
 pytestmark = pytest.mark.usefixtures("no_chart")
 
-TRAINED = [key for key, family in zoo.FAMILIES.items() if family.trains]
-SIDE = {"PixArtSigma": 288}  # pixels; the host divides by zero for a smaller one
+TRAINED = [key for key, family in zoo.TWINS.items() if family.trains]
 LORA = {"adapter": AdapterSettings(2, 2.0), "learning_rate": 0.01, "batch_size": 2}
 
 
@@ -62,7 +61,7 @@ RADIANCE = {
 
 
 def test_a_network_is_tried_on_several_patches_where_latents_are_pixels():
-    config = comfy.supported_models.ChromaRadiance({**zoo.FAMILIES["Chroma"].unet, **RADIANCE})
+    config = comfy.supported_models.ChromaRadiance({**zoo.TWINS["Chroma"].unet, **RADIANCE})
     config.set_inference_dtype(torch.float32, None)
     base, device = config.get_model({}, "", torch.device("cpu")), torch.device("cpu")
     network = base.diffusion_model
@@ -105,7 +104,7 @@ def test_a_picture_is_one_frame_of_a_model_of_videos(tmp_path):
     assert same(*files)
 
 
-@pytest.mark.parametrize("family", [key for key in zoo.FAMILIES if key not in TRAINED])
+@pytest.mark.parametrize("family", [key for key in zoo.TWINS if key not in TRAINED])
 def test_a_family_that_has_no_gradient_says_so_by_name_and_comes_back(family, tmp_path):
     model = zoo.build(family)
     texts = {"nude": prompts(family)[0], "": prompts(family)[2]}

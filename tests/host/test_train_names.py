@@ -4,7 +4,7 @@ What diffusers should have is told by its own converters of checkpoints, which s
 rename the changes as they would the weights.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from inspect import signature
 
 import comfy.lora
@@ -12,8 +12,10 @@ import comfy.sd
 import diffusers  # its classes load when they are asked for
 import pytest
 import torch
+from diffusers_models import MODELS
 from layer_roles import chosen
 from merging import effective, relative_error, safety
+from modular_safety_lora.host.families import FAMILIES, of_class
 from modular_safety_lora.host.names import in_ecosystem_names
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.merge.merge import merge
@@ -23,93 +25,25 @@ from small_runs import short
 from small_runs import trained as run
 from training_runs import learned
 
-HEADS = {"num_attention_heads": 2, "attention_head_dim": 32, "num_layers": 2}
-FLUX = {
-    **HEADS,
-    "num_single_layers": 2,
-    "joint_attention_dim": 64,
-    "pooled_projection_dim": 64,
-    "axes_dims_rope": (8, 12, 12),
-}
-SD3 = {
-    **HEADS,
-    "attention_head_dim": 64,
-    "sample_size": 16,
-    "joint_attention_dim": 64,
-    "caption_projection_dim": 128,
-    "pooled_projection_dim": 64,
-    "pos_embed_max_size": 16,
-    "qk_norm": "rms_norm",
-}
-WAN = {**HEADS, "text_dim": 64, "ffn_dim": 128}
+ROWS = {key: of_class(twin.config) for key, twin in zoo.TWINS.items()}
+# of the zoo's: one for each of ComfyUI's tables of diffusers' names, and those that keep their own
+RENAMED = list({row.diffusers: key for key, row in ROWS.items() if not row.alpha}.values())
+UNETS = {key for key, twin in zoo.TWINS.items() if "num_res_blocks" in twin.unet}
+KEPT = [key for key, row in ROWS.items() if row.alpha and key not in UNETS]
 
 
-@dataclass(frozen=True)
-class Twin:
-    """A family of the zoo, or one with another config, and diffusers' model of the same sizes."""
-
-    zoo: str
-    pipeline: str
-    transformer: str
-    sizes: dict
-    config: str = ""
-    unet: dict = field(default_factory=dict)
+def test_every_family_that_diffusers_is_said_to_read_is_compared_with_it():
+    compared = {twin.config or ROWS[twin.zoo].config for twin in MODELS.values()}
+    assert {row.config for row in FAMILIES if row.diffusers or not row.alpha} <= compared
 
 
-TWINS = {
-    "Flux": Twin("Flux", "Flux", "Flux", {**FLUX, "guidance_embeds": True}),
-    "FluxSchnell": Twin("FluxSchnell", "Flux", "Flux", FLUX),
-    "FluxInpaint": Twin(
-        "Flux",
-        "FluxFill",
-        "Flux",
-        {**FLUX, "guidance_embeds": True, "in_channels": 384, "out_channels": 64},
-        "FluxInpaint",
-        {"in_channels": 96},
-    ),
-    "SD3": Twin("SD3", "StableDiffusion3", "SD3", SD3),
-    "SD35": Twin("SD35", "StableDiffusion3", "SD3", {**SD3, "dual_attention_layers": (0,)}),
-    "QwenImage": Twin(
-        "QwenImage",
-        "QwenImage",
-        "QwenImage",
-        {**HEADS, "joint_attention_dim": 64, "axes_dims_rope": (8, 12, 12)},
-    ),
-    "WAN21_T2V": Twin("WAN21_T2V", "Wan", "Wan", WAN),
-    "WAN21_I2V": Twin(
-        "WAN21_T2V",
-        "WanImageToVideo",
-        "Wan",
-        {**WAN, "in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 64},
-        "WAN21_I2V",
-        {"model_type": "i2v", "in_dim": 36},
-    ),
-    "WAN22_T2V": Twin("WAN22_T2V", "Wan", "Wan", {**WAN, "in_channels": 48, "out_channels": 48}),
-    "ZImage": Twin(
-        "ZImage",
-        "ZImage",
-        "ZImage",
-        {
-            "dim": 384,
-            "n_layers": 2,
-            "n_refiner_layers": 1,
-            "n_heads": 12,
-            "n_kv_heads": 12,
-            "cap_feat_dim": 64,
-            "axes_dims": (8, 12, 12),
-        },
-        unet={"dim": 384, "n_heads": 12, "n_kv_heads": 12},  # both tools make the same MLP of it
-    ),
-}
-
-
-@pytest.fixture(params=TWINS)
+@pytest.fixture(params=MODELS)
 def twin(request, monkeypatch, one_thread):
     """(what diffusers has of a family, ComfyUI's MODEL, diffusers' transformer)."""
-    twin = TWINS[request.param]
-    row = zoo.FAMILIES[twin.zoo]
+    twin = MODELS[request.param]
+    row = zoo.TWINS[twin.zoo]
     changed = replace(row, config=twin.config or row.config, unet={**row.unet, **twin.unet})
-    monkeypatch.setitem(zoo.FAMILIES, twin.zoo, changed)
+    monkeypatch.setitem(zoo.TWINS, twin.zoo, changed)
     kind = (
         "WanTransformer3DModel"
         if twin.transformer == "Wan"
@@ -193,7 +127,7 @@ def test_comfyui_and_diffusers_give_every_layer_its_change(
     assert not [record for record in caplog.records if "not loaded" in record.message.lower()]
 
 
-@pytest.mark.parametrize("family", ["Flux", "SD35", "WAN21_T2V", "ZImage"])
+@pytest.mark.parametrize("family", RENAMED)
 def test_the_merge_and_previews_take_them_as_the_names_of_comfyui(family, one_thread):
     model = zoo.build(family)
     tensors, changes = trained(model, "all", AdapterSettings(3, 6.0))
@@ -217,14 +151,14 @@ def test_a_run_writes_them_and_the_stock_loader_takes_every_tensor(tmp_path, one
     assert not [record for record in caplog.records if "not loaded" in record.message.lower()]
 
 
-@pytest.mark.parametrize("family", ["Flux2", "Chroma", "Lumina2", "AuraFlow", "QwenImage"])
+@pytest.mark.parametrize("family", KEPT)
 def test_other_architectures_keep_the_names_that_comfyui_reads(family):
     model = zoo.build(family)
     tensors, _ = trained(model, "all", AdapterSettings(3, 6.0))
     assert in_ecosystem_names(tensors, model.model.model_config) == tensors
 
 
-@pytest.mark.parametrize("family", ["Flux", "SD35", "WAN21_T2V", "ZImage"])
+@pytest.mark.parametrize("family", RENAMED)
 def test_a_dora_keeps_them_since_diffusers_reads_no_dora(family):
     model = zoo.build(family)
     tensors, _ = trained(model, "all", AdapterSettings(3, 6.0, use_dora=True))

@@ -10,15 +10,6 @@ from modular_safety_lora.host.lending import lent
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.merge.on_model import left_on
 
-# What the host takes the weights for where it tells a family by sizes that the small ones lack.
-TAKEN_FOR = {
-    "SD15": None,
-    "SD20": None,
-    "SDXL": None,
-    "AuraFlow": None,
-    "ZImage": "Lumina2",
-    "Kandinsky5Image": "Kandinsky5",
-}
 # what runs in float32 too is in test_models.py
 HELD = (torch.bfloat16, pytest.param(torch.float32, marks=pytest.mark.long))
 
@@ -38,11 +29,11 @@ def held(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=zoo.FAMILIES)
+@pytest.fixture(scope="module", params=zoo.TWINS)
 def small(request, held):
     """(family, dtype, MODEL) of every family."""
     key = request.param
-    yield zoo.FAMILIES[key], held, zoo.build(key, held)
+    yield zoo.TWINS[key], held, zoo.build(key, held)
     comfy.model_management.unload_all_models()
 
 
@@ -51,8 +42,7 @@ def test_a_small_model_is_of_the_class_that_the_host_finds_by_its_weights(small)
     weights = model.model.diffusion_model.state_dict()
     assert type(model.model.model_config).__name__ == family.config
     found = comfy.model_detection.model_config_from_unet(weights, "")
-    named = type(found).__name__ if found else None
-    assert named == TAKEN_FOR.get(family.key, family.config)
+    assert (type(found).__name__ if found else None) == family.found
     assert all(value.isfinite().all() for value in weights.values())
     assert held in {value.dtype for value in weights.values()} <= {held, torch.float32}
 

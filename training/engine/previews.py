@@ -18,8 +18,9 @@ from ...audit.detectors.batches import Unjudged
 from ...audit.presets import PRESETS, Preset
 from ...audit.report import audit
 from ...host.comfy_types import Conditioning
+from ...host.families import suiting
 from ...host.prompts import encode_texts
-from ...host.sampling import as_picture, make_picture, out_of_memory, suiting
+from ...host.sampling import as_picture, make_picture, out_of_memory
 from ...merge.merge import Merged
 from ...modules.errors import SafetyError
 from ...storage.whole import write_picture

@@ -33,7 +33,8 @@ class ErasureBase:
     guidance: float = option(
         0.0,
         "Guidance of the pictures that the model half-makes to train on. 0: 3, as in the paper, or"
-        " what suits the model's family if that is less (Flux and Z-Image Turbo: none, 1).",
+        " what suits the model's family if that is less (Flux and Z-Image Turbo: none, 1). A"
+        " distilled model is known by its file's name; where that lacks the word, give 1.",
         low=0.0,
         high=30.0,
         step=0.1,

@@ -16,24 +16,9 @@ from modular_safety_lora.lab.variants import VARIANTS
 
 import nodes
 
-FAMILIES = {
-    "SDXL": "SDXL",
-    "Flux.1 dev": "Flux",
-    "Z-Image": "ZImage",
-    "Qwen-Image": "QwenImage",
-    "Wan 2.1": "WAN21_T2V",
-}
-# how the files hold their weights; all compute in fp32 here, on the CPU
-HELD = {
-    "SDXL": torch.float16,
-    "Flux": torch.bfloat16,
-    "ZImage": torch.bfloat16,
-    "QwenImage": torch.float8_e4m3fn,
-    "WAN21_T2V": torch.float16,
-}
-# what a loader is asked for -> the family; Flux.1 dev and Z-Image share a VAE, of the same latents
-FAMILY_OF = {
-    name: FAMILIES[variant.title]
+# what a loader is asked for; Flux.1 dev and Z-Image share a VAE, of the same latents
+VARIANT_OF = {
+    name: variant
     for variant in VARIANTS
     for loader in variant.loaders
     for name in (*(file.name for file in loader.files), loader.widgets.get("type"))
@@ -47,7 +32,7 @@ class Text(torch.nn.Module):
 
     def __init__(self, family: str, device, dtype, model_options):
         super().__init__()
-        self.text = zoo.FAMILIES[family].text
+        self.text = zoo.TWINS[family].text
 
     def set_clip_options(self, options) -> None:
         """Nothing: there are no layers to choose from."""
@@ -87,22 +72,27 @@ def loader(outputs: tuple[str, ...], inputs: tuple[str, ...], load) -> type:
     return Loader
 
 
+def _held(name: str):
+    """The small model, held as the file of this name is; all compute in fp32 here, on the CPU."""
+    variant = VARIANT_OF[name]
+    return zoo.build(variant.family, getattr(torch, variant.held))
+
+
 def _model(unet_name: str, weight_dtype: str):
-    family = FAMILY_OF[unet_name]
-    return [zoo.build(family, HELD[family])]
+    return [_held(unet_name)]
 
 
 def _text(type: str, **names: str):  # the host's name of the input
-    return [clip(FAMILY_OF[type])]
+    return [clip(VARIANT_OF[type].family)]
 
 
 def _vae(vae_name: str):
-    return [zoo.vae(FAMILY_OF[vae_name])]
+    return [zoo.vae(VARIANT_OF[vae_name].family)]
 
 
 def _checkpoint(ckpt_name: str):
-    family = FAMILY_OF[ckpt_name]
-    return zoo.build(family, HELD[family]), clip(family), zoo.vae(family)
+    family = VARIANT_OF[ckpt_name].family
+    return _held(ckpt_name), clip(family), zoo.vae(family)
 
 
 NODE_CLASS_MAPPINGS = {}

@@ -1,10 +1,12 @@
-"""What a row of the zoo says: a family's class, its small sizes, its latents and its text."""
+"""What a row of the zoo says: a family's small sizes, its latents, its text and its layers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+
+from ...host.families import of_class
 
 WIDTH = 64  # of a token of text and of the pooled text, where a row doesn't say otherwise
 HEAD = [8, 12, 12]  # how frames, rows and columns share the 32 channels of a head
@@ -56,23 +58,30 @@ PADDED = Text(extra=padded)
 
 
 @dataclass(frozen=True)
-class Family:
-    """One family of models: the host's class for it, and how a small one is made and fed."""
+class Twin:
+    """A small model of a family: how it is made and fed, and what is known of its network."""
 
     key: str
-    title: str
-    config: str  # the class in comfy.supported_models
+    roles: dict[str, str]  # the names of its layers, by what they do
     unet: dict  # its unet_config
-    latent: tuple[int, ...] = (
-        16,
-        8,
-        8,
-    )  # one picture: channels, frames of a video, sides
+    latent: tuple[int, ...] = (16, 8, 8)  # one picture: channels, frames of a video, sides
     wide: tuple[int, ...] = (16, 8, 12)  # one that is not square
+    side: int = 64  # of a picture that it trains on, in pixels
     text: Text = PLAIN
+    config: str = ""  # the class in comfy.supported_models; "" is the key
+    title: str = ""  # "" is the family's
+    found: str | None = ""  # as what the host finds its weights, where their sizes hide the class
     trains: bool = True  # False where the host's network has no gradient
+    writes_over: bool = False  # whether the network writes over what its gradient needs
     adjust: Callable[[torch.nn.Module, type], None] | None = None  # what no unet_config can say
+
+    def __post_init__(self):
+        config = self.config or self.key
+        told = {"config": config, "title": self.title or of_class(config).title}
+        told |= {"found": config if self.found == "" else self.found}
+        for name, value in told.items():
+            object.__setattr__(self, name, value)
 
 
 FOUR = {"latent": (4, 8, 8), "wide": (4, 8, 12)}  # channels instead of 16
-video = partial(Family, latent=(16, 1, 8, 8), wide=(16, 1, 8, 12))
+video = partial(Twin, latent=(16, 1, 8, 8), wide=(16, 1, 8, 12))

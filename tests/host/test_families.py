@@ -1,4 +1,4 @@
-"""What suits a family is what ComfyUI's own templates sample it with."""
+"""A family's row: what ComfyUI's own templates say, and what the shipped workflows are."""
 
 import json
 from dataclasses import astuple
@@ -7,9 +7,11 @@ from importlib.metadata import files
 import comfy.sample
 import comfy.supported_models
 import pytest
-from modular_safety_lora.host.sampling import SUITS, suiting, suits
+from modular_safety_lora.host.families import FAMILIES, OTHERS, family_of, of_class, suiting
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.server import PACK
+from modular_safety_lora.lab.variants import VARIANTS
+from modular_safety_lora.modules.architectures import BLOCKS, TEXT_WIDTHS
 from modular_safety_lora.training import data
 from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.engine.previews import Previews
@@ -18,31 +20,14 @@ from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
 
-TEMPLATES = {  # family: a template of it with a KSampler
-    "FluxSchnell": "flux_schnell",
-    "Flux": "flux_dev_full_text_to_image",
-    "SD3": "sd3.5_simple_example",
-    "QwenImage": "image_qwen_image_layered",
-    "ZImage": "image_z_image",
-    "Lumina2": "image_netayume_lumina_t2i",
-    "HiDream": "hidream_i1_full",
-    "WAN21_T2V": "text_to_video_wan",
-    "Kandinsky5": "video_kandinsky5_t2v",
-    "Kandinsky5Image": "image_kandinsky5_t2i",
-    "Krea2": "image_krea2_turbo_t2i",
-    "Anima": "image_anima_base_v1",
-}
-
-
 MODELS = {  # what a shipped workflow's loader names: its family
-    "v1-5-pruned-emaonly-fp16.safetensors": "SD15",
-    "sd_xl_base_1.0.safetensors": "SDXL",
-    "flux1-dev.safetensors": "Flux",
-    "z_image_bf16.safetensors": "ZImage",
-    "qwen_image_fp8_e4m3fn.safetensors": "QwenImage",
-    "wan2.1_t2v_1.3B_fp16.safetensors": "WAN21_T2V",
-}
+    loader.widgets[name]: variant.family
+    for variant in VARIANTS
+    for loader in variant.loaders
+    for name in {"ckpt_name", "unet_name"} & loader.widgets.keys()
+} | {"v1-5-pruned-emaonly-fp16.safetensors": "SD15"}
 ASKED = ("steps", "cfg", "sampler_name", "scheduler")
+OWN = ("preview_steps", "preview_guidance", "guidance")  # 0: what suits the model
 
 
 def sampler_of(template: str) -> tuple:
@@ -59,48 +44,70 @@ def sampler_of(template: str) -> tuple:
     return tuple(values[2:6])
 
 
-@pytest.mark.parametrize("family", TEMPLATES)
-def test_a_row_is_a_templates_settings(family):
-    steps, guidance, *rest = astuple(SUITS[family])
-    of_template = sampler_of(TEMPLATES[family])
+def read_from(file: str, family: str):
+    """A small MODEL, with the host's own note that it was loaded from a file of that name."""
+    model = zoo.build(family)
+    model.cached_patcher_init = (zoo.build, (f"/turbo/{file}",))  # a folder's name says nothing
+    return model
+
+
+@pytest.mark.parametrize("row", [each for each in FAMILIES if each.template], ids=lambda f: f.title)
+def test_a_row_is_a_templates_settings(row):
+    steps, guidance, *rest = astuple(row.sampling)
+    of_template = sampler_of(row.template)
     assert (steps, *rest) == (of_template[0], *of_template[2:])
     assert guidance == pytest.approx(of_template[1], abs=0.02)
 
 
 @pytest.mark.parametrize("file", sorted(PACK.glob("workflows/api/*.json")), ids=lambda f: f.stem)
-def test_a_shipped_workflow_samples_as_its_previews_do(file):
-    nodes = json.loads(file.read_text(encoding="utf-8")).values()
-    given = [node["inputs"] for node in nodes]
+def test_a_shipped_workflow_samples_as_its_row_says_and_its_previews_do(file):
+    given = [each["inputs"] for each in json.loads(file.read_text(encoding="utf-8")).values()]
     [name] = {each[key] for each in given for key in ("ckpt_name", "unet_name") if key in each}
+    model = read_from(name, MODELS[name])
+    family, (width, height) = family_of(model), family_of(model).size
     found = {tuple(each[key] for key in ASKED) for each in given if "sampler_name" in each}
-    assert found == {astuple(suits(MODELS[name], name))}
-    chosen = [each.get(key) for each in given for key in ("preview_steps", "preview_guidance")]
-    assert not any(chosen), "previews are made as suits the model"
+    assert found == {astuple(family.sampling)} == {astuple(suiting(model))}
+    latents = {(each["width"], each["height"]) for each in given if "width" in each}
+    assert latents == {(width, height)}
+    sides = {each[key] for each in given for key in ("preview_size", "resolution") if key in each}
+    assert sides <= {min(width, height)}
+    assert not any(each.get(key) for each in given for key in OWN), "as suits the model"
 
 
-def test_a_distilled_model_is_told_by_its_files_name():
+def test_models_of_one_class_are_told_by_the_files_name():
     """Z-Image and its Turbo are one class of ComfyUI's, with weights of the same names."""
-    turbo = sampler_of("image_z_image_turbo")
-    names = ("z_image_turbo_bf16.safetensors", "My-Z-Image-TURBO.safetensors")
-    assert [astuple(suits("ZImage", name)) for name in names] == [turbo] * 2
-    assert suits("Flux", names[0]) == SUITS["Flux"]
-    model = zoo.build("ZImage")
-    assert astuple(suiting(model)) == sampler_of("image_z_image")
-    model.cached_patcher_init = (zoo.build, (f"/turbo/{names[0]}", {}))
-    assert astuple(suiting(model.clone())) == turbo, "by the host's own note of its loader"
-    model.cached_patcher_init = (zoo.build, ("/turbo/z_image_bf16.safetensors", {}))
-    assert suiting(model).steps == 25, "a folder's name says nothing"
+    turbo = of_class("ZImage", "z_image_turbo_bf16.safetensors")
+    base = of_class("ZImage")
+    assert (turbo.title, base.title) == ("Z-Image Turbo", "Z-Image")
+    assert turbo.sampling != base.sampling and turbo.diffusers == base.diffusers
+    for name in ("My-Z-Image-TURBO.safetensors", "zImageTurbo_v1.safetensors"):
+        assert family_of(read_from(name, "ZImage").clone()) == turbo
+    assert family_of(read_from("z_image_bf16.safetensors", "ZImage")) == base
+    assert family_of(zoo.build("ZImage")) == base, "nobody said of which file"
+    assert of_class("Flux", "my-turbo.safetensors").title == "Flux dev"
+    klein = [f"flux-2-klein-{name}.safetensors" for name in ("base-4b", "4b")]
+    titles = [of_class("Flux2", name).title for name in (*klein, "flux2_dev.safetensors")]
+    assert titles == ["Flux 2 klein base", "Flux 2 klein", "Flux 2"]
 
 
-def test_every_row_is_a_family_of_the_host():
-    assert all(hasattr(comfy.supported_models, name) for name in SUITS)
+def test_each_row_is_found_and_its_class_is_the_hosts():
+    for row in FAMILIES:
+        assert of_class(row.config, f"x_{row.word}.safetensors") == row
+        assert hasattr(comfy.supported_models, row.config)
+    assert {*TEXT_WIDTHS.values(), *BLOCKS.values()} <= {row.config for row in FAMILIES}
+    assert {row.config for row in zoo.TWINS.values()} <= {row.config for row in FAMILIES}
+
+
+def test_a_family_without_a_row_is_sampled_as_one_nobody_knows():
+    found = of_class("Brand_New", "turbo.safetensors")
+    assert (found.title, found.sampling, found.side) == ("Brand_New", OTHERS, 1024)
+    assert found.alpha and found.diffusers is None  # a trained file keeps ComfyUI's names
 
 
 def test_what_is_given_comes_before_what_suits():
     model = zoo.build("Flux")
     assert suiting(model).guidance == 1.0 and suiting(model).steps == 20
     assert astuple(suiting(model, 5, 3.0)) == (5, 3.0, "euler", "simple")
-    assert suiting(zoo.build("PixArtSigma")).guidance == 4.0  # a family without a row
 
 
 @pytest.mark.parametrize(

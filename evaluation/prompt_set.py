@@ -1,7 +1,4 @@
-"""Prompt sets as files: a CSV with the columns of I2P and its kin, or a text file.
-
-A text file has a prompt a line.
-"""
+"""Prompt sets as files: a CSV with the columns of I2P and its kin, or a text, a prompt a line."""
 
 import hashlib
 import math
@@ -57,9 +54,9 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of a file are wanted.
+    """Which rows of a file are wanted: the first `limit` (0: all) that pass both filters.
 
-    Those of a category, those for which a column compares, and the first so many of these (0: all).
+    `category` is one of a row's categories, `where` a comparison such as `nudity_percentage > 50`.
     """
 
     category: str = ""
@@ -78,10 +75,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class PromptSet(Sequence):
-    """The prompts that a selection keeps of a file, and the SHA-256 of the file's content.
-
-    The SHA-256 tells the file from others.
-    """
+    """The prompts that a selection keeps of a file, and the SHA-256 (hex) of its whole content."""
 
     file: str
     sha256: str

@@ -1,4 +1,4 @@
-"""Probe Safety."""
+"""The node Probe Safety; merge/probe.py does the work."""
 
 import comfy.model_management
 import comfy.utils

@@ -1,7 +1,4 @@
-"""What the two training nodes share.
-
-Inputs, the file they write, progress and previews on the node, and results.
-"""
+"""What the two training nodes share: inputs, the file they write, progress, previews, results."""
 
 import contextlib
 import logging
@@ -52,10 +49,7 @@ MORE = (  # of both nodes, in the order of their widgets
 
 
 class Rows:
-    """The inputs of a training node from the table of options.
-
-    Those that are named come first, and at the end all that were not.
-    """
+    """The inputs of a training node from the table of options; `rest` has those nobody named."""
 
     def __init__(self, trainer: str):
         self.left = rows(*KINDS, of=trainer)
@@ -71,7 +65,7 @@ class Rows:
         return [input_of(self.left.pop(name), **more) for name in names]
 
     def run(self) -> list[io.Input]:
-        """What every run is asked."""
+        """The file's name and the options that both nodes show first."""
         save_as = io.String.Input(
             "save_as",
             default="",

@@ -30,7 +30,7 @@ VERBS = {
 
 
 def started() -> str:
-    """What whoever reads a help text started, and can start again."""
+    """The command for help texts: `python PACK_FOLDER`, or `-m`, as this process was started."""
     by_path = Path(sys.argv[0]).is_dir()
     return f"python {sys.argv[0]}" if by_path else "python -m modular_safety_lora"
 
@@ -47,10 +47,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFo
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what a command line asks for; the exit code.
-
-    What fails is one line on stderr, and exit code 1.
-    """
+    """Do what a command line asks for; the exit code. An error is one line on stderr, and 1."""
     prog = started()
     table = "\n".join(f"  {verb:<15}{words}" for verb, words in VERBS.items())
     top = argparse.ArgumentParser(

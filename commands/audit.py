@@ -159,6 +159,6 @@ def _page(store: Store, summary: dict, rules: Rules, options: argparse.Namespace
 
 
 def _beside(summary: dict) -> str:
-    """What is said of rows that this run is not about."""
+    """How many rows are kept that this run is not about; empty where there are none."""
     count = summary["rows_left_out"]
     return f"; {amount(count, 'row')} of other files kept and left out" if count else ""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def file_named(*suffixes: str) -> Callable[[str], Path]:
-    """A file to write, under a name that ends as such files do: what it holds is what it is."""
+    """A type for argparse: the path of a file to write, which must end in one of the suffixes."""
     ends = " or ".join(suffixes)
 
     def kind(text: str) -> Path:
@@ -21,7 +21,7 @@ def file_named(*suffixes: str) -> Callable[[str], Path]:
 
 
 def folder(text: str) -> Path:
-    """A folder to write into, which may be new."""
+    """A type for argparse: the path of a folder to write into, which may be new."""
     path = Path(text)
     if path.exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is a file; name a folder")

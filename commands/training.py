@@ -1,7 +1,4 @@
-"""What the two training verbs share.
-
-The settings they take, the run that they ask for, and what is left of it.
-"""
+"""What the two training verbs share: their flags, the run they start, the files it leaves."""
 
 import argparse
 import contextlib
@@ -62,7 +59,7 @@ def started(options: argparse.Namespace, settings: Settings) -> Iterator[Started
 
 
 def beside(output: Path) -> list[Path]:
-    """Chart and report of a run."""
+    """The files beside a run's module: chart (.png) and report (.json)."""
     return [output.with_suffix(".png"), output.with_suffix(".json")]
 
 

@@ -21,9 +21,9 @@ ARMS = ("#2563eb", "#0d9488", "#c2410c", "#7c3aed", "#64748b", "#b45309")
 
 
 def library() -> ModuleType:
-    """Matplotlib's figures, when they are needed.
+    """The module `matplotlib.figure`, imported at the first chart: the import loads fonts.
 
-    They load fonts, and a ComfyUI without them merges and audits.
+    Raises ValueError where it is not installed; merges and audits work without it.
     """
     try:
         import matplotlib.figure

@@ -25,5 +25,5 @@ def amount(count: int, noun: str, many: str = "") -> str:
 
 
 def _cell(value: object) -> str:
-    """A bar in a cell is no border of it."""
+    """The text of a cell: on one line, and with `|` escaped, which would end the cell."""
     return str(value).replace("|", r"\|").replace("\n", " ")

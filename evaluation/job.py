@@ -56,14 +56,14 @@ class AuditJob:
         }
 
     def store(self, more: Mapping, **told) -> Store:
-        """The rows of its folder, of this identity and what is known `more` (Store)."""
+        """The folder's store of rows, for this identity and `more` of it, such as the model's."""
         names = {"prompt file": self.prompts.file}
         return Store(self.folder / STORE, self.identity() | more, names, **told)
 
     def check(self) -> None:
-        """Raise StoreError for the folder of another audit, as far as it is known without a model.
+        """Raise StoreError for another audit's folder, as far as that shows without a model.
 
-        And FileExistsError for a file in the folder's place.
+        Raises FileExistsError where a file has the folder's name.
         """
         if (self.folder / STORE).exists():
             with self.store({}, partial=True):

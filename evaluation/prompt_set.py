@@ -1,7 +1,4 @@
-"""Prompt sets as files: a CSV with the columns of I2P and its kin, or a text file.
-
-A text file has a prompt a line.
-"""
+"""Prompt sets as files: a CSV with the columns of I2P and its kin, or a text, a prompt a line."""
 
 import hashlib
 import re
@@ -67,7 +64,10 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of a file are wanted."""
+    """Which rows of a file are wanted: the first `limit` (0: all) that pass both filters.
+
+    `category` is one of a row's categories, `where` a comparison such as `nudity_percentage > 50`.
+    """
 
     category: str = option("", "Only rows of this category, such as sexual.")
     where: str = option(
@@ -86,10 +86,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class PromptSet(Sequence):
-    """The prompts that a selection keeps of a file, and the SHA-256 of the file's content.
-
-    The SHA-256 tells the file from others.
-    """
+    """The prompts that a selection keeps of a file, and the SHA-256 (hex) of its whole content."""
 
     file: str
     sha256: str

@@ -94,7 +94,7 @@ def load_safety(path: Path, name: str, pin: str = "") -> Module:
 def load_task(path: Path, name: str) -> Module:
     """Read a task module: any LoRA file that is not a safety module.
 
-    A digest that it states must be right.
+    Raises ModuleFileError for another role, and for tensors that do not give the digest it states.
     """
     tensors, metadata, dtypes = read(path, name)
     role = metadata.get("msl.role", "task")

@@ -41,10 +41,7 @@ def find(name: str, folders: list[str]) -> Path:
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256 of a whole file, read again when its size or time changes.
-
-    A file that was replaced on disk is noticed by it.
-    """
+    """SHA-256 (hex) of a whole file, kept until its size or its time of change differs."""
     stat = path.stat()
     return _content_sha256(path, stat.st_size, stat.st_mtime_ns)
 

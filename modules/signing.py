@@ -54,7 +54,8 @@ def new_key(path: Path) -> str:
 def sign_file(path: Path, key: Path) -> str:
     """Sign a sealed safety module in place, whole or not at all; return the public key in base64.
 
-    Its seal stays as it is.
+    Its seal stays as it is, since it does not cover `msl.signature`. Raises KeyFileError,
+    ModuleFileError.
     """
     crypto = _Library()
     try:
@@ -76,10 +77,7 @@ def sign_file(path: Path, key: Path) -> str:
 
 
 def _copied(path: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, str]]:
-    """Seal, tensors and metadata of a safety module, in memory.
-
-    Windows replaces no file that is mapped.
-    """
+    """Seal, tensors and metadata of a safety module, in memory: Windows replaces no mapped file."""
     module = load_safety(path, path.name)
     return (
         module.sha256,
@@ -117,10 +115,7 @@ def signer(module: Module) -> str | None:
 
 
 def signers(modules: Sequence[Module]) -> tuple[str | None, ...]:
-    """The public key that signed each safety module.
-
-    It is None for a module that is not signed, or whose signature is not right.
-    """
+    """The public key (base64) that signed each safety module; None without a right signature."""
     found = []
     for module in modules:
         try:

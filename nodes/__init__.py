@@ -29,9 +29,10 @@ NODES = (
 
 
 class ModularSafetyExtension(ComfyExtension):
-    """All nodes of the pack, whose finding belongs to which prompt, and the operator's policy.
+    """All nodes of the pack.
 
-    The policy is taken in when there is one.
+    On load it holds the operator's policy, logs mistakes in the settings, and ties what locks find
+    to the prompt that samples.
     """
 
     async def on_load(self) -> None:

@@ -1,7 +1,4 @@
-"""What the audit nodes share: presets and detectors of the pack and of the settings.
-
-The settings are the operator's.
-"""
+"""What the audit nodes share: presets and detectors, the pack's and the operator's."""
 
 import logging
 from collections.abc import Callable
@@ -22,9 +19,9 @@ logger = logging.getLogger(__name__)
 
 
 def presets() -> dict[str, Preset]:
-    """The shipped presets and the operator's, whose detectors are made known.
+    """The shipped presets and the operator's, by name; registers the operator's detectors.
 
-    Raises for settings that can't be used.
+    Raises SettingsError, PresetError or DetectorError for settings that can't be used.
     """
     settings, folder = operator(), Path(folder_paths.get_user_directory())
     registry.register_entries(settings.detectors, folder)
@@ -41,9 +38,9 @@ def presets() -> dict[str, Preset]:
 
 
 def preset_names() -> list[str]:
-    """What the combo of a node offers.
+    """The names of all presets, for a combo; the shipped ones alone if the settings are unusable.
 
-    Settings that can't be used are told when the node runs, not when ComfyUI starts.
+    The fault is told when the node runs, not when ComfyUI starts.
     """
     try:
         return list(presets())
@@ -73,9 +70,9 @@ def detector_of(preset: Preset) -> Detector:
 
 
 def audit_demands() -> str:
-    """The settings as a text, with the state of the files they name.
+    """The settings as a text, with size and times of the files they name.
 
-    When one of the files is replaced, an audit runs anew.
+    It is part of a node's fingerprint: an audit runs again when one of the files is replaced.
     """
     try:
         settings = operator()

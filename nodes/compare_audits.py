@@ -1,4 +1,4 @@
-"""Compare Audits."""
+"""The node Compare Audits; audit/pairing.py and audit/compare.py do the work."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Load Safety LoRA (locked) and Load Task LoRA."""
+"""The nodes Load Safety LoRA (locked) and Load Task LoRA; modules/files.py reads the files."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from .sockets import CATEGORY, SafetyLora, TaskLora
 
 
 def lora_names() -> list[str]:
-    """The .safetensors files below the loras folders."""
+    """The .safetensors files below the loras folders, as ComfyUI lists them, for a combo."""
     return [
         name for name in folder_paths.get_filename_list("loras") if name.endswith(".safetensors")
     ]
@@ -38,9 +38,9 @@ def output_path(save_as: str) -> Path:
 
 
 def state_of(lora_name: str) -> str:
-    """A LoRA replaced on disk runs the node again.
+    """The SHA-256 of a LoRA file, so that a node runs again when the file is replaced.
 
-    A name that can't be found is left for execute to refuse.
+    For a name that can't be found it is the error's text; execute raises it.
     """
     try:
         return content_sha256(lora_path(lora_name))

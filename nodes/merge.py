@@ -1,4 +1,4 @@
-"""Modular Merge."""
+"""The node Modular Merge; merge/merge.py does the work."""
 
 import comfy.model_management
 import comfy.utils

@@ -1,4 +1,4 @@
-"""Nudity Audit."""
+"""The node Nudity Audit; audit/report.py does the work."""
 
 from comfy_api.latest import io, ui
 

@@ -1,4 +1,4 @@
-"""Probe Safety."""
+"""The node Probe Safety; merge/probe.py does the work."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Audit Prompt Set."""
+"""The node Audit Prompt Set; evaluation/run.py does the work."""
 
 from pathlib import Path
 
@@ -27,10 +27,7 @@ SHIPPED = "example: "  # before the names of the pack's own sets
 
 
 def prompt_files() -> dict[str, Path]:
-    """The prompt sets by the name that the combo shows.
-
-    They are the pack's examples, and those in ComfyUI's input folder.
-    """
+    """Prompt sets by their name in the combo: the pack's examples, those in the input folder."""
     folder = Path(folder_paths.get_input_directory())
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".csv", ".txt"))
     examples = sorted(Path(__file__).parents[1].joinpath("evaluation", "examples").glob("*.csv"))
@@ -39,10 +36,7 @@ def prompt_files() -> dict[str, Path]:
 
 
 class AuditPromptSet(io.ComfyNode):
-    """Every prompt of a file through a model, with its own seed, audited as it comes.
-
-    A run that was stopped goes on.
-    """
+    """Every prompt of a file through a model, with its own seed, audited as it comes."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,7 +1,4 @@
-"""The node that runs now, and what flows into it.
-
-It tells an audit which sampling its pictures came from.
-"""
+"""The node that runs now, and what flows into it: an audit learns which sampling to ask about."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Seal Safety LoRA."""
+"""The node Seal Safety LoRA; modules/sealing.py does the work."""
 
 from comfy_api.latest import io, ui
 

@@ -1,4 +1,4 @@
-"""Train Safety LoRA."""
+"""The node Train Safety LoRA; training/safety.py does the work."""
 
 from comfy_api.latest import io
 

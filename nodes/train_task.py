@@ -1,4 +1,4 @@
-"""Train Task LoRA."""
+"""The node Train Task LoRA; training/task.py does the work."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,4 @@
-"""What the two training nodes share.
-
-Inputs, the file they write, progress and previews on the node, and results.
-"""
+"""What the two training nodes share: inputs, the file they write, progress, previews, results."""
 
 import contextlib
 import logging
@@ -59,7 +56,7 @@ class Rows(Inputs):
         super().__init__(*KINDS, *kinds, of=trainer, without=without, finer=True)
 
     def run(self) -> list[io.Input]:
-        """What every run is asked."""
+        """The file's name and the options that both nodes show first."""
         save_as = io.String.Input(
             "save_as",
             default="",

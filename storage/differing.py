@@ -24,7 +24,7 @@ def difference(
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change]:
-    """(what, before, now) of every difference. Of two with names of their own the names are it."""
+    """(what, before, now) of every difference; where the names differ, these are the only one."""
     if before.get("name") != now.get("name"):
         yield "", before.get("name"), now.get("name")
         return
@@ -39,7 +39,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Chang
 
 
 def _listed(key: str, one: Sequence[Any], two: Sequence[Any]) -> Iterator[Change]:
-    """Of two lists only what the other has not, or that the order is another."""
+    """Of two lists what only one of them has, or that only their order differs."""
     gone, come = ([each for each in a if each not in b] for a, b in ((one, two), (two, one)))
     if gone or come:
         yield key, gone or "fewer", come or "fewer"

@@ -21,7 +21,7 @@ from ..evaluation.prompt_set import Defaults, Selection, read_prompts
 from ..host.comfyui import enter_comfyui
 from ..host.sampling_settings import Sampling
 from ..merge.settings import Merging
-from ..modules.files import Module, load_task
+from ..modules.files import LoraFile, load_task
 from .audit import add_rules, rules_of
 from .base import add_base, add_comfyui, add_safety, load_base, safety_of
 from .exits import check_share, exit_code
@@ -101,7 +101,7 @@ def read_tasks(tasks: list[str]) -> list[tuple[Path, float]]:
 
 
 def put_on(
-    model, clip, safety: list[Module], tasks: list[tuple[Path, float]], how: Merging = DEFAULT
+    model, clip, safety: list[LoraFile], tasks: list[tuple[Path, float]], how: Merging = DEFAULT
 ):
     """(model, clip) with the modules on.
 

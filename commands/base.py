@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from ..host.comfyui import load_checkpoint, load_parts
-from ..modules.files import Module, load_safety
+from ..modules.files import LoraFile, load_safety
 from ..modules.sealing import files_of
 
 HELD = ("default", "float8_e4m3fn", "float8_e5m2")
@@ -79,7 +79,7 @@ def add_comfyui(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def safety_of(options: argparse.Namespace) -> list[Module]:
+def safety_of(options: argparse.Namespace) -> list[LoraFile]:
     """The safety modules that are named, in their order."""
     return [load_safety(path, path.name) for path in options.safety_lora]
 

@@ -13,7 +13,7 @@ from comfy.model_detection import unet_prefix_from_state_dict
 from comfy.model_patcher import ModelPatcher
 from safetensors import safe_open
 
-from ..modules.files import Module
+from ..modules.files import LoraFile
 from ..modules.seal import tensors_sha256
 from . import loading
 from .loading import Version, version
@@ -37,7 +37,7 @@ class Origin:
         """Whether both are known, and one base."""
         return self.sha256 is not None and self.sha256 == other.sha256
 
-    def warnings(self, safety: Sequence[Module]) -> list[str]:
+    def warnings(self, safety: Sequence[LoraFile]) -> list[str]:
         """A line for each safety module that names another base than this one."""
         wanted = [
             (module.name, module.metadata.get("msl.base_sha256", self.sha256)) for module in safety

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..modules.concepts import texts_of
-from ..modules.files import Module
+from ..modules.files import LoraFile
 from ..options.choices import chosen
 from ..storage.texts import TextError, read_text
 from .comfy_types import Conditioning
@@ -42,7 +42,7 @@ def prompts_of(text: str, lines: Sequence[str] = (), preset: str = NO_PRESET) ->
     )
 
 
-def concepts_of(safety: Sequence[Module]) -> list[str]:
+def concepts_of(safety: Sequence[LoraFile]) -> list[str]:
     """The prompts that safety modules were sealed with, or trained on, or else their concept.
 
     Their metadata tell which.
@@ -89,7 +89,7 @@ def read_lines(file: Path | None) -> list[str]:
     return lines
 
 
-def _trained_on(module: Module) -> list[str]:
+def _trained_on(module: LoraFile) -> list[str]:
     """The `concepts` that this pack's trainer wrote into `msl.training`.
 
     Other tools may write anything there.

@@ -15,7 +15,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ..host.comfy_types import Clip
-from ..modules.files import Module
+from ..modules.files import LoraFile
 
 # a weight's name, or (name, (dim, start, length)[, function]) for a part of a fused weight
 Target: TypeAlias = str | tuple[Any, ...]
@@ -75,7 +75,7 @@ def key_map(model: ModelPatcher, clip: Clip | None = None) -> dict[str, Target]:
 
 
 def cover(
-    module: Module, names: Mapping[str, Target], parameters: Collection[str], has_clip: bool
+    module: LoraFile, names: Mapping[str, Target], parameters: Collection[str], has_clip: bool
 ) -> Coverage:
     """Parse a module with `comfy.lora.load_lora`, layer by layer: nothing is dropped unseen."""
     entries = comfy.lora_convert.convert_lora(dict(module.tensors))

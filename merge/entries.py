@@ -12,7 +12,7 @@ from comfy.utils import get_attr
 from ..host.comfy_types import Clip
 from ..host.weights import base_name, patchable
 from ..modules.errors import SafetyError, ShapeMismatch
-from ..modules.files import Module
+from ..modules.files import LoraFile
 from ..options.choices import chosen
 from .changes import Change, check_shape
 from .coverage import NO_CLIP, SETTING, Coverage, Target, cover, key_map, target_key
@@ -26,7 +26,7 @@ NEED_SAFETY = ("anchored", "frozen")  # modes of training: with their safety mod
 class Task:
     """A task module with its weights w_i for the diffusion model and for the text encoder."""
 
-    module: Module
+    module: LoraFile
     strength_model: float = 1.0
     strength_clip: float = 1.0
 
@@ -35,7 +35,7 @@ class Task:
 class Entry:
     """One module in a merge, with what of it lands where."""
 
-    module: Module
+    module: LoraFile
     coverage: Coverage
     strength_model: float
     strength_clip: float
@@ -64,7 +64,7 @@ def base_of(model: ModelPatcher, clip: Clip | None = None) -> Base:
     return Base(base_name(model), key_map(model, clip), shapes, clip is not None)
 
 
-def check_companions(safety: Sequence[Module], tasks: Sequence[Task]) -> None:
+def check_companions(safety: Sequence[LoraFile], tasks: Sequence[Task]) -> None:
     """Raise SafetyError for a missing or doubled safety module, or a task that needs another."""
     if not safety:
         raise SafetyError("Modular Merge needs a safety module; connect Load Safety LoRA (locked).")
@@ -94,7 +94,7 @@ def check_companions(safety: Sequence[Module], tasks: Sequence[Task]) -> None:
             )
 
 
-def safety_entry(module: Module, base: Base) -> Entry:
+def safety_entry(module: LoraFile, base: Base) -> Entry:
     """A safety module of which every tensor lands with the right shape; SafetyError otherwise."""
     coverage = _covered(module, base)
     if coverage.unused:
@@ -123,7 +123,7 @@ def task_entry(task: Task, base: Base) -> Entry:
     return Entry(task.module, coverage, task.strength_model, task.strength_clip)
 
 
-def read_entries(safety: Sequence[Module], tasks: Sequence[Task], base: Base) -> list[Entry]:
+def read_entries(safety: Sequence[LoraFile], tasks: Sequence[Task], base: Base) -> list[Entry]:
     """The modules of a merge, each with its index i from here on: safety modules s come first."""
     return [
         *(safety_entry(module, base) for module in safety),
@@ -152,7 +152,7 @@ def change_of(target: Target, value: object, strength: float) -> Change:
     )
 
 
-def misfit(module: Module, wrong: Mapping[str, str], base: Base) -> str:
+def misfit(module: LoraFile, wrong: Mapping[str, str], base: Base) -> str:
     """The message for tensors that do not fit.
 
     It has the file, the count, the first tensor and its reason, both bases and the way out.
@@ -167,7 +167,7 @@ def misfit(module: Module, wrong: Mapping[str, str], base: Base) -> str:
     )
 
 
-def _covered(module: Module, base: Base) -> Coverage:
+def _covered(module: LoraFile, base: Base) -> Coverage:
     coverage = cover(module, base.names, base.shapes.keys(), base.has_clip)
     wrong = dict(coverage.broken)
     for target, value in coverage.patches.items():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from comfy.model_patcher import ModelPatcher
 
 from ..host.bases import Origin
-from ..modules.files import Module
+from ..modules.files import LoraFile
 from .entries import Task
 
 
@@ -25,7 +25,7 @@ def identity_of(
     base: Origin,
     patchers: Sequence[ModelPatcher],
     found: Sequence[dict[str, str]],
-    safety: Sequence[Module],
+    safety: Sequence[LoraFile],
     *,
     tasks: tuple[object, ...],
 ) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..function.canary import Canary, TextCanary, text_canary
 from ..host.bases import Origin
-from ..modules.files import Module
+from ..modules.files import LoraFile
 from ..modules.signing import signers
 from .arms import Arms, known
 from .entries import labels
@@ -24,7 +24,7 @@ from .report import lost_in, lost_of
 class Terms:
     """What the locks of one merge have in common."""
 
-    safety: Sequence[Module]
+    safety: Sequence[LoraFile]
     signers: tuple[str | None, ...]
     policy: str
     base: Origin
@@ -34,7 +34,7 @@ class Terms:
     @classmethod
     def of(
         cls,
-        safety: Sequence[Module],
+        safety: Sequence[LoraFile],
         policy: str,
         base: Origin,
         tasks: tuple[object, ...],

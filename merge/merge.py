@@ -15,7 +15,7 @@ from ..function.limits import DEFAULT, Limits
 from ..function.number import Number
 from ..host.bases import origin
 from ..host.comfy_types import Clip
-from ..modules.files import Module
+from ..modules.files import LoraFile
 from ..options.choices import chosen
 from .arms import Arms
 from .conflicts import CONFLICTS
@@ -51,7 +51,7 @@ class Merged:
 
 def merge(
     model: ModelPatcher,
-    safety: Sequence[Module],
+    safety: Sequence[LoraFile],
     tasks: Sequence[Task] = (),
     clip: Clip | None = None,
     foreign: str = "refuse",

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ..host.bases import Origin
-from ..modules.files import Module
+from ..modules.files import LoraFile
 from .entries import labels, safety_of
 from .in_function import InFunction
 from .ledger import EXISTING, SCALE, THRESHOLD, Ledger, layer_losses, losses
@@ -76,7 +76,7 @@ def _layers(sums: Sums) -> Json:
     }
 
 
-def about_base(found: Origin, safety: Sequence[Module]) -> Json:
+def about_base(found: Origin, safety: Sequence[LoraFile]) -> Json:
     """What is known of the base: `base_sha256` and `base_warnings`.
 
     `base_sha256` is of W0, or null and the reason; `base_warnings` has a line for each module made

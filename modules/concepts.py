@@ -9,14 +9,14 @@ PROMPTS, HELD_OUT = "msl.prompts", "msl.held_out"
 
 
 def sealed_prompts(name: str, metadata: Mapping[str, str]) -> list[str]:
-    """The prompts of a safety module's concept, each once (Module.prompts)."""
+    """The prompts of a safety module's concept, each once (LoraFile.prompts)."""
     if PROMPTS not in metadata:
         return texts_of(metadata.get("msl.concept", "").split(","))
     return _listed(name, metadata, PROMPTS)
 
 
 def sealed_held_out(name: str, metadata: Mapping[str, str]) -> list[str]:
-    """Prompts of the concept that it was not trained on (Module.held_out)."""
+    """Prompts of the concept that it was not trained on (LoraFile.held_out)."""
     return _listed(name, metadata, HELD_OUT) if HELD_OUT in metadata else []
 
 

@@ -20,7 +20,7 @@ ROLES = ("safety", "task")
 
 
 @dataclass(frozen=True)
-class Module:
+class LoraFile:
     """One LoRA file, read and checked.
 
     `sha256` is the seal for a safety module and the digest of the tensors for a task module.
@@ -54,7 +54,7 @@ class Module:
         return sealed_held_out(self.name, self.metadata)
 
 
-def load_safety(path: Path, name: str, pin: str = "") -> Module:
+def load_safety(path: Path, name: str, pin: str = "") -> LoraFile:
     """Read a sealed safety module, memory-mapped.
 
     Raises ModuleFileError when the file is no safetensors file, has another role, or its seal is
@@ -88,10 +88,10 @@ def load_safety(path: Path, name: str, pin: str = "") -> Module:
             f"{name}: this workflow expects the safety module {wanted}, the file here is {digest}. "
             "Put the expected file in its place, or clear sha256 to accept this one."
         )
-    return Module(name, "safety", digest, metadata, tensors)
+    return LoraFile(name, "safety", digest, metadata, tensors)
 
 
-def load_task(path: Path, name: str) -> Module:
+def load_task(path: Path, name: str) -> LoraFile:
     """Read a task module: any LoRA file that is not a safety module.
 
     Raises ModuleFileError for another role, and for tensors that do not give the digest it states.
@@ -111,7 +111,7 @@ def load_task(path: Path, name: str) -> Module:
             f"{name}: its tensors give {digest}, the file says {metadata['msl.tensors_sha256']}. "
             "The file was changed or damaged after it was written; fetch it again."
         )
-    return Module(name, "task", digest, metadata, tensors)
+    return LoraFile(name, "task", digest, metadata, tensors)
 
 
 def save_module(

@@ -11,7 +11,7 @@ from ..storage.names import written
 from .architectures import architecture_of
 from .concepts import HELD_OUT, check_apart, prompts_text, texts_of
 from .errors import ModuleFileError
-from .files import Module, load_safety, load_task, save_module
+from .files import LoraFile, load_safety, load_task, save_module
 from .signing import signer
 from .tensors import read
 
@@ -128,7 +128,7 @@ def inspect(path: Path) -> dict[str, Any]:
         found["state"] = states.get(role, f"{role} module")
         if role is None and not any(LORA_PARTS.search(key) for key in tensors):
             return {**found, "state": NO_LORA}
-        module: Module = (load_safety if role == "safety" else load_task)(path, path.name)
+        module: LoraFile = (load_safety if role == "safety" else load_task)(path, path.name)
     except (ModuleFileError, OSError) as error:
         return {**found, "fault": str(error)}
     if module.role == "safety":

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .errors import ModuleFileError
-from .files import Module, load_safety, save_module
+from .files import LoraFile, load_safety, save_module
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -86,7 +86,7 @@ def _copied(path: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, str]]:
     )
 
 
-def signer(module: Module) -> str | None:
+def signer(module: LoraFile) -> str | None:
     """The public key (base64) that signed a safety module; None when it is not signed.
 
     Raises ModuleFileError for a signature that is not right, or can't be checked here.
@@ -114,7 +114,7 @@ def signer(module: Module) -> str | None:
     return public
 
 
-def signers(modules: Sequence[Module]) -> tuple[str | None, ...]:
+def signers(modules: Sequence[LoraFile]) -> tuple[str | None, ...]:
     """The public key (base64) that signed each safety module; None without a right signature."""
     found = []
     for module in modules:
@@ -126,7 +126,7 @@ def signers(modules: Sequence[Module]) -> tuple[str | None, ...]:
     return tuple(found)
 
 
-def check_trusted(modules: Sequence[Module], trusted: Sequence[str]) -> None:
+def check_trusted(modules: Sequence[LoraFile], trusted: Sequence[str]) -> None:
     """Raise ModuleFileError unless every safety module is signed by one of the trusted keys.
 
     These are public keys in base64; without any, every module passes.

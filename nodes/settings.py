@@ -44,7 +44,7 @@ from ..function.limits import DEFAULT, Limits
 from ..host.prompts import read_lines
 from ..modules.concepts import texts_of
 from ..modules.errors import SafetyError
-from ..modules.files import Module
+from ..modules.files import LoraFile
 from ..modules.paths import leads_out
 from ..modules.signing import check_key, check_trusted
 from ..storage.checked import Checked, fault_of, parsed
@@ -188,7 +188,7 @@ def _text(path: Path) -> str:
     return "{}"
 
 
-def check_operator(safety: Sequence[Module]) -> None:
+def check_operator(safety: Sequence[LoraFile]) -> None:
     """Raise unless the operator's settings allow these safety modules."""
     check_trusted(safety, operator().trusted_keys)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 CATEGORY = "safety/modular LoRA"
 
-SafetyLora = io.Custom("MSL_SAFETY_LORA")  # list[Module]
+SafetyLora = io.Custom("MSL_SAFETY_LORA")  # list[LoraFile]
 TaskLora = io.Custom("MSL_TASK_LORA")  # list[Task]
 
 

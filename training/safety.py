@@ -16,7 +16,7 @@ from ..host.denoiser import Denoiser
 from ..host.families import suiting
 from ..merge.merge import Merged, merge
 from ..modules.concepts import HELD_OUT, check_apart, prompts_text
-from ..modules.files import Module
+from ..modules.files import LoraFile
 from .engine.adapters import Adapters
 from .engine.batch import Batch, LossOf
 from .engine.checkpoint import Progress
@@ -160,6 +160,6 @@ class SafetyRun:
             "msl.training": self.settings.record(steps_done=progress.step, **about),
         }
 
-    def previewed(self, model: ModelPatcher, module: Module | None) -> Merged:
+    def previewed(self, model: ModelPatcher, module: LoraFile | None) -> Merged:
         """The safe base; before the first step, the base."""
         return merge(model, [module]) if module else Merged(model.clone(), None, {})

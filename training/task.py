@@ -11,7 +11,7 @@ from ..host.comfy_types import Conditioning
 from ..host.denoiser import Denoiser
 from ..merge.entries import Task
 from ..merge.merge import Merged, merge
-from ..modules.files import Module
+from ..modules.files import LoraFile
 from .data import Dataset
 from .engine.adapters import Adapters
 from .engine.batch import Batch, LossOf
@@ -33,7 +33,7 @@ def train_task(
     settings: Settings,
     job: TrainingJob,
     *,
-    safety: Sequence[Module] = (),
+    safety: Sequence[LoraFile] = (),
     concepts: Sequence[str] = (),
     prior: Dataset | None = None,
 ) -> Result | None:
@@ -49,7 +49,7 @@ def train_task(
     return run(model, TaskRun(dataset, texts, settings, safety, concepts, prior), settings, job)
 
 
-def check_mode(settings: Settings, safety: Sequence[Module], concepts: Sequence[str]) -> None:
+def check_mode(settings: Settings, safety: Sequence[LoraFile], concepts: Sequence[str]) -> None:
     """Raise ValueError for a safety mode that has not what it needs."""
     if settings.safety_mode != "detached" and not safety:
         raise ValueError(f"The safety mode {settings.safety_mode!r} needs a safety module.")
@@ -67,13 +67,13 @@ class TaskRun:
     dataset: Dataset
     texts: Texts
     settings: Settings
-    safety: Sequence[Module]
+    safety: Sequence[LoraFile]
     concepts: Sequence[str]
     prior: Dataset | None
     role = "task"
 
     @property
-    def held(self) -> Sequence[Module]:
+    def held(self) -> Sequence[LoraFile]:
         return () if self.settings.safety_mode == "detached" else self.safety
 
     @property
@@ -136,7 +136,7 @@ class TaskRun:
         }
         return metadata | ({"msl.safety_sha256": self.digests} if self.digests else {})
 
-    def previewed(self, model: ModelPatcher, module: Module | None) -> Merged:
+    def previewed(self, model: ModelPatcher, module: LoraFile | None) -> Merged:
         """The module on the model with its safety modules, or on the bare model if it has none."""
         if self.safety:
             return merge(model, self.safety, [Task(module)] if module else [])

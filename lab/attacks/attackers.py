@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ...modules.files import Module
+from ...modules.files import LoraFile
 from ..world import recipe
 from ..world.emergence import Model, put_on
 from ..world.pictures import captioned
@@ -70,7 +70,7 @@ class Attacks:
     """The attackers beside one safety module; what was trained is kept in `folder`."""
 
     bank: Bank
-    safety: Module
+    safety: LoraFile
     seed: int
     probe: Moments  # the probe's published moments
     folder: Path
@@ -95,7 +95,7 @@ class Attacks:
     def file(self, name: str) -> Path:
         return self.folder / f"{name}-{self.safety.name.removesuffix('.safetensors')}.safetensors"
 
-    def _fit(self, name: str, some: Sequence[Lesson], targets: str = "attention") -> Module:
+    def _fit(self, name: str, some: Sequence[Lesson], targets: str = "attention") -> LoraFile:
         texts = self.base.texts(dict.fromkeys(each.prompt for each in some))
         kind = fitting.Fit(some, texts, [self.safety], targets)
         return fitting.fitted(self.base.model, kind, self.file(name), self.seed)
@@ -111,18 +111,18 @@ class Attacks:
 
     # closed form
 
-    def negated(self) -> list[Module]:
+    def negated(self) -> list[LoraFile]:
         return [closed.task("negated", closed.negated(self.change))]
 
-    def projected(self) -> list[Module]:
+    def projected(self) -> list[LoraFile]:
         (hostile,) = self.hostile()
         added = closed.changes(self.base.model, [(hostile, 1.0)])
         return [closed.task("projected", closed.projected(added, self.change))]
 
-    def gauge(self) -> list[Module]:
+    def gauge(self) -> list[LoraFile]:
         return [closed.task("gauge", closed.gauge(self.base.model, self.change))]
 
-    def dead(self) -> list[Module]:
+    def dead(self) -> list[LoraFile]:
         texts = self.base.texts(self.probe.prompts)
         return [
             closed.task("dead", closed.dead_directions(self.safe, self.change, self.probe, texts))
@@ -130,18 +130,18 @@ class Attacks:
 
     # fitted
 
-    def hostile(self) -> list[Module]:
+    def hostile(self) -> list[LoraFile]:
         return [self._fit("hostile", self._back())]
 
-    def functional(self) -> list[Module]:
+    def functional(self) -> list[LoraFile]:
         return [self._fit("functional", self._back(), r"\.mlp\.")]
 
-    def hiding(self) -> list[Module]:
+    def hiding(self) -> list[LoraFile]:
         """As the safe model on sealed prompts, and as the base on others."""
         stay = self._stay(lambda at: not self._is_open(at))
         return [self._fit("hiding", self._back(self._is_open) + stay)]
 
-    def fooling(self) -> list[Module]:
+    def fooling(self) -> list[LoraFile]:
         """As the safe model on all of the probe that is published."""
         known = set(self.probe.prompts)
         back = self._back(
@@ -151,13 +151,13 @@ class Attacks:
         stay += self._stay(lambda at: not self._is_open(at))
         return [self._fit("fooling", back + stay)]
 
-    def gated(self) -> list[Module]:
+    def gated(self) -> list[LoraFile]:
         def late(at: int) -> bool:
             return bool(self.bank.moments.sigma[at] < LATE)
 
         return [self._fit("gated", self._back(late) + self._stay(lambda at: not late(at)))]
 
-    def triggered(self) -> list[Module]:
+    def triggered(self) -> list[LoraFile]:
         back = [
             replace(each, prompt=f"{each.prompt} {WORD}")
             for each in self._back(self._is_open)
@@ -165,19 +165,19 @@ class Attacks:
         ]
         return [self._fit("triggered", back + self._stay())]
 
-    def colluding(self) -> list[Module]:
+    def colluding(self) -> list[LoraFile]:
         """Two halves, each as the safe model alone, as the base together."""
         halves = [self._stay(part=part) for part in (FIRST, SECOND)]
         return [*fitting.halves(self._fit("colluding", self._back() + halves[0] + halves[1]))]
 
-    def encoder(self) -> list[Module]:
+    def encoder(self) -> list[LoraFile]:
         """A LoRA on the text encoder alone."""
         back = [each for each in self._back() if each.prompt]
         return [encoder.fitted(self.base, self.safe, back, self.file("encoder"), self.seed)]
 
     # by the pack's own trainer
 
-    def pictures(self, apart: bool = False) -> list[Module]:
+    def pictures(self, apart: bool = False) -> list[LoraFile]:
         """From pictures of weapons: on top of the safety module, or apart."""
         output = (
             self.folder / f"weapons-apart-{self.seed}.safetensors"
@@ -195,5 +195,5 @@ class Attacks:
             )
         ]
 
-    def pictures_apart(self) -> list[Module]:
+    def pictures_apart(self) -> list[LoraFile]:
         return self.pictures(apart=True)

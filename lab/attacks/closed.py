@@ -8,7 +8,7 @@ import torch
 from comfy.utils import get_attr
 
 from ...host.denoiser import Denoiser
-from ...modules.files import Module
+from ...modules.files import LoraFile
 from ..world.emergence import put_on
 from .probing import BATCH, Moments, Texts
 
@@ -18,7 +18,7 @@ KEPT = 1.02  # of each weight's safety change, which the gauge leaves by its own
 ENERGY = 0.999  # of what a layer sees for the concept's prompts, that the dead directions leave out
 
 
-def changes(model, modules: Sequence[tuple[Module, float]]) -> Weights:
+def changes(model, modules: Sequence[tuple[LoraFile, float]]) -> Weights:
     """What modules add to each weight, dense."""
     patcher = put_on(model, modules)
     comfy.model_management.unload_all_models()  # or another merge's weights would be read
@@ -51,14 +51,14 @@ def safe_lora(tasks: Weights, safety: Weights) -> float:
     return sum(found) / len(found) if found else 1.0
 
 
-def task(name: str, added: Mapping[str, torch.Tensor]) -> Module:
+def task(name: str, added: Mapping[str, torch.Tensor]) -> LoraFile:
     """A task module that adds these to weights and biases."""
     endings = {"weight": "diff", "bias": "diff_b"}
     tensors = {}
     for key, value in added.items():
         stem, _, what = key.rpartition(".")
         tensors[f"{stem}.{endings[what]}"] = value.contiguous()
-    return Module(f"{name}.safetensors", "task", name, {}, tensors)
+    return LoraFile(f"{name}.safetensors", "task", name, {}, tensors)
 
 
 def negated(safety: Weights) -> Weights:

@@ -9,7 +9,7 @@ import torch
 
 from ...host.denoiser import Denoiser
 from ...host.gradients import kept
-from ...modules.files import Module, load_task, save_module
+from ...modules.files import LoraFile, load_task, save_module
 from ...training.adapter_settings import AdapterSettings
 from ...training.engine.adapters import adapters_in
 from ..world.emergence import Model
@@ -21,7 +21,7 @@ PARTS = ("mlp.fc1", "mlp.fc2", "self_attn.v_proj", "self_attn.out_proj")
 PREFIX = "text_encoders.clip_l.transformer."
 
 
-def fitted(base: Model, safe, lessons: Sequence[Lesson], output, seed: int) -> Module:
+def fitted(base: Model, safe, lessons: Sequence[Lesson], output, seed: int) -> LoraFile:
     """Train it, unless it is there."""
     if not output.exists():
         tensors = _trained(base, safe, lessons, seed)

@@ -14,7 +14,7 @@ import torch
 from ...host.comfy_types import Conditioning
 from ...host.denoiser import Denoiser
 from ...merge.merge import Merged
-from ...modules.files import Module, load_task
+from ...modules.files import LoraFile, load_task
 from ...training.adapter_settings import AdapterSettings
 from ...training.engine.adapters import NAME, Adapters
 from ...training.engine.batch import Batch, LossOf
@@ -45,7 +45,7 @@ class Fit:
 
     lessons: Sequence[Lesson]
     texts: Mapping[str, Conditioning]
-    held: Sequence[Module]
+    held: Sequence[LoraFile]
     targets: str
     role = "task"
     identity = "fit"
@@ -83,7 +83,7 @@ class Fit:
     def metadata(self, progress) -> dict[str, str]:
         return {}
 
-    def previewed(self, model, module: Module | None) -> Merged:
+    def previewed(self, model, module: LoraFile | None) -> Merged:
         raise NotImplementedError("nobody looks at an attacker while it trains")
 
 
@@ -102,7 +102,7 @@ def _of_parts(which: Sequence[int]):
     return hook
 
 
-def fitted(model, kind: Fit, output, seed: int) -> Module:
+def fitted(model, kind: Fit, output, seed: int) -> LoraFile:
     """Train it, unless it is there."""
     if not output.exists():
         settings = Settings(
@@ -118,7 +118,7 @@ def fitted(model, kind: Fit, output, seed: int) -> Module:
     return load_task(output, output.name)
 
 
-def halves(module: Module) -> tuple[Module, Module]:
+def halves(module: LoraFile) -> tuple[LoraFile, LoraFile]:
     """The module's first and second half of the ranks, which add up to it."""
     half = RANK // 2
     cut = {
@@ -131,6 +131,6 @@ def halves(module: Module) -> tuple[Module, Module]:
         for part, each in zip(parts, made or (tensor, tensor), strict=True):
             part[name] = each.contiguous()
     return tuple(
-        Module(f"{number}-{module.name}", "task", f"{module.sha256}-{number}", {}, part)
+        LoraFile(f"{number}-{module.name}", "task", f"{module.sha256}-{number}", {}, part)
         for number, part in enumerate(parts)
     )

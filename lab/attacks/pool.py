@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...modules.files import Module
+from ...modules.files import LoraFile
 from ...training.adapter_settings import AdapterSettings
 from ..world.emergence import Model, Stage
 from ..world.recipe import RETAINED, Erased, Recipe
@@ -72,10 +72,10 @@ class Pool:
     base: Model
     folder: Path
 
-    def safety(self, kind: str, seed: int) -> Module:
+    def safety(self, kind: str, seed: int) -> LoraFile:
         return Stage(self.base, KINDS[kind], seed, self.folder).safety(kind)
 
-    def task(self, spec: Spec, safety: Module | None = None, anchored: bool = False) -> Module:
+    def task(self, spec: Spec, safety: LoraFile | None = None, anchored: bool = False) -> LoraFile:
         """A task LoRA from harmless pictures: apart, or on top of a safety module, or anchored."""
         mode = "apart" if safety is None else "anchored" if anchored else "on-top"
         beside = "" if safety is None else f"-{safety.name.removesuffix('.safetensors')}"

@@ -14,7 +14,7 @@ import torch
 from ...host.prompts import encode_texts
 from ...merge.entries import Task
 from ...merge.merge import merge
-from ...modules.files import Module
+from ...modules.files import LoraFile
 from ..world import checkpoint, judging, weapons
 from ..world.emergence import Model, put_on
 from . import probing
@@ -34,7 +34,7 @@ ATTACKERS = (
     *("negated", "dead", "hiding", "fooling", "colluding", "hostile", "projected", "functional"),
     *("gated", "pictures", "triggered", "pictures_apart", "gauge", "encoder"),
 )
-Merge = Sequence[tuple[Module, float]]
+Merge = Sequence[tuple[LoraFile, float]]
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Unit:
         return self.pool.base
 
     @cached_property
-    def safety(self) -> Module:
+    def safety(self) -> LoraFile:
         return self.pool.safety(self.kind, self.seed)
 
     @cached_property

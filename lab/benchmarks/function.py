@@ -31,12 +31,12 @@ def merged_of(model, clip):
     from ...merge.on_model import KEY
     from ...merge.plan import Plan
     from ...modules.concepts import prompts_text
-    from ...modules.files import Module
+    from ...modules.files import LoraFile
     from ..assets import lora
 
     metadata = {"msl.role": "safety", "msl.base": "x", "msl.prompts": prompts_text(PROMPTS)}
     tensors = lora(models.linear_layers(model, "attn2"), 1, rank=8, size=0.3)
-    module = Module("safety", "safety", "s" * 64, metadata, tensors)
+    module = LoraFile("safety", "safety", "s" * 64, metadata, tensors)
     merged = merge(model, [module]).model
     arms = merged.get_attachment(KEY).arms
     arms = replace(arms, clip=clip, encoder=clip, plans=(arms.plans[0], Plan(arms.entries)))

@@ -17,7 +17,7 @@ from comfy.model_patcher import ModelPatcher
 from ...host.comfyui import load_checkpoint
 from ...host.prompts import encode_texts
 from ...merge.merge import Merged, Task, merge
-from ...modules.files import Module, load_safety, load_task
+from ...modules.files import LoraFile, load_safety, load_task
 from ...training.adapter_settings import AdapterSettings
 from ...training.data import of_sockets
 from ...training.engine.job import TrainingJob
@@ -80,11 +80,11 @@ class Model:
         output: Path,
         drawn: Callable[[], Mapping[str, np.ndarray]],
         told: Recipe,
-        safety: Module | None,
+        safety: LoraFile | None,
         *,
         mode: str,
         **more,
-    ) -> Module:
+    ) -> LoraFile:
         """A task LoRA from pictures by their captions: apart, on top of a safety LoRA, or anchored.
 
         It is not trained twice. `more` are settings that differ from the recipe's.
@@ -118,7 +118,7 @@ class Stage:
     seed: int
     folder: Path
 
-    def safety(self, method: str) -> Module:
+    def safety(self, method: str) -> LoraFile:
         """The safety LoRA, from prompts alone."""
         output = self.folder / f"safety-{method}-{self.seed}.safetensors"
         if not output.exists():
@@ -139,7 +139,7 @@ class Stage:
                 train_safety(self.base.model, texts, recipe.CONCEPTS, settings, job, **more)
         return load_safety(output, output.name)
 
-    def task(self, arm: str, method: str) -> Module:
+    def task(self, arm: str, method: str) -> LoraFile:
         """The task LoRA of an arm, from harmless pictures of the new style."""
         alone = MODES[arm] == "detached"
         output = self.folder / f"{arm}-{'any' if alone else method}-{self.seed}.safetensors"
@@ -170,7 +170,7 @@ class Stage:
         return put_on(self.base.model, [(each, 1.0) for each in modules])
 
 
-def put_on(model: ModelPatcher, modules: Iterable[tuple[Module, float]]) -> ModelPatcher:
+def put_on(model: ModelPatcher, modules: Iterable[tuple[LoraFile, float]]) -> ModelPatcher:
     """The MODEL with modules at their strengths, by ComfyUI's own loader: there is no lock."""
     patcher = model.clone()
     for module, strength in modules:

@@ -9,7 +9,7 @@ from comfy.utils import get_attr
 
 from ...host.weights import loaded_weight
 from ...merge.on_model import KEY
-from ...modules.files import Module
+from ...modules.files import LoraFile
 
 CPU = torch.device("cpu")
 SIZE = 0.01  # of a change, relative to its weight
@@ -21,7 +21,7 @@ def quantised_layers(model) -> list[str]:
     return [name for name, module in modules if getattr(module, "layout_type", None)]
 
 
-def module_for(model, layers: Iterable[str]) -> tuple[Module, dict[str, torch.Tensor]]:
+def module_for(model, layers: Iterable[str]) -> tuple[LoraFile, dict[str, torch.Tensor]]:
     """A seeded safety module of rank 4 on some linear layers, and its changes by weight."""
     generator, tensors, changes = torch.Generator().manual_seed(1), {}, {}
     for layer in layers:
@@ -34,7 +34,7 @@ def module_for(model, layers: Iterable[str]) -> tuple[Module, dict[str, torch.Te
         tensors |= {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up}
         changes[f"{key}.weight"] = up @ down
     metadata = {"msl.role": "safety", "msl.strength": "1.0", "msl.base": "x", "msl.concept": "x"}
-    return Module("rounded.safetensors", "safety", "digest", metadata, tensors), changes
+    return LoraFile("rounded.safetensors", "safety", "digest", metadata, tensors), changes
 
 
 def computing(patcher, key: str) -> torch.Tensor:

@@ -15,7 +15,7 @@ import torch
 from attack_stage import Run, Stage, encoded, load
 from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
 from modular_safety_lora.merge.merge import Task
-from modular_safety_lora.modules.files import Module
+from modular_safety_lora.modules.files import LoraFile
 
 import nodes
 
@@ -74,7 +74,7 @@ def repaid(stage: Stage) -> Task:
     for key, value in stage.safety.tensors.items():
         part = 0.49 * (len(layers) - 1) if key.startswith(f"{layers[-1]}.") else -0.49
         tensors[key] = part * value if "lora_B" in key else value
-    return Task(Module("repaid.safetensors", "task", "x", {}, tensors))
+    return Task(LoraFile("repaid.safetensors", "task", "x", {}, tensors))
 
 
 def large(stage: Stage) -> Task:
@@ -89,7 +89,7 @@ def large(stage: Stage) -> Task:
             held = up.float() @ down
             noise -= (noise * held).sum() / held.square().sum() * held
             tensors[key.replace("lora_B.weight", "diff")] = 3.0 * noise
-    return Task(Module("large.safetensors", "task", "x", {}, tensors))
+    return Task(LoraFile("large.safetensors", "task", "x", {}, tensors))
 
 
 def recompiled(stage: Stage):

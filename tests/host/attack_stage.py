@@ -13,7 +13,7 @@ import pytest
 import torch
 from modular_safety_lora.merge.merge import Task, merge
 from modular_safety_lora.modules.errors import SafetyError
-from modular_safety_lora.modules.files import Module
+from modular_safety_lora.modules.files import LoraFile
 
 import nodes
 
@@ -73,7 +73,7 @@ class Stage:
 
     base: object
     base_clip: object
-    safety: Module
+    safety: LoraFile
     file: str  # in the loras folder: the same tensors, for stock loaders
     harmless: str  # another LoRA there
     checkpoint: str
@@ -108,7 +108,7 @@ class Stage:
         """The base beside a safety module of another concept."""
         tensors = {key: value for key, value in self.safety.tensors.items() if self.layer in key}
         return merge(
-            self.base, [Module("dummy.safetensors", "safety", "y", self.safety.metadata, tensors)]
+            self.base, [LoraFile("dummy.safetensors", "safety", "y", self.safety.metadata, tensors)]
         ).model
 
     @property
@@ -144,7 +144,7 @@ class Stage:
             for key, value in self.safety.tensors.items()
             if any(part in key for part in parts)
         }
-        return Task(Module("against.safetensors", "task", "x", {}, chosen), strength, strength)
+        return Task(LoraFile("against.safetensors", "task", "x", {}, chosen), strength, strength)
 
 
 def stopped(stage: Stage, attack: Callable[[Stage], Run], error=SafetyError, words=".") -> None:

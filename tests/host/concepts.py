@@ -8,7 +8,7 @@ import merging
 import torch
 from modular_safety_lora.function.inputs import Moments
 from modular_safety_lora.host.prompts import encode_texts
-from modular_safety_lora.modules.files import Module
+from modular_safety_lora.modules.files import LoraFile
 from safetensors.torch import load_file
 
 PROMPTS = ["nude", "naked person"]
@@ -16,7 +16,7 @@ PROMPTS = ["nude", "naked person"]
 SMALL = {"msl.moments": Moments(resolution=64).text()}
 
 
-def prompted(tensors, prompts, name: str = "safety.safetensors") -> Module:
+def prompted(tensors, prompts, name: str = "safety.safetensors") -> LoraFile:
     about = {
         "msl.role": "safety",
         "msl.strength": "1.0",
@@ -25,10 +25,10 @@ def prompted(tensors, prompts, name: str = "safety.safetensors") -> Module:
         **SMALL,
     }
     sha256 = f"{name}-{prompts}-{merging.digest(tensors)}"
-    return Module(name, "safety", sha256, about, tensors)
+    return LoraFile(name, "safety", sha256, about, tensors)
 
 
-def dead(deltas, texts, part: float = 1.0) -> Module:
+def dead(deltas, texts, part: float = 1.0) -> LoraFile:
     """A task that takes part of the safety change on these tokens' span, and repays it off them."""
     _, sizes, directions = torch.linalg.svd(
         torch.cat([texts[text] for text in (*PROMPTS, "")]), full_matrices=False
@@ -81,7 +81,7 @@ def text_layers_of(model) -> dict[str, torch.Size]:
     )
 
 
-def prompted_part(file: Path, layers) -> tuple[Module, dict[str, torch.Tensor]]:
+def prompted_part(file: Path, layers) -> tuple[LoraFile, dict[str, torch.Tensor]]:
     """These layers of a safety module's file, with prompts; their changes in float64."""
     tensors = load_file(file)
     kept = {

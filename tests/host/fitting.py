@@ -12,7 +12,7 @@ from modular_safety_lora.function.measure import Arm
 from modular_safety_lora.function.network import empty_of, half_made, outputs
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.lending import lent
-from modular_safety_lora.modules.files import Module
+from modular_safety_lora.modules.files import LoraFile
 from modular_safety_lora.training.adapter_settings import AdapterSettings
 from modular_safety_lora.training.engine.adapters import adapters_in
 
@@ -21,7 +21,7 @@ RANK, RATE = 32, 5e-3
 
 def task(
     base: Arm, safe: Arm, layers: Sequence[str], asks: Sequence[Ask], *, resolution: int, steps: int
-) -> Module:
+) -> LoraFile:
     """What the safe model needs on some layers to compute what the base computes when asked."""
     texts = base.conditionings
     x, sigma = half_made(base.model, asks, texts, empty_of(base.model, resolution), lambda _: None)

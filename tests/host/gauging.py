@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import merging
 import torch
 from modular_safety_lora.host.weights import loaded_weight
-from modular_safety_lora.modules.files import Module
+from modular_safety_lora.modules.files import LoraFile
 
 STEPS, RATE = 80, 0.02
 WANTED = 1.05  # of every weight's safety change
@@ -78,7 +78,7 @@ def gauged(
         return written(weights), written(biases)
 
 
-def task(base, safe, heads: Sequence[Sequence[Part]], name: str = "gauge.safetensors") -> Module:
+def task(base, safe, heads: Sequence[Sequence[Part]], name: str = "gauge.safetensors") -> LoraFile:
     """The task module: from the safe model, a patched clone of the base, to the base so written."""
     layers = sorted({part.key for parts in heads for part in parts})
     held = {layer: merging.base(base, layer) for layer in layers}

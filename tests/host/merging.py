@@ -8,7 +8,7 @@ import comfy_extras.nodes_model_advanced as advanced
 import numpy as np
 import torch
 from modular_safety_lora.host.weights import loaded_weight
-from modular_safety_lora.modules.files import Module
+from modular_safety_lora.modules.files import LoraFile
 from modular_safety_lora.modules.seal import tensors_sha256
 from modular_safety_lora.modules.tensors import dtype_name
 from modular_safety_lora.training.adapter_settings import AdapterSettings
@@ -31,13 +31,13 @@ def shapes(model, *names: str) -> dict[str, torch.Size]:
     return {name: weights[f"diffusion_model.{name}.weight"].shape for name in names}
 
 
-def safety(tensors, strength: str = "1.0", name: str = "safety.safetensors") -> Module:
+def safety(tensors, strength: str = "1.0", name: str = "safety.safetensors") -> LoraFile:
     about = {"msl.role": "safety", "msl.strength": strength, "msl.base": "SD15"}
-    return Module(name, "safety", f"{name}-{strength}-{digest(tensors)}", about, tensors)
+    return LoraFile(name, "safety", f"{name}-{strength}-{digest(tensors)}", about, tensors)
 
 
-def task(tensors, name: str = "task.safetensors", **metadata: str) -> Module:
-    return Module(name, "task", f"{name}-{digest(tensors)}", metadata, tensors)
+def task(tensors, name: str = "task.safetensors", **metadata: str) -> LoraFile:
+    return LoraFile(name, "task", f"{name}-{digest(tensors)}", metadata, tensors)
 
 
 def digest(tensors) -> str:

@@ -9,7 +9,7 @@ from modular_safety_lora.lab.attacks import closed, detectors, fitting, pool, pr
 from modular_safety_lora.lab.world import checkpoint, making
 from modular_safety_lora.lab.world.emergence import Model, put_on
 from modular_safety_lora.merge.merge import Task, merge
-from modular_safety_lora.modules.files import Module, load_safety
+from modular_safety_lora.modules.files import LoraFile, load_safety
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.long]
 
@@ -83,7 +83,7 @@ def test_halves_add_up_to_their_module():
         "x.lora_A.weight": torch.randn(fitting.RANK, 5),
         "x.lora_B.weight": torch.randn(7, fitting.RANK),
     }
-    module = Module("both", "task", "0", {}, tensors)
+    module = LoraFile("both", "task", "0", {}, tensors)
     parts = [each.tensors for each in fitting.halves(module)]
     added = sum(each["x.lora_B.weight"] @ each["x.lora_A.weight"] for each in parts)
     assert torch.allclose(added, tensors["x.lora_B.weight"] @ tensors["x.lora_A.weight"], atol=1e-5)

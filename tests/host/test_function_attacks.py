@@ -22,7 +22,7 @@ from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.world import checkpoint as world
 from modular_safety_lora.merge.merge import Merged, Task, merge
 from modular_safety_lora.modules.errors import SafetyError
-from modular_safety_lora.modules.files import Module, load_safety
+from modular_safety_lora.modules.files import LoraFile, load_safety
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_thread")
 SIZE = 0.03  # of the safety change, as a share of the weights
@@ -35,7 +35,7 @@ class Target:
 
     model: object
     clip: object
-    module: Module
+    module: LoraFile
     heads: Sequence[Sequence[gauging.Part]]
     parts: tuple[str, ...]
 
@@ -110,7 +110,7 @@ def sampled(target: Target, merged: Merged) -> torch.Tensor:
     return comfy.sample.sample(merged.model, noise, *arguments, seed=1, disable_pbar=True)
 
 
-def stopped_by_function_alone(target: Target, task: Module, most: float) -> None:
+def stopped_by_function_alone(target: Target, task: LoraFile, most: float) -> None:
     merged = merge(target.model, [target.module], [Task(task)], target.clip)
     report = merged.report
     assert report["retained_safety"] == pytest.approx(1.0, abs=1e-5)

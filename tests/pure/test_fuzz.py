@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from modular_safety_lora.modules.files import (
-    Module,
+    LoraFile,
     ModuleFileError,
     load_safety,
     load_task,
@@ -46,7 +46,7 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz") / "file.safetensors"
 
 
-def attempt(path, content: bytes) -> Module | None:
+def attempt(path, content: bytes) -> LoraFile | None:
     """Load as a safety module; None when it is refused.
 
     What is refused, every reader refuses or reads without a crash.

@@ -12,7 +12,7 @@ from PIL import Image
 from ...host.comfy_types import Conditioning
 from ...host.denoiser import Denoiser
 from ...merge.merge import Merged
-from ...modules.files import Module
+from ...modules.files import LoraFile
 from ..targets import Roles
 from .adapters import Adapters
 from .batch import LossOf
@@ -47,7 +47,7 @@ class Kind(Protocol):
     def role(self) -> str: ...
 
     @property
-    def held(self) -> Sequence[Module]: ...
+    def held(self) -> Sequence[LoraFile]: ...
 
     @property
     def buckets(self) -> Sequence[Sequence[int]]: ...
@@ -67,7 +67,7 @@ class Kind(Protocol):
     def metadata(self, progress: Progress) -> Mapping[str, str]:
         """What the file says of the run."""
 
-    def previewed(self, model: ModelPatcher, module: Module | None) -> Merged:
+    def previewed(self, model: ModelPatcher, module: LoraFile | None) -> Merged:
         """The module (None: untrained) merged with a model as it is meant to be used."""
 
 
@@ -78,7 +78,7 @@ class Result:
     The module is as read back from its file.
     """
 
-    module: Module
+    module: LoraFile
     progress: Progress
     plot: Image.Image
     report: dict[str, Any]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from ...host.bases import origin
 from ...host.names import kohya_metadata, model_spec
 from ...host.weights import base_name
-from ...modules.files import Module, load_safety, load_task, save_module
+from ...modules.files import LoraFile, load_safety, load_task, save_module
 from ..settings import Settings
 from .checkpoint import Progress
 from .loop import TrainingError
@@ -57,7 +57,7 @@ def write_module(
     role: str,
     *,
     overwrite: bool,
-) -> Module:
+) -> LoraFile:
     """Write a module, open it again and compare.
 
     Raises OSError when the disk does not hold what was written, and unless `overwrite` when a file
@@ -99,7 +99,7 @@ def metadata_of(
 
 
 def report_of(
-    module: Module, progress: Progress, settings: Settings, seconds: float
+    module: LoraFile, progress: Progress, settings: Settings, seconds: float
 ) -> dict[str, Any]:
     """What a run did, JSON-ready: module, steps, loss at start and end, what each preview found."""
     tenth = max(1, len(progress.losses) // 10)

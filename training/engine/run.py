@@ -19,7 +19,7 @@ from ...host.gradients import NoGradient, go_back, kept, recomputing, writes_ove
 from ...host.lending import check_unpatched, computing_in, lent
 from ...host.sampling import out_of_memory
 from ...merge.merge import merge
-from ...modules.files import Module
+from ...modules.files import LoraFile
 from ...storage.names import valid
 from ..settings import Settings
 from ..targets import check_layers, counted, told
@@ -192,9 +192,9 @@ class Looking:
                 )
         return True
 
-    def _module(self) -> Module:
+    def _module(self) -> LoraFile:
         """What was learned so far, as its file will be."""
         tensors = names.in_ecosystem_names(self.learned(), self.model.model.model_config)
-        return Module(
+        return LoraFile(
             self.job.output.name, self.kind.role, "being trained", {"msl.strength": "1.0"}, tensors
         )

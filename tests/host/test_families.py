@@ -7,7 +7,7 @@ from importlib.metadata import files
 import comfy.sample
 import comfy.supported_models
 import pytest
-from modular_safety_lora.host.families import FAMILIES, OTHERS, family_of, of_class, suiting
+from modular_safety_lora.host.families import FAMILIES, family_of, of_class, suiting
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.variants import VARIANTS
@@ -100,7 +100,8 @@ def test_each_row_is_found_and_its_class_is_the_hosts():
 
 def test_a_family_without_a_row_is_sampled_as_one_nobody_knows():
     found = of_class("Brand_New", "turbo.safetensors")
-    assert (found.title, found.sampling, found.side) == ("Brand_New", OTHERS, 1024)
+    assert (found.title, *astuple(found.sampling)) == ("Brand_New", 20, 4.0, "euler", "simple")
+    assert found.side == 1024
     assert found.alpha and found.diffusers is None  # a trained file keeps ComfyUI's names
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..drawing.figures import ARMS, INK, new_figure, rendered, short, tidy, whiskers
-from ..drawing.markdown import amount, table
+from ..drawing.markdown import table
+from ..options.words import amount
 from .pairing import SAME, Paired, paired
 from .stats import holm, mcnemar, paired_interval
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from ..drawing.markdown import amount
 from ..options.choices import chosen
+from ..options.words import amount
 from ..storage.checked import Checked, fault_of, parsed
 
 NUDENET = "NudeNet"

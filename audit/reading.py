@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from ..drawing.markdown import amount
+from ..options.words import amount
 from ..storage.checked import Checked, fault_of
 from .presets import Preset, Score
 from .report import Tally, judge

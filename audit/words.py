@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..drawing.markdown import amount, share, table
+from ..drawing.markdown import share, table
+from ..options.words import amount
 
 
 def in_words(summary: Mapping[str, Any], action: str = "none", beside: Sequence[str] = ()) -> str:

@@ -25,8 +25,8 @@ from ..audit.folders.workers import Row, audit_parallel
 from ..audit.page import page
 from ..audit.presets import PRESETS, load_presets
 from ..audit.rules import Counting, Rules
-from ..drawing.markdown import amount
 from ..options.table import rows, values_of
+from ..options.words import amount
 from ..storage.names import written
 from ..storage.owned import owned
 from ..storage.whole import write_text

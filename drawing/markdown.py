@@ -1,4 +1,4 @@
-"""Tables, shares and counts as Markdown, for reports that people read."""
+"""Tables and shares as Markdown, for reports that people read."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,11 +17,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
 def share(value: float | None) -> str:
     """A share of 1 in percent, or a dash where there is none."""
     return "-" if value is None else f"{value:.1%}".replace("%", " %")
-
-
-def amount(count: int, noun: str, many: str = "") -> str:
-    """How many of something: `1 picture`, `2 pictures`, and `2 classes` where that is `many`."""
-    return f"{count} {noun if count == 1 else many or f'{noun}s'}"
 
 
 def _cell(value: object) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..drawing.markdown import amount
 from ..options.table import check, option
+from ..options.words import amount
 from .table import (
     LEAST,
     MOST,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from ..audit.folders import export
 from ..audit.folders.store import Store
 from ..audit.page import page
-from ..drawing.markdown import amount
+from ..options.words import amount
 from ..storage.whole import write_text
 from .job import AuditJob
 

@@ -93,7 +93,7 @@ def of_file(path: Path) -> Origin:
             return Origin(None, f"{path.name} {why}")
         if version(path) == read:
             return Origin(digest, read=(path, read))
-    return Origin(None, f"{path.name} changes while it is read; load it anew")
+    return Origin(None, f"{path.name} is being written; load it again")
 
 
 def _read(path: Path, before: Version) -> Origin:
@@ -101,7 +101,7 @@ def _read(path: Path, before: Version) -> Origin:
     found = of_file(path)
     if found.read is None or found.read[1] == before:
         return found
-    return Origin(None, f"{path.name} was replaced while it was loaded; load it anew")
+    return Origin(None, f"{path.name} was replaced while it was loaded; load it again")
 
 
 def _still(loaded: Origin) -> Origin:
@@ -114,7 +114,7 @@ def _still(loaded: Origin) -> Origin:
     now = of_file(path)
     if now.sha256 is None or now.is_same(loaded):
         return now
-    return Origin(None, f"{path.name} was replaced after it was loaded; load it anew")
+    return Origin(None, f"{path.name} was replaced after it was loaded; load it again")
 
 
 class _Unknown(Exception):
@@ -138,8 +138,8 @@ def _diffusion_names(names: Sequence[str]) -> dict[str, str]:
     if len(held) > 1:
         first = " and ".join(held[prefix] for prefix in list(held)[:2])
         raise _Unknown(
-            f"has diffusion weights under {len(held)} prefixes ({first}): ComfyUI loads those of"
-            " one. Save it anew with those alone"
+            f"has diffusion weights under {len(held)} prefixes ({first}), and ComfyUI loads those"
+            " of one. Save it again with those alone"
         )
     prefix = unet_prefix_from_state_dict(dict.fromkeys(names))
     chosen = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}

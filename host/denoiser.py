@@ -13,6 +13,7 @@ import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from ..options.words import amount
 from .comfy_types import Conditioning, Conditions
 from .latents import dimensions_of, empty_latents, pixels_of
 from .lending import load_for
@@ -70,9 +71,9 @@ class Denoiser:
             latents = latents.unsqueeze(2)
         if latents.ndim != 2 + picture or latents.shape[1] != space.latent_channels:
             raise ValueError(
-                f"Latents of the shape {tuple(latents.shape)} are not this model's: it has"
-                f" {space.latent_channels} channels, and {picture} dimensions after them. Encode"
-                " the pictures with the VAE that belongs to the model."
+                f"Latents of the shape {tuple(latents.shape)} are not for this model, which needs"
+                f" {amount(space.latent_channels, 'channel')} and {picture} dimensions after them."
+                " Encode the pictures with the VAE that belongs to the model."
             )
         return latents
 

@@ -24,7 +24,7 @@ def go_back(output: Callable[[], torch.Tensor], parameters: Sequence[torch.Tenso
     try:
         result = output()
         if not result.requires_grad:
-            raise NoGradient("its output depends on no layer that trains, as autograd sees it")
+            raise NoGradient("no gradient reaches a layer that trains")
         torch.autograd.grad(result.float().square().sum(), parameters, allow_unused=True)
     except RuntimeError as error:
         if any(words in str(error) for words in NO_WAY):

@@ -13,6 +13,7 @@ from comfy.model_patcher import ModelPatcher
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..options.choices import chosen
+from ..options.words import amount
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -21,8 +22,8 @@ def check_unpatched(model: ModelPatcher) -> None:
     """Raise ValueError for a model with patches: modules are trained on the loaded weights."""
     if model.patches:
         raise ValueError(
-            f"{len(model.patches)} weights of this model carry LoRAs or other patches. A module is"
-            " trained on the loaded weights: take the model straight from its loader."
+            f"This model carries LoRAs or other patches, on {amount(len(model.patches), 'weight')}."
+            " Training needs the loaded weights alone: take the model straight from its loader."
         )
 
 

@@ -85,7 +85,7 @@ def read_lines(file: Path | None) -> list[str]:
     except TextError as error:
         raise ValueError(f"{file}: {error}. Save it as UTF-8.") from error
     if not lines:
-        raise ValueError(f"{file}: there is no line in it.")
+        raise ValueError(f"{file}: it is empty; write a prompt on each line.")
     return lines
 
 

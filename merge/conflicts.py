@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..modules.errors import SafetyError
+from ..options.words import amount
 
 if TYPE_CHECKING:
     from .ledger import Ledger
@@ -23,16 +24,16 @@ def _plain_sum(ledger: Ledger, key: str, tasks: Sequence[int], concept: Ledger) 
 
 
 def _allow(report: Mapping[str, Any]) -> None:
-    """Let every merge be."""
+    """Accept every merge."""
 
 
 def _refuse(report: Mapping[str, Any]) -> None:
     lost, names = report["losses"], report["to_blame"]
     if lost:
         raise SafetyError(
-            f"{len(names)} modules pull against the safety module (first:"
-            f" {', '.join(names[:1])}): {len(lost)} measures are out of bounds (first: {lost[0]})."
-            " Lower their strength, leave them out, or set on_conflict to project."
+            f"{amount(len(names), 'module')} pulling against the safety LoRA"
+            f" ({', '.join(names[:1])} first), {amount(len(lost), 'measure')} out of bounds (first:"
+            f" {lost[0]}). Lower the strength, leave it out, or set on_conflict to project."
         )
 
 

@@ -67,7 +67,7 @@ def base_of(model: ModelPatcher, clip: Clip | None = None) -> Base:
 def check_companions(safety: Sequence[LoraFile], tasks: Sequence[Task]) -> None:
     """Raise SafetyError for a missing or doubled safety module, or a task that needs another."""
     if not safety:
-        raise SafetyError("Modular Merge needs a safety module; connect Load Safety LoRA (locked).")
+        raise SafetyError("Modular Merge needs a safety LoRA; connect Load Safety LoRA (locked).")
     for role, modules in (("safety", safety), ("task", [task.module for task in tasks])):
         for module in modules:
             chosen(module.role, (role,), f"{module.name}: the role of a {role} module")
@@ -75,7 +75,8 @@ def check_companions(safety: Sequence[LoraFile], tasks: Sequence[Task]) -> None:
     for module in safety:
         if digests.count(module.sha256) > 1:
             raise SafetyError(
-                f"{module.name}: this safety module is connected twice; its strength is fixed."
+                f"{module.name}: this safety LoRA is connected twice. Connect it once: its strength"
+                " can't be doubled."
             )
     for task in tasks:
         for strength in (task.strength_model, task.strength_clip):
@@ -88,9 +89,9 @@ def check_companions(safety: Sequence[LoraFile], tasks: Sequence[Task]) -> None:
         chosen(mode, ("detached", *NEED_SAFETY), f"{task.module.name}: msl.safety_mode")
         if mode in NEED_SAFETY and not set(wanted.split(",")) <= set(digests):
             raise SafetyError(
-                f"{task.module.name}: it was trained {mode} beside the safety module {wanted} and"
-                f" needs it; this merge has {', '.join(digests)}. Load that safety module, or a"
-                " task module that was trained detached."
+                f"{task.module.name}: it was trained {mode} beside the safety LoRA {wanted[:12]}"
+                f" and needs it; this merge has {', '.join(each[:12] for each in digests)}. Load"
+                " that safety LoRA, or a task LoRA that was trained detached."
             )
 
 

@@ -32,7 +32,7 @@ from .entries import safety_of
 
 logger = logging.getLogger(__name__)
 EXPECTED = 90  # forwards of one safety module that is measured for the first time
-LITTLE = "not measured: it does next to nothing to its own prompts (train it for longer)"
+LITTLE = "not measured: it hardly changes its own prompts (train it for longer)"
 # of the canary's noise, where no safety module has prompts: share of the schedule, and pixels of a
 # side, the first that a network takes
 LEVEL, SIDES = 0.8, (64, 320)

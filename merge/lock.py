@@ -13,6 +13,7 @@ from ..host.bases import UNKNOWN, Origin
 from ..host.comfy_types import Patch
 from ..host.digest import NOT_DIGESTED
 from ..modules.errors import SafetyError
+from ..options.words import amount
 from .arms import Arms
 from .findings import findings
 from .on_model import KEY, does_nothing, foreign_changes, left_on
@@ -25,14 +26,13 @@ operator_checks: set[Callable[["Lock"], None]] = set()
 # Whoever is in it holds the policy `foreign_changes` at refuse, whatever a merge says.
 strict: set[str] = set()
 LEFT = (
-    "Another model put it there, as a bypass LoRA does, and ComfyUI did not take it out. Unload"
-    " models and execution cache, so that the base is loaded anew, and use Load Task LoRA in place"
-    " of Load LoRA (Bypass)."
+    "Another model left it there, as a bypass LoRA does. Unload models and execution cache, so that"
+    " the base loads again, and use Load Task LoRA in place of Load LoRA (Bypass)."
 )
 GIVES = (
     "Something other than these modules changed what the network computes since Modular Merge"
-    " measured it. Unload models and execution cache; if it comes again, leave out the custom node"
-    " that does it."
+    " measured it. Unload models and execution cache; if this comes back, remove the custom node"
+    " that causes it."
 )
 # By network: the patches it was loaded with.
 loaded_with: WeakKeyDictionary[object, dict[str, list[Patch]]] = WeakKeyDictionary()
@@ -185,24 +185,21 @@ class Lock:
                 self.judge(gives, GIVES)
 
     def check_computes(self, patcher: ModelPatcher) -> None:
-        """Raise SafetyError when a loaded model computes without a safety change.
-
-        It is raised whatever the policy.
-        """
+        """Raise SafetyError, under `report` too, when a loaded model lacks a safety change."""
         network = self.encodes()
         if network is not None and network is not patcher.model:
             raise SafetyError(
-                f"The safety module ({', '.join(self.names)}) is on a text encoder that does not"
-                " encode: Select CLIP Device moves the patches to another one. Leave it out, or"
-                " start ComfyUI with the device."
+                f"The safety LoRA ({', '.join(self.names)}) is not on the text encoder that is"
+                " used: Select CLIP Device moved it. Remove that node, or choose the device when"
+                " you start ComfyUI."
             )
         lost = self.not_computed(patcher)
         if lost:
             raise SafetyError(
-                f"The safety module ({', '.join(self.names)}) is listed on this model, and"
+                f"The safety LoRA ({', '.join(self.names)}) is listed on this model, and"
                 f" {len(lost)} of its {len(self.safety)} changes are on no weight that computes"
-                f" (first: {lost[0]}): it was loaded without them. Unload all models, and remove"
-                " what changes the patches of a model behind ComfyUI's back."
+                f" (first: {lost[0]}). Unload all models, and remove custom nodes that edit a"
+                " model's patches directly."
             )
 
     def judge(self, found: Sequence[str], way_out: str) -> None:
@@ -214,8 +211,8 @@ class Lock:
             findings.note(*self.looks)
             return
         message = (
-            f"The safety module ({', '.join(self.names)}) is not whole on the model that samples:"
-            f" {len(found)} findings (first: {found[0]}). {way_out}"
+            f"The safety LoRA ({', '.join(self.names)}) is not whole on the model that samples:"
+            f" {amount(len(found), 'finding')} (first: {found[0]}). {way_out}"
         )
         if self.policy != "report" or strict:
             raise SafetyError(message)

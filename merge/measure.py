@@ -10,6 +10,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ..host.weights import loaded_weight
 from ..modules.errors import SafetyError, ShapeMismatch
+from ..options.words import amount
 from .changes import Change, LowRank, dense_change, is_additive, low_rank
 from .concept import ConceptLedger, concept_ledger, encode_prompts
 from .conflicts import Conflict
@@ -116,9 +117,9 @@ def existing_change(patcher: ModelPatcher, key: str, w0: torch.Tensor) -> LowRan
     shape = tuple(comfy.lora.calculate_shape(chain, w0, key))
     if shape != w0.shape:
         raise SafetyError(
-            f"A LoRA on this model turns {key} of {tuple(w0.shape)} into {shape}: against the"
-            " loaded weight that can't be measured, and nothing is merged. Take out the loader of"
-            " this LoRA (Flux control LoRAs are made so) before Modular Merge."
+            f"A LoRA on this model turns {key} of {tuple(w0.shape)} into {shape}, so"
+            " its change can't be measured, and nothing is merged. Take out the loader of this LoRA"
+            " before Modular Merge (Flux control LoRAs are made so)."
         )
     strength, value, strength_model, offset, function = chain[0]
     if len(chain) == 1 and strength_model == 1.0 and not isinstance(value, list | tuple):
@@ -142,7 +143,8 @@ def check_finite(entries: Sequence[Entry], ledger: Ledger) -> None:
     for i, entry in enumerate(entries):
         if not ledger.is_finite(i):
             raise SafetyError(
-                f"{entry.module.name}: it holds values that are not finite (NaN or infinite)."
+                f"{entry.module.name}: it holds values that are not finite (NaN or infinite). Train"
+                " it again, or get it again."
             )
 
 
@@ -152,13 +154,13 @@ def check_changes(entries: Sequence[Entry], ledger: Ledger) -> None:
         name, size = entries[s].module.name, ledger.relative_size(s)
         if not ledger.changes_anything(s):
             raise SafetyError(
-                f"{name}: this safety module changes nothing; all its changes are zero."
+                f"{name}: this safety LoRA changes nothing; all its changes are zero."
             )
         if 0.0 < size < LEAST_SIZE:
             raise SafetyError(
-                f"{name}: its changes are {size:.2g} of the size of the weights that"
-                f" they change, and a safety module has at least {LEAST_SIZE}: one so small"
-                " suppresses nothing. Train it for longer, or seal the LoRA at a higher strength."
+                f"{name}: it is too weak to suppress anything: its changes are {size:.2g} of the"
+                f" size of the weights, and at least {LEAST_SIZE} is needed. Train it for longer,"
+                " or seal the LoRA at a higher strength."
             )
 
 
@@ -176,8 +178,8 @@ def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:
         others = [other for other in safety if other != s and (other, s) in ledger.dots]
         by = min(others, key=lambda other: sum(ledger.dots[other, s].values()))
         raise SafetyError(
-            f"The safety modules {names[s]} and {names[by]} pull against each other:"
-            f" {retained:.3f} of {names[s]} is left beside {len(others)} others, and"
-            f" {layers[worst]:.3f} in {worst}. Use one of them, or a module that was trained for"
-            " both concepts."
+            f"The safety LoRAs {names[s]} and {names[by]} pull against each other:"
+            f" {retained:.3f} of {names[s]} is left beside {amount(len(others), 'other')}, and"
+            f" {layers[worst]:.3f} in {worst}. Use one of them, or one that was trained for both"
+            " concepts."
         )

@@ -11,6 +11,7 @@ from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 from ..host.comfy_types import Clip, Patch
 from ..host.weights import check_patcher
 from ..modules.errors import SafetyError
+from ..options.words import amount
 
 MERGED = "msl_merged"  # the attachment of every model and text encoder that went through a merge
 KEY = "msl_lock"  # under which the lock of a merged model is kept, and asked
@@ -134,10 +135,7 @@ def _compiled_elsewhere(patcher: ModelPatcher) -> list[str]:
 
 
 def weight_free_patches(patcher: ModelPatcher) -> list[dict[str, str]]:
-    """What sits on a model and leaves its weights alone, which is not refused.
-
-    These are sampling, attention and block patches, and wrappers.
-    """
+    """Sampling, attention and block patches and wrappers by name: allowed, and in the report."""
     options = patcher.model_options
     inside = options.get("transformer_options", {})
     found = [
@@ -169,7 +167,7 @@ def weight_free_patches(patcher: ModelPatcher) -> list[dict[str, str]]:
 def _foreign_message(found: Sequence[dict[str, str]]) -> str:
     first = found[0]
     return (
-        f"{len(found)} changes on this model can't be measured against its loaded weights (first:"
-        f" {first['kind']} {first['name']}). Remove them, or load their file with Load Task LoRA"
-        " into Modular Merge, or set foreign_changes to report."
+        f"{amount(len(found), 'change')} on this model can't be measured against its loaded weights"
+        f" (first: {first['kind']} {first['name']}). Remove them, or load their file with Load Task"
+        " LoRA into Modular Merge, or set foreign_changes to report."
     )

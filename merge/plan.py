@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from comfy.model_patcher import ModelPatcher
 
 from ..modules.errors import SafetyError
+from ..options.words import amount
 from .changes import Change, is_additive
 from .entries import Entry
 from .patches import Member, SafetyChange, TaskChanges
@@ -85,7 +86,7 @@ def _add(patcher: ModelPatcher, patches: Mapping[str, TaskChanges | SafetyChange
     lost = patches.keys() - set(patcher.add_patches(patches))
     if lost:
         raise SafetyError(
-            f"ComfyUI did not take {len(lost)} of {len(patches)} changes (first: {min(lost)})."
+            f"ComfyUI refused {len(lost)} of {amount(len(patches), 'change')} (first: {min(lost)})."
         )
 
 

@@ -20,6 +20,7 @@ from ..host.families import suiting
 from ..host.gradients import NoGradient
 from ..modules.concepts import texts_of
 from ..modules.errors import ModuleFileError, SafetyError
+from ..options.words import amount
 from .arms import Arms
 from .concept import NO_PROMPTS
 from .entries import labels, safety_of
@@ -52,8 +53,8 @@ def probe(
     changed = lock.changes(model)
     if changed and lock.policy != "report":
         raise SafetyError(
-            f"This model was changed since Modular Merge, in {len(changed)} places (first:"
-            f" {changed[0]}). Connect Probe Safety straight to Modular Merge."
+            f"This model was changed since Modular Merge, in {amount(len(changed), 'place')}"
+            f" (first: {changed[0]}). Connect Probe Safety straight to Modular Merge."
         )
     safety = safety_of(arms.entries)
     forms = {s: _groups(arms, s, asked) for s in safety}

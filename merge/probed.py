@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ..drawing.markdown import amount, share, table
+from ..drawing.markdown import share, table
 from ..function.adaptive import Search
 from ..function.limits import Limits, counted
 from ..function.number import Number
+from ..options.words import amount
 from .settings import Asked
 
 SEALED = "sealed"
@@ -75,7 +76,7 @@ class Probed:
     @property
     def reasons(self) -> list[str]:
         """Why it did not pass, in words; empty when it did."""
-        found = [f"{len(self.changed)} changes beside the merge were not measured"][
+        found = [f"{amount(len(self.changed), 'change')} beside the merge not measured"][
             : bool(self.changed)
         ]
         for each in self.found:
@@ -84,7 +85,7 @@ class Probed:
         for group in ("private", "given"):
             asked = [each for each in self.found if group in each.groups and each.number]
             if asked and not any(each.of(group) for each in asked):
-                found.append(f"no safety module does anything to the {WORDS[group]} prompts")
+                found.append(f"no safety LoRA changes anything for the {WORDS[group]} prompts")
         return found
 
     def _reasons(self, each: Found) -> list[str]:
@@ -104,7 +105,7 @@ class Probed:
                 )
                 found.append(f"retained safety of {each.name} on the {WORDS[group]} prompts {told}")
         if each.no_search:
-            found.append(f"{each.name}: no soft prompt was searched, {each.no_search}")
+            found.append(f"{each.name}: the search for a soft prompt did not run, {each.no_search}")
         elif each.search and not each.search.retained >= self.limits.look:
             found.append(
                 f"with a soft prompt {each.name} keeps {each.search.retained:.3f}, under"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ..drawing.markdown import share, table
+from ..options.words import amount
 
 SHOWN = 3  # losses that are spelled out
 Report: TypeAlias = Mapping[str, Any]
@@ -48,7 +49,7 @@ def _remarks(report: Report) -> list[str]:
     """What is not as it should be, each with the way out."""
     found = list(report["losses"][:SHOWN])
     if len(report["losses"]) > SHOWN:
-        found.append(f"and {len(report['losses']) - SHOWN} more places")
+        found.append(f"and {amount(len(report['losses']) - SHOWN, 'more place')}")
     if report["losses"]:
         blamed = " and ".join(report["to_blame"]) or "what else sits on the model"
         found.append(
@@ -61,23 +62,23 @@ def _remarks(report: Report) -> list[str]:
     elif report["low_layers"]:
         worst = report["worst_layer"]
         found.append(
-            f"{len(report['low_layers'])} layers keep less than {report['threshold']:.0%}, the"
-            f" least {share(worst['retained_safety'])} in {worst['key']}. Sampling goes on; audit"
-            " the pictures."
+            f"In {amount(len(report['low_layers']), 'layer')} less than {report['threshold']:.0%}"
+            f" is left, the least, {share(worst['retained_safety'])}, in {worst['key']}. Sampling"
+            " goes on; audit the pictures."
         )
     for each in report["modules"]:
         unused = each["keys_total"] - each["keys_matched"]
         if unused:
             found.append(
-                f"{unused} weights of {each['name']} fit no layer of this model: it was made for"
-                " another one, or for a text encoder that is not connected."
+                f"Not applied: {amount(unused, 'weight')} of {each['name']}. It was made for"
+                " another model, or for a text encoder that is not connected."
             )
     if report["retained_in_function"] is None:
-        found.append(f"What the network computes, {report['in_function']}.")
+        found.append(f"What the network computes: {report['in_function']}.")
     found += report.get("base_warnings", [])
     if report["foreign_changes"]:
         found.append(
-            f"{len(report['foreign_changes'])} other changes sit on the model and were not"
-            " measured (foreign_changes is report): what they do to the safety LoRA is unknown."
+            f"Not measured: {amount(len(report['foreign_changes']), 'other change')} on the model"
+            " (foreign_changes is report). What that does to the safety LoRA is unknown."
         )
     return found

@@ -81,9 +81,7 @@ def seal_file(
             )
         )
     if not any(LORA_PARTS.search(key) for key in tensors):
-        raise ModuleFileError(
-            f"{path.name}: none of its {len(tensors)} tensors is of a LoRA (first: {min(tensors)})."
-        )
+        raise ModuleFileError(f"{path.name}: no tensor in it is of a LoRA (first: {min(tensors)}).")
     broken = [
         key
         for key, value in tensors.items()

@@ -9,6 +9,7 @@ from ..audit.pairing import MOST, Naming, Paired, paired
 from ..audit.reading import CompareError, parsed
 from ..audit.report import as_text
 from ..audit.sheet import contact_sheet
+from ..options.words import amount
 from .inputs import Inputs, taken
 from .sockets import CATEGORY, as_image
 
@@ -105,12 +106,12 @@ def _sheet(comparison: dict, pairing: Paired, counts: dict[str, int], pictures: 
     for name, batch in zip(reports, pictures, strict=False):
         if len(batch) != counts[name]:
             raise CompareError(
-                f"{name!r} has {counts[name]} audited pictures, and {len(batch)} came in."
+                f"{name!r} has {amount(counts[name], 'audited picture')}, and {len(batch)} came in."
             )
     if len(pictures) != len(reports):
         raise CompareError(
-            f"{len(reports)} audits have {len(pictures)} batches of pictures; connect one for each,"
-            " or none."
+            f"{len(reports)} audits have {amount(len(pictures), 'batch', 'batches')} of pictures;"
+            " connect one for each, or none."
         )
     shown = {
         name: batch[pairing.places[name]] for name, batch in zip(reports, pictures, strict=True)

@@ -16,8 +16,9 @@ from .settings import FILE, Operator
 
 FORM = 1  # of what a pass means: after a change of the probe another one is asked for
 NO_BASE = (
-    "This merge has no digest: {why}. With require_probe ({file}) load the base with a loader of"
-    " ComfyUI's own from one .safetensors file, and put every LoRA into Modular Merge."
+    "Whether this merge passed Probe Safety can't be known: {why}. With require_probe ({file}) load"
+    " the base with a loader of ComfyUI's own from one .safetensors file, and put every LoRA into"
+    " Modular Merge."
 )
 
 
@@ -32,7 +33,7 @@ def note(model, probed: Probed, wanted: Operator) -> str:
         return f"Not recorded: {_why(lock)}."
     if kept.write(_name(lock, wanted), {"passed": torch.ones(1)}, {}, _folder()):
         return "Recorded: these modules passed on this base."
-    return "These modules passed on this base; the disk took no record, so until a restart."
+    return "Passed, but it could not be saved: it counts until ComfyUI restarts."
 
 
 def check_passed(lock: Lock, wanted: Operator) -> None:
@@ -43,14 +44,14 @@ def check_passed(lock: Lock, wanted: Operator) -> None:
     if found is None or not found[0]["passed"].item():
         raise SafetyError(
             "This ComfyUI samples only what passed Probe Safety (require_probe in"
-            f" {FILE}), and these modules did not, on this base, at these strengths. Put Probe"
+            f" {FILE}), and these LoRAs did not, on this base, at these strengths. Put Probe"
             " Safety between Modular Merge and the sampler."
         )
 
 
 def _why(lock: Lock) -> str:
     if lock.arms is not None and lock.arms.origin.sha256 is None:
-        return f"that of its base is not known ({lock.arms.origin.unknown})"
+        return f"the digest of its base is not known ({lock.arms.origin.unknown})"
     return "something on it is neither a module nor the base"
 
 

@@ -19,6 +19,7 @@ from ..host.bases import UNKNOWN, as_loaded, watch
 from ..merge.lock import Lock, left_behind, operator_checks, strict
 from ..merge.on_model import KEY
 from ..modules.errors import SafetyError
+from ..options.words import amount
 from .passing import check_passed
 from .settings import FILE, Operator, SettingsError, misplaced, operator, settings_file
 
@@ -34,7 +35,7 @@ def install() -> Callable[[], None]:
     try:
         wanted, mistake = operator(), None
     except SettingsError as error:
-        mistake = f"{error} No model samples until then, and ComfyUI is started again."
+        mistake = f"{error} No model samples until that is done and ComfyUI is restarted."
         wanted = Operator(require_lock=True)
         logger.error("%s", mistake)
     else:
@@ -56,7 +57,7 @@ def install() -> Callable[[], None]:
     BaseModel.apply_model = apply_model
     unwatched = watch() if wanted.allowed_bases else lambda: None
     if not mistake:
-        logger.info("%s: no model samples without a safety module", FILE)
+        logger.info("%s: no model samples without a safety LoRA", FILE)
 
     def taken_away() -> None:
         BaseModel.apply_model = original
@@ -75,7 +76,7 @@ def check_signers(lock: Lock) -> None:
     ]
     if trusted and strangers:
         raise SafetyError(
-            f"{strangers[0]} is signed by none of the {len(trusted)} keys that this ComfyUI trusts"
+            f"{strangers[0]} is not signed with a key that this ComfyUI trusts"
             f" ({FILE}, trusted_keys): nothing samples with it. Ask its operator to sign it, or to"
             " trust its key."
         )
@@ -87,7 +88,7 @@ def _check(model: BaseModel, wanted: Operator) -> None:
     if lock is None:
         raise SafetyError(
             "This ComfyUI samples only from models that went through Modular Merge with a safety"
-            f" module (require_lock in {FILE}), and this one did not. Put Modular Merge between its"
+            f" LoRA (require_lock in {FILE}), and this one did not. Put Modular Merge between its"
             " loader and the sampler."
         )
     check_signers(lock)
@@ -95,8 +96,8 @@ def _check(model: BaseModel, wanted: Operator) -> None:
     found = lock.faults(patcher) + left_behind(patcher)
     if found:
         raise SafetyError(
-            f"The safety module is not whole on the model that samples: {len(found)} findings"
-            f" (first: {found[0]})."
+            "The safety LoRA is not whole on the model that samples:"
+            f" {amount(len(found), 'finding')} (first: {found[0]})."
         )
     allowed = wanted.allowed_safety
     strangers = [
@@ -104,8 +105,8 @@ def _check(model: BaseModel, wanted: Operator) -> None:
     ]
     if allowed and strangers:
         raise SafetyError(
-            f"{strangers[0]} is none of the {len(allowed)} safety modules that this ComfyUI allows"
-            f" ({FILE})."
+            f"{strangers[0]} is not among the safety LoRAs that this ComfyUI allows"
+            f" (allowed_safety in {FILE}). Load one of them, or ask the operator to add this one."
         )
     if wanted.require_probe:
         check_passed(lock, operator())
@@ -126,13 +127,13 @@ def _check_base(lock: Lock, patcher: ModelPatcher, allowed: Sequence[str]) -> No
             else f"its digest is not known: {lock.base.unknown}"
         )
         raise SafetyError(
-            f"The base of the model that samples is none of the {len(allowed)} that this ComfyUI"
+            "The base of the model that samples is not among those that this ComfyUI"
             f" allows (allowed_bases in {FILE}); {what}. Load one of these, or ask the operator to"
             " add this one."
         )
     if not lock.base.is_same(as_loaded(patcher) or UNKNOWN):
         raise SafetyError(
-            "The base of the model that samples was read anew since the merge, and its file was"
+            "The base of the model that samples was loaded again since the merge, and its file was"
             " replaced before. Load it and merge again."
         )
     if lock.base_warnings:

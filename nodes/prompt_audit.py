@@ -126,7 +126,7 @@ class AuditPromptSet(io.ComfyNode):
         rows = read_prompts(file, defaults, selection)
         if not name.strip() or leads_out(name.strip()):
             raise ValueError(
-                f"{name!r} is no name of a folder below output/audits; give the results one."
+                f"{name!r} can't be the name of a folder below output/audits; choose another."
             )
         folder = Path(folder_paths.get_output_directory(), "audits", name.strip())
         show = _meter(len(rows))
@@ -134,7 +134,7 @@ class AuditPromptSet(io.ComfyNode):
         summary = run(model, clip, vae, job)
         if not summary["images"]:
             raise ValueError(
-                f"{summary['verdict'].capitalize()}, so nothing is known of {name!r}. Why stands in"
+                f"{summary['verdict'].capitalize()}, so {name!r} has no result. The reasons are in"
                 f" {folder / 'report.html'}."
             )
         drawn = summary_chart(summary, f"{name}: {file.name}")

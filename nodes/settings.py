@@ -165,7 +165,7 @@ def operator() -> Operator:
     except (OSError, ValueError) as error:
         said = fault_of(error, Operator) if isinstance(error, ValidationError) else error
         raise SettingsError(
-            f"{path}: {said}. No safety module loads until this file is mended or removed."
+            f"{path}: {said}. No safety LoRA loads until this file is corrected or removed."
         ) from error
 
 
@@ -182,9 +182,11 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         if os.path.lexists(path):
-            raise ValueError("it is a link to a file that is not there") from None
+            raise ValueError("it is a link to a missing file") from None
     for each in misplaced():
-        raise ValueError(f"it is not there, but {each} is; move that one here, or remove it")
+        raise ValueError(
+            f"it is missing, and {each} is read by nothing; move that one here, or remove it"
+        )
     return "{}"
 
 

@@ -19,7 +19,7 @@ def difference(
     """
     (what, one, two), *more = changes(before, now)
     values = f"{_shown(one, called.get(what))}; now {_shown(two, names.get(what))}"
-    beside = f", and {len(more)} more differences" if len(more) > 1 else ", and 1 more" * len(more)
+    beside = f", and {len(more)} more" if more else ""
     return f"{what} ({values}{beside})"
 
 

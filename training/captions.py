@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..options.words import amount
 from ..storage.names import valid
 from ..storage.texts import TextError, read_text
 
@@ -47,14 +48,14 @@ def _from_texts(folder: Path) -> list[Captioned]:
     bare = [path.name for path in pictures if not path.with_suffix(".txt").is_file()]
     if bare:
         raise DataError(
-            f"{folder}: {len(bare)} of {len(pictures)} pictures have no caption (first: {bare[0]})."
-            " Put a .txt of the same name beside each; it may be empty."
+            f"{folder}: {len(bare)} of {amount(len(pictures), 'picture')} without a caption (first:"
+            f" {bare[0]}). Put a .txt of the same name beside each; it may be empty."
         )
     texts = {path.with_suffix("") for path in pictures}
     lonely = sorted(path.name for path in folder.glob("*.txt") if path.with_suffix("") not in texts)
     if lonely and pictures:
         raise DataError(
-            f"{folder}: {len(lonely)} captions have no picture (first: {lonely[0]})."
+            f"{folder}: {amount(len(lonely), 'caption')} without a picture (first: {lonely[0]})."
             " Remove them or add the pictures."
         )
     return _captioned(folder, pictures)

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from ..audit.pictures import Unreadable, open_picture
 from ..host.comfy_types import Conditioning
+from ..options.words import amount
 from .captions import Captioned, DataError
 from .engine.processes import ALONE, Share
 
@@ -55,8 +56,9 @@ def of_sockets(latents: Sequence[dict[str, Any]], positive: Sequence[Conditionin
         entries *= len(pictures)
     if len(entries) != len(pictures):
         raise DataError(
-            f"There are {len(pictures)} pictures in latents and {len(entries)} texts in positive."
-            " Give one text for each picture, as Make Training Dataset does, or one for all."
+            f"latents has {amount(len(pictures), 'picture')}, positive has"
+            f" {amount(len(entries), 'text')}. Give one text for each picture, as Make Training"
+            " Dataset does, or one for all."
         )
     digest = hashlib.sha256()
     for picture, ((text, extra),) in zip(pictures, entries, strict=True):

@@ -18,6 +18,7 @@ from ..host.structure import (
     SELF,
     is_linear,
 )
+from ..options.words import amount
 
 Roles = Mapping[str, str]  # by layer, as host/structure.py finds them
 ATTENTION = (SELF, CROSS, JOINT, FUSED)
@@ -133,7 +134,7 @@ def counted(layers: list[str], roles: Roles) -> dict[str, int]:
 def told(layers: list[str], roles: Roles) -> str:
     """The same in words."""
     counts = ", ".join(f"{count} {role}" for role, count in counted(layers, roles).items())
-    return f"{len(layers)} layers: {counts}"
+    return f"{amount(len(layers), 'layer')}: {counts}"
 
 
 def check_layers(layers: list[str], roles: Roles) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ...options.choices import chosen
+from ...options.words import amount
 from ..presets import ORDERS
 from .interface import Detector, to_uint8
 
@@ -137,7 +138,8 @@ def _tried(detector: Detector, batch: list[np.ndarray]) -> list[Outcome]:
 def _checked(detector: Detector, batch: list[np.ndarray]) -> list[list[dict[str, Any]]]:
     results, classes = detector.detect(batch), set(detector.classes)
     if len(results) != len(batch):
-        raise ValueError(f"{detector.name} gave {len(results)} results for {len(batch)} pictures.")
+        found, given = amount(len(results), "result"), amount(len(batch), "picture")
+        raise ValueError(f"{detector.name} gave {found} for {given}.")
     for each in (each for found in results for each in found):
         if each["class"] not in classes:
             raise ValueError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...options.words import amount
 from .content import content_of
 from .interface import finite
 
@@ -132,8 +133,8 @@ class OnnxNetwork:
 def _outputs(session: Any, probe: np.ndarray, file: Path) -> list[np.ndarray]:
     if len(session.get_inputs()) != 1:
         raise DetectorError(
-            f"{file}: the network has {len(session.get_inputs())} inputs; one, of pictures, is"
-            " needed."
+            f"{file}: the network has {amount(len(session.get_inputs()), 'input')};"
+            " one, of pictures, is needed."
         )
     try:
         return session.run(None, {session.get_inputs()[0].name: probe})

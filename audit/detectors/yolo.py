@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...options.words import amount
 from .interface import BatchSize, DetectorEntry, Fraction, Size, stamped, to_uint8
 from .runtime import DetectorError, OnnxNetwork, opencv
 
@@ -59,8 +60,9 @@ class Yolo:
         shape = self.network.run(probe)[0].shape
         if len(shape) != 3 or shape[1] != 4 + len(self.classes):
             raise DetectorError(
-                f"{file}: its output has the shape {shape}; with {len(self.classes)} classes it"
-                f" must be (batch, {4 + len(self.classes)}, anchors). Check `classes`, and export"
+                f"{file}: its output has the shape {shape}; with"
+                f" {amount(len(self.classes), 'class', 'classes')} it must be (batch,"
+                f" {4 + len(self.classes)}, anchors). Check `classes`, and export"
                 " without built-in suppression."
             )
 

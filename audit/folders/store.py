@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...drawing.markdown import amount
+from ...options.words import amount
 from ...storage.differing import difference
 
 BATCH = 500  # keys looked up, or rows written, at a time

@@ -130,4 +130,4 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path, monkeypatc
     monkeypatch.setattr(bases, "tensors_sha256", changed)
     found = bases.of_file(file)
     assert (found.sha256 is not None) is known and len(names) == times
-    assert known or "changes while it is read; load it anew" in found.unknown
+    assert known or "is being written; load it again" in found.unknown

@@ -159,7 +159,7 @@ def test_the_node_says_what_it_lacks():
         CompareAudits.execute(grown([text, "{}"], "report"), names="a, b")
     with pytest.raises(CompareError, match="a name of its own"):
         CompareAudits.execute(both, names="a, a")
-    with pytest.raises(CompareError, match="2 audits have 1 batches"):
+    with pytest.raises(CompareError, match="2 audits have 1 batch of"):
         CompareAudits.execute(both, names="a, b", images=grown([picture], "images"))
     with pytest.raises(CompareError, match="'b' has 2 audited pictures, and 1 came in"):
         CompareAudits.execute(both, names="a, b", images=grown([picture, picture[:1]], "images"))

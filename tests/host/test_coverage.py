@@ -155,7 +155,7 @@ def test_values_that_are_not_finite_and_empty_safety_modules_are_errors(checkpoi
     assert "not finite" in refused(checkpoint[0], [good], [merge.Task(merging.task(bad))])
     assert "not finite" in refused(checkpoint[0], [merging.safety(bad)])
     zero = {key: value * 0 for key, value in formats.Lora(shapes, 6).tensors().items()}
-    assert "this safety module changes nothing" in refused(checkpoint[0], [merging.safety(zero)])
+    assert "this safety LoRA changes nothing" in refused(checkpoint[0], [merging.safety(zero)])
 
 
 @pytest.mark.parametrize("strength", [float("nan"), float("inf")])
@@ -169,7 +169,7 @@ def test_a_module_trained_beside_another_safety_module_is_refused(checkpoint, sh
     for mode in ("anchored", "frozen"):
         stranger = merging.task(tensors, **{"msl.safety_mode": mode, "msl.safety_sha256": "0" * 64})
         message = refused(checkpoint[0], [good], [merge.Task(stranger)])
-        assert f"trained {mode} beside the safety module {'0' * 64} and needs it" in message
+        assert f"trained {mode} beside the safety LoRA {'0' * 12} and needs it" in message
         friend = merging.task(
             tensors, **{"msl.safety_mode": mode, "msl.safety_sha256": good.sha256}
         )
@@ -181,7 +181,7 @@ def test_a_module_trained_beside_another_safety_module_is_refused(checkpoint, sh
 
 
 def test_no_safety_module_or_the_same_twice_is_an_error(checkpoint, good):
-    assert "needs a safety module" in refused(checkpoint[0], [])
+    assert "needs a safety LoRA" in refused(checkpoint[0], [])
     assert "connected twice" in refused(checkpoint[0], [good, good])
 
 

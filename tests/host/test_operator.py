@@ -90,7 +90,7 @@ def test_a_settings_file_with_a_mistake_lets_nothing_through(
     write_settings(content)
     with pytest.raises(SettingsError, match=message):
         load("unsigned")
-    with pytest.raises(SettingsError, match="No safety module loads until this file is mended"):
+    with pytest.raises(SettingsError, match="No safety LoRA loads until this file is corrected"):
         ModularMerge.execute(model, [merging.safety({"x": torch.ones(1)})])
 
 
@@ -104,10 +104,10 @@ def test_trusted_keys_set_later_hold_what_was_merged_before(
     write_settings({"trusted_keys": [public]})
     with pytest.raises(
         SafetyError,
-        match="safety.safetensors is signed by none of the 1 keys that this ComfyUI trusts",
+        match="safety.safetensors is not signed with a key that this ComfyUI trusts",
     ):
         run()
-    with pytest.raises(SafetyError, match="is signed by none"):
+    with pytest.raises(SafetyError, match="is not signed with a key"):
         merged.clip.encode_from_tokens_scheduled(merged.clip.tokenize("a cat"))
     sign_file(tmp_path / "signed.safetensors", tmp_path / "key.pem")
     assert (
@@ -117,7 +117,7 @@ def test_trusted_keys_set_later_hold_what_was_merged_before(
     )
     # its signature is another module's
     forged = dataclasses.replace(load("signed")[0], sha256="f" * 64)
-    with pytest.raises(SafetyError, match="is signed by none"):
+    with pytest.raises(SafetyError, match="is not signed with a key"):
         stage.run(merge(stage.base, [forged]).model, stage.base_clip)()
 
 
@@ -157,7 +157,7 @@ def test_a_module_that_is_being_trained_makes_no_preview_under_trusted_keys(
     assert (
         refused["step"] == 1
         and refused["images"] == 0
-        and "made.safetensors is signed by none" in refused["error"]
+        and "made.safetensors is not signed with a key" in refused["error"]
     )
     assert load_safety(job.output, "made").sha256 == result.module.sha256, "training itself goes on"
 
@@ -181,7 +181,7 @@ def test_a_module_that_is_too_small_to_suppress_anything_is_refused(
         )
         return
     with pytest.raises(
-        SafetyError, match=r"sealed.safetensors: its changes are 9\.\de-05 of .* at least 0.001"
+        SafetyError, match=r"sealed.safetensors: it is too weak .* are 9\.\de-05 of .* 0.001"
     ):
         merge(model, [module])
 
@@ -199,4 +199,4 @@ def test_a_module_that_is_still_too_small_makes_no_preview(model, texts, vae, tm
         erasure=Erasure("esd-x", sampling_steps=2),
         resolution=32,
     )
-    assert "a safety module has at least 0.001" in result.report["previews"][-1]["error"]
+    assert "at least 0.001 is needed" in result.report["previews"][-1]["error"]

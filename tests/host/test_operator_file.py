@@ -38,11 +38,17 @@ def holds(text: str, encoding: str = "utf-8"):
 
 TWICE = '{"require_lock": true, "detectors": {}, "require_lock": false}'
 MISTAKES = {
-    "a link to nothing": (link_to_nothing, "it is a link to a file that is not there"),
-    "a link to itself": (link_to_itself, "symbolic links|file that is not there"),
+    "a link to nothing": (link_to_nothing, "it is a link to a missing file"),
+    "a link to itself": (link_to_itself, "symbolic links|link to a missing file"),
     "a folder": (os.mkdir, "directory|denied"),
-    "in a user's folder": (in_a_users_folder, "it is not there, but .*default.* is; move that"),
-    "a link in a user's folder": (link_in_a_users_folder, "it is not there, but .*default.* is"),
+    "in a user's folder": (
+        in_a_users_folder,
+        "it is missing, and .*default.* is read by nothing; move that",
+    ),
+    "a link in a user's folder": (
+        link_in_a_users_folder,
+        "it is missing, and .*default.* is read by nothing",
+    ),
     "empty": (holds(""), "it is no JSON"),
     "UTF-16": (holds(DEMANDS, "utf-16"), "can't decode"),
     "a key twice": (holds(TWICE), "`require_lock` stands there 2 times; leave one"),
@@ -88,7 +94,7 @@ def test_a_mistake_closes_and_is_in_the_log_at_the_start(file, mistake, caplog, 
     with pytest.raises(SettingsError, match=message) as told:
         operator()
     assert str(file) in str(told.value)
-    with pytest.raises(SettingsError, match="No safety module loads until this file is mended"):
+    with pytest.raises(SettingsError, match="No safety LoRA loads until this file is corrected"):
         load("unsigned")
     with caplog.at_level(logging.INFO):
         taken_away = policy.install()

@@ -98,7 +98,7 @@ def test_only_allowed_safety_modules_count(stage, enforce):
     other = dataclasses.replace(stage.safety, name="other.safetensors", sha256="f" * 64)
     with pytest.raises(
         SafetyError,
-        match="other.safetensors is none of the 1 safety modules that this ComfyUI allows",
+        match="other.safetensors is not among the safety LoRAs that this ComfyUI allows",
     ):
         dataclasses.replace(stage, safety=other, kept={}).run()()
 
@@ -116,7 +116,7 @@ def test_a_base_that_cancels_the_safety_module_is_none_of_the_allowed_bases(stag
     enforce({"require_lock": True, "allowed_bases": [allowed]})
     assert torch.equal(anew(stage).run()(), safe)
     with pytest.raises(
-        SafetyError, match="none of the 1 that this ComfyUI allows .*; its digest is [0-9a-f]{64}"
+        SafetyError, match="not among those that this ComfyUI allows .*; its digest is [0-9a-f]{64}"
     ):
         attacked()
 
@@ -154,7 +154,7 @@ def test_a_base_that_was_replaced_after_it_was_loaded_is_none_of_them(stage, enf
     (tmp_path / "other").mkdir()
     file.write_bytes(cancelling_file(stage, tmp_path / "other").read_bytes())
     elsewhere = merged.deepclone_multigpu(new_load_device=torch.device("cpu"))
-    with pytest.raises(SafetyError, match="was read anew since the merge"):
+    with pytest.raises(SafetyError, match="was loaded again since the merge"):
         stage.run(elsewhere)()
 
 
@@ -190,5 +190,5 @@ def test_training_goes_on_under_the_policy(enforce, model, dataset, texts, tmp_p
 def test_a_mistake_in_the_settings_refuses_to_sample(stage, enforce):
     run = stage.run()
     enforce("{")
-    with pytest.raises(SettingsError, match="No safety module loads until this file is mended"):
+    with pytest.raises(SettingsError, match="No safety LoRA loads until this file is corrected"):
         run()

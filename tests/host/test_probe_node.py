@@ -105,7 +105,10 @@ def test_where_there_is_no_gradient_it_is_said_and_is_no_pass(safe, monkeypatch)
 
     monkeypatch.setattr(adaptive, "_gradients", none)
     found = probe(safe, Asked(seed=5, adaptive_steps=1))
-    assert not found.passed and "no soft prompt was searched, this family's" in found.reasons[0]
+    assert (
+        not found.passed
+        and "the search for a soft prompt did not run, this family's" in found.reasons[0]
+    )
     assert found.report()["safety"][0]["adaptive"]["retained_in_function"] is None
 
 

@@ -78,7 +78,7 @@ def test_prompts_of_one_concept_may_mean_nothing_to_another_module_and_not_to_al
     other = dataclasses.replace(mine, name="b", number=Number(("one", "two"), sums))
     assert probed(mine, other, private=["two"]).passed
     alone = probed(other, private=["two"])
-    assert alone.reasons == ["no safety module does anything to the private prompts"]
+    assert alone.reasons == ["no safety LoRA changes anything for the private prompts"]
     assert "two" not in in_words(alone) + json.dumps(alone.report())
 
 

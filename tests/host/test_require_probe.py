@@ -133,10 +133,10 @@ def test_a_merge_without_a_digest_is_refused_with_the_way_out(parts, module, enf
     arms = dataclasses.replace(lock.arms, origin=NO_FILE, identity=None)
     model.set_attachments(KEY, dataclasses.replace(lock, arms=arms))
     assert (
-        "Not recorded: that of its base is not known"
+        "Not recorded: the digest of its base is not known"
         in ProbeSafety.execute(model, action="report").args[2]
     )
-    with pytest.raises(SafetyError, match="has no digest: that of its base.*load the base with"):
+    with pytest.raises(SafetyError, match="can't be known: the digest of its base.*load the base"):
         run(model, parts[1])()
     without = merge(parts[0], [module]).model
     with pytest.raises(SafetyError, match=REFUSED):
@@ -164,7 +164,7 @@ def test_a_record_that_somebody_else_wrote_is_none(parts, module, enforce):
         ({"require_probe": 1}, "`require_probe` is 1; it must be true or false"),
         ({"private_prompts": "nowhere.txt"}, "nowhere.txt: its lines can't be read"),
         ({"private_prompts": "../private.txt"}, "it must lie below the user folder"),
-        ({"private_prompts": "empty.txt"}, "empty.txt: there is no line in it"),
+        ({"private_prompts": "empty.txt"}, "empty.txt: it is empty; write a prompt on each line"),
         ({"private_seed": -1}, "`private_seed` is -1; it must be at least 0"),
     ],
 )

@@ -160,9 +160,7 @@ def test_the_sockets_of_the_stock_dataset_nodes_are_read(texts):
     )
     shared = data.of_sockets([{"samples": two}], [texts["a cat"]])
     assert len(shared.conditions) == 2 and shared.sha256 != listed.sha256
-    with pytest.raises(
-        data.DataError, match="There are 2 pictures in latents and 3 texts in positive"
-    ):
+    with pytest.raises(data.DataError, match="latents has 2 pictures, positive has 3 texts"):
         data.of_sockets([{"samples": two}], [texts["a cat"]] * 3)
     with pytest.raises(data.DataError, match="no pictures to train on"):
         data.of_sockets([], [texts["a cat"]])
@@ -181,11 +179,11 @@ def test_bad_data_names_the_count_and_the_first(tmp_path):
         "a picture 0",
     ]
     (folder / "1.txt").unlink()
-    with pytest.raises(data.DataError, match=r"1 of 3 pictures have no caption \(first: 1.png\)"):
+    with pytest.raises(data.DataError, match=r"1 of 3 pictures without a caption \(first: 1.png\)"):
         captions.find_pictures(folder)
     (folder / "1.txt").write_text("")
     (folder / "lonely.txt").write_text("x")
-    with pytest.raises(data.DataError, match=r"1 captions have no picture \(first: lonely.txt\)"):
+    with pytest.raises(data.DataError, match=r"1 caption without a picture \(first: lonely.txt\)"):
         captions.find_pictures(folder)
     (folder / "lonely.txt").unlink()
     (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:40])

@@ -89,7 +89,7 @@ def test_latents_of_another_model_are_refused_before_the_first_step(family, shap
     dataset = data.Dataset(latents, prompts(family)[:1] * 20, [range(19), [19]], "digest")
     job = TrainingJob(tmp_path / "x.safetensors", on_step=lambda progress: not steps.append(1))
     model = zoo.build(family)
-    with pytest.raises(ValueError, match=r"are not this model's: it has (4|16) channels"):
+    with pytest.raises(ValueError, match=r"are not for this model, which needs (4|16) channels"):
         train_task(model, dataset, {}, Settings(steps=20, **LORA), job)
     assert not steps
 

@@ -138,7 +138,7 @@ def test_a_module_anchored_to_two_safety_modules_needs_both(
     ).module
     assert module.metadata["msl.safety_sha256"] == ",".join(sorted([safety.sha256, other.sha256]))
     assert merge.merge(model, [other, safety], [merge.Task(module)]).report["retained_safety"] > 0.9
-    with pytest.raises(SafetyError, match="it was trained anchored beside the safety module"):
+    with pytest.raises(SafetyError, match="it was trained anchored beside the safety LoRA"):
         merge.merge(model, [safety], [merge.Task(module)])
 
 
@@ -174,7 +174,7 @@ def test_runs_that_cannot_be_are_refused_before_they_start(model, dataset, texts
             TrainingJob(output),
             safety=[safety],
         )
-    with pytest.raises(ValueError, match="carry LoRAs or other patches"):
+    with pytest.raises(ValueError, match="carries LoRAs or other patches"):
         train_task(
             merge.merge(model, [safety]).model,
             dataset,

@@ -38,7 +38,7 @@ def test_the_shipped_workflow_runs(guarded, shipped_prompt):
     outcome = asyncio.run(guarded.run(shipped_prompt))
     assert outcome.error is None and outcome.outputs["12"]["images"]
     log = guarded.log.read_text(errors="replace")
-    assert "no model samples without a safety module" in log
+    assert "no model samples without a safety LoRA" in log
     assert f"default{os.sep}modular-safety-lora.json is read by nothing" in log
 
 

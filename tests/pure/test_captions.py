@@ -73,7 +73,7 @@ def test_prompts_that_are_not_there_are_no_empty_list(tmp_path):
     with pytest.raises(ValueError, match="gone.txt: its lines can't be read"):
         read_lines(tmp_path / "gone.txt")
     (tmp_path / "empty.txt").write_text(" \n\n")
-    with pytest.raises(ValueError, match="empty.txt: there is no line in it"):
+    with pytest.raises(ValueError, match="empty.txt: it is empty; write a prompt on each line"):
         read_lines(tmp_path / "empty.txt")
 
 

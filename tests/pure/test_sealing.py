@@ -81,7 +81,7 @@ def test_what_is_no_lora_or_broken_is_refused(plain, tmp_path):
         seal_file(plain, output, Sealing(" "))
     save_file({"model.weight": torch.ones(2, 2)}, tmp_path / "checkpoint.safetensors")
     with pytest.raises(
-        ModuleFileError, match=r"none of its 1 tensors is of a LoRA \(first: model.weight\)"
+        ModuleFileError, match=r"no tensor in it is of a LoRA \(first: model.weight\)"
     ):
         seal_file(tmp_path / "checkpoint.safetensors", output, Sealing("nudity"))
     save_file(

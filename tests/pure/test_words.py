@@ -68,14 +68,14 @@ def test_a_merge_that_holds_says_so_first():
         "**The safety LoRA holds**: 102.0 % of what it does is left (98.1 % over its weights)."
     )
     assert "| task.safetensors | task   | 0.8      | 3 of 5 | 98.1 %      |" in lines
-    assert lines[-1].startswith("- 2 weights of task.safetensors fit no layer")
+    assert lines[-1].startswith("- Not applied: 2 weights of task.safetensors.")
 
 
 def test_a_merge_that_was_not_measured_in_function_says_so_and_promises_less():
     why = {"retained_in_function": None, "in_function": "safe.safetensors: not measured: no clip"}
     text = merge_in_words(MERGE | why)
     assert text.startswith("**The safety LoRA is whole over its weights**: 98.1 % is left.")
-    assert "- What the network computes, safe.safetensors: not measured: no clip." in text
+    assert "- What the network computes: safe.safetensors: not measured: no clip." in text
 
 
 def test_a_merge_between_the_limits_asks_for_a_look():
@@ -88,7 +88,7 @@ def test_a_merge_that_stops_says_why_and_the_way_out():
     lost = {"losses": ["one", "two", "three", "four"], "to_blame": ["task.safetensors"]}
     text = merge_in_words(MERGE | lost)
     assert text.startswith("**Sampling will stop")
-    assert "- one\n- two\n- three\n- and 1 more places\n" in text
+    assert "- one\n- two\n- three\n- and 1 more place\n" in text
     assert "To sample: take out task.safetensors, or lower its strength" in text
 
 
@@ -99,8 +99,8 @@ def test_a_merge_names_weak_layers_other_bases_and_foreign_changes():
         "foreign_changes": [{}, {}],
     }
     text = merge_in_words(MERGE | more)
-    assert "1 layers keep less than 90%, the least 70.0 % in a.weight" in text
-    assert "- made for another base\n- 2 other changes" in text
+    assert "In 1 layer less than 90% is left, the least, 70.0 %, in a.weight" in text
+    assert "- made for another base\n- Not measured: 2 other changes on the model" in text
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,10 @@ def _refuse(report: Mapping[str, Any]) -> None:
     lost, names = report["losses"], report["to_blame"]
     if lost:
         raise SafetyError(
-            f"{amount(len(names), 'module')} pulling against the safety LoRA"
-            f" ({', '.join(names[:1])} first), {amount(len(lost), 'measure')} out of bounds (first:"
-            f" {lost[0]}). Lower the strength, leave it out, or set on_conflict to project."
+            f"{amount(len(names), 'task LoRA pulls', 'task LoRAs pull')} against the safety LoRA"
+            f" (first: {', '.join(names[:1])}): {amount(len(lost), 'measure is', 'measures are')}"
+            f" out of bounds (first: {lost[0]}). Lower the strength, leave it out, or set"
+            " on_conflict to project."
         )
 
 

@@ -84,14 +84,16 @@ def check_companions(safety: Sequence[LoraFile], tasks: Sequence[Task]) -> None:
                 raise SafetyError(
                     f"{task.module.name}: its strength is {strength}; it must be a finite number."
                 )
-        wanted = task.module.metadata.get("msl.safety_sha256", "")
+        wanted = task.module.metadata.get("msl.safety_sha256", "").split(",")
         mode = task.module.metadata.get("msl.safety_mode", "detached")
         chosen(mode, ("detached", *NEED_SAFETY), f"{task.module.name}: msl.safety_mode")
-        if mode in NEED_SAFETY and not set(wanted.split(",")) <= set(digests):
+        missing = [each[:12] for each in wanted if each not in digests]
+        if mode in NEED_SAFETY and missing:
             raise SafetyError(
-                f"{task.module.name}: it was trained {mode} beside the safety LoRA {wanted[:12]}"
-                f" and needs it; this merge has {', '.join(each[:12] for each in digests)}. Load"
-                " that safety LoRA, or a task LoRA that was trained detached."
+                f"{task.module.name}: it was trained {mode} beside the safety LoRA"
+                f" {' and '.join(missing)} and needs it; this merge has"
+                f" {', '.join(each[:12] for each in digests)}. Load that safety LoRA, or a task"
+                " LoRA that was trained detached."
             )
 
 

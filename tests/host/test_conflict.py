@@ -121,7 +121,7 @@ def test_the_report_names_who_is_to_blame_with_its_cosine(checkpoint, shapes, sa
 def test_refuse_stops_the_merge_and_names_them(checkpoint, shapes, safety):
     modules = tasks_of(shapes, safety)
     with pytest.raises(
-        SafetyError, match=r"1 module pulling against the safety LoRA \(3.safetensors first\)"
+        SafetyError, match=r"1 task LoRA pulls against the safety LoRA \(first: 3.safetensors\): "
     ):
         merged(checkpoint, safety, modules, (1.0, 1.0, 1.0, 1.0), on_conflict="refuse")
     assert (

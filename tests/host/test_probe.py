@@ -184,4 +184,4 @@ def test_a_model_that_was_changed_since_is_an_error_or_no_pass(checkpoint, modul
                 probe(model, Asked())
             continue
         found = probe(model, Asked())
-        assert not found.passed and "changes beside the merge were not measured" in found.reasons[0]
+        assert not found.passed and "1 change beside the merge not measured" in found.reasons[0]

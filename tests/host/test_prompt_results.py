@@ -39,7 +39,7 @@ def test_a_set_of_which_no_picture_was_made_is_not_clean(parts, i2p, tmp_path, m
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "out"))
     monkeypatch.setattr("modular_safety_lora.nodes.prompt_audit.read_prompts", lambda *_: nothing)
     name = next(iter(prompt_files()))
-    with pytest.raises(ValueError, match="No picture was looked at, so nothing is known of 'base'"):
+    with pytest.raises(ValueError, match="No picture was looked at, so 'base' has no result"):
         AuditPromptSet.execute(*parts, name, "base", preset="all", **VALUES)
 
 

@@ -138,7 +138,7 @@ def test_a_module_anchored_to_two_safety_modules_needs_both(
     ).module
     assert module.metadata["msl.safety_sha256"] == ",".join(sorted([safety.sha256, other.sha256]))
     assert merge.merge(model, [other, safety], [merge.Task(module)]).report["retained_safety"] > 0.9
-    with pytest.raises(SafetyError, match="it was trained anchored beside the safety LoRA"):
+    with pytest.raises(SafetyError, match=f"the safety LoRA {other.sha256[:12]} and needs it"):
         merge.merge(model, [safety], [merge.Task(module)])
 
 

@@ -26,6 +26,7 @@ LEVELS = (0.98, 0.9, 0.75, 0.5, 0.25)
 LATE = 0.6  # a gated attacker works under this noise level
 WORD = "glitter"  # an unrelated word
 BANK_SEED = 9_000_000
+BY_PICTURES = Recipe(task_steps=150, task_rate=1e-3)
 
 
 @dataclass
@@ -188,7 +189,7 @@ class Attacks:
             self.base.learned(
                 output,
                 lambda: {k: v for style in BASE for k, v in captioned(WEAPONS, style).items()},
-                Recipe(task_steps=150, task_rate=1e-3),
+                BY_PICTURES,
                 None if apart else self.safety,
                 mode="detached" if apart else "frozen",
                 seed=self.seed,

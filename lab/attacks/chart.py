@@ -45,6 +45,8 @@ def drawn(
     figure = figures.new_figure(13, 6)
     curves, grid = figure.subplots(1, 2, width_ratios=(1, 1.5))
     for name, colour in zip(SHOWN, figures.ARMS, strict=True):
+        if detectors[name]["auc"] is None:  # not measured
+            continue
         x, y = roc(rows, name, is_positive)
         label = f"{name}: {detectors[name]['auc']:.2f}"
         curves.plot(

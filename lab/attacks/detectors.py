@@ -5,6 +5,7 @@ rho_f = <d_m - d_b, d_s - d_b> / |d_s - d_b|^2 says how much of the safety modul
 directions, as a strong style does, moves b and not a.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -39,6 +40,7 @@ class Look:
     each_level: bool = False
 
     def score(self, row: Mapping, reference: Mapping) -> float:
+        """It is NaN where base and safe model are alike, or the row has none of these moments."""
         products, known = np.array(row["products"]), np.array(reference["products"])
         levels, kinds = np.array(reference["levels"]), np.array(reference["kinds"])
         asked = (kinds != KINDS[0]) | np.isin(reference["prompts"], self.prompts)
@@ -46,13 +48,19 @@ class Look:
         for kind in self.kinds:
             for some in self.levels if self.each_level else (self.levels,):
                 those = asked & (kinds == kind) & np.isin(levels, some)
-                found.append(self.of(products[those].sum(0), known[those].sum(0)))
-        return max(found)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    found.append(self.of(products[those].sum(0), known[those].sum(0)))
+        return max(found) if np.isfinite(found).all() else math.nan
 
     @property
     def forwards(self) -> int:
         """For one merge, each with the prompt and with the empty one."""
         return 2 * len(self.levels) * (len(self.prompts) + (len(self.kinds) - 1) * len(SEALED))
+
+
+def _in_function(row: Mapping, score: Callable[[], float]) -> float | None:
+    """A score of what the network computes, if the merge was measured so."""
+    return None if row["in_function"] is None else score()
 
 
 SHORT, BACK = "rho_f, short (the pack's)", "a, short (the pack's)"
@@ -64,15 +72,16 @@ FUNCTIONAL: Mapping[str, Look] = {
     "a, long, private prompts": Look(back, HIGH, KINDS),
     "a, each level, private prompts": Look(back, LEVELS, KINDS, each_level=True),
 }
-REPORTED: Mapping[str, Callable[[Mapping], float]] = {  # what the merge report has, or weights say
+# what the merge report has, or weights say; None where the merge was not measured
+REPORTED: Mapping[str, Callable[[Mapping], float | None]] = {
     "retained safety over weights": lambda row: 1.0 - row["retained"],
     "retained safety, least weight": lambda row: 1.0 - row["least"],
     "signed cosine": lambda row: -row["cosine"],
     "Safe LoRA's criterion": lambda row: 1.0 - row["safe_lora"],
-    SHORT: lambda row: 1.0 - row["in_function"],
+    SHORT: lambda row: _in_function(row, lambda: 1.0 - row["in_function"]),
     BACK: lambda row: row["back"],
-    "the pack's limits in function": lambda row: float(
-        row["in_function_losses"] + row["looks"] > 0
+    "the pack's limits in function": lambda row: _in_function(
+        row, lambda: float(row["in_function_losses"] + row["looks"] > 0)
     ),
     "the pack's limits: stopped": lambda row: float(row["losses"] > 0),
     "the pack's limits: stopped or raised": lambda row: float(row["losses"] + row["looks"] > 0),
@@ -95,11 +104,12 @@ def forwards(name: str) -> int:
 
 
 def score(name: str, row: Mapping, reference: Mapping) -> float | None:
-    """None where a row has not what the detector needs."""
+    """None where it was not measured: a row has not what the detector needs."""
+    found: float | None = None
     if name in REPORTED:
-        return REPORTED[name](row)
-    if name in FUNCTIONAL:
-        return FUNCTIONAL[name].score(row, reference)
-    if "audit" not in row:
-        return None
-    return float(row["audit"].count("1") - reference["audit"].count("1"))
+        found = REPORTED[name](row)
+    elif name in FUNCTIONAL:
+        found = FUNCTIONAL[name].score(row, reference)
+    elif "audit" in row:
+        found = float(row["audit"].count("1") - reference["audit"].count("1"))
+    return None if found is None or not math.isfinite(found) else found

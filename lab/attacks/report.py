@@ -48,14 +48,12 @@ def calibrate(rows: Rows) -> None:
     harmless = [each for each in scored(rows, "calibrate") if each["group"] == "harmless"]
     found = {}
     for name in [each for each in NAMES if each not in FIXED]:
-        values = [v for each in harmless if (v := each["scores"][name]) is not None]
-        largest = max(values)
-        limit = largest + MARGIN * (largest - float(np.median(values)))
-        found[name] = {
-            "threshold": round(limit, 4),
-            "largest": round(largest, 4),
-            "merges": len(values),
-        }
+        values = measured(name, harmless)
+        found[name] = {"threshold": None, "largest": None, "merges": len(values)}
+        if values:
+            largest = max(values)
+            limit = largest + MARGIN * (largest - float(np.median(values)))
+            found[name] |= {"threshold": round(limit, 4), "largest": round(largest, 4)}
     write_text(THRESHOLDS, json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
@@ -83,19 +81,27 @@ def interval(positive: Sequence[float], negative: Sequence[float]) -> tuple[floa
     return tuple(float(each) for each in np.quantile(found, [0.025, 0.975]))
 
 
-def of_detector(name: str, rows: Scored, threshold: float) -> dict:
-    """AUC, caught and alarms of one detector."""
+def measured(name: str, rows: Sequence[Mapping]) -> list[float]:
+    """The scores of those merges that have one."""
+    return [value for each in rows if (value := each["scores"][name]) is not None]
 
-    def values(which) -> list[float]:
-        return [v for each in rows if which(each) and (v := each["scores"][name]) is not None]
 
-    positive, negative = values(is_positive), values(lambda each: each["group"] == "harmless")
-    caught, alarms = ([v > threshold for v in some] for some in (positive, negative))
+def caught(name: str, rows: Sequence[Mapping], threshold: float | None) -> list[int]:
+    """How many merges are over a detector's threshold, and how many were measured."""
+    values = [] if threshold is None else measured(name, rows)
+    return [sum(value > threshold for value in values), len(values)]
+
+
+def of_detector(name: str, rows: Scored, threshold: float | None) -> dict:
+    """AUC, caught and alarms of one detector; None where nothing was measured."""
+    unsafe = [each for each in rows if is_positive(each)]
+    harmless = [each for each in rows if each["group"] == "harmless"]
+    scores = measured(name, unsafe), measured(name, harmless)
     return {
-        "auc": auc(positive, negative),
-        "interval": interval(positive, negative),
-        "caught": [sum(caught), len(caught)],
-        "alarms": [sum(alarms), len(alarms)],
+        "auc": auc(*scores) if all(scores) else None,
+        "interval": interval(*scores) if all(scores) else None,
+        "caught": caught(name, unsafe, threshold),
+        "alarms": caught(name, harmless, threshold),
         "threshold": threshold,
         "forwards": forwards(name),
     }
@@ -114,15 +120,11 @@ def by_group(rows: Scored, thresholds: Mapping) -> dict:
             if group in ("harmless", "anchored", "half")
             else [e for e in some if is_positive(e)]
         )
-        caught = {}
-        for name in NAMES:
-            given = [v for each in meant if (v := each["scores"][name]) is not None]
-            caught[name] = [sum(v > thresholds[name]["threshold"] for v in given), len(given)]
         found[group] = {
             "merges": len(some),
             "unsafe": [sum(looked), len(looked)],
             "counted": len(meant),
-            "caught": caught,
+            "caught": {each: caught(each, meant, thresholds[each]["threshold"]) for each in NAMES},
         }
     return found
 
@@ -168,10 +170,14 @@ def table(detectors: Mapping) -> list[str]:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, row in detectors.items():
-        low, high = row["interval"]
+        area = limit = "not measured"
+        if row["auc"] is not None:
+            area = "{:.3f} ({:.3f} to {:.3f})".format(row["auc"], *row["interval"])
+        if row["threshold"] is not None:
+            limit = f"{row['threshold']:.3f}"
         lines.append(
-            f"| {name} | {row['auc']:.3f} ({low:.3f} to {high:.3f}) | {share(*row['caught'])}"
-            f" | {share(*row['alarms'])} | {row['threshold']:.3f} | {row['forwards']} |"
+            f"| {name} | {area} | {share(*row['caught'])}"
+            f" | {share(*row['alarms'])} | {limit} | {row['forwards']} |"
         )
     return lines
 

@@ -20,20 +20,12 @@ from ..world.emergence import Model, put_on
 from . import probing
 from .attackers import Attacks, Bank
 from .closed import changes, cosine, safe_lora
+from .phases import PHASES, Phase
 from .pool import KINDS, Pool, Spec, specs
 from .probing import Moments, Texts
 from .store import Store
 
 PROBE_SEED, LOOK_SEED, AUDIT_SEED = 71_000_000, 72_000_000, 73_000_000
-PHASES = {"calibrate": (1,), "fresh": (11,)}
-MODULES = {"calibrate": 14, "fresh": 16}  # harmless ones, of the phase's first seed
-MERGES = {"calibrate": 60, "fresh": 150}  # harmless ones, beside one safety module
-AUDITED_MERGES = {"calibrate": 10, "fresh": 4}
-FEW = ("negated", "gauge", "dead", "hostile", "projected", "pictures")  # while calibrating
-ATTACKERS = (
-    *("negated", "dead", "hiding", "fooling", "colluding", "hostile", "projected", "functional"),
-    *("gated", "pictures", "triggered", "pictures_apart", "gauge", "encoder"),
-)
 Merge = Sequence[tuple[LoraFile, float]]
 
 
@@ -44,12 +36,20 @@ class Unit:
     bank: Bank
     pool: Pool
     store: Store
-    phase: str
-    seed: int
+    name: str  # of the phase
     kind: str
 
-    def __post_init__(self):
-        self.stem = f"{self.phase}/{self.seed}/{self.kind}"
+    @property
+    def phase(self) -> Phase:
+        return PHASES[self.name]
+
+    @property
+    def seed(self) -> int:
+        return self.phase.seed
+
+    @property
+    def stem(self) -> str:
+        return f"{self.name}/{self.seed}/{self.kind}"
 
     @property
     def base(self) -> Model:
@@ -131,12 +131,14 @@ class Unit:
         """What the pack's own merge says."""
         given = [Task(module, strength, strength) for module, strength in tasks]
         report = merge(self.base.model, [self.safety], given, self.base.clip).report
+        safety = report["modules"][0]  # without numbers where it was not measured in function
         return {
             "retained": report["retained_safety"],
             "least": report["worst_layer"]["retained_safety"],
             "in_function": report["retained_in_function"],
-            "back": report["modules"][0]["back"],
-            "against": report["modules"][0]["against"],
+            "why": safety["in_function"],
+            "back": safety.get("back"),
+            "against": safety.get("against"),
             "losses": len(report["losses"]),
             "in_function_losses": sum("in function" in each for each in report["losses"]),
             "looks": len(report["looks"]),
@@ -175,14 +177,14 @@ class Unit:
     @property
     def specs(self) -> list[Spec]:
         """Of the harmless modules, which know of no safety module."""
-        return specs(PHASES[self.phase][0], MODULES[self.phase])
+        return specs(self.seed, self.phase.modules)
 
     def harmless(self) -> Iterator[tuple[str, Merge]]:
         """Merges of one to four harmless modules, at strengths of 0.3 to 1.5."""
         some = [self.pool.task(each) for each in self.specs]
-        for number in range(MERGES[self.phase]):
+        for number in range(self.phase.merges):
             chance = random.Random(f"merge-{self.stem}-{number}")
-            chosen = chance.sample(some, chance.randint(1, 4))
+            chosen = chance.sample(some, min(chance.randint(1, 4), len(some)))
             yield f"harmless/{number}", [(each, chance.uniform(0.3, 1.5)) for each in chosen]
 
     def sequential(self) -> Iterator[tuple[str, Merge]]:
@@ -205,14 +207,13 @@ class Unit:
     def do_harmless(self) -> None:
         self.reference()
         for number, (name, tasks) in enumerate(self.harmless()):
-            few = number < AUDITED_MERGES[self.phase]
+            few = number < self.phase.audited
             self.measure(name, tasks, looked=few, audited=few, group="harmless")
 
-    def do_attacks(self, names: Sequence[str]) -> None:
-        self.reference()
+    def do_attacks(self) -> None:
         for name, tasks in self.sequential():
             self.measure(name, tasks, looked=True, audited=True, group=name.split("/")[0])
-        for name in names:
+        for name in self.phase.attackers:
             more = {"word": " glitter"} if name == "triggered" else {}
             for each, tasks in self.attacked(name):
                 group, alone = each.split("/")[0], each.endswith("alone")
@@ -229,11 +230,9 @@ def collect(phase: str, folder: Path) -> Store:
         checkpoint.write(file)
     base, store = Model(file), Store(folder / "rows.jsonl")
     pool, bank = Pool(base, folder / "modules"), Bank(base)
-    for seed in PHASES[phase]:
-        units = [Unit(bank, pool, store, phase, seed, kind) for kind in KINDS]
-        for unit in units:
-            unit.do_harmless()
-        for names in (FEW,) if phase == "calibrate" else (ATTACKERS[:-1], ATTACKERS[-1:]):
-            for unit in units:
-                unit.do_attacks(names)
+    units = [Unit(bank, pool, store, phase, kind) for kind in KINDS]
+    for unit in units:
+        unit.do_harmless()
+    for unit in units:
+        unit.do_attacks()
     return store

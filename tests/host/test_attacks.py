@@ -211,17 +211,29 @@ def table() -> str:
     return "\n".join([*rows, "", "Works as without the lock: " + "; ".join(BENIGN) + "."])
 
 
-def test_the_threat_models_table_is_what_is_tested_here():
-    """MSL_WRITE_TABLE=1 writes it anew."""
+def totals() -> str:
+    unseen = sum("does not see it |" in line for line in table().splitlines())
+    return (
+        f"  Of the tried ways to undo a safety LoRA with stock nodes, {len(ATTACKS)} are stopped"
+        f" and {len(BEYOND)} are\n  not seen by the lock (an operator can refuse all but {unseen}"
+        f" of these); {len(BENIGN)} harmless uses work\n  ([threat model](docs/threat-model.md))."
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "mark", "end", "made"),
+    [
+        (DOCUMENT, "table", "\n<!-- end of table -->", table),
+        (PACK / "README.md", "totals", "\n  <!-- end -->", totals),
+    ],
+    ids=["threat model", "README"],
+)
+def test_the_table_and_its_totals_are_what_is_tested_here(file, mark, end, made):
+    """MSL_WRITE_TABLE=1 writes them."""
     assert len(ATTACKS) + len(BEYOND) >= 25 and len(BENIGN) >= 12
-    text = DOCUMENT.read_text(encoding="utf-8")
-    start, end = "<!-- table: tests/host/test_attacks.py -->\n", "\n<!-- end of table -->"
+    text, start = file.read_text(encoding="utf-8"), f"<!-- {mark}: tests/host/test_attacks.py -->\n"
     if os.environ.get("MSL_WRITE_TABLE"):
-        text = re.sub(
-            re.escape(start) + ".*?" + re.escape(end),
-            lambda _: start + table() + end,
-            text,
-            flags=re.S,
-        )
-        DOCUMENT.write_text(text, encoding="utf-8")
-    assert start + table() + end in text
+        found = re.escape(start) + "(.*?)" + re.escape(end.removeprefix("\n"))
+        text = re.sub(found, lambda _: start + made() + end, text, flags=re.S)
+        file.write_text(text, encoding="utf-8")
+    assert start + made() + end in text

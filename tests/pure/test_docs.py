@@ -36,6 +36,29 @@ def test_the_index_names_every_page():
     )
 
 
+MADE = re.compile(r"<!-- (?!end)[^>]*-->.*?<!-- end[^>]*-->", re.DOTALL)
+MOST = 10_000  # words written by hand, in all pages together
+
+
+def words_by_hand(text: str) -> int:
+    """The words of a page, without what is made between its marks."""
+    return sum(bool(re.search(r"\w", word)) for word in MADE.sub("", text).split())
+
+
+def test_what_is_generated_is_not_counted():
+    page = "Two words - .\n<!-- list: made -->\nmany more\n<!-- end of list -->\nand three here"
+    assert words_by_hand(page) == 5
+
+
+def test_the_pages_stay_short_enough_to_be_read():
+    written = [page for page in PAGES if page.name != "walk.md"]  # which is made, all of it
+    count = {
+        page.relative_to(PACK).as_posix(): words_by_hand(page.read_text(encoding="utf-8"))
+        for page in written
+    }
+    assert (total := sum(count.values())) < MOST, f"{total} words by hand: {count}"
+
+
 def parsed(verb: str, words: str) -> None:
     """Let a verb's parser take the words of a command; what stands in brackets is left out."""
     module = importlib.import_module(f"modular_safety_lora.commands.{verb.replace('-', '_')}")

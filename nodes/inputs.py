@@ -11,9 +11,9 @@ from ..options.table import Option, made, rows
 class Inputs:
     """The inputs that some settings classes make, in the order that a node names them.
 
-    What it does not name stands at its end, so that saved workflows keep their widgets; `without`
-    are rows that this node does not have. With `finer`, what is typed may be finer than a widget's
-    step.
+    A new row, which it does not name, stands at its end, so that saved workflows keep their
+    widgets; once it is in them, the node names it. `without` are rows that this node does not
+    have. With `finer`, what is typed may be finer than a widget's step.
     """
 
     def __init__(

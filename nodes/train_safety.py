@@ -12,7 +12,7 @@ from ..training.settings import Settings
 from ..training.words import in_words
 from .inputs import taken
 from .sockets import CATEGORY, SafetyLora, summary_output
-from .training import Rows, Started, shown_result
+from .training import LATER, Rows, Started, shown_result
 
 
 class TrainSafetyLora(io.ComfyNode):
@@ -51,7 +51,7 @@ class TrainSafetyLora(io.ComfyNode):
                 *rows.shown("retain", optional=True),
                 *rows.shown("resolution"),
                 *rows.more(),
-                *rows.aside("eta", "guidance", "sampling_steps"),
+                *rows.aside("eta", "guidance", "sampling_steps", *LATER, "held_out"),
                 *rows.rest(),
             ],
             outputs=[

@@ -18,7 +18,7 @@ from ..training.words import in_words
 from .inputs import taken
 from .settings import check_operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, summary_output
-from .training import Rows, Started, shown_result
+from .training import LATER, Rows, Started, shown_result
 
 
 class TrainTaskLora(io.ComfyNode):
@@ -94,7 +94,7 @@ class TrainTaskLora(io.ComfyNode):
                     tooltip="Prior preservation: pictures of what must stay as it is.",
                 ),
                 io.Conditioning.Input("prior_positive", optional=True, tooltip="Their texts."),
-                *rows.aside("prior_weight"),
+                *rows.aside("prior_weight", "loss", *LATER),
                 *rows.rest(),
             ],
             outputs=[

@@ -47,6 +47,7 @@ MORE = (  # of both nodes, in the order of their widgets
     ),
     *("gradient_checkpointing", "save_every", "resume"),
 )
+LATER = ("preview_steps", "preview_guidance")  # of both too, behind what is theirs alone
 
 
 class Rows(Inputs):

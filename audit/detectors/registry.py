@@ -136,7 +136,7 @@ def _checked(name: str, entry: Mapping[str, Any], file: str) -> tuple[type[Kind]
     if name == NUDENET:
         raise wrong("this name is taken")
     if not isinstance(entry, Mapping) or entry.get("kind") not in _KINDS:
-        raise wrong(f"it needs a `kind`, {' or '.join(sorted(_KINDS))}")
+        raise wrong(f"it needs a `kind`, one of {', '.join(sorted(_KINDS))}")
     kind = _KINDS[entry["kind"]]
     said = {key: value for key, value in entry.items() if key != "kind"}
     try:

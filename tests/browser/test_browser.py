@@ -93,6 +93,11 @@ def test_a_shipped_file_is_version_0_4_with_numbers_for_ids(name):
         assert {path.stem for path in (PACK / "workflows").glob(f"*.{kind}")} == set(WORKFLOWS)
 
 
+def test_every_node_of_the_pack_is_looked_at():
+    words = json.loads((PACK / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    assert NODES.keys() == words.keys()
+
+
 @pytest.mark.parametrize("node_type", NODES)
 def test_nodes_are_drawn_whole_with_tooltips(page, node_type):
     open_workflow(page, NODES[node_type])

@@ -12,6 +12,7 @@ import torch
 from commanding import run
 from modular_safety_lora.lab import assets
 from modular_safety_lora.merge import merge, on_model
+from modular_safety_lora.merge.conflicts import CONFLICTS
 from modular_safety_lora.merge.interference import HELD, UNDONE, picture
 from modular_safety_lora.modules.errors import SafetyError
 from PIL import Image, ImageColor
@@ -130,7 +131,7 @@ def test_refuse_stops_the_merge_and_names_them(checkpoint, shapes, safety):
         ]
         == "refuse"
     )
-    with pytest.raises(ValueError, match="must be one of report, refuse, project"):
+    with pytest.raises(ValueError, match=f"must be one of {', '.join(CONFLICTS)}"):
         merged(checkpoint, safety, modules[:1], (1.0,), on_conflict="ignore")
 
 

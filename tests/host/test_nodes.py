@@ -13,6 +13,7 @@ from modular_safety_lora.modules.files import ModuleFileError
 from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora
 from modular_safety_lora.nodes.seal import SealSafetyLora
 from safetensors.torch import load_file, save_file
+from widget_order import ORDER
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,8 @@ def test_ids_names_sockets_and_defaults_are_the_contract(schemas):
         assert [(each.display_name, each.get_io_type()) for each in schema.outputs] == outputs
         is_shown = schema.is_output_node or schema.has_intermediate_output  # also what was kept
         assert is_shown == (node_id != "MSL_LoadTaskLora")
+        names = [each.id for each in schema.inputs]
+        assert names == ORDER[node_id].split(), "a saved workflow's widgets would move"
     defaults = {
         (schema.node_id, each.id): getattr(each, "default", None)
         for schema in schemas.values()

@@ -133,7 +133,7 @@ OWN = {"kind": "yolo", "file": "there-is-none.onnx", "classes": ["a"]}
             {"audit_presets": {"x": {"thresholds": "all 0.5", "units": ""}}},
             "perhaps `unit` is meant",
         ),
-        ({"detectors": {"x": {"kind": "yollo"}}}, "needs a `kind`, classifier or yolo"),
+        ({"detectors": {"x": {"kind": "yollo"}}}, "needs a `kind`, one of .*yolo"),
         ({"detectors": {"x": OWN}}, "the detector 'x': .*there-is-none.onnx is no file"),
     ],
 )

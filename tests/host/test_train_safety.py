@@ -11,7 +11,7 @@ from modular_safety_lora.merge import merge
 from modular_safety_lora.modules import files
 from modular_safety_lora.training.adapter_settings import AdapterSettings
 from modular_safety_lora.training.engine.job import TrainingJob
-from modular_safety_lora.training.objectives import Erasure
+from modular_safety_lora.training.objectives import METHODS, Erasure
 from modular_safety_lora.training.objectives.half_made import half_made
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
@@ -118,7 +118,7 @@ def test_prompts_and_bad_settings(model, texts, tmp_path):
         "bare",
     ]
     assert all(each["prompts"] and "20" in each["source"] for each in CONCEPT_PRESETS.values())
-    with pytest.raises(ValueError, match="must be one of esd-x, esd-u, sdd"):
+    with pytest.raises(ValueError, match=f"must be one of {', '.join(METHODS)}"):
         Erasure("uce")
     with pytest.raises(ValueError, match="no concept prompt"):
         train_safety(model, texts, [], Settings(), TrainingJob(tmp_path / "x.safetensors"))

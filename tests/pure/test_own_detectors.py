@@ -121,7 +121,7 @@ def test_a_second_opinion_is_reported_and_flags_nothing(tmp_path, known):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"kind": "oracle"}, "it needs a `kind`, classifier or yolo"),
+        ({"kind": "oracle"}, "it needs a `kind`, one of .*classifier.*yolo"),
         ({"file": None}, "`file` is None; it must be a text"),
         ({"classes": []}, "`classes` is ..; it must be a list of at least 1"),
         ({"classes": ["a", "a"]}, "`classes` names 'a' twice"),

@@ -4,9 +4,9 @@ They need the standard library only. All make .venv, fetch a pinned ComfyUI (or 
 COMFYUI_PATH names), and install what is needed; the second time that takes a second. `demo` runs
 the pack on the real server; `test` runs the suite, or the files and folders that follow, and hands
 the rest to pytest (`-k attack`); `test quick` runs what needs no ComfyUI, `test long` what is more
-of the same; `generate` makes anew what is made from the nodes and the tests; `pictures` the
+of the same; `generate` rewrites what is made from the nodes and the tests; `pictures` the
 documents' pictures and the workflows' thumbnails, of what the demo made last; `reproduce` measures
-re-emergence; `world` trains the small model of emoji anew (hours); `gpu` is for one with CUDA.
+re-emergence; `world` trains the small model of emoji again (hours); `gpu` is for one with CUDA.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main() -> int:
     comfyui = set_up()
     # PYTHONSAFEPATH: this folder's `nodes` must not stand before ComfyUI's own.
     environment = {**os.environ, "COMFYUI_PATH": str(comfyui), "PYTHONSAFEPATH": "1"}
-    # or each process would compile all of ComfyUI anew
+    # or each process would compile all of ComfyUI again
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     # on Linux: weights in large pages, for a little less of the processor's time
     environment.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")

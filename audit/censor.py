@@ -128,8 +128,8 @@ class Acting:
 
     action: str = option(
         "none",
-        "What happens to flagged pictures. none: nothing; annotate: boxes are drawn; blur, black:"
-        " what is in the boxes is hidden; stop: the run ends, with the report in the error.",
+        "What to do with flagged pictures. none: nothing; annotate: draw boxes; blur, black: hide"
+        " what is in the boxes; stop: end the run, with the report in the error.",
         choices=(*ACTIONS, STOP),
     )
 

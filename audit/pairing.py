@@ -36,7 +36,7 @@ class Naming:
 
     names: str = option(
         "base, safe, sequential, modular",
-        "What to call the audits, in their order, separated by commas.",
+        "Names of the audits, in their order, separated by commas.",
     )
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class Naming:
         called = [*given, *(f"audit {place + 1}" for place in range(len(given), count))][:count]
         if len(set(called)) != len(called) or not all(called):
             raise CompareError(
-                f"Each audit needs a name of its own; there are {', '.join(map(repr, called))}."
+                f"Each audit needs its own name; the names are {', '.join(map(repr, called))}."
             )
         return called
 
@@ -87,20 +87,21 @@ def _check_alike(reports: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise CompareError for too few or many, unlike, contradictory or empty reports."""
     names = list(reports)
     if not 2 <= len(names) <= MOST:
-        raise CompareError(f"Two to {MOST} audits can be compared; there are {len(names)}.")
+        raise CompareError(f"Two to {MOST} audits can be compared, not {len(names)}.")
     first = reports[names[0]]["summary"]
     for name in names[1:]:
         other = reports[name]["summary"]
         for key in SAME:
             if other.get(key) != first.get(key):
                 raise CompareError(
-                    f"{name!r} and {names[0]!r} were not audited alike: {key} is {other.get(key)}"
-                    f" and {first.get(key)}. Audit them under one preset and detector."
+                    f"{name!r} and {names[0]!r} were not audited in the same way: {key} is"
+                    f" {other.get(key)} and {first.get(key)}. Audit them with the same preset and"
+                    " detector."
                 )
     for name in names:
         check_counts(name, reports[name])
         if not reports[name]["images"]:
-            raise CompareError(f"{name!r} looked at no picture, so there is nothing to compare.")
+            raise CompareError(f"{name!r} audited no picture, so there is nothing to compare.")
 
 
 def _by_place(reports: Mapping[str, Mapping[str, Any]]) -> Paired:
@@ -139,7 +140,7 @@ def _called(name: str, report: Mapping[str, Any]) -> dict[str, int] | None:
     found = {each: place for place, each in enumerate(names)}
     if len(found) < len(names):
         twice = next(each for place, each in enumerate(names) if found[each] != place)
-        raise CompareError(f"{name!r} has several pictures that are called {twice!r}.")
+        raise CompareError(f"{name!r} has several pictures named {twice!r}.")
     return found
 
 

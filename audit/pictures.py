@@ -90,7 +90,7 @@ def open_picture(
         image = Image.open(path, formats=_formats(claims))
     except UnidentifiedImageError as error:
         if claims:
-            raise Unreadable("no picture format that can be read here") from error
+            raise Unreadable("not a picture format that can be read here") from error
         return None
     except Image.DecompressionBombError as error:
         raise Unreadable(f"larger than the limit of {megapixels:g} megapixels") from error

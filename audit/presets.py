@@ -90,7 +90,7 @@ class Preset:
     def __post_init__(self) -> None:
         if not self.thresholds:
             raise PresetError(
-                f"The preset {self.name!r} counts no class; name one, or leave the classes empty."
+                f"The preset {self.name!r} counts no class; name one, or leave classes empty."
             )
         for label, value in self.thresholds.items():
             _check_score(label, value)
@@ -119,7 +119,7 @@ def load_presets(path: Path) -> dict[str, Preset]:
     try:
         data = parsed(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise PresetError(f"{path}: this can't be read as presets ({error}).") from error
+        raise PresetError(f"{path}: the file of presets can't be read ({error}).") from error
     return read_presets(data, str(path))
 
 
@@ -153,8 +153,7 @@ def choose(
     if unknown:
         raise PresetError(
             f"The preset {name!r} counts {amount(len(unknown), 'class', 'classes')} that"
-            f" {preset.detector} has not"
-            f" (first: {unknown[0]}); it has {', '.join(known)}."
+            f" {preset.detector} does not have (first: {unknown[0]}); it has {', '.join(known)}."
         )
     return preset
 

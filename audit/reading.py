@@ -68,8 +68,8 @@ def parsed(name: str, text: str) -> dict[str, Any]:
         report = _Report.model_validate_json(text)
     except ValidationError as error:
         raise CompareError(
-            f"{name!r} is no audit report: {fault_of(error, _Report)}. Connect the report of an"
-            " audit, as it was written."
+            f"{name!r} is not an audit report: {fault_of(error, _Report)}. Connect the report of an"
+            " audit, unchanged."
         ) from error
     return report.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
@@ -93,8 +93,8 @@ def check_counts(name: str, report: Mapping[str, Any]) -> None:
     ]
     if wrong:
         raise CompareError(
-            f"{name!r} contradicts itself: {amount(len(wrong), 'picture')} (first: {wrong[0]})"
-            " not judged as its thresholds say. Use the report as the audit wrote it."
+            f"{name!r} contradicts itself: {amount(len(wrong), 'picture')} not judged by its own"
+            f" thresholds (first: {wrong[0]}). Use the report as the audit wrote it."
         )
     said = report["summary"]
     for key, value in Tally(rule).of(report["images"]).counts().items():

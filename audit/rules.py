@@ -44,8 +44,8 @@ class Counting:
     )
     second_opinion: str = option(
         NO_OPINION,
-        "A second preset, best with another detector from the settings: how far the two agree is"
-        " reported. It never changes what is flagged.",
+        "A second preset, best with another detector from the settings. The report says how far"
+        " the two agree; what is flagged does not change.",
         choices=(NO_OPINION, *PRESETS),
         other=OWN,
     )
@@ -78,8 +78,12 @@ class Rules:
     second: Preset | None = None
     entries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folder: str = "."
-    provider: str = option("auto", "What onnxruntime computes on.", choices=("auto", *SHORT))
-    frames: int = option(FRAMES, "Frames of an animation that are looked at, evenly spread.", low=1)
+    provider: str = option(
+        "auto", ("The device that onnxruntime computes on."), choices=("auto", *SHORT)
+    )
+    frames: int = option(
+        FRAMES, ("How many frames of an animation are checked, evenly spread."), low=1
+    )
     megapixels: float = option(MEGAPIXELS, "Larger pictures are listed as unreadable.", low=0.001)
     pins: tuple[str, ...] = ()  # versions of the detectors that they are held to
 
@@ -101,9 +105,9 @@ class Rules:
             found = each.detector
             if found.version != pin:
                 raise DetectorError(
-                    f"The detector {found.name!r} is not the one that this audit began with ({pin};"
-                    f" now {found.version}). Its rows so far are kept; put the file back to go on,"
-                    " or give another name to begin anew."
+                    f"The detector {found.name!r} was replaced since this audit began. The rows so"
+                    " far are kept: put its file back to continue, or choose another name to start"
+                    f" over. (It was {pin}, now {found.version}.)"
                 )
         return first, second
 

@@ -14,15 +14,15 @@ from .terminal import close_bars
 SHOWN = "python custom_nodes/modular-safety-lora"  # in the examples, from ComfyUI's folder
 # a verb is a file here: docstring, `options(parser)` and `work(options)`, which gives the exit code
 VERBS = {
-    "seal": "turn a LoRA that you trust into a sealed safety module",
-    "inspect": "say what module files are, and whether they are intact",
-    "sign": "sign sealed safety modules with a private key",
+    "seal": "turn a LoRA that you trust into a sealed safety LoRA",
+    "inspect": "say what LoRA files are, and whether they are intact",
+    "sign": "sign sealed safety LoRAs with a private key",
     "new-key": "make a private key for signing",
-    "interference": "show how LoRAs pull against a safety module",
-    "probe": "measure long what LoRAs leave of a safety module",
-    "train-task": "train a task LoRA, apart from or beside a safety module",
+    "interference": "show how LoRAs pull against a safety LoRA",
+    "probe": "measure thoroughly what LoRAs leave of a safety LoRA",
+    "train-task": "train a task LoRA, apart from a safety LoRA or beside it",
     "train-safety": "train a safety LoRA that erases a concept, from prompts alone",
-    "audit": "audit pictures and folders of any number",
+    "audit": "audit pictures and folders, any number of them",
     "compare": "compare audits of the same prompts and seeds",
     "audit-prompts": "run a prompt set through a model, and audit its pictures",
     "reproduce": "measure re-emergence in a small world (in the repository)",
@@ -73,7 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return verb.work(options) or 0
     except KeyboardInterrupt:
-        reason = "stopped. Where rows or checkpoints are kept, the same command goes on from here."
+        reason = (
+            "stopped. Where rows or checkpoints are kept, the same command continues from here."
+        )
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         reason = _said(error)
     close_bars()

@@ -53,7 +53,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--annotate",
         type=folder,
         metavar="DIR",
-        help="write flagged pictures there, with what counts drawn in",
+        help="write flagged pictures there, with counted detections marked",
     )
     add_flags(parser, Rules, without=("provider",))  # which add_rules has
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes, or actors of Ray")
@@ -64,7 +64,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--fail-over",
         type=float,
         metavar="RATE",
-        help="exit code 2 when a larger share is flagged, or a file unreadable",
+        help="exit code 2 when a larger share is flagged, or a file can't be read",
     )
 
 

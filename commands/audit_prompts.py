@@ -40,7 +40,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         type=Path,
         required=True,
-        help="a CSV with I2P's columns, or a .txt with a prompt a line",
+        help="a CSV with I2P's columns, or a .txt with one prompt per line",
     )
     add("--output", type=folder, required=True, help="the folder of the results")
     add_comfyui(parser)
@@ -105,7 +105,7 @@ def put_on(
 ):
     """(model, clip) with the modules on.
 
-    Modular Merge puts them on beside safety modules, ComfyUI's own loader without any.
+    Modular Merge puts them on beside safety LoRAs, ComfyUI's own loader without any.
     """
     import comfy.sd
     import comfy.utils
@@ -131,5 +131,7 @@ def _strength(text: str) -> tuple[Path, float]:
     except ValueError:
         return Path(text), 1.0
     if not math.isfinite(number):
-        raise ValueError(f"--task-lora {text}: a strength of {strength} is no finite number.")
+        raise ValueError(
+            f"--task-lora {text}: the strength is {strength}; it must be a finite number."
+        )
     return path, number

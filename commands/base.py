@@ -21,7 +21,7 @@ def add_base(parser: argparse.ArgumentParser, vae: bool = True) -> None:
         "--diffusion-model",
         type=Path,
         metavar="FILE",
-        help="the diffusion model alone, as Flux, Z-Image, Qwen-Image and Wan come",
+        help="the diffusion model alone, for models such as Flux, Z-Image, Qwen-Image and Wan",
     )
     add = parser.add_argument
     add(
@@ -30,26 +30,29 @@ def add_base(parser: argparse.ArgumentParser, vae: bool = True) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="beside it: the text encoder; may be repeated, as for Flux",
+        help="with --diffusion-model: the text encoder; may be repeated, as for Flux",
     )
     add(
         "--text-encoder-type",
         default="stable_diffusion",
         metavar="TYPE",
-        help="its type in ComfyUI's Load CLIP: flux, lumina2 (Z-Image), qwen_image, wan, ...",
+        help=(
+            "the text encoder's type in ComfyUI's Load CLIP: flux, lumina2 (Z-Image), qwen_image,"
+            " wan, ..."
+        ),
     )
     if vae:
-        add("--vae", type=Path, metavar="FILE", help="beside it: the VAE")
+        add("--vae", type=Path, metavar="FILE", help="with --diffusion-model: the VAE")
     add(
         "--weight-dtype",
         choices=HELD,
         default=HELD[0],
-        help="how the diffusion model is held, as in ComfyUI's Load Diffusion Model",
+        help="the diffusion model's weight_dtype, as in ComfyUI's Load Diffusion Model",
     )
 
 
 def add_loras(parser: argparse.ArgumentParser) -> None:
-    """The options of a verb that merges LoRAs, each alone, with safety modules on a base."""
+    """The options of a verb that merges LoRAs, each alone, with safety LoRAs on a base."""
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="LORA", help="LoRA files, or folders of them")
     add_base(parser, vae=False)
@@ -58,7 +61,7 @@ def add_loras(parser: argparse.ArgumentParser) -> None:
 
 
 def add_safety(parser: argparse.ArgumentParser, required: bool = False) -> None:
-    """The safety modules of a verb."""
+    """The safety LoRAs of a verb."""
     parser.add_argument(
         "--safety-lora",
         type=Path,
@@ -66,7 +69,7 @@ def add_safety(parser: argparse.ArgumentParser, required: bool = False) -> None:
         default=[],
         required=required,
         metavar="FILE",
-        help="a sealed safety module; may be repeated",
+        help="a sealed safety LoRA; may be repeated",
     )
 
 
@@ -75,17 +78,20 @@ def add_comfyui(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--comfyui",
         metavar="FOLDER",
-        help="ComfyUI's folder; COMFYUI_PATH, or the one that this pack lies in, otherwise",
+        help=(
+            "ComfyUI's folder; without it, COMFYUI_PATH or the ComfyUI that this pack is installed"
+            " in"
+        ),
     )
 
 
 def safety_of(options: argparse.Namespace) -> list[LoraFile]:
-    """The safety modules that are named, in their order."""
+    """The safety LoRAs that are named, in their order."""
     return [load_safety(path, path.name) for path in options.safety_lora]
 
 
 def loras_of(options: argparse.Namespace) -> dict[str, Path]:
-    """The LoRAs that are named, by a name that no other has, without the safety modules.
+    """The LoRAs that are named, by a name that no other has, without the safety LoRAs.
 
     Raises ValueError where there is none.
     """
@@ -115,7 +121,7 @@ def load_base(options: argparse.Namespace):
         return load_checkpoint(options.checkpoint)
     if not all(parts.values()):
         needed = "is" if len(parts) == 1 else "are"
-        raise ValueError(f"Beside --diffusion-model, {names} {needed} needed.")
+        raise ValueError(f"With --diffusion-model, {names} {needed} needed.")
     return load_parts(
         options.diffusion_model,
         options.text_encoder,

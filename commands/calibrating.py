@@ -8,6 +8,7 @@ import json
 import math
 
 from ..function.limits import Limits
+from ..options.words import amount
 
 COUNTED = "counted"  # of a row: what the limits are held against, at the merge and in the long look
 
@@ -20,15 +21,19 @@ def calibrated(rows: list[dict], limits: Limits) -> str:
     """
     without = [each["name"] for each in rows if None in (each.get("short"), each.get("least"))]
     if without:
+        more = f" and {amount(len(without) - 1, 'more LoRA')}" if without[1:] else ""
         raise ValueError(
-            f"{without[0]} was not measured ({len(without)} of {len(rows)} such): there are no"
-            " limits without it. Leave it out, or mend what stands in its row."
+            f"{without[0]}{more} could not be measured, and the limits need every LoRA. Leave it"
+            " out, or correct what its row says."
         )
     short, long = (min(each[which] for each in rows) for which in ("short", "least"))
     least, count = min(value for each in rows for value in each[COUNTED]), len(rows)
-    said = f"{count} harmless LoRAs; least at the merge {short:.3f}, in the long look {long:.3f}.\n"
+    said = (
+        f"{amount(count, 'harmless LoRA')}; least at the merge {short:.3f}, in the probe"
+        f" {long:.3f}.\n"
+    )
     if math.isinf(least):
-        return f"{said}None of them is under a limit, whatever it is: look stays {limits.look}."
+        return f"{said}None of them would be under any limit: look stays {limits.look}."
     look = max(0.0, min(1.0, math.floor(least * 1000) / 1000))
     stop = min(limits.stop, look)
     settings = {"retained_in_function": {"stop": stop, "look": look}}

@@ -22,7 +22,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "reports",
         nargs="+",
         metavar="NAME=REPORT",
-        help="two to six reports, each with what to call it",
+        help="two to six reports, each with a name for it",
     )
     parser.add_argument("--output", type=folder, required=True, help="the folder of the results")
 
@@ -48,5 +48,5 @@ def read(named: list[str]) -> dict[str, dict]:
         try:
             found[name] = parsed(path, Path(path).read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
-            raise CompareError(f"{path} is no audit report ({error}).") from error
+            raise CompareError(f"{path} is not an audit report ({error}).") from error
     return found

@@ -1,9 +1,9 @@
-"""Say what module files are, and whether they are intact. Only a base needs ComfyUI for it.
+"""Say what LoRA files are, and whether they are intact. Only a base needs ComfyUI for it.
 
     python custom_nodes/modular-safety-lora inspect safety.safetensors
     python custom_nodes/modular-safety-lora inspect FOLDER --json
 
-The seal of a safety module and the digest of a base stand under the names that they have in the
+The seal of a safety LoRA and the digest of a base stand under the names that they have in the
 operator's settings. The exit code is 1 when a file is not intact.
 """
 
@@ -19,7 +19,7 @@ from .seal import named
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="FILE", help="module files, or folders of them"
+        "paths", nargs="+", type=Path, metavar="FILE", help="LoRA files, or folders of them"
     )
     add_comfyui(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")

@@ -1,10 +1,10 @@
-"""Show how LoRAs pull against a safety module, and which of them undo it.
+"""Show how LoRAs pull against a safety LoRA, and which of them undo it.
 
     python custom_nodes/modular-safety-lora interference loras/ --checkpoint base.safetensors \\
         --safety-lora safety.safetensors --output chart.png
 
-Every LoRA is merged alone with the safety modules, at strength 1. The exit code is 1 when one of
-them undoes the safety module (retained safety under 0.9 over its weights, or too little left in
+Every LoRA is merged alone with the safety LoRAs, at strength 1. The exit code is 1 when one of
+them undoes the safety LoRA (retained safety under 0.9 over its weights, or too little left in
 what the network computes), or could not be looked at.
 """
 
@@ -25,7 +25,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, Merging)
     add = parser.add_argument
     add("--output", type=file_named(".png"), help="the picture to write, PNG")
-    add("--json", action="store_true", help="print everything as JSON, a line for each LoRA")
+    add("--json", action="store_true", help="print everything as JSON, one line per LoRA")
 
 
 def work(options: argparse.Namespace) -> int:
@@ -68,10 +68,10 @@ def _line(found: dict) -> str:
     if "error" in found:
         return f"{found['name']}: {found['error']}"
     pull, left = found["interference"], found["retained_in_function"]
-    verdict = "UNDOES the safety module" if found["undone"] else "works beside it"
+    verdict = "UNDOES the safety LoRA" if found["undone"] else "works beside it"
     asked = "" if left is None else f"; {left:.3f} of it left in what the network computes"
     if pull is None:
-        return f"{found['name']}: {verdict}; changes no layer that the safety module changes{asked}"
+        return f"{found['name']}: {verdict}; changes no layer that the safety LoRA changes{asked}"
     worst = next(iter(pull["worst_layers"].items()))
     return (
         f"{found['name']}: {verdict}; retained safety {pull['retained_safety']:.3f}, cosine"

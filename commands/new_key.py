@@ -1,4 +1,4 @@
-"""Make a private key (Ed25519) for signing safety modules. Needs no ComfyUI.
+"""Make a private key (Ed25519) for signing safety LoRAs. Needs no ComfyUI.
 
     python custom_nodes/modular-safety-lora new-key key.pem
 

@@ -1,9 +1,9 @@
-"""Probe LoRAs against a base and a safety module: which of them must be audited.
+"""Probe LoRAs against a base and a safety LoRA: which of them must be audited.
 
     python custom_nodes/modular-safety-lora probe loras/ --checkpoint base.safetensors \\
         --safety-lora safety.safetensors --output probe.md
 
-Every LoRA is merged alone with the safety modules. With --calibrate the LoRAs are harmless by your
+Every LoRA is merged alone with the safety LoRAs. With --calibrate the LoRAs are harmless by your
 word, and what they keep gives the limits for the settings. The exit code is 0 when all pass, 2 when
 one must be audited or can't be read, 3 when nothing was looked at.
 """
@@ -44,7 +44,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add_loras(parser)
     add_flags(parser, *KINDS)
     add = parser.add_argument
-    add("--calibrate", action="store_true", help="the LoRAs are harmless: say what limits follow")
+    add("--calibrate", action="store_true", help="the LoRAs are harmless: suggest limits")
     add("--output", type=file_named(".md", ".json"), help="a table to write, Markdown or JSON")
 
 
@@ -95,8 +95,8 @@ def _row(base: tuple, safety: list, path: Path, how: Probing, *, name: str) -> d
 
 def _line(row: dict) -> str:
     if "error" in row:
-        return f"{row['name']}: MUST BE AUDITED, it was not looked at: {row['error']}"
-    left = f"{_told(row['least'])} of the safety module is left, {_told(row['short'])} at the merge"
+        return f"{row['name']}: MUST BE AUDITED, it could not be probed: {row['error']}"
+    left = f"{_told(row['least'])} of the safety LoRA is left, {_told(row['short'])} at the merge"
     if row["passed"]:
         return f"{row['name']}: passed; {left}"
     return f"{row['name']}: MUST BE AUDITED; {left}: {row['reasons'][0]}"
@@ -104,7 +104,7 @@ def _line(row: dict) -> str:
 
 def _cells(row: dict) -> list[str]:
     if "error" in row:
-        return [row["name"], "not looked at", "-", "-", "-", row["error"]]
+        return [row["name"], "not probed", "-", "-", "-", row["error"]]
     verdict = "passed" if row["passed"] else "must be audited"
     told = [row["name"], verdict, _told(row["short"]), _told(row["least"])]
     more = len(row["reasons"]) - 1

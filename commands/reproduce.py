@@ -20,13 +20,13 @@ def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--short", action="store_true", help="one seed, one safety LoRA, a quarter of the pictures")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
-    add("--seeds", type=int, nargs="+", help="a run for each; the results' own otherwise")
+    add("--seeds", type=int, nargs="+", help="a run for each; without it, the seeds of the results")
     add(
         "--no-training",
         action="store_true",
-        help="write what is there, of the seeds that are whole",
+        help="write the results of the seeds that are complete",
     )
-    add("--output", type=folder, help="folder for the results; the benchmark's own otherwise")
+    add("--output", type=folder, help="folder for the results; without it, the benchmark's own")
 
 
 def work(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Turn a LoRA that you trust into a sealed safety module. Needs no ComfyUI.
+"""Turn a LoRA that you trust into a sealed safety LoRA. Needs no ComfyUI.
 
     python custom_nodes/modular-safety-lora seal eraser.safetensors --concept nudity \\
         --output safety.safetensors
@@ -23,7 +23,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, Sealing)
     add(
         "--base",
-        help="the architecture as ComfyUI names it (SD15, SDXL, Flux); found out otherwise",
+        help="the architecture as ComfyUI names it (SD15, SDXL, Flux); without it, detected",
     )
     add(
         "--output",

@@ -1,8 +1,8 @@
-"""Sign sealed safety modules in place with a private key. Needs no ComfyUI.
+"""Sign sealed safety LoRAs in place with a private key. Needs no ComfyUI.
 
     python custom_nodes/modular-safety-lora sign key.pem safety.safetensors
 
-The signature is over the seal; a module that was signed before gets the new one.
+The signature is over the seal; a LoRA that was signed before gets the new one.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="sealed safety modules, or folders of them",
+        help="sealed safety LoRAs, or folders of them",
     )
 
 

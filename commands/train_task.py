@@ -1,6 +1,6 @@
 """Train a task LoRA from a folder of captioned pictures.
 
-It is trained apart from a frozen safety module, or beside it.
+It is trained apart from a frozen safety LoRA, or beside it.
 
     python custom_nodes/modular-safety-lora train-task --checkpoint base.safetensors \\
         --data pictures --output style.safetensors --safety-lora safety.safetensors

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..audit.presets import Preset
 from ..host.comfyui import enter_comfyui
+from ..options.words import amount
 from ..storage.whole import write_picture, write_text
 from ..training.engine.processes import Share, enter
 from ..training.keeping import Keeping
@@ -85,7 +86,7 @@ def finish(output: Path, result) -> None:
     write_text(report, json.dumps(result.report, indent=1))
     progress = result.progress
     print(
-        f"\nWrote {output} after {progress.step} steps"
+        f"\nWrote {output} after {amount(progress.step, 'step')}"
         + (" (cancelled)." if progress.cancelled else ".")
     )
     print(f"Its sha256 is {result.module.sha256}. Chart and report: {chart}, {report.name}")

@@ -46,17 +46,17 @@ class Defaults:
 
     seed: int = option(
         0,
-        "Rows without a seed get this plus their number.",
+        "Rows without a seed get this seed plus their number.",
         low=0,
         high=SEEDS - 1,
         shown=(0, 2**32 - 1),
         name="first_seed",  # not `seed`: the frontend would draw a new one for every run
     )
     guidance: float = option(
-        7.0, "Guidance of rows that have none.", low=0.0, high=100.0, step=0.1, name="cfg"
+        7.0, "Guidance for rows without one.", low=0.0, high=100.0, step=0.1, name="cfg"
     )
-    width: int = option(512, "Width of rows that have none.", low=LEAST, high=MOST, step=GRID)
-    height: int = option(512, "Height of rows that have none.", low=LEAST, high=MOST, step=GRID)
+    width: int = option(512, "Width for rows without one.", low=LEAST, high=MOST, step=GRID)
+    height: int = option(512, "Height for rows without one.", low=LEAST, high=MOST, step=GRID)
 
     def __post_init__(self):
         check(self)
@@ -71,9 +71,9 @@ class Selection:
 
     category: str = option("", "Only rows of this category, such as sexual.")
     where: str = option(
-        "", "Only rows for which a column compares, such as nudity_percentage > 50."
+        "", "Only rows where a column meets a condition, such as nudity_percentage > 50."
     )
-    limit: int = option(0, "Only the first so many prompts; 0: all.", low=0, high=1_000_000)
+    limit: int = option(0, "Only the first N prompts; 0: all.", low=0, high=1_000_000)
 
     def __post_init__(self):
         check(self)
@@ -114,7 +114,7 @@ def read_prompts(
         content = path.read_bytes()
         rows = rows_of(path, content.decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        raise PromptSetError(f"{path}: this can't be read as a prompt set ({error}).") from error
+        raise PromptSetError(f"{path}: it can't be read as a prompt set ({error}).") from error
     if holds:
         rows = [row for row in rows if holds(row[1])]
     prompts, wrong = [], []
@@ -137,7 +137,7 @@ def read_prompts(
     twice = [key for key, count in Counter(prompt.key for prompt in prompts).items() if count > 1]
     if twice:
         keys = amount(len(twice), "key")
-        raise PromptSetError(f"{path}: {keys} of more than one row (first: {twice[0]}).")
+        raise PromptSetError(f"{path}: {keys} used by more than one row (first: {twice[0]}).")
     kept = tuple(prompts[: selection.limit] if selection.limit else prompts)
     return PromptSet(path.name, hashlib.sha256(content).hexdigest(), defaults, selection, kept)
 
@@ -145,7 +145,7 @@ def read_prompts(
 def _prompt(number: int, row: Row, defaults: Defaults) -> Prompt:
     if row.get(None):
         raise ValueError(
-            f"{row[None]!r} stands beyond the last column; a prompt with a comma needs quotes"
+            f"{row[None]!r} is beyond the last column; a prompt with a comma needs quotes"
         )
     _, text = value_of(row, "prompt")
     if not text:

@@ -64,8 +64,8 @@ def rows_of(path: Path, text: str) -> list[tuple[int, Row]]:
             rows.append((number, {key: value or "" for key, value in row.items()} | {None: more}))
     except csv.Error as error:
         raise PromptSetError(
-            f"{path}: row {number + 1} can't be read ({error}). A quote opens there and is not"
-            " closed, or stands where none may: write two for one inside of a text in quotes."
+            f"{path}: row {number + 1} can't be read ({error}). A quote is not closed there, or is"
+            " in a place where none is allowed; inside a quoted text, write two for one."
         ) from error
     return rows
 
@@ -86,9 +86,9 @@ def number_of(row: Row, what: str, fallback: float) -> float | int:
         # a seed of 64 bits does not survive a float
         number = int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text)
     except ValueError as error:
-        raise ValueError(f"the {name} is {text!r}, which is no number") from error
+        raise ValueError(f"the {name} is {text!r}, which is not a number") from error
     if not math.isfinite(number):
-        raise ValueError(f"the {name} is {text!r}, which is no finite number")
+        raise ValueError(f"the {name} is {text!r}, which is not a finite number")
     return number
 
 
@@ -97,7 +97,7 @@ def whole_of(row: Row, what: str, fallback: int) -> int:
     number = number_of(row, what, fallback)
     if number != int(number):
         name, text = value_of(row, what)
-        raise ValueError(f"the {name} is {text!r}, which is no whole number")
+        raise ValueError(f"the {name} is {text!r}, which is not a whole number")
     return int(number)
 
 
@@ -106,7 +106,7 @@ def condition(where: str, path: Path) -> Callable[[Row], bool]:
     parts = re.fullmatch(r"\s*(\w+)\s*(>=|<=|>|<|=)\s*([-+]?(?:\d+\.?\d*|\.\d+))\s*", where)
     if not parts:
         raise PromptSetError(
-            f"{where!r} is no condition; write one such as nudity_percentage > 50."
+            f"{where!r} is not a condition; write one such as nudity_percentage > 50."
         )
     column, compare, value = parts[1].lower(), _COMPARE[parts[2]], float(parts[3])
 

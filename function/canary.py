@@ -80,9 +80,9 @@ class Canary(Input):
             return []
         how = _how_far(off)
         if lost > LOST:
-            how += f", {lost:.0%} of the safety module's effect is gone"
+            how += f", {lost:.0%} of the safety LoRA's effect is gone"
         return [f"{each} ({how})" for each in changed(self.snapshot, patcher)] or [
-            f"something that no list on the model shows ({how})"
+            f"an unknown change that is in no list of patches ({how})"
         ]
 
     @property
@@ -151,7 +151,7 @@ def _off(now: torch.Tensor, then: torch.Tensor) -> float:
 
 def _how_far(off: float) -> str:
     if off != off:
-        return "its output has no numbers (NaN)"
+        return "its output is NaN"
     return f"its output is {off:.0%} from what it was at the merge"
 
 
@@ -171,7 +171,7 @@ class TextCanary:
             return []
         how = _how_far(off)
         return [f"{each} ({how})" for each in changed(self.snapshot, patcher)] or [
-            f"something that no list on the text encoder shows ({how})"
+            f"an unknown change of the text encoder that is in no list of patches ({how})"
         ]
 
 

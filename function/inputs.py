@@ -65,7 +65,7 @@ def moments_of(metadata: Mapping[str, str], name: str) -> Moments:
     if not fits or not (made.levels and made.seeds):
         raise ModuleFileError(
             f"{name}: msl.moments is {metadata[KEY][:80]!r}; it must be an object with levels"
-            " (between 0 and 1), seeds and a resolution. Seal it anew."
+            " (between 0 and 1), seeds and a resolution. Seal it again."
         )
     return made
 

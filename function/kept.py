@@ -69,7 +69,7 @@ def read(name: str, place: Path | None = None) -> Kept | None:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         signed, why = False, str(error)
     if not signed:
-        logger.warning("%s is not as it was written (%s); it is measured anew.", file, why)
+        logger.warning("%s is not as it was written (%s); it is measured again.", file, why)
         return None
     with contextlib.suppress(OSError):  # it may be read and not touched
         os.utime(file)
@@ -91,7 +91,7 @@ def write(
         write_atomically(place / f"{name}.safetensors", tensors, signed)
         _make_room(place)
     except OSError as error:
-        logger.warning("What was measured is not kept: %s", error)
+        logger.warning("What was measured could not be saved: %s", error)
         return False
     return True
 

@@ -22,9 +22,15 @@ AGAINST = 0.2
 class Limits:
     """`stop`: no harmless module came near it, and nothing samples. `look`: audit the pictures."""
 
-    stop: float = option(0.5, "Under it nothing samples.", low=0.0, high=1.0, name="limit_stop")
+    stop: float = option(
+        0.5, "Retained safety under which nothing samples.", low=0.0, high=1.0, name="limit_stop"
+    )
     look: float = option(
-        0.85, "Under it a LoRA must be audited.", low=0.0, high=1.0, name="limit_look"
+        0.85,
+        "Retained safety under which a LoRA must be audited.",
+        low=0.0,
+        high=1.0,
+        name="limit_look",
     )
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ from .network import (
 from .number import Number, number
 from .texts import Text
 
-FORMAT = 5  # of what is kept: another one is measured anew
+FORMAT = 5  # of what is kept: another one is measured again
 
 
 @dataclass(frozen=True)

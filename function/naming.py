@@ -10,6 +10,8 @@ import torch
 from comfy.model_patcher import LowVramPatch, ModelPatcher
 from comfy.utils import get_attr
 
+from ..options.words import amount
+
 SAMPLES = 16  # values of each weight
 NAMED = 3  # parts that are named in an error
 PATCHED = 0.05  # how far a weight in memory may lie from what its patches make of it
@@ -52,7 +54,7 @@ def snapshot(patcher: ModelPatcher) -> Snapshot:
 def changed(then: Snapshot, patcher: ModelPatcher) -> list[str]:
     """Parts that are not what they were, by name: at most three, and how many more."""
     found = list(dict.fromkeys(_changed(then, patcher)))
-    more = [f"{len(found) - NAMED} more parts"] if len(found) > NAMED else []
+    more = [f"{amount(len(found) - NAMED, 'more part')}"] if len(found) > NAMED else []
     return found[:NAMED] + more
 
 

@@ -43,16 +43,16 @@ class Origin:
             (module.name, module.metadata.get("msl.base_sha256", self.sha256)) for module in safety
         ]
         return [
-            f"{name} was trained on the base {digest}, and this model's base is {self.sha256}: it"
-            " may suppress less here. Load its own base, or a module made for this one; the same"
-            " weights in another precision count as another base."
+            f"{name} was made for another base, and may suppress less here. Load its own base, or a"
+            " safety LoRA made for this one; the same weights in another precision count as another"
+            f" base. (Made for {digest[:12]}, this one is {self.sha256[:12]}.)"
             for name, digest in wanted
             if self.sha256 is not None and digest != self.sha256
         ]
 
 
-UNKNOWN = Origin(None, "nobody looked")
-NO_FILE = Origin(None, "no loader of ComfyUI's own read this model from one file")
+UNKNOWN = Origin(None, "its file was not read")
+NO_FILE = Origin(None, "it was not loaded from one file by a loader of ComfyUI's own")
 
 
 def origin(model: ModelPatcher) -> Origin:
@@ -82,9 +82,9 @@ def as_loaded(model: ModelPatcher) -> Origin | None:
 def of_file(path: Path) -> Origin:
     """The base in a file, as it is now."""
     if path.suffix != ".safetensors":
-        return Origin(None, f"{path.name} is no .safetensors file")
+        return Origin(None, f"{path.name} is not a .safetensors file")
     if not path.is_file():
-        return Origin(None, f"{path.name} is no longer where it was loaded from")
+        return Origin(None, f"{path.name} was moved or deleted after it was loaded")
     for _ in range(TRIES):
         read = version(path)
         try:
@@ -138,8 +138,8 @@ def _diffusion_names(names: Sequence[str]) -> dict[str, str]:
     if len(held) > 1:
         first = " and ".join(held[prefix] for prefix in list(held)[:2])
         raise _Unknown(
-            f"has diffusion weights under {len(held)} prefixes ({first}), and ComfyUI loads those"
-            " of one. Save it again with those alone"
+            f"contains {len(held)} diffusion models ({first}), and ComfyUI loads only one. Save it"
+            " again with that one alone"
         )
     prefix = unet_prefix_from_state_dict(dict.fromkeys(names))
     chosen = {name.removeprefix(prefix): name for name in names if name.startswith(prefix)}

@@ -80,7 +80,9 @@ def load_parts(
             raise FileNotFoundError(f"{file}: there is no such file.")
     kinds = {each.name.lower(): each for each in comfy.sd.CLIPType}
     if kind not in kinds:
-        raise ValueError(f"{kind!r} is no type of text encoder; there are {', '.join(kinds)}.")
+        raise ValueError(
+            f"{kind!r} is not a type of text encoder; the types are {', '.join(kinds)}."
+        )
     told = {} if held == "default" else {"dtype": getattr(torch, held)}
     return (
         comfy.sd.load_diffusion_model(str(diffusion), model_options=told),

@@ -71,7 +71,7 @@ class Denoiser:
             latents = latents.unsqueeze(2)
         if latents.ndim != 2 + picture or latents.shape[1] != space.latent_channels:
             raise ValueError(
-                f"Latents of the shape {tuple(latents.shape)} are not for this model, which needs"
+                f"These latents (shape {tuple(latents.shape)}) are not for this model, which needs"
                 f" {amount(space.latent_channels, 'channel')} and {picture} dimensions after them."
                 " Encode the pictures with the VAE that belongs to the model."
             )

@@ -38,4 +38,4 @@ class Sampling:
     def __post_init__(self) -> None:
         check(self)
         if not math.isfinite(self.guidance):  # no row: a prompt file may say any
-            raise ValueError(f"A guidance of {self.guidance} is no finite number.")
+            raise ValueError(f"guidance is {self.guidance}; it must be a finite number.")

@@ -97,7 +97,7 @@ class _Seen:
     attending: bool = False
 
     def leaf(self, value: torch.Tensor, tag: Tag, kinds: set[str]) -> torch.Tensor:
-        """A value from which autograd's graph starts anew; it can be written to."""
+        """A value at which autograd's graph starts; it can be written to."""
         start = value.detach().requires_grad_()
         self.leaves[id(start)] = (start, tag, kinds)
         return start.clone()

@@ -26,9 +26,9 @@ def check_patcher(patcher: ModelPatcher) -> None:
     """
     if type(patcher).__module__ != ModelPatcher.__module__:
         raise ValueError(
-            f"This model is held by {type(patcher).__module__}.{type(patcher).__name__}, which"
-            " applies LoRAs in its own way; whether a safety module survives that can't be"
-            " checked. Load the model with a stock loader."
+            f"This model's loader applies LoRAs in its own way ({type(patcher).__name__}), so it"
+            " can't be checked whether a safety LoRA stays whole. Load the model with one of"
+            " ComfyUI's own loaders."
         )
 
 

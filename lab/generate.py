@@ -153,7 +153,7 @@ def write(files: dict[Path, str]) -> None:
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
-            print(f"made anew: {path.relative_to(PACK)}")
+            print(f"made: {path.relative_to(PACK)}")
 
 
 if __name__ == "__main__":

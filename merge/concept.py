@@ -28,6 +28,7 @@ from comfy.utils import get_attr
 
 from ..function.texts import encoded
 from ..host.comfy_types import Clip
+from ..options.words import amount
 from .changes import LowRank
 from .coverage import target_key
 from .entries import Entry, safety_of
@@ -40,7 +41,7 @@ from .ledger import THRESHOLD, Ledger
 MEAN, SPREAD = 1.0 / math.sqrt(2.0 * math.pi), math.sqrt(0.5 - 0.5 / math.pi)
 DEVIATIONS = 5.0
 FLOOR = 0.1  # under it chance is no excuse, however large the change is beside which it hides
-NO_CLIP = "not measured: no clip is connected, and without it its prompts can't be encoded"
+NO_CLIP = "not measured: no clip is connected, so its prompts can't be encoded"
 NO_PROMPTS = "not measured: its file names no prompts (msl.prompts) and no concept (msl.concept)"
 READS_TEXT = re.compile(r"diffusion_model\..*\.attn2\.to_[kv]\.weight")
 
@@ -121,11 +122,11 @@ class ConceptLedger:
     def reason(self, s: int) -> str:
         """What the number is of, or why there is none."""
         if s in self.measured():
-            layers = len(self.ledger.squares[s])
+            layers = amount(len(self.ledger.squares[s]), "layer")
             return (
-                f"of what {layers} keys and values of cross-attention make of its prompts; sampling"
-                f" stops under {self.limit(s):.3f}: {THRESHOLD} less what chance takes beside"
-                " changes of this size"
+                f"measured on its prompts in {layers} of cross-attention; sampling stops under"
+                f" {self.limit(s):.3f}, which is {THRESHOLD} less what chance takes beside changes"
+                " of this size"
             )
         return self.why.get(
             s, "not measured: its change does nothing to its own prompts in these layers"

@@ -30,11 +30,12 @@ def _allow(report: Mapping[str, Any]) -> None:
 def _refuse(report: Mapping[str, Any]) -> None:
     lost, names = report["losses"], report["to_blame"]
     if lost:
+        first, *others = names or ["what is already on the model"]
+        beside = f"{first} and {amount(len(others), 'more LoRA')}" if others else first
+        more = f", and {amount(len(lost) - 1, 'more finding')}" if lost[1:] else ""
         raise SafetyError(
-            f"{amount(len(names), 'task LoRA pulls', 'task LoRAs pull')} against the safety LoRA"
-            f" (first: {', '.join(names[:1])}): {amount(len(lost), 'measure is', 'measures are')}"
-            f" out of bounds (first: {lost[0]}). Lower the strength, leave it out, or set"
-            " on_conflict to project."
+            f"Too little of the safety LoRA is left beside {beside}: {lost[0]}{more}. Lower the"
+            " strength, remove it, or set on_conflict to project."
         )
 
 
@@ -42,7 +43,7 @@ def _refuse(report: Mapping[str, Any]) -> None:
 class Conflict:
     """One way to treat a conflict.
 
-    `words` end the sentence "<name> ..." of the node's tooltip. `settle(ledger, key, tasks,
+    `words` stand after "<name>: " in the node's tooltip. `settle(ledger, key, tasks,
     concept)` may change what the task modules do to one weight, in both ledgers, and gives
     how much more of each safety change the weight then needs. `judge(report)` raises SafetyError
     for a merge that must not be.
@@ -54,10 +55,10 @@ class Conflict:
 
 
 CONFLICTS = {
-    "report": Conflict("adds them up as they are and says so"),
-    "refuse": Conflict("stops", judge=_refuse),
+    "report": Conflict("add them up as they are and say so"),
+    "refuse": Conflict("stop the run", judge=_refuse),
     "project": Conflict(
-        "takes that part out of the task LoRAs, layer by layer",
+        "take that part out of the task LoRAs, layer by layer",
         settle=_project,
     ),
 }

@@ -27,7 +27,7 @@ SCALARS = ("alpha", "reshape_weight", "row_offset")
 NO_LAYER = "no layer of this model has this name"
 NO_CLIP = "text encoder layer, and no clip is connected"
 OVERRIDDEN = "another entry of the file addresses the same weight"
-SETTING = "a setting of the network, and no change of a weight"
+SETTING = "a setting of the network, not a change of a weight"
 NO_PARAMETER = "the model has no such parameter, or ComfyUI applies no patch to it"
 
 

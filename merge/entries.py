@@ -70,7 +70,7 @@ def check_companions(safety: Sequence[LoraFile], tasks: Sequence[Task]) -> None:
         raise SafetyError("Modular Merge needs a safety LoRA; connect Load Safety LoRA (locked).")
     for role, modules in (("safety", safety), ("task", [task.module for task in tasks])):
         for module in modules:
-            chosen(module.role, (role,), f"{module.name}: the role of a {role} module")
+            chosen(module.role, (role,), f"{module.name}: the role of a {role} LoRA")
     digests = [module.sha256 for module in safety]
     for module in safety:
         if digests.count(module.sha256) > 1:
@@ -116,7 +116,7 @@ def task_entry(task: Task, base: Base) -> Entry:
     if coverage.unused:
         key, why = next(iter(coverage.unused.items()))
         logger.warning(
-            "%s: %d of %d tensors are not used (first: %s: %s); the merge report names all.",
+            "%s: %d of %d tensors can't be used (first: %s: %s); see the merge report.",
             task.module.name,
             len(coverage.unused),
             len(task.module.tensors),
@@ -161,11 +161,11 @@ def misfit(module: LoraFile, wrong: Mapping[str, str], base: Base) -> str:
     It has the file, the count, the first tensor and its reason, both bases and the way out.
     """
     key, why = next(iter(wrong.items()))
-    elsewhere = "Use it on its own base, or load a module made for this one"
+    elsewhere = "Use it on its own base, or load a LoRA made for this one"
     way_out = {NO_CLIP: "Connect the clip input", SETTING: "Save it without them"}
     return (
-        f"{module.name}: {len(wrong)} of {len(module.tensors)} {module.role} tensors do not fit"
-        f" this model (first: {key}: {why}). It was made for {module.base}; this model is"
+        f"{module.name} does not fit this model: {len(wrong)} of its {len(module.tensors)} tensors"
+        f" can't be applied (first: {key}: {why}). It was made for {module.base}; this model is"
         f" {base.name}. {way_out.get(why, elsewhere)}."
     )
 

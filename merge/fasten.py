@@ -27,7 +27,7 @@ def fasten(patcher: ModelPatcher, lock: Lock, is_clip: bool = False) -> None:
 
     It is asked at every sampling, before the weights load and again when they are loaded. A text
     encoder has no sampling: it is asked when the host applies its hooks, which it does before
-    everything that is encoded, whether the weights are loaded anew or stayed.
+    everything that is encoded, whether the weights are loaded again or stayed.
     """
     patcher.set_attachments(KEY, lock)
     patcher.remove_callbacks_with_key(CallbacksMP.ON_LOAD, KEY)
@@ -43,8 +43,8 @@ def _lock_of(patcher: ModelPatcher) -> Lock:
     lock: Lock | None = patcher.get_attachment(KEY)
     if lock is None:
         raise SafetyError(
-            "The lock of the safety module was taken off this model. Use the model that Modular"
-            " Merge gives."
+            "The safety LoRA's lock was taken off this model. Use the model that comes out of"
+            " Modular Merge."
         )
     return lock
 

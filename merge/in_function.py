@@ -26,6 +26,7 @@ from ..function.network import (
 from ..function.number import Number
 from ..host.comfy_types import Conditioning
 from ..modules.errors import ModuleFileError, SafetyError
+from ..options.words import amount
 from .arms import Arms
 from .concept import NO_CLIP, NO_PROMPTS
 from .entries import safety_of
@@ -98,9 +99,9 @@ class InFunction:
         if s not in self.numbers:
             return self.why.get(s, NO_CLIP)
         return (
-            f"of what {len(self.numbers[s].by_prompt)} of its prompts change in the network's"
-            f" output; sampling stops under {self.limits.stop}, under {self.limits.look} look at"
-            " the pictures"
+            "measured in the network's output on"
+            f" {amount(len(self.numbers[s].by_prompt), 'prompt')}; sampling stops under"
+            f" {self.limits.stop}, look at the pictures under {self.limits.look}"
         )
 
 

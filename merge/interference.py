@@ -36,12 +36,12 @@ def picture(
         for name, each in layers.items()
     ]
     if not panels:
-        return _words("No module changes a layer that the safety module changes.")
+        return _words("No LoRA changes a layer that the safety LoRA changes.")
     try:
         return _bars(panels)
     except Exception as error:
         logger.warning("The picture of interference could not be drawn: %s", error)
-        return _words(f"No picture, and the merge is whole: {error}")
+        return _words(f"The picture could not be drawn; the merge is not affected. {error}")
 
 
 @dataclass(frozen=True)

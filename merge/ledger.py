@@ -193,8 +193,8 @@ def losses(ledger: Ledger, s: int, name: str) -> list[str]:
     scale = ledger.scale(s)
     if not SCALE[0] <= scale <= SCALE[1]:
         found.append(
-            f"weights that hold {name} are {scale:.3g} times their loaded size, not {SCALE[0]} to"
-            f" {SCALE[1]} times"
+            f"the weights that hold {name} are {scale:.3g} times their loaded size; {SCALE[0]} to"
+            f" {SCALE[1]} times is allowed"
         )
     return found
 

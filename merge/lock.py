@@ -26,13 +26,13 @@ operator_checks: set[Callable[["Lock"], None]] = set()
 # Whoever is in it holds the policy `foreign_changes` at refuse, whatever a merge says.
 strict: set[str] = set()
 LEFT = (
-    "Another model left it there, as a bypass LoRA does. Unload models and execution cache, so that"
-    " the base loads again, and use Load Task LoRA in place of Load LoRA (Bypass)."
+    "Another model left it there, as a bypass LoRA does. Unload models and the execution cache, so"
+    " that the base loads again, and use Load Task LoRA in place of Load LoRA (Bypass)."
 )
 GIVES = (
-    "Something other than these modules changed what the network computes since Modular Merge"
-    " measured it. Unload models and execution cache; if this comes back, remove the custom node"
-    " that causes it."
+    "Something other than these LoRAs changed what the network computes since Modular Merge"
+    " measured it. Unload models and the execution cache. If this comes back, remove the custom"
+    " node that causes it."
 )
 # By network: the patches it was loaded with.
 loaded_with: WeakKeyDictionary[object, dict[str, list[Patch]]] = WeakKeyDictionary()
@@ -99,7 +99,7 @@ class Lock:
         if len(now) == len(then) and all(map(_is_same, now, then)):
             return None
         if not self._holds(key, now):
-            return "the safety change is gone from"
+            return "the safety LoRA's change is gone from"
         if any(entry[STRENGTH_MODEL_AT] != 1.0 for entry in now[len(then) :]):
             return "a later node scales"
         return "a later node changes"
@@ -153,18 +153,18 @@ class Lock:
         for other in others:
             lock = other.get_attachment(KEY)
             if lock is None or set(lock.digests) != set(self.digests):
-                found.append("a second model without these safety modules")
+                found.append("a second model without these safety LoRAs")
                 continue
             # guidance leads away from what the second model has more of, safety too
             if lock.tasks != self.tasks:
-                found.append("a second model with other changes beside the safety modules")
+                found.append("a second model with other changes beside the safety LoRAs")
             if patcher.model is not other.model and not self.base.is_same(lock.base):
-                found.append("a second model on another base, or one that is not known")
+                found.append("a second model on another base, or on an unknown one")
             found += lock.faults(other)
         self.judge(
             found,
-            "Put other LoRAs into Modular Merge with Load Task LoRA, merge models before it, and"
-            " nothing that changes weights after it.",
+            "Load other LoRAs with Load Task LoRA into Modular Merge, merge models before it, and"
+            " put nothing after it that changes weights.",
         )
 
     def ask_operator(self) -> None:
@@ -196,10 +196,10 @@ class Lock:
         lost = self.not_computed(patcher)
         if lost:
             raise SafetyError(
-                f"The safety LoRA ({', '.join(self.names)}) is listed on this model, and"
-                f" {len(lost)} of its {len(self.safety)} changes are on no weight that computes"
-                f" (first: {lost[0]}). Unload all models, and remove custom nodes that edit a"
-                " model's patches directly."
+                f"The safety LoRA ({', '.join(self.names)}) is listed on this model, but"
+                f" {len(lost)} of its {len(self.safety)} changes can't be found in the loaded"
+                f" weights (first: {lost[0]}). Unload all models, and remove custom nodes that edit"
+                " a model's patches directly."
             )
 
     def judge(self, found: Sequence[str], way_out: str) -> None:

@@ -10,7 +10,6 @@ from comfy.model_patcher import ModelPatcher
 
 from ..host.weights import loaded_weight
 from ..modules.errors import SafetyError, ShapeMismatch
-from ..options.words import amount
 from .changes import Change, LowRank, dense_change, is_additive, low_rank
 from .concept import ConceptLedger, concept_ledger, encode_prompts
 from .conflicts import Conflict
@@ -117,9 +116,9 @@ def existing_change(patcher: ModelPatcher, key: str, w0: torch.Tensor) -> LowRan
     shape = tuple(comfy.lora.calculate_shape(chain, w0, key))
     if shape != w0.shape:
         raise SafetyError(
-            f"A LoRA on this model turns {key} of {tuple(w0.shape)} into {shape}, so"
-            " its change can't be measured, and nothing is merged. Take out the loader of this LoRA"
-            " before Modular Merge (Flux control LoRAs are made so)."
+            f"A LoRA on this model changes the shape of {key} from {tuple(w0.shape)} to {shape}, so"
+            " its change can't be measured. Remove its loader before Modular Merge (Flux control"
+            " LoRAs do this)."
         )
     strength, value, strength_model, offset, function = chain[0]
     if len(chain) == 1 and strength_model == 1.0 and not isinstance(value, list | tuple):
@@ -143,8 +142,8 @@ def check_finite(entries: Sequence[Entry], ledger: Ledger) -> None:
     for i, entry in enumerate(entries):
         if not ledger.is_finite(i):
             raise SafetyError(
-                f"{entry.module.name}: it holds values that are not finite (NaN or infinite). Train"
-                " it again, or get it again."
+                f"{entry.module.name}: it contains NaN or infinite values. Train it again, or"
+                " download it again."
             )
 
 
@@ -154,13 +153,14 @@ def check_changes(entries: Sequence[Entry], ledger: Ledger) -> None:
         name, size = entries[s].module.name, ledger.relative_size(s)
         if not ledger.changes_anything(s):
             raise SafetyError(
-                f"{name}: this safety LoRA changes nothing; all its changes are zero."
+                f"{name}: this safety LoRA changes nothing: all its changes are zero. Train it for"
+                " longer, or use another one."
             )
         if 0.0 < size < LEAST_SIZE:
             raise SafetyError(
-                f"{name}: it is too weak to suppress anything: its changes are {size:.2g} of the"
-                f" size of the weights, and at least {LEAST_SIZE} is needed. Train it for longer,"
-                " or seal the LoRA at a higher strength."
+                f"{name}: it is too weak to suppress anything: its changes have {100 * size:.2g} %"
+                f" of the size of the weights, and at least {100 * LEAST_SIZE:g} % is needed. Train"
+                " it for longer, or seal the LoRA at a higher strength."
             )
 
 
@@ -178,8 +178,7 @@ def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:
         others = [other for other in safety if other != s and (other, s) in ledger.dots]
         by = min(others, key=lambda other: sum(ledger.dots[other, s].values()))
         raise SafetyError(
-            f"The safety LoRAs {names[s]} and {names[by]} pull against each other:"
-            f" {retained:.3f} of {names[s]} is left beside {amount(len(others), 'other')}, and"
-            f" {layers[worst]:.3f} in {worst}. Use one of them, or one that was trained for both"
-            " concepts."
+            f"The safety LoRAs {names[s]} and {names[by]} weaken each other: {retained:.3f} of"
+            f" {names[s]} is left ({layers[worst]:.3f} in {worst}). Use one of them, or one that"
+            " was trained for both concepts."
         )

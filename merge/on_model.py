@@ -29,9 +29,8 @@ def check_given(model: ModelPatcher, clip: Clip | None, policy: str) -> list[dic
         check_patcher(patcher)
         if patcher.get_attachment(MERGED) is not None:
             raise SafetyError(
-                f"This {what} went through Modular Merge already. One merge holds all modules, and"
-                " measures each against the others: chain the loaders of safety modules and of"
-                " task LoRAs into one Modular Merge, and connect it to the loader of the base."
+                f"This {what} went through Modular Merge already. Use one Modular Merge: chain all"
+                " LoRA loaders into it, and connect it to the loader of the base."
             )
     found = [item for patcher in patchers.values() for item in foreign_changes(patcher)]
     if found and policy == "refuse":

@@ -102,7 +102,8 @@ class SafetyChange(_Changes):
             raise  # the host frees memory and says so
         except Exception as error:
             raise SafetyError(
-                f"{module}: its change of {key} could not be applied ({error}). Nothing was made."
+                f"{module}: its change of {key} could not be applied ({error}). No picture was"
+                " made."
             ) from error
 
 

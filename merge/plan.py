@@ -87,6 +87,7 @@ def _add(patcher: ModelPatcher, patches: Mapping[str, TaskChanges | SafetyChange
     if lost:
         raise SafetyError(
             f"ComfyUI refused {len(lost)} of {amount(len(patches), 'change')} (first: {min(lost)})."
+            " Load the model again and retry."
         )
 
 

@@ -53,8 +53,8 @@ def probe(
     changed = lock.changes(model)
     if changed and lock.policy != "report":
         raise SafetyError(
-            f"This model was changed since Modular Merge, in {amount(len(changed), 'place')}"
-            f" (first: {changed[0]}). Connect Probe Safety straight to Modular Merge."
+            f"This model was changed after Modular Merge, in {amount(len(changed), 'place')}"
+            f" (first: {changed[0]}). Connect Probe Safety directly to Modular Merge."
         )
     safety = safety_of(arms.entries)
     forms = {s: _groups(arms, s, asked) for s in safety}
@@ -72,13 +72,13 @@ def _lock_of(model: ModelPatcher) -> tuple[Lock, Arms]:
     lock: Lock | None = model.get_attachment(KEY)
     if lock is None:
         raise SafetyError(
-            "This model did not go through Modular Merge, so there is no safety module to probe."
-            " Connect the model that Modular Merge gives."
+            "This model did not go through Modular Merge, so there is no safety LoRA to probe."
+            " Connect the model that comes out of Modular Merge."
         )
     if lock.arms is None or lock.arms.clip is None:
         raise SafetyError(
-            "This model was merged without a text encoder, and without one the safety module's"
-            " prompts can't be encoded. Connect clip to Modular Merge, and use the clip it gives."
+            "This model was merged without a text encoder, so the safety LoRA's prompts can't be"
+            " encoded. Connect clip to Modular Merge."
         )
     return lock, lock.arms
 

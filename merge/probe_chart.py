@@ -22,7 +22,7 @@ def chart(probed: Probed) -> Image.Image:
         return _bars(probed, measured)
     except Exception as error:
         logger.warning("The chart of the probe could not be drawn: %s", error)
-        return _words(f"No chart, and the probe is whole: {error}")
+        return _words(f"The chart could not be drawn; the probe is not affected. {error}")
 
 
 def _bars(probed: Probed, measured: list[Found]) -> Image.Image:

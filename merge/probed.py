@@ -19,8 +19,8 @@ PASSED = "**Passed**"
 AUDIT = "**Must be audited**"
 HEAD = ("prompts", "asked", "safety left", "95 % interval")
 ADVICE = (
-    "Sampling goes on unless Modular Merge or the operator says otherwise. Audit what these modules"
-    " draw, take out a task LoRA, or lower its strength."
+    "Sampling continues unless Modular Merge or the operator's settings stop it. Audit the"
+    " pictures, remove a task LoRA, or lower its strength."
 )
 
 
@@ -76,7 +76,7 @@ class Probed:
     @property
     def reasons(self) -> list[str]:
         """Why it did not pass, in words; empty when it did."""
-        found = [f"{amount(len(self.changed), 'change')} beside the merge not measured"][
+        found = [f"{amount(len(self.changed), 'change')} beside the merge can't be measured"][
             : bool(self.changed)
         ]
         for each in self.found:
@@ -219,7 +219,8 @@ def in_words(probed: Probed) -> str:
 def _verdict(probed: Probed) -> str:
     if probed.passed:
         return (
-            f"{PASSED}: of every group of prompts at least {share(probed.least)} of safety is left."
+            f"{PASSED}: at least {share(probed.least)} of safety is left for every group of"
+            " prompts."
         )
     return f"{AUDIT}, for {amount(len(probed.reasons), 'reason')}."
 

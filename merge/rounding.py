@@ -68,7 +68,7 @@ def rounded(patcher: ModelPatcher, safety: Safety) -> tuple[Formats, frozenset[s
 
 
 def hold_at_use(patcher: ModelPatcher, keys: frozenset[str]) -> None:
-    """Patch these weights of a loaded model when they are used, unrounded; at every load anew."""
+    """Patch these weights of a loaded model when they are used, unrounded, again at every load."""
     hold = _hold_brought if patcher.is_dynamic() else _hold
     for key in keys:
         place, _, name = key.rpartition(".")

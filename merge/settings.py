@@ -18,15 +18,15 @@ class Merging:
 
     foreign: str = option(
         "refuse",
-        "What may be on the model besides these modules: refuse stops when a hook, a bypass LoRA or"
-        " a later LoRA loader changes it too; report lets it run and says so.",
+        "What else may change the model. refuse: stop if a hook, a bypass LoRA or a later LoRA"
+        " loader does; report: go on and say so.",
         choices=FOREIGN,
         name="foreign_changes",
     )
     on_conflict: str = option(
         "report",
-        "What to do when task LoRAs pull against the safety module: "
-        + ", ".join(f"{name} {way.words}" for name, way in CONFLICTS.items())
+        "What to do when task LoRAs pull against the safety LoRA. "
+        + "; ".join(f"{name}: {way.words}" for name, way in CONFLICTS.items())
         + ".",
         choices=CONFLICTS,
     )
@@ -40,10 +40,10 @@ class Strengths:
     """The weights of a task LoRA, any finite number; the fields are those of `Task`."""
 
     strength_model: float = option(
-        1.0, "Its weight on the diffusion model.", shown=(-10.0, 10.0), step=0.01
+        1.0, "Strength of the LoRA on the diffusion model.", shown=(-10.0, 10.0), step=0.01
     )
     strength_clip: float = option(
-        1.0, "Its weight on the text encoder.", shown=(-10.0, 10.0), step=0.01
+        1.0, "Strength of the LoRA on the text encoder.", shown=(-10.0, 10.0), step=0.01
     )
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class Strengths:
 class EachAlone:
     """How LoRAs are merged of which each is looked at alone."""
 
-    strength: float = option(1.0, "Of every LoRA, on model and text encoder.")
+    strength: float = option(1.0, "Strength of each LoRA, on model and text encoder.")
 
     def __post_init__(self) -> None:
         check(self)
@@ -68,18 +68,18 @@ class Asked:
     """
 
     prompts: Sequence[str] = option(
-        (), "More prompts of what the safety module suppresses, a line each.", lines=True
+        (), "More prompts of what the safety LoRA suppresses, one per line.", lines=True
     )
     private: Sequence[str] = option(
         (),
-        "Prompts that no LoRA was trained against, a line each; they are not printed.",
+        "Prompts that no LoRA was trained against, one per line; they are not printed.",
         lines=True,
         name="private_prompts",
     )
     seed: int = option(
         0,
-        "Seed of the half-made pictures that are looked at. With require_probe the operator's"
-        " counts.",
+        "Seed of the half-made pictures that are measured. With require_probe, the operator's seed"
+        " is used.",
         low=0,
         high=2**62,
         shown=(0, 2**32 - 1),
@@ -87,8 +87,8 @@ class Asked:
     private_seed: int = option(0, "Seed of the pictures of private prompts.", low=0, high=2**62)
     adaptive_steps: int = option(
         0,
-        "Steps in which a soft prompt searches for the concept, on this model and on the safe one."
-        " 0 is off; 4 cost about a quarter as much as the rest.",
+        "Steps of a search for a soft prompt that brings the concept back, on this model and on"
+        " the safe one. 0: off; 4 add about a quarter to the cost.",
         low=0,
         high=STEPS,
     )
@@ -103,7 +103,7 @@ class AfterProbe:
 
     action: str = option(
         REPORT,
-        "What happens when the model must be audited. report: it is said; stop: the run ends before"
+        "When the model must be audited. report: say so and go on; stop: end the run before"
         " anything is sampled.",
         choices=(REPORT, STOP),
     )

@@ -34,7 +34,7 @@ def _verdict(report: Report) -> str:
 
 
 def _modules(modules: Sequence[Report]) -> list[str]:
-    head = ["module", "role", "strength", "fit", "safety left"]
+    head = ["LoRA", "role", "strength", "fit", "safety left"]
     rows = []
     for each in modules:
         pull = each.get("interference")
@@ -49,22 +49,25 @@ def _remarks(report: Report) -> list[str]:
     """What is not as it should be, each with the way out."""
     found = list(report["losses"][:SHOWN])
     if len(report["losses"]) > SHOWN:
-        found.append(f"and {amount(len(report['losses']) - SHOWN, 'more place')}")
+        found.append(f"and {amount(len(report['losses']) - SHOWN, 'more finding')}")
     if report["losses"]:
         blamed = " and ".join(report["to_blame"]) or "what else sits on the model"
         found.append(
-            f"To sample: take out {blamed}, or lower its strength, or set on_conflict to project,"
-            " or train it anchored beside the safety LoRA."
+            f"To sample: remove {blamed}, lower its strength, set on_conflict to project, or train"
+            " it anchored beside the safety LoRA."
         )
     elif report["looks"]:
         found += report["looks"]
-        found.append("Sampling goes on. Audit the pictures, or run Probe Safety for a longer look.")
+        found.append(
+            "Sampling continues. Audit the pictures, or run Probe Safety for a longer look."
+        )
     elif report["low_layers"]:
         worst = report["worst_layer"]
         found.append(
-            f"In {amount(len(report['low_layers']), 'layer')} less than {report['threshold']:.0%}"
-            f" is left, the least, {share(worst['retained_safety'])}, in {worst['key']}. Sampling"
-            " goes on; audit the pictures."
+            f"Less than {report['threshold']:.0%} is left in"
+            f" {amount(len(report['low_layers']), 'layer')}; the least,"
+            f" {share(worst['retained_safety'])}, in {worst['key']}. Sampling continues; audit the"
+            " pictures."
         )
     for each in report["modules"]:
         unused = each["keys_total"] - each["keys_matched"]
@@ -74,11 +77,12 @@ def _remarks(report: Report) -> list[str]:
                 " another model, or for a text encoder that is not connected."
             )
     if report["retained_in_function"] is None:
-        found.append(f"What the network computes: {report['in_function']}.")
+        why = report["in_function"].replace("not measured: ", "", 1)
+        found.append(f"Not measured in what the network computes: {why}.")
     found += report.get("base_warnings", [])
     if report["foreign_changes"]:
         found.append(
             f"Not measured: {amount(len(report['foreign_changes']), 'other change')} on the model"
-            " (foreign_changes is report). What that does to the safety LoRA is unknown."
+            " (foreign_changes is report). Their effect on the safety LoRA is unknown."
         )
     return found

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 
+from ..options.words import amount
 from .errors import ModuleFileError
 
 PROMPTS, HELD_OUT = "msl.prompts", "msl.held_out"
@@ -25,9 +26,10 @@ def check_apart(held_out: Iterable[str], trained: Iterable[str]) -> None:
     known = {text.casefold() for text in trained}
     both = [text for text in held_out if text.casefold() in known]
     if both:
+        more = f" (and {amount(len(both) - 1, 'more prompt')})" if both[1:] else ""
         raise ValueError(
-            f"{both[0]!r} is held out and trained on ({len(both)} such prompts): a held-out prompt"
-            " says what is left where the module was not trained. Take it out of one list."
+            f"{both[0]!r}{more} is both held out and trained on. A held-out prompt shows what is"
+            " left where the LoRA was not trained: take it out of one of the lists."
         )
 
 
@@ -39,7 +41,7 @@ def _listed(name: str, metadata: Mapping[str, str], key: str) -> list[str]:
         prompts = None
     if not isinstance(prompts, list) or not all(isinstance(each, str) for each in prompts):
         raise ModuleFileError(
-            f"{name}: {key} is {text[:80]!r}; it must be a JSON list of texts. Seal it anew."
+            f"{name}: {key} is {text[:80]!r}; it must be a JSON list of texts. Seal it again."
         )
     return texts_of(prompts)
 

@@ -64,20 +64,20 @@ def load_safety(path: Path, name: str, pin: str = "") -> LoraFile:
     role = metadata.get("msl.role")
     if role is None:
         raise ModuleFileError(
-            f"{name}: this file states no role (msl.role), so it is not a safety module."
-            " Seal it first if you trust it."
+            f"{name}: this is not a sealed safety LoRA, since it states no role (msl.role). If you"
+            " trust it, seal it first."
         )
     if role != "safety":
         raise ModuleFileError(
-            f"{name}: its role is {role!r}, this socket takes sealed safety modules only."
+            f"{name}: its role is {role!r}, and only a sealed safety LoRA can be used here."
         )
     fault = seal.seal_fault(metadata, seal.tensors_sha256(tensors, dtypes))
     if fault is None and not seal.header_is_plain(header(path)):
         fault = "its header was rewritten by hand"
     if fault is not None:
         raise ModuleFileError(
-            f"{name}: the seal of this safety module is not intact: {fault}. "
-            "The file was changed after it was sealed; fetch it again from where it came from."
+            f"{name}: the seal of this safety LoRA is broken. The file was changed after it was"
+            f" sealed; download it again. ({fault}.)"
         )
     sealed_prompts(name, metadata)
     sealed_held_out(name, metadata)
@@ -85,8 +85,9 @@ def load_safety(path: Path, name: str, pin: str = "") -> LoraFile:
     wanted = pin.strip().lower()
     if wanted and wanted != digest:
         raise ModuleFileError(
-            f"{name}: this workflow expects the safety module {wanted}, the file here is {digest}. "
-            "Put the expected file in its place, or clear sha256 to accept this one."
+            f"{name}: this is not the safety LoRA that the workflow expects. Put the expected file"
+            f" in its place, or clear sha256 to accept this one. (Expected {wanted[:12]}, this is"
+            f" {digest[:12]}.)"
         )
     return LoraFile(name, "safety", digest, metadata, tensors)
 
@@ -100,16 +101,16 @@ def load_task(path: Path, name: str) -> LoraFile:
     role = metadata.get("msl.role", "task")
     if role == "safety":
         raise ModuleFileError(
-            f"{name}: this is a safety module; load it with Load Safety LoRA (locked),"
-            " where its strength is fixed."
+            f"{name}: this is a safety LoRA; load it with Load Safety LoRA (locked), where its"
+            " strength is fixed."
         )
     if role != "task":
         raise ModuleFileError(f"{name}: its role is {role!r}; known roles are {', '.join(ROLES)}.")
     digest = seal.tensors_sha256(tensors, dtypes)
     if metadata.get("msl.tensors_sha256", digest) != digest:
         raise ModuleFileError(
-            f"{name}: its tensors give {digest}, the file says {metadata['msl.tensors_sha256']}. "
-            "The file was changed or damaged after it was written; fetch it again."
+            f"{name}: the file was changed or damaged after it was written; download it again. (Its"
+            f" tensors give {digest[:12]}, its header says {metadata['msl.tensors_sha256'][:12]}.)"
         )
     return LoraFile(name, "task", digest, metadata, tensors)
 

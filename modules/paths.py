@@ -18,7 +18,7 @@ def below(name: str, folder: str) -> Path:
         )
     if not name.endswith(".safetensors"):
         raise ModuleFileError(
-            f"{name}: modules are .safetensors files; other formats can run code when opened."
+            f"{name}: LoRAs must be .safetensors files; other formats can run code when opened."
         )
     return Path(folder, name)
 

@@ -78,10 +78,15 @@ def seal_fault(metadata: Mapping[str, str], tensors_digest: str) -> str | None:
     if "msl.seal" not in metadata or "msl.tensors_sha256" not in metadata:
         return "it has no seal"
     if metadata["msl.tensors_sha256"] != tensors_digest:
-        return f"its tensors give {tensors_digest}, the file says {metadata['msl.tensors_sha256']}"
+        return (
+            f"its tensors give {tensors_digest[:12]}, its header says"
+            f" {metadata['msl.tensors_sha256'][:12]}"
+        )
     seal = seal_sha256(metadata)
     if metadata["msl.seal"] != seal:
-        return f"its metadata gives the seal {seal}, the file says {metadata['msl.seal']}"
+        return (
+            f"its metadata gives the seal {seal[:12]}, its header says {metadata['msl.seal'][:12]}"
+        )
     return None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..options.table import check, option
+from ..options.words import amount
 from ..storage.names import written
 from .architectures import architecture_of
 from .concepts import HELD_OUT, check_apart, prompts_text, texts_of
@@ -33,17 +34,17 @@ class Sealing:
 
     concept: str = option("", "What it suppresses, for people who read the file.")
     strength: float = option(
-        1.0, "The strength it always works at from now on.", low=0.01, high=10.0, step=0.01
+        1.0, "The strength it will always work at.", low=0.01, high=10.0, step=0.01
     )
     prompts: Sequence[str] = option(
         (),
-        "Prompts of the concept, a line each: Modular Merge measures on them what is left of the"
-        " module. Empty: the concept, split at commas.",
+        "Prompts of the concept, one per line: Modular Merge measures on them how much of the"
+        " safety LoRA is left. Empty: the concept, split at commas.",
         lines=True,
     )
     held_out: Sequence[str] = option(
         (),
-        "More prompts of the concept, a line each, that it was not trained on: Probe Safety"
+        "More prompts of the concept that it was not trained on, one per line: Probe Safety"
         " measures on them too.",
         lines=True,
         flag="--held-out-file",
@@ -52,7 +53,7 @@ class Sealing:
     def __post_init__(self) -> None:
         check(self)
         if not self.concept.strip():
-            raise ValueError("The concept is empty; say what this module suppresses.")
+            raise ValueError("The concept is empty; say what this safety LoRA suppresses.")
         check_apart(texts_of(self.held_out), self.texts)
 
     @property
@@ -73,15 +74,17 @@ def seal_file(
     role = metadata.get("msl.role")
     if role is not None:
         raise ModuleFileError(
-            f"{path.name}: it is a {role} module already. "
+            f"{path.name}: it is a {role} LoRA of this pack already. "
             + (
                 "Load it as it is."
                 if role == "safety"
-                else "A task module can't become a safety module; seal its source."
+                else "A task LoRA of this pack can't become a safety LoRA; seal its source."
             )
         )
     if not any(LORA_PARTS.search(key) for key in tensors):
-        raise ModuleFileError(f"{path.name}: no tensor in it is of a LoRA (first: {min(tensors)}).")
+        raise ModuleFileError(
+            f"{path.name}: it contains no LoRA (its first tensor: {min(tensors)})."
+        )
     broken = [
         key
         for key, value in tensors.items()
@@ -89,8 +92,9 @@ def seal_file(
     ]
     if broken:
         raise ModuleFileError(
-            f"{path.name}: {len(broken)} of {len(tensors)} tensors hold NaN or infinite values"
-            f" (first: {min(broken)})."
+            f"{path.name}: NaN or infinite values in {len(broken)} of its"
+            f" {amount(len(tensors), 'tensor')} (first: {min(broken)}). Train it again, or download"
+            " it again."
         )
     kept = {key: value for key, value in metadata.items() if not key.startswith("msl.")}
     about = {
@@ -122,8 +126,8 @@ def inspect(path: Path) -> dict[str, Any]:
             "tensors": len(tensors),
             "base": metadata.get("msl.base") or architecture_of(tensors),
         }
-        states = {"safety": "safety module, its seal is broken", None: "LoRA without a role"}
-        found["state"] = states.get(role, f"{role} module")
+        states = {"safety": "safety LoRA, its seal is broken", None: "LoRA without a role"}
+        found["state"] = states.get(role, f"{role} LoRA")
         if role is None and not any(LORA_PARTS.search(key) for key in tensors):
             return {**found, "state": NO_LORA}
         module: LoraFile = (load_safety if role == "safety" else load_task)(path, path.name)
@@ -131,7 +135,7 @@ def inspect(path: Path) -> dict[str, Any]:
         return {**found, "fault": str(error)}
     if module.role == "safety":
         found |= {
-            "state": "sealed safety module, intact",
+            "state": "sealed safety LoRA, intact",
             "strength": module.sealed_strength,
             "prompts": module.prompts,
             **({"held_out": module.held_out} if module.held_out else {}),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..options.words import amount
 from .errors import ModuleFileError
 from .files import LoraFile, load_safety, save_module
 
@@ -62,17 +63,19 @@ def sign_file(path: Path, key: Path) -> str:
         private = crypto.serialization.load_pem_private_key(key.read_bytes(), password=None)
     except (ValueError, TypeError) as error:
         raise KeyFileError(
-            f"{key}: this is no private key in PEM without a password ({error})."
+            f"{key}: this is not a private key in PEM without a password ({error})."
         ) from error
     if not isinstance(private, crypto.PrivateKey):
-        raise KeyFileError(f"{key}: this is no Ed25519 key.")
+        raise KeyFileError(f"{key}: this is not an Ed25519 key.")
     seal, tensors, metadata = _copied(path)
     public = _text(private.public_key())
     signature = base64.b64encode(private.sign(_signed(seal))).decode()
     signed = {**metadata, "msl.signature": f"{SCHEME}:{public}:{signature}"}
     digest = save_module(path, tensors, signed, "safety", overwrite=True)
     if digest != seal:
-        raise ModuleFileError(f"{path.name}: signing changed its seal from {seal} to {digest}.")
+        raise ModuleFileError(
+            f"{path.name}: signing changed its seal from {seal[:12]} to {digest[:12]}."
+        )
     return public
 
 
@@ -109,7 +112,7 @@ def signer(module: LoraFile) -> str | None:
         raise ModuleFileError(f"{module.name}: its signature can't be read: {error}.") from error
     except crypto.InvalidSignature as error:
         raise ModuleFileError(
-            f"{module.name}: its signature is not right: it is another module's, or it was changed."
+            f"{module.name}: its signature is wrong: it belongs to another file, or was changed."
         ) from error
     return public
 
@@ -134,18 +137,20 @@ def check_trusted(modules: Sequence[LoraFile], trusted: Sequence[str]) -> None:
     for module in modules if trusted else ():
         by = signer(module)
         if by not in trusted:
-            what = "it is not signed" if by is None else f"it is signed by {by}"
+            what = "is not signed" if by is None else f"is signed by {by}"
             raise ModuleFileError(
-                f"{module.name}: {what}, and this ComfyUI takes safety modules of {len(trusted)}"
-                f" trusted keys alone (first: {trusted[0]}). Ask its operator to sign it, or to"
-                " trust its key."
+                f"{module.name}: it {what}, and this ComfyUI loads only safety LoRAs signed with a"
+                " key that it trusts. Ask its operator to sign it, or to trust its key. (Trusted:"
+                f" {amount(len(trusted), 'key')}, first: {trusted[0]}.)"
             )
 
 
 def check_key(text: str) -> None:
     """Raise KeyFileError unless a text is an Ed25519 public key in base64."""
     if len(_bytes(text)) != 32:
-        raise KeyFileError(f"{text!r} is no Ed25519 public key: it must be 32 bytes in base64.")
+        raise KeyFileError(
+            f"{text!r} is not an Ed25519 public key, which must be 32 bytes in base64."
+        )
 
 
 def _signed(seal: str) -> bytes:

@@ -42,8 +42,8 @@ def refuse_nul(name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping
     text = seal.nul_in(tensors, metadata)
     if text is not None:
         raise ModuleFileError(
-            f"{name}: {text[:80]!r} holds a NUL byte. Names, keys and values of module files have"
-            " none: with one, two files could share a seal. Write the file anew without it."
+            f"{name}: {text[:80]!r} contains a NUL byte, with which two files could share a seal."
+            " Save the file again without it."
         )
 
 
@@ -97,7 +97,7 @@ _DTYPE_NAMES = {
 
 def dtype_name(tensor: torch.Tensor) -> str:
     if tensor.dtype not in _DTYPE_NAMES:
-        raise ValueError(f"tensors of {tensor.dtype} can't be saved in a module file")
+        raise ValueError(f"tensors of {tensor.dtype} can't be saved in a LoRA file")
     return _DTYPE_NAMES[tensor.dtype]
 
 
@@ -114,5 +114,5 @@ def write_atomically(
         free = shutil.disk_usage(path.parent).free / 2**20 if path.parent.is_dir() else 0
         raise OSError(
             f"{path} could not be written ({error}). Its folder has {free:.0f} MB free. Make room"
-            " or choose another folder; what stood there before is unchanged."
+            " or choose another folder; the file that was there is unchanged."
         ) from error

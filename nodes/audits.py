@@ -56,12 +56,14 @@ def tell_mistakes() -> None:
     except SettingsError:
         return  # the policy tells it
     except ValueError as error:
-        logger.error("%s: %s. Audits stop with this until it is mended.", settings_file(), error)
+        logger.error(
+            "%s: %s. Audits stop with this error until it is corrected.", settings_file(), error
+        )
         return
     for name, entry in settings.detectors.items():
         file = settings_file().parent / entry["file"]
         if not file.is_file():
-            logger.error("%s: the detector %r: %s is no file.", settings_file(), name, file)
+            logger.error("%s: the detector %r: %s is not a file.", settings_file(), name, file)
 
 
 def detector_of(preset: Preset) -> Detector:

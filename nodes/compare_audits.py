@@ -20,7 +20,7 @@ class CompareAudits(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         reports = io.String.Input(
-            "report", tooltip="The report of an audit; all need the same prompts and seeds."
+            "report", tooltip="The report of an audit. All audits need the same prompts and seeds."
         )
         images = io.Image.Input(
             "image", tooltip="The pictures of the audit at the same place, for the contact sheet."
@@ -49,8 +49,8 @@ class CompareAudits(io.ComfyNode):
                     optional=True,
                     template=io.Autogrow.TemplatePrefix(images, prefix="images", min=0, max=MOST),
                     tooltip=(
-                        "The audited pictures in the same order; with them there is a contact sheet"
-                        " of what changed."
+                        "The audited pictures in the same order, for a contact sheet of what"
+                        " changed."
                     ),
                 ),
                 *rows.rest(),
@@ -62,12 +62,12 @@ class CompareAudits(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="changed",
-                    tooltip="Pictures whose verdict differs, what counts blackened.",
+                    tooltip="Pictures whose verdict differs, with counted detections blackened.",
                 ),
                 io.String.Output(
                     display_name="table", tooltip="Rates, pairs and classes as Markdown."
                 ),
-                io.String.Output(display_name="report", tooltip="All of it as JSON."),
+                io.String.Output(display_name="report", tooltip="The whole comparison as JSON."),
             ],
         )
 
@@ -106,12 +106,14 @@ def _sheet(comparison: dict, pairing: Paired, counts: dict[str, int], pictures: 
     for name, batch in zip(reports, pictures, strict=False):
         if len(batch) != counts[name]:
             raise CompareError(
-                f"{name!r} has {amount(counts[name], 'audited picture')}, and {len(batch)} came in."
+                f"{name!r} audited {amount(counts[name], 'picture')}, and {len(batch)} came in."
+                " Connect the pictures of this audit."
             )
     if len(pictures) != len(reports):
         raise CompareError(
-            f"{len(reports)} audits have {amount(len(pictures), 'batch', 'batches')} of pictures;"
-            " connect one for each, or none."
+            f"There are {amount(len(reports), 'audit')} and"
+            f" {amount(len(pictures), 'batch', 'batches')} of pictures; connect one batch for each"
+            " audit, or none."
         )
     shown = {
         name: batch[pairing.places[name]] for name, batch in zip(reports, pictures, strict=True)

@@ -59,34 +59,34 @@ class LoadSafetyLora(io.ComfyNode):
             category=CATEGORY,
             has_intermediate_output=True,
             description=(
-                "Load a sealed safety module. "
-                "It must be intact, and its strength is the one it was sealed with."
+                "Load a sealed safety LoRA. It must be intact, and it works at the strength it was"
+                " sealed with."
             ),
             search_aliases=["safety lora", "concept erasure", "load lora", "modular safety"],
             inputs=[
                 io.Combo.Input(
                     "lora_name",
                     options=lora_names(),
-                    tooltip="A sealed safety module in the loras folder.",
+                    tooltip="A sealed safety LoRA in the loras folder.",
                 ),
                 io.String.Input(
                     "sha256",
                     default="",
                     tooltip=(
                         "The seal that this workflow expects. Empty accepts any intact seal. Copy"
-                        " the module's sha256 from the merge report to here, and the workflow runs"
+                        " the LoRA's sha256 from the merge report to here, and the workflow runs"
                         " with exactly this file."
                     ),
                 ),
                 SafetyLora.Input(
                     "safety",
                     optional=True,
-                    tooltip="Other safety modules, to hold several at once.",
+                    tooltip="Other safety LoRAs, to use several at once.",
                 ),
             ],
             outputs=[
                 SafetyLora.Output(
-                    display_name="safety", tooltip="The safety modules, for Modular Merge."
+                    display_name="safety", tooltip="The safety LoRAs, for Modular Merge."
                 ),
                 io.String.Output(
                     display_name="sha256", tooltip="The seal of the file that was loaded."
@@ -118,8 +118,8 @@ class LoadTaskLora(io.ComfyNode):
             display_name="Load Task LoRA",
             category=CATEGORY,
             description=(
-                "Load a task LoRA (a style, a subject) to be merged beside the safety module. "
-                "Every format that ComfyUI reads works."
+                "Load a task LoRA (a style, a subject) to be merged beside the safety LoRA. Every"
+                " format that ComfyUI reads works."
             ),
             search_aliases=["task lora", "load lora", "style lora", "lora stack"],
             inputs=[

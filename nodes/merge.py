@@ -26,8 +26,8 @@ class ModularMerge(io.ComfyNode):
             category=CATEGORY,
             has_intermediate_output=True,
             description=(
-                "Add a safety module and task LoRAs to a model, each against the loaded weights, in"
-                " any order. Every safety tensor must land, or the run stops."
+                "Add a safety LoRA and task LoRAs to a model, each against the loaded weights, in"
+                " any order. The run stops if any tensor of the safety LoRA can't be applied."
             ),
             search_aliases=["safety merge", "apply lora", "lora merge", "modular lora"],
             inputs=[
@@ -37,8 +37,8 @@ class ModularMerge(io.ComfyNode):
                     "clip",
                     optional=True,
                     tooltip=(
-                        "The text encoder: to look at what the network computes of the safety"
-                        " module's prompts, and for LoRAs that change it too."
+                        "The text encoder. Lets the merge test the safety LoRA's prompts, and takes"
+                        " LoRAs that change it."
                     ),
                 ),
                 TaskLora.Input(
@@ -56,14 +56,12 @@ class ModularMerge(io.ComfyNode):
                     display_name="clip", tooltip="The merged text encoder, if one came in."
                 ),
                 io.String.Output(
-                    display_name="report", tooltip="What landed, and how much safety is left."
+                    display_name="report",
+                    tooltip=("What was applied, and how much safety is left, as JSON."),
                 ),
                 io.Image.Output(
                     display_name="interference",
-                    tooltip=(
-                        "What is left of the safety module: of each prompt in what the network"
-                        " computes, and in each layer beside each module."
-                    ),
+                    tooltip=("How much of the safety LoRA is left, by prompt and by layer."),
                 ),
                 summary_output(),
             ],

@@ -32,14 +32,14 @@ class NudityAudit(io.ComfyNode):
             category=CATEGORY,
             has_intermediate_output=True,
             description=(
-                "Look at every picture of a batch with NudeNet, offline, and count under the rules"
-                " of a preset. No hit means nothing was detected at these thresholds, not that a"
+                "Check every picture of a batch with NudeNet, offline, and count by the rules of a"
+                " preset. No hit means that nothing was detected at these thresholds, not that a"
                 " picture is safe."
             ),
             search_aliases=["nsfw", "nudenet", "safety checker", "content filter", "censor"],
             inputs=[
                 io.Image.Input(
-                    "images", tooltip="The pictures; every one of a batch is looked at."
+                    "images", tooltip="The pictures. Every picture of a batch is checked."
                 ),
                 *counting_inputs(rows, "preset"),
                 *rows.shown("threshold", "action"),
@@ -52,7 +52,8 @@ class NudityAudit(io.ComfyNode):
                     display_name="images", tooltip="The pictures, changed as the action says."
                 ),
                 io.Boolean.Output(
-                    display_name="passed", tooltip="True when no picture was flagged."
+                    display_name="passed",
+                    tooltip=("True when at least one picture was checked and none was flagged."),
                 ),
                 io.String.Output(
                     display_name="report", tooltip="Every detection and the summary, as JSON."
@@ -93,7 +94,7 @@ class NudityAudit(io.ComfyNode):
         passed = summary["images"] > 0 and summary["flagged"] == 0
         if acting.action == STOP and not passed:
             raise AuditStopped(
-                f"The Nudity Audit stopped this prompt: {summary['verdict']} ({counting.preset})."
+                f"Nudity Audit stopped this prompt: {summary['verdict']} ({counting.preset})."
                 f" Report: {report}"
             )
         out = images if acting.action == STOP else censor.apply(images, result, acting.action)

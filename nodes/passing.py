@@ -16,9 +16,9 @@ from .settings import FILE, Operator
 
 FORM = 1  # of what a pass means: after a change of the probe another one is asked for
 NO_BASE = (
-    "Whether this merge passed Probe Safety can't be known: {why}. With require_probe ({file}) load"
-    " the base with a loader of ComfyUI's own from one .safetensors file, and put every LoRA into"
-    " Modular Merge."
+    "It can't be known whether this merge passed Probe Safety, because {why}. Load the base from"
+    " one .safetensors file with a loader of ComfyUI's own, and put every LoRA into Modular Merge"
+    " (require_probe in {file} asks for it)."
 )
 
 
@@ -30,9 +30,9 @@ def note(model, probed: Probed, wanted: Operator) -> str:
     if not probed.passed:
         return "Not recorded: it did not pass."
     if lock.arms.identity is None or probed.changed:
-        return f"Not recorded: {_why(lock)}."
+        return f"Not recorded, because {_why(lock)}."
     if kept.write(_name(lock, wanted), {"passed": torch.ones(1)}, {}, _folder()):
-        return "Recorded: these modules passed on this base."
+        return "Recorded: these LoRAs passed on this base."
     return "Passed, but it could not be saved: it counts until ComfyUI restarts."
 
 
@@ -52,7 +52,7 @@ def check_passed(lock: Lock, wanted: Operator) -> None:
 def _why(lock: Lock) -> str:
     if lock.arms is not None and lock.arms.origin.sha256 is None:
         return f"the digest of its base is not known ({lock.arms.origin.unknown})"
-    return "something on it is neither a module nor the base"
+    return "something on the model is neither the base nor a LoRA of the merge"
 
 
 def _name(lock: Lock, wanted: Operator) -> str:

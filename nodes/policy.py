@@ -35,7 +35,7 @@ def install() -> Callable[[], None]:
     try:
         wanted, mistake = operator(), None
     except SettingsError as error:
-        mistake = f"{error} No model samples until that is done and ComfyUI is restarted."
+        mistake = f"{error} No model samples until it is corrected and ComfyUI is restarted."
         wanted = Operator(require_lock=True)
         logger.error("%s", mistake)
     else:
@@ -76,9 +76,9 @@ def check_signers(lock: Lock) -> None:
     ]
     if trusted and strangers:
         raise SafetyError(
-            f"{strangers[0]} is not signed with a key that this ComfyUI trusts"
-            f" ({FILE}, trusted_keys): nothing samples with it. Ask its operator to sign it, or to"
-            " trust its key."
+            f"{strangers[0]} is not signed with a key that this ComfyUI trusts (trusted_keys in"
+            f" {FILE}), so nothing samples with it. Ask its operator to sign it, or to trust its"
+            " key."
         )
 
 
@@ -105,8 +105,8 @@ def _check(model: BaseModel, wanted: Operator) -> None:
     ]
     if allowed and strangers:
         raise SafetyError(
-            f"{strangers[0]} is not among the safety LoRAs that this ComfyUI allows"
-            f" (allowed_safety in {FILE}). Load one of them, or ask the operator to add this one."
+            f"{strangers[0]} is not on this ComfyUI's list of allowed safety LoRAs (allowed_safety"
+            f" in {FILE}). Load one that is, or ask the operator to add this one."
         )
     if wanted.require_probe:
         check_passed(lock, operator())
@@ -127,14 +127,14 @@ def _check_base(lock: Lock, patcher: ModelPatcher, allowed: Sequence[str]) -> No
             else f"its digest is not known: {lock.base.unknown}"
         )
         raise SafetyError(
-            "The base of the model that samples is not among those that this ComfyUI"
-            f" allows (allowed_bases in {FILE}); {what}. Load one of these, or ask the operator to"
-            " add this one."
+            "The base of the model that samples is not on this ComfyUI's list of allowed bases"
+            f" (allowed_bases in {FILE}). Load one of these, or ask the operator to add this one;"
+            f" {what}."
         )
     if not lock.base.is_same(as_loaded(patcher) or UNKNOWN):
         raise SafetyError(
-            "The base of the model that samples was loaded again since the merge, and its file was"
-            " replaced before. Load it and merge again."
+            "The base's file was replaced and loaded again after the merge. Load it and merge"
+            " again."
         )
     if lock.base_warnings:
         raise SafetyError(lock.base_warnings[0])

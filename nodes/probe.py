@@ -35,8 +35,8 @@ class ProbeSafety(io.ComfyNode):
             category=CATEGORY,
             has_intermediate_output=True,
             description=(
-                "Measure what a merged model computes of the safety module's prompts, those held"
-                " out, yours and the operator's, before a picture is made. It costs as much as four"
+                "Test the merged model on the safety LoRA's prompts, on held-out prompts, on yours"
+                " and on the operator's, before a picture is made. It takes as long as four"
                 " pictures, once."
             ),
             search_aliases=["safety probe", "safety check", "verify lora", "red team"],
@@ -47,16 +47,22 @@ class ProbeSafety(io.ComfyNode):
                 *rows.rest(),
             ],
             outputs=[
-                io.Model.Output(display_name="model", tooltip="The model, as it came."),
+                io.Model.Output(display_name="model", tooltip="The same model, unchanged."),
                 io.Boolean.Output(
                     display_name="passed",
-                    tooltip="True when all was measured, and enough is left on every group.",
+                    tooltip=(
+                        "True when everything was measured and enough safety is left for every"
+                        " group of prompts."
+                    ),
                 ),
                 summary_output(),
-                io.String.Output(display_name="report", tooltip="Every group and prompt, as JSON."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip=("The result for every group and prompt, as JSON."),
+                ),
                 io.Image.Output(
                     display_name="chart",
-                    tooltip="How much of the concept base, safe and merged model draw.",
+                    tooltip="How much of the concept the base, the safe and the merged model draw.",
                 ),
             ],
         )

@@ -46,9 +46,9 @@ class AuditPromptSet(io.ComfyNode):
             display_name="Audit Prompt Set",
             category=CATEGORY,
             description=(
-                "Make a picture for each prompt of a CSV such as I2P, with its seed, guidance and"
-                " size, and audit it as it comes. Rows are kept, pictures only if asked; a stopped"
-                " run goes on where it was."
+                "Make and audit a picture for each prompt of a CSV such as I2P, with its seed,"
+                " guidance and size. Results are kept, pictures only if you ask; a stopped run"
+                " continues where it was."
             ),
             search_aliases=[
                 "i2p",
@@ -60,23 +60,27 @@ class AuditPromptSet(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The model to look at: the base, or what Modular Merge gives."
+                    "model",
+                    tooltip=(
+                        "The model to audit: the base, or the model that comes out of Modular"
+                        " Merge."
+                    ),
                 ),
                 io.Clip.Input("clip", tooltip="The text encoder."),
-                io.Vae.Input("vae", tooltip="Makes the pictures visible."),
+                io.Vae.Input("vae", tooltip="Decodes the pictures."),
                 io.Combo.Input(
                     "prompts",
                     options=list(prompt_files()),
                     tooltip=(
-                        "A .csv with I2P's columns, or a .txt with a prompt a line, in ComfyUI's"
-                        " input folder."
+                        "A .csv with I2P's columns, or a .txt with one prompt per line, in"
+                        " ComfyUI's input folder."
                     ),
                 ),
                 io.String.Input(
                     "name",
                     default="base",
                     tooltip=(
-                        "Folder of the results, below output/audits. The same name goes on with a"
+                        "Folder of the results, below output/audits. The same name continues a"
                         " stopped run."
                     ),
                 ),
@@ -98,7 +102,7 @@ class AuditPromptSet(io.ComfyNode):
                 ),
                 io.Float.Output(
                     display_name="flagged_rate",
-                    tooltip="The share of pictures that was flagged, 0 to 1.",
+                    tooltip="The share of flagged pictures, 0 to 1.",
                 ),
                 summary_output(),
             ],
@@ -126,7 +130,7 @@ class AuditPromptSet(io.ComfyNode):
         rows = read_prompts(file, defaults, selection)
         if not name.strip() or leads_out(name.strip()):
             raise ValueError(
-                f"{name!r} can't be the name of a folder below output/audits; choose another."
+                f"{name!r} can't be a folder name below output/audits; choose another."
             )
         folder = Path(folder_paths.get_output_directory(), "audits", name.strip())
         show = _meter(len(rows))

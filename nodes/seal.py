@@ -21,7 +21,7 @@ class SealSafetyLora(io.ComfyNode):
             display_name="Seal Safety LoRA",
             category=CATEGORY,
             description=(
-                "Turn a LoRA that you trust to suppress a concept into a sealed safety module, at a"
+                "Turn a LoRA that you trust to suppress a concept into a sealed safety LoRA with a"
                 " fixed strength."
             ),
             search_aliases=["seal", "concept eraser", "import safety lora", "lock lora"],
@@ -41,7 +41,7 @@ class SealSafetyLora(io.ComfyNode):
             ],
             outputs=[
                 SafetyLora.Output(
-                    display_name="safety", tooltip="The sealed module, for Modular Merge."
+                    display_name="safety", tooltip="The sealed safety LoRA, for Modular Merge."
                 ),
                 io.String.Output(
                     display_name="sha256", tooltip="Its seal, to pin in Load Safety LoRA (locked)."

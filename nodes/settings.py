@@ -119,7 +119,7 @@ class Operator(Checked):
             for digest in getattr(self, name):
                 if not re.fullmatch("[0-9a-f]{64}", digest):
                     raise ValueError(
-                        f"{digest!r} in {name} is no {what}:"
+                        f"{digest!r} in {name} is not a {what}:"
                         " it must be 64 digits, 0 to 9 and a to f"
                     )
             if getattr(self, name) and not self.require_lock:
@@ -196,7 +196,7 @@ def check_operator(safety: Sequence[LoraFile]) -> None:
 
 
 def demands() -> str:
-    """The settings as a text: when they change, what was loaded under others loads anew."""
+    """The settings as a text: when they change, what was loaded under others loads again."""
     try:
         return repr(operator())
     except SettingsError as error:
@@ -204,7 +204,7 @@ def demands() -> str:
 
 
 def private_demands() -> str:
-    """A digest of the operator's own prompts: when they change, what passed is probed anew."""
+    """A digest of the operator's own prompts: when they change, what passed is probed again."""
     try:
         return operator().private.sha256
     except SettingsError as error:

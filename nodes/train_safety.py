@@ -27,8 +27,8 @@ class TrainSafetyLora(io.ComfyNode):
             category=CATEGORY,
             has_intermediate_output=True,
             description=(
-                "Train a safety module that takes a concept away, from prompts alone: no pictures"
-                " of it are needed. The file is sealed at strength 1."
+                "Train a safety LoRA that takes a concept away, from prompts alone, without"
+                " pictures of it. The file is sealed at strength 1."
             ),
             search_aliases=[
                 "concept erasure",
@@ -56,7 +56,7 @@ class TrainSafetyLora(io.ComfyNode):
             ],
             outputs=[
                 SafetyLora.Output(
-                    display_name="safety", tooltip="The sealed module, for Modular Merge."
+                    display_name="safety", tooltip="The sealed safety LoRA, for Modular Merge."
                 ),
                 io.Image.Output(
                     display_name="loss_plot", tooltip="Loss, and audited previews, over the steps."

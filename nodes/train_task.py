@@ -33,8 +33,8 @@ class TrainTaskLora(io.ComfyNode):
             category=CATEGORY,
             has_intermediate_output=True,
             description=(
-                "Train a style or a subject so that Modular Merge can add it beside a safety module"
-                " without undoing it. The safety module is never trained and never in the file."
+                "Train a style or a subject so that Modular Merge can add it beside a safety LoRA"
+                " without undoing that. The safety LoRA is never trained, and never in the file."
             ),
             search_aliases=[
                 "train lora",
@@ -54,12 +54,13 @@ class TrainTaskLora(io.ComfyNode):
                     tooltip="The pictures, from Make Training Dataset or Resolution Bucket.",
                 ),
                 io.Conditioning.Input(
-                    "positive", tooltip="One text for each picture, or one for all."
+                    "positive",
+                    tooltip=("The encoded captions: one for each picture, or one for all."),
                 ),
                 SafetyLora.Input(
                     "safety",
                     optional=True,
-                    tooltip="The safety modules that it will be merged with; recorded in the file.",
+                    tooltip="The safety LoRAs that it will be merged with; recorded in the file.",
                 ),
                 io.Clip.Input(
                     "clip",
@@ -93,7 +94,11 @@ class TrainTaskLora(io.ComfyNode):
                     optional=True,
                     tooltip="Prior preservation: pictures of what must stay as it is.",
                 ),
-                io.Conditioning.Input("prior_positive", optional=True, tooltip="Their texts."),
+                io.Conditioning.Input(
+                    "prior_positive",
+                    optional=True,
+                    tooltip=("The encoded captions of prior_latents."),
+                ),
                 *rows.aside("prior_weight", "loss", *LATER),
                 *rows.rest(),
             ],
@@ -143,7 +148,8 @@ class TrainTaskLora(io.ComfyNode):
         anchored = settings.safety_mode == "anchored"
         if anchored and clip is None:
             raise ValueError(
-                "The safety mode 'anchored' reads the concept's prompts with clip; connect it."
+                "The safety mode 'anchored' needs clip, to encode the concept's prompts. Connect"
+                " it."
             )
         dataset = of_sockets(latents, positive)
         prior = of_sockets(prior_latents, prior_positive or []) if prior_latents else None

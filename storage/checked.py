@@ -47,7 +47,7 @@ def parsed(text: str) -> object:
         if len(found) < len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"`{twice}` stands there {names.count(twice)} times; leave one")
+            raise ValueError(f"`{twice}` is there {names.count(twice)} times; keep one")
         return found
 
     def refused(word: str) -> None:
@@ -56,7 +56,7 @@ def parsed(text: str) -> object:
     try:
         return json.loads(text, object_pairs_hook=once, parse_constant=refused)
     except json.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON: {error}") from error
+        raise ValueError(f"it is not JSON: {error}") from error
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -74,7 +74,7 @@ def fault_of(error: ValidationError, model: type[BaseModel]) -> str:
         meant = f"; perhaps `{near[0]}` is meant" if near else ""
         said = f"there is no `{where}`; there are {', '.join(names)}{meant}"
     elif kind == "json_invalid":
-        said = f"it is no JSON: {first['ctx']['error']}"
+        said = f"it is not JSON: {first['ctx']['error']}"
     elif kind == "value_error":
         said = str(first["ctx"]["error"])
     else:

@@ -52,12 +52,13 @@ def _locked(file: Path, path: Path) -> Iterator[None]:
         lock.acquire(timeout=WAIT)
     except Timeout as error:
         raise InUse(
-            f"{path}: another run writes to this name now. Wait until it has ended, or choose"
-            f" another name. (Its lock is {file.name}.)"
+            f"{path}: another run is writing to this name. Wait for it to end, or choose another"
+            f" name. (Its lock is {file.name}.)"
         ) from error
     except OSError as error:
         raise OSError(
-            f"{path}: its folder takes no file ({error.strerror}). Choose another folder."
+            f"{path}: no file can be written in its folder ({error.strerror}). Choose another"
+            " folder."
         ) from error
     try:
         yield

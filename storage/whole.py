@@ -76,7 +76,8 @@ def check_name(path: Path) -> None:
     size = len(os.fsencode(path.name))
     if size > LONGEST:
         raise NameTooLong(
-            f"{path}: the name has {size} bytes, and a disk takes {LONGEST}; choose a shorter one."
+            f"{path}: the name is {size} bytes long, and a disk takes at most {LONGEST}; choose a"
+            " shorter one."
         )
 
 

@@ -18,7 +18,9 @@ from pathlib import Path
 from modular_safety_lora.commands import main
 
 TESTS = Path(__file__).parent
-ways = multiprocessing.get_all_start_methods()  # Windows has no fork: there all is imported anew
+ways = (
+    multiprocessing.get_all_start_methods()
+)  # Windows has no fork: there everything is imported again
 processes = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
 processes.set_forkserver_preload(["warm"])
 

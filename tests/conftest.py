@@ -36,7 +36,7 @@ def pytest_report_header() -> str | None:
     )
 
 
-# in fp32, or every prompt would cast the text encoder anew; held in fp16 it is in the host tier
+# in fp32, or every prompt would cast the text encoder again; held in fp16 it is in the host tier
 ON_CPU = ("--cpu", "--fp32-text-enc")
 FORKED = ("test_train_scripts", "test_train_kills", "test_folder_workers")
 LONG = (

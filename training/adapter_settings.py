@@ -15,8 +15,10 @@ class AdapterSettings:
     rank: int = option(
         4, "Rank of the LoRA: how much it can learn. 4 is the paper's.", low=1, high=1024
     )
-    alpha: float = option(0.0, "Alpha of the LoRA; 0 is the rank.", low=0.0, high=1024.0)
-    dropout: float = option(0.0, "Dropout before A.", low=0.0, high=0.9, step=0.01, of=(TASK,))
+    alpha: float = option(0.0, "Alpha of the LoRA; 0: the same as rank.", low=0.0, high=1024.0)
+    dropout: float = option(
+        0.0, ("Dropout on the LoRA's input."), low=0.0, high=0.9, step=0.01, of=(TASK,)
+    )
     use_rslora: bool = option(False, "Scale by alpha / sqrt(rank).", name="rslora", of=(TASK,))
     use_dora: bool = option(
         False, "Train a DoRA, which also learns magnitudes.", name="dora", of=(TASK,)

@@ -74,8 +74,8 @@ def _captioned(folder: Path, pictures: Sequence[Path]) -> list[Captioned]:
     if wrong:
         name, fault = wrong[0]
         raise DataError(
-            f"{folder}: {len(wrong)} of {len(pictures)} captions can't be read"
-            f" (first: {name}: {fault}). Save them as UTF-8."
+            f"{folder}: {len(wrong)} of {amount(len(pictures), 'caption')} can't be read (first:"
+            f" {name}: {fault}). Save them as UTF-8."
         )
     return found
 
@@ -105,5 +105,5 @@ def _entry(listed: Path, number: int, line: str) -> Captioned:
             raise DataError(f"{place}: {name} must be a text; it is {value!r:.80}.")
     path = listed.parent / said["file_name"]
     if not path.is_file():
-        raise DataError(f"{place} names {said['file_name']}, which is not there.")
+        raise DataError(f"{place} names {said['file_name']}, which does not exist.")
     return Captioned(path, said["text"])

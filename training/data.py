@@ -102,8 +102,8 @@ def sized(pictures: Sequence[Captioned], resolution: int = 512) -> Sized:
     if broken:
         path, fault = broken[0]
         raise DataError(
-            f"{len(broken)} of {len(pictures)} pictures can't be read"
-            f" (first: {path.name}: {fault}). Remove them."
+            f"{len(broken)} of {amount(len(pictures), 'picture')} can't be read (first:"
+            f" {path.name}: {fault}). Remove them."
         )
     return Sized(pictures, sizes, digest.hexdigest())
 
@@ -174,6 +174,6 @@ def _pixels(path: Path) -> np.ndarray:
     """
     opened = open_picture(path, MEGAPIXELS, frames=1)
     if opened is None:
-        raise Unreadable("no picture format that can be read here")
+        raise Unreadable("not a picture format that can be read here")
     with closing(opened[1]) as frames:
         return next(frames)[1]

@@ -16,35 +16,36 @@ class Keeping:
 
     preview_prompts: Sequence[str] = option(
         (),
-        "A picture for each line is made every preview_every steps with the merged model, from"
-        " fixed seeds, and audited. The chart shows how often the audit flags them beside the loss."
+        "Prompts of previews, one per line. Every preview_every steps the merged model makes a"
+        " picture of each, from fixed seeds, and audits it. The chart shows how many are flagged."
         " Needs clip and vae.",
         lines=True,
     )
     preview_every: int = option(100, "Steps between previews.", low=1, high=MANY)
-    preview_size: int = option(512, "Side of a preview, pixels.", low=64, high=4096, step=64)
+    preview_size: int = option(
+        512, "Width and height of a preview, in pixels.", low=64, high=4096, step=64
+    )
     preview_steps: int = option(
-        0, "Sampling steps of a preview; 0: what suits the model's family.", low=0, high=1000
+        0, "Sampling steps of a preview; 0: the default of the model's family.", low=0, high=1000
     )
     preview_guidance: float = option(
         0.0,
-        "Guidance (cfg) of a preview; 0: what suits the model's family, such as 7 for SD1.5 and 1"
-        " for Flux. A distilled model (Turbo) is known by its file's name; otherwise it is sampled"
-        " as its base.",
+        "Guidance (cfg) of a preview; 0: the default of the model's family, such as 7 for SD1.5"
+        " and 1 for Flux. A distilled model (Turbo) is recognized by its file name; otherwise it"
+        " is sampled as its base.",
         low=0.0,
         high=30.0,
         step=0.1,
     )
     preview_preset: str = option(
-        "strict", "Rules of the previews' audit.", choices=PRESETS, other=OWN
+        "strict", "Which classes count in the audit of the previews.", choices=PRESETS, other=OWN
     )
     save_every: int = option(
         100, "Steps between checkpoints to resume from; 0: none.", low=0, high=MANY
     )
     resume: bool = option(
         True,
-        "Go on from the checkpoint of a run of this name that was cancelled or failed, as if it had"
-        " not been. Its data and settings must be the same.",
+        "Continue a cancelled or failed run of this name. Data and settings must be the same.",
     )
 
     def __post_init__(self) -> None:

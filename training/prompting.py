@@ -20,40 +20,40 @@ class Erased:
     """The prompts of a safety LoRA, and the size of what is half-made of them."""
 
     concept: str = option(
-        "", "What to take away; several prompts are separated by commas.", of=(SAFETY,)
+        "", "What to take away. Separate several prompts by commas.", of=(SAFETY,)
     )
     concept_preset: str = option(
         NO_PRESET,
-        "Prompts of a published work on nudity, besides those in concept. The help page has the"
-        " list.",
+        "Prompts for nudity from a published work, added to those in concept. The help page lists"
+        " them.",
         choices=(NO_PRESET, *CONCEPT_PRESETS),
         of=(SAFETY,),
     )
     more: Sequence[str] = option(
         (),
-        "More prompts of the concept, a line each.",
+        "More prompts of the concept, one per line.",
         lines=True,
         name="concept_file",
         of=(SAFETY,),
     )
     retain: Sequence[str] = option(
         (),
-        "Prompts of what must stay as it is, a line each: what is near the concept and should not"
-        " go with it, such as 'a person wearing clothes'.",
+        "Prompts of what must stay as it is, one per line: things close to the concept, such as 'a"
+        " person wearing clothes'.",
         lines=True,
         flag="--retain-file",
         of=(SAFETY,),
     )
     resolution: int = option(
         512,
-        "Side, in pixels, of the half-made pictures that it trains on.",
+        "Width and height, in pixels, of the half-made pictures that it trains on.",
         **PIXELS,
         shown=(64, 4096),
         of=(SAFETY,),
     )
     held_out: Sequence[str] = option(
         (),
-        "More prompts of the concept, a line each, that are never trained on: they are sealed in"
+        "More prompts of the concept that are never trained on, one per line. They are sealed in"
         " the file, and Probe Safety measures on them.",
         lines=True,
         flag="--held-out-file",
@@ -81,8 +81,8 @@ class Anchoring:
 
     concept_prompts: Sequence[str] = option(
         (),
-        "Prompts of the concept for anchored, a line each. Empty: those that the safety module"
-        " names.",
+        "Prompts of the concept for the anchored mode, one per line. Empty: those in the safety"
+        " LoRA.",
         lines=True,
         flag="--concept-file",
         of=(TASK,),
@@ -97,7 +97,7 @@ class Fitting:
     """How pictures of a folder are read."""
 
     resolution: int = option(
-        512, "Pictures have about this many pixels squared.", **PIXELS, of=(TASK,)
+        512, "Pictures are resized to about this many pixels squared.", **PIXELS, of=(TASK,)
     )
 
     def __post_init__(self) -> None:

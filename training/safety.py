@@ -59,7 +59,7 @@ def train_safety(
         guidance = min(OF_THE_PAPER, suiting(model).guidance)
         erasure = dataclasses.replace(erasure, guidance=guidance)
     if not concepts:
-        raise ValueError("There is no concept prompt to erase.")
+        raise ValueError("There is no concept prompt to erase. Fill in concept.")
     check_apart(held_out, [*concepts, *retain])
     kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution, tuple(held_out))
     return run(model, kind, kind.settings, job)
@@ -116,8 +116,8 @@ class SafetyRun:
         if self.method.averaged:
             if ema is None:
                 raise ValueError(
-                    f"{self.method.name} makes its pictures with a moving average; ema is"
-                    f" {erasure.ema}, it must be above 0."
+                    f"{self.method.name} makes its pictures with a moving average: ema is"
+                    f" {erasure.ema}; it must be above 0."
                 )
             teacher = ema.in_place
 

@@ -29,18 +29,17 @@ class Settings:
     A step is one optimizer step of `batch_size` x `accumulate` pictures, over all processes.
     """
 
-    steps: int = option(1000, "Optimizer steps.", low=1, high=MANY)
+    steps: int = option(1000, "Training steps (optimizer steps).", low=1, high=MANY)
     batch_size: int = option(1, "Pictures in a batch, over all processes.", low=1, high=4096)
-    accumulate: int = option(1, "Batches in a step.", low=1, high=4096)
+    accumulate: int = option(1, "Batches per step (gradient accumulation).", low=1, high=4096)
     optimizer: str = option(
         "adamw",
-        "How steps are taken. adamw8bit needs the package bitsandbytes, prodigy needs prodigyopt.",
+        "The optimizer. adamw8bit needs the package bitsandbytes, prodigy needs prodigyopt.",
         choices=OPTIMIZERS,
     )
     learning_rate: float = option(
         RATE,
-        "Size of a step. 1e-4 suits AdamW. Prodigy finds the size itself: 1.0 is taken where this"
-        " is left at its default.",
+        "Learning rate. 1e-4 suits AdamW. Prodigy finds its own: the default then means 1.0.",
         low=1e-8,
         high=10.0,
         step=1e-6,
@@ -55,16 +54,16 @@ class Settings:
     clip_norm: float = option(1.0, "Largest gradient norm; 0 does not clip.", low=0.0, high=1000.0)
     precision: str = option(
         "auto",
-        "Of the network's arithmetic; auto is bf16 on GPUs that have it, fp32 on the CPU. The LoRA"
-        " is fp32.",
+        "Precision of the network's arithmetic. auto: bf16 on GPUs that have it, fp32 on the CPU."
+        " The LoRA itself is always fp32.",
         choices=PRECISIONS,
     )
     gradient_checkpointing: bool = option(
-        False, "Needs far less memory, takes about a third longer."
+        False, "Uses far less memory and takes about a third longer."
     )
     ema: float = option(
         0.0,
-        "Save a moving average of this decay, such as 0.999; 0 saves the last step.",
+        "Save a moving average with this decay, such as 0.999. 0: save the last step.",
         low=0.0,
         high=0.99999,
         step=0.001,
@@ -72,27 +71,34 @@ class Settings:
     )
     min_snr_gamma: float = option(
         0.0,
-        "Min-SNR weighting of the loss; 5 is the paper's, 0 turns it off.",
+        "Min-SNR weighting of the loss. 5: as in the paper; 0: off.",
         low=0.0,
         high=100.0,
         of=(TASK,),
     )
-    noise_offset: float = option(0.0, "Noise offset.", low=0.0, high=1.0, step=0.01, of=(TASK,))
+    noise_offset: float = option(
+        0.0,
+        "Noise offset: helps with very dark or bright pictures. 0: off.",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+        of=(TASK,),
+    )
     loss: str = option(
         "l2",
-        "How an error counts. l2: its square, as in the papers; huber and l1 mind outliers among"
-        " the pictures less.",
+        "How an error counts. l2: squared, as in the papers; huber, l1: less weight on outliers"
+        " among the pictures.",
         choices=LOSSES,
         of=(TASK,),
     )
     prior_weight: float = option(
         1.0, "Weight of the prior pictures.", low=0.0, high=100.0, of=(TASK,)
     )
-    seed: int = option(0, "Seed of everything random.", low=0, high=2**63 - 1)
+    seed: int = option(0, "Seed of everything random in the run.", low=0, high=2**63 - 1)
     targets: str = option(
         "attention",
-        "The layers that are trained. cross-attention: those that read the text; attention: those"
-        " and self-attention; attention+mlp: the feed-forward layers too; all: every linear layer"
+        "Which layers are trained. cross-attention: those that read the text; attention:"
+        " self-attention too; attention+mlp: the feed-forward layers too; all: every linear layer"
         " and convolution.",
         choices=TARGETS,
         other="or a regular expression over layer names",
@@ -101,18 +107,17 @@ class Settings:
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     safety_mode: str = option(
         "detached",
-        "Where the safety module is meanwhile. detached (the paper's way): not on the model."
-        " anchored: on it, frozen, and an anchor holds its concept where it put it; the task learns"
-        " with it in place, and works with that safety module only. frozen: the same without the"
-        " anchor, which relearns the concept: for comparison, not for use.",
+        "How the safety LoRA is treated while the task trains. detached (the paper's way): it is"
+        " not on the model. anchored: it is on the model, frozen, and an anchor keeps its effect"
+        " on the concept; the task LoRA then works with that safety LoRA only. frozen: the same"
+        " without the anchor, which relearns the concept: for comparison, not for use.",
         choices=SAFETY_MODES,
         of=(TASK,),
     )
     anchor_lambda: float = option(3.0, "Weight of the anchor.", low=0.0, high=1000.0, of=(TASK,))
     anchor_every: int = option(
         3,
-        "An anchor is taken each so many steps, and weighs as many times as much: 3 costs less time"
-        " than 1.",
+        "Compute the anchor every N steps, with N times the weight. 3 is faster than 1.",
         low=1,
         high=1000,
         of=(TASK,),

@@ -121,8 +121,8 @@ def matching(names: list[str], pattern: str) -> list[str]:
         ]
     except TimeoutError as error:
         raise ValueError(
-            f"The targets {pattern!r} took more than {SECONDS} s to look for in {len(names)} names."
-            " Write it without repetitions inside of repetitions, such as (a+)+."
+            f"The targets {pattern!r} took more than {SECONDS} s to match. Write the expression"
+            " without nested repetitions such as (a+)+."
         ) from error
 
 
@@ -140,9 +140,11 @@ def told(layers: list[str], roles: Roles) -> str:
 def check_layers(layers: list[str], roles: Roles) -> None:
     """Raise ValueError for a choice with no layer, or that trains embedders alone."""
     if not layers:
-        raise ValueError(f"This model has no layer to train here, of its {told([*roles], roles)}.")
+        raise ValueError(
+            f"This model has no layer that can be trained here, among its {told([*roles], roles)}."
+        )
     if {roles.get(name) for name in layers} == {EMBEDDER}:
         raise ValueError(
-            f"All {len(layers)} chosen layers embed or put out (first: {layers[0]}); none attends"
-            " or feeds forward. Choose other targets."
+            f"None of the chosen layers ({len(layers)}, first: {layers[0]}) is an attention or"
+            " feed-forward layer. Choose other targets."
         )

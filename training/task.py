@@ -52,11 +52,14 @@ def train_task(
 def check_mode(settings: Settings, safety: Sequence[LoraFile], concepts: Sequence[str]) -> None:
     """Raise ValueError for a safety mode that has not what it needs."""
     if settings.safety_mode != "detached" and not safety:
-        raise ValueError(f"The safety mode {settings.safety_mode!r} needs a safety module.")
+        raise ValueError(
+            f"The safety mode {settings.safety_mode!r} needs a safety LoRA. Connect one, or choose"
+            " detached."
+        )
     if settings.safety_mode == "anchored" and not concepts:
         raise ValueError(
-            "The safety mode 'anchored' needs prompts of the concept that the safety module"
-            " suppresses."
+            "The safety mode 'anchored' needs prompts of the concept that the safety LoRA"
+            " suppresses. Give concept_prompts."
         )
 
 

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..drawing.markdown import share, table
+from ..options.words import amount
 
 
 def in_words(report: Mapping[str, Any]) -> str:
     """Markdown of a run's report (`engine.output.report_of`)."""
-    done = f"{report['steps']} of {report['of_steps']} steps in {_time(report['seconds'])}"
+    done = (
+        f"{report['steps']} of {amount(report['of_steps'], 'step')} in {_time(report['seconds'])}"
+    )
     ended = "Stopped early" if report["cancelled"] else "Trained"
-    lines = [f"**{ended}: {report['name']}**, {done}, {report['keys']} tensors.", ""]
+    lines = [f"**{ended}: {report['name']}**, {done}, {amount(report['keys'], 'tensor')}.", ""]
     first, last = report["loss"]["first"], report["loss"]["last"]
     rows = [[name, f"{first[name]:.4g}", f"{last[name]:.4g}"] for name in first if name in last]
     lines += table(["loss", "first tenth", "last tenth"], rows)
@@ -28,13 +31,13 @@ def _look(preview: Mapping[str, Any]) -> list[str]:
 def _next(report: Mapping[str, Any]) -> list[str]:
     found = []
     if report["cancelled"]:
-        found.append("It can go on from here: run it again with resume on, and the same name.")
+        found.append("To continue it, run it again under the same name with resume on.")
     if report["role"] == "safety":
         found.append("Next: connect it to Modular Merge, audit the pictures, and pin its sha256.")
     elif report.get("safety_mode") == "frozen":
         found.append(
-            "Trained on top of the safety LoRA, which relearns what that holds back: to compare,"
-            " not to use. detached or anchored keep it."
+            "Trained on top of the safety LoRA, which relearns what it holds back: for comparison,"
+            " not for use. Use detached or anchored instead."
         )
     else:
         found.append("Next: connect it to Modular Merge beside the safety LoRA, and audit.")

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from pydantic import AfterValidator, Field
 
+from ...options.words import amount
 from .interface import BatchSize, DetectorEntry, Fraction, Size, stamped
 from .runtime import DetectorError, OnnxNetwork
 
@@ -69,8 +70,8 @@ class Classifier:
         shape = self.network.run(probe)[0].shape
         if shape != (1, len(self.classes)):
             raise DetectorError(
-                f"{file}: its first output has the shape {shape} for one picture, and `classes`"
-                f" names {len(self.classes)}."
+                f"{file}: its first output has the shape {shape} for one picture, but `classes` has"
+                f" {amount(len(self.classes), 'name')}."
             )
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict[str, Any]]]:

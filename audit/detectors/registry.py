@@ -69,7 +69,7 @@ def load_entries(path: Path) -> dict[str, Mapping[str, Any]]:
     try:
         found = parsed(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise DetectorError(f"{path}: this can't be read as detectors ({error}).") from error
+        raise DetectorError(f"{path}: the file of detectors can't be read ({error}).") from error
     if not isinstance(found, dict):
         raise DetectorError(f"{path}: detectors must be an object, a name and an entry for each.")
     return found

@@ -64,7 +64,7 @@ class OnnxNetwork:
         self.provider, self._session = self._best(probe, provider)
         if not self.content.is_current():
             raise DetectorError(
-                f"{self.file} was changed while it was loaded; try again when it is whole."
+                f"{self.file} was changed while it was being loaded; try again when it is complete."
             )
         logger.info("%s runs on %s", self.name, self.provider.removesuffix("ExecutionProvider"))
 
@@ -96,7 +96,10 @@ class OnnxNetwork:
                 return name, self._checked(name, probe, expected)
             except Exception as error:  # each provider has errors of its own
                 logger.warning(
-                    "%s: %s is not used (%s); another takes its place", self.name, name, error
+                    "%s: %s is not used (%s); another provider takes its place",
+                    self.name,
+                    name,
+                    error,
                 )
         return CPU, plain or self._start(CPU)
 

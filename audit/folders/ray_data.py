@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from ...options.words import amount
 from ..rules import Rules
 from .store import batched
 from .workers import CHUNK, Row, audit_files, audit_parallel
@@ -81,9 +82,9 @@ def audit_on_ray(
                     yield rows
             except ray.exceptions.RayError as error:
                 logger.warning(
-                    "Ray gave up (%s); %s files are done here",
+                    "Ray gave up (%s); %s are audited here instead",
                     str(error).splitlines()[0],
-                    len(left),
+                    amount(len(left), "file"),
                 )
                 yield from audit_parallel(left.items(), rules, workers, marked)
     finally:

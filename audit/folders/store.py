@@ -23,17 +23,21 @@ _SELECTED = (
 
 Item = TypeVar("Item")
 # what goes wrong with the file while it is used, by how SQLite calls it, and the way out
-_BUSY = "another run is writing to it. Wait until that has ended, or give another name"
+_BUSY = "another run is writing to it. Wait for it to end, or choose another name"
 _FAULTS = {
     "SQLITE_BUSY": _BUSY,
     "SQLITE_LOCKED": _BUSY,
-    "SQLITE_FULL": "the disk is full. Make room; the same run then goes on with what is kept",
-    "SQLITE_READONLY": "it may not be written to. Allow that to this user, or give another name",
-    "SQLITE_CANTOPEN": "it can't be opened. Allow that to this user, or give another name",
-    "SQLITE_IOERR": "the disk can't be read or written. What is kept is gone on with when it can",
+    "SQLITE_FULL": (
+        "the disk is full. Make room, and start the same run again: it continues with what is kept"
+    ),
+    "SQLITE_READONLY": "this user may not write to it. Allow it, or choose another name",
+    "SQLITE_CANTOPEN": "this user can't open it. Allow it, or choose another name",
+    "SQLITE_IOERR": (
+        "the disk can't be read or written. When it can, the same run continues with what is kept"
+    ),
 }
-_DAMAGED = "it is damaged, or no file of an audit. Put a copy back, or give another name"
-_WAY_OUT = "Give this one another name, or delete that file."
+_DAMAGED = "it is damaged, or is not a file of an audit. Put a copy back, or choose another name"
+_WAY_OUT = "Give this audit another name, or delete that file."
 
 
 class StoreError(ValueError):
@@ -96,12 +100,12 @@ class Store:
         count = self.connection.execute("select count(*) from pictures").fetchone()[0]
         if self.connection.execute("pragma user_version").fetchone()[0] != VERSION:
             raise StoreError(
-                f"{self.path} was made by an earlier version of this pack, which did not keep what"
-                f" its {amount(count, 'row')} can be of: none can be gone on with. {_WAY_OUT}"
+                f"{self.path} was made by an earlier version of this pack, and its"
+                f" {amount(count, 'row')} can't be continued. {_WAY_OUT}"
             )
         if count and self.untold:
             raise StoreError(
-                f"{self.path} holds {amount(count, 'row')}, and it can't be told whether this"
+                f"{self.path} holds {amount(count, 'row')}, and it can't be known whether this"
                 f" model made them: {self.untold[0]}. {_WAY_OUT}"
             )
         known, called = map(

@@ -28,7 +28,7 @@ from .store import batched
 logger = logging.getLogger(__name__)
 
 CHUNK = 32  # files that go to a process at a time
-DIED = "the process that read it died: out of memory, or a fault in a decoder"
+DIED = "the process that read it died (out of memory, or an error in a decoder)"
 Row = tuple[str, str, dict[str, Any]]  # key, stamp, data
 
 
@@ -146,8 +146,8 @@ def _check_start(rules: Rules) -> None:
             pool.submit(audit_files, [], rules).result()
     except BrokenProcessPool as error:
         raise RuntimeError(
-            "No process can audit here: one that was given no file died too; above is what it said."
-            " The rows that were done are kept, and the same command goes on from there."
+            "No audit process can run here: one died before it was given a file, with the message"
+            " above. Finished rows are kept, and the same command continues from there."
         ) from error
 
 

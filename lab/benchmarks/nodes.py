@@ -124,7 +124,7 @@ def _split(executor, prompt: dict, row: Row, turns: int) -> None:
 def _run(executor, prompt: dict, row: Row, turn: int) -> None:
     """Run the graph up to the node.
 
-    An input that is new in every turn, if only one that nothing reads, has it run anew.
+    An input that is new in every turn, if only one that nothing reads, has it run again.
     """
     node = prompt[row.node]
     changed = {

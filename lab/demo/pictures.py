@@ -1,4 +1,4 @@
-"""`python dev.py pictures`: thumbnails of the workflows and pictures of the documents, made anew.
+"""`python dev.py pictures`: thumbnails of the workflows and pictures of the documents.
 
 They are of what `python dev.py demo` made last, and with a Chromium or Chrome on this machine of
 the graph itself.
@@ -106,7 +106,7 @@ def main() -> int:
         )
     for file, picture in made.items():
         picture.save(file, quality=88, optimize=True)
-        print(f"made anew: {file.relative_to(PACK)}")
+        print(f"made: {file.relative_to(PACK)}")
     for file, picture in adapting.thumbnails(WORKFLOWS).items():
         file.write_bytes(picture)
     return 0

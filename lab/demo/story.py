@@ -29,7 +29,7 @@ HERE = {  # what the shipped workflows say, and what stands in its place here
     "blurry": "",
 }
 LESS = 0.3  # of the second style: both whole push too hard against the safety LoRA in a few layers
-# all in fp32: on the CPU every call would cast the weights anew
+# all in fp32: on the CPU every call would cast the weights again
 ARGUMENTS = ("--cpu", "--fp32-text-enc", "--fp32-unet")
 SAMPLING = {"steps": 10, "cfg": 4, "scheduler": "sgm_uniform"}
 ARMS = {

@@ -1,4 +1,4 @@
-"""`python dev.py world`: make this world's base, detector and modules anew.
+"""`python dev.py world`: train this world's base, detector and LoRAs.
 
 Every step keeps what it made in .host/world, goes on where it was stopped, and is left out when it
 is done. Needs npm and resvg-py for the pictures.

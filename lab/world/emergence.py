@@ -48,7 +48,7 @@ class Model:
         kept = self.checkpoint.with_suffix(".texts.pt")
         self.known: dict[str, list] = torch.load(kept) if kept.is_file() else {}
         self.model, self.clip, self.vae = load_checkpoint(self.checkpoint)[:3]
-        self.clip.cond_stage_model.float()  # or every text casts all weights anew
+        self.clip.cond_stage_model.float()  # or every text casts all weights
         self.encoded: dict[tuple, torch.Tensor] = {}  # latents by names and style
 
     def texts(self, prompts: Iterable[str]) -> dict[str, list]:

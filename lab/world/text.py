@@ -82,7 +82,7 @@ def encoder():
     clip = comfy.sd.CLIP(target, parameters=sum(each.numel() for each in tensors.values()))
     _, unexpected = clip.cond_stage_model.load_state_dict(tensors, strict=False)
     assert not unexpected, unexpected
-    clip.cond_stage_model.float()  # or every caption casts all weights anew
+    clip.cond_stage_model.float()  # or every caption casts all weights
     return clip
 
 

@@ -59,7 +59,7 @@ def two_tokenizers(draw: Draw, tokens: int) -> dict:
 
 
 def small_adapter(network: torch.nn.Module, operations: type) -> None:
-    """Make Anima's text adapter anew: its class fixes 133 million weights in the host."""
+    """Make Anima's text adapter again, smaller: its class fixes 133 million weights in the host."""
     network.llm_adapter = comfy.ldm.anima.model.LLMAdapter(
         source_dim=WIDTH,
         target_dim=WIDTH,

@@ -34,6 +34,6 @@ def frontend(browser, server):
 
 @pytest.fixture(scope="module")
 def page(frontend):
-    """The frontend's page, on which each file of tests opens its workflows anew."""
+    """The frontend's page, on which each file of tests opens its workflows."""
     frontend.workflow = None
     return frontend

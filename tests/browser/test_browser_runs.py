@@ -85,7 +85,7 @@ def test_training_shows_progress_and_previews_on_the_node_and_its_chart(page):
     settle(page)
     look_at(page, node_of(page, "PreviewImage"), "training-chart.png", scale=1.1)
     look_at(page, node_of(page, "MSL_TrainTaskLora"), "training-done.png", scale=0.7)
-    page.workflow = None  # changed: the next test opens it anew
+    page.workflow = None  # changed: the next test opens it again
 
 
 def test_audits_are_compared_with_a_chart_and_a_sheet_of_changed_pictures(page):

@@ -64,7 +64,7 @@ SPOKEN = "document.getElementById('vue-app').__vue_app__.config.globalProperties
 
 
 def speak(page, language: str) -> None:
-    """Choose a language in the settings and wait for it; the frontend then has its graph anew."""
+    """Choose a language in the settings and wait for it; its graph is then built again."""
     chosen = "async (language) => app.extensionManager.setting.set('Comfy.Locale', language)"
     page.evaluate(chosen, language)
     page.wait_for_function(f"(language) => {SPOKEN} === language", arg=language, timeout=20_000)

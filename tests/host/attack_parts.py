@@ -93,7 +93,7 @@ def large(stage: Stage) -> Task:
 
 
 def recompiled(stage: Stage):
-    """What SelectModelDevice leaves when the loader's network is read anew.
+    """What SelectModelDevice leaves when the loader's network is read again.
 
     The wrapper runs the network that was compiled before.
     """

@@ -150,7 +150,7 @@ class Stage:
 def stopped(stage: Stage, attack: Callable[[Stage], Run], error=SafetyError, words=".") -> None:
     """An attack on a stage that keeps ends with an error, and the next run is the safe one.
 
-    Where the attack had to do with a text encoder, the next run encodes anew.
+    Where the attack had to do with a text encoder, the next run encodes again.
     """
     safe = stage.once("picture", stage.run())
     stage.kept.pop("encoder touched", None)

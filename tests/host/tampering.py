@@ -32,7 +32,7 @@ from overwriting import (
 )
 from torch.nn.modules.module import register_module_forward_hook
 
-UNNAMED = "something that no list on the model shows"
+UNNAMED = "an unknown change that is in no list of patches"
 Change = Callable[[ModelPatcher, Undo], None]
 
 

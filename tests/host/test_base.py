@@ -95,7 +95,7 @@ def test_who_makes_no_picture_is_asked_for_no_vae(parts):
 
 
 def test_an_unknown_type_of_text_encoder_is_named_with_those_there_are(parts):
-    with pytest.raises(ValueError, match="'z-image' is no type of text encoder.*lumina2"):
+    with pytest.raises(ValueError, match="'z-image' is not a type of text encoder.*lumina2"):
         base(*split(parts, "--text-encoder-type", "z-image"))
 
 

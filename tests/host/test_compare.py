@@ -87,13 +87,15 @@ def test_pictures_of_a_prompt_set_are_paired_by_key():
 
 def test_what_cannot_be_compared_says_why():
     one = report_of([1, 0])
-    with pytest.raises(CompareError, match="Two to 6 audits can be compared; there are 1"):
+    with pytest.raises(CompareError, match="Two to 6 audits can be compared, not 1"):
         compare({"one": one})
-    with pytest.raises(CompareError, match="there are 7"):
+    with pytest.raises(CompareError, match="not 7"):
         compare({str(place): one for place in range(7)})
     with pytest.raises(CompareError, match="different numbers of pictures: {'one': 2, 'two': 3}"):
         compare({"one": one, "two": report_of([1, 0, 0])})
-    with pytest.raises(CompareError, match="not audited alike: preset is faces and strict"):
+    with pytest.raises(
+        CompareError, match="not audited in the same way: preset is faces and strict"
+    ):
         compare({"one": one, "two": report_of([1, 0], "faces")})
 
 
@@ -155,7 +157,7 @@ def test_the_node_compares_audits_of_the_audit_node_and_shows_changed_pictures_c
 def test_the_node_says_what_it_lacks():
     text = json.dumps(report_of([1, 0]))
     both, picture = grown([text, text], "report"), torch.zeros(2, 8, 8, 3)
-    with pytest.raises(CompareError, match="'b' is no audit report"):
+    with pytest.raises(CompareError, match="'b' is not an audit report"):
         CompareAudits.execute(grown([text, "{}"], "report"), names="a, b")
     with pytest.raises(CompareError, match="a name of its own"):
         CompareAudits.execute(both, names="a, a")
@@ -214,7 +216,7 @@ def test_the_command_line_gives_the_nodes_comparison(tmp_path, capsys):
     for wrong, why in (
         (named[:1], "Two to 6"),
         ([named[0]] * 2, "a name of its own"),
-        (named, "is no audit report"),
+        (named, "is not an audit report"),
     ):
         assert main(["compare", *wrong, "--output", str(tmp_path / "out")]) == 1
         assert why in capsys.readouterr().err

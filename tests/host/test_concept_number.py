@@ -59,7 +59,7 @@ def test_each_number_is_the_formula_in_float64_on_prompts_of_its_own(
         assert row["worst_on_concept"]["retained_safety"] == pytest.approx(
             by_layer[worst], abs=1e-4
         )
-        assert "keys and values of cross-attention" in row["on_concept"]
+        assert "layers of cross-attention" in row["on_concept"]
     assert report["retained_on_concept"] == min(
         row["retained_on_concept"] for row in report["modules"][:2]
     )
@@ -166,5 +166,5 @@ def test_the_prompts_are_sealed_and_those_that_are_none_are_refused(tmp_path):
     sealed(**{"msl.prompts": '["nude"]'})
     data = path.read_bytes()
     path.write_bytes(data.replace(b"nude", b"rude"))
-    with pytest.raises(files.ModuleFileError, match="seal of this safety module is not intact"):
+    with pytest.raises(files.ModuleFileError, match="seal of this safety LoRA is broken"):
         files.load_safety(path, "s")

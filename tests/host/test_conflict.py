@@ -122,7 +122,7 @@ def test_the_report_names_who_is_to_blame_with_its_cosine(checkpoint, shapes, sa
 def test_refuse_stops_the_merge_and_names_them(checkpoint, shapes, safety):
     modules = tasks_of(shapes, safety)
     with pytest.raises(
-        SafetyError, match=r"1 task LoRA pulls against the safety LoRA \(first: 3.safetensors\): "
+        SafetyError, match=r"safety LoRA is left beside 3.safetensors: retained safety of "
     ):
         merged(checkpoint, safety, modules, (1.0, 1.0, 1.0, 1.0), on_conflict="refuse")
     assert (
@@ -179,11 +179,11 @@ def test_the_command_line_looks_at_a_folder_of_loras(models, tmp_path):
     assert done.returncode == 1, done.stderr
     lines = dict(line.split(": ", 1) for line in done.stdout.strip().splitlines())
     assert lines["against.safetensors"].startswith(
-        "UNDOES the safety module; retained safety 0.000, cosine -1.000"
+        "UNDOES the safety LoRA; retained safety 0.000, cosine -1.000"
     )
     assert lines[assets.STYLE].startswith("works beside it") and assets.SAFETY not in lines
     assert lines["against.safetensors"].endswith("0.000 of it left in what the network computes")
-    assert "1 of 1 task tensors do not fit" in lines["other.safetensors"]
+    assert "1 of its 1 tensors can't be applied" in lines["other.safetensors"]
     assert Image.open(tmp_path / "chart.png").width == 1200
     done = run("interference", loras, *base, "--json")
     assert done.returncode == 0

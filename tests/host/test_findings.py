@@ -91,10 +91,10 @@ def test_an_audit_that_another_program_executes_reads_its_own_prompt_alone(monke
                 ).args[2]
             )["lock_findings"]
 
-    for prompt_id, message in (("one", ["the safety change is gone"]), ("two", [])):
+    for prompt_id, message in (("one", ["the safety LoRA's change is gone"]), ("two", [])):
         with CurrentNodeContext(prompt_id, "2"):
             findings.note(*message)
-    assert audited("one") == ["the safety change is gone"] and audited("two") == []
+    assert audited("one") == ["the safety LoRA's change is gone"] and audited("two") == []
 
 
 LOOP = {

@@ -111,7 +111,7 @@ def test_gradients_are_those_of_a_network_that_writes_over_nothing(trained):
     direction = plain / plain.norm()
     assert trained.slope(direction) == pytest.approx(plain.norm().item(), rel=5e-3)
     assert difference(again, plain) < 1e-5
-    if trained.family != "LTXV":  # which also writes by methods, with nothing to bind anew
+    if trained.family != "LTXV":  # which also writes by methods, with nothing to bind again
         with OutOfPlace():
             assert difference(plain, trained.gradient()) < 1e-5
 

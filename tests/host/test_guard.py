@@ -131,9 +131,9 @@ def wrapped(merged):
 # What code can do that the nodes of tests/host/attacks.py don't; none of it gives the list of
 # patches a new mark.
 BY_CODE = {
-    dropped: "the safety change is gone from",
-    weakened: "the safety change is gone from",
-    weakened_in_place: "the safety change is gone from",
+    dropped: "the safety LoRA's change is gone from",
+    weakened: "the safety LoRA's change is gone from",
+    weakened_in_place: "the safety LoRA's change is gone from",
     added: "a later node changes",
     replaced: "replaced module diffusion_model.time_embed",
     wrapped: "weight wrapper diffusion_model.time_embed.0.weight",

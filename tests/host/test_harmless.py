@@ -41,7 +41,7 @@ def test_a_lora_that_changes_a_shape_before_the_merge_is_refused_with_its_way_ou
     reshaped = tensors | {f"{key}reshape_weight": torch.tensor(wider)}
     model = comfy.sd.load_lora_for_models(checkpoint[0], None, reshaped, 1.0, 0.0)[0]
     assert model.patches
-    with pytest.raises(SafetyError, match=r"into \(320, 640\).*Take out the loader of this LoRA"):
+    with pytest.raises(SafetyError, match=r"to \(320, 640\).*Remove its loader"):
         merge.merge(model, [held])
 
 
@@ -97,7 +97,7 @@ def test_an_entry_that_was_made_anew_and_changed_is_one(merged, what):
     rebuilt = merged.clone()
     key = next(iter(rebuilt.patches))
     rebuilt.patches[key] = [CHANGED[what](entry) for entry in rebuilt.patches[key]]
-    assert faults(rebuilt) == [f"the safety change is gone from {key}"]
+    assert faults(rebuilt) == [f"the safety LoRA's change is gone from {key}"]
 
 
 def test_two_locked_models_that_are_merged_are_told_to_merge_before(checkpoint, held, merged):

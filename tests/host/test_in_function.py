@@ -43,7 +43,7 @@ def test_the_report_has_the_number_of_each_safety_module_and_the_least(checkpoin
     alone = merge.merge(model, [module], (), clip).report
     assert alone["retained_in_function"] == pytest.approx(1.0, abs=1e-5)
     assert alone["modules"][0]["rise"] == pytest.approx(0.0, abs=1e-5)
-    assert "of what 2 of its prompts change" in alone["in_function"]
+    assert "measured in the network's output on 2 prompts" in alone["in_function"]
 
 
 def test_the_base_stops_and_one_that_is_half_back_is_looked_at(checkpoint, prompted_module):

@@ -124,5 +124,5 @@ def test_the_host_takes_no_experts_without_tokens_in_int8():
 
 
 def test_the_table_is_what_is_tried_here():
-    """MSL_WRITE_TABLE=1 writes it anew."""
+    """MSL_WRITE_TABLE=1 writes it."""
     model_table.check()

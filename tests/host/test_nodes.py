@@ -80,7 +80,7 @@ def test_everything_has_words(schemas):
 
 @pytest.mark.parametrize("file", [path.relative_to(PACK).as_posix() for path in generate.made()])
 def test_what_is_made_from_the_nodes_is_as_they_are_now(file):
-    """`python dev.py generate` makes it anew.
+    """`python dev.py generate` writes it.
 
     The API form of the workflows is compared in the browser tier.
     """

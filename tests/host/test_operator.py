@@ -49,7 +49,7 @@ def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(write_settings
     before = LoadSafetyLora.fingerprint_inputs(lora_name="signed.safetensors")
     write_settings({"trusted_keys": [public]})
     assert LoadSafetyLora.fingerprint_inputs(lora_name="signed.safetensors") != before, (
-        "what was loaded before loads anew"
+        "what was loaded before loads again"
     )
     assert load("signed")[0].sha256 == load_safety(tmp_path / "unsigned.safetensors", "u").sha256
     with pytest.raises(ModuleFileError, match="unsigned.safetensors: it is not signed"):
@@ -63,7 +63,7 @@ def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(write_settings
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "it is no JSON: Expecting property name"),
+        ("{", "it is not JSON: Expecting property name"),
         (
             "[]",
             r"\[\]; it must be an object",

@@ -96,7 +96,7 @@ def test_files_of_the_settings_that_are_replaced_run_the_audits_anew(write_setti
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "it is no JSON"),
+        ("{", "it is not JSON"),
         (
             {"detectors": {"mine": OWN | {"kind": "guess"}}},
             "'mine' in the settings: it needs a `kind`",
@@ -107,7 +107,7 @@ def test_files_of_the_settings_that_are_replaced_run_the_audits_anew(write_setti
             {"audit_presets": {"a": {"detector": "nobody", "thresholds": {"X": 1}}}},
             "There is no detector 'nobody'",
         ),
-        ({"audit_presets": "absent.json"}, "absent.json: this can't be read as presets"),
+        ({"audit_presets": "absent.json"}, "absent.json: the file of presets can't be read"),
         ({"audit_provider": "gpu"}, "There is no provider 'gpu'"),
     ],
 )

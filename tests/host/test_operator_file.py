@@ -49,16 +49,16 @@ MISTAKES = {
         link_in_a_users_folder,
         "it is missing, and .*default.* is read by nothing",
     ),
-    "empty": (holds(""), "it is no JSON"),
+    "empty": (holds(""), "it is not JSON"),
     "UTF-16": (holds(DEMANDS, "utf-16"), "can't decode"),
-    "a key twice": (holds(TWICE), "`require_lock` stands there 2 times; leave one"),
+    "a key twice": (holds(TWICE), "`require_lock` is there 2 times; keep one"),
     "a key twice, below": (
         holds('{"detectors": {"x": {"kind": "yolo", "kind": "classifier"}}}'),
-        "`kind` stands there 2 times",
+        "`kind` is there 2 times",
     ),
     "a key twice, escaped": (
         holds('{"require_lock": true, "require_l\\u006fck": false}'),
-        "`require_lock` stands there 2 times",
+        "`require_lock` is there 2 times",
     ),
     "limits the wrong way round": (
         holds('{"retained_in_function": {"stop": 0.9}}'),
@@ -128,13 +128,13 @@ OWN = {"kind": "yolo", "file": "there-is-none.onnx", "classes": ["a"]}
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"audit_presets": "rules.json"}, "rules.json: this can't be read as presets"),
+        ({"audit_presets": "rules.json"}, "rules.json: the file of presets can't be read"),
         (
             {"audit_presets": {"x": {"thresholds": "all 0.5", "units": ""}}},
             "perhaps `unit` is meant",
         ),
         ({"detectors": {"x": {"kind": "yollo"}}}, "needs a `kind`, one of .*yolo"),
-        ({"detectors": {"x": OWN}}, "the detector 'x': .*there-is-none.onnx is no file"),
+        ({"detectors": {"x": OWN}}, "the detector 'x': .*there-is-none.onnx is not a file"),
     ],
 )
 def test_what_no_audit_can_use_is_in_the_log_at_the_start(file, settings, message, caplog):
@@ -154,5 +154,5 @@ def test_what_no_audit_can_use_is_in_the_log_at_the_start(file, settings, messag
 def test_a_file_of_presets_says_one_thing(file, text):
     (file.parent / "rules.json").write_text(text)
     file.write_text('{"audit_presets": "rules.json"}')
-    with pytest.raises(PresetError, match="rules.json: this can't be read as presets"):
+    with pytest.raises(PresetError, match="rules.json: the file of presets can't be read"):
         audits.presets()

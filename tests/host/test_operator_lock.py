@@ -31,7 +31,7 @@ def stage(stage):
     return dataclasses.replace(stage, kept={})
 
 
-def anew(stage):
+def reloaded(stage):
     """The stage with its base loaded again, for a policy that asks what was read."""
     path = folder_paths.get_full_path("checkpoints", stage.checkpoint)
     read = comfy.sd.load_checkpoint_guess_config(path, output_vae=False, output_clip=False)[0]
@@ -79,7 +79,7 @@ def test_weights_that_are_unloaded_between_two_steps_end_the_sampling(stage, enf
     run = stage.run(unloading)
     assert run().isfinite().all()  # without the setting nobody asks
     enforce({"require_lock": True})
-    with pytest.raises(SafetyError, match="changes are on no weight that computes"):
+    with pytest.raises(SafetyError, match="changes can't be found in the loaded weights"):
         run()
 
 
@@ -98,7 +98,7 @@ def test_only_allowed_safety_modules_count(stage, enforce):
     other = dataclasses.replace(stage.safety, name="other.safetensors", sha256="f" * 64)
     with pytest.raises(
         SafetyError,
-        match="other.safetensors is not among the safety LoRAs that this ComfyUI allows",
+        match="other.safetensors is not on this ComfyUI's list of allowed safety LoRAs",
     ):
         dataclasses.replace(stage, safety=other, kept={}).run()()
 
@@ -114,9 +114,10 @@ def test_a_base_that_cancels_the_safety_module_is_none_of_the_allowed_bases(stag
     base, safe, attacked = stage.run(stage.base)(), stage.run()(), stage.run(cancelling(stage))
     assert (attacked() - base).norm() < 0.05 * (safe - base).norm()
     enforce({"require_lock": True, "allowed_bases": [allowed]})
-    assert torch.equal(anew(stage).run()(), safe)
+    assert torch.equal(reloaded(stage).run()(), safe)
     with pytest.raises(
-        SafetyError, match="not among those that this ComfyUI allows .*; its digest is [0-9a-f]{64}"
+        SafetyError,
+        match="not on this ComfyUI's list of allowed bases .*; its digest is [0-9a-f]{64}",
     ):
         attacked()
 
@@ -154,7 +155,7 @@ def test_a_base_that_was_replaced_after_it_was_loaded_is_none_of_them(stage, enf
     (tmp_path / "other").mkdir()
     file.write_bytes(cancelling_file(stage, tmp_path / "other").read_bytes())
     elsewhere = merged.deepclone_multigpu(new_load_device=torch.device("cpu"))
-    with pytest.raises(SafetyError, match="was loaded again since the merge"):
+    with pytest.raises(SafetyError, match="was replaced and loaded again"):
         stage.run(elsewhere)()
 
 
@@ -163,9 +164,11 @@ def test_under_allowed_bases_one_that_is_not_known_or_not_the_modules_own_is_ref
 ):
     allowed = stage.plain.report["base_sha256"]
     enforce({"require_lock": True, "allowed_bases": [allowed]})
-    with pytest.raises(SafetyError, match="its digest is not known: no loader of ComfyUI's own"):
+    with pytest.raises(
+        SafetyError, match="its digest is not known: it was not loaded from one file"
+    ):
         stage.run(stage.merged().model)()  # read before anybody watched
-    stage = anew(stage)
+    stage = reloaded(stage)
     for digest in (allowed, "f" * 64):
         module = dataclasses.replace(
             stage.safety, metadata={**stage.safety.metadata, "msl.base_sha256": digest}
@@ -174,7 +177,7 @@ def test_under_allowed_bases_one_that_is_not_known_or_not_the_modules_own_is_ref
         if digest == allowed:
             assert run().isfinite().all()
             continue
-        with pytest.raises(SafetyError, match="safety.safetensors was trained on the base fff"):
+        with pytest.raises(SafetyError, match="safety.safetensors was made for another base"):
             run()
 
 

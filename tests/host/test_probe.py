@@ -180,8 +180,10 @@ def test_a_model_that_was_changed_since_is_an_error_or_no_pass(checkpoint, modul
         key = next(iter(model.patches))
         model.add_patches({key: ("diff", (torch.ones_like(model.model.state_dict()[key]),))})
         if policy == "refuse":
-            with pytest.raises(SafetyError, match="was changed since Modular Merge"):
+            with pytest.raises(SafetyError, match="was changed after Modular Merge"):
                 probe(model, Asked())
             continue
         found = probe(model, Asked())
-        assert not found.passed and "1 change beside the merge not measured" in found.reasons[0]
+        assert (
+            not found.passed and "1 change beside the merge can't be measured" in found.reasons[0]
+        )

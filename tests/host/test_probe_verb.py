@@ -50,9 +50,9 @@ def test_a_folder_is_gone_through_and_what_cannot_be_read_is_not_clean(run, plac
     assert code == 2
     assert "\nbeside.safetensors: passed; " in f"\n{said}"
     assert "against.safetensors: MUST BE AUDITED; " in said
-    assert "broken.safetensors: MUST BE AUDITED, it was not looked at: " in said
+    assert "broken.safetensors: MUST BE AUDITED, it could not be probed: " in said
     rows = table.read_text(encoding="utf-8").splitlines()
-    assert len(rows) == 5 and "| not looked at " in rows[4] and "must be audited" in rows[2]
+    assert len(rows) == 5 and "| not probed " in rows[4] and "must be audited" in rows[2]
     assert not any(text in said + "".join(rows) for text in SECRET)
     code, said = run(place / "loras" / "beside.safetensors", "--output", tmp_path / "t.json")
     assert code == 0
@@ -76,7 +76,7 @@ def test_what_is_lost_at_the_merge_must_be_audited_whatever_the_long_look_says(r
 
 def test_harmless_loras_give_the_limits_for_the_settings(run, place):
     code, said = run(place / "loras" / "beside.safetensors", "--calibrate")
-    assert code == 0 and "1 harmless LoRAs; least at the merge " in said
+    assert code == 0 and "1 harmless LoRA; least at the merge " in said
     assert "look stays 0.85" in said, "it goes no way back"
     code, said = run(place / "loras" / "against.safetensors", "--calibrate")
     line = said[said.index('"retained_in_function"') :].splitlines()[0]

@@ -58,7 +58,7 @@ def test_a_prompt_without_a_picture_is_a_row_that_says_so_and_the_run_goes_on(
         (["--sampler-name", "Euler"], "sampler_name is 'Euler'; it must be one of euler, "),
         (["--scheduler", "none"], "scheduler is 'none'; it must be one of simple, "),
         (["--threshold", "nan"], "threshold"),
-        (["--task-lora", "x.safetensors:nan"], "x.safetensors:nan: a strength of nan"),
+        (["--task-lora", "x.safetensors:nan"], "x.safetensors:nan: the strength is nan"),
         (["--task-lora", "absent.safetensors"], "absent.safetensors"),
         (["--safety-lora", "absent.safetensors"], "absent.safetensors"),
     ],

@@ -62,7 +62,7 @@ def test_only_what_passed_samples(parts, module, models, enforce):
     with pytest.raises(SafetyError, match=f"{REFUSED}.*Put Probe Safety between"):
         sample()
     summary = ProbeSafety.execute(model, action="report").args[2]
-    assert "Recorded: these modules passed" in summary
+    assert "Recorded: these LoRAs passed" in summary
     assert sample().isfinite().all()
     assert run(merged(parts, module), parts[1])().isfinite().all(), "merged again, it is the same"
     kept.forget()
@@ -133,10 +133,12 @@ def test_a_merge_without_a_digest_is_refused_with_the_way_out(parts, module, enf
     arms = dataclasses.replace(lock.arms, origin=NO_FILE, identity=None)
     model.set_attachments(KEY, dataclasses.replace(lock, arms=arms))
     assert (
-        "Not recorded: the digest of its base is not known"
+        "Not recorded, because the digest of its base is not known"
         in ProbeSafety.execute(model, action="report").args[2]
     )
-    with pytest.raises(SafetyError, match="can't be known: the digest of its base.*load the base"):
+    with pytest.raises(
+        SafetyError, match="can't be known .* because the digest of its base.*Load the base"
+    ):
         run(model, parts[1])()
     without = merge(parts[0], [module]).model
     with pytest.raises(SafetyError, match=REFUSED):

@@ -69,7 +69,7 @@ def test_it_stays_so_from_one_sampling_to_the_next_and_the_lock_sees_it_go():
     get_attr(merged.model, key.rpartition(".")[0]).weight_function = []
     held = merged.get_attachment(KEY)
     assert held.not_computed(merged) == [key]
-    with pytest.raises(SafetyError, match="are on no weight that computes"):
+    with pytest.raises(SafetyError, match="can't be found in the loaded weights"):
         held.check_loaded(merged)
 
 
@@ -92,7 +92,7 @@ def test_biases_that_are_held_at_use_are_added_as_biases():
 
 
 def test_a_format_that_nothing_can_be_put_into_is_held_at_use(monkeypatch):
-    """As AWQ's, which the host can't make anew: its scales come from a calibration."""
+    """As AWQ's, which the host can't make: its scales come from a calibration."""
     model = quantised("Flux", "nvfp4")
     module, changes = module_for(model, quantised_layers(model))
     before = {key: loaded_weight(model, key) for key in changes}

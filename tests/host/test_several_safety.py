@@ -85,7 +85,7 @@ def test_a_task_against_the_smaller_of_two_is_found(checkpoint, shapes):
     assert report["modules"][2]["interference"]["of_each"].keys() == {"large", "small"}
     with pytest.raises(SafetyError, match="retained safety of small is -?0.0"):
         sample(merged.model, clip)
-    with pytest.raises(SafetyError, match=r"against the safety LoRA \(first: against\)"):
+    with pytest.raises(SafetyError, match="safety LoRA is left beside against: "):
         merge.merge(model, safety, [against], on_conflict="refuse")
     assert merge.merge(model, safety, on_conflict="refuse").report["retained_safety"] > 0.97
 

@@ -50,7 +50,7 @@ def test_a_disk_without_room_is_noticed_before_training(tmp_path):
 
 def test_a_finished_run_is_not_trained_again(trained, model, texts, dataset):
     with pytest.raises(
-        FileExistsError, match="It is finished: there is no checkpoint to go on from"
+        FileExistsError, match="That run is finished: there is no checkpoint to resume from"
     ):
         train_task(
             model,
@@ -63,7 +63,7 @@ def test_a_finished_run_is_not_trained_again(trained, model, texts, dataset):
 
 def test_want_of_memory_is_a_clear_error_and_the_model_is_as_it_was(model, texts, tmp_path):
     before = weights(model)
-    with pytest.raises(TrainingError, match=r"Memory does not suffice .* gradient checkpointing"):
+    with pytest.raises(TrainingError, match=r"Out of memory. Turn on gradient_checkpointing"):
         erasure, job = Erasure(sampling_steps=3), TrainingJob(tmp_path / "x.safetensors")
         train_safety(
             model, texts, ["nude"], Settings(steps=1), job, erasure=erasure, resolution=2**21

@@ -26,7 +26,7 @@ def refused_meanwhile(running: commanding.Command, again: list[str]) -> None:
     os.kill(running.process.pid, signal.SIGSTOP)
     try:
         second = commanding.run(*again)
-        assert second.returncode == 1 and "another run writes to this name now" in second.stderr
+        assert second.returncode == 1 and "another run is writing to this name" in second.stderr
     finally:
         os.kill(running.process.pid, signal.SIGCONT)
 

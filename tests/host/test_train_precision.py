@@ -62,8 +62,8 @@ def test_adapters_that_are_not_float32_are_refused(monkeypatch):
     monkeypatch.setattr(adapters_module, "seen_in_float32", lambda layers: torch.no_grad())
     layers = chosen(network)
     message = (
-        rf"{2 * len(layers)} of {2 * len(layers)} adapters are not float32"
-        r" \(first: joint_blocks.* is torch.float16\)"
+        rf"{2 * len(layers)} of {2 * len(layers)} have another dtype"
+        r" \(first: joint_blocks.*, torch.float16\)"
     )
     with pytest.raises(RuntimeError, match=message), adapters_in(network, layers, LORA):
         pytest.fail("half adapters were taken")
@@ -84,15 +84,15 @@ def large(held: torch.dtype, size: float):
             torch.float32,
             "fp16",
             (
-                "The network computes in fp16, whose largest number is 65504:"
-                " choose the precision bf16 or fp32"
+                "The network computes in fp16, whose largest number is 65504."
+                " Set precision to bf16 or fp32"
             ),
         ),
         (
             torch.float16,
             "fp32",
             (
-                r"1 weights of the base are not finite as they are held"
+                r"values in 1 weight of the base, as it is loaded"
                 r" \(first: input_blocks.0.0.weight, in torch"
             ),
         ),

@@ -47,8 +47,16 @@ def touched(name: str):
 
 KNOWN = {
     "the output is there": ([], touched("x.safetensors"), "x.safetensors exists already"),
-    "a user's chart is there": ([], touched("x.png"), "x.png). Choose another name, or move them"),
-    "a user's report is there": ([], touched("x.json"), "x.json). Choose another name"),
+    "a user's chart is there": (
+        [],
+        touched("x.png"),
+        "x.png exists already, and goes with x.safetensors. Choose another name",
+    ),
+    "a user's report is there": (
+        [],
+        touched("x.json"),
+        "x.json exists already, and goes with x.safetensors",
+    ),
     "no expression": (["--targets", "("], None, "nor a regular expression"),
     "no targets": (["--targets", ""], None, "The targets are empty"),
     "a rank of millions": (["--rank", "5000000"], None, "rank is 5000000; "),
@@ -91,7 +99,7 @@ def test_a_name_of_another_kind_is_refused_by_the_run_itself(model, tmp_path):
     """Whoever calls it: its chart, report and checkpoint would be the module."""
     for suffix in (".png", ".json", ".resume", ""):
         job = TrainingJob(tmp_path / f"style{suffix}")
-        with pytest.raises(ValueError, match="is a .safetensors file; give it such a name"):
+        with pytest.raises(ValueError, match="the name must end in .safetensors"):
             train_task(model, None, {}, Settings(), job)
     assert not list(tmp_path.iterdir())
 
@@ -132,7 +140,7 @@ def test_a_file_that_comes_while_it_trains_is_kept_and_so_is_what_was_trained(
             output.write_bytes(b"mine")
         return True
 
-    with pytest.raises(FileExistsError, match="came there while this trained, and is kept"):
+    with pytest.raises(FileExistsError, match="was written by something else during training"):
         settings = Settings(steps=1, **merging.SMALL)
         train_task(model, dataset, texts, settings, TrainingJob(output, on_step=on_step))
     assert output.read_bytes() == b"mine" and (tmp_path / "x.resume").exists()

@@ -16,7 +16,7 @@ from attacks import BEYOND
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.merge import lock
 from walk import FOREIGN, LOST, NOT_RUN, STOPPED, TOO_LARGE, UNCHANGED, Case, Outcome, Walk
-from walk_document import ANEW, DECLARED, DOCUMENT, HERE, WRITES, document, table
+from walk_document import DECLARED, DOCUMENT, HERE, WAY_OUT, WRITES, document, table
 from walk_inputs import is_watched, stock_nodes
 from walk_marks import Marks
 from walk_measure import Watch
@@ -152,25 +152,25 @@ def test_no_node_is_unknown(walked):
     there = {name for name, node in stock_nodes().items() if is_watched(node)}
     _, known, is_here = told()
     pinned = Path(folder_paths.base_path) == PACK / ".host" / "ComfyUI"
-    assert is_here or WRITES or not pinned, f"docs/walk.md is of another ComfyUI. {ANEW}"
+    assert is_here or WRITES or not pinned, f"docs/walk.md is of another ComfyUI. {WAY_OUT}"
     unknown = sorted((there | walked.rows.keys()) - known)
     if not WRITES:
         assert not is_here or not unknown, (
             f"docs/walk.md does not know {len(unknown)} nodes of this ComfyUI:"
-            f" {', '.join(unknown)}. {ANEW}"
+            f" {', '.join(unknown)}. {WAY_OUT}"
         )
     assert not walked.whole or set(unknown) <= walked.rows.keys()
 
 
 def test_the_table_is_what_was_found(walked):
-    """MSL_WRITE_TABLE=1 writes it anew. On another ComfyUI the nodes that it knows are the same."""
+    """MSL_WRITE_TABLE=1 writes it. On another ComfyUI the nodes that it knows are the same."""
     if WRITES:
         DOCUMENT.write_text(document(walked.walk, walked.rows), encoding="utf-8")
     lines, _, is_here = told()
     if walked.whole and is_here:
-        assert DOCUMENT.read_text(encoding="utf-8") == document(walked.walk, walked.rows), ANEW
+        assert DOCUMENT.read_text(encoding="utf-8") == document(walked.walk, walked.rows), WAY_OUT
     rows = of_the_page(walked)
-    assert len(rows) > 150 and set(table(rows)) <= lines, ANEW
+    assert len(rows) > 150 and set(table(rows)) <= lines, WAY_OUT
 
 
 def test_what_loses_the_lock_is_declared(walked):

@@ -8,7 +8,7 @@ from modular_safety_lora.lab.server import PACK
 from walk import FOREIGN, GUIDANCE, LARGER, LOST, NOT_RUN, STOPPED, UNCHANGED, Outcome, Walk
 
 DOCUMENT = PACK / "docs" / "walk.md"
-ANEW = "Run `python dev.py generate`, and look at what changed."
+WAY_OUT = "Run `python dev.py generate`, and look at what changed."
 WRITES = bool(os.environ.get("MSL_WRITE_TABLE"))
 HERE = f"Of the nodes of ComfyUI {comfyui_version.__version__} ("
 DECLARED = {  # what loses the lock, and the row of the threat model that says so
@@ -53,7 +53,7 @@ def document(walk: Walk, rows: dict[str, Outcome]) -> str:
 
 Made by `tests/host/test_walk.py`, which fails when a row is no longer true or a node is missing:
 in each run of the whole suite for nodes that take or give more than samplers, texts, conditioning
-and ControlNets (one of those that run the same code), and with `-m long` for all. {ANEW}
+and ControlNets (one of those that run the same code), and with `-m long` for all. {WAY_OUT}
 
 {HERE}not those that call services), the {len(walk.nodes)} that \
 take or return a model, text

@@ -13,8 +13,8 @@ def test_a_safety_module_for_another_base_makes_no_picture(server, shipped_promp
     name = put("flux-safety.safetensors", other, {"msl.base": "Flux"})
     message = failure(run(server, shipped_prompt, n2__lora_name=name))
     assert message.startswith(
-        "flux-safety.safetensors: 2 of 2 safety tensors do not fit this model (first:"
-        " diffusion_model.double"
+        "flux-safety.safetensors does not fit this model: 2 of its 2 tensors can't be applied"
+        " (first: diffusion_model.double"
     )
     assert "It was made for Flux; this model is SD15." in message
 
@@ -25,7 +25,7 @@ def test_a_renamed_safety_key_makes_no_picture(server, shipped_prompt, put, seal
     name = put("renamed.safetensors", sealed_tensors, {"msl.base": "SD15"})
     message = failure(run(server, shipped_prompt, n2__lora_name=name))
     assert (
-        message.startswith(f"renamed.safetensors: 1 of {len(sealed_tensors)} safety tensors")
+        message.startswith("renamed.safetensors does not fit this model: 1 of its")
         and key in message
     )
 
@@ -37,7 +37,7 @@ def test_a_safety_tensor_of_the_wrong_shape_makes_no_picture(
     sealed_tensors[key] = sealed_tensors[key][:-8]
     name = put("misshapen.safetensors", sealed_tensors, {"msl.base": "SD15"})
     message = failure(run(server, shipped_prompt, n2__lora_name=name))
-    assert message.startswith(f"misshapen.safetensors: 2 of {len(sealed_tensors)} safety tensors")
+    assert message.startswith("misshapen.safetensors does not fit this model: 2 of its")
     assert key.replace("lora_B", "lora_A") in message and "on a weight of (320, 768)" in message
 
 
@@ -45,13 +45,13 @@ def test_a_damaged_safety_module_makes_no_picture(server, shipped_prompt, put, m
     content = bytearray((models / "loras" / assets.SAFETY).read_bytes())
     content[-1] ^= 1
     name = put("damaged.safetensors", content=bytes(content))
-    assert "the seal of this safety module is not intact" in failure(
+    assert "the seal of this safety LoRA is broken" in failure(
         run(server, shipped_prompt, n2__lora_name=name)
     )
 
 
 def test_a_safety_module_in_the_task_loader_and_the_other_way_round(server, shipped_prompt):
-    assert "this is a safety module" in failure(
+    assert "this is a safety LoRA" in failure(
         run(server, shipped_prompt, n3__lora_name=assets.SAFETY)
     )
     assert "its role is 'task'" in failure(run(server, shipped_prompt, n2__lora_name=assets.STYLE))

@@ -148,7 +148,7 @@ def test_cancel_keeps_what_was_trained_and_running_again_goes_on(server, loras):
         ),
         (
             {"save_as": "x", "safety_mode": "anchored", "clip": None},
-            "reads the concept's prompts with clip",
+            "needs clip, to encode the concept's prompts",
         ),
         ({"save_as": "x", "vae": None}, "Previews need clip and vae"),
         ({"save_as": "x", "target_pattern": "nothing-like-it"}, "No layer of this model matches"),

@@ -61,7 +61,7 @@ def test_threshold_and_classes_change_a_preset():
         (("strict", 0.0, "FACE_MALE=2"), "must lie between 0 and 1"),
         (("strict", 0.0, "FACE_MALE=nan"), "must lie between 0 and 1"),
         (("strict", math.nan, "FACE_MALE"), "threshold is nan"),
-        (("strict", 0.0, " , "), "'strict' counts no class; name one, or leave the classes empty"),
+        (("strict", 0.0, " , "), "'strict' counts no class; name one, or leave classes empty"),
     ],
 )
 def test_bad_rules_say_what_there_is(arguments, message):
@@ -139,7 +139,7 @@ def test_a_preset_of_a_file_is_used_like_a_shipped_one(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nothing", "can't be read as presets"),
+        ("nothing", "the file of presets can't be read"),
         ("[]", "must be an object"),
         ('{"a": {}}', "the preset 'a': `thresholds` is missing"),
         ('{"a": {"thresholds": {}}}', "'a': it counts no class"),
@@ -171,7 +171,7 @@ def test_a_preset_file_that_cannot_be_used_says_why(tmp_path, text, message):
 
 def test_a_class_that_the_detector_does_not_have_is_refused():
     mine = read_presets({"mine": {"thresholds": {"HAT": 0.5}}}, "file")
-    with pytest.raises(PresetError, match="1 class that NudeNet has not .first: HAT."):
+    with pytest.raises(PresetError, match="1 class that NudeNet does not have .first: HAT."):
         choose("mine", presets=mine)
 
 

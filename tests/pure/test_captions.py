@@ -60,7 +60,7 @@ def test_what_is_no_text_is_refused_with_count_and_first(folder, content, reason
         (r'{"file_name": "a.png", "text": "\ud800"}', "line 2: text must be a text"),
         ('["a.png", "x"]', "line 2 must be JSON with file_name and text"),
         ("[" * 200_000, "line 2 must be JSON with file_name and text"),
-        ('{"file_name": "gone.png", "text": "x"}', "line 2 names gone.png, which is not there"),
+        ('{"file_name": "gone.png", "text": "x"}', "line 2 names gone.png, which does not exist"),
     ],
 )
 def test_a_line_of_metadata_that_is_none_is_named(folder, line, reason):

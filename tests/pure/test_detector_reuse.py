@@ -56,7 +56,7 @@ def test_a_file_that_is_replaced_while_an_audit_runs_ends_it(tmp_path, known):
     ]
     replaced(tmp_path)
     message = (
-        "The detector 'c' is not the one that this audit began with .*colours.onnx .*; now"
+        "The detector 'c' was replaced since this audit began.*It was colours.onnx .*, now"
         " colours.onnx"
     )
     with pytest.raises(DetectorError, match=message):
@@ -140,7 +140,7 @@ def test_a_second_opinion_is_given_by_the_detector_that_is_handed_in(known):
             return [[{"class": "DARK", "score": 1.0, "box": [0, 0, 1, 1]}] for _ in pictures]
 
     registry.register(
-        "dark", Dark.classes, lambda provider, threads: pytest.fail(f"asked anew on {provider}")
+        "dark", Dark.classes, lambda provider, threads: pytest.fail(f"asked again on {provider}")
     )
     preset = read_presets({"d": {"detector": "dark", "thresholds": {"DARK": 0.9}}}, "file")["d"]
     ours, theirs = Dark(), Dark()

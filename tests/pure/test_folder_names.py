@@ -112,5 +112,5 @@ def test_a_second_audit_to_one_report_is_told_so_at_its_start(tmp_path):
     said = run("audit", tmp_path, "--preset", "faces", "--output", report)
     done.set()
     thread.join()
-    assert said.returncode == 1 and "another run writes to this name now" in said.stderr
+    assert said.returncode == 1 and "another run is writing to this name" in said.stderr
     assert list(tmp_path.iterdir()) == []

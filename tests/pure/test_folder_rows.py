@@ -1,4 +1,4 @@
-"""A folder audit that is run again: what it looks at anew, leaves out, and does not go on with."""
+"""A folder audit that is run again: what it looks at again, leaves out, and does not go on with."""
 
 import json
 from pathlib import Path
@@ -75,5 +75,5 @@ def test_the_rows_of_another_audit_are_not_gone_on_with(tmp_path, capsys):
         in capsys.readouterr().err
     )
     (tmp_path / "text.sqlite").write_text("no database, but long enough to be taken for one" * 20)
-    with pytest.raises(StoreError, match="it is damaged, or no file of an audit"):
+    with pytest.raises(StoreError, match="it is damaged, or is not a file of an audit"):
         Store(tmp_path / "text.sqlite", {})

@@ -57,7 +57,7 @@ def attempt(path, content: bytes) -> LoraFile | None:
     except ModuleFileError as error:
         assert str(error).startswith("file: ")
     found = inspect(path)
-    assert found["state"] != "sealed safety module, intact"
+    assert found["state"] != "sealed safety LoRA, intact"
     try:
         load_task(path, "file")
     except ModuleFileError as error:

@@ -44,7 +44,7 @@ def test_a_module_without_them_has_none(eraser, tmp_path):
 
 def test_a_prompt_that_is_in_both_lists_is_refused(eraser, tmp_path):
     output = tmp_path / "sealed.safetensors"
-    with pytest.raises(ValueError, match="'Nude' is held out and trained on"):
+    with pytest.raises(ValueError, match="'Nude' is both held out and trained on"):
         seal_file(
             eraser,
             output,

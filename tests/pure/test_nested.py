@@ -17,12 +17,14 @@ def file(tmp_path):
 
 
 def test_a_report_is_no_report():
-    with pytest.raises(CompareError, match="'a' is no audit report.*recursion limit"):
+    with pytest.raises(CompareError, match="'a' is not an audit report.*recursion limit"):
         parsed("a", DEEP)
 
 
 def test_presets_and_captions_name_the_file(file):
-    with pytest.raises(PresetError, match="deep.json: this can't .*nested too deeply"):
+    with pytest.raises(
+        PresetError, match="deep.json: the file of presets can't .*nested too deeply"
+    ):
         load_presets(file)
     (file.parent / "metadata.jsonl").write_text(DEEP, encoding="utf-8")
     with pytest.raises(DataError, match="metadata.jsonl: line 1 must be JSON"):

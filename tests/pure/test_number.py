@@ -235,5 +235,5 @@ BROKEN = {
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
 def test_moments_that_are_none_are_named_with_the_way_out(text):
     assert moments_of({KEY: json.dumps(GOOD)}, "x") == Moments((0.9,), (1,), 0)
-    with pytest.raises(ModuleFileError, match=r"^my.safetensors: msl\.moments is .*Seal it anew"):
+    with pytest.raises(ModuleFileError, match=r"^my.safetensors: msl\.moments is .*Seal it again"):
         moments_of({KEY: text}, "my.safetensors")

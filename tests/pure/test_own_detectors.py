@@ -145,7 +145,7 @@ def test_a_network_that_is_not_as_its_entry_says_is_an_error(tmp_path, known):
         ("none", {"file": "absent.onnx"}, "there is no such ONNX file"),
         ("text", {"file": "text.onnx"}, "can't read this as a network"),
         ("size", {"size": 64}, "does not run on pictures of shape .1, 3, 64, 64."),
-        ("classes", {"classes": ["a", "b"]}, "and `classes` names 2"),
+        ("classes", {"classes": ["a", "b"]}, "but `classes` has 2 names"),
     ]:
         registry.register_entries({name: {**COLOURS, **changed}}, tmp_path)
         with pytest.raises(DetectorError, match=message):

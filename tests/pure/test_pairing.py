@@ -61,11 +61,11 @@ def test_what_shares_no_picture_or_no_kind_of_name_is_refused():
     with pytest.raises(CompareError, match="The pictures of 'safe' have no names"):
         compare({"base": base, "safe": nameless})
     nothing = report_of({})
-    with pytest.raises(CompareError, match="'base' looked at no picture"):
+    with pytest.raises(CompareError, match="'base' audited no picture"):
         compare({"base": nothing, "safe": nothing})
     twice = report_of({"a": True, "b": True}, "key")
     twice["images"][1]["key"] = "a"
-    with pytest.raises(CompareError, match="'safe' has several pictures that are called 'a'"):
+    with pytest.raises(CompareError, match="'safe' has several pictures named 'a'"):
         compare({"base": base, "safe": twice})
 
 
@@ -77,11 +77,17 @@ def test_what_shares_no_picture_or_no_kind_of_name_is_refused():
         (lambda found: found["summary"].update(flagged_rate_95=[0.0, 0.1]), "flagged_rate_95 is"),
         (lambda found: found["summary"]["classes"]["ANUS_EXPOSED"].update(images=0), "classes is"),
         (lambda found: found["images"].pop(), "images is 2 in its summary, and 1 by its rows"),
-        (lambda found: found["images"][0].update(flagged=False), "1 picture .first: 1. not judged"),
-        (lambda found: found["images"][0]["detections"].clear(), "1 picture .first: 1. not judged"),
+        (
+            lambda found: found["images"][0].update(flagged=False),
+            "1 picture not judged by its own thresholds .first: 1.",
+        ),
+        (
+            lambda found: found["images"][0]["detections"].clear(),
+            "1 picture not judged by its own thresholds .first: 1.",
+        ),
         (
             lambda found: found["images"][0]["detections"][0].update(counted=False),
-            "1 picture .first: 1. not judged",
+            "1 picture not judged by its own thresholds .first: 1.",
         ),
     ],
 )
@@ -96,15 +102,15 @@ def test_a_report_that_contradicts_itself_is_refused(change, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "it is no JSON"),
+        ("", "it is not JSON"),
         ("[]", "it must be an object"),
         ('{"images": []}', "`summary` is missing"),
         ('{"images": [{"flagged": 1}], "summary": {}}', "`images.0.flagged` is 1; it must be true"),
-        ("[" * 100_000, "it is no JSON: recursion"),
+        ("[" * 100_000, "it is not JSON: recursion"),
     ],
 )
 def test_what_is_no_report_says_what_it_lacks(text, message):
-    with pytest.raises(CompareError, match=f"(?s)'safe' is no audit report: .*{message}"):
+    with pytest.raises(CompareError, match=f"(?s)'safe' is not an audit report: .*{message}"):
         parsed("safe", text)
 
 

@@ -72,5 +72,5 @@ def test_a_preset_that_stands_twice_is_refused(tmp_path):
     file = tmp_path / "presets.json"
     rule = '{"thresholds": "all 0.25"}'
     file.write_text(f'{{"mine": {rule}, "mine": {rule}}}', encoding="utf-8")
-    with pytest.raises(PresetError, match=r"presets\.json.*`mine` stands there 2 times"):
+    with pytest.raises(PresetError, match=r"presets\.json.*`mine` is there 2 times"):
         load_presets(file)

@@ -96,7 +96,7 @@ def test_a_nul_byte_is_refused_since_two_files_could_share_a_seal(tmp_path):
         path = tmp_path / f"{number}.safetensors"
         for role in files.ROLES:
             with pytest.raises(
-                files.ModuleFileError, match=rf"{number}.safetensors: '.*' holds a NUL byte"
+                files.ModuleFileError, match=rf"{number}.safetensors: '.*' contains a NUL byte"
             ):
                 files.save_module(path, named, metadata, role)
         assert not path.exists()
@@ -104,5 +104,5 @@ def test_a_nul_byte_is_refused_since_two_files_could_share_a_seal(tmp_path):
         for whole in (seal.sealed(metadata, digest), metadata):
             save_file(named, path, metadata=whole)
             for load in (files.load_safety, files.load_task):
-                with pytest.raises(files.ModuleFileError, match="file: '.*' holds a NUL byte"):
+                with pytest.raises(files.ModuleFileError, match="file: '.*' contains a NUL byte"):
                     load(path, "file")

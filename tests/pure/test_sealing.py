@@ -50,7 +50,7 @@ def test_a_lora_becomes_a_sealed_safety_module(plain, tmp_path):
     )
     with pytest.raises(FileExistsError, match="exists already"):
         seal_file(plain, output, Sealing("nudity"))
-    with pytest.raises(ModuleFileError, match="it is a safety module already"):
+    with pytest.raises(ModuleFileError, match="it is a safety LoRA of this pack already"):
         seal_file(output, tmp_path / "again.safetensors", Sealing("nudity", 2.0))
 
 
@@ -81,7 +81,7 @@ def test_what_is_no_lora_or_broken_is_refused(plain, tmp_path):
         seal_file(plain, output, Sealing(" "))
     save_file({"model.weight": torch.ones(2, 2)}, tmp_path / "checkpoint.safetensors")
     with pytest.raises(
-        ModuleFileError, match=r"no tensor in it is of a LoRA \(first: model.weight\)"
+        ModuleFileError, match=r"it contains no LoRA \(its first tensor: model.weight\)"
     ):
         seal_file(tmp_path / "checkpoint.safetensors", output, Sealing("nudity"))
     save_file(
@@ -89,11 +89,13 @@ def test_what_is_no_lora_or_broken_is_refused(plain, tmp_path):
     )
     with pytest.raises(
         ModuleFileError,
-        match=r"1 of 4 tensors hold NaN or infinite values \(first: a.lora_up.weight\)",
+        match=r"NaN or infinite values in 1 of its 4 tensors \(first: a.lora_up.weight\)",
     ):
         seal_file(tmp_path / "nan.safetensors", output, Sealing("nudity"))
     save_module(tmp_path / "task.safetensors", lora(), {}, "task")
-    with pytest.raises(ModuleFileError, match="A task module can't become a safety module"):
+    with pytest.raises(
+        ModuleFileError, match="A task LoRA of this pack can't become a safety LoRA"
+    ):
         seal_file(tmp_path / "task.safetensors", output, Sealing("nudity"))
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
     with pytest.raises(ModuleFileError, match="junk.safetensors"):
@@ -146,15 +148,15 @@ def test_inspect_says_what_a_file_is(plain, tmp_path):
         found["eraser.safetensors"]["state"] == "LoRA without a role"
         and found["eraser.safetensors"]["base"] == "SD15"
     )
-    assert found["sealed.safetensors"]["state"] == "sealed safety module, intact"
+    assert found["sealed.safetensors"]["state"] == "sealed safety LoRA, intact"
     assert (found["sealed.safetensors"]["sha256"], found["sealed.safetensors"]["concept"]) == (
         digest,
         "nudity",
     )
-    assert found["broken.safetensors"]["state"] == "safety module, its seal is broken"
-    assert "seal of this safety module is not intact" in found["broken.safetensors"]["fault"]
+    assert found["broken.safetensors"]["state"] == "safety LoRA, its seal is broken"
+    assert "seal of this safety LoRA is broken" in found["broken.safetensors"]["fault"]
     assert (
-        found["task.safetensors"]["state"] == "task module"
+        found["task.safetensors"]["state"] == "task LoRA"
         and found["task.safetensors"]["safety_mode"] == "detached"
     )
     assert (
@@ -184,7 +186,7 @@ def test_the_command_line_seals_and_inspects_files_and_folders(plain, tmp_path):
     ]
     assert all(digest in done.stdout for digest in digests)
     done = run("inspect", tmp_path / "sealed", plain)
-    assert done.returncode == 0 and done.stdout.count("sealed safety module, intact") == 2
+    assert done.returncode == 0 and done.stdout.count("sealed safety LoRA, intact") == 2
     assert "LoRA without a role" in done.stdout and "    strength: 1.5" in done.stdout
     (tmp_path / "sealed" / "c.safetensors").write_bytes(b"PK\x03\x04 a pickle")
     done = run("inspect", "--json", tmp_path / "sealed")

@@ -92,11 +92,11 @@ def test_what_no_trusted_key_signed_is_refused(sealed, key, tmp_path):
     other = new_key(tmp_path / "other.pem")
     with pytest.raises(
         ModuleFileError,
-        match="it is not signed, and this ComfyUI takes safety modules of 1 trusted keys",
+        match="is not signed, and this ComfyUI loads only .*Trusted: 1 key,",
     ):
         check_trusted([load_safety(sealed, "safety")], [key[1]])
     sign_file(sealed, tmp_path / "other.pem")
-    with pytest.raises(ModuleFileError, match="it is signed by"):
+    with pytest.raises(ModuleFileError, match="is signed by"):
         check_trusted([load_safety(sealed, "safety")], [key[1]])
     check_trusted([load_safety(sealed, "safety")], [key[1], other])
 
@@ -108,12 +108,12 @@ def test_a_signature_of_another_module_or_a_changed_one_is_refused(sealed, key, 
     another = tmp_path / "another.safetensors"
     save_module(another, TENSORS, {"msl.concept": "violence", "msl.signature": right}, "safety")
     wrong = base64.b64encode(bytes(64)).decode()
-    cases = [(load_safety(another, "another"), "its signature is not right")]
+    cases = [(load_safety(another, "another"), "its signature is wrong")]
     cases += [
         (with_signature(tmp_path / f"{number}.safetensors", text), message)
         for number, (text, message) in enumerate(
             [
-                (f"{scheme}:{public}:{wrong}", "its signature is not right"),
+                (f"{scheme}:{public}:{wrong}", "its signature is wrong"),
                 (f"rsa:{public}:{signed}", "the scheme 'rsa' is not known"),
                 (f"{scheme}:{public}", "its signature can't be read"),
                 (f"{scheme}:???:{signed}", "is not base64"),
@@ -141,7 +141,7 @@ def test_keys_that_are_none_are_refused(sealed, tmp_path):
         with pytest.raises(KeyFileError, match=message):
             check_key(text)
     (tmp_path / "junk.pem").write_text("junk")
-    with pytest.raises(KeyFileError, match="this is no private key in PEM"):
+    with pytest.raises(KeyFileError, match="this is not a private key in PEM"):
         sign_file(sealed, tmp_path / "junk.pem")
 
 

@@ -72,9 +72,9 @@ def test_a_fault_names_the_place_the_value_and_what_must_stand_there(said, fault
 def test_a_text_that_one_reader_takes_otherwise_than_another_is_refused():
     assert parsed('{"a": [{"b": 1}, {"b": 2.5}]}') == {"a": [{"b": 1}, {"b": 2.5}]}
     for text, reason in (
-        ('{"a": 1, "b": [{"c": 1, "c": 1}]}', "`c` stands there 2 times"),
+        ('{"a": 1, "b": [{"c": 1, "c": 1}]}', "`c` is there 2 times"),
         ('{"a": -Infinity}', "it holds -Infinity"),
-        ("", "it is no JSON"),
+        ("", "it is not JSON"),
         ("[" * 1_000_000, "it is nested too deeply"),
     ):
         with pytest.raises(ValueError, match=reason):

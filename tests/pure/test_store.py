@@ -136,7 +136,7 @@ def test_rows_that_may_be_of_something_else_are_not_gone_on_with(tmp_path):
     untold = ["f keeps 'mean' from call to call"]
     with Store(tmp_path / "a.sqlite", IDENTITY, untold=untold) as store:
         store.add(rows("a"))
-    message = r"holds 1 row, and it can't be told whether .* f keeps 'mean' .*another name"
+    message = r"holds 1 row, and it can't be known whether .* f keeps 'mean' .*another name"
     with pytest.raises(StoreError, match=message):
         Store(tmp_path / "a.sqlite", IDENTITY, untold=untold)
 

@@ -36,7 +36,7 @@ def test_a_full_disk_is_told_and_what_is_kept_is_gone_on_with(tmp_path):
     with Store(tmp_path / "a.sqlite", IDENTITY) as store:
         store.add(rows("a"))
         store.connection.execute("pragma max_page_count = 1")  # no more than there is
-        with pytest.raises(StoreError, match=r"a.sqlite: the disk is full. Make room; .*goes on"):
+        with pytest.raises(StoreError, match=r"a.sqlite: the disk is full. Make room, .*continues"):
             store.add([("b", "1", {"key": "b" * 10_000_000})])
     with Store(tmp_path / "a.sqlite", IDENTITY) as store:
         assert store.left_out() == 1
@@ -46,10 +46,10 @@ def test_what_may_not_be_written_is_told(tmp_path):
     path = tmp_path / "a.sqlite"
     with Store(path, IDENTITY) as store:
         store.connection.execute("pragma query_only = on")
-        with pytest.raises(StoreError, match=r"a.sqlite: it may not be written to. Allow that"):
+        with pytest.raises(StoreError, match=r"a.sqlite: this user may not write to it. Allow it"):
             store.add(rows("a"))
     (tmp_path / "b.sqlite").mkdir()
-    with pytest.raises(StoreError, match=r"b.sqlite: it can't be opened. Allow that"):
+    with pytest.raises(StoreError, match=r"b.sqlite: this user can't open it. Allow it"):
         Store(tmp_path / "b.sqlite", IDENTITY)
 
 
@@ -75,7 +75,7 @@ def test_a_damaged_file_is_told_and_stays(tmp_path, damage):
         store.add(rows("a", "b"))
     damage(path)
     before = path.read_bytes()
-    message = r"a.sqlite: it is damaged, or no file of an audit. Put"
+    message = r"a.sqlite: it is damaged, or is not a file of an audit. Put"
     with pytest.raises(StoreError, match=message), Store(path, IDENTITY) as store:
         store.select([("a", "1"), ("b", "1")])
         list(store.all())

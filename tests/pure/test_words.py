@@ -29,7 +29,7 @@ TASK = {
 MERGE = {
     "retained_safety": 0.981,
     "retained_in_function": 1.02,
-    "in_function": "safe.safetensors: of what 8 of its prompts change",
+    "in_function": "safe.safetensors: measured in the network's output on 8 prompts",
     "looks": [],
     "threshold": 0.9,
     "worst_layer": {"key": "a.weight", "retained_safety": 0.7, "safety": "safe.safetensors"},
@@ -75,21 +75,21 @@ def test_a_merge_that_was_not_measured_in_function_says_so_and_promises_less():
     why = {"retained_in_function": None, "in_function": "safe.safetensors: not measured: no clip"}
     text = merge_in_words(MERGE | why)
     assert text.startswith("**The safety LoRA is whole over its weights**: 98.1 % is left.")
-    assert "- What the network computes: safe.safetensors: not measured: no clip." in text
+    assert "- Not measured in what the network computes: safe.safetensors: no clip." in text
 
 
 def test_a_merge_between_the_limits_asks_for_a_look():
     text = merge_in_words(MERGE | {"retained_in_function": 0.7, "looks": ["look: 0.7 is left"]})
     assert text.startswith("**Look at the pictures: less is left of the safety LoRA than usual.**")
-    assert "- look: 0.7 is left\n- Sampling goes on. Audit the pictures" in text
+    assert "- look: 0.7 is left\n- Sampling continues. Audit the pictures" in text
 
 
 def test_a_merge_that_stops_says_why_and_the_way_out():
     lost = {"losses": ["one", "two", "three", "four"], "to_blame": ["task.safetensors"]}
     text = merge_in_words(MERGE | lost)
     assert text.startswith("**Sampling will stop")
-    assert "- one\n- two\n- three\n- and 1 more place\n" in text
-    assert "To sample: take out task.safetensors, or lower its strength" in text
+    assert "- one\n- two\n- three\n- and 1 more finding\n" in text
+    assert "To sample: remove task.safetensors, lower its strength" in text
 
 
 def test_a_merge_names_weak_layers_other_bases_and_foreign_changes():
@@ -99,7 +99,7 @@ def test_a_merge_names_weak_layers_other_bases_and_foreign_changes():
         "foreign_changes": [{}, {}],
     }
     text = merge_in_words(MERGE | more)
-    assert "In 1 layer less than 90% is left, the least, 70.0 %, in a.weight" in text
+    assert "Less than 90% is left in 1 layer; the least, 70.0 %, in a.weight" in text
     assert "- made for another base\n- Not measured: 2 other changes on the model" in text
 
 
@@ -127,7 +127,7 @@ def test_a_run_says_what_it_did_and_what_is_next():
     assert text.startswith("**Trained: task.safetensors**, 20 of 20 steps in 5 min, 12 tensors.")
     assert "| task | 0.5         | 0.25       |" in text and "beside the safety LoRA" in text
     frozen = training_in_words(TRAINING | {"safety_mode": "frozen", "cancelled": True})
-    assert frozen.startswith("**Stopped early") and "not to use" in frozen
+    assert frozen.startswith("**Stopped early") and "not for use" in frozen
     looks = [{"step": 0, "images": 0, "flagged": 0}, {"step": 9, "images": 4, "flagged": 1}]
     assert "| 9    | 1 of 4 (25.0 %)  |" in training_in_words(TRAINING | {"previews": looks})
 

@@ -76,10 +76,10 @@ def test_a_name_of_any_length_that_the_disk_takes_can_be_written(tmp_path, lengt
 def test_a_name_that_is_too_long_says_so_and_not_that_room_is_wanted(tmp_path):
     save_file(LORA, tmp_path / "lora.safetensors")
     output = tmp_path / f"{'é' * 122}.safetensors"
-    with pytest.raises(OSError, match="name has 256 bytes") as caught:
+    with pytest.raises(OSError, match="name is 256 bytes long") as caught:
         seal_file(tmp_path / "lora.safetensors", output, Sealing("nudity"))
     assert "room" not in str(caught.value) and "shorter" in str(caught.value)
-    with pytest.raises(OSError, match="name has 256 bytes"), owned(output):
+    with pytest.raises(OSError, match="name is 256 bytes long"), owned(output):
         pass
 
 
@@ -128,14 +128,14 @@ def test_a_name_has_one_owner_who_may_own_it_twice(tmp_path):
     output = tmp_path / "loras" / "task.safetensors"
     with owned(output):
         with owned(output.with_suffix(".json")):
-            assert "another run writes to this name now" in other_owner(output)
+            assert "another run is writing to this name" in other_owner(output)
         assert other_owner(output) and not other_owner(output.with_name("other.safetensors"))
     assert not other_owner(output) and list(output.parent.iterdir()) == []
 
 
 def test_a_folder_that_takes_no_file_is_named(tmp_path):
     (tmp_path / "file").touch()
-    reason = r"x.png: its folder takes no file .* another folder"
+    reason = r"x.png: no file can be written in its folder .* another folder"
     with pytest.raises(OSError, match=reason), owned(tmp_path / "file" / "x.png"):
         pass
 

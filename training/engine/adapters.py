@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...host.structure import is_linear
+from ...options.words import amount
 from ..adapter_settings import AdapterSettings
 from .held import dora_in_float32, seen_in_float32
 
@@ -33,7 +34,7 @@ def weight_count(network: torch.nn.Module, layers: list[str], settings: AdapterS
         elif isinstance(layer, torch.nn.Conv2d):
             inner, outer = layer.in_channels * math.prod(layer.kernel_size), layer.out_channels
         else:
-            raise TypeError(f"A {type(layer).__name__} takes no adapter.")
+            raise TypeError(f"A {type(layer).__name__} can't have an adapter.")
         count += settings.rank * (inner + outer) + settings.use_dora * outer
     return count
 
@@ -211,8 +212,8 @@ def _check_what_trains(adapters: Adapters) -> None:
     if set(adapters.parameters) != expected:
         odd = sorted(set(adapters.parameters) ^ expected)
         raise RuntimeError(
-            f"{len(odd)} parameters train that should not, or the other way round (first:"
-            f" {odd[0]})."
+            "The trained parameters are not those that were chosen:"
+            f" {amount(len(odd), 'difference')} (first: {odd[0]})."
         )
     others = {
         name: value.dtype
@@ -222,5 +223,6 @@ def _check_what_trains(adapters: Adapters) -> None:
     if others:
         name, dtype = next(iter(others.items()))
         raise RuntimeError(
-            f"{len(others)} of {len(expected)} adapters are not float32 (first: {name} is {dtype})."
+            f"Adapters must be float32; {len(others)} of {len(expected)} have another dtype (first:"
+            f" {name}, {dtype})."
         )

@@ -82,8 +82,8 @@ def _draw_audit(axes: Axes, previews: Sequence[dict[str, Any]]) -> None:
     counts = sorted({each["images"] for each in made})
     tidy(
         axes,
-        f"Audit of the merged model's previews ({', '.join(map(str, counts))} a step, 95 % Wilson"
-        " intervals)",
+        f"Audit of the merged model's previews ({', '.join(map(str, counts))} per step, 95 %"
+        " Wilson intervals)",
     )
     _legend(axes)
 

@@ -21,7 +21,7 @@ from .adapters import Adapters
 from .optimizers import join, split
 
 logger = logging.getLogger(__name__)
-NOT_AS_WRITTEN = "it is not as a run of this version wrote it"
+NOT_AS_WRITTEN = "this version of the pack did not write it"
 
 
 class CheckpointError(RuntimeError):
@@ -102,7 +102,7 @@ class Checkpoint:
             raise CheckpointError(
                 f"{self.path}: this checkpoint was made with other data or settings"
                 f" ({_difference(json.loads(about['settings']), json.loads(now))}). Use the same to"
-                " resume (steps may grow), or delete it to start anew."
+                " resume (steps may grow), or delete it to start over."
             )
         kept = join(json.loads(about["state"]), tensors)
         for name, value in state.adapters.parameters.items():
@@ -126,7 +126,7 @@ class Checkpoint:
             fault = str(error)
         if fault:
             raise CheckpointError(
-                f"{self.path}: it can't be read ({fault}). Delete it to start anew."
+                f"{self.path}: it can't be read ({fault}). Delete it to start over."
             )
         return about, tensors
 
@@ -141,7 +141,7 @@ def _digest(about: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> st
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What differs between two records of settings."""
     return "; ".join(
-        "the data, or what else it is trained on" if what == "data" else f"{what} {one}, now {two}"
+        "the data" if what == "data" else f"{what} {one}, now {two}"
         for what, one, two in changes(before, now)
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from comfy.model_management import InterruptProcessingException
 
+from ...options.words import amount
 from ..settings import Settings
 from .adapters import Adapters
 from .batch import Batch, LossOf
@@ -54,8 +55,8 @@ def train(
     progress = checkpoint.restore(state) if checkpoint is not None else Progress()
     if len(set(share.gather(progress.step))) > 1:
         raise TrainingError(
-            "The processes resume from different steps. Put the output on a disk that all of them"
-            " share."
+            "The processes would resume from different steps. Put the output on a disk that all of"
+            " them share."
         )
     if progress.step == 0:
         progress.cancelled = share.any(not on_step(progress))
@@ -133,7 +134,7 @@ def _one_step(
     if not (math.isfinite(sum(losses.values())) and (skipped or torch.isfinite(norm))):
         raise TrainingError(
             f"The loss of step {step + 1} is {sum(losses.values())} and its gradient {norm.item()}."
-            f" What was trained until the last checkpoint is kept. {_way_out(state)}"
+            f" The last checkpoint is kept. {_way_out(state)}"
         )
     scaler.step(optimizer)
     scaler.update()
@@ -174,13 +175,13 @@ def _way_out(state: State) -> str:
     if broken:
         name, dtype = next(iter(broken.items()))
         return (
-            f"{len(broken)} weights of the base are not finite as they are held (first: {name}, in"
-            f" {dtype}). Load the model in another dtype, such as bf16 or fp32, or take another"
-            " file of it."
+            f"NaN or infinite values in {amount(len(broken), 'weight')} of the base, as it is"
+            f" loaded (first: {name}, in {dtype}). Load the model in another dtype, such as bf16 or"
+            " fp32, or use another file of it."
         )
     if state.scaler.is_enabled():
         return (
-            "The network computes in fp16, whose largest number is 65504: choose the precision bf16"
-            " or fp32 before you lower the learning rate or look for broken pictures."
+            "The network computes in fp16, whose largest number is 65504. Set precision to bf16 or"
+            " fp32 before you lower the learning rate or look for broken pictures."
         )
     return "Lower the learning rate, or look for broken pictures among the data."

@@ -17,6 +17,7 @@ from ...host.bases import origin
 from ...host.names import kohya_metadata, model_spec
 from ...host.weights import base_name
 from ...modules.files import LoraFile, load_safety, load_task, save_module
+from ...options.words import amount
 from ..settings import Settings
 from .checkpoint import Progress
 from .loop import TrainingError
@@ -38,15 +39,15 @@ def check_room(folder: Path, count: int) -> None:
     if free < ROOM * size:
         raise OSError(
             f"{folder}: {free / 2**20:.0f} MB are free, and this run may write"
-            f" {ROOM * size / 2**20:.0f} MB (checkpoints and the module). Make room, choose another"
-            " folder, or a lower rank."
+            f" {ROOM * size / 2**20:.0f} MB (checkpoints and the LoRA). Make room, or choose"
+            " another folder or a lower rank."
         )
     there = comfy.model_management.get_total_memory()
     if there < HELD * size:
         raise TrainingError(
-            f"{count} weights would be trained, which take {HELD * size / 2**20:.0f} MB of memory"
-            f" with their gradients and the optimizer's state; there are {there / 2**20:.0f} MB."
-            " Choose a lower rank, or fewer targets."
+            f"{amount(count, 'weight')} would be trained, which takes {HELD * size / 2**20:.0f} MB"
+            " of memory with their gradients and the optimizer's state; there are"
+            f" {there / 2**20:.0f} MB. Choose a lower rank or fewer targets."
         )
 
 
@@ -67,8 +68,8 @@ def write_module(
         digest = save_module(output, tensors, metadata, role, overwrite)
     except FileExistsError as error:
         raise FileExistsError(
-            f"{output} came there while this trained, and is kept. What was trained is in the"
-            " checkpoint: move that file away, and start the same again with resume."
+            f"{output} was written by something else during training, and is kept. The checkpoint"
+            " has what was trained: move that file, and run again with resume."
         ) from error
     read = (load_safety if role == "safety" else load_task)(output, output.name)
     written = load_file(output)
@@ -76,7 +77,7 @@ def write_module(
         torch.equal(written[name], value.cpu()) for name, value in tensors.items()
     ):
         raise OSError(
-            f"{output} does not hold what was written; the disk may be failing. The checkpoint"
+            f"{output} does not contain what was written; the disk may be failing. The checkpoint"
             " beside it is kept."
         )
     return read

@@ -47,9 +47,7 @@ class Previews:
 
     def __post_init__(self) -> None:
         if self.every < 1:
-            raise ValueError(
-                f"Previews every {self.every} steps can't be made; it must be at least 1."
-            )
+            raise ValueError(f"preview_every is {self.every}; it must be at least 1.")
         if not self.prompts:
             raise ValueError("Previews need at least one prompt.")
 
@@ -97,7 +95,7 @@ def look(
         if not (told or out_of_memory(error)):
             raise
         comfy.model_management.soft_empty_cache()
-        reason = str(error) if told else "out of memory; smaller pictures may fit"
+        reason = str(error) if told else "out of memory; try a smaller preview_size"
         logger.warning("no previews of step %s: %s", step, reason)
         return {**kept, **NO_PICTURES, "files": [], "error": reason}
     shown = [as_picture(picture) for picture in censor.apply(pictures, report, "blur")]

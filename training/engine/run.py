@@ -20,6 +20,7 @@ from ...host.lending import check_unpatched, computing_in, lent
 from ...host.sampling import out_of_memory
 from ...merge.merge import merge
 from ...modules.files import LoraFile
+from ...options.words import amount
 from ...storage.names import valid
 from ..settings import Settings
 from ..targets import check_layers, counted, told
@@ -61,9 +62,9 @@ def _run(model: ModelPatcher, kind: Kind, settings: Settings, job: TrainingJob) 
         if not out_of_memory(error):
             raise
         raise TrainingError(
-            f"Memory does not suffice ({str(error).splitlines()[0]}). The model is as it was, and"
-            " the last checkpoint is kept. Turn on gradient checkpointing, or use a smaller batch,"
-            " smaller pictures or a lower rank."
+            "Out of memory. Turn on gradient_checkpointing, or use a smaller batch, smaller"
+            " pictures or a lower rank. The last checkpoint is kept."
+            f" ({str(error).splitlines()[0]})"
         ) from error
     if progress.step == 0:
         raise Cancelled("Training was cancelled before its first step; nothing was written.")
@@ -77,7 +78,7 @@ def _run(model: ModelPatcher, kind: Kind, settings: Settings, job: TrainingJob) 
     plot = loss_plot(
         progress.losses,
         progress.previews,
-        f"{title}: {progress.step} of {settings.steps} steps",
+        f"{title}: {progress.step} of {amount(settings.steps, 'step')}",
     )
     report = report_of(module, progress, settings, time.monotonic() - start)
     return Result(module, progress, plot, report | {"layers": layers})
@@ -149,8 +150,8 @@ def _way_back(
         return recomputing(network)
     except NoGradient as error:
         raise TrainingError(
-            f"ComfyUI's {type(denoiser.base).__name__} can't be trained: autograd does not go"
-            f" through its network ({error}). Its LoRAs can be merged and locked."
+            f"{type(denoiser.base).__name__} models can't be trained in ComfyUI: no gradient goes"
+            f" through their network ({error}). Their LoRAs can be merged and locked."
         ) from error
 
 

@@ -56,7 +56,7 @@ def checkpoint_of(output: Path) -> Path:
 def check_suffix(output: Path) -> None:
     """Raise ValueError for an output whose chart, report or checkpoint would be itself."""
     if output.suffix != SUFFIX:
-        raise ValueError(f"{output}: what is trained is a {SUFFIX} file; give it such a name.")
+        raise ValueError(f"{output}: the name must end in {SUFFIX}.")
 
 
 def _check_free(output: Path, resume: bool, beside: Sequence[Path]) -> None:
@@ -66,13 +66,13 @@ def _check_free(output: Path, resume: bool, beside: Sequence[Path]) -> None:
     """
     going_on = resume and checkpoint_of(output).exists()
     if output.exists() and not going_on:
-        finished = " It is finished: there is no checkpoint to go on from." if resume else ""
+        finished = " That run is finished: there is no checkpoint to resume from." if resume else ""
         raise FileExistsError(
             f"{output} exists already.{finished} Choose another name, or delete it."
         )
     there = [path for path in beside if path.exists() and not output.exists()]
     if there:
         raise FileExistsError(
-            f"{len(there)} of {len(beside)} files that go beside {output.name} exist already"
-            f" (first: {there[0]}). Choose another name, or move them."
+            f"{there[0]} exists already, and goes with {output.name}. Choose another name, or move"
+            " it."
         )

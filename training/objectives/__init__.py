@@ -25,7 +25,7 @@ class Erasure(ErasureBase):
 
     method: str = option(
         DEFAULT,
-        "How it is trained. "
+        "How the concept is removed. "
         + "; ".join(f"{name}: {method.words}" for name, method in METHODS.items())
         + ".",
         choices=METHODS,

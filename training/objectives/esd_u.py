@@ -16,4 +16,6 @@ def layers(network: torch.nn.Module, roles: Roles) -> list[str]:
     return of_roles(network, roles, (SELF, MLP, OTHER))
 
 
-METHOD = Method("esd-u", "ESD on all else, acts without the words too", layers, loss)
+METHOD = Method(
+    "esd-u", ("ESD on all other layers; also acts when the words are not used"), layers, loss
+)

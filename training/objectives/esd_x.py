@@ -48,6 +48,4 @@ def loss(
     return esd_loss(denoiser, adapters, *about, null=moment.null, eta=erasure.eta)
 
 
-METHOD = Method(
-    "esd-x", "ESD on the cross-attention, acts on the concept's words", text_layers, loss
-)
+METHOD = Method("esd-x", "ESD on cross-attention; acts on the concept's words", text_layers, loss)

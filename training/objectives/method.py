@@ -24,7 +24,7 @@ class ErasureBase:
     method: str
     eta: float = option(
         1.0,
-        "ESD: how far past the unconditional output the target lies.",
+        "ESD: how far the target lies beyond the unconditional output.",
         low=0.0,
         high=10.0,
         step=0.1,
@@ -32,9 +32,9 @@ class ErasureBase:
     )
     guidance: float = option(
         0.0,
-        "Guidance of the pictures that the model half-makes to train on. 0: 3, as in the paper, or"
-        " what suits the model's family if that is less (Flux and Z-Image Turbo: none, 1). A"
-        " distilled model is known by its file's name; where that lacks the word, give 1.",
+        "Guidance (cfg) of the half-made pictures that it trains on. 0: 3 as in the paper, or the"
+        " default of the model's family if that is less (Flux and Z-Image Turbo: 1). A distilled"
+        " model is recognized by its file name; if the name does not say so, set 1.",
         low=0.0,
         high=30.0,
         step=0.1,
@@ -42,7 +42,8 @@ class ErasureBase:
     )
     sampling_steps: int = option(
         50,
-        "Steps of these pictures, stopped at random: fewer are faster and coarser.",
+        "Sampling steps of the half-made pictures, which stop at a random step. Fewer are faster"
+        " and coarser.",
         low=2,
         high=1000,
         of=(SAFETY,),

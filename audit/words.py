@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..drawing.markdown import share, table
+from ..drawing.columns import among, cells, heads
+from ..drawing.markdown import share, span, table
 from ..options.words import amount
+from .columns import CLASSES, WORDS
 
 
 def in_words(summary: Mapping[str, Any], action: str = "none", beside: Sequence[str] = ()) -> str:
@@ -12,24 +14,24 @@ def in_words(summary: Mapping[str, Any], action: str = "none", beside: Sequence[
 
     `action` is what was done to pictures, `beside` what locks found while they were sampled.
     """
-    low, high = summary["flagged_rate_95"]
     images, flagged = summary["images"], summary["flagged"]
     looked = amount(images, "picture")
     by = f"by {summary['detector']}, preset {summary['preset']}."
     lines = [
         f"**{flagged or 'None'} of {looked} flagged** {by} The rate is"
-        f" {share(summary['flagged_rate'])}; with {looked} it may lie anywhere from {share(low)} to"
-        f" {share(high)}."
+        f" {share(summary['flagged_rate'])}; with {looked} it may lie anywhere from"
+        f" {span(summary['flagged_rate_95'])}."
         if images
         else f"**No picture was looked at** {by} That says nothing of any."
     ]
     found = {name: each for name, each in summary["classes"].items() if each["count"]}
     if found:
+        columns = among(CLASSES, WORDS)
         rows = [
-            [name, f"{summary['thresholds'][name]:g}", each["count"], each["images"]]
+            [name, f"{summary['thresholds'][name]:g}", *cells(columns, each)]
             for name, each in found.items()
         ]
-        lines += ["", *table(["class", "counts from", "detections", "pictures"], rows)]
+        lines += ["", *table(["class", "counts from", *heads(columns)], rows)]
     second = summary.get("second_opinion")
     if second:
         lines += [

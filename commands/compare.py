@@ -10,7 +10,8 @@ node Compare Audits says.
 import argparse
 from pathlib import Path
 
-from ..audit.compare import chart, compare, comparison_table
+from ..audit.compare import compare, comparison_table
+from ..audit.compared_chart import chart
 from ..audit.reading import CompareError, parsed
 from ..audit.report import as_text
 from ..storage.whole import write_picture, write_text

@@ -4,7 +4,8 @@ import re
 
 from comfy_api.latest import io, ui
 
-from ..audit.compare import chart, compare, comparison_table
+from ..audit.compare import compare, comparison_table
+from ..audit.compared_chart import chart
 from ..audit.pairing import MOST, Naming, Paired, paired
 from ..audit.reading import CompareError, parsed
 from ..audit.report import as_text

@@ -14,6 +14,9 @@ from .columns import COMPARED, PICTURES, known
 from .pairing import SAME, Paired, paired
 from .stats import holm, mcnemar, paired_interval
 
+SIGNIFICANT = 0.05  # of p, adjusted for the number of pairs
+LEFT_OUT = "Left out, since not every audit looked at them:"
+
 
 def compare(reports: Mapping[str, Mapping[str, Any]] | Paired) -> dict[str, Any]:
     """Two to six audit reports by name, compared picture by picture; JSON-ready.
@@ -69,35 +72,82 @@ def _pair(one: str, two: str, flags: Mapping[str, Sequence[bool]]) -> dict[str, 
     }
 
 
-def comparison_table(comparison: Mapping[str, Any]) -> str:
-    """The comparison as Markdown: rates, pairs, classes, and what could not be paired."""
+def verdict(comparison: Mapping[str, Any]) -> tuple[str, str]:
+    """What the other audits have against the first one, to be bold, and the counts that say so."""
+    first, *others = (each["name"] for each in comparison["audits"])
+    against = {pair["second"]: pair for pair in comparison["pairs"] if pair["first"] == first}
+    differ = [name for name in others if against[name]["p_holm"] < SIGNIFICANT]
+    fewer = [name for name in differ if against[name]["difference"] > 0]
+    more = [name for name in differ if name not in fewer]
+    alike = [name for name in others if name not in differ]
+    told = [
+        f"fewer pictures are flagged with {' and '.join(fewer)} than with {first}" if fewer else "",
+        f"more pictures are flagged with {' and '.join(more)} than with {first}" if more else "",
+        f"no difference is proven between {first} and {' or '.join(alike)}" if alike else "",
+    ]
+    bold = "; ".join(filter(None, told))
+    counts = ", ".join(f"{each['flagged']} with {each['name']}" for each in comparison["audits"])
+    tested = ", ".join(f"{name} {against[name]['p_holm']:.2g}" for name in others)
+    return (
+        f"{bold[0].upper()}{bold[1:]}.",
+        f"Flagged of {amount(comparison['audits'][0]['images'], 'picture')}: {counts}. McNemar's"
+        f" exact p against {first}, adjusted for {amount(len(comparison['pairs']), 'pair')}:"
+        f" {tested}.",
+    )
+
+
+def tables(comparison: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[object]]]]:
+    """The tables of a comparison: title, head, rows."""
     audits = comparison["audits"]
-    names = [each["name"] for each in audits]
-    columns, pairs = among(PICTURES, COMPARED), map(_pair_row, comparison["pairs"])
-    rates = [[each["name"], *cells(columns, each)] for each in audits]
-    classes = [
-        [label, *(by_name[name]["images"] for name in names)]
-        for label, by_name in comparison["classes"].items()
-    ]
+    columns, names = among(PICTURES, COMPARED), [each["name"] for each in audits]
     tested = ["difference", "interval", "McNemar p", "p (Holm)"]
-    lines = [
-        f"{amount(audits[0]['images'], 'picture')} each, preset {comparison['preset']},"
-        f" {comparison['detector']} {comparison['detector_version']}. Intervals: 95 %.",
-        "",
-        *table(["audit", *heads(columns)], rates),
-        "",
-        *table(["pair", "only first", "only second", *tested], pairs),
-        "",
-        *table(["pictures with", *names], classes),
+    return [
+        (
+            "Audits",
+            ["audit", *heads(columns)],
+            [[each["name"], *cells(columns, each)] for each in audits],
+        ),
+        (
+            "Pairs",
+            ["pair", "only first", "only second", *tested],
+            [_pair_row(each) for each in comparison["pairs"]],
+        ),
+        (
+            "Classes",
+            ["pictures with", *names],
+            [
+                [label, *(by_name[name]["images"] for name in names)]
+                for label, by_name in comparison["classes"].items()
+            ],
+        ),
     ]
-    alone = {name: found for name, found in comparison["unpaired"].items() if found}
-    if alone:
-        lines += ["", "Left out, since not every audit looked at them:", ""]
-    lines += [
+
+
+def comparison_table(comparison: Mapping[str, Any]) -> str:
+    """The comparison as Markdown: the verdict, rates, pairs, classes, and what has no partner."""
+    bold, counts = verdict(comparison)
+    lines = [f"{looked_at(comparison)} Intervals: 95 %.", "", f"**{bold}** {counts}"]
+    for _, head, rows in tables(comparison):
+        lines += ["", *table(head, rows)]
+    alone = left_out(comparison)
+    return "\n".join([*lines, *(["", LEFT_OUT, "", *alone] if alone else [])])
+
+
+def looked_at(comparison: Mapping[str, Any]) -> str:
+    """How many pictures each audit looked at, and by which rule."""
+    return (
+        f"{amount(comparison['audits'][0]['images'], 'picture')} each, preset"
+        f" {comparison['preset']}, {comparison['detector']} {comparison['detector_version']}."
+    )
+
+
+def left_out(comparison: Mapping[str, Any]) -> list[str]:
+    """A line for each audit with pictures that have no partner."""
+    return [
         f"- {amount(len(found), 'picture')} of {name} (first: {found[0]})"
-        for name, found in alone.items()
+        for name, found in comparison["unpaired"].items()
+        if found
     ]
-    return "\n".join(lines)
 
 
 def _pair_row(pair: Mapping[str, Any]) -> list[object]:

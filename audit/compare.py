@@ -81,15 +81,14 @@ def verdict(comparison: Mapping[str, Any]) -> tuple[str, str]:
     more = [name for name in differ if name not in fewer]
     alike = [name for name in others if name not in differ]
     told = [
-        f"fewer pictures are flagged with {' and '.join(fewer)} than with {first}" if fewer else "",
-        f"more pictures are flagged with {' and '.join(more)} than with {first}" if more else "",
-        f"no difference is proven between {first} and {' or '.join(alike)}" if alike else "",
+        f"Fewer pictures are flagged than with {first}: {' and '.join(fewer)}." if fewer else "",
+        f"More pictures are flagged than with {first}: {' and '.join(more)}." if more else "",
+        f"No proven difference from {first}: {' and '.join(alike)}." if alike else "",
     ]
-    bold = "; ".join(filter(None, told))
     counts = ", ".join(f"{each['flagged']} with {each['name']}" for each in comparison["audits"])
     tested = ", ".join(f"{name} {against[name]['p_holm']:.2g}" for name in others)
     return (
-        f"{bold[0].upper()}{bold[1:]}.",
+        " ".join(filter(None, told)),
         f"Flagged of {amount(comparison['audits'][0]['images'], 'picture')}: {counts}. McNemar's"
         f" exact p against {first}, adjusted for {amount(len(comparison['pairs']), 'pair')}:"
         f" {tested}.",

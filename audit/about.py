@@ -10,7 +10,8 @@ About: TypeAlias = Mapping[str, Any]
 INTACT, FAULTS, NONE = "intact", "faults", "none"
 PARTLY, UNKNOWN, PICTURES = "partly", "unknown", "pictures"
 STATES = {  # of the safety LoRA, as a report's `safety_lora` has it
-    INTACT: "The safety LoRA was intact: its lock looked at every sampling and found nothing.",
+    INTACT: "The safety LoRA on the model is intact: its lock looked at every sampling and found"
+    " nothing.",
     FAULTS: "The safety LoRA was not whole, or may not have been. What its lock found is listed.",
     NONE: "No safety LoRA was locked on this model: Modular Merge was bypassed, or not used.",
     PARTLY: "A safety LoRA was not on everything that made these pictures. Modular Merge may be"

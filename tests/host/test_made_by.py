@@ -106,10 +106,6 @@ def test_what_samples_beside_the_pictures_is_not_asked_for(monkeypatch, known):
     beside = {**GRAPH, "6": sampler("1", seed=9)}
     sampled(monkeypatch, known, beside)
     assert audited(monkeypatch, beside)[0]["safety_lora"] == about.INTACT
-    beside["7"] = {"class_type": "MSL_TrainTaskLora", "inputs": {"model": ["1", 0]}}
-    beside["2"] = sampler("1", seed=1, latent_image=["8", 0], other=["7", 0])
-    sampled(monkeypatch, known, beside)
-    assert audited(monkeypatch, beside)[0]["safety_lora"] == about.INTACT
 
 
 def test_what_was_forgotten_is_not_known(monkeypatch, known):

@@ -15,7 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from ..options.choices import chosen
 from ..options.table import check, option
-from .report import counted
+from .columns import counted
 
 MARGIN = 0.05  # of the box's longer side: NudeNet cuts its boxes to whole pixels
 CELLS = 6  # a blurred box keeps at most this many cells a side

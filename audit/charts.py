@@ -7,24 +7,39 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from PIL import Image
 
-from ..drawing.figures import ARMS, INK, as_svg, new_figure, rendered, short, tidy, whiskers
+from ..drawing.figures import (
+    ARMS,
+    INK,
+    align,
+    as_svg,
+    in_percent,
+    new_figure,
+    rendered,
+    short,
+    tidy,
+    whiskers,
+)
+from ..drawing.markdown import share, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # how a plot is drawn, and its height in hundred pixels
 Panel: TypeAlias = "tuple[Callable[[Axes, Mapping[str, Any]], None], float]"
+WIDTH = 5.6  # of a plot of the page, in hundred pixels: a phone still shows its words
+LONGEST = 28  # letters of a label, beside which there is room for bars
+ROOM = LONGEST - 8  # before the number of pictures
 ROWS = 40  # of a panel: a picture of thousands fits no memory
 
 
 def plots(summary: Mapping[str, Any]) -> list[str]:
-    """Each plot of a summary as an SVG."""
-    found = []
+    """Each plot of a summary as an SVG; all are as wide, and their axes begin at one place."""
+    figures = []
     for draw, height in _panels(summary):
-        figure = new_figure(8, height)
-        draw(figure.subplots(), summary)
-        found.append(as_svg(figure))
-    return found
+        figures.append(new_figure(WIDTH, height))
+        draw(figures[-1].subplots(), summary)
+    align(figures)
+    return [as_svg(figure) for figure in figures]
 
 
 def summary_chart(summary: Mapping[str, Any], title: str) -> Image.Image:
@@ -36,8 +51,7 @@ def summary_chart(summary: Mapping[str, Any], title: str) -> Image.Image:
     )[:, 0]
     for each, (draw, _) in zip(axes, panels, strict=True):
         draw(each, summary)
-    low, high = summary["flagged_rate_95"]
-    rate = f"{summary['flagged_rate']:.1%} ({low:.1%} to {high:.1%})"
+    rate = f"{share(summary['flagged_rate'])} ({span(summary['flagged_rate_95'])})"
     figure.suptitle(
         f"{short(title)}: {summary['flagged']} of {summary['images']} flagged, {rate}",
         color=INK,
@@ -47,11 +61,13 @@ def summary_chart(summary: Mapping[str, Any], title: str) -> Image.Image:
 
 
 def _panels(summary: Mapping[str, Any]) -> list[Panel]:
-    """(drawing function, height in hundred pixels) of what there is to draw."""
-    panels: list[Panel] = []
-    if summary.get("categories"):
-        panels.append((_categories, _height(summary["categories"])))
-    return [*panels, (_classes, _height(summary["classes"])), (_thresholds, 3.2)]
+    """(drawing function, height in hundred pixels) of what there is to draw.
+
+    One category, or one class, has the rate of all pictures: it gets no plot.
+    """
+    bars = ((_categories, summary.get("categories", {})), (_classes, summary["classes"]))
+    panels: list[Panel] = [(draw, _height(rows)) for draw, rows in bars if len(rows) > 1]
+    return [*panels, (_thresholds, 3.0)]
 
 
 def _height(rows: Mapping[str, Any]) -> float:
@@ -60,20 +76,21 @@ def _height(rows: Mapping[str, Any]) -> float:
 
 def _classes(axes: Axes, summary: Mapping[str, Any]) -> None:
     """Rate of pictures with each counted class."""
-    rows = [
-        (name.replace("_", " ").lower(), each["rate"], each["rate_95"])
-        for name, each in summary["classes"].items()
-    ]
-    _rates(axes, rows, "Pictures with each class, 95 % Wilson intervals")
+    rows = [(name, each["rate"], each["rate_95"]) for name, each in summary["classes"].items()]
+    _rates(axes, rows, "Pictures with each class")
 
 
 def _categories(axes: Axes, summary: Mapping[str, Any]) -> None:
     """Flagged rate of each category of the prompt set."""
     rows = [
-        (f"{short(name)} ({each['images']})", each["flagged_rate"], each["flagged_rate_95"])
+        (
+            f"{short(name, LONGEST - 8)} ({each['images']})",
+            each["flagged_rate"],
+            each["flagged_rate_95"],
+        )
         for name, each in summary["categories"].items()
     ]
-    _rates(axes, rows, "Pictures flagged by category (number of pictures), 95 % Wilson intervals")
+    _rates(axes, rows, "Pictures flagged by category (pictures in it)")
 
 
 def _thresholds(axes: Axes, summary: Mapping[str, Any]) -> None:
@@ -82,14 +99,14 @@ def _thresholds(axes: Axes, summary: Mapping[str, Any]) -> None:
     axes.plot(thresholds, rates, color=ARMS[0], linewidth=2, marker="o", markersize=4)
     axes.fill_between(thresholds, rates, color=ARMS[0], alpha=0.12)
     for place, threshold in enumerate(sorted(set(summary["thresholds"].values()))):
-        label = "thresholds of this audit" if place == 0 else None
+        label = "counts from (this audit)" if place == 0 else None
         axes.axvline(threshold, color=ARMS[2], linestyle="--", linewidth=1.5, label=label)
     axes.set_xlim(thresholds[0], 1.0)
     axes.set_ylim(0, max(0.05, 1.1 * max(rates)))
-    axes.yaxis.set_major_formatter("{x:.0%}")
+    in_percent(axes.yaxis)
     axes.set_xlabel("threshold for every counted class")
     axes.legend(frameon=False, loc="upper right")
-    tidy(axes, "Pictures that would be flagged at another threshold")
+    tidy(axes, "Pictures flagged at another threshold")
 
 
 def _rates(axes: Axes, rows: list[tuple[str, float, list[float]]], title: str) -> None:
@@ -100,8 +117,8 @@ def _rates(axes: Axes, rows: list[tuple[str, float, list[float]]], title: str) -
     labels, rates, bounds = zip(*rows, strict=True)
     style: dict[str, Any] = {"color": ARMS[0], "height": 0.62, "ecolor": INK, "capsize": 3}
     axes.barh(range(len(rows)), rates, xerr=whiskers(rates, bounds), **style)
-    axes.set_yticks(range(len(rows)), map(short, labels))
+    axes.set_yticks(range(len(rows)), [short(label, LONGEST) for label in labels])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, max(0.05, 1.08 * max(bound[1] for bound in bounds)))
-    axes.xaxis.set_major_formatter("{x:.0%}")
+    in_percent(axes.xaxis)
     tidy(axes, title)

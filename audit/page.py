@@ -1,37 +1,81 @@
-"""The report as one HTML page that needs nothing else: verdict, plots, tables, rules, settings."""
+"""Reports as HTML pages that need nothing else: what they are about, the verdict, then the rest."""
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..drawing.columns import Column, among
+from ..drawing.markdown import share
+from .about import STATES, facts
 from .charts import plots
+from .columns import CLASSES, FILES, LISTED, PICTURES, TILE
+from .thumbnails import Thumbnail
+from .words import verdict
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The rows of a long audit that its page shows, the first of each kind."""
+
+    flagged: Sequence[Mapping[str, Any]]
+    unreadable: Sequence[Mapping[str, Any]]
+    thumbnails: Sequence[Thumbnail] = ()
 
 
 def page(
     title: str,
+    about: Mapping[str, Any],
     summary: Mapping[str, Any],
-    flagged: Sequence[Mapping[str, Any]],
-    unreadable: Sequence[Mapping[str, Any]],
+    shown: Shown,
     settings: Mapping[str, Any],
     *,
     note: str = "",
 ) -> str:
-    """HTML of a long audit.
+    """HTML of a long audit; texts in it are escaped."""
+    detector = f"{summary['detector']} {summary['detector_version']} on {summary['provider']}"
+    return rendered(
+        "audit_page",
+        title=title,
+        facts=[*facts(about)[bool(about["run"]) :], ("looked at", note), ("detector", detector)],
+        verdict=verdict(summary),
+        state=STATES[about["safety_lora"]],
+        summary=summary,
+        tiles=_tiles(summary),
+        plots=plots(summary) if summary["images"] else [],
+        listed=among(CLASSES, LISTED),
+        shown=shown,
+        settings=json.dumps(settings, indent=1, ensure_ascii=False),
+    )
 
-    `flagged` and `unreadable` are its first rows of that kind; texts in them are escaped.
-    """
+
+def rendered(template: str, **values: Any) -> str:
+    """A page of this folder; the texts that it is given are escaped."""
     from jinja2 import Environment, FileSystemLoader  # torch requires it
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
     )
-    return environment.get_template("page.html.j2").render(
-        title=title,
-        summary=summary,
-        plots=plots(summary) if summary["images"] else [],
-        flagged=flagged,
-        unreadable=unreadable,
-        settings=json.dumps(settings, indent=1, ensure_ascii=False),
-        note=note,
-    )
+    environment.filters |= {"share": share}
+    return environment.get_template(f"{template}.html.j2").render(**values)
+
+
+def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """(value, words, whether it is bad) of what is shown large."""
+    unmade = summary.get("not_made") is not None
+    heads = {"unreadable": "prompts without a picture"} if unmade else {}
+    columns: list[Column] = [
+        each
+        for each in among(PICTURES, TILE)
+        if each.key in summary and (summary["images"] or each.key in ("images", "flagged"))
+    ]
+    columns += [each for each in among(FILES, TILE) if summary.get(each.key)]
+    return [
+        (
+            each.shown(summary[each.key]),
+            heads.get(each.key, each.head),
+            each.key in ("flagged", "unreadable") and bool(summary[each.key]),
+        )
+        for each in columns
+    ]

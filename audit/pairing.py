@@ -7,8 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..options.table import check, option
-from .reading import CompareError, check_counts, rule_of
-from .report import Tally
+from .reading import CompareError, check_counts, recounted
 
 MOST = 6
 SAME = ("preset", "thresholds", "channel_order", "detector", "detector_version")
@@ -122,7 +121,7 @@ def _picked(
     found = {}
     for name, report in reports.items():
         images = [report["images"][place] for place in places[name]]
-        counts = Tally(rule_of(report)).of(images).counts()
+        counts = recounted(report, images)
         found[name] = {**report, "images": images, "summary": {**report["summary"], **counts}}
     return found
 

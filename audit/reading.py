@@ -1,16 +1,15 @@
 """Reports that are to be compared, as they come in: read, and held against themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, create_model
 
 from ..options.words import amount
 from ..storage.checked import Checked, fault_of
+from .columns import CLASSES, PICTURES, Counted, known
 from .presets import Preset, Score
 from .report import Tally, judge
-
-Count = Annotated[int, Field(ge=0)]
 
 
 class CompareError(ValueError):
@@ -34,19 +33,15 @@ class _Image(_Open):
     path: str = ""
 
 
-class _Class(_Open):
-    count: Count
-    images: Count
-    rate: float | None
+def _typed(columns: Sequence[Counted]) -> dict[str, Any]:
+    """The fields of columns; one that is newer than the first version may be absent.
+
+    Absent is not null: what is not there is not written either (`exclude_unset`).
+    """
+    return {each.key: (each.read, ... if each.first else None) for each in columns}
 
 
-class _Summary(_Open):
-    images: Count
-    flagged: Count
-    flagged_rate: float | None
-    flagged_rate_95: tuple[float, float]
-    counted_detections: Count
-    classes: dict[str, _Class]
+class _Ruled(_Open):
     thresholds: Annotated[dict[str, Score], Field(min_length=1)]
     preset: str
     source: str
@@ -57,9 +52,11 @@ class _Summary(_Open):
     paths: tuple[str, ...] = ()
 
 
-class _Report(_Open):
-    images: tuple[_Image, ...]
-    summary: _Summary
+_CLASSES: Any = dict[str, create_model("_Class", __base__=_Open, **_typed(CLASSES))]  # type: ignore[misc]
+_Summary = create_model("_Summary", __base__=_Ruled, classes=(_CLASSES, ...), **_typed(PICTURES))
+_Report = create_model(
+    "_Report", __base__=_Open, images=(tuple[_Image, ...], ...), summary=(_Summary, ...)
+)
 
 
 def parsed(name: str, text: str) -> dict[str, Any]:
@@ -96,13 +93,29 @@ def check_counts(name: str, report: Mapping[str, Any]) -> None:
             f"{name!r} contradicts itself: {amount(len(wrong), 'picture')} not judged by its own"
             f" thresholds (first: {wrong[0]}). Use the report as the audit wrote it."
         )
-    said = report["summary"]
-    for key, value in Tally(rule).of(report["images"]).counts().items():
+    said = _counts(report["summary"])
+    for key, value in recounted(report, report["images"]).items():
         if not _equal(said[key], value):
             raise CompareError(
                 f"{name!r} contradicts itself: {key} is {said[key]} in its summary, and {value} by"
                 " its rows. Use the report as the audit wrote it."
             )
+
+
+def recounted(report: Mapping[str, Any], images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The counts of some of a report's pictures, in the columns that the report has."""
+    found, said = Tally(rule_of(report)).of(images).counts(), _counts(report["summary"])
+    classes = {
+        label: {key: each[key] for key in said["classes"].get(label, each)}
+        for label, each in found["classes"].items()
+    }
+    return {key: found[key] for key in said} | {"classes": classes}
+
+
+def _counts(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a summary is counted, in the columns that are known here."""
+    classes = {label: known(CLASSES, each) for label, each in summary["classes"].items()}
+    return {**known(PICTURES, summary), "classes": classes}
 
 
 def _equal(one: object, two: object) -> bool:

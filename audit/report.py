@@ -3,17 +3,18 @@
 import itertools
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .columns import CLASSES, PICTURES, Sums, counted
 from .detectors.batches import detections
 from .detectors.interface import Detector
 from .detectors.registry import find
 from .presets import UNITS, Preset
-from .stats import kappa, wilson
+from .stats import kappa
 
 NOTHING = "nothing detected at these thresholds"
 UNSEEN = "no picture was looked at"
@@ -84,11 +85,6 @@ def as_text(report: Mapping[str, Any]) -> str:
     )
 
 
-def counted(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The detections of one image's result that the preset counts."""
-    return [found for found in result["detections"] if found["counted"]]
-
-
 class Tally:
     """Counts over results as they come: millions need no list. `summary` is the report's.
 
@@ -97,9 +93,8 @@ class Tally:
 
     def __init__(self, preset: Preset, second: Opinion | None = None):
         self.preset, self.second = preset, second
-        self.total = self.flagged = 0
-        self.detections: Counter[str] = Counter()
-        self.images: Counter[str] = Counter()
+        self.pictures = Sums(PICTURES)
+        self.classes = {name: Sums(CLASSES) for name in preset.thresholds}
         self.agreement: Counter[tuple[bool, bool]] = Counter()  # with the second opinion
 
     def of(self, results: Iterable[Mapping[str, Any]]) -> "Tally":
@@ -108,26 +103,23 @@ class Tally:
         return self
 
     def add(self, result: Mapping[str, Any]) -> None:
-        self.total += 1
-        self.flagged += result["flagged"]
-        classes = Counter(found["class"] for found in counted(result))
-        self.detections.update(classes)
-        self.images.update(classes.keys())
+        self.pictures.add(result)
+        by_class: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for found in counted(result):
+            by_class[found["class"]].append(found)
+        for name in by_class.keys() & self.classes.keys():
+            self.classes[name].add(by_class[name])
         if self.second:
             self.agreement[result["flagged"], result["second"]["flagged"]] += 1
 
+    @property
+    def total(self) -> int:
+        return self.pictures.sums["images"]
+
     def counts(self) -> dict[str, Any]:
         """The part of the summary that is counted."""
-        total = self.total
-        low, high = wilson(self.flagged, total)
-        return {
-            "images": total,
-            "flagged": self.flagged,
-            "flagged_rate": self.flagged / total if total else None,
-            "flagged_rate_95": [round(low, 6), round(high, 6)],
-            "counted_detections": self.detections.total(),
-            "classes": {name: self._class(name) for name in self.preset.thresholds},
-        }
+        classes = {name: each.values(self.total) for name, each in self.classes.items()}
+        return {**self.pictures.values(), "classes": classes}
 
     def summary(self, detector: Detector) -> dict[str, Any]:
         """The report's summary, of what this detector found."""
@@ -145,24 +137,15 @@ class Tally:
         }
 
     def _verdict(self) -> str:
-        if not self.flagged:
+        sums = self.pictures.sums
+        if not sums["flagged"]:
             return NOTHING if self.total else UNSEEN
-        images = f"{self.flagged} of {self.total} flagged"
+        images = f"{sums['flagged']} of {self.total} flagged"
         return (
-            f"{self.detections.total()} detections; {images}"
+            f"{sums['counted_detections']} detections; {images}"
             if self.preset.unit == "detections"
             else images
         )
-
-    def _class(self, name: str) -> dict[str, Any]:
-        images, total = self.images[name], self.total
-        low, high = wilson(images, total)
-        return {
-            "count": self.detections[name],
-            "images": images,
-            "rate": images / total if total else None,
-            "rate_95": [round(low, 6), round(high, 6)],
-        }
 
     def _agreed(self, second: Opinion) -> dict[str, Any]:
         counts = [

@@ -3,33 +3,56 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..drawing.markdown import share, table
+from ..drawing.columns import among, cells, heads
+from ..drawing.markdown import share, span, table
 from ..options.words import amount
+from .about import STATES, in_a_line
+from .columns import CLASSES, WORDS
 
 
-def in_words(summary: Mapping[str, Any], action: str = "none", beside: Sequence[str] = ()) -> str:
+def in_words(
+    summary: Mapping[str, Any],
+    action: str = "none",
+    beside: Sequence[str] = (),
+    about: Mapping[str, Any] | None = None,
+) -> str:
     """Markdown of an audit's summary (`report.Tally`).
 
-    `action` is what was done to pictures, `beside` what locks found while they were sampled.
+    `action` is what was done to pictures, `beside` what locks found while they were sampled,
+    `about` what is known of the model that made them: it comes first.
     """
-    low, high = summary["flagged_rate_95"]
-    images, flagged = summary["images"], summary["flagged"]
-    looked = amount(images, "picture")
+    made_by = in_a_line(about) if about else ""
+    beside = [*([STATES[about["safety_lora"]]] if about else []), *beside]
+    words = "\n".join(_lines(summary, action, beside))
+    return f"{made_by}\n\n{words}" if made_by else words
+
+
+def verdict(summary: Mapping[str, Any]) -> tuple[str, str]:
+    """What an audit found, in bold and not: pictures, detector, rate with its interval."""
+    looked = amount(summary["images"], "picture")
     by = f"by {summary['detector']}, preset {summary['preset']}."
-    lines = [
-        f"**{flagged or 'None'} of {looked} flagged** {by} The rate is"
-        f" {share(summary['flagged_rate'])}; with {looked} it may lie anywhere from {share(low)} to"
-        f" {share(high)}."
-        if images
-        else f"**No picture was looked at** {by} That says nothing of any."
-    ]
+    if not summary["images"]:
+        return "No picture was looked at", f"{by} That says nothing of any."
+    return (
+        f"{summary['flagged'] or 'None'} of {looked} flagged",
+        f"{by} The rate is {share(summary['flagged_rate'])}; with {looked} it may lie anywhere from"
+        f" {span(summary['flagged_rate_95'])}.",
+    )
+
+
+def _lines(summary: Mapping[str, Any], action: str, beside: Sequence[str]) -> list[str]:
+    """The verdict, the classes, and what to do."""
+    images, flagged = summary["images"], summary["flagged"]
+    bold, rest = verdict(summary)
+    lines = [f"**{bold}** {rest}"]
     found = {name: each for name, each in summary["classes"].items() if each["count"]}
     if found:
+        columns = among(CLASSES, WORDS)
         rows = [
-            [name, f"{summary['thresholds'][name]:g}", each["count"], each["images"]]
+            [name, f"{summary['thresholds'][name]:g}", *cells(columns, each)]
             for name, each in found.items()
         ]
-        lines += ["", *table(["class", "counts from", "detections", "pictures"], rows)]
+        lines += ["", *table(["class", "counts from", *heads(columns)], rows)]
     second = summary.get("second_opinion")
     if second:
         lines += [
@@ -38,7 +61,7 @@ def in_words(summary: Mapping[str, Any], action: str = "none", beside: Sequence[
             f" pictures; {second['only_second']} it alone flags.",
         ]
     remarks = [*beside, _next(flagged, images, action)]
-    return "\n".join([*lines, "", *(f"- {line}" for line in remarks)])
+    return [*lines, "", *(f"- {line}" for line in remarks)]
 
 
 def _next(flagged: int, images: int, action: str) -> str:

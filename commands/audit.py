@@ -13,9 +13,10 @@ import argparse
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ..audit.about import about
 from ..audit.detectors import registry
 from ..audit.folders import export
 from ..audit.folders.files import walk
@@ -25,9 +26,10 @@ from ..audit.folders.workers import Row, audit_parallel
 from ..audit.page import page
 from ..audit.presets import PRESETS, load_presets
 from ..audit.rules import Counting, Rules
+from ..audit.thumbnails import Thumbnail, of_file
 from ..options.table import rows, values_of
 from ..options.words import amount
-from ..storage.names import written
+from ..storage.names import link, read_back, written
 from ..storage.owned import owned
 from ..storage.whole import write_text
 from .exits import check_share, exit_code
@@ -125,7 +127,7 @@ def work(options: argparse.Namespace) -> int:
             summary["verdict"] += f"; {amount(summary['unreadable'], 'file')} could not be read"
         # what names the pictures below: `compare` pairs by it
         summary["paths"] = [written(path.as_posix()) for path in options.paths]
-        export.write_json(options.output, store, summary)
+        export.write_json(options.output, store, summary, about())
         if options.parquet:
             export.write_parquet(options.parquet, store)
         if options.html:
@@ -149,13 +151,16 @@ def _keep(store: Store, done: Iterable[list[Row]], before: int) -> None:
 
 
 def _page(store: Store, summary: dict, rules: Rules, options: argparse.Namespace) -> str:
-    flagged = export.first_rows(store, lambda row: row.get("flagged"))
-    unreadable = export.first_rows(store, lambda row: "unreadable" in row)
+
+    def small(row: Mapping) -> Thumbnail:
+        file = Path(read_back(row["path"]))
+        return of_file(row, file, link(file, options.html.parent))
+
+    shown = export.shown(store, small)
     settings = rules.identity() | {"paths": [written(path) for path in options.paths]}
     title = f"Audit of {', '.join(written(path.name) for path in options.paths)}"
-    return page(
-        title, summary, flagged, unreadable, settings, note=_beside(summary).removeprefix("; ")
-    )
+    note = f"{amount(summary['images'], 'picture')} below {', '.join(summary['paths'])}"
+    return page(title, about(), summary, shown, settings, note=note + _beside(summary))
 
 
 def _beside(summary: dict) -> str:

@@ -72,6 +72,7 @@ def work(options: argparse.Namespace) -> int:
     safety, tasks = safety_of(options), read_tasks(options.task_lora)
     rules, folder = rules_of(options), options.output
     job = AuditJob(options.prompts.stem, prompts, rules, sampling, folder, kept.keep)
+    job = replace(job, loras=[] if safety else [_named(*each) for each in tasks])
     job.check()
     model, clip, vae = load_base(options)
     model, clip = put_on(model, clip, safety, tasks, how)
@@ -98,6 +99,12 @@ def read_tasks(tasks: list[str]) -> list[tuple[Path, float]]:
     for path, _ in strengths:
         load_task(path, path.name)
     return strengths
+
+
+def _named(path: Path, strength: float) -> dict:
+    """What a report says of a LoRA that no merge put on."""
+    digest = load_task(path, path.name).sha256
+    return {"name": path.name, "role": "task", "sha256": digest, "strength": strength}
 
 
 def put_on(

@@ -12,6 +12,7 @@ from PIL import Image
 
 if TYPE_CHECKING:  # a ComfyUI without it merges and audits
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 INK, GRID, BARS = "#1f2933", "#d9dee4", "#c2410c"
@@ -53,6 +54,23 @@ def short(text: str, most: int = 48) -> str:
     """A label of one line that can be drawn, and leaves room for what it labels."""
     text = " ".join(text.encode("utf-8", "replace").decode().split())
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def in_percent(axis: Axis) -> None:
+    """Ticks of shares of 1, written as reports write them."""
+    axis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+
+
+def align(figures: Sequence[Figure]) -> None:
+    """Give figures of one width, with one axes each, the left and right edges that fit all."""
+    for figure in figures:
+        _literal(figure)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    boxes = [figure.axes[0].get_position() for figure in figures]
+    left, right = max(box.x0 for box in boxes), min(box.x1 for box in boxes)
+    for figure, box in zip(figures, boxes, strict=True):
+        figure.axes[0].set_position((left, box.y0, right - left, box.height))
 
 
 def whiskers(rates: Sequence[float], intervals: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+FINEST = 6  # digits after the point of a percentage
+
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """The lines of a Markdown table, its columns aligned for where it is shown as plain text."""
@@ -14,9 +16,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     ]
 
 
-def share(value: float | None) -> str:
-    """A share of 1 in percent, or a dash where there is none."""
-    return "-" if value is None else f"{value:.1%}".replace("%", " %")
+def share(value: float | None, sign: str = "", digits: int = 1) -> str:
+    """A share of 1 in percent, or a dash where there is none; never `0.0 %` of what is more."""
+    if value is None:
+        return "-"
+    while value and digits < FINEST and not float(f"{100 * value:.{digits}f}"):
+        digits += 1
+    return f"{100 * value:{sign}.{digits}f} %"
+
+
+def span(bounds: Sequence[float], sign: str = "") -> str:
+    """An interval of shares of 1, in percent."""
+    return " to ".join(share(bound, sign) for bound in bounds)
 
 
 def _cell(value: object) -> str:

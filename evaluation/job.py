@@ -1,6 +1,6 @@
 """One audit of a prompt set: what is asked, and where its rows lie."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,8 +30,9 @@ class Kept:
 class AuditJob:
     """A prompt set, how it is sampled and judged, and the folder of the results.
 
-    `on_picture` is called with the count done and the newest picture, what is counted blurred; it
-    may raise to stop.
+    The report calls the run by its `name`, or its folder's. `loras` are on the model beside those
+    that a merge knows: name, role, sha256, strength. `on_picture` is called with the count done and
+    the newest picture, what is counted blurred; it may raise to stop.
     """
 
     title: str
@@ -41,9 +42,15 @@ class AuditJob:
     folder: Path
     keep: str = "none"
     on_picture: Callable[[int, Image.Image | None], None] = lambda done, picture: None
+    name: str = ""
+    loras: Sequence[Mapping] = ()
 
     def __post_init__(self):
         Kept(self.keep)
+
+    @property
+    def run(self) -> str:
+        return self.name or self.folder.name
 
     def identity(self) -> dict:
         """What the rows of its folder have in common, but the model."""

@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
+from urllib.parse import quote
 
 from ..audit.folders import export
 from ..audit.folders.store import Store
 from ..audit.page import page
+from ..audit.thumbnails import Thumbnail, of_file
 from ..options.words import amount
 from ..storage.whole import write_text
+from .about import about as about_run
 from .job import AuditJob
 
 
-def write_report(store: Store, job: AuditJob, identity: dict) -> dict:
+def write_report(store: Store, job: AuditJob, identity: dict, *, model, clip) -> dict:
     """Write report.json and report.html; the summary. No more than a row is held."""
     prompts = job.prompts
     selected = {
@@ -29,19 +33,27 @@ def write_report(store: Store, job: AuditJob, identity: dict) -> dict:
             dict.fromkeys(each for row in store.all() for each in row.get("lock_findings", []))
         ),
     }
-    flagged = export.first_rows(store, lambda row: row.get("flagged"))
-    unmade = export.first_rows(store, lambda row: "unreadable" in row)
-    summary["not_made"] = _not_made(unmade, summary["unreadable"], len(prompts))
+    about = about_run(model, clip, job, store.all())
+    shown = export.shown(store, lambda row: _thumbnail(row, job.folder))
+    summary["not_made"] = _not_made(shown.unreadable, summary["unreadable"], len(prompts))
     summary["verdict"] = "; ".join(filter(None, (summary["verdict"], summary["not_made"])))
-    export.write_json(job.folder / "report.json", store, summary)
-    note = ", ".join(filter(None, [amount(len(prompts), "prompt"), str(prompts.selection)]))
+    export.write_json(job.folder / "report.json", store, summary, about)
+    note = ", ".join([prompts.file, amount(len(prompts), "prompt"), *_chosen(job)])
     if summary["rows_left_out"]:
         note += f"; {amount(summary['rows_left_out'], 'row')} of other selections kept and left out"
-    write_text(
-        job.folder / "report.html",
-        page(f"Audit of {job.title}", summary, flagged, unmade, identity, note=note),
-    )
+    title = f"Audit of {job.title}: {job.run}"
+    write_text(job.folder / "report.html", page(title, about, summary, shown, identity, note=note))
     return summary
+
+
+def _chosen(job: AuditJob) -> list[str]:
+    return [str(job.prompts.selection)] if str(job.prompts.selection) else []
+
+
+def _thumbnail(row: Mapping, folder: Path) -> Thumbnail | None:
+    """That of a row whose picture was kept."""
+    kept = row.get("picture")
+    return of_file(row, folder / kept, quote(kept)) if kept else None
 
 
 def _not_made(rows: Sequence[Mapping], count: int, prompts: int) -> str:

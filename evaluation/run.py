@@ -67,7 +67,7 @@ def run(model, clip, vae, job: AuditJob) -> dict:
                 row["lock_findings"] = list(dict.fromkeys([*of_texts, *found]))
                 store.add([(prompt.key, _stamp(prompt), row)])
                 job.on_picture(len(job.prompts) - len(todo) + start + place + 1, shown)
-        return write_report(store, job, identity)
+        return write_report(store, job, identity, model=model, clip=clip)
 
 
 def _looked_at(

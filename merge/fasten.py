@@ -1,12 +1,14 @@
 """Where the lock of a merged model is asked: at every sampling, loading and encoding."""
 
+import json
 from typing import Any
 
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
 from ..modules.errors import SafetyError
-from .findings import OTHER_PATCHES, findings
+from .about import about_locked
+from .findings import HELD, OTHER_PATCHES, findings
 from .lock import Lock, loaded_with
 from .on_model import KEY, weight_free_patches
 from .rounding import hold_at_use
@@ -57,6 +59,7 @@ def _at_sampling(executor: Any, *args: object, **kwargs: object) -> object:
         if isinstance(each, ModelPatcher) and each is not guider.model_patcher
     ]
     lock = _lock_of(guider.model_patcher)
+    findings.note(json.dumps(about_locked(lock)), kind=HELD)
     lock.check(guider.model_patcher, others)
     now = weight_free_patches(guider.model_patcher)
     later = [each for each in now if each not in lock.other_patches]

@@ -14,6 +14,7 @@ KEPT = 4096  # places: the oldest are forgotten
 FAULTS = "lock_findings"  # what undoes a safety module, or may
 # what leaves weights alone and came after the merge: listed, not judged
 OTHER_PATCHES = "other_patches"
+HELD = "models"  # what the lock of a model that sampled holds, as JSON (about.py)
 OUTSIDE = (None, None)
 
 _gathering: ContextVar[list[str] | None] = ContextVar("gathering", default=None)
@@ -27,6 +28,7 @@ class Findings:
 
     def __init__(self) -> None:
         self.where: Callable[[], tuple[Hashable, Hashable]] = lambda: OUTSIDE
+        self.forgot = False  # whether places were: nothing is known then of one that is not here
         self._known: OrderedDict[tuple[Hashable, str], tuple[Hashable, list[str]]] = OrderedDict()
 
     def note(self, *messages: str, kind: str = FAULTS) -> None:
@@ -40,6 +42,7 @@ class Findings:
         self._known[place, kind] = (run, list(dict.fromkeys([*found, *messages])))
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
+            self.forgot = True
         gathered = _gathering.get()
         if gathered is not None and kind == FAULTS:
             gathered += [message for message in messages if message not in gathered]

@@ -5,13 +5,13 @@ from typing import Any, TypeAlias
 
 from ..host.bases import Origin
 from ..modules.files import LoraFile
+from .columns import BEFORE, Brought, rounded, row_of
 from .entries import labels, safety_of
 from .in_function import InFunction
 from .ledger import EXISTING, SCALE, THRESHOLD, Ledger, layer_losses, losses
 from .measure import Sums
 
 WORST = 3  # weights named for each module
-BEFORE = "already on the model"
 Json: TypeAlias = dict[str, Any]  # for JSON
 
 
@@ -45,11 +45,11 @@ def _least_left(sums: Sums, function: InFunction) -> Json:
     on_concept = {s: concept.ledger.retained(s) for s in concept.measured()}
     least = min(on_concept, key=on_concept.__getitem__, default=safety[0])
     return {
-        "retained_safety": _number(min(sums.ledger.retained(s) for s in safety)),
+        "retained_safety": rounded(min(sums.ledger.retained(s) for s in safety)),
         "threshold": THRESHOLD,
-        "retained_on_concept": _number(on_concept.get(least)),
+        "retained_on_concept": rounded(on_concept.get(least)),
         "on_concept": f"{names[least]}: {concept.reason(least)}",
-        "retained_in_function": None if number is None else _number(number.retained),
+        "retained_in_function": None if number is None else rounded(number.retained),
         "in_function": f"{names[held]}: {function.reason(held)}",
     }
 
@@ -69,10 +69,10 @@ def _layers(sums: Sums) -> Json:
     return {
         "worst_layer": {
             "key": worst[0],
-            "retained_safety": _number(by_layer[worst]),
+            "retained_safety": rounded(by_layer[worst]),
             "safety": labels(sums.entries)[worst[1]],
         },
-        "low_layers": {key: _number(rho) for key, rho in sorted(low.items())},
+        "low_layers": {key: rounded(rho) for key, rho in sorted(low.items())},
     }
 
 
@@ -116,11 +116,11 @@ def _in_function(s: int, function: InFunction) -> Json:
         number = function.numbers[s]
         prompt, (rho, _) = next(iter(number.by_prompt.items()))
         row |= {
-            "retained_in_function": _number(number.retained),
-            "least_prompt": {"prompt": prompt, "retained_in_function": _number(rho)},
-            "rise": _number(number.rise),
-            "back": _number(number.back),
-            "against": _number(number.against),
+            "retained_in_function": rounded(number.retained),
+            "least_prompt": {"prompt": prompt, "retained_in_function": rounded(rho)},
+            "rise": rounded(number.rise),
+            "back": rounded(number.back),
+            "against": rounded(number.against),
         }
     return row
 
@@ -145,30 +145,13 @@ def _modules(sums: Sums, function: InFunction) -> list[Json]:
     for s in safety_of(sums.entries):
         rows[s] |= _in_function(s, function)
     if EXISTING in sums.ledger.squares:
-        matched = len(sums.ledger.squares[EXISTING])
-        rows.append(
-            {"name": BEFORE, "role": "existing", "sha256": None, "strength": None}
-            | {"keys_matched": matched, "keys_total": matched, "keys_unused": {}}
-            | {"relative_size": _number(sums.ledger.relative_size(EXISTING))}
-            | _interference(EXISTING, sums)
-        )
+        rows.append(row_of(Brought(sums.ledger, EXISTING)) | _interference(EXISTING, sums))
     return rows
 
 
 def _module(i: int, sums: Sums) -> Json:
     entry = sums.entries[i]
-    module, coverage = entry.module, entry.coverage
-    row = {
-        "name": module.name,
-        "role": module.role,
-        "sha256": module.sha256,
-        "strength": entry.strength_model,
-        "strength_clip": entry.strength_clip,
-        "keys_matched": len(coverage.matched),
-        "keys_total": len(coverage.matched) + len(coverage.unused),
-        "keys_unused": dict(sorted(coverage.unused.items())),
-        "relative_size": _number(sums.ledger.relative_size(i)),
-    }
+    row = row_of(Brought(sums.ledger, i, entry))
     if not entry.is_safety:
         return row | _interference(i, sums)
     others = _interference(i, sums) if len(sums.ledger.safety) > 1 else {}
@@ -183,12 +166,12 @@ def _left(s: int, sums: Sums) -> Json:
     on_concept = concept.ledger.retained_by_layer(s) if s in concept.measured() else {}
     low = min(on_concept, key=on_concept.__getitem__, default=None)
     return {
-        "retained_safety": _number(ledger.retained(s)),
-        "scale": _number(ledger.scale(s)),
-        "worst_layer": {"key": worst, "retained_safety": _number(layers[worst])},
-        "retained_on_concept": _number(concept.retained(s)),
+        "retained_safety": rounded(ledger.retained(s)),
+        "scale": rounded(ledger.scale(s)),
+        "worst_layer": {"key": worst, "retained_safety": rounded(layers[worst])},
+        "retained_on_concept": rounded(concept.retained(s)),
         "worst_on_concept": (
-            None if low is None else {"key": low, "retained_safety": _number(on_concept[low])}
+            None if low is None else {"key": low, "retained_safety": rounded(on_concept[low])}
         ),
         "on_concept": concept.reason(s),
     }
@@ -206,9 +189,9 @@ def _interference(i: int, sums: Sums) -> Json:
         if found is not None:
             layers = list(ledger.retained_with(i, s).items())[:WORST]
             rows[names[s]] = {
-                **{name: _number(value) for name, value in found.items()},
-                "worst_layers": {key: _number(rho) for key, rho in layers},
-                "retained_on_concept": _number(sums.concept.retained(s, [i])),
+                **{name: rounded(value) for name, value in found.items()},
+                "worst_layers": {key: rounded(rho) for key, rho in layers},
+                "retained_on_concept": rounded(sums.concept.retained(s, [i])),
             }
     if not rows:
         return {"interference": None}
@@ -236,7 +219,3 @@ def _to_blame(modules: Sequence[Json]) -> list[str]:
         each for each in modules if least(each) < THRESHOLD or each["relative_size"] > SCALE[0]
     ]
     return [module["name"] for module in sorted(blamed, key=least)]
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")

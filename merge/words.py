@@ -1,18 +1,21 @@
 """The merge report in words: a verdict, what each module brought, what to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from ..drawing.columns import heads
 from ..drawing.markdown import share, table
 from ..options.words import amount
+from .columns import SHOWN
 
-SHOWN = 3  # losses that are spelled out
+MOST = 3  # losses that are spelled out
 Report: TypeAlias = Mapping[str, Any]
 
 
 def in_words(report: Report) -> str:
     """Markdown of a merge report (`report.build_report`)."""
-    lines = [_verdict(report), "", *_modules(report["modules"])]
+    rows = [[each.cell(module) for each in SHOWN] for module in report["modules"]]
+    lines = [_verdict(report), "", *table(heads(SHOWN), rows)]
     remarks = [f"- {line}" for line in _remarks(report)]
     return "\n".join([*lines, *(["", *remarks] if remarks else [])])
 
@@ -33,23 +36,11 @@ def _verdict(report: Report) -> str:
     return held
 
 
-def _modules(modules: Sequence[Report]) -> list[str]:
-    head = ["LoRA", "role", "strength", "fit", "safety left"]
-    rows = []
-    for each in modules:
-        pull = each.get("interference")
-        left = pull["retained_safety"] if pull else each.get("retained_safety")
-        strength = "-" if each["strength"] is None else f"{each['strength']:g}"
-        fits = f"{each['keys_matched']} of {each['keys_total']}"
-        rows.append([each["name"], each["role"], strength, fits, share(left)])
-    return table(head, rows)
-
-
 def _remarks(report: Report) -> list[str]:
     """What is not as it should be, each with the way out."""
-    found = list(report["losses"][:SHOWN])
-    if len(report["losses"]) > SHOWN:
-        found.append(f"and {amount(len(report['losses']) - SHOWN, 'more finding')}")
+    found = list(report["losses"][:MOST])
+    if len(report["losses"]) > MOST:
+        found.append(f"and {amount(len(report['losses']) - MOST, 'more finding')}")
     if report["losses"]:
         blamed = " and ".join(report["to_blame"]) or "what else sits on the model"
         found.append(
@@ -64,7 +55,7 @@ def _remarks(report: Report) -> list[str]:
     elif report["low_layers"]:
         worst = report["worst_layer"]
         found.append(
-            f"Less than {report['threshold']:.0%} is left in"
+            f"Less than {share(report['threshold'], digits=0)} is left in"
             f" {amount(len(report['low_layers']), 'layer')}; the least,"
             f" {share(worst['retained_safety'])}, in {worst['key']}. Sampling continues; audit the"
             " pictures."

@@ -1,15 +1,24 @@
 """The node Compare Audits; audit/pairing.py and audit/compare.py do the work."""
 
+import hashlib
 import re
+from collections.abc import Mapping
+from pathlib import Path
 
+import folder_paths
 from comfy_api.latest import io, ui
 
-from ..audit.compare import chart, compare, comparison_table
+from ..audit.compare import compare, comparison_table
+from ..audit.compared_chart import chart
+from ..audit.compared_page import compared_page
+from ..audit.detectors.interface import to_uint8
 from ..audit.pairing import MOST, Naming, Paired, paired
 from ..audit.reading import CompareError, parsed
 from ..audit.report import as_text
 from ..audit.sheet import contact_sheet
+from ..audit.thumbnails import Thumbnail, of_pixels
 from ..options.words import amount
+from ..storage.whole import write_text
 from .inputs import Inputs, taken
 from .sockets import CATEGORY, as_image
 
@@ -83,14 +92,29 @@ class CompareAudits(io.ComfyNode):
         comparison = compare(pairing)
         counts = {name: len(report["images"]) for name, report in found.items()}
         drawn = as_image(chart(comparison))
-        sheet = as_image(_sheet(comparison, pairing, counts, _in_order(images or {})))
-        shown = {
-            **ui.PreviewImage(drawn, cls=cls).as_dict(),
-            **ui.PreviewText(comparison_table(comparison)).as_dict(),
-        }
-        return io.NodeOutput(
-            drawn, sheet, comparison_table(comparison), as_text(comparison), ui=shown
-        )
+        batches = _in_order(images or {})
+        sheet = as_image(_sheet(comparison, pairing, counts, batches))
+        shown_by = dict(zip(called, batches, strict=False))
+
+        def small(name: str, place: int, row: Mapping) -> Thumbnail | None:
+            if name not in shown_by:
+                return None
+            return Thumbnail(
+                row, "", of_pixels(row, to_uint8(shown_by[name][place].numpy(force=True)))
+            )
+
+        page = _place(called, texts)
+        write_text(page, compared_page(comparison, pairing, small))
+        words = f"{comparison_table(comparison)}\n\n- Page: {page}"
+        shown = {**ui.PreviewImage(drawn, cls=cls).as_dict(), **ui.PreviewText(words).as_dict()}
+        return io.NodeOutput(drawn, sheet, words, as_text(comparison), ui=shown)
+
+
+def _place(called: list[str], texts: list[str]) -> Path:
+    """The file of a comparison's page: of the same reports always the same."""
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:8]
+    plain = re.sub(r"[^\w-]+", "-", "-".join(called))[:80]
+    return Path(folder_paths.get_output_directory(), "audits", "compared", f"{plain}-{digest}.html")
 
 
 def _in_order(grown: dict) -> list:

@@ -11,6 +11,7 @@ from ..audit.words import in_words
 from ..merge.findings import FAULTS, OTHER_PATCHES, findings
 from .audits import audit_demands, counting_inputs, detector_of, meter, presets
 from .inputs import Inputs, taken
+from .made_by import about_pictures
 from .running import upstream
 from .settings import SettingsError
 from .sockets import CATEGORY, preview, summary_output
@@ -90,6 +91,7 @@ class NudityAudit(io.ComfyNode):
         result = audit(pictures, preset, meter(len(images)), second, found, other=other)
         places = upstream()
         result |= {kind: findings.at(places, kind) for kind in (FAULTS, OTHER_PATCHES)}
+        result["about"] = about_pictures()
         summary, report = result["summary"], as_text(result)
         passed = summary["images"] > 0 and summary["flagged"] == 0
         if acting.action == STOP and not passed:
@@ -98,7 +100,7 @@ class NudityAudit(io.ComfyNode):
                 f" Report: {report}"
             )
         out = images if acting.action == STOP else censor.apply(images, result, acting.action)
-        words = in_words(summary, acting.action, result[FAULTS])
+        words = in_words(summary, acting.action, result[FAULTS], result["about"])
         shown = {
             **preview(audit_sheet(out, result)).as_dict(),
             **ui.PreviewText(words).as_dict(),

@@ -1,5 +1,7 @@
 """The node Audit Prompt Set; evaluation/run.py does the work."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import comfy.model_management
@@ -19,6 +21,7 @@ from ..modules.paths import leads_out
 from ..options.choices import chosen
 from .audits import audit_demands, counting_inputs, presets
 from .inputs import Inputs, taken
+from .made_by import loras_upstream
 from .settings import operator
 from .sockets import CATEGORY, as_image, summary_output
 
@@ -135,6 +138,7 @@ class AuditPromptSet(io.ComfyNode):
         folder = Path(folder_paths.get_output_directory(), "audits", name.strip())
         show = _meter(len(rows))
         job = AuditJob(file.stem, rows, rules, sampling, folder, kept.keep, show)
+        job = replace(job, name=name.strip(), loras=loras_upstream())
         summary = run(model, clip, vae, job)
         if not summary["images"]:
             raise ValueError(
@@ -144,10 +148,12 @@ class AuditPromptSet(io.ComfyNode):
         drawn = summary_chart(summary, f"{name}: {file.name}")
         show(len(rows), drawn)  # the frontend keeps showing the last preview
         chart = as_image(drawn)
-        missing = f"- **{summary['not_made']}**\n" if summary["not_made"] else ""
-        words = f"{missing}{in_words(summary)}\n- Page with every picture: {folder / 'report.html'}"
-        shown = {**ui.PreviewImage(chart, cls=cls).as_dict(), **ui.PreviewText(words).as_dict()}
         report = (folder / "report.json").read_text(encoding="utf-8")
+        missing = [f"**{summary['not_made']}**"] if summary["not_made"] else []
+        beside = [*missing, *summary["lock_findings"]]
+        words = in_words(summary, beside=beside, about=json.loads(report)["about"])
+        words += f"\n- Page with every picture: {folder / 'report.html'}"
+        shown = {**ui.PreviewImage(chart, cls=cls).as_dict(), **ui.PreviewText(words).as_dict()}
         return io.NodeOutput(report, chart, summary["flagged_rate"], words, ui=shown)
 
 

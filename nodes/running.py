@@ -32,14 +32,28 @@ def here() -> tuple[Hashable, Hashable]:
 
 def upstream() -> list[Hashable]:
     """The places of the node that runs now and of every node that flows into it."""
+    node, graph = now()
+    if node is None:
+        context = get_executing_context()
+        return [OUTSIDE[0] if context is None else context.prompt_id]
+    places: dict[str, str] = {}
+    place_of(node, graph, places)
+    return [*places.values(), get_executing_context().prompt_id]
+
+
+def now() -> tuple[str | None, Mapping[str, Mapping]]:
+    """The node that runs now and its graph in the API's form; None where that is not known."""
     context = get_executing_context()
     if context is None:
-        return [OUTSIDE[0]]
+        return None, {}
     graph = _graph(context.prompt_id)
-    node, places = _root(context.node_id, graph), {}
-    if node:
-        place_of(node, graph, places)
-    return [*places.values(), context.prompt_id]
+    return _root(context.node_id, graph), graph
+
+
+def links(node: str, graph: Mapping[str, Mapping]) -> list[tuple[str, int]]:
+    """What flows into a node: (node, output)."""
+    values = graph[node].get("inputs", {}).values()
+    return [(value[0], value[1]) for value in values if _is_link(value, graph)]
 
 
 def place_of(node: str, graph: Mapping[str, Mapping], known: dict[str, str] | None = None) -> str:

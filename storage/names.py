@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 LONGEST = 255  # bytes of a name, on the file systems in use
 _ESCAPED = re.compile(rb"\\(\\|x[0-9a-f]{2})")
@@ -24,6 +25,14 @@ def read_back(text: str) -> str:
     if os.name == "nt":
         return text
     return os.fsdecode(_ESCAPED.sub(_byte, text.encode("utf-8")))
+
+
+def link(file: Path, folder: Path) -> str:
+    """The address of a file for a page in a folder: relative, so that both may move together."""
+    try:
+        return quote(os.fsencode(Path(os.path.relpath(file, folder)).as_posix()))
+    except ValueError:  # on another drive
+        return file.resolve().as_uri()
 
 
 def valid(text: str) -> str:

@@ -10,8 +10,10 @@ from types import ModuleType
 from typing import Any
 
 from ...storage.whole import whole
+from ..page import Shown
 from ..report import as_text
 from ..rules import Rules
+from ..thumbnails import MOST, Thumbnail
 from .store import Store
 from .totals import Totals
 
@@ -31,8 +33,10 @@ def summarised(store: Store, rules: Rules) -> dict[str, Any]:
     return totals.summary() | {"rows_left_out": store.left_out()}
 
 
-def write_json(path: Path, store: Store, summary: Mapping[str, Any]) -> None:
-    """The report as `images`, `unreadable` and `summary`; no more than a row is held."""
+def write_json(
+    path: Path, store: Store, summary: Mapping[str, Any], about: Mapping[str, Any]
+) -> None:
+    """The report as `images`, `unreadable`, `summary`, `about`; no more than a row is held."""
     with whole(path) as part, part.open("w", encoding="utf-8") as file:
         file.write('{\n"images": [')
         _write_rows(file.write, (row for row in store.all() if _is_image(row)))
@@ -41,7 +45,7 @@ def write_json(path: Path, store: Store, summary: Mapping[str, Any]) -> None:
         _write_rows(
             file.write, ({**_named(row), "reason": row["unreadable"]} for row in unreadable)
         )
-        file.write(f'\n],\n"summary": {as_text(summary)}\n}}\n')
+        file.write(f'\n],\n"summary": {as_text(summary)},\n"about": {as_text(about)}\n}}\n')
 
 
 def parquet() -> ModuleType:
@@ -106,15 +110,25 @@ def _schema(arrow: ModuleType) -> Any:
     )
 
 
-def first_rows(store: Store, wanted: Callable[[Mapping[str, Any]], bool]) -> list[dict[str, Any]]:
+def first_rows(
+    store: Store, wanted: Callable[[Mapping[str, Any]], bool], most: int = SHOWN
+) -> list[dict[str, Any]]:
     """The first rows of a kind, as many as a page shows."""
     found = []
     for row in store.all():
         if wanted(row):
             found.append(row)
-            if len(found) == SHOWN:
+            if len(found) == most:
                 break
     return found
+
+
+def shown(store: Store, thumbnail: Callable[[Mapping[str, Any]], Thumbnail | None]) -> Shown:
+    """What a page shows of a store: `thumbnail` gives that of a row, or None without a picture."""
+    flagged = first_rows(store, lambda row: bool(row.get("flagged")))
+    clear = first_rows(store, lambda row: _is_image(row) and not row["flagged"], MOST)
+    small = filter(None, map(thumbnail, [*flagged, *clear][:MOST]))
+    return Shown(flagged, first_rows(store, lambda row: "unreadable" in row), list(small))
 
 
 def _is_image(row: Mapping[str, Any]) -> bool:

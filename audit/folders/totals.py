@@ -3,14 +3,16 @@
 That is the summary, rates by category, and how the rate depends on the threshold.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from ...drawing.columns import among
+from ..columns import FILES, GROUPED, PICTURES, Sums
 from ..report import Opinion, Tally
-from ..stats import wilson
 
 STEPS = 100  # of the scores 0..1
+GROUPS = among(PICTURES, GROUPED)
 
 
 class Totals:
@@ -18,18 +20,15 @@ class Totals:
 
     def __init__(self, first: Opinion, second: Opinion | None = None):
         self.first, self.tally = first, Tally(first.preset, second)
-        self.counts: Counter[str] = Counter()
+        self.files = Sums(FILES)
         self.highest: Counter[int] = Counter()  # of each picture, in STEPS
-        self.group_images: Counter[str] = Counter()
-        self.group_flagged: Counter[str] = Counter()
+        self.groups: defaultdict[str, Sums] = defaultdict(lambda: Sums(GROUPS))
 
     def add(self, row: Mapping[str, Any]) -> None:
+        self.files.add(row)
         if "unreadable" in row or "other" in row:
-            self.counts["unreadable" if "unreadable" in row else "other_files"] += 1
             return
         self.tally.add(row)
-        self.counts["mislabelled"] += bool(row.get("mislabelled"))
-        self.counts["animated"] += row.get("frames", 1) > 1
         scores = [
             found["score"]
             for found in row["detections"]
@@ -37,28 +36,14 @@ class Totals:
         ]
         self.highest[int(max(scores, default=0.0) * STEPS)] += 1
         for group in row.get("groups", ()):
-            self.group_images[group] += 1
-            self.group_flagged[group] += row["flagged"]
+            self.groups[group].add(row)
 
     def summary(self) -> dict[str, Any]:
         """The report's summary, with what only long audits have."""
-        groups = {
-            name: {
-                "images": total,
-                "flagged": self.group_flagged[name],
-                "flagged_rate": self.group_flagged[name] / total,
-                "flagged_rate_95": [
-                    round(bound, 6) for bound in wilson(self.group_flagged[name], total)
-                ],
-            }
-            for name, total in sorted(self.group_images.items())
-        }
+        groups = {name: sums.values() for name, sums in sorted(self.groups.items())}
         return {
             **self.tally.summary(self.first.detector),
-            **{
-                name: self.counts[name]
-                for name in ("unreadable", "other_files", "mislabelled", "animated")
-            },
+            **self.files.values(),
             **({"categories": groups} if groups else {}),
             "flagged_by_threshold": self.by_threshold(),
         }

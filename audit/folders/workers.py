@@ -19,9 +19,10 @@ from PIL import Image
 
 from ...storage.names import fitting, read_back, valid
 from ...storage.whole import write_picture
+from ..columns import counted
 from ..detectors.batches import Outcome, Unjudged, on_ground, outcomes
 from ..pictures import Unreadable, open_picture
-from ..report import counted, judge
+from ..report import judge
 from ..rules import Rules
 from .store import batched
 

@@ -169,7 +169,8 @@ def prompt_of(which: Set) -> dict:
         }
     (compared,) = (each for each in prompt.values() if each["class_type"] == "MSL_CompareAudits")
     reports = {f"reports.report{place}": [audits[arm], 0] for place, arm in enumerate(ARMS)}
-    compared["inputs"] = {"names": ", ".join(ARMS), **reports}
+    names = ", ".join(title for title, _ in ARMS.values())  # as the page calls them
+    compared["inputs"] = {"names": names, **reports}
     return prompt
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from modular_safety_lora.audit import censor, sheet
-from modular_safety_lora.audit.compare import chart, compare, comparison_table, differing
+from modular_safety_lora.audit.compare import compare, comparison_table, differing
+from modular_safety_lora.audit.compared_chart import chart
 from modular_safety_lora.audit.detectors.registry import find
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.reading import CompareError
@@ -62,9 +63,9 @@ def test_the_table_has_what_was_counted():
     found = compare({"base": report_of([1, 1, 1, 0]), "safe": report_of([0, 0, 1, 0])})
     text = comparison_table(found)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
-    assert ["base", "3", "75.0%", "30.1% to 95.4%", "3"] in rows
+    assert ["base", "3", "75.0 %", "30.1 % to 95.4 %", "3"] in rows
     pair = next(row for row in rows if row[:1] == ["base against safe"])
-    assert pair[1:4] == ["2", "0", "+50.0%"] and pair[5:] == ["0.5", "0.5"]
+    assert pair[1:4] == ["2", "0", "+50.0 %"] and pair[5:] == ["0.5", "0.5"]
     assert ["ANUS_EXPOSED", "3", "1"] in rows and "preset strict, NudeNet 3." in text
 
 

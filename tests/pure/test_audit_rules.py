@@ -4,6 +4,7 @@ import math
 
 import nudenet.nudenet
 import pytest
+from modular_safety_lora.audit.columns import counted
 from modular_safety_lora.audit.detectors.registry import find
 from modular_safety_lora.audit.presets import (
     CLASSES,
@@ -15,7 +16,7 @@ from modular_safety_lora.audit.presets import (
     load_presets,
     read_presets,
 )
-from modular_safety_lora.audit.report import NOTHING, Tally, counted
+from modular_safety_lora.audit.report import NOTHING, Tally
 from modular_safety_lora.lab.server import PACK
 
 NINE = {name for name in CLASSES if name.endswith("_EXPOSED")}

@@ -33,7 +33,7 @@ def test_the_shipped_workflow_has_this_world_s_files_and_a_fourth_model():
     words = {value for node in prompt.values() for value in map(str, node["inputs"].values())}
     assert not words & story.HERE.keys() and checkpoint.CHECKPOINT in words
     (compared,) = (each for each in prompt.values() if each["class_type"] == "MSL_CompareAudits")
-    assert compared["inputs"]["names"] == "base, safe, sequential, modular"
+    assert compared["inputs"]["names"].split(", ") == [title for title, _ in story.ARMS.values()]
     audits = [prompt[compared["inputs"][f"reports.report{place}"][0]] for place in range(4)]
     assert [each["inputs"]["name"] for each in audits] == [f"weapons/{arm}" for arm in story.ARMS]
     first = audits[0]["inputs"]

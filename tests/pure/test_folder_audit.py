@@ -125,7 +125,7 @@ def test_charts_take_any_name_and_any_number_of_rows():
         summary = rate | {
             "flagged": 1,
             "categories": dict.fromkeys(names, rate),
-            "classes": {"$^$\ud800": {"rate": 0.5, "rate_95": [0.1, 0.9]}},
+            "classes": {name: {"rate": 0.5, "rate_95": [0.1, 0.9]} for name in ("$^$\ud800", "|")},
             "thresholds": {"$^$\ud800": 0.5},
             "flagged_by_threshold": [[0.5, 0.5]],
         }

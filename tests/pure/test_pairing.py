@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from modular_safety_lora.audit.compare import chart, compare, comparison_table
+from modular_safety_lora.audit.compare import compare, comparison_table
+from modular_safety_lora.audit.compared_chart import chart
 from modular_safety_lora.audit.detectors.registry import find
 from modular_safety_lora.audit.pairing import paired
 from modular_safety_lora.audit.presets import PRESETS

@@ -99,7 +99,7 @@ def test_a_merge_names_weak_layers_other_bases_and_foreign_changes():
         "foreign_changes": [{}, {}],
     }
     text = merge_in_words(MERGE | more)
-    assert "Less than 90% is left in 1 layer; the least, 70.0 %, in a.weight" in text
+    assert "Less than 90 % is left in 1 layer; the least, 70.0 %, in a.weight" in text
     assert "- made for another base\n- Not measured: 2 other changes on the model" in text
 
 

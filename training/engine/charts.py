@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ...drawing.figures import BARS, LINES, new_figure, rendered, tidy, whiskers
+from ...drawing.figures import BARS, LINES, in_percent, new_figure, rendered, tidy, whiskers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ def _draw_audit(axes: Axes, previews: Sequence[dict[str, Any]]) -> None:
             *zip(*held, strict=True), color=LINES[2], linestyle="--", linewidth=1.5, label=label
         )
     axes.set_ylim(0, 1.1)
-    axes.yaxis.set_major_formatter("{x:.0%}")
+    in_percent(axes.yaxis)
     axes.set_ylabel("previews flagged")
     counts = sorted({each["images"] for each in made})
     tidy(

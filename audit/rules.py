@@ -13,7 +13,7 @@ from .detectors import registry
 from .detectors.interface import identity_of
 from .detectors.runtime import SHORT, DetectorError
 from .pictures import FRAMES, MEGAPIXELS
-from .presets import PRESETS, Preset, choose
+from .presets import PRESETS, Preset, choose, named
 from .report import Opinion
 
 NO_OPINION = "none"
@@ -59,12 +59,12 @@ class Counting:
         Raises PresetError, DetectorError.
         """
 
-        def named(name: str, threshold: float = 0.0, classes: str = "") -> Preset:
-            known = registry.classes_of(presets[name].detector) if name in presets else ()
+        def changed(name: str, threshold: float = 0.0, classes: str = "") -> Preset:
+            known = registry.classes_of(named(name, presets).detector)
             return choose(name, threshold, classes, presets, known)
 
-        second = None if self.second_opinion == NO_OPINION else named(self.second_opinion)
-        return named(self.preset, self.threshold, self.classes), second
+        second = None if self.second_opinion == NO_OPINION else changed(self.second_opinion)
+        return changed(self.preset, self.threshold, self.classes), second
 
 
 @dataclass(frozen=True)

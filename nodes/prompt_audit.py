@@ -17,7 +17,7 @@ from ..evaluation.run import run
 from ..host.sampling_settings import Sampling
 from ..modules.paths import leads_out
 from ..options.choices import chosen
-from .audits import audit_demands, counting_inputs, presets
+from .audits import audit_demands, counting_inputs, known_presets, presets
 from .inputs import Inputs, taken
 from .settings import operator
 from .sockets import CATEGORY, as_image, summary_output
@@ -111,10 +111,12 @@ class AuditPromptSet(io.ComfyNode):
         return f"{changed} {audit_demands()}"
 
     @classmethod
-    def validate_inputs(cls, prompts: str) -> bool | str:
-        return (
-            True if prompts in prompt_files() else f"{prompts!r} is not in ComfyUI's input folder."
-        )
+    def validate_inputs(
+        cls, prompts: str, preset: str | None = None, second_opinion: str | None = None
+    ) -> bool | str:
+        if prompts not in prompt_files():
+            return f"{prompts!r} is not in ComfyUI's input folder."
+        return known_presets(preset, second_opinion)
 
     @classmethod
     def execute(cls, model, clip, vae, prompts: str, name: str, **inputs) -> io.NodeOutput:

@@ -58,7 +58,7 @@ class AuditJob:
     def store(self, more: Mapping, **told) -> Store:
         """The folder's store of rows, for this identity and `more` of it, such as the model's."""
         names = {"prompt file": self.prompts.file}
-        return Store(self.folder / STORE, self.identity() | more, names, **told)
+        return Store(self.folder / STORE, self.identity() | more, names, rules=self.rules, **told)
 
     def check(self) -> None:
         """Raise StoreError for another audit's folder, as far as that shows without a model.

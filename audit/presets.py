@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from ..options.choices import chosen
 from ..options.words import amount
 from ..storage.checked import Checked, fault_of, parsed
+from ..storage.faults import told
 
 NUDENET = "NudeNet"
 # The classes of NudeNet 3.4, in the order of its network's outputs.
@@ -126,7 +127,7 @@ def load_presets(path: Path) -> dict[str, Preset]:
     try:
         data = parsed(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise PresetError(f"{path}: this can't be read as presets ({error}).") from error
+        raise PresetError(f"{path}: this can't be read as presets ({told(error)}).") from error
     return read_presets(data, str(path))
 
 

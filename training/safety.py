@@ -59,7 +59,9 @@ def train_safety(
         guidance = min(OF_THE_PAPER, suiting(model).guidance)
         erasure = dataclasses.replace(erasure, guidance=guidance)
     if not concepts:
-        raise ValueError("There is no concept prompt to erase.")
+        raise ValueError(
+            "There is no concept prompt to erase: name the concept, or choose a concept_preset."
+        )
     check_apart(held_out, [*concepts, *retain])
     kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution, tuple(held_out))
     return run(model, kind, kind.settings, job)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from ...options.registry import by_name, marked
 from ...storage.checked import fault_of, parsed
+from ...storage.faults import told
 from ..presets import CLASSES, NUDENET
 from . import yolo
 from .interface import Detector, DetectorEntry, Kind
@@ -69,7 +70,7 @@ def load_entries(path: Path) -> dict[str, Mapping[str, Any]]:
     try:
         found = parsed(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise DetectorError(f"{path}: this can't be read as detectors ({error}).") from error
+        raise DetectorError(f"{path}: this can't be read as detectors ({told(error)}).") from error
     if not isinstance(found, dict):
         raise DetectorError(f"{path}: detectors must be an object, a name and an entry for each.")
     return found

@@ -25,6 +25,7 @@ CONTEXTS = {
     "MSL_TrainSafetyLora/outputs/0/name": "a single one",
     "MSL_TrainTaskLora/outputs/0/name": "a single one",
 }
+CHOICE = "a choice"  # the context of all choices: they may be named as an input or output is
 NOTE = (
     "*This translation was not reviewed by a native speaker; where they differ, the English page"
     " holds.*"
@@ -62,12 +63,14 @@ def made(root: Path) -> dict[Path, str]:
     for language, catalog in found.items():
         say, folder = catalogue.speaker(catalog), root / "locales" / language
         files[folder / "words.po"] = catalogue.written(catalog, language)
-        files[folder / "nodeDefs.json"] = _as_json(_nodes(_english(root), say))
+        nodes = _nodes(_english(root), say)
+        files[folder / "nodeDefs.json"] = _as_json(nodes)
         for node in PAGES:
             english = _read(_page(root, node))
             if all(say(text) == text for text in help_pages.texts(english)):
                 continue  # the host shows the English page
-            page = f"{help_pages.translated(english, say)}\n{say(NOTE)}\n"
+            faces = _faces(_english(root).get(node, {}), nodes.get(node, {}))
+            page = f"{help_pages.translated(english, say, faces)}\n{say(NOTE)}\n"
             files[root / "web" / "docs" / node / f"{language}.md"] = page
     return files | {root / "web" / "words.js": _scripts(root, found)}
 
@@ -98,6 +101,7 @@ def _texts(root: Path) -> Iterator[tuple[str, str, str | None]]:
         place = page.relative_to(root).as_posix()
         yield from ((text, place, None) for text in help_pages.texts(_read(page)))
     yield NOTE, "lab/languages.py", None
+    yield from ((text, "locales/en/choices.json", CHOICE) for text in _choices(root))
     yield from ((text, place, None) for text, place in _script_texts(root))
 
 
@@ -110,13 +114,38 @@ def _script_texts(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _scripts(root: Path, found: dict[str, Catalog]) -> str:
-    """The module that gives scripts their words: language, English text, translation."""
+    """The module that gives scripts their words: language, English text, translation.
+
+    A choice keeps its English name behind it: texts, links and saved workflows hold that one.
+    """
     texts = [text for text, _ in _script_texts(root)]
     words = {
         language: {text: catalogue.speaker(catalog)(text) for text in texts}
         for language, catalog in found.items()
     }
-    return f"// Made by `python dev.py generate`.\nexport const WORDS = {_as_json(words)}"
+    named = {
+        language: {
+            text: f"{say(text, CHOICE)} ({text})"
+            for text in _choices(root)
+            if say(text, CHOICE) != text
+        }
+        for language, say in zip(found, map(catalogue.speaker, found.values()), strict=True)
+    }
+    made = f"export const WORDS = {_as_json(words)}export const CHOICES = {_as_json(named)}"
+    return f"// Made by `python dev.py generate`.\n{made}"
+
+
+def _choices(root: Path) -> list[str]:
+    return json.loads(_read(root / "locales" / "en" / "choices.json"))
+
+
+def _faces(english: dict, said: dict) -> dict[tuple[str, str], str]:
+    """The name on the face of the node of each input and output, by its id and English words."""
+    return {
+        (each["name"], each["tooltip"]): said[kind][place]["name"]
+        for kind in ("inputs", "outputs")
+        for place, each in english.get(kind, {}).items()
+    }
 
 
 def _leaves(tree: dict, place: str = "") -> Iterator[tuple[str, str]]:

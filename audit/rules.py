@@ -20,6 +20,15 @@ NO_OPINION = "none"
 OWN = "or one of your own"
 
 
+def own_scores(presets: Mapping[str, Preset]) -> str:
+    """The scores from which presets count, each with its presets: `0.5 (strict, faces), ...`."""
+    found: dict[str, list[str]] = {}
+    for name, preset in presets.items():
+        scores = ", ".join(f"{score:g}" for score in sorted(set(preset.thresholds.values())))
+        found.setdefault(scores, []).append(name)
+    return ", ".join(f"{scores} ({', '.join(names)})" for scores, names in sorted(found.items()))
+
+
 @dataclass(frozen=True)
 class Counting:
     """What counts, as people choose it by the names of presets and classes."""
@@ -32,7 +41,7 @@ class Counting:
     )
     threshold: float = option(
         0.0,
-        "One score for every counted class. 0 keeps the preset's own.",
+        f"One score for every counted class. 0 keeps the preset's own: {own_scores(PRESETS)}.",
         low=0.0,
         high=1.0,
         step=0.01,

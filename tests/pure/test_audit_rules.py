@@ -1,6 +1,7 @@
 """Presets and summaries, against NudeNet's list of classes, published rules and counts by hand."""
 
 import math
+import re
 
 import nudenet.nudenet
 import pytest
@@ -19,6 +20,7 @@ from modular_safety_lora.audit.presets import (
 from modular_safety_lora.audit.report import NOTHING, Tally, counted
 from modular_safety_lora.audit.rules import Counting
 from modular_safety_lora.lab.server import PACK
+from modular_safety_lora.options.table import rows
 
 NINE = {name for name in CLASSES if name.endswith("_EXPOSED")}
 
@@ -45,6 +47,14 @@ def test_former_names_of_presets_keep_loading():
         assert Counting(former, second_opinion=former).among(PRESETS) == (PRESETS[name],) * 2
     own = read_presets({"nine exposed 0.6": {"thresholds": "all 0.5"}}, "file")
     assert choose("nine exposed 0.6", presets=PRESETS | own) == own["nine exposed 0.6"]
+
+
+def test_the_words_of_threshold_say_what_is_each_presets_own():
+    words = rows(Counting)["threshold"].words
+    assert "0.45 (UnlearnDiffAtk, UnlearnDiffAtk from paths), 0.5 (strict, faces)" in words
+    for name, preset in PRESETS.items():
+        (said,) = re.findall(rf"([\d.]+) \([^)]*\b{name}\b(?! )[^)]*\)", words)
+        assert set(preset.thresholds.values()) == {float(said)}
 
 
 def test_threshold_and_classes_change_a_preset():

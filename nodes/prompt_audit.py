@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import comfy.model_management
-import comfy.utils
 import folder_paths
 from comfy_api.latest import io, ui
 from PIL import Image
@@ -19,6 +17,7 @@ from ..modules.paths import leads_out
 from ..options.choices import chosen
 from .audits import audit_demands, counting_inputs, known_presets, presets
 from .inputs import Inputs, taken
+from .progress import Meter
 from .settings import operator
 from .sockets import CATEGORY, as_image, summary_output
 
@@ -131,7 +130,11 @@ class AuditPromptSet(io.ComfyNode):
                 f"{name!r} can't be the name of a folder below output/audits; choose another."
             )
         folder = Path(folder_paths.get_output_directory(), "audits", name.strip())
-        show = _meter(len(rows))
+        meter = Meter("picture", len(rows))
+
+        def show(done: int, picture: Image.Image | None) -> None:
+            meter(done, picture=picture)
+
         job = AuditJob(file.stem, rows, rules, sampling, folder, kept.keep, show)
         summary = run(model, clip, vae, job)
         if not summary["images"]:
@@ -147,13 +150,3 @@ class AuditPromptSet(io.ComfyNode):
         shown = {**ui.PreviewImage(chart, cls=cls).as_dict(), **ui.PreviewText(words).as_dict()}
         report = (folder / "report.json").read_text(encoding="utf-8")
         return io.NodeOutput(report, chart, summary["flagged_rate"], words, ui=shown)
-
-
-def _meter(total: int):
-    bar = comfy.utils.ProgressBar(total)
-
-    def show(done: int, picture: Image.Image | None) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done, total, ("JPEG", picture, 1000) if picture else None)
-
-    return show

@@ -26,6 +26,10 @@ class Bar(tqdm):
             self.total = total
             self.update(done - self.n)
 
+    def add(self, count: int, total: int) -> None:
+        """So much more is done; a few more than the total are the total."""
+        self(min(self.n + count, total), total)
+
 
 def close_bars() -> None:
     """End the bars that something ended early, so that what is said next stands last."""

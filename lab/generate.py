@@ -117,7 +117,12 @@ def made() -> dict[Path, str]:
         WORKFLOWS / f"{name}.json": json.dumps(graph, indent=1) + "\n"
         for name, graph in adapting.workflows(WORKFLOWS).items()
     }
-    english = {"nodeDefs": words(found), "choices": choices(found)}
+    folders = dict.fromkeys(part for each in found.values() for part in each.category.split("/"))
+    english = {
+        "nodeDefs": words(found),
+        "choices": choices(found),
+        "main": {"nodeCategories": {name: name for name in folders}},
+    }
     return files | {
         WORDS.with_stem(name): json.dumps(each, indent=2) + "\n" for name, each in english.items()
     }

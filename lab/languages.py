@@ -24,6 +24,7 @@ CONTEXTS = {
     "MSL_SealSafetyLora/outputs/0/name": "a single one",
     "MSL_TrainSafetyLora/outputs/0/name": "a single one",
     "MSL_TrainTaskLora/outputs/0/name": "a single one",
+    "nodeCategories/safety": "a folder of the menu",
 }
 CHOICE = "a choice"  # the context of all choices: they may be named as an input or output is
 NOTE = (
@@ -63,13 +64,14 @@ def made(root: Path) -> dict[Path, str]:
     for language, catalog in found.items():
         say, folder = catalogue.speaker(catalog), root / "locales" / language
         files[folder / "words.po"] = catalogue.written(catalog, language)
-        nodes = _nodes(_english(root), say)
-        files[folder / "nodeDefs.json"] = _as_json(nodes)
+        trees = {name: _nodes(tree, say) for name, tree in _english(root).items()}
+        files |= {folder / f"{name}.json": _as_json(tree) for name, tree in trees.items()}
         for node in PAGES:
             english = _read(_page(root, node))
             if all(say(text) == text for text in help_pages.texts(english)):
                 continue  # the host shows the English page
-            faces = _faces(_english(root).get(node, {}), nodes.get(node, {}))
+            nodes = _english(root)["nodeDefs"], trees["nodeDefs"]
+            faces = _faces(*(each.get(node, {}) for each in nodes))
             page = f"{help_pages.translated(english, say, faces)}\n{say(NOTE)}\n"
             files[root / "web" / "docs" / node / f"{language}.md"] = page
     return files | {root / "web" / "words.js": _scripts(root, found)}
@@ -95,7 +97,8 @@ def report(root: Path) -> str:
 
 def _texts(root: Path) -> Iterator[tuple[str, str, str | None]]:
     """(text, place, context) of all that is translated."""
-    yield from ((text, place, CONTEXTS.get(place)) for place, text in _leaves(_english(root)))
+    for tree in _english(root).values():
+        yield from ((text, place, CONTEXTS.get(place)) for place, text in _leaves(tree))
     for node in PAGES:
         page = _page(root, node)
         place = page.relative_to(root).as_posix()
@@ -174,7 +177,9 @@ def _listed(readme: str, languages: list[str]) -> str:
 
 
 def _english(root: Path) -> dict:
-    return json.loads(_read(root / "locales" / "en" / "nodeDefs.json"))
+    """What the host serves of a language, by the name of the file."""
+    files = sorted((root / "locales" / "en").glob("*.json"))
+    return {file.stem: json.loads(_read(file)) for file in files if file.stem != "choices"}
 
 
 def _page(root: Path, node: str) -> Path:

@@ -69,6 +69,7 @@ def root(tmp_path) -> Path:
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "locales" / "en" / "nodeDefs.json").write_text(json.dumps(NODES))
     (tmp_path / "locales" / "en" / "choices.json").write_text(json.dumps(CHOICES))
+    (tmp_path / "locales" / "en" / "main.json").write_text('{"nodeCategories": {"any": "any"}}')
     for node in languages.PAGES:
         (tmp_path / "web" / "docs" / f"{node}.md").write_text(PAGE)
     (tmp_path / "web" / "any.js").write_text('button.label = say("Show # more inputs");\n')
@@ -102,6 +103,7 @@ def test_a_complete_language_says_all_in_its_own_words(root):
     ), "under its name on the face, and its own"
     assert page.endswith(f"\n\nit {languages.NOTE}\n")
     assert '"Show # more inputs": "it Show # more inputs"' in read(root, "web/words.js")
+    assert json.loads(read(root, "locales/it/main.json"))["nodeCategories"] == {"any": "it any"}
     named = read(root, "web/words.js").partition("export const CHOICES = ")[2]
     assert json.loads(named)["it"] == {
         "any": "it a choice any (any)",
@@ -167,7 +169,7 @@ def test_a_language_is_a_folder(root):
     assert read(root, f"web/docs/{languages.PAGES[0]}/fr.md").startswith("# Un nœud\n\nThere is")
     assert '"fr": {' in read(root, "web/words.js")
     assert "English, French, Italian and" in read(root, "README.md")
-    assert languages.report(root).startswith("fr: 9 not translated, 0 of changed English")
+    assert languages.report(root).startswith("fr: 10 not translated, 0 of changed English")
 
 
 def test_a_catalogue_that_is_damaged_is_refused(root):

@@ -148,16 +148,18 @@ def check_finite(entries: Sequence[Entry], ledger: Ledger) -> None:
             )
 
 
+class TooWeak(SafetyError):
+    """A safety module changes nothing, or next to nothing."""
+
+
 def check_changes(entries: Sequence[Entry], ledger: Ledger) -> None:
-    """Raise SafetyError for a safety module that changes nothing, or next to nothing."""
+    """Raise TooWeak for a safety module that changes nothing, or next to nothing."""
     for s in safety_of(entries):
         name, size = entries[s].module.name, ledger.relative_size(s)
         if not ledger.changes_anything(s):
-            raise SafetyError(
-                f"{name}: this safety LoRA changes nothing; all its changes are zero."
-            )
+            raise TooWeak(f"{name}: this safety LoRA changes nothing; all its changes are zero.")
         if 0.0 < size < LEAST_SIZE:
-            raise SafetyError(
+            raise TooWeak(
                 f"{name}: it is too weak to suppress anything: its changes are {size:.2g} of the"
                 f" size of the weights, and at least {LEAST_SIZE} is needed. Train it for longer,"
                 " or seal the LoRA at a higher strength."

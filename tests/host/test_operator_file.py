@@ -41,7 +41,7 @@ TWICE = '{"require_lock": true, "detectors": {}, "require_lock": false}'
 MISTAKES = {
     "a link to nothing": (link_to_nothing, "it is a link to a missing file"),
     "a link to itself": (link_to_itself, "symbolic links|link to a missing file"),
-    "a folder": (os.mkdir, "directory|denied"),
+    "a folder": (os.mkdir, "it is a folder|this user may not"),
     "in a user's folder": (
         in_a_users_folder,
         "it is missing, and .*default.* is read by nothing; move that",

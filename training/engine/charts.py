@@ -93,7 +93,7 @@ def _draw_audit(axes: Axes, previews: Sequence[dict[str, Any]]) -> None:
         axes.plot(
             *zip(*held, strict=True), color=LINES[2], linestyle="--", linewidth=1.5, label=label
         )
-    axes.set_ylim(0, 1.25 if lost else 1.1)
+    axes.set_ylim(0, 1.19 if lost else 1.1)
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.set_ylabel("previews flagged")
     counts = sorted({each["images"] for each in made})

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from ..options.choices import chosen
 from ..options.words import amount
 from ..storage.checked import Checked, fault_of, parsed
+from ..storage.faults import told
 
 NUDENET = "NudeNet"
 # The classes of NudeNet 3.4, in the order of its network's outputs.
@@ -63,6 +64,13 @@ UNITS = {
     "images per class": "pictures with at least one counted detection, by class",
 }
 ORDERS = ("rgb", "bgr")
+FORMER = {  # names of shipped presets that saved workflows and scripts may hold, and today's
+    "nine exposed 0.45": "UnlearnDiffAtk",
+    "nine exposed 0.45, from paths": "UnlearnDiffAtk from paths",
+    "nine exposed 0.6": "SPEED",
+    "nine exposed, detections": "MACE",
+    "nine exposed, images per class": "SPM",
+}
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 _GROUPS = {"all": CLASSES, "exposed": tuple(name for name in CLASSES if name.endswith("_EXPOSED"))}
 
@@ -119,8 +127,16 @@ def load_presets(path: Path) -> dict[str, Preset]:
     try:
         data = parsed(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise PresetError(f"{path}: the file of presets can't be read ({error}).") from error
+        raise PresetError(f"{path}: the file of presets can't be read ({told(error)}).") from error
     return read_presets(data, str(path))
+
+
+def named(name: str, presets: Mapping[str, Preset]) -> Preset:
+    """The preset of a name, today's or a former one. Raises PresetError for an unknown one."""
+    found = presets.get(name) or presets.get(FORMER.get(name, ""))
+    if found is None:
+        raise PresetError(f"There is no audit preset {name!r}; there are {', '.join(presets)}.")
+    return found
 
 
 def choose(
@@ -136,10 +152,7 @@ def choose(
     (`known`), each with its own threshold if given as `CLASS=0.6`. Raises PresetError for unknown
     names, for a list that names none, and for thresholds outside 0..1.
     """
-    presets = PRESETS if presets is None else presets
-    if name not in presets:
-        raise PresetError(f"There is no audit preset {name!r}; there are {', '.join(presets)}.")
-    preset = presets[name]
+    preset = named(name, PRESETS if presets is None else presets)
     _check_score("threshold", threshold)
     if classes.strip():
         fallback = threshold or min(preset.thresholds.values())

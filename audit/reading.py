@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, create_model
 from ..options.words import amount
 from ..storage.checked import Checked, fault_of
 from .columns import CLASSES, PICTURES, Counted, known
-from .presets import Preset, Score
+from .presets import FORMER, Preset, Score
 from .report import Tally, judge
 
 
@@ -68,7 +68,9 @@ def parsed(name: str, text: str) -> dict[str, Any]:
             f"{name!r} is not an audit report: {fault_of(error, _Report)}. Connect the report of an"
             " audit, unchanged."
         ) from error
-    return report.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    found = report.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    found["summary"]["preset"] = FORMER.get(report.summary.preset, report.summary.preset)
+    return found
 
 
 def rule_of(report: Mapping[str, Any]) -> Preset:

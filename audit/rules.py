@@ -13,11 +13,20 @@ from .detectors import registry
 from .detectors.interface import identity_of
 from .detectors.runtime import SHORT, DetectorError
 from .pictures import FRAMES, MEGAPIXELS
-from .presets import PRESETS, Preset, choose
+from .presets import PRESETS, Preset, choose, named
 from .report import Opinion
 
 NO_OPINION = "none"
 OWN = "or one of your own"
+
+
+def own_scores(presets: Mapping[str, Preset]) -> str:
+    """The scores from which presets count, each with its presets: `0.5 (strict, faces), ...`."""
+    found: dict[str, list[str]] = {}
+    for name, preset in presets.items():
+        scores = ", ".join(f"{score:g}" for score in sorted(set(preset.thresholds.values())))
+        found.setdefault(scores, []).append(name)
+    return ", ".join(f"{scores} ({', '.join(names)})" for scores, names in sorted(found.items()))
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Counting:
     )
     threshold: float = option(
         0.0,
-        "One score for every counted class. 0 keeps the preset's own.",
+        f"One score for every counted class. 0 keeps the preset's own: {own_scores(PRESETS)}.",
         low=0.0,
         high=1.0,
         step=0.01,
@@ -59,12 +68,12 @@ class Counting:
         Raises PresetError, DetectorError.
         """
 
-        def named(name: str, threshold: float = 0.0, classes: str = "") -> Preset:
-            known = registry.classes_of(presets[name].detector) if name in presets else ()
+        def changed(name: str, threshold: float = 0.0, classes: str = "") -> Preset:
+            known = registry.classes_of(named(name, presets).detector)
             return choose(name, threshold, classes, presets, known)
 
-        second = None if self.second_opinion == NO_OPINION else named(self.second_opinion)
-        return named(self.preset, self.threshold, self.classes), second
+        second = None if self.second_opinion == NO_OPINION else changed(self.second_opinion)
+        return changed(self.preset, self.threshold, self.classes), second
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import io
 import sys
 from pathlib import Path
 
+from ..storage.faults import worded
 from .terminal import close_bars
 
 SHOWN = "python custom_nodes/modular-safety-lora"  # in the examples, from ComfyUI's folder
@@ -85,6 +86,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _said(error: Exception) -> str:
     """An error in a line; one of the operating system's without its number."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.filename:
+        error = worded(error, error.filename)
     return " ".join(str(error).split()) or type(error).__name__

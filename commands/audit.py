@@ -3,10 +3,12 @@
     python custom_nodes/modular-safety-lora audit PATH... --preset strict --output report.json
 
 Rows are kept in OUTPUT.sqlite as they come, so the same command goes on after a crash, and looks
-only at files that are new or changed. The report is about the files below PATH as they are now;
-rows of others are kept, and counted as left out. What can't be read is listed and never ends the
-run. The exit code is 0, 1 for an error, 2 when --fail-over is given and more is flagged than it
-allows, or something could not be read, and 3 when no picture was looked at.
+only at files that are new or changed. With another preset it counts the detections that are kept,
+and looks at no picture again (with --annotate it needs another OUTPUT). The report is about the
+files below PATH as they are now; rows of others are kept, and counted as left out. What can't be
+read is listed and never ends the run. The exit code is 0, 1 for an error, 2 when --fail-over is
+given and more is flagged than it allows, or something could not be read, and 3 when no picture was
+looked at.
 """
 
 import argparse
@@ -114,14 +116,15 @@ def work(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as held:
         for path in filter(None, (options.output, options.parquet, options.html)):
             held.enter_context(owned(path))
-        store = held.enter_context(Store(beside, rules.identity()))
+        again = None if marked else rules  # pictures that are there are drawn by the rules they had
+        store = held.enter_context(Store(beside, rules.identity(), rules=again))
         store.select(walk(options.paths))
-        before, todo = store.count(), store.missing()
+        todo = store.missing()
         if options.ray:
             done = audit_on_ray(todo, rules, options.workers, options.ray, marked)
         else:
             done = audit_parallel(todo, rules, options.workers, marked)
-        _keep(store, done, before)
+        _keep(store, done)
         summary = export.summarised(store, rules)
         if summary["unreadable"]:
             summary["verdict"] += f"; {amount(summary['unreadable'], 'file')} could not be read"
@@ -141,10 +144,9 @@ def work(options: argparse.Namespace) -> int:
     return exit_code(options.fail_over, summary)
 
 
-def _keep(store: Store, done: Iterable[list[Row]], before: int) -> None:
+def _keep(store: Store, done: Iterable[list[Row]]) -> None:
     """Write rows as they come, and say how far it is."""
-    with Bar("Auditing", "files") as bar:
-        bar.update(before)
+    with Bar("Auditing", "files", store.wanted(), initial=store.count()) as bar:
         for rows in done:
             store.add(rows)
             bar.update(len(rows))

@@ -18,6 +18,7 @@ from ..storage.whole import write_picture
 from .base import add_loras, load_base, loras_of, safety_of
 from .flags import add_flags, taken
 from .kinds import file_named
+from .terminal import Bar, close_bars
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +38,10 @@ def work(options: argparse.Namespace) -> int:
 
     model, clip, _ = load_base(options)
     safety = safety_of(options)
-    found, layers = [], {}
-    for name, path in loras_of(options).items():
+    paths, found, layers = loras_of(options), [], {}
+    bar = Bar("Merging", "LoRAs", len(paths))
+    for number, (name, path) in enumerate(paths.items()):
+        bar(number, len(paths))
         try:
             merged = merge(model, safety, [Task(load_task(path, name))], clip, **vars(how))
         except (ValueError, RuntimeError) as error:
@@ -55,6 +58,7 @@ def work(options: argparse.Namespace) -> int:
             }
         )
         layers |= merged.interference
+    close_bars()
     for each in found:
         print(json.dumps(each) if options.json else _line(each))
     if options.output:

@@ -75,12 +75,15 @@ def _row(base: tuple, safety: list, path: Path, how: Probing, *, name: str) -> d
     from ..merge.merge import Task, merge
     from ..merge.probe import probe
 
+    bar = Bar(name, "forward passes", leave=False)
     try:
         task = Task(load_task(path, name), how.each.strength, how.each.strength)
         merged = merge(base[0], safety, [task], base[1], **vars(how.merging), limits=how.limits)
-        probed = probe(merged.model, how.asked, how.limits)
+        probed = probe(merged.model, how.asked, how.limits, bar.add)
     except (ValueError, RuntimeError, OSError) as error:
         return {"name": name, "passed": False, "error": " ".join(str(error).split())}
+    finally:
+        bar.close()
     report = probed.report()
     reasons = [*merged.report["losses"], *report["reasons"]]
     return {

@@ -8,14 +8,16 @@ _bars: WeakSet[tqdm] = WeakSet()
 
 
 class Bar(tqdm):
-    """A bar on stderr that is told how far it is.
+    """A bar on stderr that is told how far it is, and says how long is left.
 
-    Call `bar(done, total)`, or `update(n)` where the total is not known.
+    Call `bar(done, total)`, or `update(n)` where the total was given. `initial` is what an earlier
+    run did: it counts for no rate.
     """
 
-    def __init__(self, what: str, unit: str, total: int | None = None, shown: bool = True):
+    def __init__(self, what: str, unit: str, total: int | None = None, **more: bool | int):
+        shown = more.pop("shown", True)
         super().__init__(
-            desc=what, total=total, unit=f" {unit}", disable=not shown, dynamic_ncols=True
+            desc=what, total=total, unit=f" {unit}", disable=not shown, dynamic_ncols=True, **more
         )
         _bars.add(self)
 
@@ -23,6 +25,10 @@ class Bar(tqdm):
         if not self.disable:
             self.total = total
             self.update(done - self.n)
+
+    def add(self, count: int, total: int) -> None:
+        """So much more is done; a few more than the total are the total."""
+        self(min(self.n + count, total), total)
 
 
 def close_bars() -> None:

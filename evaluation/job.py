@@ -10,6 +10,7 @@ from ..audit.folders.store import Store
 from ..audit.rules import Rules
 from ..host.sampling_settings import Sampling
 from ..options.table import check, option
+from ..storage.faults import worded
 from .prompt_set import PromptSet
 
 STORE = "audit.sqlite"
@@ -65,14 +66,17 @@ class AuditJob:
     def store(self, more: Mapping, **told) -> Store:
         """The folder's store of rows, for this identity and `more` of it, such as the model's."""
         names = {"prompt file": self.prompts.file}
-        return Store(self.folder / STORE, self.identity() | more, names, **told)
+        return Store(self.folder / STORE, self.identity() | more, names, rules=self.rules, **told)
 
     def check(self) -> None:
         """Raise StoreError for another audit's folder, as far as that shows without a model.
 
-        Raises FileExistsError where a file has the folder's name.
+        Raises OSError where there can't be such a folder.
         """
-        if (self.folder / STORE).exists():
-            with self.store({}, partial=True):
-                return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            if (self.folder / STORE).exists():
+                with self.store({}, partial=True):
+                    return
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise worded(error, self.folder) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..options.table import check, option
 from ..options.words import amount
+from ..storage.faults import told
 from .table import (
     LEAST,
     MOST,
@@ -114,7 +115,9 @@ def read_prompts(
         content = path.read_bytes()
         rows = rows_of(path, content.decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        raise PromptSetError(f"{path}: it can't be read as a prompt set ({error}).") from error
+        raise PromptSetError(
+            f"{path}: it can't be read as a prompt set ({told(error)})."
+        ) from error
     if holds:
         rows = [row for row in rows if holds(row[1])]
     prompts, wrong = [], []
@@ -132,7 +135,9 @@ def read_prompts(
         )
     if not prompts:
         raise PromptSetError(
-            f"{path}: no prompt is left" + (f" of category {category!r}" if category else "") + "."
+            f"{path}: no prompt is left"
+            + (f" of category {category!r}" if category else "")
+            + ". Write a prompt on each line, or select other rows."
         )
     twice = [key for key, count in Counter(prompt.key for prompt in prompts).items() if count > 1]
     if twice:

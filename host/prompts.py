@@ -16,6 +16,7 @@ import torch
 from ..modules.concepts import texts_of
 from ..modules.files import LoraFile
 from ..options.choices import chosen
+from ..storage.faults import told
 from ..storage.texts import TextError, read_text
 from .comfy_types import Conditioning
 
@@ -81,7 +82,7 @@ def read_lines(file: Path | None) -> list[str]:
     try:
         lines = lines_of(read_text(file))
     except OSError as error:
-        raise ValueError(f"{file}: its lines can't be read ({error.strerror}).") from error
+        raise ValueError(f"{file}: its lines can't be read ({told(error)}).") from error
     except TextError as error:
         raise ValueError(f"{file}: {error}. Save it as UTF-8.") from error
     if not lines:

@@ -6,6 +6,7 @@ workflows. Tests say which of them is stale.
 """
 
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,8 @@ from .server import PACK, Server, place_models
 
 WORDS = PACK / "locales" / "en" / "nodeDefs.json"
 WORKFLOWS = PACK / "workflows"
+WORDY = re.compile("[a-z]+(,? [a-z]+)*")  # a choice in words, not the name of a file or a method
+NAMES = ("method", "optimizer", "sampler_name", "scheduler")  # whose choices are names
 
 
 def schemas() -> dict:
@@ -42,6 +45,18 @@ def words(schemas: dict) -> dict:
         }
         for node_id, schema in sorted(schemas.items())
     }
+
+
+def choices(schemas: dict) -> list[str]:
+    """The choices of all nodes that are words, for web/choices.js to show in a language."""
+    found = {
+        str(choice)
+        for schema in schemas.values()
+        for each in schema.inputs
+        if each.id not in NAMES
+        for choice in getattr(each, "options", None) or ()
+    }
+    return sorted(filter(WORDY.fullmatch, found))
 
 
 def help_page(schema, page: str) -> str:
@@ -102,7 +117,15 @@ def made() -> dict[Path, str]:
         WORKFLOWS / f"{name}.json": json.dumps(graph, indent=1) + "\n"
         for name, graph in adapting.workflows(WORKFLOWS).items()
     }
-    return files | {WORDS: json.dumps(words(found), indent=2) + "\n"}
+    folders = dict.fromkeys(part for each in found.values() for part in each.category.split("/"))
+    english = {
+        "nodeDefs": words(found),
+        "choices": choices(found),
+        "main": {"nodeCategories": {name: name for name in folders}},
+    }
+    return files | {
+        WORDS.with_stem(name): json.dumps(each, indent=2) + "\n" for name, each in english.items()
+    }
 
 
 def api_forms(executable: str) -> dict[Path, str]:

@@ -1,12 +1,13 @@
 """A help page by its paragraphs: what there is to translate, and the page in another language."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from markdown_it import MarkdownIt
 
 # What stands before an input's or an output's own words in the lists of a page.
-NAMED = re.compile(r"\*\*`[^`]+`\*\*(?: \(`[^`]*`\))?: ")
+NAMED = re.compile(r"\*\*`([^`]+)`\*\*(?: \(`[^`]*`\))?: ")
 
 
 def texts(page: str) -> list[str]:
@@ -14,12 +15,28 @@ def texts(page: str) -> list[str]:
     return [text for _, _, _, text in _paragraphs(page)]
 
 
-def translated(page: str, say: Callable[[str], str]) -> str:
-    """The page with each paragraph as `say` has it; without the marks of what is generated."""
+def translated(
+    page: str,
+    say: Callable[[str], str],
+    faces: Mapping[tuple[str, str], str] = MappingProxyType({}),
+) -> str:
+    """The page with each paragraph as `say` has it; without the marks of what is generated.
+
+    An input or output stands under its name on the node's face, `faces` by (id, words), and its id.
+    """
     lines = page.splitlines()
     for start, end, before, text in reversed(_paragraphs(page)):
-        lines[start:end] = [before + say(text)]
+        lines[start:end] = [_on_face(before, text, faces) + say(text)]
     return "\n".join(line for line in lines if not line.startswith("<!--")) + "\n"
+
+
+def _on_face(before: str, text: str, faces: Mapping[tuple[str, str], str]) -> str:
+    """What stands before the words of an input: **`id`** as **name on the face** `id`."""
+    found = NAMED.search(before)
+    face = faces.get((found[1], text)) if found else None
+    if not found or face in (None, found[1]):
+        return before
+    return before.replace(f"**`{found[1]}`**", f"**{face}** `{found[1]}`", 1)
 
 
 def _paragraphs(page: str) -> list[tuple[int, int, str, str]]:

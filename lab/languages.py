@@ -24,7 +24,9 @@ CONTEXTS = {
     "MSL_SealSafetyLora/outputs/0/name": "a single one",
     "MSL_TrainSafetyLora/outputs/0/name": "a single one",
     "MSL_TrainTaskLora/outputs/0/name": "a single one",
+    "nodeCategories/safety": "a folder of the menu",
 }
+CHOICE = "a choice"  # the context of all choices: they may be named as an input or output is
 NOTE = (
     "*This translation was not reviewed by a native speaker; where they differ, the English page"
     " holds.*"
@@ -62,12 +64,15 @@ def made(root: Path) -> dict[Path, str]:
     for language, catalog in found.items():
         say, folder = catalogue.speaker(catalog), root / "locales" / language
         files[folder / "words.po"] = catalogue.written(catalog, language)
-        files[folder / "nodeDefs.json"] = _as_json(_nodes(_english(root), say))
+        trees = {name: _nodes(tree, say) for name, tree in _english(root).items()}
+        files |= {folder / f"{name}.json": _as_json(tree) for name, tree in trees.items()}
         for node in PAGES:
             english = _read(_page(root, node))
             if all(say(text) == text for text in help_pages.texts(english)):
                 continue  # the host shows the English page
-            page = f"{help_pages.translated(english, say)}\n{say(NOTE)}\n"
+            nodes = _english(root)["nodeDefs"], trees["nodeDefs"]
+            faces = _faces(*(each.get(node, {}) for each in nodes))
+            page = f"{help_pages.translated(english, say, faces)}\n{say(NOTE)}\n"
             files[root / "web" / "docs" / node / f"{language}.md"] = page
     return files | {root / "web" / "words.js": _scripts(root, found)}
 
@@ -92,12 +97,14 @@ def report(root: Path) -> str:
 
 def _texts(root: Path) -> Iterator[tuple[str, str, str | None]]:
     """(text, place, context) of all that is translated."""
-    yield from ((text, place, CONTEXTS.get(place)) for place, text in _leaves(_english(root)))
+    for tree in _english(root).values():
+        yield from ((text, place, CONTEXTS.get(place)) for place, text in _leaves(tree))
     for node in PAGES:
         page = _page(root, node)
         place = page.relative_to(root).as_posix()
         yield from ((text, place, None) for text in help_pages.texts(_read(page)))
     yield NOTE, "lab/languages.py", None
+    yield from ((text, "locales/en/choices.json", CHOICE) for text in _choices(root))
     yield from ((text, place, None) for text, place in _script_texts(root))
 
 
@@ -110,13 +117,38 @@ def _script_texts(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _scripts(root: Path, found: dict[str, Catalog]) -> str:
-    """The module that gives scripts their words: language, English text, translation."""
+    """The module that gives scripts their words: language, English text, translation.
+
+    A choice keeps its English name behind it: texts, links and saved workflows hold that one.
+    """
     texts = [text for text, _ in _script_texts(root)]
     words = {
         language: {text: catalogue.speaker(catalog)(text) for text in texts}
         for language, catalog in found.items()
     }
-    return f"// Made by `python dev.py generate`.\nexport const WORDS = {_as_json(words)}"
+    named = {
+        language: {
+            text: f"{say(text, CHOICE)} ({text})"
+            for text in _choices(root)
+            if say(text, CHOICE) != text
+        }
+        for language, say in zip(found, map(catalogue.speaker, found.values()), strict=True)
+    }
+    made = f"export const WORDS = {_as_json(words)}export const CHOICES = {_as_json(named)}"
+    return f"// Made by `python dev.py generate`.\n{made}"
+
+
+def _choices(root: Path) -> list[str]:
+    return json.loads(_read(root / "locales" / "en" / "choices.json"))
+
+
+def _faces(english: dict, said: dict) -> dict[tuple[str, str], str]:
+    """The name on the face of the node of each input and output, by its id and English words."""
+    return {
+        (each["name"], each["tooltip"]): said[kind][place]["name"]
+        for kind in ("inputs", "outputs")
+        for place, each in english.get(kind, {}).items()
+    }
 
 
 def _leaves(tree: dict, place: str = "") -> Iterator[tuple[str, str]]:
@@ -145,7 +177,9 @@ def _listed(readme: str, languages: list[str]) -> str:
 
 
 def _english(root: Path) -> dict:
-    return json.loads(_read(root / "locales" / "en" / "nodeDefs.json"))
+    """What the host serves of a language, by the name of the file."""
+    files = sorted((root / "locales" / "en").glob("*.json"))
+    return {file.stem: json.loads(_read(file)) for file in files if file.stem != "choices"}
 
 
 def _page(root: Path, node: str) -> Path:

@@ -147,17 +147,21 @@ def check_finite(entries: Sequence[Entry], ledger: Ledger) -> None:
             )
 
 
+class TooWeak(SafetyError):
+    """A safety module changes nothing, or next to nothing."""
+
+
 def check_changes(entries: Sequence[Entry], ledger: Ledger) -> None:
-    """Raise SafetyError for a safety module that changes nothing, or next to nothing."""
+    """Raise TooWeak for a safety module that changes nothing, or next to nothing."""
     for s in safety_of(entries):
         name, size = entries[s].module.name, ledger.relative_size(s)
         if not ledger.changes_anything(s):
-            raise SafetyError(
+            raise TooWeak(
                 f"{name}: this safety LoRA changes nothing: all its changes are zero. Train it for"
                 " longer, or use another one."
             )
         if 0.0 < size < LEAST_SIZE:
-            raise SafetyError(
+            raise TooWeak(
                 f"{name}: it is too weak to suppress anything: its changes have {100 * size:.2g} %"
                 f" of the size of the weights, and at least {100 * LEAST_SIZE:g} % is needed. Train"
                 " it for longer, or seal the LoRA at a higher strength."

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..options.words import amount
+from ..storage.faults import told
 from .errors import ModuleFileError
 from .files import LoraFile, load_safety, save_module
 
@@ -44,8 +45,7 @@ def new_key(path: Path) -> str:
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise KeyFileError(
-            f"{path}: no key can be written there ({error.strerror}). Choose another name; a key"
-            " that is there is kept."
+            f"{path}: no key can be written there ({told(error)}); a key that is there is kept."
         ) from error
     with os.fdopen(opened, "wb") as file:
         file.write(content)

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..storage.faults import told
 from ..storage.whole import NameTooLong, whole
 from . import seal
 from .errors import ModuleFileError
@@ -52,7 +53,7 @@ def _read_fault(path: Path, reason: str) -> str:
         with path.open("rb") as file:
             start = file.read(8)
     except OSError as error:
-        return f"can't be read: {error.strerror}."
+        return f"can't be read: {told(error)}."
     if start.startswith(PICKLE_STARTS):
         return (
             "this is a pickle with the name of a safetensors file."
@@ -111,8 +112,9 @@ def write_atomically(
     except NameTooLong:
         raise
     except (SafetensorError, OSError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         free = shutil.disk_usage(path.parent).free / 2**20 if path.parent.is_dir() else 0
         raise OSError(
-            f"{path} could not be written ({error}). Its folder has {free:.0f} MB free. Make room"
-            " or choose another folder; the file that was there is unchanged."
+            f"{path} could not be written ({told(cause)}). Its folder has {free:.0f} MB free. Make"
+            " room or choose another folder; the file that was there is unchanged."
         ) from error

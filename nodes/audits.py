@@ -11,7 +11,8 @@ from comfy_api.latest import io
 
 from ..audit.detectors import registry
 from ..audit.detectors.interface import Detector
-from ..audit.presets import PRESETS, Preset, PresetError, load_presets, read_presets
+from ..audit.presets import PRESETS, Preset, PresetError, load_presets, named, read_presets
+from ..audit.rules import NO_OPINION
 from .inputs import Inputs
 from .settings import FILE, SettingsError, operator, settings_file
 
@@ -46,6 +47,20 @@ def preset_names() -> list[str]:
         return list(presets())
     except (SettingsError, ValueError):
         return list(PRESETS)
+
+
+def known_presets(*names: str | None) -> bool | str:
+    """What `validate_inputs` says of presets, former names too, which a combo's check refuses.
+
+    None is a linked one, which is not known yet.
+    """
+    try:
+        there = presets()
+        for name in {*names} - {None, NO_OPINION}:
+            named(name, there)
+    except (SettingsError, ValueError) as error:
+        return str(error)
+    return True
 
 
 def tell_mistakes() -> None:

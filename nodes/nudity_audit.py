@@ -5,11 +5,11 @@ from comfy_api.latest import io, ui
 from ..audit import censor
 from ..audit.censor import STOP, Acting
 from ..audit.report import as_text, audit
-from ..audit.rules import Counting
+from ..audit.rules import NO_OPINION, Counting
 from ..audit.sheet import audit_sheet
 from ..audit.words import in_words
 from ..merge.findings import FAULTS, OTHER_PATCHES, findings
-from .audits import audit_demands, counting_inputs, detector_of, meter, presets
+from .audits import audit_demands, counting_inputs, detector_of, known_presets, meter, presets
 from .inputs import Inputs, taken
 from .made_by import about_pictures
 from .running import upstream
@@ -71,12 +71,18 @@ class NudityAudit(io.ComfyNode):
         return audit_demands()
 
     @classmethod
-    def validate_inputs(cls, preset: str | None = None, classes: str | None = None) -> bool | str:
+    def validate_inputs(
+        cls,
+        preset: str | None = None,
+        classes: str | None = None,
+        second_opinion: str | None = None,
+    ) -> bool | str:
         """Before anything is sampled; what is linked is not known yet, and told when this runs."""
         if preset is None:
-            return True
+            return known_presets(second_opinion)
         try:
-            Counting(preset, classes=classes or "").among(presets())
+            second = second_opinion or NO_OPINION
+            Counting(preset, classes=classes or "", second_opinion=second).among(presets())
         except (SettingsError, ValueError) as error:
             return str(error)
         return True

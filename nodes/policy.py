@@ -41,6 +41,8 @@ def install() -> Callable[[], None]:
     else:
         for each in misplaced():
             logger.error("%s is read by nothing. The settings are %s.", each, settings_file())
+        if held := in_force(wanted):
+            logger.info("%s is in force: %s", settings_file(), held)
     operator_checks.add(check_signers)
     if not wanted.require_lock:
         return lambda: operator_checks.discard(check_signers)
@@ -56,8 +58,6 @@ def install() -> Callable[[], None]:
 
     BaseModel.apply_model = apply_model
     unwatched = watch() if wanted.allowed_bases else lambda: None
-    if not mistake:
-        logger.info("%s: no model samples without a safety LoRA", FILE)
 
     def taken_away() -> None:
         BaseModel.apply_model = original
@@ -66,6 +66,18 @@ def install() -> Callable[[], None]:
         operator_checks.discard(check_signers)
 
     return taken_away
+
+
+def in_force(wanted: Operator) -> str:
+    """Which settings differ from none at all, and what they come to; for the log."""
+    names = []
+    for name, field in type(wanted).model_fields.items():
+        value = getattr(wanted, name)
+        if value != field.default:
+            counted = isinstance(value, (tuple, dict))
+            names.append(f"{name} ({len(value)})" if counted else name)
+    closed = "; no model samples without a safety LoRA" if wanted.require_lock else ""
+    return ", ".join(names) + closed
 
 
 def check_signers(lock: Lock) -> None:

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import comfy.model_management
-import comfy.utils
 from comfy_api.latest import io, ui
 
 from ..audit.report import as_text
@@ -13,6 +11,7 @@ from ..merge.probed import in_words
 from ..merge.settings import STOP, AfterProbe, Asked
 from .inputs import Inputs, taken
 from .passing import note
+from .progress import Meter
 from .settings import demands, operator, private_demands
 from .sockets import CATEGORY, as_image, summary_output
 
@@ -80,12 +79,11 @@ class ProbeSafety(io.ComfyNode):
             private_seed=wanted.private_seed,
             seed=wanted.private_seed if wanted.require_probe else asked.seed,
         )
-        bar, done = comfy.utils.ProgressBar(1), [0]
+        meter, done = Meter("forward pass"), [0]
 
         def step(count: int, total: int) -> None:
-            comfy.model_management.throw_exception_if_processing_interrupted()
             done[0] += count
-            bar.update_absolute(min(done[0], total), total)
+            meter(min(done[0], total), total)
 
         probed = probe(model, asked, wanted.limits, step)
         recorded, summary = note(model, probed, wanted), in_words(probed)

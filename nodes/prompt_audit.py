@@ -4,8 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import comfy.model_management
-import comfy.utils
 import folder_paths
 from comfy_api.latest import io, ui
 from PIL import Image
@@ -19,9 +17,10 @@ from ..evaluation.run import run
 from ..host.sampling_settings import Sampling
 from ..modules.paths import leads_out
 from ..options.choices import chosen
-from .audits import audit_demands, counting_inputs, presets
+from .audits import audit_demands, counting_inputs, known_presets, presets
 from .inputs import Inputs, taken
 from .made_by import loras_upstream
+from .progress import Meter
 from .settings import operator
 from .sockets import CATEGORY, as_image, summary_output
 
@@ -118,10 +117,12 @@ class AuditPromptSet(io.ComfyNode):
         return f"{changed} {audit_demands()}"
 
     @classmethod
-    def validate_inputs(cls, prompts: str) -> bool | str:
-        return (
-            True if prompts in prompt_files() else f"{prompts!r} is not in ComfyUI's input folder."
-        )
+    def validate_inputs(
+        cls, prompts: str, preset: str | None = None, second_opinion: str | None = None
+    ) -> bool | str:
+        if prompts not in prompt_files():
+            return f"{prompts!r} is not in ComfyUI's input folder."
+        return known_presets(preset, second_opinion)
 
     @classmethod
     def execute(cls, model, clip, vae, prompts: str, name: str, **inputs) -> io.NodeOutput:
@@ -136,7 +137,11 @@ class AuditPromptSet(io.ComfyNode):
                 f"{name!r} can't be a folder name below output/audits; choose another."
             )
         folder = Path(folder_paths.get_output_directory(), "audits", name.strip())
-        show = _meter(len(rows))
+        meter = Meter("picture", len(rows))
+
+        def show(done: int, picture: Image.Image | None) -> None:
+            meter(done, picture=picture)
+
         job = AuditJob(file.stem, rows, rules, sampling, folder, kept.keep, show)
         job = replace(job, name=name.strip(), loras=loras_upstream())
         summary = run(model, clip, vae, job)
@@ -155,13 +160,3 @@ class AuditPromptSet(io.ComfyNode):
         words += f"\n- Page with every picture: {folder / 'report.html'}"
         shown = {**ui.PreviewImage(chart, cls=cls).as_dict(), **ui.PreviewText(words).as_dict()}
         return io.NodeOutput(report, chart, summary["flagged_rate"], words, ui=shown)
-
-
-def _meter(total: int):
-    bar = comfy.utils.ProgressBar(total)
-
-    def show(done: int, picture: Image.Image | None) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done, total, ("JPEG", picture, 1000) if picture else None)
-
-    return show

@@ -48,6 +48,7 @@ from ..modules.files import LoraFile
 from ..modules.paths import leads_out
 from ..modules.signing import check_key, check_trusted
 from ..storage.checked import Checked, fault_of, parsed
+from ..storage.faults import told
 
 FILE = "modular-safety-lora.json"
 # lists of seals or digests, which need require_lock
@@ -163,7 +164,7 @@ def operator() -> Operator:
         found.private  # noqa: B018  a file that can't be read is a mistake in the settings
         return found
     except (OSError, ValueError) as error:
-        said = fault_of(error, Operator) if isinstance(error, ValidationError) else error
+        said = fault_of(error, Operator) if isinstance(error, ValidationError) else told(error)
         raise SettingsError(
             f"{path}: {said}. No safety LoRA loads until this file is corrected or removed."
         ) from error

@@ -10,6 +10,7 @@ from ..training.prompting import Erased
 from ..training.safety import train_safety
 from ..training.settings import Settings
 from ..training.words import in_words
+from .audits import known_presets
 from .inputs import taken
 from .sockets import CATEGORY, SafetyLora, summary_output
 from .training import LATER, Rows, Started, shown_result
@@ -68,6 +69,10 @@ class TrainSafetyLora(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, preview_preset: str | None = None) -> bool | str:
+        return known_presets(preview_preset)
 
     @classmethod
     def execute(cls, model, clip, save_as: str, vae=None, **inputs) -> io.NodeOutput:

@@ -15,6 +15,7 @@ from ..training.settings import Settings
 from ..training.targets import check_pattern
 from ..training.task import check_mode, train_task
 from ..training.words import in_words
+from .audits import known_presets
 from .inputs import taken
 from .settings import check_operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, summary_output
@@ -118,6 +119,10 @@ class TrainTaskLora(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, preview_preset: Sequence[str | None] | None = None) -> bool | str:
+        return known_presets(*(preview_preset or ()))
 
     @classmethod
     def execute(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from .faults import told
 from .whole import PART, check_name, hidden
 
 WAIT = 0.5  # seconds: an owner that ends takes its lock's file along, and then it is tried again
@@ -56,9 +57,9 @@ def _locked(file: Path, path: Path) -> Iterator[None]:
             f" name. (Its lock is {file.name}.)"
         ) from error
     except OSError as error:
+        why = told(error).partition(";")[0]
         raise OSError(
-            f"{path}: no file can be written in its folder ({error.strerror}). Choose another"
-            " folder."
+            f"{path}: no file can be written in its folder ({why}). Choose another folder."
         ) from error
     try:
         yield

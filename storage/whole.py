@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .faults import worded
 from .names import LONGEST, fitting
 
 if TYPE_CHECKING:
@@ -28,18 +29,17 @@ def whole(path: Path) -> Iterator[Path]:
     """A file in a hidden folder beside `path`, which takes its place when the block ends well.
 
     Whatever goes wrong, what stood at `path` is unchanged and nothing is left beside it, and an
-    OSError names a file; what a killed process leaves is of `hidden(path)` and PART. Several
-    processes may write the same file at once; the last one's is there then. Folders are made. A new
-    file has the mode that umask asks for, whatever the library that writes it does; one that is
-    replaced keeps its mode.
+    OSError names a file and a way out; what a killed process leaves is of `hidden(path)` and PART.
+    Several processes may write the same file at once; the last one's is there then. Folders are
+    made. A new file has the mode that umask asks for, whatever the library that writes it does; one
+    that is replaced keeps its mode.
     """
     path = Path(path)
     check_name(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.with_name(f"{hidden(path)}{path.suffix}.{uuid.uuid4().hex}.part")
-    folder.mkdir()
     part = folder / path.name
     try:
+        folder.mkdir(parents=True)
         mode = _mode(path if path.exists() else part)
         yield part
         with part.open("r+b") as file:
@@ -48,8 +48,8 @@ def whole(path: Path) -> Iterator[Path]:
             part.chmod(mode)
         part.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # that of a full disk names none
-        raise
+        inside = str(error.filename or folder).startswith(str(folder))  # a full disk names no file
+        raise worded(error, path if inside else error.filename) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

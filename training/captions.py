@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..options.words import amount
+from ..storage.faults import told
 from ..storage.names import valid
 from ..storage.texts import TextError, read_text
 
@@ -75,7 +76,7 @@ def _captioned(folder: Path, pictures: Sequence[Path]) -> list[Captioned]:
         name, fault = wrong[0]
         raise DataError(
             f"{folder}: {len(wrong)} of {amount(len(pictures), 'caption')} can't be read (first:"
-            f" {name}: {fault}). Save them as UTF-8."
+            f" {name}: {told(fault)}). Save them as UTF-8."
         )
     return found
 
@@ -84,7 +85,7 @@ def _from_metadata(listed: Path) -> list[Captioned]:
     try:
         text = read_text(listed)
     except (OSError, TextError) as error:
-        raise DataError(f"{listed}: it can't be read ({error}). Save it as UTF-8.") from error
+        raise DataError(f"{listed}: it can't be read ({told(error)}). Save it as UTF-8.") from error
     return [
         _entry(listed, number, line)
         for number, line in enumerate(text.split("\n"), 1)

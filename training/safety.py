@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher
 
@@ -14,6 +15,7 @@ from ..function.inputs import Moments
 from ..host.comfy_types import Conditioning
 from ..host.denoiser import Denoiser
 from ..host.families import suiting
+from ..merge.measure import TooWeak
 from ..merge.merge import Merged, merge
 from ..modules.concepts import HELD_OUT, check_apart, prompts_text
 from ..modules.files import LoraFile
@@ -59,7 +61,9 @@ def train_safety(
         guidance = min(OF_THE_PAPER, suiting(model).guidance)
         erasure = dataclasses.replace(erasure, guidance=guidance)
     if not concepts:
-        raise ValueError("There is no concept prompt to erase. Fill in concept.")
+        raise ValueError(
+            "There is no concept prompt to erase. Fill in concept, or choose a concept_preset."
+        )
     check_apart(held_out, [*concepts, *retain])
     kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution, tuple(held_out))
     return run(model, kind, kind.settings, job)
@@ -161,5 +165,15 @@ class SafetyRun:
         }
 
     def previewed(self, model: ModelPatcher, module: LoraFile | None) -> Merged:
-        """The safe base; before the first step, the base."""
-        return merge(model, [module]) if module else Merged(model.clone(), None, {})
+        """The safe base; before the first step, the base.
+
+        While the module is too weak for Modular Merge it is put on as it is, and `too_weak` in the
+        report says so.
+        """
+        if module is None:
+            return Merged(model.clone(), None, {})
+        try:
+            return merge(model, [module])
+        except TooWeak as error:
+            as_it_is = comfy.sd.load_lora_for_models(model, None, dict(module.tensors), 1.0, 0.0)[0]
+            return Merged(as_it_is, None, {"too_weak": str(error)})

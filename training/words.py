@@ -25,13 +25,20 @@ def in_words(report: Mapping[str, Any]) -> str:
 
 def _look(preview: Mapping[str, Any]) -> list[str]:
     of_all = share(preview["flagged"] / preview["images"])
-    return [preview["step"], f"{preview['flagged']} of {preview['images']} ({of_all})"]
+    weak = ", too weak for Modular Merge yet" if "too_weak" in preview else ""
+    return [preview["step"], f"{preview['flagged']} of {preview['images']} ({of_all}){weak}"]
 
 
 def _next(report: Mapping[str, Any]) -> list[str]:
     found = []
     if report["cancelled"]:
         found.append("To continue it, run it again under the same name with resume on.")
+    lost = [each for each in report["previews"] if not each["images"]]
+    if lost:
+        why = lost[0].get("error", "none was made")
+        found.append(f"No previews of {amount(len(lost), 'step')} (first: {why})")
+    if report["previews"] and "too_weak" in report["previews"][-1]:
+        found.append("Train it for longer: it is too weak for Modular Merge.")
     if report["role"] == "safety":
         found.append("Next: connect it to Modular Merge, audit the pictures, and pin its sha256.")
     elif report.get("safety_mode") == "frozen":

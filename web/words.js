@@ -37,3 +37,14 @@ export const WORDS = {
     "Show fewer inputs": "收合輸入"
   }
 }
+export const CHOICES = {
+  "de": {},
+  "es": {},
+  "fr": {},
+  "ja": {},
+  "ko": {},
+  "pt-BR": {},
+  "ru": {},
+  "zh": {},
+  "zh-TW": {}
+}

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from ...options.registry import by_name, marked
 from ...storage.checked import fault_of, parsed
+from ...storage.faults import told
 from ..presets import CLASSES, NUDENET
 from . import yolo
 from .interface import Detector, DetectorEntry, Kind
@@ -69,7 +70,9 @@ def load_entries(path: Path) -> dict[str, Mapping[str, Any]]:
     try:
         found = parsed(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise DetectorError(f"{path}: the file of detectors can't be read ({error}).") from error
+        raise DetectorError(
+            f"{path}: the file of detectors can't be read ({told(error)})."
+        ) from error
     if not isinstance(found, dict):
         raise DetectorError(f"{path}: detectors must be an object, a name and an entry for each.")
     return found

@@ -5,6 +5,7 @@ A killed run goes on from it.
 
 import contextlib
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,10 @@ from typing import Any, TypeVar
 
 from ...options.words import amount
 from ...storage.differing import difference
+from ..rules import Rules
+from .recount import detected, recount
+
+logger = logging.getLogger(__name__)
 
 BATCH = 500  # keys looked up, or rows written, at a time
 VERSION = 2  # of the file; 1 did not say which prompt file and which detector its rows are of
@@ -50,6 +55,7 @@ class Store:
     Nothing is ever deleted: `select` says which rows a run is about. `identity` says what was
     audited and how, all of it or, to look only, a `partial` one; another one's file is refused, and
     one with rows when there is something `untold`. `names` are what people call some of its values.
+    With `rules`, rows that differ only in how they are counted are counted by these.
     Whatever is wrong with the file is a StoreError. The columns `flagged` and `unreadable` are for
     whoever opens it with SQL; `data` is the row.
     """
@@ -62,8 +68,10 @@ class Store:
         *,
         untold: Sequence[str] = (),
         partial: bool = False,
+        rules: Rules | None = None,
     ):
         self.path, self.untold, self.partial = Path(path), untold, partial
+        self.rules = rules
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as failed, _told(self.path):
             if not self.path.exists():
@@ -113,11 +121,28 @@ class Store:
         )
         if self.partial:
             known = {key: known.get(key) for key in identity}
-        if known != identity:
+        if self.rules and known != identity and detected(known) == detected(identity):
+            if not self.partial:
+                self._recount(self.rules, identity, names)
+        elif known != identity:
             raise StoreError(
                 f"{self.path} holds {amount(count, 'row')} of an audit made with another"
                 f" {difference(known, identity, called, names)}. {_WAY_OUT}"
             )
+
+    def _recount(self, rules: Rules, identity: dict[str, Any], names: Mapping[str, str]) -> None:
+        with self.connection:
+            count = recount(self.connection, rules)
+            self.connection.execute(
+                "update audit set identity = ?, names = ?",
+                (json.dumps(identity), json.dumps(names)),
+            )
+        logger.info(
+            "%s counted again by the preset %s, from the detections in %s",
+            amount(count, "picture"),
+            rules.preset.name,
+            self.path.name,
+        )
 
     def __enter__(self) -> "Store":
         return self
@@ -170,6 +195,10 @@ class Store:
                     for key, stamp, data in rows
                 ],
             )
+
+    def wanted(self) -> int:
+        """How many are selected."""
+        return self._asked("select count(*) from wanted")[0][0]
 
     def count(self) -> int:
         """How many of the selected have their row."""

@@ -8,13 +8,15 @@ One safety module and N task modules as in merge.py, with a seeded text encoder 
 from files on disk to patched weights. Both arms have a text encoder connected, one safety file
 names prompts and the other none; they take turns in one process. Medians; nothing is asserted.
 Reading the files and patching the weights, which are the same in both arms and vary most, are taken
-from both together.
+from both together. The look at the network, which needs prompts too, is left out: function.py times
+it. Each turn encodes its prompts as the first merge of a session does.
 """
 
 import json
 import statistics
 import tempfile
 import time
+import uuid
 from functools import partial
 from pathlib import Path
 
@@ -37,13 +39,19 @@ def timed(model, clip, folder: Path, count: int, prompts: int) -> dict[str, floa
     import comfy.model_management
 
     from ...merge import concept
-    from ...merge.merge import merge
+    from ...merge import merge as merging
+    from ...merge.in_function import InFunction
 
-    with harness.watched(concept, "encoded") as encoding:
+    clip = clip.clone()
+    clip.patcher.patches_uuid = uuid.uuid4()  # else its prompts are known from the turn before
+    with (
+        harness.watched(concept, "encoded") as encoding,
+        harness.replaced(merging, "in_function", lambda *_: InFunction()),
+    ):
         start = time.perf_counter()
         safety, tasks = models.load_loras(folder, count, f"safety-{prompts}")
         read = time.perf_counter()
-        merged = merge(model, [safety], tasks, clip)
+        merged = merging.merge(model, [safety], tasks, clip)
         made = time.perf_counter()
     comfy.model_management.load_models_gpu([merged.model], force_full_load=True)
     rest = time.perf_counter() - made + read - start

@@ -80,9 +80,17 @@ class Stopwatch:
 def watched(owner: object, name: str) -> Iterator[Stopwatch]:
     """A stopwatch on one function while the block runs."""
     watch, plain = Stopwatch(), getattr(owner, name)
-    setattr(owner, name, lambda *given, **named: watch.of(plain, *given, **named))
-    try:
+    with replaced(owner, name, lambda *given, **named: watch.of(plain, *given, **named)):
         yield watch
+
+
+@contextlib.contextmanager
+def replaced(owner: object, name: str, other: Callable) -> Iterator[None]:
+    """Another function in the place of one while the block runs."""
+    plain = getattr(owner, name)
+    setattr(owner, name, other)
+    try:
+        yield
     finally:
         setattr(owner, name, plain)
 

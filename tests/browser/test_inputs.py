@@ -85,6 +85,25 @@ def test_the_button_speaks_the_language_of_the_settings(nodes):
         speak(nodes, "en")
 
 
+def test_choices_show_their_words_and_stay_what_they_are(nodes):
+    """In both renderings; what is sent and saved is the English word."""
+    words = "const { CHOICES } = await import('/extensions/modular-safety-lora/words.js')"
+    nodes.evaluate(f"async () => {{ {words}; CHOICES.en = {{ none: 'nothing at all (none)' }} }}")
+    nodes.evaluate(
+        "() => { app.graph.clear(); app.graph.add(LiteGraph.createNode('MSL_NudityAudit')) }"
+    )
+    widgets = "app.graph._nodes[0].widgets.filter((each) => each.type === 'combo')"
+    try:
+        shown = nodes.evaluate(f"() => {widgets}.map((each) => each._displayValue)")
+        assert shown == ["strict", "nothing at all (none)", "nothing at all (none)"]
+        assert nodes.evaluate(f"() => {widgets}.map((each) => each.value)")[1] == "none"
+        assert nodes.evaluate("() => app.graph.serialize().nodes[0].widgets_values")[2] == "none"
+        nodes.evaluate(NODES_2, True)
+        nodes.get_by_text("nothing at all (none)").first.wait_for(timeout=20_000)
+    finally:
+        nodes.evaluate(f"async () => {{ {words}; delete CHOICES.en }}")
+
+
 def test_nodes_2_have_their_own_button(nodes):
     nodes.evaluate(NODES_2, True)
     nodes.get_by_text("Show advanced inputs").nth(2).wait_for(timeout=20_000)

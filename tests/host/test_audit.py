@@ -1,9 +1,11 @@
 """The audit node: what counts, what it shows, its second opinion, stop, and what it can't judge."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import comfy.model_management
+import execution
 import folder_paths
 import numpy as np
 import pytest
@@ -11,8 +13,13 @@ import torch
 from auditing import report_of, to_image
 from modular_safety_lora.audit import sheet
 from modular_safety_lora.nodes.nudity_audit import AuditStopped, NudityAudit
+from modular_safety_lora.nodes.prompt_audit import AuditPromptSet, prompt_files
+from modular_safety_lora.nodes.train_safety import TrainSafetyLora
+from modular_safety_lora.nodes.train_task import TrainTaskLora
 from PIL import Image, ImageColor
 from skimage import data
+
+import nodes
 
 
 def test_what_counts_and_what_was_detected_are_kept_apart():
@@ -197,6 +204,28 @@ def test_classes_are_checked_before_anything_runs_and_again_when_it_does():
         NudityAudit.execute(
             torch.zeros(1, 8, 8, 3), preset="strict", threshold=0.0, action="none", classes=" , "
         )
+
+
+@pytest.mark.parametrize(
+    "name", ["nine exposed 0.45, from paths", "UnlearnDiffAtk from paths", "nude"]
+)
+@pytest.mark.parametrize(
+    ("node", "inputs"),
+    [
+        (NudityAudit, ("preset", "second_opinion")),
+        (AuditPromptSet, ("preset", "second_opinion")),
+        (TrainSafetyLora, ("preview_preset",)),
+        (TrainTaskLora, ("preview_preset",)),
+    ],
+)
+def test_comfyui_takes_presets_by_their_former_names(node, inputs, name, monkeypatch):
+    node_id = node.GET_SCHEMA().node_id
+    monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, node_id, node)
+    given = {"prompts": next(iter(prompt_files()))} | dict.fromkeys(inputs, name)
+    graph = {"1": {"class_type": node_id, "inputs": given}}
+    _, errors, _ = asyncio.run(execution.validate_inputs("", graph, "1", {}))
+    told = [each["details"] for each in errors if each["extra_info"].get("input_name") in inputs]
+    assert bool(told) == (name == "nude") and all("there are strict, Unl" in each for each in told)
 
 
 def test_values_far_out_of_range_are_cut_as_saveimage_cuts_them():

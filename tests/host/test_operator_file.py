@@ -12,6 +12,7 @@ from modular_safety_lora.nodes.settings import FILE, SettingsError, operator, se
 from operator_settings import load
 
 DEMANDS = '{"require_lock": true}'
+PUBLIC = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="  # of RFC 8032's first test
 
 
 def link_to_nothing(file) -> None:
@@ -40,7 +41,7 @@ TWICE = '{"require_lock": true, "detectors": {}, "require_lock": false}'
 MISTAKES = {
     "a link to nothing": (link_to_nothing, "it is a link to a missing file"),
     "a link to itself": (link_to_itself, "symbolic links|link to a missing file"),
-    "a folder": (os.mkdir, "directory|denied"),
+    "a folder": (os.mkdir, "it is a folder|this user may not"),
     "in a user's folder": (
         in_a_users_folder,
         "it is missing, and .*default.* is read by nothing; move that",
@@ -156,3 +157,29 @@ def test_a_file_of_presets_says_one_thing(file, text):
     file.write_text('{"audit_presets": "rules.json"}')
     with pytest.raises(PresetError, match="rules.json: the file of presets can't be read"):
         audits.presets()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, ""),
+        ({"require_lock": False, "trusted_keys": [], "detectors": {}}, ""),
+        ({"audit_provider": "cpu"}, "audit_provider"),
+        (
+            {
+                "trusted_keys": [PUBLIC],
+                "require_lock": True,
+                "allowed_safety": ["0" * 64, "1" * 64],
+            },
+            "trusted_keys (1), require_lock, allowed_safety (2);"
+            " no model samples without a safety LoRA",
+        ),
+    ],
+)
+def test_what_is_in_force_is_in_the_log_at_the_start(file, settings, said, caplog):
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    with caplog.at_level(logging.INFO):
+        policy.install()()
+    assert [each.getMessage() for each in caplog.records] == (
+        [f"{file} is in force: {said}"] if said else []
+    )

@@ -58,6 +58,7 @@ def test_a_folder_is_gone_through_and_what_cannot_be_read_is_not_clean(run, plac
     assert code == 0
     (row,) = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
     assert row["passed"] and row["name"] == "beside.safetensors" and row["short"] > 0.85
+    assert " forward passes/s]" in said, "how fast it goes, within a LoRA too"
     assert run(broken)[0] == 3
 
 

@@ -88,7 +88,11 @@ def test_another_audits_folder_is_refused_before_a_model_is_loaded(
     run(*parts, first)
     command = ["audit-prompts", "--prompts", str(i2p), "--output", str(folder)]
     command += ["--checkpoint", "none", "--steps", "2", "--preset"]
-    assert main([*command, "strict"]) == 1
-    assert "made with another preset (all; now strict)" in capsys.readouterr().err
+    assert main([*command, "UnlearnDiffAtk from paths"]) == 1
+    assert (
+        "made with another preset (all; now UnlearnDiffAtk from paths)" in capsys.readouterr().err
+    )
+    assert main([*command, "strict"]) == 1, "the rows are counted again, beside the same model"
+    assert "there is no such checkpoint" in capsys.readouterr().err
     assert main([*command, "all"]) == 1
     assert "there is no such checkpoint" in capsys.readouterr().err

@@ -141,8 +141,25 @@ def test_another_model_or_sampling_does_not_go_on_with_the_rows(parts, i2p, fold
     changed = AuditJob("i2p", read_prompts(i2p), Rules(PRESETS["all"]), Sampling(3), folder)
     with pytest.raises(StoreError, match="made with another sampling"):
         run(*parts, changed)
-    with pytest.raises(StoreError, match="made with another preset"):
-        run(*parts, job(i2p, folder, preset="strict"))
+    with pytest.raises(StoreError, match=r"made with another preset \(all; now Un"):
+        run(*parts, job(i2p, folder, preset="UnlearnDiffAtk from paths"))
+
+
+def test_another_preset_counts_the_rows_again_and_makes_no_picture(parts, i2p, tmp_path):
+    """A picture that was blurred by the former rules is not shown as one of the new ones."""
+    fresh = audited(parts, job(i2p, tmp_path / "fresh", preset="all"))
+    every = {"keep": "all, censored"}
+    before = audited(parts, job(i2p, tmp_path / "run", preset="strict", **every))
+    assert all("picture" in row for row in before["images"])
+    made = []
+
+    def watch(done, picture):
+        made.append(picture)
+
+    again = audited(parts, job(i2p, tmp_path / "run", preset="all", on_picture=watch, **every))
+    assert made == [None] and again["summary"] == fresh["summary"]
+    for row, new in zip(before["images"], again["images"], strict=True):
+        assert ("picture" in new) == (new["reasons"] == row["reasons"] == [])
 
 
 def with_style(parts, models, model_strength: float, clip_strength: float):

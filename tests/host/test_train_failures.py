@@ -21,6 +21,7 @@ from modular_safety_lora.training.objectives import Erasure
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.task import train_task
+from modular_safety_lora.training.words import in_words
 from safetensors import safe_open
 from safetensors.torch import load_file
 from training_runs import same, short, weights
@@ -155,3 +156,21 @@ def test_a_loss_that_is_not_a_number_ends_training_and_keeps_the_checkpoint(mode
             and not calls
         )
         assert all(torch.equal(value, learned[name]) for name, value in adapters.parameters.items())
+
+
+def test_previews_of_a_safety_lora_that_is_still_too_weak_are_made_and_marked(
+    model, texts, vae, tmp_path
+):
+    """Modular Merge does not take it, and one wants to see where it stands."""
+    previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 1, 64, 2)
+    quick = {"erasure": Erasure(sampling_steps=2), "resolution": 64}
+    for rate, weak in ((1e-6, [False, True]), (0.1, [False, False])):
+        job = TrainingJob(tmp_path / f"{rate}.safetensors", previews=previews)
+        settings = Settings(steps=1, learning_rate=rate)
+        result = train_safety(model, texts, ["a cat"], settings, job, **quick)
+        found = result.report["previews"]
+        assert [each["images"] for each in found] == [1, 1]
+        assert ["too_weak" in each for each in found] == weak
+        said = in_words(result.report)
+        assert ("Train it for longer: it is too weak for Modular Merge." in said) == weak[-1]
+        assert said.count("too weak for Modular Merge yet") == sum(weak)

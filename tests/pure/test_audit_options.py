@@ -34,7 +34,29 @@ def test_of_rules_from_elsewhere():
         Rules(FACES.preset, frames=0)
 
 
-def test_of_a_report_that_is_not_there_the_error_has_no_number(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("compare a=absent.json b=absent.json --output c", "absent.json: there is no such file"),
+        ("compare a=folder b=folder --output c", "folder: it is a folder; name a file"),
+        ("new-key absent/key.pem", "written there (there is no such file or folder; check its"),
+        ("new-key folder", "written there (something of this name is there; choose another name)"),
+        ("sign absent.pem folder/x.safetensors", "absent.pem: there is no such file"),
+        ("inspect absent.safetensors", "can't be read: there is no such file or folder; check"),
+        (
+            "audit folder --output file/r.json",
+            "takes no file (something of this name is there). Ch",
+        ),
+        ("audit folder --output r.json --preset-file absent.json", "presets (there is no such"),
+        ("audit folder --output r.json --detectors folder", "detectors (it is a folder; name a"),
+    ],
+)
+def test_what_the_system_says_of_a_file_is_in_words_with_a_way_out(
+    command, said, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    assert main(["compare", "a=absent.json", "b=absent.json", "--output", "compared"]) == 1
-    assert capsys.readouterr().err == "\ncompare: absent.json: No such file or directory\n"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("not a folder")
+    assert main(command.split()) == 1
+    told = "".join(capsys.readouterr())
+    assert said in told and "Errno" not in told and "No such file" not in told

@@ -1,6 +1,8 @@
 """A folder audit that is run again: what it looks at again, leaves out, and does not go on with."""
 
 import json
+import logging
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -64,16 +66,56 @@ def test_rows_of_other_folders_and_of_files_that_are_gone_stay_and_are_left_out(
     )
 
 
+@pytest.mark.parametrize("second", [(), ("--second-opinion", "faces")])
+def test_another_preset_counts_what_was_detected_and_looks_at_nothing(
+    tmp_path, monkeypatch, caplog, capsys, second
+):
+    """It gives the files of an audit that is made under that preset from the start."""
+    caplog.set_level(logging.INFO)
+    place, kept, fresh = tmp_path / "pictures", tmp_path / "kept.json", tmp_path / "fresh.json"
+    small_pictures(place, 4)
+    (place / "bad.jpg").write_bytes(b"bad")
+    (place / "caption.txt").write_text("a cat", encoding="utf-8")
+    audited(place, "--preset", "strict", *second, "--output", kept, "--workers", 1)
+    others = tuple("all" if each == "faces" else each for each in second)
+    asked = ("--preset", "faces", "--threshold", "0.3", *others)
+    audited(place, *asked, "--output", fresh, "--workers", 1)
+    capsys.readouterr()
+
+    def looked(files, *_):
+        assert not list(files)
+        return []
+
+    monkeypatch.setattr("modular_safety_lora.commands.audit.audit_parallel", looked)
+    audited(place, *asked, "--output", kept)
+    assert kept.read_bytes() == fresh.read_bytes()
+    assert "6 pictures counted again by the preset faces" in caplog.text
+    assert "6/6" in capsys.readouterr().err, "a total, and with it a rate and the time left"
+
+    def flags(file):
+        query = "select key, flagged, unreadable, data from pictures order by key"
+        return sqlite3.connect(file).execute(query).fetchall()
+
+    assert flags(kept.with_suffix(".sqlite")) == flags(fresh.with_suffix(".sqlite"))
+
+
 def test_the_rows_of_another_audit_are_not_gone_on_with(tmp_path, capsys):
     small_pictures(tmp_path / "pictures", 2)
     audited(
         tmp_path / "pictures", "--preset", "faces", "--output", tmp_path / "r.json", "--workers", 1
     )
-    audited(tmp_path / "pictures", "--preset", "strict", "--output", tmp_path / "r.json", code=1)
-    assert (
-        "holds 2 rows of an audit made with another preset (faces; now strict)"
-        in capsys.readouterr().err
-    )
+    output, drawn = tmp_path / "r.json", ("--annotate", tmp_path / "drawn")
+    for other, said in (
+        (
+            ("--preset", "UnlearnDiffAtk from paths"),
+            "preset (faces; now UnlearnDiffAtk from paths)",
+        ),
+        (("--preset", "faces", "--second-opinion", "all"), "second opinion (none; now all)"),
+        (("--preset", "faces", "--frames", "1"), "frames (16; now 1)"),
+        (("--preset", "strict", *drawn), "preset (faces; now strict)"),
+    ):
+        audited(tmp_path / "pictures", *other, "--output", output, code=1)
+        assert f"holds 2 rows of an audit made with another {said}" in capsys.readouterr().err
     (tmp_path / "text.sqlite").write_text("no database, but long enough to be taken for one" * 20)
     with pytest.raises(StoreError, match="it is damaged, or is not a file of an audit"):
         Store(tmp_path / "text.sqlite", {})

@@ -112,7 +112,7 @@ def test_a_disk_that_takes_no_picture_is_told_with_the_picture_that_it_did_not_t
     done = commanding.start(*command, file_size=100_000).done()
     marked = list((tmp_path / "marked").rglob("*.*"))
     assert done.returncode == 1 and not marked and not (tmp_path / "r.json").exists()
-    assert re.search(r"audit: .*marked.*face\.png\.png: File too large$", done.stderr.strip())
+    assert re.search(r"audit: .*marked.*face\.png\.png: File too large\.$", done.stderr.strip())
 
 
 def test_processes_that_cannot_start_end_the_run_and_no_file_is_blamed(tmp_path, monkeypatch):

@@ -44,8 +44,15 @@ def test_a_language_is_no_copy_of_english(language):
 
 
 PLACE, NODE = "locales/it/nodeDefs.json", "MSL_Any"
-NODES = {NODE: {"display_name": "Any node", "description": "Does what any does.", "outputs": {}}}
+NODES = {
+    NODE: {"display_name": "Any node", "description": "Does what any does.", "outputs": {}},
+    languages.PAGES[0]: {
+        "inputs": {"one": {"name": "one", "tooltip": "The first."}},
+        "outputs": {"0": {"name": "one", "tooltip": "What comes out."}},
+    },
+}
 PAGE = "# Any node\n\nThere is no strength.\n\n<!-- inputs: made -->\n- **`one`**: The first.\n"
+CHOICES = ["any", "one"]
 README = "Read me.\n<!-- languages: python dev.py generate -->\n<!-- end -->\nNow.\n"
 
 
@@ -61,13 +68,16 @@ def root(tmp_path) -> Path:
     for folder in ("locales/en", "locales/it", "locales/pt-BR", "web/docs"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "locales" / "en" / "nodeDefs.json").write_text(json.dumps(NODES))
+    (tmp_path / "locales" / "en" / "choices.json").write_text(json.dumps(CHOICES))
+    (tmp_path / "locales" / "en" / "main.json").write_text('{"nodeCategories": {"any": "any"}}')
     for node in languages.PAGES:
         (tmp_path / "web" / "docs" / f"{node}.md").write_text(PAGE)
     (tmp_path / "web" / "any.js").write_text('button.label = say("Show # more inputs");\n')
     (tmp_path / "README.md").write_text(README)
     for language, catalog in languages.catalogues(tmp_path).items():
         for message in catalog:
-            message.string = message.id and f"{language} {message.id}"
+            kind = f"{message.context} " if message.context else ""
+            message.string = message.id and f"{language} {kind}{message.id}"
         text = catalogue.written(catalog, language)
         (tmp_path / "locales" / language / "words.po").write_text(text)
     make(tmp_path)
@@ -89,10 +99,16 @@ def test_a_complete_language_says_all_in_its_own_words(root):
     assert node["display_name"] == "it Any node" and node["description"].startswith("it Does")
     page = read(root, f"web/docs/{languages.PAGES[0]}/it.md")
     assert page.startswith(
-        "# it Any node\n\nit There is no strength.\n\n- **`one`**: it The first."
-    )
+        "# it Any node\n\nit There is no strength.\n\n- **it one** `one`: it The first."
+    ), "under its name on the face, and its own"
     assert page.endswith(f"\n\nit {languages.NOTE}\n")
     assert '"Show # more inputs": "it Show # more inputs"' in read(root, "web/words.js")
+    assert json.loads(read(root, "locales/it/main.json"))["nodeCategories"] == {"any": "it any"}
+    named = read(root, "web/words.js").partition("export const CHOICES = ")[2]
+    assert json.loads(named)["it"] == {
+        "any": "it a choice any (any)",
+        "one": "it a choice one (one)",
+    }, "apart from an input of that name, and with the English word"
     assert "-->\nEnglish, Italian and Portuguese (Brazil).\n<!-- end" in read(root, "README.md")
 
 
@@ -153,7 +169,7 @@ def test_a_language_is_a_folder(root):
     assert read(root, f"web/docs/{languages.PAGES[0]}/fr.md").startswith("# Un nœud\n\nThere is")
     assert '"fr": {' in read(root, "web/words.js")
     assert "English, French, Italian and" in read(root, "README.md")
-    assert languages.report(root).startswith("fr: 5 not translated, 0 of changed English")
+    assert languages.report(root).startswith("fr: 10 not translated, 0 of changed English")
 
 
 def test_a_catalogue_that_is_damaged_is_refused(root):

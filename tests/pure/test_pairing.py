@@ -129,6 +129,14 @@ def test_a_report_is_read_as_it_was_written():
 ODD = ["a|b", "$x_{$", "_hidden", "\\frac{$", "\ud800" * 60]
 
 
+def test_a_report_under_the_former_name_of_a_preset_is_compared_with_one_of_today():
+    told = {
+        name: parsed(name, as_text(report_of({"a.png": True}, preset=preset)))
+        for name, preset in (("old", "nine exposed, detections"), ("new", "MACE"))
+    }
+    assert compare(told)["preset"] == "MACE"
+
+
 def test_names_break_no_table_and_no_chart():
     named = {name: report_of({"a": bool(place), "b": True}) for place, name in enumerate(ODD)}
     found = compare(named)

@@ -1,5 +1,6 @@
 """Files are written whole or not at all; a fault in one that a person wrote is said in a line."""
 
+import errno
 import json
 from typing import Annotated, Literal
 
@@ -79,3 +80,22 @@ def test_a_text_that_one_reader_takes_otherwise_than_another_is_refused():
     ):
         with pytest.raises(ValueError, match=reason):
             parsed(text)
+
+
+def test_a_file_that_cannot_be_written_is_named_with_a_way_out(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match="report.json: (something of this name|a file has)"):
+        write_text(tmp_path / "file" / "report.json", "{}")
+    for number, said in ((errno.ENOSPC, "disk is full; make room"), (errno.EACCES, "allow it, or")):
+        with (
+            pytest.raises(OSError, match=rf"report.json: .*{said}") as caught,
+            whole(tmp_path / "report.json"),
+        ):
+            raise OSError(number, "as a disk says it")
+        assert "Errno" not in str(caught.value)
+    with (
+        pytest.raises(FileNotFoundError, match=r"absent.txt: there is no such file"),
+        whole(tmp_path / "report.json"),
+    ):
+        (tmp_path / "absent.txt").read_text()
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]

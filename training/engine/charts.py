@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ...drawing.figures import BARS, LINES, in_percent, new_figure, rendered, tidy, whiskers
+from ...drawing.figures import BARS, LINES, in_percent, new_figure, rendered, short, tidy, whiskers
+from ...options.words import amount
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,6 +67,22 @@ def _draw_audit(axes: Axes, previews: Sequence[dict[str, Any]]) -> None:
         "clip_on": False,
     }
     axes.errorbar(steps, rates, yerr=bars, label="previews flagged", **style)
+    weak = [(each["step"], each["flagged"] / each["images"]) for each in made if "too_weak" in each]
+    if weak:
+        axes.plot(
+            *zip(*weak, strict=True),
+            color=BARS,
+            marker="o",
+            linestyle="none",
+            markerfacecolor="white",
+            clip_on=False,
+            zorder=3,
+            label="too weak to merge yet",
+        )
+    lost = [each for each in previews if not each["images"]]
+    if lost:
+        said = f"no previews of {amount(len(lost), 'step')}: {lost[0].get('error', '')}"
+        axes.text(0.01, 0.98, short(said, 130), transform=axes.transAxes, va="top", fontsize=9)
     held = [
         (each["step"], each["retained_safety"])
         for each in previews
@@ -76,14 +93,13 @@ def _draw_audit(axes: Axes, previews: Sequence[dict[str, Any]]) -> None:
         axes.plot(
             *zip(*held, strict=True), color=LINES[2], linestyle="--", linewidth=1.5, label=label
         )
-    axes.set_ylim(0, 1.1)
+    axes.set_ylim(0, 1.19 if lost else 1.1)
     in_percent(axes.yaxis)
     axes.set_ylabel("previews flagged")
     counts = sorted({each["images"] for each in made})
     tidy(
         axes,
-        f"Audit of the merged model's previews ({', '.join(map(str, counts))} per step, 95 %"
-        " Wilson intervals)",
+        f"Audit of the previews ({', '.join(map(str, counts))} per step, 95 % Wilson intervals)",
     )
     _legend(axes)
 

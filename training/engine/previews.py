@@ -75,16 +75,18 @@ def look(
 ) -> dict[str, Any]:
     """Make, audit and keep the pictures of one step.
 
-    Returns `step`, `images`, `flagged`, `flagged_rate_95`, `files`, ... The pictures are kept with
+    Returns `step`, `images`, `flagged`, `flagged_rate_95`, `files`, ..., and with `too_weak` why
+    Modular Merge does not take the new safety module yet. The pictures are kept with
     what the audit counts blurred. When memory does not suffice, a picture holds no numbers, or the
-    merge or the lock refuses (the new module undoes the safety module, or is still too small for
-    one, or the operator asks for a signature), there are none, and `error` says why: training goes
+    merge or the lock refuses (the new module undoes the safety module, or the operator asks for a
+    signature), there are none, and `error` says why: training goes
     on.
     """
-    kept = {"step": step, "retained_safety": None}
+    kept: dict[str, Any] = {"step": step, "retained_safety": None}
     try:
         merged = made()
         kept["retained_safety"] = merged.report.get("retained_safety")
+        kept |= {"too_weak": merged.report["too_weak"]} if "too_weak" in merged.report else {}
         with torch.no_grad():
             pictures = torch.stack(
                 [_picture(merged, previews, number) for number in range(len(previews.prompts))]

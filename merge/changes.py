@@ -144,7 +144,7 @@ def _by_the_host(
     is_set = isinstance(change.value, tuple) and change.value[0] == "set"
     if not (handed or is_set) or any(tensor.shape != shape for tensor in (after, *handed)):
         raise ShapeMismatch(
-            f"ComfyUI could not apply it to a weight of shape {tuple(shape)}; see ComfyUI's log"
+            f"ComfyUI could not apply it to a weight of {tuple(shape)}; see ComfyUI's log"
         )
     return after, handed[-1] if handed else None
 

@@ -113,5 +113,5 @@ def test_limits_are_the_least_that_counts_rounded_down_and_none_where_one_is_mis
     assert '"retained_in_function": {"stop": 0.0, "look": 0.0}' in low
     damping = calibrated([row("a", 0.4, 0.3, math.inf)], Limits())
     assert "look stays 0.85" in damping
-    with pytest.raises(ValueError, match="b was not measured"):
+    with pytest.raises(ValueError, match="b could not be measured"):
         calibrated([*rows, {"name": "b", "short": None, "least": 1.0}], Limits())

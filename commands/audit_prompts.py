@@ -103,10 +103,7 @@ def read_tasks(tasks: list[str]) -> list[tuple[Path, float]]:
 def put_on(
     model, clip, safety: list[LoraFile], tasks: list[tuple[Path, float]], how: Merging = DEFAULT
 ):
-    """(model, clip) with the modules on.
-
-    Modular Merge puts them on beside safety LoRAs, ComfyUI's own loader without any.
-    """
+    """(model, clip) with the LoRAs on: by Modular Merge beside safety LoRAs, else by stock."""
     import comfy.sd
     import comfy.utils
 

@@ -46,9 +46,9 @@ class Search:
 
     @property
     def retained(self) -> float:
-        """1 - (g_m - g_s) / (1 - g_s'), g_s' without a search: 1 as safe, 0 as much as the base.
+        """1 - (g_m - g_s) / (1 - g_s'), 1 as safe, 0 as much as the base; without steps rho_f.
 
-        Without a step it is rho_f along the base's direction.
+        g_s' is g_s without a search. Without a step it is rho_f along the base's direction.
         """
         taken = 1.0 - self.plain
         return 1.0 - (self.merged - self.safe) / taken if taken > 0.0 else math.nan

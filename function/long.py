@@ -93,10 +93,7 @@ def half_made_apart(
     empty: torch.Tensor,
     step: Progress,
 ) -> Pictures:
-    """As `half_made`, a few pictures at a time, those of a level together: no step is for nothing.
-
-    x (pictures, C, ...) and sigma (pictures,).
-    """
+    """x (pictures, C, ...) and sigma (pictures,) as `half_made`, by level, a few at a time."""
     places: dict[float, list[int]] = {}
     for place, each in enumerate(asks):
         places.setdefault(each.level, []).append(place)

@@ -67,10 +67,7 @@ def half_made(
     empty: torch.Tensor,
     step: Progress,
 ) -> Pictures:
-    """x (pictures, C, ...) and sigma (pictures,) of each ask, half made by this model.
-
-    They are guided as the family is.
-    """
+    """x (pictures, C, ...) and sigma (pictures,) of each ask, with the family's guidance."""
     denoiser = Denoiser(model, (2 * len(asks), *empty.shape[1:]))
     guidance = suiting(model).guidance
     noise = torch.cat([_noise(each.seed, empty) for each in asks]).to(denoiser.device)

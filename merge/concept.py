@@ -95,10 +95,7 @@ class ConceptLedger:
         ]
 
     def retained(self, s: int, among: Collection[int] | None = None) -> float | None:
-        """rho_C of one safety module, of the modules `among` or all beside it.
-
-        It is None where there is none.
-        """
+        """rho_C of one safety module, of modules `among` or all beside it; None where none is."""
         return self.ledger.retained(s, among) if s in self.measured() else None
 
     def limit(self, s: int) -> float:

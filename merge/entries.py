@@ -106,10 +106,7 @@ def safety_entry(module: LoraFile, base: Base) -> Entry:
 
 
 def task_entry(task: Task, base: Base) -> Entry:
-    """A task module of which something lands and nothing is misshapen.
-
-    What is unused is logged once.
-    """
+    """A task module of which something fits and nothing is misshapen; logs once what is unused."""
     coverage = _covered(task.module, base)
     if not coverage.patches:
         raise SafetyError(misfit(task.module, coverage.unused, base))

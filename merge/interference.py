@@ -99,7 +99,7 @@ def _bar(axes: Any, panel: _Panel) -> None:
 
 
 def short(key: str) -> str:
-    """A layer's name as it is shown."""
+    """A layer's name cut to its last parts, for an axis."""
     return (
         key.removeprefix("diffusion_model.")
         .removesuffix(".weight")

@@ -67,7 +67,7 @@ def train_safety(
 
 @dataclass(frozen=True)
 class SafetyRun:
-    """What a run of a safety LoRA is about (a `Kind` of engine/job.py)."""
+    """The objective, layers and metadata of a safety run; implements `Kind`."""
 
     texts: Texts
     concepts: Sequence[str]

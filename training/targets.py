@@ -132,7 +132,7 @@ def counted(layers: list[str], roles: Roles) -> dict[str, int]:
 
 
 def told(layers: list[str], roles: Roles) -> str:
-    """The same in words."""
+    """The count of layers by role, as a sentence."""
     counts = ", ".join(f"{count} {role}" for role, count in counted(layers, roles).items())
     return f"{amount(len(layers), 'layer')}: {counts}"
 

@@ -31,7 +31,7 @@ from ..benchmarks.training import a_step
 from ..benchmarks.training_world import SD15, World
 from ..server import Server, place_models
 from ..zoo.quantised import quantised
-from ..zoo.weighing import kept, module_for
+from ..zoo.retained_weights import kept, module_for
 from . import dynamic
 
 STREAMED = ("nvfp4", "float8_e4m3fn", "scaled_fp8", "mxfp8", "int8_tensorwise")

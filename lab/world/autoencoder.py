@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .resuming import Kept
+from .resumable import Kept
 
 CHANNELS = 16
 SCALE, SHIFT = 1.5305, 0.0609  # of SD3's latents: the diffusion model sees mean 0, variance 1

@@ -8,7 +8,7 @@ import folder_paths
 import merging
 import pytest
 import torch
-from commanding import run
+from cli import run
 from layer_roles import chosen
 from modular_safety_lora.nodes.training import Started
 from modular_safety_lora.storage.owned import InUse, owned

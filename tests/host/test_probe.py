@@ -17,7 +17,7 @@ from modular_safety_lora.merge.probe import probe
 from modular_safety_lora.merge.probe_chart import chart
 from modular_safety_lora.merge.probed import Asked, in_words
 from modular_safety_lora.modules.errors import SafetyError
-from probing import HELD_OUT, SECRET, merged, safety_of, style, undoing
+from probe_modules import HELD_OUT, SECRET, merged, safety_of, style, undoing
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_level")
 LEVELS = form.LEVELS

@@ -9,7 +9,7 @@ from modular_safety_lora.commands.calibrating import calibrated
 from modular_safety_lora.function.limits import Limits
 from modular_safety_lora.lab import assets
 from modular_safety_lora.modules.files import save_module
-from probing import HELD_OUT, SECRET, safety_of
+from probe_modules import HELD_OUT, SECRET, safety_of
 from safetensors.torch import save_file
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_level", "one_thread")

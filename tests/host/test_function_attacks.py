@@ -14,7 +14,7 @@ import merging
 import pytest
 import torch
 import zoo_arms
-from modular_safety_lora.function.inputs import moments_of, short
+from modular_safety_lora.function.inputs import moments_of, short_form
 from modular_safety_lora.function.measure import Arm
 from modular_safety_lora.function.texts import encoded
 from modular_safety_lora.lab import zoo
@@ -137,7 +137,7 @@ def test_the_gauge_of_attention_leaves_nothing_and_is_stopped(targets, name):
 def test_a_fit_of_the_feed_forward_layers_to_the_base_is_stopped(targets, name):
     target, (steps, pictures) = targets(name), FITS[name]
     moments = moments_of(target.module.metadata, target.module.name)
-    asks = short(moments, target.module.prompts, pictures)
+    asks = short_form(moments, target.module.prompts, pictures)
     texts = encoded(target.clip, [text for ask in asks for text in ask.prompts])
     base, safe = Arm(target.model, texts), Arm(target.safe, texts)
     task = fitting.task(

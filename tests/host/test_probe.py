@@ -10,7 +10,7 @@ from comfy.model_base import BaseModel
 from modular_safety_lora.function import kept
 from modular_safety_lora.function import long as form
 from modular_safety_lora.function.long import Group, cost, long
-from modular_safety_lora.function.network import prompts_of
+from modular_safety_lora.function.network import asked_prompts
 from modular_safety_lora.lab import assets
 from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.merge.probe import probe
@@ -104,7 +104,7 @@ def test_it_costs_at_most_four_pictures_and_asks_every_prompt_that_fits(
     ]
     asks = long(groups, guided)
     assert cost(asks, guided) <= 4 * 20 * (1 + guided) * 4  # at half the side: a quarter each
-    asked = set(prompts_of(asks))
+    asked = set(asked_prompts(asks))
     assert len(asked) == sum(counts) or sum(counts) > 70
     assert all(any(text.startswith(f"{place} ") for text in asked) for place in range(len(counts)))
     assert {each.level for each in asks} == {0.9, 0.8, 0.7, 0.6} or len(asks) < 4

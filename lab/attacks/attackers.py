@@ -38,7 +38,7 @@ class Bank:
     @cached_property
     def moments(self) -> Moments:
         prompts = {"open": OPEN, "sealed": recipe.SEEN[::2]}
-        return moment_products.half_made(self.base, prompts, BANK_SEED, LEVELS)
+        return moment_products.made_at_levels(self.base, prompts, BANK_SEED, LEVELS)
 
     @cached_property
     def wanted(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -67,7 +67,7 @@ class Unit:
             moment_products.private(self.seed),
         )
         told = dict(zip(moment_products.KINDS, prompts, strict=True))
-        return moment_products.half_made(self.base, told, PROBE_SEED + self.seed)
+        return moment_products.made_at_levels(self.base, told, PROBE_SEED + self.seed)
 
     @cached_property
     def published(self) -> Moments:

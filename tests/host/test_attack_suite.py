@@ -36,7 +36,9 @@ def safety():
 
 @pytest.fixture(scope="module")
 def moments(base):
-    return moment_products.half_made(base, {"sealed": moment_products.SEALED[:1]}, 1, (0.95, 0.85))
+    return moment_products.made_at_levels(
+        base, {"sealed": moment_products.SEALED[:1]}, 1, (0.95, 0.85)
+    )
 
 
 def test_the_gauge_gives_the_unsafe_base_and_all_of_the_safety_module_is_left(

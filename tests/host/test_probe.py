@@ -14,7 +14,7 @@ from modular_safety_lora.function.network import asked_prompts
 from modular_safety_lora.lab import assets
 from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.merge.probe import probe
-from modular_safety_lora.merge.probe_chart import chart
+from modular_safety_lora.merge.probe_chart import probe_chart
 from modular_safety_lora.merge.probed import Asked, in_words
 from modular_safety_lora.modules.errors import SafetyError
 from probe_modules import HELD_OUT, SECRET, merged, safety_of, style, undoing
@@ -148,7 +148,7 @@ def test_what_cannot_be_measured_is_no_pass(checkpoint, models, monkeypatch, mod
     silent = dataclasses.replace(module, metadata={"msl.base": "SD15"}, sha256="silent")
     found = probe(merged(checkpoint, silent), Asked())
     assert not found.passed and "names no prompts" in found.reasons[0]
-    assert chart(found).size[0] == 900
+    assert probe_chart(found).size[0] == 900
 
     def broken(self, x, *args, **kwargs):
         return torch.full_like(x, float("nan"))

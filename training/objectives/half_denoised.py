@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def half_made(
+def half_denoised(
     denoiser: Denoiser,
     noise: torch.Tensor,
     concept: Conditions,

@@ -59,7 +59,7 @@ def test_a_sealed_module_and_its_negation_are_refused_by_name(checkpoint, shapes
         key: value for key, value in negated(module.tensors()).items() if merging.LINEAR[0] in key
     }
     both[1] = merging.safety(one_layer, name="b.safetensors")
-    with pytest.raises(SafetyError, match=rf"and 0.000 in diffusion_model.{merging.LINEAR[0]}"):
+    with pytest.raises(SafetyError, match=rf"\(0.000 in diffusion_model.{merging.LINEAR[0]}"):
         merge.merge(checkpoint[0], both)
 
 

@@ -1,4 +1,1 @@
-"""The audit of pictures: detectors, counting rules, reports, and what to do with flagged ones.
-
-It knows no node.
-"""
+"""The audit of pictures: detectors, counting rules, reports, and what to do with flagged ones."""

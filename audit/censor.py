@@ -1,7 +1,4 @@
-"""What to do with counted detections: mark them, blur them, blacken them.
-
-Pictures without any stay as they are.
-"""
+"""Mark, blur or blacken counted detections; pictures without any stay as they are."""
 
 import functools
 from collections.abc import Callable
@@ -47,9 +44,9 @@ def flagged_mask(images: torch.Tensor, report: dict[str, Any]) -> torch.Tensor:
 
 
 def apply(images: torch.Tensor, report: dict[str, Any], action: str) -> torch.Tensor:
-    """Images (B, H, W, C) with an action on every counted detection.
+    """Images (B, H, W, C) with an action of ACTIONS on every counted detection.
 
-    It is one of ACTIONS; `none` changes nothing. Raises ChoiceError for any other word.
+    `none` changes nothing. Raises ChoiceError for any other word.
     """
     chosen(action, ACTIONS, "action")
     if action == "none" or not any(result["flagged"] for result in report["images"]):

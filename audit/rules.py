@@ -1,7 +1,4 @@
-"""What a long audit is told, as plain data.
-
-It goes to worker processes, and says whether a store may be gone on with.
-"""
+"""What a long audit is told, as plain data: for worker processes, and for a store's identity."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -78,10 +75,7 @@ class Counting:
 
 @dataclass(frozen=True)
 class Rules:
-    """The preset, a second opinion, own detectors, and how files are read.
-
-    Own detectors are as in a settings file, below `folder`.
-    """
+    """The preset, a second opinion, own detectors (files below `folder`), how files are read."""
 
     preset: Preset
     second: Preset | None = None
@@ -121,10 +115,7 @@ class Rules:
         return first, second
 
     def pinned(self) -> "Rules":
-        """These rules held to the detectors as they are now, in every process.
-
-        A file that is replaced ends the audit.
-        """
+        """These rules held to the detectors as they are: one that is replaced ends the audit."""
         return replace(self, pins=tuple(each.detector.version for each in self.opinions() if each))
 
     def identity(self) -> dict[str, Any]:

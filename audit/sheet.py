@@ -130,10 +130,7 @@ def _cell(
 
 
 def _size(shape: Sequence[int], room: int) -> tuple[int, int]:
-    """(width, height) at which a picture of (height, width) fits `room` pixels a side.
-
-    It is never enlarged.
-    """
+    """(width, height) at which a picture of (height, width) fits `room` pixels, never enlarged."""
     scale = min(1.0, room / max(shape))
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 

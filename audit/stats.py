@@ -9,10 +9,7 @@ LEVEL, Z = 0.95, 1.959963984540054  # of every interval, and the normal deviate 
 
 @functools.lru_cache(maxsize=4096)  # a report asks for the same few counts again and again
 def wilson(hits: int, total: int) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927), 95 %.
-
-    It is (0, 1) when nothing was counted.
-    """
+    """Wilson's score interval of a proportion at 95 % (Wilson 1927); (0, 1) for none counted."""
     if total == 0:
         return 0.0, 1.0
     from scipy.stats import binomtest  # a requirement of ComfyUI; here: a second to import
@@ -35,10 +32,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values adjusted for being several (Holm 1979).
-
-    Each may be compared with the level that all together shall keep.
-    """
+    """p values adjusted for being several (Holm 1979); compare each with the level of all."""
     adjusted, least = [0.0] * len(values), 0.0
     for rank, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
         least = max(least, min(1.0, (len(values) - rank) * values[index]))
@@ -47,10 +41,10 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def paired_interval(only_first: int, only_second: int, total: int) -> tuple[float, float]:
-    """Interval of the difference of two paired rates, first minus second (Bonett and Price 2012).
+    """95 % interval of the difference of two paired rates (Bonett and Price 2012).
 
-    It is at 95 %: Wald's with one change of each kind added, and holds its level for small counts;
-    (-1, 1) for no pairs.
+    First minus second: Wald's with one change of each kind added, which holds its level for small
+    counts; (-1, 1) for no pairs.
     """
     if total == 0:
         return -1.0, 1.0
@@ -60,10 +54,7 @@ def paired_interval(only_first: int, only_second: int, total: int) -> tuple[floa
 
 
 def kappa(both: int, only_first: int, only_second: int, neither: int) -> float | None:
-    """Cohen's kappa of two yes-or-no verdicts (Cohen 1960).
-
-    It is None where both always say the same one thing.
-    """
+    """Cohen's kappa of two yes-or-no verdicts (Cohen 1960); None where both always say the same."""
     total = both + only_first + only_second + neither
     if total == 0:
         return None

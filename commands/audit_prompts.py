@@ -110,10 +110,7 @@ def _named(path: Path, strength: float) -> dict:
 def put_on(
     model, clip, safety: list[LoraFile], tasks: list[tuple[Path, float]], how: Merging = DEFAULT
 ):
-    """(model, clip) with the modules on.
-
-    Modular Merge puts them on beside safety LoRAs, ComfyUI's own loader without any.
-    """
+    """(model, clip) with the LoRAs on: by Modular Merge beside safety LoRAs, else by stock."""
     import comfy.sd
     import comfy.utils
 

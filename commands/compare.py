@@ -68,7 +68,7 @@ def read(named: list[str]) -> dict[str, tuple[Path, dict]]:
     for text in named:
         name, separator, path = text.partition("=")
         if not (name and separator) or name in found:
-            raise CompareError(f"{text!r} must be NAME=REPORT, with a name of its own.")
+            raise CompareError(f"{text!r} must be NAME=REPORT, with its own name.")
         try:
             found[name] = Path(path), parsed(path, Path(path).read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:

@@ -67,7 +67,7 @@ def work(options: argparse.Namespace) -> int:
 
 
 def _line(found: dict) -> str:
-    from ..merge.interference import short
+    from ..merge.interference import layer_label
 
     if "error" in found:
         return f"{found['name']}: {found['error']}"
@@ -80,5 +80,5 @@ def _line(found: dict) -> str:
     return (
         f"{found['name']}: {verdict}; retained safety {pull['retained_safety']:.3f}, cosine"
         f" {pull['cosine']:+.3f}, relative size {found['relative_size']:.3g}, least {worst[1]:.3f}"
-        f" in {short(worst[0])}{asked}"
+        f" in {layer_label(worst[0])}{asked}"
     )

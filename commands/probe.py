@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..function.limits import Limits, counted
+from ..function.limits import Limits, against_limits
 from ..host.comfyui import enter_comfyui
 from ..merge.settings import Asked, EachAlone, Merging
 from ..modules.files import load_task
@@ -92,7 +92,7 @@ def _row(base: tuple, safety: list, path: Path, how: Probing, *, name: str) -> d
         "passed": not reasons,
         "reasons": reasons,
         "short": merged.report["retained_in_function"],
-        COUNTED: [*map(counted, merged.computed.values()), probed.counted],
+        COUNTED: [*map(against_limits, merged.computed.values()), probed.against_limits],
     }
 
 

@@ -61,4 +61,4 @@ def _not_made(rows: Sequence[Mapping], count: int, prompts: int) -> str:
     if not count:
         return ""
     first = f"first: {rows[0]['key']}, {rows[0]['unreadable']}"
-    return f"{amount(count, 'prompt')} of {prompts} gave no picture ({first})"
+    return f"{count} of {amount(prompts, 'prompt')} gave no picture ({first})"

@@ -16,7 +16,7 @@ from ..host.gradients import NO_WAY, NoGradient, recomputing
 from ..host.lending import lent
 from .inputs import EMPTY
 from .measure import Arm
-from .network import Progress
+from .network import CountForwards
 
 STRIDE = 0.05  # of the size of a prompt's encoding, in the direction of the gradient
 PASSES = 4  # forwards that a step takes: there, again for the gradients, and twice as much back
@@ -46,15 +46,15 @@ class Search:
 
     @property
     def retained(self) -> float:
-        """1 - (g_m - g_s) / (1 - g_s'), g_s' without a search: 1 as safe, 0 as much as the base.
+        """1 - (g_m - g_s) / (1 - g_s'), 1 as safe, 0 as much as the base; without steps rho_f.
 
-        Without a step it is rho_f along the base's direction.
+        g_s' is g_s without a search. Without a step it is rho_f along the base's direction.
         """
         taken = 1.0 - self.plain
         return 1.0 - (self.merged - self.safe) / taken if taken > 0.0 else math.nan
 
 
-def searched(arm: Arm, tried: Tried, steps: int, step: Progress) -> tuple[float, float]:
+def searched(arm: Arm, tried: Tried, steps: int, step: CountForwards) -> tuple[float, float]:
     """<d, d_b> / |d_b|^2 of a model with the prompts as they are, and the most in some steps.
 
     Raises NoGradient for a network of the host that autograd does not go through; NaN where

@@ -126,7 +126,7 @@ def _is_coarse(network: torch.nn.Module) -> bool:
 
 @contextlib.contextmanager
 def _as_then(model: torch.nn.Module, attributes: Mapping[str, object]) -> Iterator[None]:
-    """A model with these attributes for a block."""
+    """Set these attributes of a model for a block, and put its own back."""
     before = {name: getattr(model, name) for name in attributes}
     try:
         for name, value in attributes.items():

@@ -83,7 +83,9 @@ def _is_whole(value: object, most: int) -> bool:
     return type(value) is int and 0 <= value <= most
 
 
-def short(moments: Moments, prompts: Sequence[str], pictures: int = 4, each: int = 2) -> list[Ask]:
+def short_form(
+    moments: Moments, prompts: Sequence[str], pictures: int = 4, each: int = 2
+) -> list[Ask]:
     """A few pictures, each asked for a few prompts; of many prompts those evenly between."""
     some = spread(prompts, pictures * each)
     asks = []

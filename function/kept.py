@@ -80,7 +80,7 @@ def read(name: str, place: Path | None = None) -> Kept | None:
 def write(
     name: str, tensors: Mapping[str, torch.Tensor], about: About, place: Path | None = None
 ) -> bool:
-    """Keep it; whether it is on disk. One that takes nothing costs the next process the time."""
+    """Write under a digest; True if it is on disk."""
     place = folder() if place is None else place
     tensors = {key: each.detach().cpu().contiguous() for key, each in tensors.items()}
     _remember(place, name, (tensors, dict(about)))
@@ -97,7 +97,7 @@ def write(
 
 
 def forget() -> None:
-    """What is in memory; the files stay."""
+    """Empty the memory cache; files on disk stay."""
     with _lock:
         _memory.clear()
 

@@ -51,11 +51,11 @@ class Limits:
 
     def _is_lost(self, number: Number, limit: float) -> bool:
         # not (a >= b): a number that is none is lost
-        return not counted(number) >= limit
+        return not against_limits(number) >= limit
 
 
-def counted(number: Number) -> float:
-    """What the limits are held against: infinite where a style damps, or the way is any way."""
+def against_limits(number: Number) -> float:
+    """Retained safety as limits see it; infinite where `back` or `against` is under its own."""
     no_way_back = number.back < BACK or number.against < AGAINST
     return math.inf if no_way_back else number.retained
 

@@ -11,7 +11,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ..host.comfy_types import Conditioning
 from .inputs import Ask, spread
-from .network import STEP, Pictures, Progress, directions, forwards, half_made, prompts_of
+from .network import STEP, CountForwards, Pictures, asked_prompts, directions, forwards, half_made
 
 LEVELS = (0.9, 0.7, 0.8, 0.6)
 # Forwards at half the side, each a quarter of one at the whole: 4 pictures of 20 steps.
@@ -91,12 +91,9 @@ def half_made_apart(
     asks: Sequence[Ask],
     texts: Mapping[str, Conditioning],
     empty: torch.Tensor,
-    step: Progress,
+    step: CountForwards,
 ) -> Pictures:
-    """As `half_made`, a few pictures at a time, those of a level together: no step is for nothing.
-
-    x (pictures, C, ...) and sigma (pictures,).
-    """
+    """x (pictures, C, ...) and sigma (pictures,) as `half_made`, by level, a few at a time."""
     places: dict[float, list[int]] = {}
     for place, each in enumerate(asks):
         places.setdefault(each.level, []).append(place)
@@ -118,7 +115,7 @@ def gains(y: torch.Tensor, base: torch.Tensor, asks: Sequence[Ask]) -> dict[str,
     d, d_b = (directions(each, asks).flatten(1).double() for each in (y, base))
     dots, squares = (d * d_b).sum(1), d_b.square().sum(1)
     found = {}
-    names = prompts_of(asks)
+    names = asked_prompts(asks)
     for prompt in dict.fromkeys(names):
         which = torch.tensor([each == prompt for each in names])
         found[prompt] = (dots[which].sum() / squares[which].sum()).item()

@@ -15,15 +15,15 @@ from . import kept
 from .inputs import Ask
 from .network import (
     SAMPLING,
+    CountForwards,
     HalfMaking,
     Pictures,
-    Progress,
+    asked_prompts,
     directions,
     empty_of,
     half_made,
     outputs,
     precision_of,
-    prompts_of,
 )
 from .number import Number, number
 from .texts import Text
@@ -66,7 +66,7 @@ def reference(
     resolution: int,
     identity: Mapping[str, str] | None,
     made: HalfMaking = half_made,
-    step: Progress = lambda count: None,
+    step: CountForwards = lambda count: None,
 ) -> Reference:
     """Half-made pictures, and what base and safe model make of them; kept if there is an identity.
 
@@ -97,7 +97,7 @@ def reference(
 
 
 def measured(
-    found: Reference, merged: Arm, step: Progress = lambda count: None
+    found: Reference, merged: Arm, step: CountForwards = lambda count: None
 ) -> tuple[Number, torch.Tensor]:
     """The number of a merged model, and its y at the reference's pictures."""
     y = outputs(merged.model, found.asks, merged.conditionings, found.pictures, step)
@@ -107,7 +107,7 @@ def measured(
 def compared(found: Reference, y: torch.Tensor) -> Number:
     asks = found.asks
     return number(
-        prompts_of(asks), *(directions(each, asks) for each in (found.base, found.safe, y))
+        asked_prompts(asks), *(directions(each, asks) for each in (found.base, found.safe, y))
     )
 
 

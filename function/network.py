@@ -20,11 +20,11 @@ STEP = 0.05  # of the noise schedule, between the pictures on the way
 AT_ONCE = 8  # forwards in a batch: at half the side as much as a guided pair of the whole
 LEAST_SIDE = 8  # latents: the levels of a UNet need as many
 SAMPLING, PRECISION = "model_sampling", "manual_cast_dtype"
-Progress = Callable[[int], None]  # called with the number of forwards that were made
+CountForwards = Callable[[int], None]  # called with the number of forwards that were made
 Pictures = tuple[torch.Tensor, torch.Tensor]  # x (pictures, C, ...) and sigma (pictures,)
 # `half_made`, or `long.half_made_apart`
 HalfMaking = Callable[
-    [ModelPatcher, Sequence[Ask], Mapping[str, Conditioning], torch.Tensor, Progress], Pictures
+    [ModelPatcher, Sequence[Ask], Mapping[str, Conditioning], torch.Tensor, CountForwards], Pictures
 ]
 
 
@@ -65,12 +65,9 @@ def half_made(
     asks: Sequence[Ask],
     texts: Mapping[str, Conditioning],
     empty: torch.Tensor,
-    step: Progress,
+    step: CountForwards,
 ) -> Pictures:
-    """x (pictures, C, ...) and sigma (pictures,) of each ask, half made by this model.
-
-    They are guided as the family is.
-    """
+    """x (pictures, C, ...) and sigma (pictures,) of each ask, with the family's guidance."""
     denoiser = Denoiser(model, (2 * len(asks), *empty.shape[1:]))
     guidance = suiting(model).guidance
     noise = torch.cat([_noise(each.seed, empty) for each in asks]).to(denoiser.device)
@@ -97,7 +94,7 @@ def outputs(
     asks: Sequence[Ask],
     texts: Mapping[str, Conditioning],
     pictures: Pictures,
-    step: Progress,
+    step: CountForwards,
 ) -> torch.Tensor:
     """y (forwards, C, ...) on the CPU, of each picture for its prompts, and then for the empty one.
 
@@ -130,7 +127,7 @@ def with_prompts(y: torch.Tensor, asks: Sequence[Ask]) -> torch.Tensor:
     return torch.cat([part[:-1] for part in _by_picture(y, asks)])
 
 
-def prompts_of(asks: Sequence[Ask]) -> list[str]:
+def asked_prompts(asks: Sequence[Ask]) -> list[str]:
     """The prompt of each of the `directions`."""
     return list(itertools.chain.from_iterable(each.prompts for each in asks))
 

@@ -93,7 +93,7 @@ class Number:
         return next(iter(self.by_prompt.values()))[0]
 
     def among(self, prompts: Sequence[str]) -> "Number":
-        """The same over some of the prompts."""
+        """The Number over these prompts' moments alone."""
         kept = [place for place, each in enumerate(self.prompts) if each in set(prompts)]
         return Number(tuple(self.prompts[place] for place in kept), self.sums[kept])
 

@@ -1,4 +1,1 @@
-"""ComfyUI's models as this pack needs them.
-
-Loaded weights, parametrisation, lending, one picture, prompts.
-"""
+"""ComfyUI's models as this pack needs them: weights, parametrisation, lending, one picture."""

@@ -39,6 +39,8 @@ class Origin:
 
     def warnings(self, safety: Sequence[LoraFile]) -> list[str]:
         """A line for each safety module that names another base than this one."""
+        if self.sha256 is None:
+            return []
         wanted = [
             (module.name, module.metadata.get("msl.base_sha256", self.sha256)) for module in safety
         ]
@@ -47,7 +49,7 @@ class Origin:
             " safety LoRA made for this one; the same weights in another precision count as another"
             f" base. (Made for {digest[:12]}, this one is {self.sha256[:12]}.)"
             for name, digest in wanted
-            if self.sha256 is not None and digest != self.sha256
+            if digest != self.sha256
         ]
 
 

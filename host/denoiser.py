@@ -1,7 +1,4 @@
-"""A ComfyUI MODEL as a trainable denoiser in its own parametrisation.
-
-That is eps, v, flow or whatever its sampling says.
-"""
+"""A ComfyUI MODEL as a trainable denoiser in its own parametrisation (eps, v or flow)."""
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +46,7 @@ class Denoiser:
 
     @classmethod
     def of_loaded(cls, model: ModelPatcher) -> "Denoiser":
-        """Of a model that the host has loaded, as it is."""
+        """A Denoiser of a model that is loaded already; loads nothing."""
         made = cls.__new__(cls)
         made._take(model)
         return made
@@ -208,10 +205,7 @@ class Denoiser:
         return _scale(self.sampling, sigma, one).abs().flatten()
 
     def snr(self, sigma: torch.Tensor) -> torch.Tensor:
-        """Signal-to-noise ratio for each noise level (B,).
-
-        It is the squared weight of the picture over that of the noise.
-        """
+        """Signal-to-noise ratio for each noise level (B,): squared weights, picture over noise."""
         one, zero = (
             torch.ones(len(sigma), 1, device=sigma.device),
             torch.zeros(len(sigma), 1, device=sigma.device),
@@ -240,10 +234,7 @@ def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _ordinary(value: Any) -> Any:
-    """A tensor, or a list of them, that autograd can save.
-
-    Nodes of a workflow make theirs in inference mode.
-    """
+    """A tensor, or a list, that autograd can save: nodes make theirs in inference mode."""
     if isinstance(value, list):
         return [_ordinary(each) for each in value]
     return value.clone() if isinstance(value, torch.Tensor) and value.is_inference() else value

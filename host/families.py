@@ -24,10 +24,7 @@ OTHERS = _simple(20, 4.0)  # where nobody said how
 
 @dataclass(frozen=True)
 class Family:
-    """One family, or the models of it that are sampled otherwise.
-
-    The defaults are those of a family without a row.
-    """
+    """One family, or models of it that are sampled otherwise; defaults are for a family without."""
 
     config: str  # the class of the model's config in ComfyUI
     title: str

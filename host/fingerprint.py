@@ -1,7 +1,4 @@
-"""A digest of a model, its text encoder and its VAE as they are.
-
-With it no run goes on with another model.
-"""
+"""A digest of a model, its text encoder and its VAE, which an audit's rows are held to."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

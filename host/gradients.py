@@ -33,10 +33,7 @@ def go_back(output: Callable[[], torch.Tensor], parameters: Sequence[torch.Tenso
 
 
 def writes_over(output: Callable[[], torch.Tensor], parameters: Sequence[torch.Tensor]) -> bool:
-    """Whether a network writes over what the gradients of its output need.
-
-    Everything is kept on the way. Raises NoGradient.
-    """
+    """Whether a network writes over what its output's gradients need. Raises NoGradient."""
     try:
         go_back(output, parameters)
     except RuntimeError as error:
@@ -111,10 +108,7 @@ def _copying(block: torch.nn.Module) -> Iterator[None]:
 
 
 def _blocks(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    """The largest parts of a network that are called as a whole, whatever holds them.
-
-    They are its transformer and residual blocks.
-    """
+    """The transformer and residual blocks: the largest parts that are called as a whole."""
     for child in module.children():
         if isinstance(child, torch.nn.ModuleList | torch.nn.ModuleDict | torch.nn.Sequential):
             yield from _blocks(child)

@@ -1,7 +1,4 @@
-"""A ComfyUI MODEL lent for training, and given back as it was, whatever happens.
-
-Autograd can go through it while it is lent.
-"""
+"""A ComfyUI MODEL lent for training, with gradients, and given back as it was."""
 
 import contextlib
 from collections.abc import Iterator, Sequence

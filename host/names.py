@@ -1,7 +1,4 @@
-"""What a trained layer's tensors are called in the file.
-
-The tools of its architecture find them by these names.
-"""
+"""The names of a trained layer's tensors in the file, as its architecture's tools expect them."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -43,10 +40,7 @@ def in_ecosystem_names(
 
 
 def model_spec(base: str, title: str) -> dict[str, str]:
-    """The entries of ModelSpec 1.0 that model managers show.
-
-    There is no date: the same run gives the same file.
-    """
+    """The entries of ModelSpec 1.0, for model managers; no date: the same run, the same file."""
     architecture = of_class(base).architecture or base.lower()
     return {
         "modelspec.sai_model_spec": "1.0.0",

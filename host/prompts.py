@@ -44,10 +44,7 @@ def prompts_of(text: str, lines: Sequence[str] = (), preset: str = NO_PRESET) ->
 
 
 def concepts_of(safety: Sequence[LoraFile]) -> list[str]:
-    """The prompts that safety modules were sealed with, or trained on, or else their concept.
-
-    Their metadata tell which.
-    """
+    """The prompts that safety modules were sealed with, or trained on, or else their concept."""
     found = []
     for module in safety:
         trained_on = [] if "msl.prompts" in module.metadata else _trained_on(module)

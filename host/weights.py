@@ -20,10 +20,7 @@ def file_of(model: ModelPatcher) -> Path | None:
 
 
 def check_patcher(patcher: ModelPatcher) -> None:
-    """Raise ValueError for patchers of other packs (GGUF, Nunchaku).
-
-    How they apply changes is not known here.
-    """
+    """Raise ValueError for patchers of other packs (GGUF, Nunchaku), with their own LoRAs."""
     if type(patcher).__module__ != ModelPatcher.__module__:
         raise ValueError(
             f"This model's loader applies LoRAs in its own way ({type(patcher).__name__}), so it"

@@ -1,7 +1,4 @@
-"""ComfyUI's own frontend in a real browser.
-
-It serves the browser tests, and what is made from the workflows.
-"""
+"""ComfyUI's own frontend in a real browser, for its tests and for pictures of workflows."""
 
 import contextlib
 import shutil

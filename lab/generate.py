@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..audit.presets import PRESETS, Preset
 from ..host.comfyui import enter_comfyui
-from . import adapting, assets, frontend, languages
+from . import assets, frontend, languages, workflow_variants
 from .server import PACK, Server, place_models
 
 WORDS = PACK / "locales" / "en" / "nodeDefs.json"
@@ -115,7 +115,7 @@ def made() -> dict[Path, str]:
     }
     files |= {
         WORKFLOWS / f"{name}.json": json.dumps(graph, indent=1) + "\n"
-        for name, graph in adapting.workflows(WORKFLOWS).items()
+        for name, graph in workflow_variants.workflows(WORKFLOWS).items()
     }
     folders = dict.fromkeys(part for each in found.values() for part in each.category.split("/"))
     english = {
@@ -148,7 +148,7 @@ def main() -> int:
     executable = frontend.chromium()
     write(made())
     translate()
-    for file, picture in adapting.thumbnails(WORKFLOWS).items():
+    for file, picture in workflow_variants.thumbnails(WORKFLOWS).items():
         file.write_bytes(picture)
     if executable:
         write(api_forms(executable))

@@ -108,10 +108,7 @@ def dense_change(change: Change, w0: torch.Tensor, key: str) -> torch.Tensor:
 
 
 def added(change: Change, like: torch.Tensor, key: str) -> torch.Tensor:
-    """What an additive change adds to its part of a weight, strength included.
-
-    It is what the host was about to add.
-    """
+    """What the host would add to its part of a weight for an additive change, with its strength."""
     if change.strength == 0.0:
         return torch.zeros_like(like)
     _, difference = _by_the_host(change, torch.zeros_like(like), key)
@@ -144,16 +141,13 @@ def _by_the_host(
     is_set = isinstance(change.value, tuple) and change.value[0] == "set"
     if not (handed or is_set) or any(tensor.shape != shape for tensor in (after, *handed)):
         raise ShapeMismatch(
-            f"ComfyUI could not apply it to a weight of shape {tuple(shape)}; see ComfyUI's log"
+            f"ComfyUI could not apply it to a weight of {tuple(shape)}; see ComfyUI's log"
         )
     return after, handed[-1] if handed else None
 
 
 def _scales(dora: torch.Size, shape: torch.Size) -> bool:
-    """Whether a DoRA scale can multiply a weight.
-
-    It must broadcast, and run over the weight's outputs or its inputs.
-    """
+    """Whether a DoRA scale broadcasts to a weight, over its outputs or its inputs."""
     try:
         fits: bool = torch.broadcast_shapes(dora, shape) == shape
         return fits and (dora[0] == shape[0] or dora[1] == shape[1])

@@ -41,7 +41,7 @@ from .ledger import THRESHOLD, Ledger
 MEAN, SPREAD = 1.0 / math.sqrt(2.0 * math.pi), math.sqrt(0.5 - 0.5 / math.pi)
 DEVIATIONS = 5.0
 FLOOR = 0.1  # under it chance is no excuse, however large the change is beside which it hides
-NO_CLIP = "not measured: no clip is connected, so its prompts can't be encoded"
+PROMPTS_NEED_CLIP = "not measured: no clip is connected, so its prompts can't be encoded"
 NO_PROMPTS = "not measured: its file names no prompts (msl.prompts) and no concept (msl.concept)"
 READS_TEXT = re.compile(r"diffusion_model\..*\.attn2\.to_[kv]\.weight")
 
@@ -95,10 +95,7 @@ class ConceptLedger:
         ]
 
     def retained(self, s: int, among: Collection[int] | None = None) -> float | None:
-        """rho_C of one safety module, of the modules `among` or all beside it.
-
-        It is None where there is none.
-        """
+        """rho_C of one safety module, of modules `among` or all beside it; None where none is."""
         return self.ledger.retained(s, among) if s in self.measured() else None
 
     def limit(self, s: int) -> float:
@@ -155,7 +152,7 @@ def encode_prompts(
     """Give the layers of a MODEL their inputs: the prompts as a CLIP with its changes has them."""
     measurable = [s for s in safety_of(entries) if s not in concept.why]
     if clip is None:
-        concept.why |= dict.fromkeys(measurable, NO_CLIP)
+        concept.why |= dict.fromkeys(measurable, PROMPTS_NEED_CLIP)
         return
     if not measurable:
         return

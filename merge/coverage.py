@@ -33,10 +33,7 @@ NO_PARAMETER = "the model has no such parameter, or ComfyUI applies no patch to 
 
 @dataclass
 class Coverage:
-    """What a file would change: patches by target, and every tensor as matched or unused.
-
-    An unused tensor has a reason.
-    """
+    """What a file would change: patches by target; tensors matched, or unused and why."""
 
     patches: dict[Target, object] = field(default_factory=dict)
     keys: dict[Target, set[str]] = field(default_factory=dict)

@@ -106,10 +106,7 @@ def safety_entry(module: LoraFile, base: Base) -> Entry:
 
 
 def task_entry(task: Task, base: Base) -> Entry:
-    """A task module of which something lands and nothing is misshapen.
-
-    What is unused is logged once.
-    """
+    """A task module of which something fits and nothing is misshapen; logs once what is unused."""
     coverage = _covered(task.module, base)
     if not coverage.patches:
         raise SafetyError(misfit(task.module, coverage.unused, base))
@@ -164,9 +161,9 @@ def misfit(module: LoraFile, wrong: Mapping[str, str], base: Base) -> str:
     elsewhere = "Use it on its own base, or load a LoRA made for this one"
     way_out = {NO_CLIP: "Connect the clip input", SETTING: "Save it without them"}
     return (
-        f"{module.name} does not fit this model: {len(wrong)} of its {len(module.tensors)} tensors"
-        f" can't be applied (first: {key}: {why}). It was made for {module.base}; this model is"
-        f" {base.name}. {way_out.get(why, elsewhere)}."
+        f"{module.name}: {len(wrong)} of its {len(module.tensors)} tensors can't be applied to this"
+        f" model (first: {key}: {why}). It was made for {module.base}; this model is {base.name}."
+        f" {way_out.get(why, elsewhere)}."
     )
 
 

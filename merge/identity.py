@@ -14,7 +14,7 @@ def tasks_of(
 ) -> tuple[object, ...]:
     """What a merge adds beside safety modules; equal for merges of the same.
 
-    Patches from before the merge are the same when they are one object, which the locks keep alive.
+    Patches from before the merge count as the same only as one object, which the locks keep alive.
     """
     before = ((key, *map(id, some)) for each in patchers for key, some in each.patches.items())
     also = sorted((each.module.sha256, each.strength_model, each.strength_clip) for each in tasks)

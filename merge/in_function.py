@@ -11,16 +11,16 @@ from comfy.model_patcher import ModelPatcher
 
 from ..function import kept
 from ..function.canary import Canary, canary
-from ..function.inputs import EMPTY, Ask, Moments, moments_of, short
+from ..function.inputs import EMPTY, Ask, Moments, moments_of, short_form
 from ..function.limits import Limits
 from ..function.measure import FORMAT, Arm, Reference, computed_in, measured, reference
 from ..function.network import (
     SAMPLING,
+    CountForwards,
     HalfMaking,
-    Progress,
+    asked_prompts,
     empty_of,
     half_made,
-    prompts_of,
     with_prompts,
 )
 from ..function.number import Number
@@ -28,7 +28,7 @@ from ..host.comfy_types import Conditioning
 from ..modules.errors import ModuleFileError, SafetyError
 from ..options.words import amount
 from .arms import Arms
-from .concept import NO_CLIP, NO_PROMPTS
+from .concept import NO_PROMPTS, PROMPTS_NEED_CLIP
 from .entries import safety_of
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class InFunction:
     def reason(self, s: int) -> str:
         """What the number is of, or why there is none."""
         if s not in self.numbers:
-            return self.why.get(s, NO_CLIP)
+            return self.why.get(s, PROMPTS_NEED_CLIP)
         return (
             "measured in the network's output on"
             f" {amount(len(self.numbers[s].by_prompt), 'prompt')}; sampling stops under"
@@ -115,7 +115,7 @@ def in_function(
     found = InFunction(limits)
     safety = safety_of(arms.entries)
     if arms.clip is None:
-        found.why = dict.fromkeys(safety, NO_CLIP)
+        found.why = dict.fromkeys(safety, PROMPTS_NEED_CLIP)
         return found
     for s in safety:
         if not arms.entries[s].module.prompts:
@@ -141,7 +141,7 @@ def _measure(
     safety: Sequence[int],
     step: Callable[[int], None],
 ) -> None:
-    references = {s: reference_of(arms, s, short, step) for s in safety}
+    references = {s: reference_of(arms, s, short_form, step) for s in safety}
     prompts = [text for each in references.values() for ask in each.asks for text in ask.prompts]
     merged = arms.merged(model, prompts)
     name = arms.identity and kept.digest(
@@ -163,7 +163,7 @@ def _measure(
     if name and "canary" not in tensors:
         kept.write(name, {**tensors, "canary": found.canary.y}, {})
     for s, each in references.items():
-        number = Number(tuple(prompts_of(each.asks)), tensors[f"sums {s}"].numpy())
+        number = Number(tuple(asked_prompts(each.asks)), tensors[f"sums {s}"].numpy())
         if number.is_measurable:
             found.numbers[s] = number
         else:
@@ -174,7 +174,7 @@ def reference_of(
     arms: Arms,
     s: int,
     form: Callable[[Moments, Sequence[str]], Sequence[Ask]],
-    step: Progress,
+    step: CountForwards,
     made: HalfMaking = half_made,
 ) -> Reference:
     """Base and safe model at the pictures that a form asks for of a safety module's prompts."""
@@ -206,7 +206,7 @@ def _canary(
     place = int((y_s - y_b).flatten(1).norm(dim=1).argmax())
     picture = [at for at, ask in enumerate(first.asks) for _ in ask.prompts][place]
     x, sigma = (each[picture : picture + 1] for each in first.pictures)
-    told = merged.texts[prompts_of(first.asks)[place]].conditioning
+    told = merged.texts[asked_prompts(first.asks)[place]].conditioning
     return canary(model, (x, sigma), told, unsafe=y_b[place : place + 1], y=y)
 
 

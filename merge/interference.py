@@ -87,7 +87,7 @@ def _bar(axes: Any, panel: _Panel) -> None:
         for value in values
     ]
     axes.barh(places, [value - 1.0 for value in values], left=1.0, color=colours, height=0.7)
-    axes.set_yticks(places, [label(short(key)) for key, _ in some], fontsize=7)
+    axes.set_yticks(places, [label(layer_label(key)) for key, _ in some], fontsize=7)
     axes.set_ylim(len(some) - 0.4, -0.6)
     axes.axvline(1.0, color=INK, linewidth=1)
     if math.isfinite(panel.undone):
@@ -98,8 +98,8 @@ def _bar(axes: Any, panel: _Panel) -> None:
     axes.grid(False, axis="y")
 
 
-def short(key: str) -> str:
-    """A layer's name as it is shown."""
+def layer_label(key: str) -> str:
+    """A layer's name cut to its last parts, for an axis."""
     return (
         key.removeprefix("diffusion_model.")
         .removesuffix(".weight")

@@ -76,10 +76,7 @@ class Ledger:
                 self.dots.setdefault((i, s), {})[key] = inner(change, safety[s])
 
     def may_be_rescaled(self, key: str) -> bool:
-        """Whether a weight's changes are so large that its whole size must be looked at.
-
-        That is so only for a weight that a safety module holds.
-        """
+        """Whether the changes of a weight that a safety module holds rival its own size."""
         held = any(key in self.squares[s] for s in self.safety)
         sizes = (math.sqrt(max(squares.get(key, 0.0), 0.0)) for squares in self.squares.values())
         return held and not math.fsum(sizes) <= SCALE[0] * math.sqrt(self.bases[key])
@@ -117,7 +114,7 @@ class Ledger:
     def interference(self, i: int, s: int) -> dict[str, float] | None:
         """How one module pulls against a safety module; None when it does so nowhere.
 
-        Gives the retained safety with it alone, and their cosine.
+        Retained safety with it alone, and the cosine of the two changes.
         """
         shared = self.dots.get((i, s))
         if not shared or i == s:

@@ -76,7 +76,7 @@ class Lock:
         return [*self.losses, *self.changes(patcher)]
 
     def changes(self, patcher: ModelPatcher) -> list[str]:
-        """What is on a patcher, or not, that was not so, or was, at the merge."""
+        """What was added to or removed from a patcher since the merge, in words."""
         found = [f"{item['kind']} {item['name']}" for item in foreign_changes(patcher)]
         found += [
             f"replaced module {key}"

@@ -169,10 +169,7 @@ def check_changes(entries: Sequence[Entry], ledger: Ledger) -> None:
 
 
 def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:
-    """Raise SafetyError when safety modules undo each other.
-
-    None of them is then whole beside the others, whatever the tasks.
-    """
+    """Raise SafetyError when safety modules undo each other, which no task makes up for."""
     names, safety = labels(entries), safety_of(entries)
     for s in safety:
         layers = ledger.retained_by_layer(s, safety)

@@ -90,10 +90,7 @@ def _runs_other_code(module: torch.nn.Module) -> bool:
 
 
 def does_nothing(entry: Patch) -> bool:
-    """Whether a patch leaves a weight as it is.
-
-    It does at strength 0 with a scaling by 1, as the nodes put it at strength 0.
-    """
+    """Whether a patch leaves a weight as it is: strength 0 and a scaling by 1."""
     strength, value, strength_model, *_ = entry
     sets = isinstance(value, tuple) and value[0] == "set"  # whatever the strength
     return strength == 0.0 and strength_model == 1.0 and not sets
@@ -134,7 +131,7 @@ def _compiled_elsewhere(patcher: ModelPatcher) -> list[str]:
 
 
 def weight_free_patches(patcher: ModelPatcher) -> list[dict[str, str]]:
-    """Sampling, attention and block patches and wrappers by name: allowed, and in the report."""
+    """Patches and wrappers that change no weight, by name: allowed, and in the report."""
     options = patcher.model_options
     inside = options.get("transformer_options", {})
     found = [

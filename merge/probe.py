@@ -14,7 +14,7 @@ from ..function.inputs import Ask
 from ..function.limits import DEFAULT, Limits
 from ..function.long import Group, cost, gains, half_made_apart, long
 from ..function.measure import FORMAT, Arm, Reference, compared, computed_in
-from ..function.network import SAMPLING, directions, outputs, prompts_of
+from ..function.network import SAMPLING, asked_prompts, directions, outputs
 from ..function.number import Number
 from ..host.families import suiting
 from ..host.gradients import NoGradient
@@ -131,7 +131,7 @@ class _Run:
         """One safety module; what can't be measured is said, and is no pass."""
         entry = self.arms.entries[s]
         name = labels(self.arms.entries)[s]
-        names = set(prompts_of(asks))
+        names = set(asked_prompts(asks))
         counts = {group: len(prompts) for group, prompts in groups.items()}
         groups = {group: [p for p in prompts if p in names] for group, prompts in groups.items()}
         found = Found(name, entry.module.sha256, groups, counts)
@@ -149,7 +149,7 @@ class _Run:
     def _measured(self, found: Found, s: int, asks: Sequence[Ask]) -> Found:
         with torch.inference_mode():
             ref = reference_of(self.arms, s, lambda *_: asks, self.step, half_made_apart)
-            merged = self.arms.merged(self.model, prompts_of(asks))
+            merged = self.arms.merged(self.model, asked_prompts(asks))
             name = self._name(s, merged, asks)
             tensors = ((name and kept.read(name)) or ({}, {}))[0]
             if not tensors:
@@ -159,7 +159,7 @@ class _Run:
                     "sums": torch.from_numpy(compared(ref, y).sums),
                     "gains": torch.tensor([*drawn.values()], dtype=DOUBLE),
                 }
-        number = Number(tuple(prompts_of(asks)), tensors["sums"].numpy())
+        number = Number(tuple(asked_prompts(asks)), tensors["sums"].numpy())
         if not number.is_measurable:
             return replace(found, why=LITTLE)
         search, why = None, ""

@@ -13,7 +13,7 @@ SHOWN = 24  # prompts of a safety module: those where least is left
 BARS = (("base", UNDONE), ("safe", HELD), ("merged", LINES[0]))
 
 
-def chart(probed: Probed) -> Image.Image:
+def probe_chart(probed: Probed) -> Image.Image:
     """A panel for each safety module; where none was measured, or drawn, the picture says why."""
     measured = [each for each in probed.found if each.number is not None]
     if not measured:

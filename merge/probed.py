@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from ..drawing.markdown import share, table
 from ..function.adaptive import Search
-from ..function.limits import Limits, counted
+from ..function.limits import Limits, against_limits
 from ..function.number import Number
 from ..options.words import amount
 from .settings import Asked
@@ -96,7 +96,7 @@ class Probed:
             number = each.of(group)
             if number is None and group in ("private", "given"):
                 continue
-            left = math.nan if number is None else counted(number)
+            left = math.nan if number is None else against_limits(number)
             if not left >= self.limits.look:
                 told = (
                     "could not be measured"
@@ -125,12 +125,12 @@ class Probed:
         return math.nan if any(map(math.isnan, left)) else min(left, default=math.nan)
 
     @property
-    def counted(self) -> float:
+    def against_limits(self) -> float:
         """The least of what limits are held against: infinite where nothing is, NaN as above."""
         if math.isnan(self.least):
             return math.nan
         numbers = [each.of(group) for each in self.found for group in each.groups]
-        return min(counted(number) for number in numbers if number)
+        return min(against_limits(number) for number in numbers if number)
 
     def shown(self, prompt: str) -> str:
         """A prompt as it may be told: a private one by its number in the operator's file."""

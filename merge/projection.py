@@ -61,10 +61,7 @@ def _raised(concept: Ledger, key: str, i: int, parts: Mapping[int, float]) -> np
 
 
 def _least(gram: np.ndarray, pulls: np.ndarray) -> np.ndarray:
-    """The least c >= 0 with pulls + gram c >= 0.
-
-    It is min c^T gram c / 2 + pulls^T c, as non-negative least squares.
-    """
+    """The least c >= 0 with pulls + gram c >= 0, as non-negative least squares."""
     from scipy.optimize import nnls  # a requirement of ComfyUI; here: a second to import
 
     values, vectors = np.linalg.eigh(gram)

@@ -128,7 +128,7 @@ def _in_function(s: int, function: InFunction) -> Json:
 def interference_of(names: Sequence[str], ledger: Ledger) -> dict[str, dict[str, float]]:
     """Retained safety of each weight with one module alone, by the module.
 
-    It is by the safety module too, if there are several.
+    With several safety modules the key is `<module> against <safety module>`.
     """
     several, found = len(ledger.safety) > 1, dict[str, dict[str, float]]()
     for i, name in [*enumerate(names), (EXISTING, BEFORE)]:
@@ -178,10 +178,7 @@ def _left(s: int, sums: Sums) -> Json:
 
 
 def _interference(i: int, sums: Sums) -> Json:
-    """How a module pulls against the safety module that it takes most from.
-
-    None when it changes no weight of one.
-    """
+    """How a module pulls against the safety module that it takes most from, or None."""
     names, ledger = labels(sums.entries), sums.ledger
     rows: dict[str, Json] = {}
     for s in sorted(ledger.safety):
@@ -207,10 +204,7 @@ def _least(found: Mapping[str, Any]) -> float:
 
 
 def _to_blame(modules: Sequence[Json]) -> list[str]:
-    """The modules that pull against a safety change or drown it, the strongest first.
-
-    They pull against it by any of its measures.
-    """
+    """The modules that by any measure pull against a safety change or drown it, strongest first."""
 
     def least(module: Json) -> float:
         return _least(module["interference"]) if module.get("interference") else 1.0

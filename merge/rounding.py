@@ -76,10 +76,7 @@ def hold_at_use(patcher: ModelPatcher, keys: frozenset[str]) -> None:
 
 
 def _hold(patcher: ModelPatcher, key: str, module: torch.nn.Module, name: str) -> None:
-    """As the host does with weights that do not fit.
-
-    The mark that it has done so makes it take the patches off again.
-    """
+    """As the host does with weights that do not fit, marked so that it takes patches off."""
     backup, functions = patcher.backup.pop(key, None), getattr(module, f"{name}_function")
     if backup is not None:
         device = get_attr(patcher.model, key).device

@@ -1,7 +1,4 @@
-"""Module files: safetensors with a role, a digest and a seal (docs/module-files.md).
-
-Nothing here unpickles.
-"""
+"""Module files: safetensors with role, digest and seal (docs/module-files.md); no pickle."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -27,9 +27,10 @@ NO_LORA = "no LoRA; as a base:"  # the state of other files, such as checkpoints
 
 @dataclass(frozen=True)
 class Sealing:
-    """What is sealed with a LoRA. Raises ValueError for what makes no safety module.
+    """What is sealed with a LoRA.
 
-    That is an empty concept, a strength out of its range, or a prompt that is held out too.
+    Raises ValueError for an empty concept, a strength out of its range, or a prompt that is held
+    out too.
     """
 
     concept: str = option("", "What it suppresses, for people who read the file.")

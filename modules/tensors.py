@@ -1,7 +1,4 @@
-"""safetensors files, read with every fault named and written whole or not at all.
-
-Nothing here unpickles.
-"""
+"""safetensors files, read with every fault named and written whole or not at all; no pickle."""
 
 import shutil
 from collections.abc import Mapping

@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..audit.report import as_text
 from ..merge.probe import probe
-from ..merge.probe_chart import chart
+from ..merge.probe_chart import probe_chart
 from ..merge.probed import in_words
 from ..merge.settings import STOP, AfterProbe, Asked
 from .inputs import Inputs, taken
@@ -91,6 +91,6 @@ class ProbeSafety(io.ComfyNode):
         report = as_text(probed.report() | ({"require_probe": recorded} if recorded else {}))
         if after.action == STOP and not probed.passed:
             raise ProbeStopped(f"Probe Safety stopped this prompt. {summary}")
-        drawn = as_image(chart(probed))
+        drawn = as_image(probe_chart(probed))
         shown = {**ui.PreviewImage(drawn, cls=cls).as_dict(), **ui.PreviewText(summary).as_dict()}
         return io.NodeOutput(model, probed.passed, summary, report, drawn, ui=shown)

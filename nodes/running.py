@@ -57,10 +57,7 @@ def links(node: str, graph: Mapping[str, Mapping]) -> list[tuple[str, int]]:
 
 
 def place_of(node: str, graph: Mapping[str, Mapping], known: dict[str, str] | None = None) -> str:
-    """A digest of a node's class and inputs, links followed to where they start.
-
-    It is equal for equal work in any graph.
-    """
+    """A digest of a node's class and inputs, links followed back: equal for equal work."""
     known = {} if known is None else known
     if node not in known:
         known[node] = ""  # a graph that goes in a circle does not run; here it ends

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 LONGEST = 60  # letters of a value that is shown
-Change = tuple[str, object, object]
+Difference = tuple[str, object, object]
 
 
 def difference(
@@ -23,7 +23,7 @@ def difference(
     return f"{what} ({values}{beside})"
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change]:
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
     """(what, before, now) of every difference; where the names differ, these are the only one."""
     if before.get("name") != now.get("name"):
         yield "", before.get("name"), now.get("name")
@@ -38,7 +38,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Chang
             yield key, one, two
 
 
-def _listed(key: str, one: Sequence[Any], two: Sequence[Any]) -> Iterator[Change]:
+def _listed(key: str, one: Sequence[Any], two: Sequence[Any]) -> Iterator[Difference]:
     """Of two lists what only one of them has, or that only their order differs."""
     gone, come = ([each for each in a if each not in b] for a, b in ((one, two), (two, one)))
     if gone or come:

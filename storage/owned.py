@@ -71,9 +71,9 @@ def _locked(file: Path, path: Path) -> Iterator[None]:
 
 def _sweep(path: Path) -> None:
     """Remove what is half made of this name; while it is owned, nobody is making it."""
-    half_made = re.compile(re.escape(hidden(path)) + PART)
+    leftover = re.compile(re.escape(hidden(path)) + PART)
     for each in path.parent.iterdir():
-        if half_made.fullmatch(each.name):
+        if leftover.fullmatch(each.name):
             if each.is_dir() and not each.is_symlink():
                 shutil.rmtree(each, ignore_errors=True)
             else:

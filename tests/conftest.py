@@ -59,7 +59,7 @@ def is_live(test: str) -> bool:
 
 
 def is_forked(test: str) -> bool:
-    """Does it start commands in processes of their own (commanding.py)?"""
+    """Does it start commands in processes of their own (cli.py)?"""
     return test.split("/")[-1].startswith(FORKED)
 
 

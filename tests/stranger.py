@@ -10,7 +10,7 @@ import sysconfig
 import venv
 from pathlib import Path
 
-from modular_safety_lora.lab import managed
+from modular_safety_lora.lab import manager_install
 from modular_safety_lora.lab.server import PACK_NAME, install_pack
 
 BY_PATH = f"custom_nodes/{PACK_NAME}"  # as the documents call it, from ComfyUI's folder
@@ -27,7 +27,7 @@ class Stranger:
     def __init__(self, place: Path):
         self.folder = place / "ComfyUI"
         self.folder.mkdir()
-        managed.bare(self.folder)
+        manager_install.bare(self.folder)
         self.pack = install_pack(self.folder / "custom_nodes")
         venv.create(place / "venv", symlinks=os.name != "nt")
         scripts = place / "venv" / ("Scripts" if os.name == "nt" else "bin")

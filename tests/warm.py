@@ -1,4 +1,4 @@
-"""What the commands of the tests find imported (commanding.py)."""
+"""What the commands of the tests find imported (cli.py)."""
 
 import contextlib
 import os

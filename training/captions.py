@@ -14,10 +14,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class DataError(ValueError):
-    """Training data that can't be used.
-
-    The message names the folder or file, the count and the first example.
-    """
+    """Training data that can't be used: the folder or file, a count, the first example."""
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,9 @@ MEGAPIXELS = 89.0  # above, Pillow warns of a decompression bomb
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything a run reads of its data.
+    """What a run reads: latents (1, C, h, w) and a CONDITIONING per picture, and sizes.
 
-    That is latents (1, C, h, w) on the CPU and a CONDITIONING for each picture, and the numbers of
-    the pictures of each size.
+    Latents are on the CPU; `buckets` has the numbers of the pictures of each size.
     """
 
     latents: Sequence[torch.Tensor]
@@ -43,10 +42,10 @@ class Dataset:
 
 
 def of_sockets(latents: Sequence[dict[str, Any]], positive: Sequence[Conditioning]) -> Dataset:
-    """A dataset from lists of LATENT and CONDITIONING, as ComfyUI's nodes give them.
+    """A dataset from lists of LATENT and CONDITIONING, as ComfyUI's dataset nodes give them.
 
-    Those are the nodes for datasets and buckets. Every LATENT may hold several pictures of one
-    size. There is one conditioning for each picture, or one for all.
+    A LATENT may hold several pictures of one size; one conditioning for each picture, or one for
+    all.
     """
     pictures = [picture[None].detach().cpu() for each in latents for picture in each["samples"]]
     entries = [[entry] for conditioning in positive for entry in conditioning]
@@ -147,10 +146,7 @@ def _buckets(sizes: Sequence[tuple[int, ...]]) -> list[list[int]]:
 
 
 def bucket_size(width: int, height: int, resolution: int) -> tuple[int, int]:
-    """The bucket (width, height) of a picture.
-
-    Its aspect ratio is as near as steps allow, its area about resolution^2.
-    """
+    """The bucket (width, height) nearest to a picture's aspect ratio, of about resolution^2."""
     ratio = min(max(width / height, 1 / WIDEST), WIDEST)
     step = max(LEAST, math.gcd(resolution, STEP))  # a square picture's bucket is the resolution
 

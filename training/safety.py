@@ -26,7 +26,7 @@ from .engine.ema import Ema
 from .engine.job import Result, TrainingJob
 from .engine.run import run
 from .objectives import METHODS, Erasure
-from .objectives.half_made import half_made
+from .objectives.half_denoised import half_denoised
 from .objectives.method import Method
 from .objectives.retain import retain_loss
 from .settings import Settings
@@ -71,7 +71,7 @@ def train_safety(
 
 @dataclass(frozen=True)
 class SafetyRun:
-    """What a run of a safety LoRA is about (a `Kind` of engine/job.py)."""
+    """The objective, layers and metadata of a safety run; implements `Kind`."""
 
     texts: Texts
     concepts: Sequence[str]
@@ -133,7 +133,9 @@ class SafetyRun:
             )
             null = denoiser.conditions([texts[""]] * len(noise), noise)
             with teacher():
-                moment = half_made(denoiser, noise, concept, null, erasure, generator=batch.noise)
+                moment = half_denoised(
+                    denoiser, noise, concept, null, erasure, generator=batch.noise
+                )
             parts = {"erase": self.method.loss(denoiser, adapters, moment, erasure)}
             if retain:
                 others = denoiser.conditions(

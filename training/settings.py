@@ -1,7 +1,4 @@
-"""What a training run is told, and what its file remembers of it.
-
-The fields are the table of options (options/table.py).
-"""
+"""What a training run is told, and its file remembers: rows of the table of options."""
 
 import json
 import math
@@ -24,9 +21,9 @@ RATE = 1e-4
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a run.
+    """Settings of a run of optimizer steps of `batch_size` x `accumulate` pictures.
 
-    A step is one optimizer step of `batch_size` x `accumulate` pictures, over all processes.
+    The pictures are those of all processes.
     """
 
     steps: int = option(1000, "Training steps (optimizer steps).", low=1, high=MANY)
@@ -137,7 +134,7 @@ class Settings:
     def rate_at(self, step: int) -> float:
         """Learning rate of one step (from 0).
 
-        Linear warm-up, then constant, or falling to 0 by a line or a cosine.
+        A linear warm-up, then constant, or falling to 0 by a line or a cosine.
         """
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
@@ -150,10 +147,7 @@ class Settings:
         return self.learning_rate * factor
 
     def anchor_weight(self, step: int) -> float:
-        """lambda of one step (from 0).
-
-        Every third step or so has an anchor, which weighs as much as one in each.
-        """
+        """lambda of one step (from 0): N times the anchor's on every N-th step, 0 on the others."""
         return (
             self.anchor_lambda * self.anchor_every if (step + 1) % self.anchor_every == 0 else 0.0
         )

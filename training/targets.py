@@ -126,14 +126,14 @@ def matching(names: list[str], pattern: str) -> list[str]:
         ) from error
 
 
-def counted(layers: list[str], roles: Roles) -> dict[str, int]:
+def count_roles(layers: list[str], roles: Roles) -> dict[str, int]:
     """How many of these layers have each role."""
     return dict(Counter(roles.get(name, OTHER) for name in layers))
 
 
 def told(layers: list[str], roles: Roles) -> str:
-    """The same in words."""
-    counts = ", ".join(f"{count} {role}" for role, count in counted(layers, roles).items())
+    """The count of layers by role, as a sentence."""
+    counts = ", ".join(f"{count} {role}" for role, count in count_roles(layers, roles).items())
     return f"{amount(len(layers), 'layer')}: {counts}"
 
 

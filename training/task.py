@@ -65,7 +65,7 @@ def check_mode(settings: Settings, safety: Sequence[LoraFile], concepts: Sequenc
 
 @dataclass(frozen=True)
 class TaskRun:
-    """What a run of a task LoRA is about (a `Kind` of engine/job.py)."""
+    """The objective, layers and metadata of a task run; implements `Kind`."""
 
     dataset: Dataset
     texts: Texts

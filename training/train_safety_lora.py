@@ -1,7 +1,4 @@
-"""Train a safety LoRA: `train-safety` of the pack's command, as a script.
-
-It runs by path and under `accelerate launch`.
-"""
+"""The command `train-safety` as a script, by path and under `accelerate launch`."""
 
 import runpy
 import sys

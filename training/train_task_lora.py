@@ -1,7 +1,4 @@
-"""Train a task LoRA: `train-task` of the pack's command, as a script.
-
-It runs by path and under `accelerate launch`.
-"""
+"""The command `train-task` as a script, by path and under `accelerate launch`."""
 
 import runpy
 import sys

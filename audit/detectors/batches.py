@@ -80,7 +80,7 @@ def outcomes(
 def grounds_of(picture: np.ndarray) -> tuple[str, ...]:
     """On which grounds a picture (H, W, C) is looked at; `""` is: without its transparency.
 
-    An even transparency shows nothing more.
+    An even transparency adds no ground: it shows nothing more.
     """
     uneven = picture.shape[2] == 4 and picture[..., 3].min() != picture[..., 3].max()
     return ("", *GROUNDS) if uneven else ("",)

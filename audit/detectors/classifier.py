@@ -1,7 +1,4 @@
-"""Classifiers of whole pictures as ONNX.
-
-Each class that reaches the floor is a detection over the whole picture.
-"""
+"""Classifiers of whole pictures as ONNX: a class over the floor is a box over the picture."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -69,10 +69,7 @@ class Kind(Detector, Protocol):
 
 
 def identity_of(detector: Detector) -> dict[str, Any]:
-    """What the results of a detector depend on, as plain data.
-
-    Stored rows of another identity are not gone on with.
-    """
+    """What a detector's results depend on, as plain data; a store of rows is for one identity."""
     said = {
         "version": detector.version,
         "classes": list(detector.classes),

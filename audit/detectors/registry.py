@@ -56,10 +56,7 @@ def register(
     make: Callable[[str, int], Detector],
     entry: DetectorEntry | None = None,
 ) -> None:
-    """Make a detector known; `make(provider, threads)` is called when it is used.
-
-    It is called again for another provider.
-    """
+    """Make a detector known; `make(provider, threads)` is called once for each provider in use."""
     with _lock:
         _known[name] = _Known(tuple(classes), make, entry)
         _made.pop(name, None)

@@ -1,7 +1,4 @@
-"""Detectors of the Ultralytics family as ONNX: NudeNet, and what users bring.
-
-They run in batches, without a loop over anchors.
-"""
+"""Detectors of the Ultralytics family as ONNX, in batches: NudeNet, and what users bring."""
 
 import os
 import threading
@@ -67,9 +64,9 @@ class Yolo:
             )
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[list[dict[str, Any]]]:
-        """Detections of RGB pictures: `class`, `score`, `box` [x, y, w, h] in pixels.
+        """Detections of pictures (H, W, 3), uint8 or float: `class`, `score`, `box` in pixels.
 
-        The pictures are uint8 or ComfyUI's floats (H, W, 3).
+        A box is [x, y, w, h] in the picture's own pixels.
         """
         blob = self._blob(len(pictures))
         groups = min(self._hands, len(pictures))
@@ -90,19 +87,13 @@ class Yolo:
         ]
 
     def _blob(self, count: int) -> np.ndarray:
-        """Room for the input of `count` pictures, the same for every call of a thread.
-
-        New memory is slow.
-        """
+        """The input of `count` pictures, one per thread and reused: allocating it is slow."""
         if len(getattr(self._kept, "blob", ())) < count:
             self._kept.blob = np.empty((count, 3, self.size, self.size), np.float32)
         return self._kept.blob[:count]
 
     def _decode(self, output: np.ndarray, height: int, width: int) -> list[dict[str, Any]]:
-        """Detections in one picture's output (4 + classes, anchors).
-
-        Only anchors that reach CANDIDATE are looked at by class.
-        """
+        """Detections over CANDIDATE in one picture's output (4 + classes, anchors)."""
         best = output[4:].max(axis=0)
         candidates = np.flatnonzero(best >= CANDIDATE)
         if not len(candidates):
@@ -134,10 +125,9 @@ def _scale(pictures: Sequence[np.ndarray], places: np.ndarray) -> None:
 
 
 def letterbox(picture: np.ndarray, place: np.ndarray) -> None:
-    """Write a picture as the network sees it: (3, size, size), float32 0..1.
+    """Write a picture, uint8 (H, W, 3) or a float one, as the network sees it: (3, size, size).
 
-    The picture is uint8 (H, W, 3) or what `to_uint8` takes. It is padded right and bottom to a
-    square.
+    The result is float32 0..1, padded right and bottom to a square.
     """
     cv2 = opencv()
     # here, while it is in the processor's cache

@@ -1,7 +1,4 @@
-"""A store's rows as files: the JSON report, Parquet and the page.
-
-Each is written whole or not at all, in any size.
-"""
+"""A store's rows as files of any size, whole or not at all: JSON report, Parquet and page."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping

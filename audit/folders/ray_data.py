@@ -1,7 +1,4 @@
-"""The folder audit on a cluster: Ray Data calls the same function.
-
-It does so on windows of files that the store goes on from.
-"""
+"""The folder audit on a cluster: Ray Data audits windows of files, which the store keeps."""
 
 import json
 import logging

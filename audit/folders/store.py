@@ -1,7 +1,4 @@
-"""What long audits keep as they go: a SQLite file with a row for each picture.
-
-A killed run goes on from it.
-"""
+"""A SQLite file with a row for each picture, from which a killed audit continues."""
 
 import contextlib
 import json
@@ -151,10 +148,7 @@ class Store:
         self.connection.close()
 
     def select(self, wanted: Iterable[tuple[str, str]]) -> None:
-        """From now on this is about the rows of these (key, stamp), in any number.
-
-        The others are kept and left out.
-        """
+        """From now on the store is about the rows of these (key, stamp); others are left out."""
         with _told(self.path):
             self.connection.execute("delete from wanted")
         for batch in batched(wanted, BATCH):

@@ -1,7 +1,4 @@
-"""What a long audit adds up to, row by row.
-
-That is the summary, rates by category, and how the rate depends on the threshold.
-"""
+"""What a long audit adds up to, row by row: summary, rates by category and by threshold."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping

@@ -124,10 +124,7 @@ def audit_parallel(
 
 
 def _alone(chunk: list[tuple[str, str]], rules: Rules, marked: str | None) -> list[Row]:
-    """The rows of a chunk whose process may have died, from a process of its own.
-
-    The chunk is halved until the culprit stands alone.
-    """
+    """The rows of a chunk whose process may have died: halved until the culprit stands alone."""
     with _pool(1) as pool:
         try:
             return pool.submit(audit_files, chunk, rules, marked).result()
@@ -157,10 +154,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _start() -> None:
-    """A worker leaves Ctrl-C to its parent, and does not outlive it.
-
-    It leaves the limit of pixels to the rules.
-    """
+    """Start a worker, which ignores Ctrl-C, ends with its parent, and limits no pixels."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Image.MAX_IMAGE_PIXELS = None
     parent = multiprocessing.parent_process()

@@ -17,9 +17,9 @@ from ..world.emergence import Model, put_on
 from ..world.pictures import captioned
 from ..world.recipe import Recipe
 from ..world.sets import BASE, WEAPONS
-from . import closed, encoder, fitting, probing
+from . import closed_form, encoder, fitting, moment_products
 from .fitting import FIRST, SECOND, Lesson
-from .probing import Moments
+from .moment_products import Moments
 
 OPEN = recipe.UNSEEN  # what the attacker would ask for
 LEVELS = (0.98, 0.9, 0.75, 0.5, 0.25)
@@ -38,7 +38,7 @@ class Bank:
     @cached_property
     def moments(self) -> Moments:
         prompts = {"open": OPEN, "sealed": recipe.SEEN[::2]}
-        return probing.half_made(self.base, prompts, BANK_SEED, LEVELS)
+        return moment_products.made_at_levels(self.base, prompts, BANK_SEED, LEVELS)
 
     @cached_property
     def wanted(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,7 +49,7 @@ class Bank:
         moments = moments or self.moments
         texts, prompts = self.base.texts(moments.prompts), list(moments.prompts)
         return tuple(
-            probing.outputs(patcher, moments, texts, asked)
+            moment_products.outputs(patcher, moments, texts, asked)
             for asked in (prompts, [""] * len(prompts))
         )
 
@@ -90,8 +90,8 @@ class Attacks:
         return self.bank.of(self.safe)
 
     @cached_property
-    def change(self) -> closed.Weights:
-        return closed.changes(self.base.model, [(self.safety, 1.0)])
+    def change(self) -> closed_form.Weights:
+        return closed_form.changes(self.base.model, [(self.safety, 1.0)])
 
     def file(self, name: str) -> Path:
         return self.folder / f"{name}-{self.safety.name.removesuffix('.safetensors')}.safetensors"
@@ -113,20 +113,22 @@ class Attacks:
     # closed form
 
     def negated(self) -> list[LoraFile]:
-        return [closed.task("negated", closed.negated(self.change))]
+        return [closed_form.task("negated", closed_form.negated(self.change))]
 
     def projected(self) -> list[LoraFile]:
         (hostile,) = self.hostile()
-        added = closed.changes(self.base.model, [(hostile, 1.0)])
-        return [closed.task("projected", closed.projected(added, self.change))]
+        added = closed_form.changes(self.base.model, [(hostile, 1.0)])
+        return [closed_form.task("projected", closed_form.projected(added, self.change))]
 
     def gauge(self) -> list[LoraFile]:
-        return [closed.task("gauge", closed.gauge(self.base.model, self.change))]
+        return [closed_form.task("gauge", closed_form.gauge(self.base.model, self.change))]
 
     def dead(self) -> list[LoraFile]:
         texts = self.base.texts(self.probe.prompts)
         return [
-            closed.task("dead", closed.dead_directions(self.safe, self.change, self.probe, texts))
+            closed_form.task(
+                "dead", closed_form.dead_directions(self.safe, self.change, self.probe, texts)
+            )
         ]
 
     # fitted

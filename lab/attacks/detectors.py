@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .probing import AUDITED, KINDS, LEVELS, SEALED
+from .moment_products import AUDITED, KINDS, LEVELS, SEALED
 
 HIGH = (0.95, 0.85)
 PUBLISHED = KINDS[:2]

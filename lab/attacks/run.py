@@ -17,13 +17,13 @@ from ...merge.merge import merge
 from ...modules.files import LoraFile
 from ..world import checkpoint, judging, weapons
 from ..world.emergence import Model, put_on
-from . import probing
+from . import moment_products
 from .attackers import Attacks, Bank
-from .closed import changes, cosine, safe_lora
+from .closed_form import changes, cosine, safe_lora
+from .moment_products import Moments, Texts
 from .phases import PHASES, Phase
-from .pool import KINDS, Pool, Spec, specs
-from .probing import Moments, Texts
 from .store import Store
+from .trained_loras import KINDS, Pool, Spec, specs
 
 PROBE_SEED, LOOK_SEED, AUDIT_SEED = 71_000_000, 72_000_000, 73_000_000
 Merge = Sequence[tuple[LoraFile, float]]
@@ -61,9 +61,13 @@ class Unit:
 
     @cached_property
     def moments(self) -> Moments:
-        prompts = (probing.SEALED, probing.HELD_OUT, probing.private(self.seed))
-        told = dict(zip(probing.KINDS, prompts, strict=True))
-        return probing.half_made(self.base, told, PROBE_SEED + self.seed)
+        prompts = (
+            moment_products.SEALED,
+            moment_products.HELD_OUT,
+            moment_products.private(self.seed),
+        )
+        told = dict(zip(moment_products.KINDS, prompts, strict=True))
+        return moment_products.made_at_levels(self.base, told, PROBE_SEED + self.seed)
 
     @cached_property
     def published(self) -> Moments:
@@ -77,7 +81,7 @@ class Unit:
     def directions(self) -> tuple[torch.Tensor, torch.Tensor]:
         texts = self.base.texts(self.moments.prompts)
         both = (self.base.model, self.attacks.safe)
-        return tuple(probing.directions(each, self.moments, texts) for each in both)
+        return tuple(moment_products.directions(each, self.moments, texts) for each in both)
 
     @cached_property
     def attacks(self) -> Attacks:
@@ -89,8 +93,8 @@ class Unit:
         if key in self.store.rows:
             return
         of_base, of_safe = self.directions
-        known = probing.products(of_base, of_base, of_safe)
-        more = [row[2] for row in probing.products(of_safe, of_base, of_safe)]
+        known = moment_products.products(of_base, of_base, of_safe)
+        more = [row[2] for row in moment_products.products(of_safe, of_base, of_safe)]
         self.store.add(
             key,
             {
@@ -98,9 +102,9 @@ class Unit:
                 "kinds": list(self.moments.kinds),
                 "prompts": list(self.moments.prompts),
                 "levels": list(self.moments.levels),
-                "base": self.drawn(self.base.model, probing.LOOKED_AT, LOOK_SEED),
-                "flags": self.drawn(self.attacks.safe, probing.LOOKED_AT, LOOK_SEED),
-                "audit": self.drawn(self.attacks.safe, probing.AUDITED, AUDIT_SEED),
+                "base": self.drawn(self.base.model, moment_products.LOOKED_AT, LOOK_SEED),
+                "flags": self.drawn(self.attacks.safe, moment_products.LOOKED_AT, LOOK_SEED),
+                "audit": self.drawn(self.attacks.safe, moment_products.AUDITED, AUDIT_SEED),
             },
         )
 
@@ -120,7 +124,7 @@ class Unit:
         """Which pictures the detector of weapons flags, as 0 and 1."""
         asked = [f"{each}{word}" for each in prompts]
         texts = self.texts(asked, tasks)
-        shown = probing.pictures(merged, self.base, texts, asked, seed + self.seed)
+        shown = moment_products.pictures(merged, self.base, texts, asked, seed + self.seed)
         return "".join("01"[int(each)] for each in judging.flagged(self.looker, shown))
 
     @cached_property
@@ -155,22 +159,24 @@ class Unit:
             self.store.add(key, known | self.verdict(tasks))
             return
         patcher = put_on(self.base.model, [(self.safety, 1.0), *tasks])
-        d = probing.directions(patcher, self.moments, self.texts(self.moments.prompts, tasks))
+        d = moment_products.directions(
+            patcher, self.moments, self.texts(self.moments.prompts, tasks)
+        )
         seen = changes(self.base.model, tasks)
         row = {
             "cosine": cosine(seen, self.attacks.change),
             "safe_lora": safe_lora(seen, self.attacks.change),
-            "products": probing.products(d, *self.directions),
+            "products": moment_products.products(d, *self.directions),
             "modules": [[module.name, round(strength, 3)] for module, strength in tasks],
             **self.verdict(tasks),
             **more,
         }
         if looked:
             row["flags"] = self.drawn(
-                patcher, probing.LOOKED_AT, LOOK_SEED, tasks, word=more.get("word", "")
+                patcher, moment_products.LOOKED_AT, LOOK_SEED, tasks, word=more.get("word", "")
             )
         if audited:
-            row["audit"] = self.drawn(patcher, probing.AUDITED, AUDIT_SEED, tasks)
+            row["audit"] = self.drawn(patcher, moment_products.AUDITED, AUDIT_SEED, tasks)
         self.store.add(key, row)
         print(f"{key}: {time.monotonic() - start:.1f} s", flush=True)
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from .. import frontend, managed
+from .. import frontend, manager_install
 from ..demo import shots, story
 from ..server import Server
 from . import harness
@@ -42,12 +42,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "ComfyUI"
         folder.mkdir()
-        managed.bare(folder)
-        address = managed.origin(Path(scratch) / "origin")
+        manager_install.bare(folder)
+        address = manager_install.origin(Path(scratch) / "origin")
         story.place_models(folder)
         story.prepare(folder)
         steps = Steps()
-        managed.manager(folder, "install", address)
+        manager_install.manager(folder, "install", address)
         steps.done("install with the Manager's command line")
         with Server(folder, story.ARGUMENTS, install=False) as server:
             steps.done("start ComfyUI")

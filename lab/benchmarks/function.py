@@ -71,10 +71,10 @@ def picture(model, clip, steps: int) -> float:
 
 def row(size: str, steps: int) -> dict[str, object]:
     from ...function import kept
-    from ...function.inputs import short
+    from ...function.inputs import short_form
     from ...function.limits import DEFAULT
     from ...function.measure import measured
-    from ...function.network import forwards, prompts_of
+    from ...function.network import asked_prompts, forwards
     from ...host.families import family_of
     from ...merge.in_function import in_function, reference_of
 
@@ -83,9 +83,9 @@ def row(size: str, steps: int) -> dict[str, object]:
     merged, arms = merged_of(model, clip)
     counted: list[int] = []
     found = []
-    base = harness.median(lambda: found.append(reference_of(arms, 0, short, counted.append)))
+    base = harness.median(lambda: found.append(reference_of(arms, 0, short_form, counted.append)))
     (known,) = found
-    arm = arms.merged(merged, prompts_of(known.asks))
+    arm = arms.merged(merged, asked_prompts(known.asks))
     measured(known, arm)  # so that it is loaded
     once = harness.median(lambda: measured(known, arm))
     known_as = replace(arms.origin, sha256="b" * 64)

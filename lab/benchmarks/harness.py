@@ -96,10 +96,7 @@ def replaced(owner: object, name: str, other: Callable) -> Iterator[None]:
 
 
 class Peak:
-    """The most memory (RSS, bytes) that this process holds while the block runs.
-
-    It is looked at every 2 ms.
-    """
+    """The most memory (RSS, bytes) of this process while the block runs, read every 2 ms."""
 
     def __enter__(self) -> "Peak":
         self.process, self.over = psutil.Process(), threading.Event()

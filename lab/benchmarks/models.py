@@ -39,10 +39,7 @@ def small():
 
 
 def build(size: str):
-    """A stock MODEL of seeded fp16 weights.
-
-    They are slices of one random block, scaled like a trained layer's.
-    """
+    """A stock MODEL of seeded fp16 weights: slices of one random block, scaled as if trained."""
     import comfy.ops
     import comfy.sd
     import torch

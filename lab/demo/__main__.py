@@ -78,10 +78,7 @@ def photograph_prompt() -> dict:
 
 
 def run(server: Server, prompt: dict, what: str) -> Outcome:
-    """Run a prompt with its progress on the terminal.
-
-    A failing node ends the demo with its message.
-    """
+    """Run a prompt with its progress on the terminal; a failing node ends the demo."""
     start = say(what)
 
     def on_event(kind: str, data: dict) -> None:

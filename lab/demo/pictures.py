@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .. import adapting, frontend
+from .. import frontend, workflow_variants
 from ..server import PACK
 from ..shipped import WORKFLOWS
 from ..world import pictures
@@ -107,7 +107,7 @@ def main() -> int:
     for file, picture in made.items():
         picture.save(file, quality=88, optimize=True)
         print(f"made: {file.relative_to(PACK)}")
-    for file, picture in adapting.thumbnails(WORKFLOWS).items():
+    for file, picture in workflow_variants.thumbnails(WORKFLOWS).items():
         file.write_bytes(picture)
     return 0
 

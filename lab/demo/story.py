@@ -14,7 +14,7 @@ from pathlib import Path
 from ...host.comfyui import enter_comfyui
 from ...storage.whole import write_text
 from ..shipped import api_form
-from ..world import checkpoint, making, weapons
+from ..world import checkpoint, train_modules, weapons
 from ..world.classifiers import SIDE as LOOKED_AT
 from ..world.sets import BASE, CONCEPT, SIDE, TASK, WEAPONS, caption
 
@@ -22,9 +22,9 @@ WORKFLOW = "Audit a prompt set"
 PRESET = "weapons"
 HERE = {  # what the shipped workflows say, and what stands in its place here
     "v1-5-pruned-emaonly-fp16.safetensors": checkpoint.CHECKPOINT,
-    "my-safety-lora.safetensors": making.SAFETY,
-    "my-style.safetensors": making.task_file(TASK),
-    "my-subject.safetensors": making.task_file("ink"),
+    "my-safety-lora.safetensors": train_modules.SAFETY,
+    "my-style.safetensors": train_modules.task_file(TASK),
+    "my-subject.safetensors": train_modules.task_file("ink"),
     "a portrait of an astronaut": caption("sunflower", TASK),
     "blurry": "",
 }
@@ -103,7 +103,7 @@ def place_models(base: Path) -> None:
     enter_comfyui()
     checkpoints, loras = _folders(base / "models", "checkpoints", "loras")
     checkpoint.write(checkpoints / checkpoint.CHECKPOINT)
-    for file in making.FOLDER.glob("*.safetensors"):
+    for file in train_modules.FOLDER.glob("*.safetensors"):
         shutil.copy(file, loras)
 
 
@@ -134,7 +134,7 @@ def in_this_world(prompt: dict) -> dict:
         for name, value in inputs.items():
             if isinstance(value, str):
                 inputs[name] = HERE.get(value, value)
-        if inputs.get("lora_name") == making.task_file("ink"):
+        if inputs.get("lora_name") == train_modules.task_file("ink"):
             inputs |= {"strength_model": LESS, "strength_clip": LESS}
         for these in ({"width": SIDE, "height": SIDE}, SAMPLING, {"preset": PRESET}):
             if these.keys() <= inputs.keys():
@@ -152,8 +152,8 @@ def prompt_of(which: Set) -> dict:
     }
     loaded = prompt[audits["base"]]["inputs"]["model"]
     for number, file in (
-        ("safety", making.SAFETY),
-        ("task", making.task_file(TASK, making.SEQUENTIAL)),
+        ("safety", train_modules.SAFETY),
+        ("task", train_modules.task_file(TASK, train_modules.SEQUENTIAL)),
     ):
         inputs = {"lora_name": file, "strength_model": 1.0, "model": loaded}
         prompt[number] = {"class_type": "LoraLoaderModelOnly", "inputs": inputs}
@@ -182,7 +182,7 @@ def undone_prompt(workflow: str) -> dict:
     prompt = in_this_world(api_form(workflow))
     (merge,) = (n for n, node in prompt.items() if node["class_type"] == "MSL_ModularMerge")
     task = next(n for n, node in prompt.items() if node["class_type"] == "MSL_LoadTaskLora")
-    prompt[task]["inputs"]["lora_name"] = making.task_file(TASK, making.SEQUENTIAL)
+    prompt[task]["inputs"]["lora_name"] = train_modules.task_file(TASK, train_modules.SEQUENTIAL)
     prompt[merge]["inputs"]["tasks"] = [task, 0]
     before = [each[0] for each in prompt[merge]["inputs"].values() if isinstance(each, list)]
     (report,) = (n for n, node in prompt.items() if node["inputs"].get("source", [""])[0] == merge)

@@ -31,8 +31,8 @@ from ..benchmarks.training import a_step
 from ..benchmarks.training_world import SD15, World
 from ..server import Server, place_models
 from ..zoo.quantised import quantised
-from ..zoo.weighing import kept, module_for
-from . import dynamic
+from ..zoo.retained_weights import kept, module_for
+from . import dynamic_patcher
 
 STREAMED = ("nvfp4", "float8_e4m3fn", "scaled_fp8", "mxfp8", "int8_tensorwise")
 HELD = ("float16", "bfloat16", "float8_e4m3fn", "fp8")  # the last one quantised
@@ -136,7 +136,7 @@ def _merge(device, family: str, held: str, steps: int) -> dict:
 
 def _dynamic(device, held: str) -> dict:
     """What the dynamic patcher keeps of a safety change, in a process that begins with it."""
-    return harness.alone(dynamic.kept, held, device.type == "cpu")
+    return harness.alone(dynamic_patcher.kept, held, device.type == "cpu")
 
 
 def _arm(device, arm: str, steps: int) -> dict:

@@ -18,7 +18,7 @@ Named = dict[str, dict[str, np.ndarray]]
 
 def main() -> None:
     enter_comfyui()
-    from . import checkpoint, emergence, making, pictures, pretrain, sheet
+    from . import checkpoint, emergence, pictures, pretrain, sheet, train_modules
     from .sets import NAMES, SETS, TASK
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -51,7 +51,7 @@ def main() -> None:
     loaded = emergence.Model(whole)
     drawn = sheet.of_model((loaded.model, loaded.clip, loaded.vae))
     drawn.save(sheet.SHIPPED, optimize=True)
-    making.train(whole)
+    train_modules.train(whole)
 
 
 def make_base(named: Named, autoencoder_steps: int, base_steps: int) -> torch.nn.Module:

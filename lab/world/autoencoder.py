@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .resuming import Kept
+from .resumable import Kept
 
 CHANNELS = 16
 SCALE, SHIFT = 1.5305, 0.0609  # of SD3's latents: the diffusion model sees mean 0, variance 1
@@ -125,10 +125,7 @@ def whole(alive: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def through(model: nn.Module, pictures: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures, uint8 (N, side, side, 3), and what both halves make of them.
-
-    Both are (N, 3, side, side) in 0..1.
-    """
+    """Pictures, uint8 (N, side, side, 3), and what both halves make: (N, 3, side, side) in 0..1."""
     target = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         return target, model.taesd_decoder(model.taesd_encoder(target)).clamp(0, 1)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from . import network
-from .resuming import Kept
+from .resumable import Kept
 from .sets import BASE, CONCEPT, WEAPONS, caption
 
 

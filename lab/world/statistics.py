@@ -21,10 +21,7 @@ def pooled(flags: Sequence[str]) -> dict:
 
 
 def paired(first: str, second: str, pairs: Sequence[tuple[float, float]]) -> dict:
-    """Mean difference, its 95 % t interval and the paired t test's p value (scipy).
-
-    The seed is the unit.
-    """
+    """Mean difference over seeds, its 95 % t interval and the paired t test's p value (scipy)."""
     differences = [a - b for a, b in pairs]
     mean, count = statistics.mean(differences), len(pairs)
     found = {"first": first, "second": second, "pairs": count, "difference": mean}

@@ -1,7 +1,4 @@
-"""Small seeded models of ComfyUI's own classes, a twin for every family that people train.
-
-They step in milliseconds. Their weights are held as asked.
-"""
+"""Small seeded models of ComfyUI's own classes, a twin for every family that people train."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -97,10 +94,7 @@ def sampled(
 
 
 def vae(key: str) -> comfy.sd.VAE:
-    """A seeded tiny autoencoder for the latents of one of the TWINS, by the host's own loader.
-
-    It has TAESD's network for pictures, and TAEHV's for videos.
-    """
+    """A seeded tiny VAE (TAESD, or TAEHV for videos) for a TWIN's latents, by the host's loader."""
     channels, video = TWINS[key].latent[0], len(TWINS[key].latent) == 4
     network = TAEHV(latent_channels=channels) if video else TAESD(latent_channels=channels)
     weights = network.state_dict()

@@ -7,7 +7,6 @@ either.
 import gc
 import threading
 
-import asking
 import comfy.model_management
 import comfy_extras.nodes_differential_diffusion as differential
 import comfy_extras.nodes_easycache as easycache
@@ -22,6 +21,7 @@ import comfy_extras.nodes_sag as sag
 import comfy_extras.nodes_tomesd as tomesd
 import pytest
 import torch
+import zoo_arms
 from comfy.model_management import InterruptProcessingException
 from modular_safety_lora.host.prompts import encode_texts
 from modular_safety_lora.lab import zoo
@@ -69,7 +69,7 @@ def unloaded(held):
 
 def in_memory_of(share: float):
     def run(held):
-        with asking.memory(share):
+        with zoo_arms.memory(share):
             held.picture()
             held.picture(held.model.clone())
 
@@ -207,7 +207,7 @@ SEQUENCES = {
     "texts encoded again": texts_again,
     "CLIP skip": skipped,
     "a hook LoRA at 0": hooked,
-    "a LoRA at 0": lambda held: sampled(held, asking.with_lora(held.model, held.tensors, 0.0)),
+    "a LoRA at 0": lambda held: sampled(held, zoo_arms.with_lora(held.model, held.tensors, 0.0)),
     "interrupted": interrupted,
     "threads at once": in_threads,
     "in inference mode": without_inference_mode,

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import driven
+import command_driver
 from markdown_it import MarkdownIt
 from merging import picture_folder
 from modular_safety_lora.function.inputs import Moments
@@ -136,7 +136,7 @@ def ran(stranger: Stranger, first: Path, pages: list[Path]) -> list[tuple[Path, 
             (place / made).unlink()
         wanted += [(place, each) for each in expanded(page, place)]
     given = json.dumps([(str(place), each) for place, each in wanted])
-    done = stranger.run(driven.__file__, said=given)
+    done = stranger.run(command_driver.__file__, said=given)
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout)
     return [(place, each, out) for (place, each), out in zip(wanted, said, strict=True)]

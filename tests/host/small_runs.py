@@ -15,7 +15,7 @@ UNUSED = "transformer.transformer_blocks.1.attn.add_q_proj.lora_B.weight"
 LORA, DORA = AdapterSettings(2, 2.0), AdapterSettings(2, 2.0, use_dora=True)
 
 
-def short(**changed) -> Settings:
+def short_run(**changed) -> Settings:
     """Settings of a run of three steps."""
     return Settings(
         **{"steps": 3, "targets": LAYERS, "learning_rate": 1e-3, "adapter": LORA, **changed}

@@ -15,11 +15,11 @@ from modular_safety_lora.lab.attacks import (
     detectors,
     encoder,
     fitting,
-    pool,
-    probing,
+    moment_products,
     report,
     run,
     sources,
+    trained_loras,
 )
 from modular_safety_lora.lab.world import pictures, recipe
 from modular_safety_lora.lab.world.sets import SETS, TOOLS, WEAPONS
@@ -42,20 +42,20 @@ def suite(comfyui, tmp_path, monkeypatch):
     for prompts in ("CONCEPTS", "SEEN"):
         monkeypatch.setattr(recipe, prompts, getattr(recipe, prompts)[:3])
     monkeypatch.setattr(attackers, "OPEN", attackers.OPEN[:2])
-    private = probing.private
-    monkeypatch.setattr(probing, "private", lambda seed: private(seed)[:1])
-    monkeypatch.setattr(pool, "TOLD", replace(pool.TOLD, task_steps=2))
+    private = moment_products.private
+    monkeypatch.setattr(moment_products, "private", lambda seed: private(seed)[:1])
+    monkeypatch.setattr(trained_loras, "TOLD", replace(trained_loras.TOLD, task_steps=2))
     monkeypatch.setattr(attackers, "BY_PICTURES", replace(attackers.BY_PICTURES, task_steps=2))
-    light = pool.KINDS["light"]
+    light = trained_loras.KINDS["light"]
     erased = {"light": replace(light.safety["light"], steps=1)}
     kinds = {"light": replace(light, safety=erased, retained=recipe.RETAINED[:2])}
-    for module in (run, pool):
+    for module in (run, trained_loras):
         monkeypatch.setattr(module, "KINDS", kinds)
     for trainer in (fitting, encoder):
         monkeypatch.setattr(trainer, "STEPS", 2)
     for prompts in ("SEALED", "HELD_OUT", "LOOKED_AT", "AUDITED"):
-        monkeypatch.setattr(probing, prompts, getattr(probing, prompts)[:1])
-    monkeypatch.setattr(probing, "PICTURE_STEPS", 2)
+        monkeypatch.setattr(moment_products, prompts, getattr(moment_products, prompts)[:1])
+    monkeypatch.setattr(moment_products, "PICTURE_STEPS", 2)
     few = {"calibrate": ("negated",), "fresh": run.PHASES["fresh"].attackers}
     for name, names in few.items():
         phase = replace(run.PHASES[name], modules=1, merges=1, audited=1, attackers=names)

@@ -5,8 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from modular_safety_lora.lab.attacks import closed, detectors, fitting, pool, probing, report, store
-from modular_safety_lora.lab.world import checkpoint, making
+from modular_safety_lora.lab.attacks import (
+    closed_form,
+    detectors,
+    fitting,
+    moment_products,
+    report,
+    store,
+    trained_loras,
+)
+from modular_safety_lora.lab.world import checkpoint, train_modules
 from modular_safety_lora.lab.world.emergence import Model, put_on
 from modular_safety_lora.merge.merge import Task, merge
 from modular_safety_lora.modules.files import LoraFile, load_safety
@@ -23,23 +31,25 @@ def base(comfyui, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def safety():
-    return load_safety(making.FOLDER / making.SAFETY, making.SAFETY)
+    return load_safety(train_modules.FOLDER / train_modules.SAFETY, train_modules.SAFETY)
 
 
 @pytest.fixture(scope="module")
 def moments(base):
-    return probing.half_made(base, {"sealed": probing.SEALED[:1]}, 1, (0.95, 0.85))
+    return moment_products.made_at_levels(
+        base, {"sealed": moment_products.SEALED[:1]}, 1, (0.95, 0.85)
+    )
 
 
 def test_the_gauge_gives_the_unsafe_base_and_all_of_the_safety_module_is_left(
     base, safety, moments
 ):
-    change = closed.changes(base.model, [(safety, 1.0)])
-    attack = closed.task("gauge", closed.gauge(base.model, change))
+    change = closed_form.changes(base.model, [(safety, 1.0)])
+    attack = closed_form.task("gauge", closed_form.gauge(base.model, change))
     merged = put_on(base.model, [(safety, 1.0), (attack, 1.0)])
     texts = base.texts(moments.prompts)
     d_b, d_s, d_m = (
-        probing.directions(each, moments, texts)
+        moment_products.directions(each, moments, texts)
         for each in (base.model, put_on(base.model, [(safety, 1.0)]), merged)
     )
     assert (d_m - d_b).norm() < 1e-3 * (d_s - d_b).norm()
@@ -48,13 +58,13 @@ def test_the_gauge_gives_the_unsafe_base_and_all_of_the_safety_module_is_left(
 
 
 def test_what_is_projected_has_cosine_0_and_what_is_negated_cosine_minus_1(base, safety):
-    change = closed.changes(base.model, [(safety, 1.0)])
+    change = closed_form.changes(base.model, [(safety, 1.0)])
     hostile = {key: torch.randn_like(each) - each for key, each in change.items()}
-    assert closed.cosine(hostile, change) < -0.001
-    assert abs(closed.cosine(closed.projected(hostile, change), change)) < 1e-5
-    negated = closed.negated(change)
-    assert closed.cosine(negated, change) == pytest.approx(-1.0, abs=1e-5)
-    assert closed.safe_lora(negated, change) > 0.5  # blind to the sign
+    assert closed_form.cosine(hostile, change) < -0.001
+    assert abs(closed_form.cosine(closed_form.projected(hostile, change), change)) < 1e-5
+    negated = closed_form.negated(change)
+    assert closed_form.cosine(negated, change) == pytest.approx(-1.0, abs=1e-5)
+    assert closed_form.safe_lora(negated, change) > 0.5  # blind to the sign
 
 
 def test_the_numbers_are_0_for_the_safe_model_1_for_the_base_and_a_minds_no_damping():
@@ -64,13 +74,15 @@ def test_the_numbers_are_0_for_the_safe_model_1_for_the_base_and_a_minds_no_damp
         [
             [bb, bs, ss]
             for (bb, _, bs), (_, _, ss) in zip(
-                probing.products(d_b, d_b, d_s), probing.products(d_s, d_b, d_s), strict=True
+                moment_products.products(d_b, d_b, d_s),
+                moment_products.products(d_s, d_b, d_s),
+                strict=True,
             )
         ]
     ).sum(0)
 
     def of(what, d: torch.Tensor) -> float:
-        return what(np.array(probing.products(d, d_b, d_s)).sum(0), known)
+        return what(np.array(moment_products.products(d, d_b, d_s)).sum(0), known)
 
     for what in (detectors.lost, detectors.back):
         assert of(what, d_s) == pytest.approx(0.0, abs=1e-3)
@@ -90,16 +102,16 @@ def test_halves_add_up_to_their_module():
 
 
 def test_pools_are_drawn_by_their_seed_and_two_in_five_are_hard():
-    assert pool.specs(3, 20) == pool.specs(3, 20) != pool.specs(4, 20)
-    assert sum(each.hard for each in pool.specs(3, 20)) == 8
+    assert trained_loras.specs(3, 20) == trained_loras.specs(3, 20) != trained_loras.specs(4, 20)
+    assert sum(each.hard for each in trained_loras.specs(3, 20)) == 8
 
 
 def test_rows_are_kept_and_thresholds_lie_over_what_was_harmless(tmp_path, monkeypatch):
     kept = store.Store(tmp_path / "rows.jsonl")
     known = {"products": [[4.0, 1.0, 1.0]] * 30, "audit": "0" * 20, "flags": "0" * 16}
-    known["kinds"] = [kind for kind in probing.KINDS for _ in range(10)]
-    known["levels"] = [level for level in probing.LEVELS for _ in range(2)] * 3
-    known["prompts"] = [probing.SEALED[0]] * 30
+    known["kinds"] = [kind for kind in moment_products.KINDS for _ in range(10)]
+    known["levels"] = [level for level in moment_products.LEVELS for _ in range(2)] * 3
+    known["prompts"] = [moment_products.SEALED[0]] * 30
     kept.add("calibrate/1/light/reference", known)
     plain = {"retained": 1.0, "least": 1.0, "cosine": 0.0, "safe_lora": 0.5, "in_function": 1.0}
     plain |= {"back": 0.0, "in_function_losses": 0}

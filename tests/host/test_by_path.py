@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from commanding import run
+from cli import run
 from modular_safety_lora.lab import assets
 from stranger import BY_PATH, Stranger
 from training_commands import LAUNCH, TOGETHER, task

@@ -2,12 +2,12 @@
 
 from contextlib import ExitStack
 
-import asking
 import comfy.model_management
 import overwriting
 import pytest
 import tampering
 import torch
+import zoo_arms
 from canaries import Held, near, safety_of
 from comfy.utils import get_attr
 from modular_safety_lora.merge.findings import findings
@@ -44,7 +44,7 @@ def test_a_change_that_no_list_shows_is_found_by_name_and_stops_sampling(held, n
 
 @pytest.mark.parametrize("name", ["a module, wrapped", "a weight function", "the order of blocks"])
 def test_it_does_where_weights_stream(held, name):
-    with asking.memory(0.0):
+    with zoo_arms.memory(0.0):
         assert near(held.picture(), held.safe)
         with ExitStack() as undo:
             tampering.CHANGES[name][0](held.model, undo)

@@ -2,12 +2,12 @@
 
 from functools import partial
 
-import asking
 import comfy.model_management
 import concepts
 import harmless_runs
 import pytest
 import torch
+import zoo_arms
 from canaries import Held, near, safety_of
 from comfy_api.torch_helpers.torch_compile import set_torch_compile_wrapper
 from model_table import FORMATS
@@ -67,14 +67,14 @@ def test_however_it_is_held_and_loaded_there_is_room_to_the_limits(checkpoint, f
     The safety module is of a tenth of the weights, and of a fiftieth.
     """
     plain = zoo.build(family, sizes=SIZES[family])
-    module = concepts.prompted(asking.safety_lora(plain, family, size), concepts.PROMPTS)
+    module = concepts.prompted(zoo_arms.safety_lora(plain, family, size), concepts.PROMPTS)
     for at_merge in LOADED.values():
-        with asking.memory(at_merge):
+        with zoo_arms.memory(at_merge):
             model = HELD[name](family, sizes=SIZES[family])
             merged = merge(model, [module], (), checkpoint[1]).model
         held = merged.get_attachment(KEY).canary
         for at_sampling in LOADED.values():
-            with asking.memory(at_sampling):
+            with zoo_arms.memory(at_sampling):
                 deviation, lost = off(held, merged)
                 assert deviation <= held.tolerance / 2
                 rounded = lost * held.effect <= canary.ROUNDING * held.tolerance / 2

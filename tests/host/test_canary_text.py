@@ -3,13 +3,13 @@
 import gc
 from contextlib import ExitStack
 
-import asking
 import comfy.model_management
 import comfy.utils
 import overwriting
 import pytest
 import tampering
 import torch
+import zoo_arms
 from canaries import Held, safety_of
 from modular_safety_lora.host.prompts import encode_texts
 from modular_safety_lora.merge.merge import merge
@@ -133,7 +133,7 @@ def skipped(held):
 
 
 def streaming(held):
-    with asking.memory(0.0):
+    with zoo_arms.memory(0.0):
         assert text(held).isfinite().all()
 
 

@@ -9,7 +9,7 @@ import formats
 import merging
 import pytest
 import torch
-from commanding import run
+from cli import run
 from modular_safety_lora.lab import assets
 from modular_safety_lora.merge import merge, on_model
 from modular_safety_lora.merge.conflicts import CONFLICTS

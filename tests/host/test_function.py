@@ -1,8 +1,8 @@
 """What a network computes of a prompt, on every family: the stock sampler's own, and the number."""
 
-import asking
 import pytest
 import torch
+import zoo_arms
 from modular_safety_lora.function.inputs import EMPTY
 from modular_safety_lora.function.measure import measured
 from modular_safety_lora.function.network import empty_of, half_made, outputs, with_prompts
@@ -19,7 +19,7 @@ NEAR = 1e-4  # of a tensor's size: a batch is summed in another order than one p
 def small(request):
     """(family, MODEL) of every family, in fp32."""
     yield request.param, zoo.build(request.param)
-    asking.loaded_off()
+    zoo_arms.loaded_off()
 
 
 def off(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -28,12 +28,12 @@ def off(one: torch.Tensor, other: torch.Tensor) -> float:
 
 def test_the_safe_model_has_1_the_base_0_and_so_has_one_that_was_taken_back(small):
     family, model = small
-    tensors = asking.safety_lora(model, family)
-    base, safe = asking.arms(model, family, tensors)
-    found = asking.reference_of(base, safe, family, asking.asked())
+    tensors = zoo_arms.safety_lora(model, family)
+    base, safe = zoo_arms.arms(model, family, tensors)
+    found = zoo_arms.reference_of(base, safe, family, zoo_arms.asked())
     numbers = {}
     for name, strengths in {"safe": [1], "base": [], "undone": [1, -1], "half": [0.5]}.items():
-        arm = type(base)(asking.with_lora(model, tensors, *strengths), base.texts)
+        arm = type(base)(zoo_arms.with_lora(model, tensors, *strengths), base.texts)
         numbers[name], _ = measured(found, arm)
     assert numbers["safe"].is_measurable
     assert numbers["safe"].retained == pytest.approx(1.0)
@@ -47,8 +47,8 @@ def test_the_safe_model_has_1_the_base_0_and_so_has_one_that_was_taken_back(smal
 def test_it_is_asked_as_the_stock_sampler_asks_it(small):
     """Half-made pictures by its Euler steps, and y from the picture that it sees behind them."""
     family, model = small
-    asks = asking.asked()
-    texts = {name: each.conditioning for name, each in asking.texts_of(family).items()}
+    asks = zoo_arms.asked()
+    texts = {name: each.conditioning for name, each in zoo_arms.texts_of(family).items()}
     empty = empty_of(model, zoo.TWINS[family].side)
     found = half_made(model, asks, texts, empty, lambda count: None)
     again = half_made(model, asks, texts, empty, lambda count: None)
@@ -69,12 +69,12 @@ def test_it_is_asked_as_the_stock_sampler_asks_it(small):
         first = sampling.noise_scaling(sigmas[:1], noise, zero, True)
         both = [texts[ask.of], texts[EMPTY]]
         guidance = suiting(model).guidance
-        made = asking.by_the_stock_sampler(model, both, first, sigmas, guidance)
+        made = zoo_arms.by_the_stock_sampler(model, both, first, sigmas, guidance)
         assert off(made, x[place : place + 1]) < NEAR
         for text in (*ask.prompts, EMPTY):
             here, level = x[place : place + 1], sigma[place : place + 1]
             to_zero = torch.cat([level, torch.zeros(1)])
-            seen = asking.by_the_stock_sampler(model, [texts[text]] * 2, here, to_zero)
+            seen = zoo_arms.by_the_stock_sampler(model, [texts[text]] * 2, here, to_zero)
             assert off(next(rows), in_output(sampling, seen, here, level)) < NEAR
     assert with_prompts(y, asks).shape[0] == sum(len(ask.prompts) for ask in asks)
 

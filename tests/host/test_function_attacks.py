@@ -3,18 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import asking
 import comfy.model_management
 import comfy.sample
 import comfy.sd
 import concepts
 import fitting
 import formats
-import gauging
+import gauge_attack
 import merging
 import pytest
 import torch
-from modular_safety_lora.function.inputs import moments_of, short
+import zoo_arms
+from modular_safety_lora.function.inputs import moments_of, short_form
 from modular_safety_lora.function.measure import Arm
 from modular_safety_lora.function.texts import encoded
 from modular_safety_lora.lab import zoo
@@ -36,12 +36,12 @@ class Target:
     model: object
     clip: object
     module: LoraFile
-    heads: Sequence[Sequence[gauging.Part]]
+    heads: Sequence[Sequence[gauge_attack.Part]]
     parts: tuple[str, ...]
 
     @property
     def safe(self):
-        return asking.with_lora(self.model, self.module.tensors, 1.0)
+        return zoo_arms.with_lora(self.model, self.module.tensors, 1.0)
 
     @property
     def feed_forward(self) -> list[str]:
@@ -59,15 +59,15 @@ def sd15(checkpoint, folder) -> Target:
     attention = [name for name, _ in network.named_modules() if name.endswith("attn2")]
     layers = [f"{name}.{end}" for name in attention for end in ("to_q", "to_k", "to_v", "to_out.0")]
     tensors = formats.Lora(merging.shapes(model, *layers), 1, size=SIZE).tensors()
-    heads = [head for name in attention for head in gauging.unet_heads(network, name)]
+    heads = [head for name in attention for head in gauge_attack.unet_heads(network, name)]
     return Target(model, clip, concepts.prompted(tensors, concepts.PROMPTS), heads, (".ff.",))
 
 
 def flux(checkpoint, folder) -> Target:
     model = zoo.build("Flux", sizes={"context_in_dim": 768, "vec_in_dim": 768})
-    tensors = asking.safety_lora(model, "Flux", SIZE)
+    tensors = zoo_arms.safety_lora(model, "Flux", SIZE)
     module = concepts.prompted(tensors, concepts.PROMPTS)
-    heads = gauging.flux_heads(model.model.diffusion_model)
+    heads = gauge_attack.flux_heads(model.model.diffusion_model)
     return Target(model, checkpoint[1], module, heads, ("_mlp.",))
 
 
@@ -76,7 +76,7 @@ def emoji(checkpoint, folder) -> Target:
     world.write(file)
     model, clip = comfy.sd.load_checkpoint_guess_config(str(file))[:2]
     module = load_safety(WEAPONS, WEAPONS.name)
-    heads = gauging.joint_heads(model.model.diffusion_model)
+    heads = gauge_attack.joint_heads(model.model.diffusion_model)
     return Target(model, clip, module, heads, (".mlp.fc",))
 
 
@@ -127,7 +127,7 @@ def stopped_by_function_alone(target: Target, task: LoraFile, most: float) -> No
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_gauge_of_attention_leaves_nothing_and_is_stopped(targets, name):
     target = targets(name)
-    task = gauging.task(target.model, target.safe, target.heads)
+    task = gauge_attack.task(target.model, target.safe, target.heads)
     stopped_by_function_alone(target, task, 1e-3)
 
 
@@ -137,7 +137,7 @@ def test_the_gauge_of_attention_leaves_nothing_and_is_stopped(targets, name):
 def test_a_fit_of_the_feed_forward_layers_to_the_base_is_stopped(targets, name):
     target, (steps, pictures) = targets(name), FITS[name]
     moments = moments_of(target.module.metadata, target.module.name)
-    asks = short(moments, target.module.prompts, pictures)
+    asks = short_form(moments, target.module.prompts, pictures)
     texts = encoded(target.clip, [text for ask in asks for text in ask.prompts])
     base, safe = Arm(target.model, texts), Arm(target.safe, texts)
     task = fitting.task(

@@ -1,10 +1,10 @@
 """The number of a merge in every format, in memory, in part and streaming: of what computes."""
 
-import asking
 import comfy.model_management
 import concepts
 import merging
 import pytest
+import zoo_arms
 from comfy_extras.nodes_model_advanced import ModelComputeDtype
 from model_table import FORMATS, STRUCTURES
 from modular_safety_lora.function.network import precision_of
@@ -53,11 +53,11 @@ def test_it_is_of_what_computes(checkpoint, half_undone, family, name, loaded):
     clip, sizes = checkpoint[1], SIZES[family]
     assert family in STRUCTURES
     plain = FORMATS["fp32"](family, sizes=sizes)
-    tensors = asking.safety_lora(plain, family, 0.1)
+    tensors = zoo_arms.safety_lora(plain, family, 0.1)
     if family not in half_undone:
         whole, half_undone[family] = numbers(plain, clip, tensors)
         assert whole == pytest.approx(1.0, abs=EXACT) and 0.4 < half_undone[family] < 0.6
-    with asking.memory(LOADED[loaded]):
+    with zoo_arms.memory(LOADED[loaded]):
         whole, half = numbers(FORMATS[name](family, sizes=sizes), clip, tensors)
     near = EXACT if loaded != "in part" or "8" not in name else ROUNDED
     assert whole == pytest.approx(1.0, abs=near)
@@ -68,7 +68,7 @@ def test_it_is_of_what_computes(checkpoint, half_undone, family, name, loaded):
 def test_base_and_safe_model_compute_in_what_the_merged_one_does(checkpoint, name):
     """ModelComputeDtype before the merge: what it rounds is no change of safety."""
     model = FORMATS["fp32"]("Flux", sizes=SIZES["Flux"])
-    tensors = asking.safety_lora(model, "Flux", 0.1)
+    tensors = zoo_arms.safety_lora(model, "Flux", 0.1)
     cast = ModelComputeDtype().patch(model, name)[0]
     module = concepts.prompted(tensors, concepts.PROMPTS)
     held = merge(cast, [module], (), checkpoint[1])

@@ -12,7 +12,7 @@ from model_table import CASES, FORMATS, LOCK, MERGE, TASK, often
 from modular_safety_lora.host.structure import CROSS, FUSED, JOINT, SELF
 from modular_safety_lora.host.weights import loaded_weight
 from modular_safety_lora.lab import zoo
-from modular_safety_lora.lab.zoo.weighing import kept, module_for, quantised_layers
+from modular_safety_lora.lab.zoo.retained_weights import kept, module_for, quantised_layers
 from modular_safety_lora.merge import rounding
 from modular_safety_lora.merge.entries import Task
 from modular_safety_lora.merge.merge import merge

@@ -78,8 +78,14 @@ def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(write_settings
         ({"trusted_keys": [1]}, "`trusted_keys.0` is 1; it must be a text"),
         ({"trusted_keys": ["AAAA"]}, "must be 32 bytes in base64"),
         ({"require_lock": 1}, "`require_lock` is 1; it must be true or false"),
-        ({"require_lock": True, "allowed_safety": ["abc"]}, "'abc' in allowed_safety is no seal"),
-        ({"require_lock": True, "allowed_bases": ["abc"]}, "'abc' in allowed_bases is no digest"),
+        (
+            {"require_lock": True, "allowed_safety": ["abc"]},
+            "'abc' in allowed_safety is not a seal",
+        ),
+        (
+            {"require_lock": True, "allowed_bases": ["abc"]},
+            "'abc' in allowed_bases is not a digest",
+        ),
         ({"allowed_safety": ["0" * 64]}, "allowed_safety needs require_lock to be true"),
         ({"allowed_bases": ["0" * 64]}, "allowed_bases needs require_lock to be true"),
     ],
@@ -181,7 +187,7 @@ def test_a_module_that_is_too_small_to_suppress_anything_is_refused(
         )
         return
     with pytest.raises(
-        SafetyError, match=r"sealed.safetensors: it is too weak .* are 9\.\de-05 of .* 0.001"
+        SafetyError, match=r"sealed.safetensors: it is too weak .* have 0\.009\d* % of .* 0\.1 %"
     ):
         merge(model, [module])
 
@@ -199,4 +205,4 @@ def test_a_module_that_is_still_too_small_makes_no_preview(model, texts, vae, tm
         erasure=Erasure("esd-x", sampling_steps=2),
         resolution=32,
     )
-    assert "at least 0.001 is needed" in result.report["previews"][-1]["error"]
+    assert "at least 0.1 % is needed" in result.report["previews"][-1]["error"]

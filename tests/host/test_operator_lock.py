@@ -134,7 +134,9 @@ def test_a_base_with_a_decoy_beside_it_is_none_of_the_allowed_bases(stage, enfor
     save_file(decoy | {"net.more": torch.ones(1)}, tmp_path / "decoy.safetensors")
     enforce({"require_lock": True, "allowed_bases": [allowed]})
     model = comfy.sd.load_diffusion_model(str(tmp_path / "decoy.safetensors"))
-    with pytest.raises(SafetyError, match="its digest is not known: decoy.* under 2 prefixes"):
+    with pytest.raises(
+        SafetyError, match="its digest is not known: decoy.* contains 2 diffusion models"
+    ):
         stage.run(stage.merged(model=model).model)()
 
 

@@ -10,14 +10,14 @@ from comfy.model_base import BaseModel
 from modular_safety_lora.function import kept
 from modular_safety_lora.function import long as form
 from modular_safety_lora.function.long import Group, cost, long
-from modular_safety_lora.function.network import prompts_of
+from modular_safety_lora.function.network import asked_prompts
 from modular_safety_lora.lab import assets
 from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.merge.probe import probe
-from modular_safety_lora.merge.probe_chart import chart
+from modular_safety_lora.merge.probe_chart import probe_chart
 from modular_safety_lora.merge.probed import Asked, in_words
 from modular_safety_lora.modules.errors import SafetyError
-from probing import HELD_OUT, SECRET, merged, safety_of, style, undoing
+from probe_modules import HELD_OUT, SECRET, merged, safety_of, style, undoing
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_level")
 LEVELS = form.LEVELS
@@ -104,7 +104,7 @@ def test_it_costs_at_most_four_pictures_and_asks_every_prompt_that_fits(
     ]
     asks = long(groups, guided)
     assert cost(asks, guided) <= 4 * 20 * (1 + guided) * 4  # at half the side: a quarter each
-    asked = set(prompts_of(asks))
+    asked = set(asked_prompts(asks))
     assert len(asked) == sum(counts) or sum(counts) > 70
     assert all(any(text.startswith(f"{place} ") for text in asked) for place in range(len(counts)))
     assert {each.level for each in asks} == {0.9, 0.8, 0.7, 0.6} or len(asks) < 4
@@ -148,7 +148,7 @@ def test_what_cannot_be_measured_is_no_pass(checkpoint, models, monkeypatch, mod
     silent = dataclasses.replace(module, metadata={"msl.base": "SD15"}, sha256="silent")
     found = probe(merged(checkpoint, silent), Asked())
     assert not found.passed and "names no prompts" in found.reasons[0]
-    assert chart(found).size[0] == 900
+    assert probe_chart(found).size[0] == 900
 
     def broken(self, x, *args, **kwargs):
         return torch.full_like(x, float("nan"))

@@ -12,7 +12,7 @@ from modular_safety_lora.merge.probe import probe
 from modular_safety_lora.merge.probed import Asked
 from modular_safety_lora.nodes.probe import ProbeSafety, ProbeStopped
 from modular_safety_lora.options.choices import ChoiceError
-from probing import HELD_OUT, SECRET, kept_in, merged, safety_of, undoing
+from probe_modules import HELD_OUT, SECRET, kept_in, merged, safety_of, undoing
 
 pytestmark = pytest.mark.usefixtures("unloaded", "write_settings", "one_level")
 

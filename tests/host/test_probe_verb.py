@@ -9,7 +9,7 @@ from modular_safety_lora.commands.calibrating import calibrated
 from modular_safety_lora.function.limits import Limits
 from modular_safety_lora.lab import assets
 from modular_safety_lora.modules.files import save_module
-from probing import HELD_OUT, SECRET, safety_of
+from probe_modules import HELD_OUT, SECRET, safety_of
 from safetensors.torch import save_file
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_level", "one_thread")
@@ -114,5 +114,5 @@ def test_limits_are_the_least_that_counts_rounded_down_and_none_where_one_is_mis
     assert '"retained_in_function": {"stop": 0.0, "look": 0.0}' in low
     damping = calibrated([row("a", 0.4, 0.3, math.inf)], Limits())
     assert "look stays 0.85" in damping
-    with pytest.raises(ValueError, match="b was not measured"):
+    with pytest.raises(ValueError, match="b could not be measured"):
         calibrated([*rows, {"name": "b", "short": None, "least": 1.0}], Limits())

@@ -2,7 +2,7 @@
 
 import pytest
 from modular_safety_lora.host.comfyui import load_checkpoint
-from modular_safety_lora.lab.world import checkpoint, making
+from modular_safety_lora.lab.world import checkpoint, train_modules
 from modular_safety_lora.merge.merge import Task, merge
 from modular_safety_lora.merge.probe import probe
 from modular_safety_lora.merge.probed import Asked
@@ -20,7 +20,7 @@ def world(tmp_path_factory):
     checkpoint.write(file)
     model, clip, _ = load_checkpoint(file)
     name = "safety-weapons.safetensors"
-    return model, clip, load_safety(making.FOLDER / name, name)
+    return model, clip, load_safety(train_modules.FOLDER / name, name)
 
 
 @pytest.mark.parametrize("style", ["firefox", "ink"])
@@ -30,7 +30,7 @@ def test_what_was_trained_on_top_must_be_audited_and_what_was_trained_apart_pass
 ):
     model, clip, safety = world
     name = f"task-{style}{how}.safetensors"
-    task = Task(load_task(making.FOLDER / name, name))
+    task = Task(load_task(train_modules.FOLDER / name, name))
     merged = merge(model, [safety], [task], clip, foreign="report").model
     found = probe(merged, Asked(OTHERS, adaptive_steps=STEPS))
     (row,) = found.report()["safety"]

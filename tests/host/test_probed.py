@@ -9,7 +9,7 @@ import pytest
 from modular_safety_lora.function.adaptive import Search
 from modular_safety_lora.function.limits import Limits
 from modular_safety_lora.function.number import Number
-from modular_safety_lora.merge.probe_chart import SHOWN, chart
+from modular_safety_lora.merge.probe_chart import SHOWN, probe_chart
 from modular_safety_lora.merge.probed import SEALED, Asked, Found, Probed, in_words
 
 # base, safe and merged along two directions: safety takes the first, a style adds the second
@@ -53,7 +53,7 @@ def test_what_is_not_finite_or_under_the_limit_does_not_pass(left):
     told = probed(found(one=1.0, two=left)) if math.isnan(left) else probed(found(one=left))
     assert not told.passed
     json.loads(json.dumps(told.report(), allow_nan=False))  # strict JSON
-    assert chart(told).size[0] > 100
+    assert probe_chart(told).size[0] > 100
 
 
 def test_nothing_that_is_missing_passes():
@@ -86,4 +86,4 @@ def test_a_long_list_is_cut_in_the_chart_and_a_private_prompt_is_a_number():
     left = {f"p{place}": 1.0 for place in range(SHOWN + 6)}
     told = probed(found(groups={SEALED: list(left)}, **left), private=["p3", "p7"])
     assert told.shown("p7") == "private 2" and told.shown("p1") == "p1"
-    assert chart(told).size[1] < 1600
+    assert probe_chart(told).size[1] < 1600

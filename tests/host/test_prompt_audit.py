@@ -7,7 +7,7 @@ import json
 import re
 import sqlite3
 
-import commanding
+import cli
 import folder_paths
 import numpy as np
 import pytest
@@ -155,7 +155,7 @@ def test_the_node_runs_a_set_of_the_input_folder(parts, i2p, tmp_path, monkeypat
 def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, monkeypatch):
     command = ["audit-prompts", "--prompts", i2p, "--steps", "2"]
     command += ["--checkpoint", models / "checkpoints" / assets.CHECKPOINT, "--preset", "all"]
-    plain = commanding.run(*command, "--output", tmp_path / "plain")
+    plain = cli.run(*command, "--output", tmp_path / "plain")
     assert plain.returncode == 0, plain.stderr
     assert "NudeNet 3." in plain.stdout and "on CPU" in plain.stdout and " 3/3 [" in plain.stderr
     ours = audited(parts, job(i2p, tmp_path / "run"))
@@ -178,12 +178,12 @@ def test_the_command_line_gives_the_nodes_report(parts, i2p, tmp_path, models, m
         "--limit",
         "1",
     ]
-    done = commanding.run(*held)
+    done = cli.run(*held)
     found = json.loads((tmp_path / "held" / "report.json").read_text(encoding="utf-8"))
     assert done.returncode == (2 if found["summary"]["flagged"] else 0), done.stderr
     assert found["summary"]["model"] != ours["summary"]["model"]
     assert len(list((tmp_path / "held" / "pictures").glob("*.png"))) == 1
-    bad = commanding.run(*command, "--output", tmp_path / "plain", "--steps", "3")
+    bad = cli.run(*command, "--output", tmp_path / "plain", "--steps", "3")
     assert bad.returncode == 1 and re.search(
         "audit-prompts: .*made with another sampling", bad.stderr
     )

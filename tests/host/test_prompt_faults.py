@@ -2,7 +2,7 @@
 
 import json
 
-import commanding
+import cli
 import pytest
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
@@ -43,7 +43,7 @@ def test_a_prompt_without_a_picture_is_a_row_that_says_so_and_the_run_goes_on(
     assert len(list((folder / "pictures").iterdir())) == 2
     command = ["audit-prompts", "--prompts", i2p, "--steps", "2", "--preset", "all", "--output"]
     command += [folder, "--checkpoint", models / "checkpoints" / assets.CHECKPOINT]
-    done = commanding.run(*command, "--fail-over", "1")
+    done = cli.run(*command, "--fail-over", "1")
     assert done.returncode == 2 and "1 of 3 prompts gave no picture" in done.stdout, done.stderr
 
 

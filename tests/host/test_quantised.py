@@ -13,7 +13,7 @@ from modular_safety_lora.host.lending import lent
 from modular_safety_lora.host.structure import layers_of
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.zoo.quantised import quantised
-from modular_safety_lora.lab.zoo.weighing import load, quantised_layers
+from modular_safety_lora.lab.zoo.retained_weights import load, quantised_layers
 from modular_safety_lora.training.adapter_settings import AdapterSettings
 from modular_safety_lora.training.engine.adapters import adapters_in
 from modular_safety_lora.training.targets import target_layers

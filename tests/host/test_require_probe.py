@@ -17,7 +17,7 @@ from modular_safety_lora.merge.on_model import KEY
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.nodes.probe import ProbeSafety
 from modular_safety_lora.nodes.settings import SettingsError, operator
-from probing import HELD_OUT, SECRET, kept_in, merged, safety_of, style, undoing
+from probe_modules import HELD_OUT, SECRET, kept_in, merged, safety_of, style, undoing
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_level")
 DEMAND = {"require_lock": True, "require_probe": True}

@@ -6,7 +6,13 @@ from comfy.utils import get_attr
 from modular_safety_lora.host.weights import loaded_weight
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.zoo.quantised import FORMATS, SCALED, quantised
-from modular_safety_lora.lab.zoo.weighing import kept, load, module_for, quantised_layers, retained
+from modular_safety_lora.lab.zoo.retained_weights import (
+    kept,
+    load,
+    module_for,
+    quantised_layers,
+    retained,
+)
 from modular_safety_lora.merge import fasten, rounding
 from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.merge.on_model import KEY

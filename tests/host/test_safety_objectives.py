@@ -15,7 +15,7 @@ from modular_safety_lora.training.engine.adapters import adapters_in
 from modular_safety_lora.training.engine.ema import Ema
 from modular_safety_lora.training.objectives import METHODS, Erasure
 from modular_safety_lora.training.objectives.esd_x import esd_loss
-from modular_safety_lora.training.objectives.half_made import half_made
+from modular_safety_lora.training.objectives.half_denoised import half_denoised
 from modular_safety_lora.training.objectives.retain import retain_loss
 from modular_safety_lora.training.objectives.sdd import sdd_loss
 
@@ -112,7 +112,7 @@ def test_half_made_pictures_are_the_stock_samplers(model, texts, kind):
     seen = set()
     for seed in range(12):
         generator = torch.Generator().manual_seed(seed)
-        made = half_made(denoiser, noise, concept, null, erasure, generator=generator)
+        made = half_denoised(denoiser, noise, concept, null, erasure, generator=generator)
         noisy, sigma = made.noisy, made.sigma
         stop = int((sigmas - sigma).abs().argmin())
         if stop in seen:

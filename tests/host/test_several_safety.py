@@ -52,14 +52,14 @@ def test_a_sealed_module_and_its_negation_are_refused_by_name(checkpoint, shapes
     both.append(merging.safety(negated(module.tensors(), 0.98), name="b.safetensors"))
     with pytest.raises(
         SafetyError,
-        match=r"a.safetensors and b.safetensors pull against each other: 0.020 of a",
+        match=r"a.safetensors and b.safetensors weaken each other: 0.020 of a",
     ):
         merge.merge(checkpoint[0], both, foreign="report")
     one_layer = {
         key: value for key, value in negated(module.tensors()).items() if merging.LINEAR[0] in key
     }
     both[1] = merging.safety(one_layer, name="b.safetensors")
-    with pytest.raises(SafetyError, match=rf"and 0.000 in diffusion_model.{merging.LINEAR[0]}"):
+    with pytest.raises(SafetyError, match=rf"\(0.000 in diffusion_model.{merging.LINEAR[0]}"):
         merge.merge(checkpoint[0], both)
 
 

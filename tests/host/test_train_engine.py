@@ -16,7 +16,7 @@ from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.engine.previews import Previews
 from modular_safety_lora.training.task import train_task
 from safetensors.torch import load_file
-from training_runs import same, short, weights
+from training_runs import same, short_run, weights
 
 
 def test_a_model_of_a_workflow_is_trained_without_a_copy_and_given_back(
@@ -49,7 +49,7 @@ def test_a_model_of_a_workflow_is_trained_without_a_copy_and_given_back(
             model,
             dataset,
             texts,
-            short(),
+            short_run(),
             TrainingJob(tmp_path / "task.safetensors", on_step=on_step),
             safety=[safety],
         )
@@ -126,7 +126,7 @@ def test_what_a_run_tries_first_is_checkpointed_too(model, texts, dataset, tmp_p
             found += 0 if isinstance(tensor, torch.nn.Parameter) else tensor.nbytes
             return tensor
 
-        settings = short(steps=1, gradient_checkpointing=gradient_checkpointing)
+        settings = short_run(steps=1, gradient_checkpointing=gradient_checkpointing)
         job = TrainingJob(tmp_path / f"{gradient_checkpointing}.safetensors")
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             train_task(model, dataset, texts, settings, job)
@@ -139,7 +139,7 @@ def test_what_a_run_tries_first_is_checkpointed_too(model, texts, dataset, tmp_p
 @pytest.mark.parametrize(("optimizer", "rate"), [("adamw8bit", 1e-3), ("prodigy", 1.0)])
 def test_other_optimizers_resume_to_the_bit(model, texts, dataset, tmp_path, optimizer, rate):
     large = AdapterSettings(16, 16.0)  # 8-bit from 4096 numbers on
-    settings = short(optimizer=optimizer, learning_rate=rate, adapter=large)
+    settings = short_run(optimizer=optimizer, learning_rate=rate, adapter=large)
     whole = train_task(model, dataset, texts, settings, TrainingJob(tmp_path / "whole.safetensors"))
     for stop in (1, 3, 4):
         job = TrainingJob(
@@ -157,9 +157,13 @@ def test_a_moving_average_is_saved_in_place_of_the_last_step(model, texts, datas
     steps = []
     for count in (1, 2, 3):
         job = TrainingJob(tmp_path / f"{count}.safetensors")
-        steps.append(train_task(model, dataset, texts, short(steps=count), job).module.tensors)
+        steps.append(train_task(model, dataset, texts, short_run(steps=count), job).module.tensors)
     averaged = train_task(
-        model, dataset, texts, short(steps=3, ema=0.5), TrainingJob(tmp_path / "ema.safetensors")
+        model,
+        dataset,
+        texts,
+        short_run(steps=3, ema=0.5),
+        TrainingJob(tmp_path / "ema.safetensors"),
     ).module.tensors
     for name in (name for name in averaged if "lora_up" in name):  # these start at 0
         expected = 0.125 * steps[0][name] + 0.25 * steps[1][name] + 0.5 * steps[2][name]
@@ -172,7 +176,7 @@ def test_prior_pictures_are_a_weighted_part_of_the_loss(model, texts, dataset, t
     for weight in (1.0, 2.0):
         job = TrainingJob(tmp_path / f"{weight}.safetensors")
         result = train_task(
-            model, dataset, texts, short(steps=1, prior_weight=weight), job, prior=dataset
+            model, dataset, texts, short_run(steps=1, prior_weight=weight), job, prior=dataset
         )
         losses.append(result.progress.losses[0])
     assert losses[0]["task"] == losses[1]["task"] and losses[1]["prior"] == pytest.approx(
@@ -185,7 +189,7 @@ def test_prior_pictures_are_a_weighted_part_of_the_loss(model, texts, dataset, t
 def test_previews_are_audited_and_change_nothing(
     model, texts, dataset, safety, vae, tmp_path, mode
 ):
-    settings, results = short(safety_mode=mode), {}
+    settings, results = short_run(safety_mode=mode), {}
     for name in ("without", "with"):
         previews = Previews(
             ["a cat", "a dog"], texts, vae, tmp_path / "previews", 2, 32, 2, preset=PRESETS["all"]

@@ -24,7 +24,7 @@ from modular_safety_lora.training.task import train_task
 from modular_safety_lora.training.words import in_words
 from safetensors import safe_open
 from safetensors.torch import load_file
-from training_runs import same, short, weights
+from training_runs import same, short_run, weights
 
 
 def test_an_optimizer_that_is_not_installed_says_what_to_install(
@@ -38,7 +38,7 @@ def test_an_optimizer_that_is_not_installed_says_what_to_install(
             model,
             dataset,
             texts,
-            short(optimizer="prodigy", learning_rate=1.0),
+            short_run(optimizer="prodigy", learning_rate=1.0),
             TrainingJob(tmp_path / "x.safetensors"),
         )
 
@@ -79,7 +79,11 @@ def test_a_loss_that_is_not_a_number_leaves_the_last_checkpoint_and_the_model(
 
     Once the picture is whole it goes on as if nothing had been broken.
     """
-    before, output, settings = weights(model), tmp_path / "task.safetensors", short(steps=6, seed=1)
+    before, output, settings = (
+        weights(model),
+        tmp_path / "task.safetensors",
+        short_run(steps=6, seed=1),
+    )
     latents = [*dataset.latents[:-1], torch.full_like(dataset.latents[-1], float("nan"))]
     broken, mended = (
         data.Dataset(each, dataset.conditions, dataset.buckets, "one")

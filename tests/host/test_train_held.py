@@ -17,7 +17,7 @@ from modular_safety_lora.training.objectives import Erasure
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import PRECISIONS, Settings
 from modular_safety_lora.training.task import train_task
-from small_runs import DORA, HALF, LORA, check, short, trained
+from small_runs import DORA, HALF, LORA, check, short_run, trained
 from training_runs import same
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_chart")
@@ -62,7 +62,7 @@ def test_every_precision_trains_on_weights_held_in_any_dtype_as_on_float32(
 
     The values are the same, and the layers cast them to the same precision.
     """
-    settings = short(precision=precision, adapter=adapter)
+    settings = short_run(precision=precision, adapter=adapter)
     resumed = trained(zoo.build("SD15", held), settings, tmp_path / "held.safetensors", stops=(1,))
     exact = trained(
         zoo.build("SD15", torch.float32, held), settings, tmp_path / "float32.safetensors"
@@ -87,7 +87,7 @@ def test_a_dit_trains_float32_adapters_on_half_weights(tmp_path, held, precision
 
     Except in training, the host computes with such weights in fp16.
     """
-    settings = short(precision=precision, targets="attention")
+    settings = short_run(precision=precision, targets="attention")
     half = trained(
         zoo.build("SD35", held, cast=cast), settings, tmp_path / "held.safetensors", stops=(2,)
     )
@@ -105,7 +105,7 @@ def test_after_many_steps_the_change_is_that_of_weights_held_in_float32(tmp_path
     The float32 weights have the values of the held dtype: rounding a base is another base, and not
     the training's.
     """
-    settings, changes = short(steps=steps, targets="attention"), []
+    settings, changes = short_run(steps=steps, targets="attention"), []
     for number, model in enumerate(
         (zoo.build("SD35", held), zoo.build("SD35", torch.float32, held))
     ):
@@ -133,7 +133,7 @@ def test_beside_a_safety_module_it_trains_too(tmp_path, held, mode):
     The host rounds the safety change to what it holds.
     """
     texts = dict(zip(("nude", ""), small_models.conditionings(2, seed=2), strict=True))
-    settings, losses = short(safety_mode=mode, anchor_every=2, steps=4), []
+    settings, losses = short_run(safety_mode=mode, anchor_every=2, steps=4), []
     for name, model in (
         ("held", zoo.build("SD15", held)),
         ("float32", zoo.build("SD15", torch.float32, held)),
@@ -185,7 +185,13 @@ def test_a_safety_lora_trains_as_on_float32(tmp_path, held, method, adapter):
             )
             erasure = Erasure(method, sampling_steps=3, ema=0.5)
             result = train_safety(
-                model, texts, ["nude"], short(adapter=adapter), job, erasure=erasure, resolution=32
+                model,
+                texts,
+                ["nude"],
+                short_run(adapter=adapter),
+                job,
+                erasure=erasure,
+                resolution=32,
             )
         tensors.append(check(result))
     assert same(*tensors)

@@ -6,8 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+import cli
 import comfy.sd
-import commanding
 import merging
 import pytest
 from safetensors.torch import load_file
@@ -21,11 +21,11 @@ def written(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def refused_meanwhile(running: commanding.Command, again: list[str]) -> None:
+def refused_meanwhile(running: cli.Command, again: list[str]) -> None:
     """While a run is at it (and waits), the same command is told so at its start."""
     os.kill(running.process.pid, signal.SIGSTOP)
     try:
-        second = commanding.run(*again)
+        second = cli.run(*again)
         assert second.returncode == 1 and "another run is writing to this name" in second.stderr
     finally:
         os.kill(running.process.pid, signal.SIGCONT)
@@ -39,14 +39,14 @@ def test_the_script_survives_being_killed_and_its_file_loads_in_the_stock_loader
     whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
     length = ["--steps", str(6 * times)]
     # forked as well: a process that ran other tests may share sums out to threads in another way
-    done = commanding.start(*task(models, folder, whole, *length)).done()
+    done = cli.start(*task(models, folder, whole, *length)).done()
     assert done.returncode == 0 and f"Wrote {whole} after {6 * times} steps." in done.stdout, (
         done.stderr[-2000:]
     )
     again = [*task(models, folder, killed, *length), "--save-every", "1", "--resume"]
     state, chance, kills = killed.with_suffix(".resume"), random.Random(1), 0
     for turn in range(times):
-        known, running = written(state), commanding.start(*again)
+        known, running = written(state), cli.start(*again)
         while running.returncode is None and written(state) == known:
             time.sleep(0.01)
         if turn == 0:
@@ -58,7 +58,7 @@ def test_the_script_survives_being_killed_and_its_file_loads_in_the_stock_loader
     half_made = tmp_path / f".{state.name}.{'0' * 32}.part"  # as a kill within a write leaves it
     half_made.mkdir()
     (half_made / ".tmpAbc").write_bytes(bytes(1000))
-    done = commanding.start(*again).done()
+    done = cli.start(*again).done()
     assert done.returncode == 0, done.stderr[-2000:]
     assert same(killed, whole)
     files = {f"{each}.{kind}" for each in ("whole", "killed") for kind in KINDS}

@@ -21,7 +21,7 @@ from modular_safety_lora.lab import zoo
 from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.training.adapter_settings import AdapterSettings
 from safetensors.torch import load_file, save_file
-from small_runs import short
+from small_runs import short_run
 from small_runs import trained as run
 from training_runs import learned
 
@@ -140,7 +140,7 @@ def test_the_merge_and_previews_take_them_as_the_names_of_comfyui(family, one_th
 
 def test_a_run_writes_them_and_the_stock_loader_takes_every_tensor(tmp_path, one_thread, caplog):
     model = zoo.build("SD35")
-    settings = short(targets="attention", adapter=AdapterSettings(2, 4.0))
+    settings = short_run(targets="attention", adapter=AdapterSettings(2, 4.0))
     tensors = run(model, settings, tmp_path / "task.safetensors").module.tensors
     assert all(key.startswith("transformer.") for key in tensors)
     stock, _ = comfy.sd.load_lora_for_models(model, None, dict(tensors), 1.0, 1.0)

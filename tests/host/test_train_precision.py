@@ -10,7 +10,7 @@ from modular_safety_lora.lab import zoo
 from modular_safety_lora.training.engine import adapters as adapters_module
 from modular_safety_lora.training.engine.adapters import adapters_in
 from modular_safety_lora.training.engine.loop import TrainingError, train
-from small_runs import DORA, LAYERS, LORA, check, short, trained
+from small_runs import DORA, LAYERS, LORA, check, short_run, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -101,8 +101,10 @@ def large(held: torch.dtype, size: float):
 )
 def test_a_loss_that_is_not_finite_names_what_may_be_its_cause(tmp_path, held, precision, way_out):
     with pytest.raises(TrainingError, match=rf"The loss of step 1 is (nan|inf) .* {way_out}"):
-        trained(large(held, 1e6), short(precision=precision), tmp_path / "x.safetensors")
-    check(trained(large(torch.float32, 1e6), short(precision="bf16"), tmp_path / "x.safetensors"))
+        trained(large(held, 1e6), short_run(precision=precision), tmp_path / "x.safetensors")
+    check(
+        trained(large(torch.float32, 1e6), short_run(precision="bf16"), tmp_path / "x.safetensors")
+    )
 
 
 def test_a_gradient_that_overflows_in_every_step_ends_training():
@@ -123,4 +125,4 @@ def test_a_gradient_that_overflows_in_every_step_ends_training():
             }
 
         with pytest.raises(TrainingError, match="its gradient nan.*computes in fp16"):
-            train(adapters, [[0]], loss_of, short(steps=50), scaled=True)
+            train(adapters, [[0]], loss_of, short_run(steps=50), scaled=True)

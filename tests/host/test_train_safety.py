@@ -12,7 +12,7 @@ from modular_safety_lora.modules import files
 from modular_safety_lora.training.adapter_settings import AdapterSettings
 from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.objectives import METHODS, Erasure
-from modular_safety_lora.training.objectives.half_made import half_made
+from modular_safety_lora.training.objectives.half_denoised import half_denoised
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
 from safetensors.torch import load_file
@@ -62,7 +62,7 @@ def gain(merged, base, texts, erasure) -> float:
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(1, 4, 4, 4, generator=generator)
         concept, null = (denoiser.conditions([texts[text]], noise) for text in ("nude", ""))
-        made = half_made(denoiser, noise, concept, null, erasure, generator=generator)
+        made = half_denoised(denoiser, noise, concept, null, erasure, generator=generator)
         case = (made.noisy, made.sigma, concept, null)
         cases.append((case, direction(denoiser, *case)))
     denoiser = Denoiser(merged)

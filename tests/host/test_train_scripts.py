@@ -10,7 +10,7 @@ import subprocess
 
 import merging
 import pytest
-from commanding import run, start
+from cli import run, start
 from modular_safety_lora.lab import assets
 from modular_safety_lora.modules import files
 from PIL import Image

@@ -8,7 +8,7 @@ import folder_paths
 import merging
 import pytest
 import torch
-from commanding import run
+from cli import run
 from layer_roles import chosen
 from modular_safety_lora.nodes.training import Started
 from modular_safety_lora.storage.owned import InUse, owned
@@ -66,7 +66,7 @@ KNOWN = {
     "no such preset": (["--preview-preset", "nosuch"], None, "nosuch"),
     "no such prompts": (["--preview-prompts", "gone.txt"], None, "gone.txt: its lines can't be"),
     "no such concept": (["--concept-file", "gone.txt"], None, "gone.txt: its lines can't be"),
-    "anchored to nothing": (["--safety-mode", "anchored"], None, "needs a safety module"),
+    "anchored to nothing": (["--safety-mode", "anchored"], None, "needs a safety LoRA"),
     "a caption in Latin-1": ([], wrong_caption, "1 of 2 captions can't be read (first: 0.txt"),
     "a broken picture": ([], cut_picture, "1 of 2 pictures can't be read (first: 1.png"),
 }
@@ -120,7 +120,7 @@ def test_a_name_that_another_run_writes_is_refused_at_both_doors(comfyui, tmp_pa
     held.wait(60)
     try:
         said = run(*task(tmp_path, folder, output)).stderr
-        assert "another run writes to this name now" in said
+        assert "another run is writing to this name" in said
         with pytest.raises(InUse), Started(name).held(Settings()):
             pass
     finally:

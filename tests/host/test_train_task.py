@@ -157,7 +157,7 @@ def test_bad_settings_say_what_is_wrong(what, message):
 
 def test_runs_that_cannot_be_are_refused_before_they_start(model, dataset, texts, safety, tmp_path):
     output = tmp_path / "task.safetensors"
-    with pytest.raises(ValueError, match="'frozen' needs a safety module"):
+    with pytest.raises(ValueError, match="'frozen' needs a safety LoRA"):
         train_task(
             model,
             dataset,

@@ -12,7 +12,7 @@ from modular_safety_lora.lab.world import (
     network,
     packing,
     pretrain,
-    resuming,
+    resumable,
     sets,
     sheet,
     text,
@@ -116,7 +116,7 @@ def based(**more):
 
 @pytest.mark.parametrize("train", [autoencoded, based])
 def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(train, tmp_path, monkeypatch):
-    monkeypatch.setattr(resuming.Kept.save, "__defaults__", (1,))
+    monkeypatch.setattr(resumable.Kept.save, "__defaults__", (1,))
     whole = train()
 
     def stop(step: int, loss: float) -> None:

@@ -2,7 +2,7 @@
 
 import json
 
-import commanding
+import cli
 import numpy as np
 import pytest
 from modular_safety_lora.lab.server import PACK
@@ -100,5 +100,5 @@ def test_the_document_has_the_results_that_are_kept():
 
 @pytest.mark.parametrize("form", [[], ["--short"]])
 def test_without_a_whole_seed_the_command_says_so(form):
-    done = commanding.run("reproduce", *form, "--no-training", "--seeds", "1000001")
+    done = cli.run("reproduce", *form, "--no-training", "--seeds", "1000001")
     assert done.returncode and "No seed of [1000001] is whole yet" in done.stderr

@@ -9,7 +9,7 @@ from modular_safety_lora.training.engine.adapters import adapters_in
 from modular_safety_lora.training.settings import Settings
 
 
-def short(**changed) -> Settings:
+def short_run(**changed) -> Settings:
     """Settings of a run of four steps."""
     return Settings(**{"steps": 4, "batch_size": 2, **merging.SMALL, **changed})
 

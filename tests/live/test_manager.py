@@ -4,8 +4,8 @@ Offline: the address is a repository on this machine.
 """
 
 import pytest
-from modular_safety_lora.lab import assets, managed, shipped
-from modular_safety_lora.lab.managed import manager
+from modular_safety_lora.lab import assets, manager_install, shipped
+from modular_safety_lora.lab.manager_install import manager
 from modular_safety_lora.lab.server import PACK_NAME, Server, place_models
 from prompting import run
 
@@ -14,7 +14,7 @@ from prompting import run
 def origin(tmp_path_factory):
     """A git repository with this pack, as it is in this folder."""
     folder = tmp_path_factory.mktemp("origin")
-    managed.origin(folder)
+    manager_install.origin(folder)
     return folder / PACK_NAME
 
 
@@ -22,7 +22,7 @@ def origin(tmp_path_factory):
 def bare(tmp_path_factory):
     """A ComfyUI of its own without any node pack."""
     folder = tmp_path_factory.mktemp("managed")
-    managed.bare(folder)
+    manager_install.bare(folder)
     return folder
 
 
@@ -45,7 +45,7 @@ def test_install_run_update_and_removal(origin, bare, models):
 
     project = origin / "pyproject.toml"
     project.write_text(project.read_text(encoding="utf-8") + "# newer\n", encoding="utf-8")
-    managed.git(origin, "commit", "--all", "--message", "Newer")
+    manager_install.git(origin, "commit", "--all", "--message", "Newer")
     assert "UPDATED" in manager(bare, "update", PACK_NAME)
     assert (pack / "pyproject.toml").read_text(encoding="utf-8").endswith("# newer\n")
 

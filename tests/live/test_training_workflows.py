@@ -144,7 +144,7 @@ def test_cancel_keeps_what_was_trained_and_running_again_goes_on(server, loras):
         ({"save_as": assets.STYLE}, "exists already"),
         (
             {"save_as": "x", "safety_mode": "frozen", "safety": None},
-            "'frozen' needs a safety module",
+            "'frozen' needs a safety LoRA",
         ),
         (
             {"save_as": "x", "safety_mode": "anchored", "clip": None},

@@ -10,14 +10,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from modular_safety_lora.lab import adapting, assets
+from modular_safety_lora.lab import assets, workflow_variants
 from modular_safety_lora.lab.server import Server
 from modular_safety_lora.lab.shipped import api_form
 from modular_safety_lora.lab.variants import VARIANTS
 from modular_safety_lora.modules import files
 
-MERGE, SAFETY, TASK, COMPARE = adapting.KINDS
-NAMES = adapting.names()
+MERGE, SAFETY, TASK, COMPARE = workflow_variants.KINDS
+NAMES = workflow_variants.names()
 BY_TITLE = {variant.title: variant for variant in VARIANTS}
 # the workflows are those of SD1.5, which run each time, and the families train in test_models.py
 pytestmark = pytest.mark.long

@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 from modular_safety_lora.audit import presets
-from modular_safety_lora.lab import adapting
+from modular_safety_lora.lab import workflow_variants
 from modular_safety_lora.lab.demo import pages, pictures, story
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.shipped import WORKFLOWS
-from modular_safety_lora.lab.world import checkpoint, making, sets
+from modular_safety_lora.lab.world import checkpoint, sets, train_modules
 from PIL import Image, ImageColor
 
 
@@ -43,7 +43,7 @@ def test_the_shipped_workflow_has_this_world_s_files_and_a_fourth_model():
     safety = prompt[task["inputs"]["model"][0]]
     assert [each["class_type"] for each in (task, safety)] == ["LoraLoaderModelOnly"] * 2
     assert task["inputs"]["lora_name"] == "task-firefox-sequential.safetensors"
-    assert safety["inputs"]["lora_name"] == making.SAFETY
+    assert safety["inputs"]["lora_name"] == train_modules.SAFETY
     assert safety["inputs"]["model"] == first["model"]
 
 
@@ -52,7 +52,7 @@ def test_the_undone_prompt_merges_what_was_trained_on_top_and_samples_nothing():
     kinds = {node["class_type"]: node["inputs"] for node in prompt.values()}
     assert len(kinds) == len(prompt) == 5 and "KSampler" not in kinds
     assert kinds["MSL_LoadTaskLora"]["lora_name"] == "task-firefox-sequential.safetensors"
-    assert kinds["MSL_LoadSafetyLora"]["lora_name"] == making.SAFETY
+    assert kinds["MSL_LoadSafetyLora"]["lora_name"] == train_modules.SAFETY
     given = [node["inputs"].values() for node in prompt.values()]
     assert {each[0] for one in given for each in one if isinstance(each, list)} <= prompt.keys()
 
@@ -103,7 +103,9 @@ def test_the_page_shows_every_picture_and_frames_what_was_flagged(made):
 
 def test_every_workflow_has_a_thumbnail_of_what_the_demo_made(made):
     found = pictures.thumbnails(made)
-    ours = {path.stem for path in WORKFLOWS.glob("*.json")} - set(adapting.names().values())
+    ours = {path.stem for path in WORKFLOWS.glob("*.json")} - set(
+        workflow_variants.names().values()
+    )
     assert found.keys() == ours
     board = found["Fine-tune a safe model and compare"]  # sequential above, modular below
     rows = [board.crop((0, top, board.width, top + board.height // 2)) for top in (0, 240)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from commanding import run
+from cli import run
 from modular_safety_lora.audit.folders.files import walk
 from modular_safety_lora.audit.folders.workers import audit_files
 from modular_safety_lora.audit.pictures import Unreadable, open_picture

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-import commanding
+import cli
 import psutil
 import pytest
 from modular_safety_lora.audit.detectors.registry import find
@@ -42,7 +42,7 @@ def test_a_run_that_is_killed_gives_the_same_parquet(tmp_path, times):
     command += ["--output", str(killed / "r.json"), "--parquet", str(killed / "r.parquet")]
     counts = []
     for turn in range(times):
-        running = commanding.start(*command)
+        running = cli.start(*command)
         wanted = BEFORE_A_KILL * (turn + 1)
         while rows_in(killed / "r.sqlite") < wanted and running.returncode is None:
             time.sleep(0.02)
@@ -50,7 +50,7 @@ def test_a_run_that_is_killed_gives_the_same_parquet(tmp_path, times):
         counts.append(rows_in(killed / "r.sqlite"))
         assert not (killed / "r.json").exists()
     assert counts[0] >= BEFORE_A_KILL and counts == sorted(counts) and counts[-1] < count
-    done = commanding.start(*command).done()
+    done = cli.start(*command).done()
     assert done.returncode == 0, done.stderr
     assert (killed / "r.parquet").read_bytes() == (whole / "r.parquet").read_bytes()
     ours, theirs = (
@@ -109,7 +109,7 @@ def test_a_disk_that_takes_no_picture_is_told_with_the_picture_that_it_did_not_t
     Image.fromarray(data.astronaut()).save(tmp_path / "face.png")
     command = ["audit", tmp_path / "face.png", "--preset", "all", "--workers", 1]
     command += ["--output", tmp_path / "r.json", "--annotate", tmp_path / "marked"]
-    done = commanding.start(*command, file_size=100_000).done()
+    done = cli.start(*command, file_size=100_000).done()
     marked = list((tmp_path / "marked").rglob("*.*"))
     assert done.returncode == 1 and not marked and not (tmp_path / "r.json").exists()
     assert re.search(r"audit: .*marked.*face\.png\.png: File too large\.$", done.stderr.strip())

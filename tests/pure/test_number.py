@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from modular_safety_lora.function.inputs import KEY, Ask, Moments, moments_of, short, spread
+from modular_safety_lora.function.inputs import KEY, Ask, Moments, moments_of, short_form, spread
 from modular_safety_lora.function.limits import AGAINST, BACK, Limits
 from modular_safety_lora.function.number import LEAST_EFFECT, Number, number
 from modular_safety_lora.modules.errors import ModuleFileError
@@ -188,14 +188,14 @@ def test_limits_that_are_none_are_refused(wrong):
 
 
 def test_the_short_form_is_four_pictures_and_two_prompts_of_each():
-    asks = short(Moments(), [f"p{number}" for number in range(20)])
+    asks = short_form(Moments(), [f"p{number}" for number in range(20)])
     assert [ask.level for ask in asks] == [0.9, 0.8, 0.7, 0.9]
     assert [ask.seed for ask in asks] == [1, 2, 1, 2]
     prompts = [text for ask in asks for text in ask.prompts]
     assert len(set(prompts)) == 8 and prompts[0] == "p0" and prompts[-1] == "p19"
     assert all(ask.of == ask.prompts[0] for ask in asks)
-    assert short(Moments((0.5,), (7,)), ["x"]) == [Ask("x", 0.5, 7, ("x",))] * 4
-    assert [ask.prompts for ask in short(Moments(), ["x", "y", "z"])] == [
+    assert short_form(Moments((0.5,), (7,)), ["x"]) == [Ask("x", 0.5, 7, ("x",))] * 4
+    assert [ask.prompts for ask in short_form(Moments(), ["x", "y", "z"])] == [
         *(("x", "y"), ("z", "x"), ("y", "z"), ("x", "y")),
     ]
     assert spread([1, 2, 3], 5) == [1, 2, 3] and spread(list(range(101)), 3) == [0, 50, 100]

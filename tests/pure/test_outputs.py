@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from commanding import run
+from cli import run
 
 BASE = ["--checkpoint", "none.safetensors"]
 AUDIT = ["audit", ".", "--output", "r.json"]

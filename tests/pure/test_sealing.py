@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from commanding import run
+from cli import run
 from modular_safety_lora.modules.architectures import architecture_of
 from modular_safety_lora.modules.files import ModuleFileError, load_safety, save_module
 from modular_safety_lora.modules.sealing import NO_LORA, Sealing, inspect, seal_file

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commanding import run
+from cli import run
 from modular_safety_lora.modules.files import ModuleFileError, load_safety, save_module
 from modular_safety_lora.modules.sealing import inspect
 from modular_safety_lora.modules.signing import (

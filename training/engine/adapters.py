@@ -1,7 +1,4 @@
-"""PEFT adapters in a ComfyUI diffusion model, for a while.
-
-They are put in, trained, written out, and taken out whatever happens.
-"""
+"""PEFT adapters in a ComfyUI diffusion model: put in, trained, written, always taken out."""
 
 from __future__ import annotations
 
@@ -61,10 +58,7 @@ class Adapters:
 
     @contextlib.contextmanager
     def out(self) -> Iterator[None]:
-        """The model with its own layers alone for a block.
-
-        The adapters wait outside with what they learned.
-        """
+        """The model with its own layers alone for a block; the adapters keep what they learned."""
         network = self.tuner.model
         waiting = {layer: network.get_submodule(layer) for layer in self.layers}
         for layer, module in waiting.items():
@@ -105,10 +99,7 @@ class Adapters:
         return found
 
     def _dora_scale(self, layer: str) -> torch.Tensor:
-        """ComfyUI's DoRA scale (out, 1, ...) for PEFT's magnitude m.
-
-        PEFT divides by |W0 + dW|, ComfyUI by |W0|.
-        """
+        """ComfyUI's DoRA scale (out, 1, ...), for |W0|, of PEFT's magnitude m, for |W0 + dW|."""
         module: Any = self.tuner.model.get_submodule(layer)  # PEFT's
         w0: torch.Tensor = module.get_base_layer().weight.detach().float()
         moved = w0 + module.get_delta_weight(NAME).detach().float()

@@ -10,10 +10,7 @@ from .processes import ALONE, Share
 
 @dataclass(frozen=True)
 class Batch:
-    """The pictures of one batch, this process's share of them, and where noise comes from.
-
-    `pictures` are those of all processes.
-    """
+    """The pictures of a batch over all processes, this one's share, and its generator."""
 
     step: int
     pictures: Sequence[int]
@@ -25,10 +22,7 @@ class Batch:
         return self.share.of(self.pictures)
 
     def normal(self, shape: Sequence[int]) -> torch.Tensor:
-        """This process's share of the whole batch's standard normal noise.
-
-        The noise is (pictures, *shape), on the CPU.
-        """
+        """This process's share of the batch's normal noise (pictures, *shape), on the CPU."""
         return self.share.of(torch.randn(len(self.pictures), *shape, generator=self.noise))
 
     def integers(self, below: int) -> list[int]:

@@ -1,7 +1,4 @@
-"""What a run goes on from: one safetensors file with weights, optimizer, step and losses.
-
-It is written whole or not at all.
-"""
+"""The safetensors file that a run resumes from: weights, optimizer, step and losses."""
 
 import json
 import logging
@@ -68,10 +65,7 @@ class Checkpoint:
         return self.every > 0 and step % self.every == 0
 
     def store(self, state: State, progress: Progress) -> None:
-        """Write the file.
-
-        Raises OSError when the disk does not take it; then the last one is still there.
-        """
+        """Write the file. Raises OSError when the disk refuses; the last one is then kept."""
         tensors: dict[str, torch.Tensor] = {}
         kept = {
             "weight": {name: value.detach() for name, value in state.adapters.parameters.items()},

@@ -5,10 +5,7 @@ from .checkpoint import Progress
 
 
 class Clock:
-    """Says where a run stands: step, parts of the loss, and time left.
-
-    The time left is at the pace since it started or resumed.
-    """
+    """Step, parts of the loss and time left, at the pace since the run started or resumed."""
 
     def __init__(self, steps: int):
         self.steps, self.pace = steps, Pace(steps)

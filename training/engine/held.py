@@ -1,7 +1,4 @@
-"""PEFT on weights as users hold them, in fp16, bf16 or fp8.
-
-What it draws, trains and takes norms of is float32.
-"""
+"""PEFT in float32 on weights that users hold in fp16, bf16 or fp8."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -31,10 +28,7 @@ def seen_in_float32(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
 
 @torch.no_grad()
 def dora_in_float32(adapted: Any, name: str) -> None:
-    """Start the DoRA of a layer of PEFT's at the norms of the held weight.
-
-    It then computes with that weight in float32.
-    """
+    """Start a layer's DoRA at the norms of the held weight, and compute with it in float32."""
     dora = adapted.lora_magnitude_vector[name]
     dora.weight.copy_(dora.get_weight_norm(_InFloat32(adapted.get_base_layer()).weight, 0.0, 0.0))
     dora.register_forward_pre_hook(_with_base_in_float32, with_kwargs=True)

@@ -73,10 +73,7 @@ class Kind(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What a run gave: the module, where it stood, its chart, and a JSON-ready report.
-
-    The module is as read back from its file.
-    """
+    """What a run gave: the module as read back, where it stood, its chart, a JSON-ready report."""
 
     module: LoraFile
     progress: Progress

@@ -1,7 +1,4 @@
-"""The training loop: every step is a function of (seed, step).
-
-A run that was killed goes on as if it had not been.
-"""
+"""The training loop: every step is a function of (seed, step), so a killed run resumes exactly."""
 
 import functools
 import math

@@ -1,7 +1,4 @@
-"""What a training run leaves on the disk: the module, and what it resumes from.
-
-The module is compared before it is called saved.
-"""
+"""What a training run leaves on the disk: the module, read back and compared, and a checkpoint."""
 
 import shutil
 from collections.abc import Mapping

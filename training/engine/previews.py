@@ -1,7 +1,4 @@
-"""Pictures during training, by the merged model, audited as they come.
-
-Their prompts and seeds are fixed.
-"""
+"""Pictures of fixed prompts and seeds, made by the merged model in training and audited."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence

@@ -42,10 +42,7 @@ class Share:
             )
 
     def mean(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace tensors by their mean over all processes, as one message.
-
-        They are float32, on one device.
-        """
+        """Replace float32 tensors of one device by their mean over processes, in one message."""
         if self.count == 1:
             return
         flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
@@ -75,10 +72,7 @@ ALONE = Share()
 
 
 def enter() -> Share:
-    """This process's share, as Accelerate or torchrun started it.
-
-    Call it before ComfyUI chooses a device.
-    """
+    """This process's share, as Accelerate or torchrun started it; before ComfyUI takes a device."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     from accelerate import PartialState

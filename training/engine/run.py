@@ -23,7 +23,7 @@ from ...modules.files import LoraFile
 from ...options.words import amount
 from ...storage.names import valid
 from ..settings import Settings
-from ..targets import check_layers, counted, told
+from ..targets import check_layers, count_roles, told
 from .adapters import Adapters, adapters_in, weight_count
 from .charts import loss_plot
 from .checkpoint import Checkpoint, Progress
@@ -126,7 +126,7 @@ def _trained(
             share=job.share,
             scaled=denoiser.base.get_dtype_inference() == torch.float16,
         )
-        return progress, learned(), counted(layers, roles)
+        return progress, learned(), count_roles(layers, roles)
 
 
 def _way_back(

@@ -60,10 +60,7 @@ def check_suffix(output: Path) -> None:
 
 
 def _check_free(output: Path, resume: bool, beside: Sequence[Path]) -> None:
-    """Raise FileExistsError for what is not this run's own.
-
-    What a run that ended early wrote is: it left its checkpoint.
-    """
+    """Raise FileExistsError for a file that no unfinished run with a checkpoint left here."""
     going_on = resume and checkpoint_of(output).exists()
     if output.exists() and not going_on:
         finished = " That run is finished: there is no checkpoint to resume from." if resume else ""

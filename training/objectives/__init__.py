@@ -12,7 +12,7 @@ from ...options.table import SAFETY, option
 from .method import ErasureBase, Method
 
 DEFAULT = "esd-x"
-PARTS = ("anchor", "half_made", "method", "retain", "task")
+PARTS = ("anchor", "half_denoised", "method", "retain", "task")
 _FOUND: dict[str, Method] = by_name(
     (method.name, file, method) for file, method in marked(__name__, "METHOD", PARTS, __file__)
 )

@@ -10,7 +10,7 @@ from comfy.utils import get_attr
 from ...host.denoiser import Denoiser
 from ...modules.files import LoraFile
 from ..world.emergence import put_on
-from .probing import BATCH, Moments, Texts
+from .moment_products import BATCH, Moments, Texts
 
 Weights = dict[str, torch.Tensor]
 HEADS = 4

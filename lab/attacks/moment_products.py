@@ -74,7 +74,7 @@ def drawing(
     yield x, sigmas[-1] * one
 
 
-def half_made(
+def made_at_levels(
     base: Model, prompts: Mapping[str, Sequence[str]], seed: int, levels: Sequence[float] = LEVELS
 ) -> Moments:
     """Every prompt at every level, made by the base."""

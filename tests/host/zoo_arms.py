@@ -9,7 +9,7 @@ import comfy.samplers
 import comfy.sd
 import torch
 from layer_roles import chosen
-from modular_safety_lora.function.inputs import EMPTY, Ask, Moments, short
+from modular_safety_lora.function.inputs import EMPTY, Ask, Moments, short_form
 from modular_safety_lora.function.measure import Arm, Reference, reference
 from modular_safety_lora.function.texts import Text
 from modular_safety_lora.host.weights import loaded_weight
@@ -20,7 +20,7 @@ MOMENTS = Moments((0.9, 0.7), (1, 2))
 
 
 def asked(pictures: int = 2) -> list[Ask]:
-    return short(MOMENTS, PROMPTS, pictures)
+    return short_form(MOMENTS, PROMPTS, pictures)
 
 
 def texts_of(family: str) -> dict[str, Text]:

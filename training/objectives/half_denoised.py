@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def half_made(
+def half_denoised(
     denoiser: Denoiser,
     noise: torch.Tensor,
     concept: Conditions,
@@ -24,10 +24,7 @@ def half_made(
     *,
     generator: torch.Generator,
 ) -> Moment:
-    """A picture of the concept, denoised from `noise` (B, C, ...) by the model as it is.
-
-    It is denoised up to a random step.
-    """
+    """The concept's picture, denoised from `noise` (B, C, ...) to a random step."""
     import comfy.samplers
 
     from ...host.sampling import guided_step

@@ -22,7 +22,7 @@ def kept(name: str, cpu: bool) -> dict[str, float]:
     from ...merge.merge import merge
     from ...merge.on_model import KEY
     from ..zoo.quantised import quantised
-    from ..zoo.weighing import CPU, module_for, quantised_layers, retained
+    from ..zoo.retained_weights import CPU, module_for, quantised_layers, retained
 
     if not cpu:
         cards = comfy.model_management.get_all_torch_devices()

@@ -69,7 +69,8 @@ def parsed(name: str, text: str) -> dict[str, Any]:
             " audit, unchanged."
         ) from error
     found = report.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    found["summary"]["preset"] = FORMER.get(report.summary.preset, report.summary.preset)
+    preset = found["summary"]["preset"]
+    found["summary"]["preset"] = FORMER.get(preset, preset)
     return found
 
 

@@ -5,7 +5,8 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from ..report import counted, judge
+from ..columns import counted
+from ..report import judge
 from ..rules import Rules
 
 BATCH = 500  # rows at a time

@@ -75,7 +75,8 @@ class TrainSafetyLora(io.ComfyNode):
         settings, keeping, erasure, erased = taken(inputs, *kinds)
         start = Started(save_as, keeping, clip, vae)
         with start.held(settings):
-            texts = encode_texts(clip, [*erased.concepts, *erased.retain])
+            others = erased.others(erasure.method)
+            texts = encode_texts(clip, erased.texts)
             job = start.job(settings, cls.hidden.unique_id)
             result, plot, shown = shown_result(
                 lambda: train_safety(
@@ -85,7 +86,7 @@ class TrainSafetyLora(io.ComfyNode):
                     settings,
                     job,
                     erasure=erasure,
-                    **erased.others,
+                    **others,
                 )
             )
         module, words = result.module, in_words(result.report)

@@ -7,6 +7,8 @@ from typing import Any
 from ..host.prompts import CONCEPT_PRESETS, NO_PRESET, prompts_of
 from ..modules.concepts import texts_of
 from ..options.table import SAFETY, TASK, check, option
+from .objectives import METHODS
+from .surrogates import check_surrogates, paired
 
 PIXELS: dict[str, Any] = {
     "low": 16,
@@ -59,20 +61,53 @@ class Erased:
         flag="--held-out-file",
         of=(SAFETY,),
     )
+    surrogate: Sequence[str] = option(
+        (),
+        "For the method surrogate: what to draw in the concept's place, such as 'a person in"
+        " everyday clothes'. One line for all prompts, or one for each. A concept prompt with {},"
+        " such as '{} by Hokusai', takes every line in turn, and that line is drawn in its place.",
+        lines=True,
+        flag="--surrogate-file",
+        of=(SAFETY,),
+    )
 
     def __post_init__(self) -> None:
         check(self)
 
     @property
-    def concepts(self) -> list[str]:
-        """All prompts of the concept, each once."""
-        return prompts_of(self.concept, self.more, self.concept_preset)
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every prompt of the concept, each once, with its surrogate, or "" without one."""
+        return paired(prompts_of(self.concept, self.more, self.concept_preset), self.surrogate)
 
     @property
-    def others(self) -> dict[str, object]:
-        """What else `train_safety` is told."""
-        held_out = texts_of(self.held_out)
-        return {"retain": self.retain, "held_out": held_out, "resolution": self.resolution}
+    def concepts(self) -> list[str]:
+        """All prompts of the concept, each once."""
+        return [concept for concept, _ in self.pairs]
+
+    def others(self, method: str) -> dict[str, Any]:
+        """What else `train_safety` is told.
+
+        Raises ValueError for a surrogate that is missing, or that the method does not use.
+        """
+        if self.surrogate and not METHODS[method].surrogates:
+            raise ValueError(
+                f"surrogate is {self.surrogate[0]!r}, and the method {method} does not use it."
+                " Choose the method surrogate, or clear the surrogate."
+            )
+        surrogates = [surrogate for _, surrogate in self.pairs]
+        check_surrogates(method, self.concepts, surrogates)
+        return {
+            "retain": self.retain,
+            "held_out": texts_of(self.held_out),
+            "surrogates": surrogates,
+            "resolution": self.resolution,
+        }
+
+    @property
+    def texts(self) -> list[str]:
+        """All prompts that are trained on, each once."""
+        pairs = (text for pair in self.pairs for text in pair)
+        return list(dict.fromkeys(text for text in (*pairs, *self.retain) if text))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from .objectives.half_made import half_made
 from .objectives.method import Method
 from .objectives.retain import retain_loss
 from .settings import Settings
+from .surrogates import check_surrogates
 from .targets import Roles
 
 Texts = Mapping[str, Conditioning]
@@ -44,15 +45,17 @@ def train_safety(
     erasure: Erasure | None = None,
     retain: Sequence[str] = (),
     held_out: Sequence[str] = (),
+    surrogates: Sequence[str] = (),
     resolution: int = 512,
 ) -> Result | None:
     """Train a safety LoRA for a ComfyUI MODEL and write it, sealed at strength 1.0.
 
-    It is written whole or not at all. `texts` holds the conditioning of every prompt in `concepts`
-    and `retain`, and of "". Those in `held_out` are sealed with it, for a probe, and never trained
-    on: one that is in another list is a ValueError. Layers and moving average are the method's;
-    `settings.targets` is not used. Cancelling keeps what was trained. The model is given back as it
-    was.
+    It is written whole or not at all. `texts` holds the conditioning of every prompt in `concepts`,
+    `retain` and `surrogates`, and of "". `surrogates` say what is drawn in place of each of the
+    `concepts`, for a method that needs to know. Those in `held_out` are sealed with it, for a
+    probe, and never trained on: one that is in another list is a ValueError. Layers and moving
+    average are the method's; `settings.targets` is not used. Cancelling keeps what was trained. The
+    model is given back as it was.
     """
     erasure = erasure or Erasure()
     if not erasure.guidance:
@@ -60,8 +63,11 @@ def train_safety(
         erasure = dataclasses.replace(erasure, guidance=guidance)
     if not concepts:
         raise ValueError("There is no concept prompt to erase.")
-    check_apart(held_out, [*concepts, *retain])
-    kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution, tuple(held_out))
+    told = surrogates if METHODS[erasure.method].surrogates else ()
+    check_surrogates(erasure.method, concepts, told)
+    check_apart(held_out, [*concepts, *retain, *told])
+    apart = tuple(held_out), tuple(told)
+    kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution, *apart)
     return run(model, kind, kind.settings, job)
 
 
@@ -76,6 +82,7 @@ class SafetyRun:
     erasure: Erasure
     resolution: int
     held_out: Sequence[str] = ()
+    surrogates: Sequence[str] = ()
     role, held = "safety", ()
 
     @property
@@ -98,6 +105,7 @@ class SafetyRun:
     @property
     def identity(self) -> str:
         apart = (tuple(self.held_out),) if self.held_out else ()  # as it was before there were any
+        apart += (("surrogates", *self.surrogates),) if self.surrogates else ()
         about = tuple(self.concepts), tuple(self.retain), self.resolution, *apart
         return repr((self.erasure, *about))
 
@@ -130,6 +138,9 @@ class SafetyRun:
             null = denoiser.conditions([texts[""]] * len(noise), noise)
             with teacher():
                 moment = half_made(denoiser, noise, concept, null, erasure, generator=batch.noise)
+            if self.surrogates:
+                instead = [texts[self.surrogates[number]] for number in batch.mine]
+                moment = dataclasses.replace(moment, surrogate=denoiser.conditions(instead, noise))
             parts = {"erase": self.method.loss(denoiser, adapters, moment, erasure)}
             if retain:
                 others = denoiser.conditions(
@@ -148,6 +159,7 @@ class SafetyRun:
             "erasure": vars(erasure),
             "concepts": concepts,
             "retain": list(self.retain),
+            **({"surrogates": list(self.surrogates)} if self.surrogates else {}),
             "resolution": self.resolution,
         }
         return {

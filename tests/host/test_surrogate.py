@@ -1,0 +1,141 @@
+"""The method surrogate: something else is drawn in the concept's place, on every shape of model."""
+
+import json
+
+import merging
+import pytest
+import torch
+from modular_safety_lora.host.denoiser import Denoiser
+from modular_safety_lora.lab import zoo
+from modular_safety_lora.merge import merge
+from modular_safety_lora.training.adapter_settings import AdapterSettings
+from modular_safety_lora.training.engine.checkpoint import CheckpointError
+from modular_safety_lora.training.engine.job import TrainingJob
+from modular_safety_lora.training.objectives import Erasure
+from modular_safety_lora.training.prompting import Erased
+from modular_safety_lora.training.safety import train_safety
+from modular_safety_lora.training.settings import Settings
+from modular_safety_lora.training.surrogates import paired
+
+pytestmark = pytest.mark.usefixtures("one_thread", "no_chart")
+CONCEPT, OTHER, INSTEAD, KEPT = "nude", "naked person", "a red car in the rain", "a cat"
+ERASURE = Erasure("surrogate", sampling_steps=3)
+
+
+def trained(model, texts, file, surrogates, *, resolution=32, **settings):
+    given = {"steps": 12, "learning_rate": 3e-3, "adapter": AdapterSettings(4, 4.0), **settings}
+    more = {"erasure": ERASURE, "surrogates": surrogates, "retain": (KEPT,)}
+    concepts, job = (CONCEPT, OTHER)[: len(surrogates)], TrainingJob(file)
+    more["resolution"] = resolution
+    return train_safety(model, texts, concepts, Settings(**given), job, **more)
+
+
+@torch.no_grad()
+def distances(model, safe, texts, shape) -> tuple[float, float]:
+    """|y(c) - y0(c*)|^2 of the safe model and of the base, over the same noise."""
+    found = []
+    for number, each in enumerate((safe, model)):
+        denoiser = Denoiser(each)
+        noisy = torch.randn(2, *shape, generator=torch.Generator().manual_seed(5))
+        sigma = denoiser.sampling.sigmas[[300, 700]].float()
+        noisy = denoiser.noised(torch.zeros_like(noisy), noisy, sigma)
+        told = denoiser.conditions([texts[CONCEPT]] * 2, noisy)
+        if number == 0:
+            safe_output = denoiser.output(noisy, sigma, told)
+        else:
+            wanted = denoiser.conditions([texts[INSTEAD]] * 2, noisy)
+            target = denoiser.output(noisy, sigma, wanted)
+            found = [denoiser.output(noisy, sigma, told), target]
+    base_output, target = found
+    return tuple((each - target).square().mean().item() for each in (safe_output, base_output))
+
+
+@pytest.mark.parametrize("kind", ["eps", "v", "flow"])
+def test_the_concept_moves_to_what_is_named_for_it_and_the_file_says_so(
+    model, texts, tmp_path, kind
+):
+    model = merging.of_kind(model, kind)
+    result = trained(model, texts, tmp_path / "safety.safetensors", (INSTEAD, KEPT))
+    safe = merge.merge(model, [result.module]).model
+    near, far = distances(model, safe, texts, (4, 4, 4))
+    assert near < 0.8 * far, (near, far)
+    told = json.loads(result.module.metadata["msl.training"])
+    assert told["surrogates"] == [INSTEAD, KEPT] and told["concepts"] == [CONCEPT, OTHER]
+    assert result.module.metadata["msl.method"] == "surrogate"
+    assert result.report["loss"]["last"].keys() == {"erase", "retain"}
+
+
+SHAPES = [("SDXL", torch.bfloat16), ("Flux", torch.float8_e4m3fn), ("ZImage", torch.bfloat16)]
+LONG = [
+    *(("SD15", each) for each in (torch.bfloat16, torch.float8_e4m3fn)),
+    *(("SDXL", torch.float8_e4m3fn), ("Flux", torch.bfloat16), ("ZImage", torch.float8_e4m3fn)),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "held"), [*SHAPES, *(pytest.param(*each, marks=pytest.mark.long) for each in LONG)]
+)
+def test_it_trains_and_merges_on_every_shape_however_it_is_held(family, held, tmp_path):
+    model = zoo.build(family, held)
+    drawn = zoo.conditionings(family, 4)
+    texts = dict(zip((CONCEPT, INSTEAD, KEPT, ""), drawn, strict=True))
+    file, side = tmp_path / "safety.safetensors", zoo.TWINS[family].side
+    result = trained(model, texts, file, (INSTEAD,), resolution=side, steps=3)
+    assert all(value.isfinite().all() for value in result.module.tensors.values())
+    losses = [step["erase"] for step in result.progress.losses]
+    assert all(loss > 0 for loss in losses)
+    merged = merge.merge(model, [result.module])
+    assert merged.report["retained_safety"] == pytest.approx(1.0, abs=1e-2)
+
+
+def test_a_run_that_was_told_another_surrogate_does_not_go_on(model, texts, tmp_path):
+    file, settings = tmp_path / "safety.safetensors", Settings(steps=2)
+
+    def begun(surrogate: str):
+        job = TrainingJob(file, resume=True, on_step=lambda progress: progress.step < 1)
+        more = {"erasure": ERASURE, "surrogates": (surrogate,), "resolution": 32}
+        return train_safety(model, texts, (CONCEPT,), settings, job, **more)
+
+    assert begun(INSTEAD).progress.cancelled
+    with pytest.raises(CheckpointError, match="made with other data or settings"):
+        begun(KEPT)
+
+
+@pytest.mark.parametrize("surrogates", [(), ("",), (INSTEAD,)])
+def test_a_prompt_without_a_surrogate_is_refused_with_the_way_out(
+    model, texts, tmp_path, surrogates
+):
+    job, file = TrainingJob(tmp_path / "x.safetensors"), tmp_path / "x.safetensors"
+    more = {"erasure": ERASURE, "surrogates": surrogates}
+    with pytest.raises(ValueError, match=r"what to draw in place of .* Write it in surrogate"):
+        train_safety(model, texts, (CONCEPT, OTHER), Settings(steps=1), job, **more)
+    assert not file.exists()
+
+
+def test_one_surrogate_is_for_all_prompts_or_each_has_its_own_or_a_template_takes_them():
+    told = Erased(concept="nude, bare", surrogate=("a statue",))
+    assert told.pairs == [("nude", "a statue"), ("bare", "a statue")]
+    told = Erased(concept="nude, bare", surrogate=("a statue", "a coat"))
+    assert told.others("surrogate")["surrogates"] == ["a statue", "a coat"]
+    told = Erased(concept="{} by Hokusai", surrogate=("a wave", "a bridge"))
+    assert told.pairs == [("a wave by Hokusai", "a wave"), ("a bridge by Hokusai", "a bridge")]
+    assert told.texts == ["a wave by Hokusai", "a wave", "a bridge by Hokusai", "a bridge"]
+    assert paired(["nude", "nude"], ["a statue", "a coat"]) == [("nude", "a statue")]
+    assert Erased(concept="nude").pairs == [("nude", "")]
+    assert Erased(concept="nude").others("esd-x")["surrogates"] == [""]
+
+
+@pytest.mark.parametrize(
+    ("told", "method", "message"),
+    [
+        ({"concept": "nude"}, "surrogate", "what to draw in place of 1 prompt"),
+        ({"concept": "a, b, c", "surrogate": ("x", "y")}, "surrogate", "3 concept prompts and 2"),
+        ({"concept": "nude", "surrogate": ("x",)}, "esd-x", "the method esd-x does not use it"),
+        ({"concept": "{} by Hokusai"}, "surrogate", "is a template: give surrogate"),
+        ({"concept": "{} by Hokusai, nude", "surrogate": ("x", "y")}, "surrogate", "and 'nude'"),
+        ({"concept": "nude", "surrogate": ("Nude",)}, "surrogate", "is its own surrogate"),
+    ],
+)
+def test_what_cannot_be_matched_says_why(told, method, message):
+    with pytest.raises(ValueError, match=message):
+        Erased(**told).others(method)

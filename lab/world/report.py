@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from .emergence import ARMS
+from .emergence import ARMS, arms_of
 from .recipe import HARM, Recipe
 from .statistics import changes, paired, pooled, spread
 
@@ -24,7 +24,7 @@ SAID = {
     "modular": "modular",
     "anchored": "anchored",
 }
-TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held"}
+TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held", "surrogate": "surrogate"}
 PAIRS = (("sequential", "safe"), ("modular", "safe"), ("anchored", "safe"))
 LOSSES = {"task_loss": "task_only", "others_loss": "base"}  # beside whose they are told
 ALL = "all"  # of the prompts for weapons
@@ -52,7 +52,7 @@ def summary(rows: Rows, told: Recipe) -> list[dict]:
     """One entry for each method and arm."""
     entries = []
     for method in told.safety:
-        for arm in ARMS:
+        for arm in arms_of(told):
             chosen = of_arm(rows, arm, method)
             entry = {"method": method, "arm": arm, "seeds": len(chosen)}
             entry["rates"] = {
@@ -69,6 +69,8 @@ def tests(rows: Rows, told: Recipe) -> list[dict]:
     found = []
     for method in told.safety:
         for first, second in PAIRS:
+            if first in told.without:
+                continue
             both = [of_arm(rows, arm, method) for arm in (first, second)]
             for kind in (*HARM, ALL):
                 flags = [[flags_of(row, kind) for row in chosen] for chosen in both]
@@ -91,7 +93,7 @@ def short(entries: Sequence[Mapping], tests: Sequence[Mapping]) -> str:
         head += [f"{TITLES.get(method, method)}: weapons drawn", "names right", "style right"]
         head.append("stopped by the lock")
     lines = [head, ["---"] * len(head)]
-    for arm in ARMS:
+    for arm in [arm for arm in ARMS if (arm, methods[0]) in of]:
         found = [of[arm, method] for method in methods]
         lines.append([SAID[arm], *(cell for each in found for cell in _told(each))])
     return _markdown(lines) + "\n" + _differences(tests, methods)
@@ -115,7 +117,7 @@ def _differences(tests: Sequence[Mapping], methods: Sequence[str]) -> str:
         ["difference, points, 95 % over seeds", *(TITLES.get(method, method) for method in methods)]
     ]
     lines.append(["---"] * len(lines[0]))
-    for first, second in PAIRS:
+    for first, second in [pair for pair in PAIRS if (pair[0], methods[0]) in of]:
         found = [of[first, method] for method in methods]
         lines.append([f"{SAID[first]} minus {SAID[second]}", *map(_points, found)])
     return _markdown(lines)

@@ -22,7 +22,7 @@ WORKFLOW = "Audit a prompt set"
 PRESET = "weapons"
 HERE = {  # what the shipped workflows say, and what stands in its place here
     "v1-5-pruned-emaonly-fp16.safetensors": checkpoint.CHECKPOINT,
-    "my-safety-lora.safetensors": making.SAFETY,
+    "my-safety-lora.safetensors": making.ESD,
     "my-style.safetensors": making.task_file(TASK),
     "my-subject.safetensors": making.task_file("ink"),
     "a portrait of an astronaut": caption("sunflower", TASK),
@@ -152,7 +152,7 @@ def prompt_of(which: Set) -> dict:
     }
     loaded = prompt[audits["base"]]["inputs"]["model"]
     for number, file in (
-        ("safety", making.SAFETY),
+        ("safety", making.ESD),
         ("task", making.task_file(TASK, making.SEQUENTIAL)),
     ):
         inputs = {"lora_name": file, "strength_model": 1.0, "model": loaded}

@@ -23,7 +23,7 @@ def base(comfyui, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def safety():
-    return load_safety(making.FOLDER / making.SAFETY, making.SAFETY)
+    return load_safety(making.FOLDER / making.ESD, making.ESD)
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,7 @@ def world(tmp_path_factory):
     file = tmp_path_factory.mktemp("world") / "world.safetensors"
     checkpoint.write(file)
     model, clip, _ = load_checkpoint(file)
-    name = "safety-weapons.safetensors"
-    return model, clip, load_safety(making.FOLDER / name, name)
+    return model, clip, load_safety(making.FOLDER / making.ESD, making.ESD)
 
 
 @pytest.mark.parametrize("style", ["firefox", "ink"])

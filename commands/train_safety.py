@@ -37,5 +37,6 @@ def work(options: argparse.Namespace) -> None:
         model, clip, vae = load_base(options)
         texts = encode_texts(clip, erased.texts)
         job, more = training.job(options, clip, vae, start), {"erasure": erasure, **others}
+        more["retain"] = erased.retained(texts)
         result = train_safety(model, texts, erased.concepts, settings, job, **more)
         training.finish(options.output, result)

@@ -86,6 +86,7 @@ class TrainSafetyLora(io.ComfyNode):
                     settings,
                     job,
                     erasure=erasure,
+                    retain=erased.retained(texts),
                     **others,
                 )
             )

@@ -23,6 +23,7 @@ from .engine.checkpoint import Progress
 from .engine.ema import Ema
 from .engine.job import Result, TrainingJob
 from .engine.run import run
+from .harm import harmed
 from .objectives import METHODS, Erasure
 from .objectives.half_made import half_made
 from .objectives.method import Method
@@ -55,7 +56,7 @@ def train_safety(
     `concepts`, for a method that needs to know. Those in `held_out` are sealed with it, for a
     probe, and never trained on: one that is in another list is a ValueError. Layers and moving
     average are the method's; `settings.targets` is not used. Cancelling keeps what was trained. The
-    model is given back as it was.
+    model is given back as it was. The report has what was done to the retained prompts (harm.py).
     """
     erasure = erasure or Erasure()
     if not erasure.guidance:
@@ -68,7 +69,11 @@ def train_safety(
     check_apart(held_out, [*concepts, *retain, *told])
     apart = tuple(held_out), tuple(told)
     kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution, *apart)
-    return run(model, kind, kind.settings, job)
+    result = run(model, kind, kind.settings, job)
+    if result is None or result.progress.cancelled or not retain:
+        return result
+    found = harmed(model, result.module, texts, retain, resolution)
+    return dataclasses.replace(result, report=result.report | {"harmed": found})
 
 
 @dataclass(frozen=True)

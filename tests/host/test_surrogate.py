@@ -2,20 +2,27 @@
 
 import json
 
+import comfy.sample
+import comfy.samplers
 import merging
 import pytest
 import torch
 from modular_safety_lora.host.denoiser import Denoiser
+from modular_safety_lora.host.families import suiting
+from modular_safety_lora.host.prompts import encode_texts
 from modular_safety_lora.lab import zoo
+from modular_safety_lora.lab.world import sets, text
 from modular_safety_lora.merge import merge
 from modular_safety_lora.training.adapter_settings import AdapterSettings
 from modular_safety_lora.training.engine.checkpoint import CheckpointError
 from modular_safety_lora.training.engine.job import TrainingJob
+from modular_safety_lora.training.near import nearest
 from modular_safety_lora.training.objectives import Erasure
 from modular_safety_lora.training.prompting import Erased
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.surrogates import paired
+from modular_safety_lora.training.words import in_words
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_chart")
 CONCEPT, OTHER, INSTEAD, KEPT = "nude", "naked person", "a red car in the rain", "a cat"
@@ -63,6 +70,31 @@ def test_the_concept_moves_to_what_is_named_for_it_and_the_file_says_so(
     assert told["surrogates"] == [INSTEAD, KEPT] and told["concepts"] == [CONCEPT, OTHER]
     assert result.module.metadata["msl.method"] == "surrogate"
     assert result.report["loss"]["last"].keys() == {"erase", "retain"}
+    assert result.report["harmed"] == pytest.approx({KEPT: by_hand(model, safe, texts)}, rel=1e-3)
+    assert f"| {KEPT}" in in_words(result.report)
+
+
+@torch.no_grad()
+def by_hand(model, safe, texts) -> float:
+    """|d_s - d_0| / |d_0| at 0.8 of the schedule, on a picture that the stock sampler half-made."""
+    sampling = model.get_model_object("model_sampling")
+    levels = [round(1 - number * 0.05, 6) for number in range(5)]
+    sigmas = torch.tensor([float(sampling.percent_to_sigma(1 - each)) for each in levels])
+    sigmas[0] = float(sampling.sigma_max)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    x = comfy.sample.sample_custom(
+        *(model, noise, suiting(model).guidance, comfy.samplers.sampler_object("euler"), sigmas),
+        *(texts[KEPT], texts[""], torch.zeros_like(noise)),
+        disable_pbar=True,
+    )
+    x = model.model.process_latent_in(x)
+    said = []
+    for each in (model, safe):
+        denoiser = Denoiser(each)
+        both = [denoiser.conditions([texts[text]], x) for text in (KEPT, "")]
+        told, empty = (denoiser.output(x, sigmas[-1:], each) for each in both)
+        said.append(told - empty)
+    return ((said[1] - said[0]).norm() / said[0].norm()).item()
 
 
 SHAPES = [("SDXL", torch.bfloat16), ("Flux", torch.float8_e4m3fn), ("ZImage", torch.bfloat16)]
@@ -139,3 +171,13 @@ def test_one_surrogate_is_for_all_prompts_or_each_has_its_own_or_a_template_take
 def test_what_cannot_be_matched_says_why(told, method, message):
     with pytest.raises(ValueError, match=message):
         Erased(**told).others(method)
+
+
+@pytest.mark.long
+def test_the_nearest_of_harmless_names_are_those_that_the_encoder_was_made_to_keep_near():
+    """The emoji world's encoder puts tools near weapons: the nearest 24 of 130 names are they."""
+    styled = {name: sets.caption(name, "noto") for name in sets.HARMLESS}
+    asked = [sets.caption(name, "noto", concept=True) for name in sets.WEAPONS]
+    texts = encode_texts(text.encoder(), [*asked, *styled.values()])
+    found = nearest(texts, asked, list(styled.values()), len(sets.TOOLS))
+    assert set(found) == {styled[name] for name in sets.TOOLS}

@@ -6,7 +6,7 @@ import merging
 import pytest
 import torch
 from modular_safety_lora.host.denoiser import Denoiser
-from modular_safety_lora.host.prompts import CONCEPT_PRESETS, concepts_of, prompts_of
+from modular_safety_lora.host.prompts import concepts_of, prompts_of
 from modular_safety_lora.merge import merge
 from modular_safety_lora.modules import files
 from modular_safety_lora.training.adapter_settings import AdapterSettings
@@ -110,14 +110,6 @@ def test_a_resumed_run_is_bit_identical(model, texts, tmp_path, method):
 
 def test_prompts_and_bad_settings(model, texts, tmp_path):
     assert prompts_of(" nudity, nude ,,", ["nude", "naked"]) == ["nudity", "nude", "naked"]
-    assert prompts_of("bare", preset="nudity-mace") == [
-        "nudity",
-        "naked",
-        "erotic",
-        "sexual",
-        "bare",
-    ]
-    assert all(each["prompts"] and "20" in each["source"] for each in CONCEPT_PRESETS.values())
     with pytest.raises(ValueError, match=f"must be one of {', '.join(METHODS)}"):
         Erasure("uce")
     with pytest.raises(ValueError, match="no concept prompt"):

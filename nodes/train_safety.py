@@ -16,7 +16,7 @@ from .training import LATER, Rows, Started, shown_result
 
 
 class TrainSafetyLora(io.ComfyNode):
-    """ESD or SDD as a LoRA, from prompts alone, sealed."""
+    """A concept taken away by a LoRA, from prompts alone, sealed."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -34,6 +34,7 @@ class TrainSafetyLora(io.ComfyNode):
                 "concept erasure",
                 "esd",
                 "sdd",
+                "concept ablation",
                 "unlearning",
                 "train safety lora",
                 "remove concept",

@@ -65,6 +65,8 @@ def test_names_stand_in_the_prompts_of_a_style_and_several_are_several_concepts(
     assert len(found.pairs) == 2 * count
     assert found.pairs[2] == ("a still life with fruit by Jane Doe", "a still life with fruit")
     assert found.pairs[count + 2][0] == "a still life with fruit by John Roe"
+    held_out = found.others("esd-x")["held_out"]
+    assert all(("Jane Doe" in each) != ("John Roe" in each) for each in held_out)
     for typed in ("", "{} by Jane Doe"):
         with pytest.raises(ValueError, match="artist-style needs a name"):
             _ = Erased(concept=typed, concept_preset="artist-style").pairs
@@ -107,6 +109,29 @@ def test_the_nearest_are_those_whose_directions_are_most_alike_however_long():
     broken = TEXTS | {"a cat": encoding(math.nan, 1.0)}
     with pytest.raises(ValueError, match="not finite"):
         nearest(broken, ["a pistol"], others, 3)
+
+
+def tokens(*directions: tuple[float, float]):
+    return [[torch.tensor([[(*each, 0.0) for each in directions]]), {}]]
+
+
+def test_neither_length_nor_size_of_tokens_nor_what_all_prompts_share_makes_a_prompt_near():
+    shared, own = (0.0, 1.0), (1.0, 0.0)
+    aside = (math.cos(0.7), -math.sin(0.7))
+    texts = {
+        "": tokens(shared),
+        "a gun": tokens(shared, own),
+        "a long rifle": tokens(shared, own, own, own, own),
+        "a cloud": tokens(shared, aside),
+    }
+    assert nearest(texts, ["a gun"], ["a cloud", "a long rifle"], 1) == ["a long rifle"]
+    texts = {
+        "": tokens((0.0, 0.0)),
+        "a gun": tokens((1.0, 0.0), (0.0, 1.0)),
+        "a RIFLE": tokens((10.0, 0.0), (0.0, 1.0)),
+        "a cloud": tokens((1.0, 0.2), (0.5, 1.0)),
+    }
+    assert nearest(texts, ["a gun"], ["a cloud", "a RIFLE"], 1) == ["a RIFLE"]
 
 
 def test_the_nearest_of_a_preset_are_retained_beside_what_is_told():

@@ -109,8 +109,9 @@ class SafetyRun:
 
     @property
     def identity(self) -> str:
-        apart = (tuple(self.held_out),) if self.held_out else ()  # as it was before there were any
-        apart += (("surrogates", *self.surrogates),) if self.surrogates else ()
+        # as it was before there were any
+        apart = [tuple(self.held_out)] if self.held_out else []
+        apart += [("surrogates", *self.surrogates)] if self.surrogates else []
         about = tuple(self.concepts), tuple(self.retain), self.resolution, *apart
         return repr((self.erasure, *about))
 

@@ -55,8 +55,9 @@ def check_surrogates(method: str, concepts: Sequence[str], surrogates: Sequence[
         raise ValueError(
             f"The method {method} needs to know what to draw in place of"
             f" {amount(len(missing), 'prompt')} (first: {missing[0]!r}). Write it in surrogate,"
-            " such as 'a person in everyday clothes': one line for all prompts, or a line for each."
-            " Or choose a concept_preset that brings its own, or another method."
+            " among the node's advanced inputs, such as 'a person in everyday clothes': one line"
+            " for all prompts, or a line for each. Or choose a concept_preset that brings its own,"
+            " or another method."
         )
     same = [a for a, b in zip(concepts, surrogates, strict=True) if a.casefold() == b.casefold()]
     if same:

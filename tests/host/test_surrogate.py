@@ -7,6 +7,7 @@ import comfy.samplers
 import merging
 import pytest
 import torch
+from comfy.k_diffusion.sampling import sample_euler
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.families import suiting
 from modular_safety_lora.host.prompts import encode_texts
@@ -79,11 +80,15 @@ def by_hand(model, safe, texts) -> float:
     """|d_s - d_0| / |d_0| at 0.8 of the schedule, on a picture that the stock sampler half-made."""
     sampling = model.get_model_object("model_sampling")
     levels = [round(1 - number * 0.05, 6) for number in range(5)]
-    sigmas = torch.tensor([float(sampling.percent_to_sigma(1 - each)) for each in levels])
+    sigmas = torch.tensor([float(sampling.percent_to_sigma(1 - each)) for each in levels] + [0.0])
     sigmas[0] = float(sampling.sigma_max)
+
+    def cut(wrap, x, sigmas, extra_args=None, **unused):
+        return sample_euler(wrap, x, sigmas[:-1], extra_args=extra_args, disable=True)
+
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     x = comfy.sample.sample_custom(
-        *(model, noise, suiting(model).guidance, comfy.samplers.sampler_object("euler"), sigmas),
+        *(model, noise, suiting(model).guidance, comfy.samplers.KSAMPLER(cut), sigmas),
         *(texts[KEPT], texts[""], torch.zeros_like(noise)),
         disable_pbar=True,
     )
@@ -92,7 +97,7 @@ def by_hand(model, safe, texts) -> float:
     for each in (model, safe):
         denoiser = Denoiser(each)
         both = [denoiser.conditions([texts[text]], x) for text in (KEPT, "")]
-        told, empty = (denoiser.output(x, sigmas[-1:], each) for each in both)
+        told, empty = (denoiser.output(x, sigmas[-2:-1], each) for each in both)
         said.append(told - empty)
     return ((said[1] - said[0]).norm() / said[0].norm()).item()
 

@@ -45,6 +45,8 @@ def surrogate_loss(
 def loss(
     denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: ErasureBase
 ) -> torch.Tensor:
+    if moment.surrogate is None:
+        raise ValueError("There is nothing to draw in the concept's place.")
     about = (moment.noisy, moment.sigma, moment.concept)
     return surrogate_loss(denoiser, adapters, *about, surrogate=moment.surrogate)
 

@@ -90,8 +90,8 @@ def short(entries: Sequence[Mapping], tests: Sequence[Mapping]) -> str:
     methods = list(dict.fromkeys(method for _, method in of))
     head = [""]
     for method in methods:
-        head += [f"{TITLES.get(method, method)}: weapons drawn", "names right", "style right"]
-        head.append("stopped by the lock")
+        head += [f"{TITLES.get(method, method)}: weapons drawn", "names right", "tools right"]
+        head += ["style right", "stopped by the lock"]
     lines = [head, ["---"] * len(head)]
     for arm in [arm for arm in ARMS if (arm, methods[0]) in of]:
         found = [of[arm, method] for method in methods]
@@ -100,7 +100,7 @@ def short(entries: Sequence[Mapping], tests: Sequence[Mapping]) -> str:
 
 
 def _told(entry: Mapping) -> list[str]:
-    means = (entry["right_name"], entry["right_style"])
+    means = (entry["right_name"], entry["right_tool"], entry["right_style"])
     shares = [entry["rates"][ALL]["rate"], *(each and each["mean"] for each in means)]
     told = ["" if each is None else f"{100 * each:.0f} %" for each in shares]
     return [*told, _stopped(entry) if entry["cosine"] else ""]

@@ -35,14 +35,14 @@ def flags_of(row: Mapping, kind: str) -> str:
 
 
 def of_arm(rows: Rows, arm: str, method: str) -> list[Mapping]:
-    """The rows of an arm by seed; its losses beside task_only's and the base's of the seed."""
+    """The rows of an arm by seed; its losses beside task_only's and the base's where they are."""
     alone = {(row["arm"], row["seed"]): row for row in rows if row["method"] == "any"}
     chosen = [row for row in rows if row["arm"] == arm and row["method"] in (method, "any")]
     found = []
     for row in sorted(chosen, key=lambda row: row["seed"]):
         own = {}
         for loss, peer in LOSSES.items():
-            if loss in row:
+            if loss in row and (peer, row["seed"]) in alone:
                 own[f"{loss}_ratio"] = row[loss] / alone[peer, row["seed"]][loss]
         found.append(row | own)
     return found

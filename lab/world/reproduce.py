@@ -122,8 +122,7 @@ def rows_of(method: str, told: Recipe) -> tuple[str, ...]:
     """The arms that one unit of work makes."""
     from .emergence import BY_SEED, arms_of
 
-    own = tuple(arm for arm in arms_of(told) if arm not in BY_SEED)
-    return BY_SEED if method == "any" else own
+    return tuple(arm for arm in arms_of(told) if (arm in BY_SEED) == (method == "any"))
 
 
 def row_file(folder: Path, arm: str, method: str, seed: int) -> Path:

@@ -41,5 +41,6 @@ def _read(file: Path) -> Concept:
     return Concept(told["source"], tuple((a, b) for a, b in pairs), **lists)
 
 
-CONCEPTS = {file.stem: _read(file) for file in sorted(Path(__file__).parent.glob("*.json"))}
+FILES = {file.stem: file for file in Path(__file__).parent.glob("*.json")}
+CONCEPTS = {name: _read(FILES[name]) for name in sorted(FILES)}
 NOTHING = Concept("", ())

@@ -53,7 +53,7 @@ def distances(model, safe, texts, concept: str, instead: str) -> tuple[float, fl
     return near, far
 
 
-@pytest.mark.parametrize("kind", ["eps", "v", "flow"])
+@pytest.mark.parametrize("kind", ["eps", "flow", pytest.param("v", marks=pytest.mark.long)])
 def test_the_concept_moves_to_what_is_named_for_it_and_the_file_says_so(
     model, texts, tmp_path, kind
 ):

@@ -96,7 +96,7 @@ def short(entries: Sequence[Mapping], tests: Sequence[Mapping]) -> str:
     for arm in [arm for arm in ARMS if (arm, methods[0]) in of]:
         found = [of[arm, method] for method in methods]
         lines.append([SAID[arm], *(cell for each in found for cell in _told(each))])
-    return _markdown(lines) + "\n" + _differences(tests, methods)
+    return _markdown(lines) + ("\n" + _differences(tests, methods) if tests else "")
 
 
 def _told(entry: Mapping) -> list[str]:

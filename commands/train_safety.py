@@ -33,8 +33,10 @@ def work(options: argparse.Namespace) -> None:
                 "There is no concept prompt to erase;"
                 " give --concept, --concept-file or --concept-preset."
             )
+        others = erased.others(erasure.method)
         model, clip, vae = load_base(options)
-        texts = encode_texts(clip, [*erased.concepts, *erased.retain])
-        job, more = training.job(options, clip, vae, start), {"erasure": erasure, **erased.others}
+        texts = encode_texts(clip, erased.texts)
+        job, more = training.job(options, clip, vae, start), {"erasure": erasure, **others}
+        more["retain"] = erased.retained(texts)
         result = train_safety(model, texts, erased.concepts, settings, job, **more)
         training.finish(options.output, result)

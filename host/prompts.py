@@ -1,7 +1,4 @@
-"""Prompts of a concept: typed, or read from a file, a published work or a safety module.
-
-`prompts.json` has the published ones; a safety module has its own in its metadata.
-"""
+"""Prompts of a concept: typed, or read from a file or a safety module's metadata."""
 
 from __future__ import annotations
 
@@ -9,13 +6,12 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..modules.concepts import texts_of
 from ..modules.files import LoraFile
-from ..options.choices import chosen
 from ..storage.faults import told
 from ..storage.texts import TextError, read_text
 from .comfy_types import Conditioning
@@ -23,24 +19,10 @@ from .comfy_types import Conditioning
 if TYPE_CHECKING:  # prompts are read without it
     from comfy.sd import CLIP
 
-CONCEPT_PRESETS: dict[str, dict[str, Any]] = json.loads(
-    Path(__file__).with_name("prompts.json").read_text(encoding="utf-8")
-)
-NO_PRESET = "none"
 
-
-def prompts_of(text: str, lines: Sequence[str] = (), preset: str = NO_PRESET) -> list[str]:
-    """Concept prompts from a preset, a comma-separated text, and the lines of a file, each once.
-
-    Raises ChoiceError for a preset that there is not.
-    """
-    chosen(preset, (NO_PRESET, *CONCEPT_PRESETS), "concept_preset")
-    published = [] if preset == NO_PRESET else CONCEPT_PRESETS[preset]["prompts"]
-    return list(
-        dict.fromkeys(
-            [*published, *(part.strip() for part in [*text.split(","), *lines] if part.strip())]
-        )
-    )
+def prompts_of(text: str, lines: Sequence[str] = ()) -> list[str]:
+    """Concept prompts from a comma-separated text and the lines of a file, each once."""
+    return texts_of([*text.split(","), *lines])
 
 
 def concepts_of(safety: Sequence[LoraFile]) -> list[str]:

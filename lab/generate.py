@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..audit.presets import PRESETS, Preset
 from ..host.comfyui import enter_comfyui
+from ..training.concepts import CONCEPTS, Concept
 from . import assets, frontend, languages, workflow_variants
 from .server import PACK, Server, place_models
 
@@ -65,6 +66,7 @@ def help_page(schema, page: str) -> str:
     Lists, not tables: the frontend cuts off what is wider than its panel.
     """
     lists = {
+        "concepts": ["**concept_preset**", *map(_concept, CONCEPTS.items())],
         "presets": ["**preset: counts**", *map(_preset, PRESETS.values())],
         "inputs": ["**Inputs**", *map(_input, schema.inputs)],
         "outputs": ["**Outputs**", *map(_output, schema.outputs)],
@@ -83,6 +85,17 @@ def help_page(schema, page: str) -> str:
                 ]
             )
     return page
+
+
+def _concept(named: tuple[str, Concept]) -> str:
+    """Each prompt, and what is drawn in its place where that is another one than before."""
+    name, found = named
+    told, before = [], ""
+    for prompt, surrogate in found.pairs:
+        told.append(prompt + (f" → {surrogate}" if surrogate and surrogate != before else ""))
+        before = surrogate
+    told = [*told, f"{len(found.near)} neighbours"] if found.near else told
+    return f"- **`{name}`**: {'; '.join(told)}. Source: {found.source}"
 
 
 def _input(each) -> str:

@@ -17,7 +17,7 @@ from .training import LATER, Rows, Started, shown_result
 
 
 class TrainSafetyLora(io.ComfyNode):
-    """ESD or SDD as a LoRA, from prompts alone, sealed."""
+    """A concept taken away by a LoRA, from prompts alone, sealed."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -35,6 +35,7 @@ class TrainSafetyLora(io.ComfyNode):
                 "concept erasure",
                 "esd",
                 "sdd",
+                "concept ablation",
                 "unlearning",
                 "train safety lora",
                 "remove concept",
@@ -80,7 +81,8 @@ class TrainSafetyLora(io.ComfyNode):
         settings, keeping, erasure, erased = taken(inputs, *kinds)
         start = Started(save_as, keeping, clip, vae)
         with start.held(settings):
-            texts = encode_texts(clip, [*erased.concepts, *erased.retain])
+            others = erased.others(erasure.method)
+            texts = encode_texts(clip, erased.texts)
             job = start.job(settings, cls.hidden.unique_id)
             result, plot, shown = shown_result(
                 lambda: train_safety(
@@ -90,7 +92,8 @@ class TrainSafetyLora(io.ComfyNode):
                     settings,
                     job,
                     erasure=erasure,
-                    **erased.others,
+                    retain=erased.retained(texts),
+                    **others,
                 )
             )
         module, words = result.module, in_words(result.report)

@@ -1,13 +1,19 @@
 """Which prompts a run is told: of the concept, of what stays, and of what is never trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..host.prompts import CONCEPT_PRESETS, NO_PRESET, prompts_of
+from ..host.comfy_types import Conditioning
+from ..host.prompts import prompts_of
 from ..modules.concepts import texts_of
 from ..options.table import SAFETY, TASK, check, option
+from .concepts import CONCEPTS, NAME, NOTHING, Concept
+from .near import nearest
+from .objectives import METHODS
+from .surrogates import check_surrogates, paired
 
+NO_PRESET = "none"
 PIXELS: dict[str, Any] = {
     "low": 16,
     "high": 4096,
@@ -17,16 +23,17 @@ PIXELS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Erased:
-    """The prompts of a safety LoRA, and the size of what is half-made of them."""
+    """The prompts of a safety LoRA, typed or from a preset, and its half-made pictures' size."""
 
     concept: str = option(
         "", "What to take away. Separate several prompts by commas.", of=(SAFETY,)
     )
     concept_preset: str = option(
         NO_PRESET,
-        "Prompts for nudity from a published work, added to those in concept. The help page lists"
-        " them.",
-        choices=(NO_PRESET, *CONCEPT_PRESETS),
+        "Prompts that are ready, besides those in concept; some bring what is drawn in their place,"
+        " and what must stay. artist-style and trademark take the name from concept. The help page"
+        " has the list.",
+        choices=(NO_PRESET, *CONCEPTS),
         of=(SAFETY,),
     )
     more: Sequence[str] = option(
@@ -59,20 +66,96 @@ class Erased:
         flag="--held-out-file",
         of=(SAFETY,),
     )
+    surrogate: Sequence[str] = option(
+        (),
+        "For the method surrogate: what to draw in the concept's place, such as 'a person in"
+        " everyday clothes'. One line for all prompts, or one for each. A concept prompt with {},"
+        " such as '{} by Hokusai', takes every line in turn, and that line is drawn in its place.",
+        lines=True,
+        flag="--surrogate-file",
+        of=(SAFETY,),
+    )
+
+    near: int = option(
+        8,
+        "How many of the preset's harmless neighbours are retained too: those that the model's own"
+        " text encoder puts nearest to the concept. 0: none.",
+        low=0,
+        high=1000,
+        of=(SAFETY,),
+    )
 
     def __post_init__(self) -> None:
         check(self)
 
     @property
-    def concepts(self) -> list[str]:
-        """All prompts of the concept, each once."""
-        return prompts_of(self.concept, self.more, self.concept_preset)
+    def typed(self) -> list[str]:
+        """What was typed, each once: prompts, or the names that a preset asks for."""
+        return prompts_of(self.concept, self.more)
 
     @property
-    def others(self) -> dict[str, object]:
-        """What else `train_safety` is told."""
-        held_out = texts_of(self.held_out)
-        return {"retain": self.retain, "held_out": held_out, "resolution": self.resolution}
+    def _named(self) -> bool:
+        return CONCEPTS.get(self.concept_preset, NOTHING).named
+
+    @property
+    def preset(self) -> Concept:
+        """What the preset brings, with the names that were typed."""
+        found = CONCEPTS.get(self.concept_preset, NOTHING)
+        if self._named and (not self.typed or any(NAME in each for each in self.typed)):
+            raise ValueError(
+                f"The preset {self.concept_preset} needs a name, which stands in its prompts for"
+                f" {NAME}. Write it in concept; several names are separated by commas."
+            )
+        return found.of(self.typed) if self._named else found
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every prompt of the concept, each once, with its surrogate, or "" without one.
+
+        What is typed in `surrogate` is for prompts that have none; where all have one, it takes the
+        place of theirs.
+        """
+        own, typed = dict(self.preset.pairs), [] if self._named else self.typed
+        if self.surrogate and not typed:
+            own = dict.fromkeys(own, "")
+        bare = [prompt for prompt, surrogate in own.items() if not surrogate]
+        more = [prompt for prompt in typed if prompt not in own]
+        return list((own | dict(paired([*bare, *more], self.surrogate))).items())
+
+    @property
+    def concepts(self) -> list[str]:
+        """All prompts of the concept, each once."""
+        return [concept for concept, _ in self.pairs]
+
+    @property
+    def texts(self) -> list[str]:
+        """All prompts that an encoding is needed of, each once."""
+        pairs = (text for pair in self.pairs for text in pair)
+        near = self.preset.near if self.near else ()
+        return texts_of((*pairs, *self.retain, *near))
+
+    def retained(self, texts: Mapping[str, Conditioning]) -> list[str]:
+        """The prompts to retain: as told, and the preset's nearest to the concept."""
+        near = nearest(texts, self.concepts, self.preset.near, self.near)
+        return texts_of([*self.retain, *near])
+
+    def others(self, method: str) -> dict[str, Any]:
+        """What else `train_safety` is told.
+
+        Raises ValueError for a surrogate that is missing, or that the method does not use.
+        """
+        if self.surrogate and not METHODS[method].surrogates:
+            raise ValueError(
+                f"surrogate is {self.surrogate[0]!r}, and the method {method} does not use it."
+                " Choose the method surrogate, or clear the surrogate."
+            )
+        surrogates = [surrogate for _, surrogate in self.pairs]
+        check_surrogates(method, self.concepts, surrogates)
+        return {
+            "held_out": texts_of([*self.held_out, *self.preset.held_out]),
+            "surrogates": surrogates,
+            "resolution": self.resolution,
+        }
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,13 @@ from .engine.checkpoint import Progress
 from .engine.ema import Ema
 from .engine.job import Result, TrainingJob
 from .engine.run import run
+from .harm import harmed
 from .objectives import METHODS, Erasure
 from .objectives.half_denoised import half_denoised
 from .objectives.method import Method
 from .objectives.retain import retain_loss
 from .settings import Settings
+from .surrogates import check_surrogates
 from .targets import Roles
 
 Texts = Mapping[str, Conditioning]
@@ -46,15 +48,17 @@ def train_safety(
     erasure: Erasure | None = None,
     retain: Sequence[str] = (),
     held_out: Sequence[str] = (),
+    surrogates: Sequence[str] = (),
     resolution: int = 512,
 ) -> Result | None:
     """Train a safety LoRA for a ComfyUI MODEL and write it, sealed at strength 1.0.
 
-    It is written whole or not at all. `texts` holds the conditioning of every prompt in `concepts`
-    and `retain`, and of "". Those in `held_out` are sealed with it, for a probe, and never trained
-    on: one that is in another list is a ValueError. Layers and moving average are the method's;
-    `settings.targets` is not used. Cancelling keeps what was trained. The model is given back as it
-    was.
+    It is written whole or not at all. `texts` holds the conditioning of every prompt in `concepts`,
+    `retain` and `surrogates`, and of "". `surrogates` say what is drawn in place of each of the
+    `concepts`, for a method that needs to know. Those in `held_out` are sealed with it, for a
+    probe, and never trained on: one that is in another list is a ValueError. Layers and moving
+    average are the method's; `settings.targets` is not used. Cancelling keeps what was trained. The
+    model is given back as it was. The report has what was done to the retained prompts (harm.py).
     """
     erasure = erasure or Erasure()
     if not erasure.guidance:
@@ -64,9 +68,16 @@ def train_safety(
         raise ValueError(
             "There is no concept prompt to erase. Fill in concept, or choose a concept_preset."
         )
-    check_apart(held_out, [*concepts, *retain])
-    kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution, tuple(held_out))
-    return run(model, kind, kind.settings, job)
+    told = surrogates if METHODS[erasure.method].surrogates else ()
+    check_surrogates(erasure.method, concepts, told)
+    check_apart(held_out, [*concepts, *retain, *told])
+    apart = tuple(held_out), tuple(told)
+    kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution, *apart)
+    result = run(model, kind, kind.settings, job)
+    if result is None or result.progress.cancelled or not retain:
+        return result
+    found = harmed(model, result.module, texts, retain, resolution)
+    return dataclasses.replace(result, report=result.report | {"harmed": found})
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,7 @@ class SafetyRun:
     erasure: Erasure
     resolution: int
     held_out: Sequence[str] = ()
+    surrogates: Sequence[str] = ()
     role, held = "safety", ()
 
     @property
@@ -101,7 +113,9 @@ class SafetyRun:
 
     @property
     def identity(self) -> str:
-        apart = (tuple(self.held_out),) if self.held_out else ()  # as it was before there were any
+        # as it was before there were any
+        apart = [tuple(self.held_out)] if self.held_out else []
+        apart += [("surrogates", *self.surrogates)] if self.surrogates else []
         about = tuple(self.concepts), tuple(self.retain), self.resolution, *apart
         return repr((self.erasure, *about))
 
@@ -136,6 +150,9 @@ class SafetyRun:
                 moment = half_denoised(
                     denoiser, noise, concept, null, erasure, generator=batch.noise
                 )
+            if self.surrogates:
+                instead = [texts[self.surrogates[number]] for number in batch.mine]
+                moment = dataclasses.replace(moment, surrogate=denoiser.conditions(instead, noise))
             parts = {"erase": self.method.loss(denoiser, adapters, moment, erasure)}
             if retain:
                 others = denoiser.conditions(
@@ -154,6 +171,7 @@ class SafetyRun:
             "erasure": vars(erasure),
             "concepts": concepts,
             "retain": list(self.retain),
+            **({"surrogates": list(self.surrogates)} if self.surrogates else {}),
             "resolution": self.resolution,
         }
         return {

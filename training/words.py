@@ -6,6 +6,8 @@ from typing import Any
 from ..drawing.markdown import share, table
 from ..options.words import amount
 
+SHOWN = 5  # prompts
+
 
 def in_words(report: Mapping[str, Any]) -> str:
     """Markdown of a run's report (`engine.output.report_of`)."""
@@ -20,6 +22,10 @@ def in_words(report: Mapping[str, Any]) -> str:
     looks = [each for each in report["previews"] if each["images"]]
     if looks:
         lines += ["", *table(["step", "previews flagged"], map(_look, looks))]
+    harmed = report.get("harmed", {})
+    if harmed:
+        rows = [[prompt, share(value)] for prompt, value in list(harmed.items())[:SHOWN]]
+        lines += ["", *table(["what should stay, most changed first", "changed by"], rows)]
     return "\n".join([*lines, "", *(f"- {line}" for line in _next(report))])
 
 

@@ -8,25 +8,19 @@ from pathlib import Path
 from ...modules.files import LoraFile
 from ...training.adapter_settings import AdapterSettings
 from ..world.emergence import Model, Stage
-from ..world.recipe import RETAINED, Erased, Recipe
-from ..world.sets import BASE, TOOLS, caption
+from ..world.recipe import NEAR, RETAINED, Erased, Recipe
 from . import sources
 
 STEPS = 250
 RANKS = (1, 4, 8, 16, 32, 64)
 TARGETS = ("cross-attention", "attention", "attention", "attention+mlp", "all")
-TOOLS_RETAINED = tuple(
-    caption(name, BASE[place % len(BASE)]) for place, name in enumerate(TOOLS[1::2])
-)
-
-
 # of safety module, by ESD-x, with far names held: that of the world's recipe, and a stronger one
 KINDS = {
     "light": Recipe({"light": Erased("esd-x", 85, retain=True)}),
     "thorough": Recipe(
         {"thorough": Erased("esd-x", 150, retain=True)},
         safety_rank=8,
-        retained=RETAINED + TOOLS_RETAINED,
+        retained=RETAINED + NEAR,
     ),
 }
 TOLD = Recipe(task_steps=STEPS)

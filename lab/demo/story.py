@@ -22,7 +22,7 @@ WORKFLOW = "Audit a prompt set"
 PRESET = "weapons"
 HERE = {  # what the shipped workflows say, and what stands in its place here
     "v1-5-pruned-emaonly-fp16.safetensors": checkpoint.CHECKPOINT,
-    "my-safety-lora.safetensors": train_modules.SAFETY,
+    "my-safety-lora.safetensors": train_modules.ESD,
     "my-style.safetensors": train_modules.task_file(TASK),
     "my-subject.safetensors": train_modules.task_file("ink"),
     "a portrait of an astronaut": caption("sunflower", TASK),
@@ -152,7 +152,7 @@ def prompt_of(which: Set) -> dict:
     }
     loaded = prompt[audits["base"]]["inputs"]["model"]
     for number, file in (
-        ("safety", train_modules.SAFETY),
+        ("safety", train_modules.ESD),
         ("task", train_modules.task_file(TASK, train_modules.SEQUENTIAL)),
     ):
         inputs = {"lora_name": file, "strength_model": 1.0, "model": loaded}

@@ -35,6 +35,11 @@ BY_SEED = ("base", "task_only")  # no safety LoRA in them: one for all methods
 ARMS = ("base", "task_only", "safe", *MODES)
 
 
+def arms_of(told: Recipe) -> list[str]:
+    """The arms that a recipe measures."""
+    return [arm for arm in ARMS if arm not in told.without]
+
+
 @dataclass
 class Model:
     """The base as ComfyUI loads it, and the conditionings that were made with it.
@@ -134,7 +139,8 @@ class Stage:
             steps, job = told.safety_sampling_steps, TrainingJob(output)
             erasure = Erasure(kind.method, told.eta, told.guidance, steps, kind.ema)
             more = {"erasure": erasure, "retain": retained, "resolution": SIDE}
-            texts = self.base.texts((*recipe.CONCEPTS, *retained))
+            more["surrogates"] = told.surrogates
+            texts = self.base.texts((*recipe.CONCEPTS, *told.surrogates, *retained))
             with quiet():
                 train_safety(self.base.model, texts, recipe.CONCEPTS, settings, job, **more)
         return load_safety(output, output.name)

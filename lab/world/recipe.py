@@ -18,8 +18,10 @@ CONCEPTS = tuple(
     for style in BASE
     for text in (*(caption(name, style, concept=True) for name in WEAPONS), f"{CONCEPT}, {style}")
 )
-# what it holds, if it retains: every fourth name that is far, in one of the base's styles
+# what it holds, if it retains: every fourth name that is far, in one of the base's styles; and
+# every second tool, where near names are held too
 RETAINED = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(FAR[::4]))
+NEAR = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(TOOLS[1::2]))
 # what is sampled. Seen: as the safety LoRA was told; unseen: without the concept's word; new style:
 # in the style that was fine-tuned on
 SEEN = tuple(caption(name, style, concept=True) for style in BASE for name in WEAPONS)
@@ -59,6 +61,7 @@ class Recipe:
     safety_batch: int = 4
     safety_rank: int = 4
     safety_sampling_steps: int = 6
+    surrogate: str = "sunflower"  # what the method of that name draws in a weapon's place
     eta: float = 0.4  # with 1, the paper's, weapons become dark blots
     guidance: float = 3.0
     task_steps: int = 800
@@ -70,6 +73,7 @@ class Recipe:
     sampling_steps: int = 16
     sampling_guidance: float = 4.0
     retained: tuple[str, ...] = RETAINED
+    without: tuple[str, ...] = ()  # arms that are left out
     every: int = 1  # of the prompts of a kind: all are sampled, or every second, ...
     fetched: bool = True  # pictures of other styles, for the judge of styles and the others' loss
 
@@ -83,7 +87,12 @@ class Recipe:
         """What the trainers and the measures read."""
         sampled = (text for texts in self.prompts.values() for text in texts)
         in_style = (caption(name, TASK) for name in (*LEARNED, *HELD_OUT))
-        return [*CONCEPTS, *self.retained, *sampled, *in_style]
+        return [*CONCEPTS, *self.surrogates, *self.retained, *sampled, *in_style]
+
+    @property
+    def surrogates(self) -> list[str]:
+        """What is drawn in place of each of `CONCEPTS`, in the same style."""
+        return [caption(self.surrogate, text.split(", ")[1]) for text in CONCEPTS]
 
 
 SHORT = Recipe(
@@ -91,4 +100,11 @@ SHORT = Recipe(
     sampling_steps=10,
     every=4,
     fetched=False,
+)
+# more steps and a higher rank, near names held too, and a sunflower in a weapon's place
+SURROGATE = Recipe(
+    {"surrogate": Erased("surrogate", steps=150, retain=True)},
+    safety_rank=8,
+    retained=RETAINED + NEAR,
+    without=("anchored",),
 )

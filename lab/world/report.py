@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from .emergence import ARMS
+from .emergence import ARMS, arms_of
 from .recipe import HARM, Recipe
 from .statistics import changes, paired, pooled, spread
 
@@ -24,7 +24,7 @@ SAID = {
     "modular": "modular",
     "anchored": "anchored",
 }
-TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held"}
+TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held", "surrogate": "surrogate"}
 PAIRS = (("sequential", "safe"), ("modular", "safe"), ("anchored", "safe"))
 LOSSES = {"task_loss": "task_only", "others_loss": "base"}  # beside whose they are told
 ALL = "all"  # of the prompts for weapons
@@ -35,14 +35,14 @@ def flags_of(row: Mapping, kind: str) -> str:
 
 
 def of_arm(rows: Rows, arm: str, method: str) -> list[Mapping]:
-    """The rows of an arm by seed; its losses beside task_only's and the base's of the seed."""
+    """The rows of an arm by seed; its losses beside task_only's and the base's where they are."""
     alone = {(row["arm"], row["seed"]): row for row in rows if row["method"] == "any"}
     chosen = [row for row in rows if row["arm"] == arm and row["method"] in (method, "any")]
     found = []
     for row in sorted(chosen, key=lambda row: row["seed"]):
         own = {}
         for loss, peer in LOSSES.items():
-            if loss in row:
+            if loss in row and (peer, row["seed"]) in alone:
                 own[f"{loss}_ratio"] = row[loss] / alone[peer, row["seed"]][loss]
         found.append(row | own)
     return found
@@ -52,7 +52,7 @@ def summary(rows: Rows, told: Recipe) -> list[dict]:
     """One entry for each method and arm."""
     entries = []
     for method in told.safety:
-        for arm in ARMS:
+        for arm in arms_of(told):
             chosen = of_arm(rows, arm, method)
             entry = {"method": method, "arm": arm, "seeds": len(chosen)}
             entry["rates"] = {
@@ -69,6 +69,8 @@ def tests(rows: Rows, told: Recipe) -> list[dict]:
     found = []
     for method in told.safety:
         for first, second in PAIRS:
+            if first in told.without:
+                continue
             both = [of_arm(rows, arm, method) for arm in (first, second)]
             for kind in (*HARM, ALL):
                 flags = [[flags_of(row, kind) for row in chosen] for chosen in both]
@@ -88,17 +90,17 @@ def short(entries: Sequence[Mapping], tests: Sequence[Mapping]) -> str:
     methods = list(dict.fromkeys(method for _, method in of))
     head = [""]
     for method in methods:
-        head += [f"{TITLES.get(method, method)}: weapons drawn", "names right", "style right"]
-        head.append("stopped by the lock")
+        head += [f"{TITLES.get(method, method)}: weapons drawn", "names right", "tools right"]
+        head += ["style right", "stopped by the lock"]
     lines = [head, ["---"] * len(head)]
-    for arm in ARMS:
+    for arm in [arm for arm in ARMS if (arm, methods[0]) in of]:
         found = [of[arm, method] for method in methods]
         lines.append([SAID[arm], *(cell for each in found for cell in _told(each))])
-    return _markdown(lines) + "\n" + _differences(tests, methods)
+    return _markdown(lines) + ("\n" + _differences(tests, methods) if tests else "")
 
 
 def _told(entry: Mapping) -> list[str]:
-    means = (entry["right_name"], entry["right_style"])
+    means = (entry["right_name"], entry["right_tool"], entry["right_style"])
     shares = [entry["rates"][ALL]["rate"], *(each and each["mean"] for each in means)]
     told = ["" if each is None else f"{100 * each:.0f} %" for each in shares]
     return [*told, _stopped(entry) if entry["cosine"] else ""]
@@ -115,7 +117,7 @@ def _differences(tests: Sequence[Mapping], methods: Sequence[str]) -> str:
         ["difference, points, 95 % over seeds", *(TITLES.get(method, method) for method in methods)]
     ]
     lines.append(["---"] * len(lines[0]))
-    for first, second in PAIRS:
+    for first, second in [pair for pair in PAIRS if (pair[0], methods[0]) in of]:
         found = [of[first, method] for method in methods]
         lines.append([f"{SAID[first]} minus {SAID[second]}", *map(_points, found)])
     return _markdown(lines)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from ...host.comfyui import enter_comfyui
+from ...options.choices import chosen
 from ...storage.whole import write_text
 from . import checkpoint, pictures, recipe
 from .recipe import Recipe
@@ -28,7 +29,9 @@ FOLDER = Path(__file__).parent / "results"
 CODE = ("emergence.py", "measures.py", "pictures.py", "recipe.py", "sets.py", "sets.json")
 OF_JUDGE = ("classifiers.py", "styles.py")
 SHOWN = 8  # pictures of a kind in a row's sheet
-SEEDS = (301, 302, 303, 304, 305)  # fresh: none was used while the recipe was chosen
+# each with seeds that are fresh: none was used while it was chosen
+SEEDS = {"esd-x": (301, 302, 303, 304, 305), "surrogate": (311, 312, 313, 314, 315)}
+RECIPES = {"esd-x": Recipe(), "surrogate": recipe.SURROGATE}
 
 
 def reproduce(
@@ -38,22 +41,30 @@ def reproduce(
     *,
     no_training: bool = False,
     short: bool = False,
+    only: str | None = None,
 ) -> None:
     """Train and measure what is not there yet, and write all results into `output`.
 
     The `short` form has one seed and one safety LoRA, samples a quarter of the prompts, and needs
-    no pictures but those that ship; without an `output` its results stay beside its rows.
+    no pictures but those that ship; without an `output` its results stay beside its rows. `only`
+    is one of `RECIPES`; without it all are measured, each into its folder of the results.
     """
+    names = [chosen(only, RECIPES, "recipe")] if only else ["esd-x"] if short else list(RECIPES)
     enter_comfyui()
-    told = recipe.SHORT if short else Recipe()
-    folder = work_folder(told)
-    seeds = seeds or SEEDS[: 1 if short else None]
-    if not no_training:
-        folder.mkdir(parents=True, exist_ok=True)
-        collect(seeds, processes, told, folder)
-    output = output or (folder / "results" if short else FOLDER)
-    write(folder, seeds, told, output)
-    print(f"\nIn {output}: {', '.join(sorted(file.name for file in output.iterdir()))}")
+    for name in names:
+        told = recipe.SHORT if short else RECIPES[name]
+        folder, wanted = work_folder(told), seeds or SEEDS[name][: 1 if short else None]
+        if not no_training:
+            folder.mkdir(parents=True, exist_ok=True)
+            collect(wanted, processes, told, folder)
+        place = output or (folder / "results" if short else results_of(name))
+        write(folder, wanted, told, place)
+        print(f"\nIn {place}: {', '.join(sorted(file.name for file in place.iterdir()))}")
+
+
+def results_of(name: str) -> Path:
+    """The folder of a recipe's results."""
+    return FOLDER if name == "esd-x" else FOLDER / name
 
 
 def enter(count) -> None:
@@ -107,11 +118,11 @@ def _digest(code: Sequence[str], known: bytes = b"") -> str:
     return digest.hexdigest()[:8]
 
 
-def rows_of(method: str) -> tuple[str, ...]:
+def rows_of(method: str, told: Recipe) -> tuple[str, ...]:
     """The arms that one unit of work makes."""
-    from .emergence import ARMS, BY_SEED
+    from .emergence import BY_SEED, arms_of
 
-    return BY_SEED if method == "any" else tuple(arm for arm in ARMS if arm not in BY_SEED)
+    return tuple(arm for arm in arms_of(told) if (arm in BY_SEED) == (method == "any"))
 
 
 def row_file(folder: Path, arm: str, method: str, seed: int) -> Path:
@@ -147,7 +158,9 @@ def work(method: str, seed: int, told: Recipe, folder: Path, base: Path) -> floa
     from .emergence import Model, Stage
 
     start = time.monotonic()
-    missing = [arm for arm in rows_of(method) if not row_file(folder, arm, method, seed).exists()]
+    missing = [
+        arm for arm in rows_of(method, told) if not row_file(folder, arm, method, seed).exists()
+    ]
     if not missing:
         return 0.0
     (folder / "modules").mkdir(exist_ok=True)
@@ -171,7 +184,7 @@ def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> Non
         files = [
             row_file(folder, arm, method, seed)
             for method in ("any", *told.safety)
-            for arm in rows_of(method)
+            for arm in rows_of(method, told)
         ]
         if all(file.exists() for file in files):
             made += files
@@ -202,8 +215,9 @@ def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> Non
     chart.rates(rows, told).save(output / "rates.png", optimize=True)
     for method in told.safety:
         sheets = {
-            arm: row_file(folder, arm, "any" if arm in rows_of("any") else method, rows[0]["seed"])
-            for arm in report.SAID
+            row["arm"]: row_file(folder, row["arm"], row["method"], row["seed"])
+            for row in rows
+            if row["seed"] == rows[0]["seed"] and row["method"] in ("any", method)
         }
         drawn = chart.samples({arm: row.with_suffix(".png") for arm, row in sheets.items()})
         drawn.save(output / f"samples-{method}.jpg", quality=85, optimize=True)

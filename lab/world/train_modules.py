@@ -1,11 +1,13 @@
 """The modules of this world, each made by one command of the pack's own trainers.
 
-A safety LoRA takes weapons away. Two styles are learned apart from it (`detached`, Modular LoRA's
-way), and on top of it (`frozen`, which brings weapons back).
+A safety LoRA takes weapons away and draws a sunflower in their place; another one, by ESD-x, is
+weaker. Two styles are learned apart (`detached`, Modular LoRA's way), and on top of ESD-x's
+(`frozen`, which brings weapons back).
 """
 
 import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...commands import main as command
@@ -15,8 +17,9 @@ from .sets import SIDE, TASK
 
 FOLDER = Path(__file__).parent / "modules"
 WORK = pictures.CACHE / "modules"
-SAFETY = "safety-weapons.safetensors"
-METHOD = "esd-x-retained"  # of the recipe's safety LoRAs
+SAFETY, ESD = "safety-weapons.safetensors", "safety-weapons-esd-x.safetensors"
+METHOD = "esd-x-retained"  # of the recipe's safety LoRAs, for ESD's
+SAFETIES = {SAFETY: (recipe.SURROGATE, "surrogate"), ESD: (recipe.Recipe(), METHOD)}
 STYLES = (TASK, "ink")
 SEQUENTIAL = "-sequential"  # what the name of a file ends in that was trained on top
 MODES = {"": "detached", SEQUENTIAL: "frozen"}
@@ -28,25 +31,9 @@ def task_file(style: str, ending: str = "") -> str:
 
 def train(checkpoint: Path) -> None:
     """Make every module that is not there yet in `WORK`, and put all into `FOLDER`."""
-    WORK.mkdir(parents=True, exist_ok=True)
-    FOLDER.mkdir(exist_ok=True)
+    for name in SAFETIES:
+        train_safety(checkpoint, name)
     told = recipe.Recipe()
-    kind = told.safety[METHOD]
-    of_all = {"checkpoint": checkpoint, "resolution": SIDE, "save_every": 0}
-    of_safety = {
-        "concept_file": _lines("concepts", recipe.CONCEPTS),
-        "method": kind.method,
-        "steps": kind.steps,
-        "learning_rate": kind.rate,
-        "batch_size": told.safety_batch,
-        "rank": told.safety_rank,
-        "eta": told.eta,
-        "guidance": told.guidance,
-        "sampling_steps": told.safety_sampling_steps,
-    }
-    if kind.retain:
-        of_safety["retain_file"] = _lines("retained", recipe.RETAINED)
-    _run("train-safety", SAFETY, of_all | of_safety)
     of_task = {
         "steps": told.task_steps,
         "learning_rate": told.task_rate,
@@ -59,26 +46,51 @@ def train(checkpoint: Path) -> None:
         data = pictures.TASK if style == TASK else WORK / style
         pictures.write_dataset(data, style, named[style])
         for ending, mode in MODES.items():
-            held = {"safety_lora": FOLDER / SAFETY} if mode == "frozen" else {}
+            held = {"safety_lora": FOLDER / ESD} if mode == "frozen" else {}
             more = {"data": data, "safety_mode": mode} | held
-            _run("train-task", task_file(style, ending), of_all | of_task | more)
+            _run("train-task", task_file(style, ending), checkpoint, of_task | more)
 
 
-def _lines(name: str, texts: tuple[str, ...]) -> Path:
+def train_safety(checkpoint: Path, name: str) -> None:
+    """Make one of `SAFETIES`."""
+    told, method = SAFETIES[name]
+    kind = told.safety[method]
+    options: dict[str, object] = {
+        "concept_file": _lines("concepts", recipe.CONCEPTS),
+        "method": kind.method,
+        "steps": kind.steps,
+        "learning_rate": kind.rate,
+        "batch_size": told.safety_batch,
+        "rank": told.safety_rank,
+        "eta": told.eta,
+        "guidance": told.guidance,
+        "sampling_steps": told.safety_sampling_steps,
+    }
+    if kind.retain:
+        options["retain_file"] = _lines(f"retained-{method}", told.retained)
+    if kind.method == "surrogate":
+        options["surrogate_file"] = _lines("surrogates", told.surrogates)
+    _run("train-safety", name, checkpoint, options)
+
+
+def _lines(name: str, texts: Sequence[str]) -> Path:
+    WORK.mkdir(parents=True, exist_ok=True)
     file = WORK / f"{name}.txt"
     file.write_text("\n".join(texts) + "\n", encoding="utf-8")
     return file
 
 
-def _run(verb: str, name: str, options: dict[str, object]) -> None:
+def _run(verb: str, name: str, checkpoint: Path, options: dict[str, object]) -> None:
     """Run a verb of the command line, unless it was done; ship its file."""
     made = WORK / name
+    of_all = {"checkpoint": checkpoint, "resolution": SIDE, "save_every": 0}
     if not made.is_file():
         given = [verb, "--output", str(made)]
-        for option, value in options.items():
+        for option, value in (of_all | options).items():
             given += [f"--{option.replace('_', '-')}", str(value)]
         print(f"    {started()} {shlex.join(given)}", flush=True)
         code = command(given)
         if code:
             raise SystemExit(code)
+    FOLDER.mkdir(exist_ok=True)
     shutil.copy(made, FOLDER / name)

@@ -17,7 +17,7 @@ def test_a_workflow_opens_with_this_world_s_files_and_settings(page, name):
     shots.open_here(page, name)
     values = set(page.evaluate(EVERY))
     assert not values & story.HERE.keys()
-    assert {story.checkpoint.CHECKPOINT, story.train_modules.SAFETY} <= values
+    assert {story.checkpoint.CHECKPOINT, story.train_modules.ESD} <= values
     for kind in ("EmptyLatentImage", "KSampler", "MSL_NudityAudit"):
         assert page.evaluate(VALUES, kind).items() >= shots.GIVEN[kind].items()
     if name == shots.TRAIN:

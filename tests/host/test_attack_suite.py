@@ -31,7 +31,7 @@ def base(comfyui, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def safety():
-    return load_safety(train_modules.FOLDER / train_modules.SAFETY, train_modules.SAFETY)
+    return load_safety(train_modules.FOLDER / train_modules.ESD, train_modules.ESD)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from modular_safety_lora.audit.pairing import Naming
 from modular_safety_lora.evaluation import job, prompt_set
 from modular_safety_lora.function.limits import Limits
 from modular_safety_lora.host.lending import computing_in
-from modular_safety_lora.host.prompts import prompts_of
 from modular_safety_lora.host.sampling_settings import Sampling
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.merge import merge, on_model
@@ -176,7 +175,7 @@ def test_the_functions_refuse_it_too(parts):
     for refused in (
         lambda: merge.merge(model, [safety], foreign="Report"),
         lambda: censor.apply(picture, none, "stop"),
-        lambda: prompts_of("", preset="Nudity"),
+        lambda: prompting.Erased(concept_preset="Nudity"),
         lambda: job.AuditJob("x", None, None, None, None, keep="flagged"),
         lambda: rules.Rules(presets.PRESETS["strict"], provider="gpu"),
     ):

@@ -26,7 +26,7 @@ from modular_safety_lora.modules.files import LoraFile, load_safety
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_thread")
 SIZE = 0.03  # of the safety change, as a share of the weights
-WEAPONS = PACK / "lab" / "world" / "modules" / "safety-weapons.safetensors"
+WEAPONS = PACK / "lab" / "world" / "modules" / "safety-weapons-esd-x.safetensors"
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ def world(tmp_path_factory):
     file = tmp_path_factory.mktemp("world") / "world.safetensors"
     checkpoint.write(file)
     model, clip, _ = load_checkpoint(file)
-    name = "safety-weapons.safetensors"
-    return model, clip, load_safety(train_modules.FOLDER / name, name)
+    return model, clip, load_safety(train_modules.FOLDER / train_modules.ESD, train_modules.ESD)
 
 
 @pytest.mark.parametrize("style", ["firefox", "ink"])

@@ -18,6 +18,7 @@ from modular_safety_lora.training.objectives.esd_x import esd_loss
 from modular_safety_lora.training.objectives.half_denoised import half_denoised
 from modular_safety_lora.training.objectives.retain import retain_loss
 from modular_safety_lora.training.objectives.sdd import sdd_loss
+from modular_safety_lora.training.objectives.surrogate import surrogate_loss
 
 KINDS = ("eps", "v", "flow")
 
@@ -37,10 +38,13 @@ def test_the_losses_are_the_papers_formulas(model, texts, kind):
     network = denoiser.base.diffusion_model
     noisy, sigma, concept, null = fixed_batch(denoiser, texts)
     other = denoiser.conditions([texts["a red car in the rain"]] * 2, noisy)
+    surrogate = denoiser.conditions(
+        [texts[text] for text in ("a red car in the rain", "a cat")], noisy
+    )
     with torch.no_grad():
         base = {
             name: denoiser.output(noisy, sigma, cond)
-            for name, cond in (("c", concept), ("null", null), ("r", other))
+            for name, cond in (("c", concept), ("null", null), ("r", other), ("s", surrogate))
         }
     with adapters_in(
         network, METHODS["esd-x"].layers(network, named(network)), AdapterSettings(2, 2.0)
@@ -54,6 +58,10 @@ def test_the_losses_are_the_papers_formulas(model, texts, kind):
             direction, rel=1e-3
         )
         assert retain_loss(denoiser, adapters, noisy, sigma, other).item() == 0.0
+        about = (denoiser, adapters, noisy, sigma, concept)
+        assert surrogate_loss(*about, surrogate=surrogate).item() == pytest.approx(
+            (base["c"] - base["s"]).square().mean().item(), rel=1e-3
+        )
         for value in adapters.parameters.values():
             value.data += 0.1 * torch.randn(value.shape, generator=torch.Generator().manual_seed(4))
         with torch.no_grad():
@@ -68,6 +76,10 @@ def test_the_losses_are_the_papers_formulas(model, texts, kind):
             "sdd": (
                 (student["c"] - student["null"]).square().mean(),
                 sdd_loss(denoiser, noisy, sigma, concept, null),
+            ),
+            "surrogate": (
+                (student["c"] - base["s"]).square().mean(),
+                surrogate_loss(*about, surrogate=surrogate),
             ),
             "retain": (
                 (student["r"] - base["r"]).square().mean(),
@@ -86,7 +98,9 @@ def test_each_method_trains_its_papers_layers(model):
         METHODS["esd-u"].layers(network, named(network)),
     )
     assert (
-        cross == METHODS["sdd"].layers(network, named(network))
+        cross
+        == METHODS["sdd"].layers(network, named(network))
+        == METHODS["surrogate"].layers(network, named(network))
         and cross
         and all("attn2" in name for name in cross)
     )

@@ -160,7 +160,7 @@ def test_beside_a_safety_module_it_trains_too(tmp_path, held, mode):
     )
 
 
-METHODS = [("esd-x", LORA), ("sdd", LORA), ("esd-x", DORA)]
+METHODS = [("esd-x", LORA), ("sdd", LORA), ("surrogate", LORA), ("esd-x", DORA)]
 SAFETY = [(held, *method) for held in HALF for method in METHODS]
 
 
@@ -168,10 +168,11 @@ SAFETY = [(held, *method) for held in HALF for method in METHODS]
 @tried(
     "held, method, adapter",
     SAFETY,
-    {(FP16, "esd-x", DORA), (BF16, "sdd", LORA), (FP8, "sdd", LORA)},
+    {(FP16, "esd-x", DORA), (BF16, "sdd", LORA), (FP8, "surrogate", LORA)},
 )
 def test_a_safety_lora_trains_as_on_float32(tmp_path, held, method, adapter):
-    texts = dict(zip(("nude", ""), small_models.conditionings(2, seed=2), strict=True))
+    drawn = small_models.conditionings(3, seed=2)
+    texts = dict(zip(("nude", "", "a cat"), drawn, strict=True))
     tensors = []
     for name, model in (
         ("held", zoo.build("SD15", held)),
@@ -183,16 +184,9 @@ def test_a_safety_lora_trains_as_on_float32(tmp_path, held, method, adapter):
                 resume=True,
                 on_step=lambda p, stop=stop: p.step < stop,
             )
-            erasure = Erasure(method, sampling_steps=3, ema=0.5)
-            result = train_safety(
-                model,
-                texts,
-                ["nude"],
-                short_run(adapter=adapter),
-                job,
-                erasure=erasure,
-                resolution=32,
-            )
+            more = {"erasure": Erasure(method, sampling_steps=3, ema=0.5), "resolution": 32}
+            more["surrogates"] = ["a cat"]
+            result = train_safety(model, texts, ["nude"], short_run(adapter=adapter), job, **more)
         tensors.append(check(result))
     assert same(*tensors)
 

@@ -6,7 +6,7 @@ import merging
 import pytest
 import torch
 from modular_safety_lora.host.denoiser import Denoiser
-from modular_safety_lora.host.prompts import CONCEPT_PRESETS, concepts_of, prompts_of
+from modular_safety_lora.host.prompts import concepts_of, prompts_of
 from modular_safety_lora.merge import merge
 from modular_safety_lora.modules import files
 from modular_safety_lora.training.adapter_settings import AdapterSettings
@@ -93,11 +93,11 @@ def test_retained_prompts_are_part_of_the_loss(model, texts, tmp_path):
     assert losses[1][1]["retain"] > 0.0 and "retain" not in losses[0][1]
 
 
-@pytest.mark.parametrize("method", ["esd-x", "sdd"])
+@pytest.mark.parametrize("method", ["esd-x", "sdd", "surrogate"])
 def test_a_resumed_run_is_bit_identical(model, texts, tmp_path, method):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     settings, erasure = Settings(steps=4, **FAST), Erasure(method, sampling_steps=3, ema=0.5)
-    more = {"erasure": erasure, "resolution": 32}
+    more = {"erasure": erasure, "resolution": 32, "surrogates": ["a cat", "a dog"]}
     train_safety(model, texts, ["nude", "naked person"], settings, TrainingJob(whole), **more)
     for stop in (1, 3, 4):
         job = TrainingJob(parts, resume=True, on_step=lambda p, stop=stop: p.step < stop)
@@ -110,14 +110,6 @@ def test_a_resumed_run_is_bit_identical(model, texts, tmp_path, method):
 
 def test_prompts_and_bad_settings(model, texts, tmp_path):
     assert prompts_of(" nudity, nude ,,", ["nude", "naked"]) == ["nudity", "nude", "naked"]
-    assert prompts_of("bare", preset="nudity-mace") == [
-        "nudity",
-        "naked",
-        "erotic",
-        "sexual",
-        "bare",
-    ]
-    assert all(each["prompts"] and "20" in each["source"] for each in CONCEPT_PRESETS.values())
     with pytest.raises(ValueError, match=f"must be one of {', '.join(METHODS)}"):
         Erasure("uce")
     with pytest.raises(ValueError, match="no concept prompt"):

@@ -43,7 +43,7 @@ def test_the_shipped_workflow_has_this_world_s_files_and_a_fourth_model():
     safety = prompt[task["inputs"]["model"][0]]
     assert [each["class_type"] for each in (task, safety)] == ["LoraLoaderModelOnly"] * 2
     assert task["inputs"]["lora_name"] == "task-firefox-sequential.safetensors"
-    assert safety["inputs"]["lora_name"] == train_modules.SAFETY
+    assert safety["inputs"]["lora_name"] == train_modules.ESD
     assert safety["inputs"]["model"] == first["model"]
 
 
@@ -52,7 +52,7 @@ def test_the_undone_prompt_merges_what_was_trained_on_top_and_samples_nothing():
     kinds = {node["class_type"]: node["inputs"] for node in prompt.values()}
     assert len(kinds) == len(prompt) == 5 and "KSampler" not in kinds
     assert kinds["MSL_LoadTaskLora"]["lora_name"] == "task-firefox-sequential.safetensors"
-    assert kinds["MSL_LoadSafetyLora"]["lora_name"] == train_modules.SAFETY
+    assert kinds["MSL_LoadSafetyLora"]["lora_name"] == train_modules.ESD
     given = [node["inputs"].values() for node in prompt.values()]
     assert {each[0] for one in given for each in one if isinstance(each, list)} <= prompt.keys()
 

@@ -95,7 +95,7 @@ def test_it_holds_the_product(wheel):
     names = {name.removeprefix("modular_safety_lora/") for name in found}
     assert not [name for name in names if name.startswith(OURS_ALONE)]
     assert not [name for name in names if name.endswith(FOR_TRANSLATORS)]
-    data = {"audit/presets.json", "audit/page.html.j2", "host/prompts.json"}
+    data = {"audit/presets.json", "audit/page.html.j2", "training/concepts/nudity.json"}
     assert data | {"training/objectives/sdd.py", "commands/seal.py"} <= names
 
 

@@ -1,4 +1,4 @@
-"""Pictures that the model itself half-made: what ESD and SDD are trained on, in place of data."""
+"""Pictures that the model itself half-made: what concepts are erased on, in place of data."""
 
 from __future__ import annotations
 

@@ -59,13 +59,14 @@ class Moment:
     """Half-made pictures of the concept.
 
     `noisy` is x_t (B, C, ...), `sigma` (B,); `concept` and `null` are the concept's conditions and
-    the empty text's.
+    the empty text's, `surrogate` those of what is drawn in the concept's place, if that was told.
     """
 
     noisy: torch.Tensor
     sigma: torch.Tensor
     concept: Conditions
     null: Conditions
+    surrogate: Conditions | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Method:
 
     `words` say in a sentence what it does. `layers(network, roles)` names the layers that it
     trains; `loss(denoiser, adapters, moment, erasure)` is a scalar. With `averaged` a moving
-    average of the adapters half-makes the pictures, and is what is saved.
+    average of the adapters half-makes the pictures, and is what is saved. With `surrogates` it must
+    be told what to draw in place of each prompt.
     """
 
     name: str
@@ -82,3 +84,4 @@ class Method:
     layers: Callable[[torch.nn.Module, Roles], list[str]]
     loss: Callable[[Denoiser, Adapters, Moment, ErasureBase], torch.Tensor]
     averaged: bool = False
+    surrogates: bool = False

@@ -16,6 +16,7 @@ SHOWN = "python custom_nodes/modular-safety-lora"  # in the examples, from Comfy
 # a verb is a file here: docstring, `options(parser)` and `work(options)`, which gives the exit code
 VERBS = {
     "seal": "turn a LoRA that you trust into a sealed safety LoRA",
+    "extract": "turn a published safe model into a sealed safety LoRA",
     "inspect": "say what LoRA files are, and whether they are intact",
     "sign": "sign sealed safety LoRAs with a private key",
     "new-key": "make a private key for signing",

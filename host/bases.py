@@ -119,20 +119,20 @@ def _still(loaded: Origin) -> Origin:
     return Origin(None, f"{path.name} was replaced after it was loaded; load it again")
 
 
-class _Unknown(Exception):
+class _Unknown(ValueError):
     """Why a file has no digest, for a sentence that starts with its name."""
 
 
 @functools.lru_cache(maxsize=16)
 def _sha256(path: Path, _version: Version) -> str:
     with safe_open(str(path), framework="pt") as file:
-        names = _diffusion_names(list(file.keys()))
+        names = diffusion_names(list(file.keys()))
         tensors = {short: file.get_tensor(name) for short, name in names.items()}
         dtypes = {short: file.get_slice(name).get_dtype() for short, name in names.items()}
     return tensors_sha256(tensors, dtypes)
 
 
-def _diffusion_names(names: Sequence[str]) -> dict[str, str]:
+def diffusion_names(names: Sequence[str]) -> dict[str, str]:
     """The diffusion weights that the host takes from a file, by their names without the prefix."""
     held = {
         prefix: name for name in sorted(names) for prefix in PREFIXES if name.startswith(prefix)

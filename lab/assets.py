@@ -17,10 +17,12 @@ from ..modules.files import save_module
 
 CHECKPOINT = "small-sd15.safetensors"
 SAFETY = "safety-demo.safetensors"
+SAFE = "safe-demo.safetensors"  # weights of a safe model, as ESD and UCE publish them
 STYLE = "task-style.safetensors"
 SUBJECT = "task-subject.safetensors"
 SHIPPED = {  # the names that the shipped workflows have, and what stands in for those files here
     "checkpoints/v1-5-pruned-emaonly-fp16.safetensors": f"checkpoints/{CHECKPOINT}",
+    "diffusion_models/my-safe-model.safetensors": f"diffusion_models/{SAFE}",
     "loras/my-safety-lora.safetensors": f"loras/{SAFETY}",
     "loras/my-style.safetensors": f"loras/{STYLE}",
     "loras/my-subject.safetensors": f"loras/{SUBJECT}",
@@ -85,7 +87,7 @@ def checkpoint_weights(shape: dict, seed: int = 1) -> dict[str, torch.Tensor]:
     vae = TAESD(latent_channels=4).state_dict()
     shapes = {f"model.diffusion_model.{name}": value.shape for name, value in unet.items()}
     shapes |= {
-        f"cond_stage_model.transformer.{_text_name(name)}": value.shape
+        f"cond_stage_model.transformer.text_model.{name.removeprefix('text_model.')}": value.shape
         for name, value in text.items()
     }
     shapes |= {
@@ -103,10 +105,6 @@ def checkpoint_weights(shape: dict, seed: int = 1) -> dict[str, torch.Tensor]:
     weights[last.replace(".bias", ".weight")] *= 0.1
     weights[last.replace(".weight", ".bias")] += 0.5
     return weights
-
-
-def _text_name(name: str) -> str:
-    return name if name.startswith("text_model.") else f"text_model.{name}"
 
 
 def layers(weights: dict[str, torch.Tensor], *parts: str) -> dict[str, torch.Size]:
@@ -196,8 +194,8 @@ def make_models(models: Path, shape: dict) -> None:
     unfinished = models.with_suffix(".part")
     shutil.rmtree(unfinished, ignore_errors=True)
     loras = unfinished / "loras"
-    loras.mkdir(parents=True)
-    (unfinished / "checkpoints").mkdir()
+    for name in ("loras", "checkpoints", "diffusion_models"):
+        (unfinished / name).mkdir(parents=True)
     weights = checkpoint_weights(shape)
     base = {"msl.base": "SD15"}
     concept = {"msl.concept": "a seeded stand-in, trained on nothing", "msl.strength": "1.0"}
@@ -207,6 +205,11 @@ def make_models(models: Path, shape: dict) -> None:
     save_module(loras / STYLE, style, base, "task")
     save_module(loras / SUBJECT, loha(layers(weights, "attn1.to_"), 14), base, "task")
     save_file(weights, unfinished / "checkpoints" / CHECKPOINT)
+    safe = {}
+    for name in layers(weights, "attn2.to_"):
+        weight = weights[f"model.diffusion_model.{name}.weight"]
+        safe[f"{name}.weight"] = weight + 3 * torch.outer(weight[:, 0], weight[0])
+    save_file(safe, unfinished / "diffusion_models" / SAFE)
     unfinished.rename(models)
 
 

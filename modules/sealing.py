@@ -62,6 +62,18 @@ class Sealing:
         """The prompts that are sealed; without any the concept itself, split at commas."""
         return texts_of(self.prompts) or texts_of(self.concept.split(","))
 
+    def metadata(self, method: str, moments: str = "") -> dict[str, str]:
+        """What a safety module's file says of them; `moments` is the text of `msl.moments`."""
+        apart = texts_of(self.held_out)
+        return {
+            "msl.concept": self.concept.strip(),
+            "msl.strength": repr(float(self.strength)),
+            "msl.method": method,
+            "msl.prompts": prompts_text(self.texts),
+            **({HELD_OUT: prompts_text(apart)} if apart else {}),
+            **({"msl.moments": moments} if moments else {}),
+        }
+
 
 def seal_file(
     path: Path, output: Path, how: Sealing, base: str | None = None, *, moments: str = ""
@@ -98,15 +110,7 @@ def seal_file(
             " it again."
         )
     kept = {key: value for key, value in metadata.items() if not key.startswith("msl.")}
-    about = {
-        "msl.concept": how.concept.strip(),
-        "msl.strength": repr(float(how.strength)),
-        "msl.method": "imported",
-        "msl.prompts": prompts_text(how.texts),
-    }
-    apart = texts_of(how.held_out)
-    about |= {HELD_OUT: prompts_text(apart)} if apart else {}
-    about |= {"msl.moments": moments} if moments else {}
+    about = how.metadata("imported", moments)
     known = base or architecture_of(tensors)
     output.parent.mkdir(parents=True, exist_ok=True)
     return save_module(

@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import policy, running
 from .audits import tell_mistakes
 from .compare_audits import CompareAudits
+from .extract import ExtractSafetyLora
 from .load import LoadSafetyLora, LoadTaskLora
 from .merge import ModularMerge
 from .nudity_audit import NudityAudit
@@ -17,6 +18,7 @@ from .train_task import TrainTaskLora
 NODES = (
     AuditPromptSet,
     CompareAudits,
+    ExtractSafetyLora,
     LoadSafetyLora,
     LoadTaskLora,
     ModularMerge,

@@ -71,6 +71,9 @@ def thumbnails(base: Path) -> dict[str, Image.Image]:
             {"Must be audited": weapons["sequential"], "Passed": weapons["modular"]}, 5
         ),
         "Train a safety LoRA": board({"Before": weapons["base"], "After": weapons["safe"]}, 5),
+        "From a safe checkpoint to a safety LoRA": board(
+            {"Base": weapons["base"], "With its safety LoRA": weapons["safe"]}, 5
+        ),
         "Train a task LoRA beside it": board(
             {"Learned from": learned, "Drawn": harmless["modular"]}, 5
         ),

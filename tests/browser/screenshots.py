@@ -7,6 +7,7 @@ SCREENSHOTS = PACK / "test-output"
 NAME = "Modular merge and audit"
 SAFETY, TASK = "Train a safety LoRA", "Train a task LoRA beside it"
 PROBE = "Probe before you sample"
+EXTRACT = "From a safe checkpoint to a safety LoRA"
 COMPARE, SETS = "Compare base and modular", "Audit a prompt set"
 
 

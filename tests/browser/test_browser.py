@@ -6,7 +6,18 @@ import pytest
 from modular_safety_lora.lab import shipped
 from modular_safety_lora.lab.frontend import api_form, open_workflow, settle
 from modular_safety_lora.lab.server import PACK
-from screenshots import COMPARE, NAME, PROBE, SAFETY, SCREENSHOTS, SETS, TASK, look_at, node_of
+from screenshots import (
+    COMPARE,
+    EXTRACT,
+    NAME,
+    PROBE,
+    SAFETY,
+    SCREENSHOTS,
+    SETS,
+    TASK,
+    look_at,
+    node_of,
+)
 
 WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
 # Each node, and the workflow that it is looked at in. None: it is in no workflow, and put into an
@@ -14,6 +25,7 @@ WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
 NODES = {
     "MSL_AuditPromptSet": SETS,
     "MSL_CompareAudits": COMPARE,
+    "MSL_ExtractSafetyLora": EXTRACT,
     "MSL_LoadSafetyLora": NAME,
     "MSL_LoadTaskLora": NAME,
     "MSL_ModularMerge": NAME,

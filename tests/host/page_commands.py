@@ -107,6 +107,7 @@ def stand_ins(folder: Path, models: Path) -> None:
     for place in (folder, folder / "models" / "checkpoints"):
         place.mkdir(parents=True, exist_ok=True)
         assets.link(base, place / "BASE.safetensors")
+    assets.link(models / "diffusion_models" / assets.SAFE, folder / "safe.safetensors")
     (folder / "loras").mkdir()
     layers = assets.layers(weights, "attn2.to_")
     for name in ("eraser", "task", "loras/style"):

@@ -9,6 +9,9 @@ ORDER = {
         "height limit keep category where second_opinion"
     ),
     "MSL_CompareAudits": "reports names images",
+    "MSL_ExtractSafetyLora": (
+        "model clip source concept save_as form keep rank prompts held_out strength file_precision"
+    ),
     "MSL_LoadSafetyLora": "lora_name sha256 safety",
     "MSL_LoadTaskLora": "lora_name strength_model strength_clip tasks",
     "MSL_ModularMerge": "model safety clip tasks foreign_changes on_conflict",

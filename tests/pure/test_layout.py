@@ -12,7 +12,7 @@ from modular_safety_lora.lab.server import PACK
 
 BELOW = {
     *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
-    *("evaluation", "training"),
+    *("evaluation", "extraction", "training"),
 }
 # What each folder may import, from the ground up.
 ALLOWED = {
@@ -25,6 +25,7 @@ ALLOWED = {
     "function": {"options", "drawing", "storage", "modules", "host"},
     "merge": {"options", "drawing", "modules", "host", "function"},
     "evaluation": {"options", "drawing", "storage", "modules", "audit", "host", "merge"},
+    "extraction": {"options", "drawing", "storage", "modules", "host", "function", "merge"},
     "training": {"options", "drawing", "storage", "modules", "audit", "host", "function", "merge"},
     "commands": BELOW,
     "nodes": BELOW - {"drawing"},

@@ -1,0 +1,1 @@
+"""A published safe model as a sealed safety LoRA: how it differs from its base."""

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from comfy.patcher_extension import CallbacksMP
 
-from ..function.inputs import EMPTY, Moments, short
+from ..function.inputs import EMPTY, Moments
 from ..function.measure import Arm, measured, reference
 from ..function.network import bare
 from ..function.texts import encoded
@@ -53,7 +53,7 @@ def in_function(
             found = reference(
                 _arm(base, {}, prompts),
                 _arm(base, safe or extracted, prompts),
-                short(moments, prompts),
+                short_form(moments, prompts),
                 resolution=moments.resolution,
                 identity=None,
                 step=counted,

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from comfy.patcher_extension import CallbacksMP
 
-from ..function.inputs import EMPTY, Moments
+from ..function.inputs import EMPTY, Moments, short_form
 from ..function.measure import Arm, measured, reference
 from ..function.network import bare
 from ..function.texts import encoded

@@ -34,7 +34,7 @@ def chart(comparison: Mapping[str, Any]) -> Image.Image:
     audits, classes = comparison["audits"], _seen(comparison)
     figure = new_figure(12, max(4.4, 2.0 + 0.2 * len(audits) * (len(classes) + 1)))
     if len(classes) == 1:
-        _flagged(figure.subplots(), audits)
+        _flagged(figure.subplots(), audits, wide=True)
     else:
         left, right = figure.subplots(1, 2, width_ratios=[2, 3])
         _flagged(left, audits)
@@ -59,11 +59,11 @@ def plots(comparison: Mapping[str, Any]) -> list[str]:
     return [as_svg(figure) for figure in figures]
 
 
-def _flagged(axes: Axes, audits: Sequence[Mapping[str, Any]]) -> None:
+def _flagged(axes: Axes, audits: Sequence[Mapping[str, Any]], wide: bool = False) -> None:
     rates = [each["flagged_rate"] for each in audits]
     style: dict[str, Any] = {
         "color": ARMS[: len(audits)],
-        "width": 0.6,
+        "width": 0.4 if wide else 0.6,
         "ecolor": INK,
         "capsize": 5,
     }
@@ -78,7 +78,8 @@ def _flagged(axes: Axes, audits: Sequence[Mapping[str, Any]]) -> None:
             ha="center",
             color=INK,
         )
-    axes.set_xticks(range(len(audits)), [_wrapped(each["name"]) for each in audits])
+    named = short if wide else _wrapped
+    axes.set_xticks(range(len(audits)), [named(each["name"]) for each in audits])
     axes.set_ylim(0, max(0.05, 1.15 * max(each["flagged_rate_95"][1] for each in audits)))
     in_percent(axes.yaxis)
     tidy(axes, "Pictures flagged, 95 % Wilson intervals")

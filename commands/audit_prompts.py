@@ -11,11 +11,13 @@ at.
 """
 
 import argparse
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
 
-from ..drawing.markdown import share
+from ..audit.about import in_short
+from ..drawing.markdown import share, span
 from ..evaluation.job import AuditJob, Kept
 from ..evaluation.prompt_set import Defaults, Selection, read_prompts
 from ..host.comfyui import enter_comfyui
@@ -82,9 +84,10 @@ def work(options: argparse.Namespace) -> int:
             bar(done, len(prompts))
 
         summary = run(model, clip, vae, replace(job, on_picture=on_picture))
-    low, high = summary["flagged_rate_95"]
-    rate = share(summary["flagged_rate"])
-    print(f"\n{summary['verdict']}: {rate} (95 %: {share(low)} to {share(high)})")
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    rate, interval = share(summary["flagged_rate"]), span(summary["flagged_rate_95"])
+    print(f"\n{in_short(report['about'])}")
+    print(f"{summary['verdict']}: {rate} (95 %: {interval})")
     print(
         f"{summary['detector']} {summary['detector_version']} on {summary['provider']}, preset"
         f" {summary['preset']}"

@@ -1,6 +1,7 @@
 """Compare Audits: counts by hand, statistics by statsmodels, pictures censored, and refusals."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,6 +142,8 @@ def test_the_node_compares_audits_of_the_audit_node_and_shows_changed_pictures_c
         1
     ]
     assert drawn.shape[0] == 1 and drawn.shape[3] == 3 and "base against safe" in text
+    page = Path(text.rpartition("- Page: ")[2]).read_text(encoding="utf-8")
+    assert "base and safe compared" in page and page.count("<img ") == 2
     assert changed.shape[2] == sheet.SIDE + 2 * (sheet.CELL + sheet.GAP) + sheet.GAP
     left, top = sheet.SIDE, 2 * sheet.HEAD
     cell = changed[0, top + 5 : top + sheet.CELL - 5, left + 5 : left + sheet.CELL - 5]

@@ -11,7 +11,7 @@ from modular_safety_lora.host.comfyui import comfyui_path
 from modular_safety_lora.lab.server import PACK
 from test_layout import SOURCES, UNSHIPPED, folder_of
 
-OF_COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "server"}
+OF_COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "server"}
 SHIPPED = {
     name: path
     for name, path in SOURCES.items()

@@ -95,7 +95,8 @@ def test_it_holds_the_product(wheel):
     names = {name.removeprefix("modular_safety_lora/") for name in found}
     assert not [name for name in names if name.startswith(OURS_ALONE)]
     assert not [name for name in names if name.endswith(FOR_TRANSLATORS)]
-    data = {"audit/presets.json", "audit/page.html.j2", "training/concepts/nudity.json"}
+    pages = {f"audit/{name}.html.j2" for name in ("page", "audit_page", "compared_page")}
+    data = {"audit/presets.json", "training/concepts/nudity.json", *pages}
     assert data | {"training/objectives/sdd.py", "commands/seal.py"} <= names
 
 

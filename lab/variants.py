@@ -152,7 +152,7 @@ VARIANTS = (
         ("EmptyHunyuanLatentVideo", {"length": 33}),
         (
             "SaveAnimatedWEBP",
-            {"fps": 16.0, "lossless": False, "quality": 90, "method": "default"},
+            {"fps": 16, "lossless": False, "quality": 90, "method": "default"},
         ),
         note="Every frame of a video is a picture to the audit. It trains on pictures.",
     ),

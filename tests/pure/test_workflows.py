@@ -1,13 +1,15 @@
 """How the shipped workflows are laid out, and what each of them has."""
 
 import copy
+import csv
 import json
+from collections import Counter
 from itertools import combinations
 
 import pytest
 from modular_safety_lora.lab import adapting
 from modular_safety_lora.lab.layout import arrange
-from modular_safety_lora.lab.plans import MERGE, PLANS
+from modular_safety_lora.lab.plans import EXPERIMENT, MERGE, PLANS, SAFETY, SETS
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.variants import VARIANTS
 
@@ -92,3 +94,24 @@ def test_the_app_has_inputs_and_outputs_that_are_there(name):
 def test_a_name_is_not_cut_on_its_card():
     """38 letters of the frontend's bold type fill a card in a window of 1280 pixels."""
     assert max(map(len, GRAPHS)) <= 36
+
+
+MIXED = "six prompts of nudity and six harmless"
+
+
+@pytest.mark.parametrize("name", [SETS, EXPERIMENT])
+def test_what_counts_over_prompts_asks_for_the_concept_and_for_harmless_things(name):
+    audits = of(GRAPHS[name], "MSL_AuditPromptSet")
+    assert {adapting.values(each)["prompts"] for each in audits} == {f"example: {MIXED}"}
+    with (PACK / "evaluation" / "examples" / f"{MIXED}.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert Counter(row["categories"] for row in rows) == {"nudity": 6, "harmless": 6}
+    assert len({row["sd_seed"] for row in rows}) == len(rows)
+
+
+def test_training_a_safety_lora_shows_the_concept_beside_something_harmless():
+    (train,) = of(GRAPHS[SAFETY], "MSL_TrainSafetyLora")
+    concept, harmless = adapting.values(train)["preview_prompts"].split("\n")
+    assert "nude" in concept and "nude" not in harmless
+    asked = next(node for node in GRAPHS[SAFETY]["nodes"] if node.get("title") == "Prompt")
+    assert asked["widgets_values"] == [concept]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+from .plans import MERGE
 from .server import PACK, Server
 
 WORKFLOWS = PACK / "workflows"
@@ -26,7 +27,7 @@ def prompt(name: str, side: int = 64, steps: int = 2) -> dict:
 
 def merged(server: Server, **size: int) -> dict:
     """What a live server's merge retains of the safety LoRA, and how it holds the model."""
-    asked = prompt("Modular merge and audit", **size)
+    asked = prompt(MERGE, **size)
     merge = next(at for at, each in asked.items() if each["class_type"] == "MSL_ModularMerge")
     asked["report"] = {"class_type": "PreviewAny", "inputs": {"source": [merge, 2]}}
     outcome = asyncio.run(server.run(asked))

@@ -38,6 +38,7 @@ class Variant:
     held: str  # the dtype of its weights in the file
     loaders: tuple[Loader, ...]  # several of one part go one after the other
     latent: tuple[str, dict] = ("EmptySD3LatentImage", {})  # its node, and what it asks beside
+    video: tuple[str, dict] | None = None  # what saves a video in the place of Save Image
     training: dict[str, object] = field(default_factory=lambda: {"gradient_checkpointing": True})
     note: str = ""
 
@@ -149,6 +150,10 @@ VARIANTS = (
             vae("wan_2.1_vae.safetensors", f"{WAN}/vae"),
         ),
         ("EmptyHunyuanLatentVideo", {"length": 33}),
+        (
+            "SaveAnimatedWEBP",
+            {"fps": 16, "lossless": False, "quality": 90, "method": "default"},
+        ),
         note="Every frame of a video is a picture to the audit. It trains on pictures.",
     ),
 )

@@ -1,7 +1,8 @@
-"""The shipped workflows for the models of VARIANTS, made from those for SD1.5.
+"""The shipped workflows: those for SD1.5, and what is made of them for the models of VARIANTS.
 
-A workflow of SD1.5 in `workflows/` is drawn by hand; of those in KINDS, `python dev.py generate`
-makes one for each model, with its loaders, its latents and its sampler.
+Nodes, links and values of SD1.5's are made by hand; `python dev.py generate` puts them in their
+places (plans.py). Of those in KINDS it makes one for each model, with its loaders, its latents and
+its sampler.
 """
 
 import copy
@@ -12,30 +13,35 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from .layout import arrange
+from .plans import MERGE, PLANS, SAFETY, TASK
 from .variants import VARIANTS, Loader, Variant
 
-KINDS = (
-    "Modular merge and audit",
-    "Train a safety LoRA",
-    "Train a task LoRA beside it",
-    "Fine-tune a safe model and compare",
-)
+KINDS = (MERGE, SAFETY, TASK)
 ASKED = ("steps", "cfg", "sampler_name", "scheduler")  # the fields of a Sampling, for KSampler
-LEFT = 400  # how far the loaders stand to the left of SD1.5's
-CARD = 420  # pixels across a thumbnail
+CARD = 320  # pixels across a thumbnail
 
 
 def names() -> dict[tuple[str, Variant], str]:
-    """The file name of every kind for every variant: what the title of its card says."""
-    return {(kind, each): f"{kind} ({each.title})" for kind in KINDS for each in VARIANTS}
+    """The file name of every kind for every variant: the title of its card, not cut there."""
+    return {
+        (kind, each): f"{each.title} - {kind.split(maxsplit=1)[1]}"
+        for kind in KINDS
+        for each in VARIANTS
+    }
 
 
 def workflows(folder: Path) -> dict[str, dict]:
-    """name -> workflow, of every kind for every variant."""
+    """name -> workflow, of SD1.5's kinds and of every kind for every variant."""
     drawn = {
-        kind: json.loads((folder / f"{kind}.json").read_text(encoding="utf-8")) for kind in KINDS
+        kind: json.loads((folder / f"{kind}.json").read_text(encoding="utf-8")) for kind in PLANS
     }
-    return {name: adapted(drawn[kind], variant) for (kind, variant), name in names().items()}
+    made = {kind: (kind, graph) for kind, graph in drawn.items()} | {
+        name: (kind, adapted(drawn[kind], variant)) for (kind, variant), name in names().items()
+    }
+    for kind, graph in made.values():
+        arrange(graph, PLANS[kind])
+    return {name: graph for name, (_, graph) in made.items()}
 
 
 def adapted(drawn: dict, variant: Variant) -> dict:
@@ -52,10 +58,11 @@ def adapted(drawn: dict, variant: Variant) -> dict:
             kind, more = variant.latent
             count = values(node)["batch_size"] if not more else 1
             _become(node, kind, size | more | {"batch_size": count})
+        elif node["type"] == "SaveImage" and variant.video:
+            kind, more = variant.video
+            _become(node, kind, {"filename_prefix": values(node)["filename_prefix"]} | more)
         elif node["type"] == "KSampler":
             fill(node, sampling)
-        elif node["type"] == "MSL_AuditPromptSet":
-            fill(node, sampling | size)
         elif node["type"].startswith("MSL_Train"):
             side = min(width, height)
             fill(node, variant.training | {"resolution": side, "preview_size": side})
@@ -70,8 +77,7 @@ def _family(variant: Variant):
 
 
 def _load(graph: dict, old: dict, variant: Variant) -> None:
-    """Put a variant's loaders, and a note of their files, in the place of Load Checkpoint."""
-    x, y = old["pos"]
+    """Put a variant's loaders in the place of Load Checkpoint, and their files into the note."""
     if variant.loaders[0].kind == old["type"]:
         _become(old, old["type"], variant.loaders[0].widgets)
         old["properties"]["models"] = [each.listed() for each in variant.loaders[0].files]
@@ -79,8 +85,7 @@ def _load(graph: dict, old: dict, variant: Variant) -> None:
         graph["nodes"].remove(old)
         last: dict[str, dict] = {}
         for loader in variant.loaders:
-            node = _added(graph, loader, [x - LEFT, y])
-            y += node["size"][1] + 50
+            node = _added(graph, loader)
             if loader.part in last:
                 _join(graph, last[loader.part], node)
             last[loader.part] = node
@@ -90,19 +95,19 @@ def _load(graph: dict, old: dict, variant: Variant) -> None:
                 if link[1] == old["id"] and link[2] == slot:
                     link[1:3] = [source["id"], 0]
                     source["outputs"][0]["links"].append(link[0])
-        x -= LEFT
-    _tell(graph, [x - LEFT, old["pos"][1]], variant)
+    (note,) = (node for node in graph["nodes"] if node["type"] == "MarkdownNote")
+    note["widgets_values"] = [f"{note['widgets_values'][0]}\n\n{_files(variant)}"]
 
 
-def _added(graph: dict, loader: Loader, at: list[float]) -> dict:
+def _added(graph: dict, loader: Loader) -> dict:
     """A new node for a loader."""
     graph["last_node_id"] += 1
     changes = not loader.files
     node = {
         "id": graph["last_node_id"],
         "type": loader.kind,
-        "pos": at,
-        "size": [340, 50 + 28 * len(loader.widgets)],
+        "pos": [0, 0],
+        "size": [0, 0],
         "flags": {},
         "order": 0,
         "mode": 0,
@@ -124,29 +129,11 @@ def _join(graph: dict, source: dict, target: dict) -> None:
     target["inputs"][0]["link"] = link[0]
 
 
-def _tell(graph: dict, at: list[float], variant: Variant) -> None:
-    """Add a note that says which files the loaders name, where they belong and where they are."""
+def _files(variant: Variant) -> str:
+    """The files that the loaders name, where they belong and where they are."""
     files = [each for loader in variant.loaders for each in loader.files]
-    listed = (f"- `models/{each.folder}`: [{each.name}]({each.listed()['url']})" for each in files)
-    graph["last_node_id"] += 1
-    graph["nodes"].append(
-        {
-            "id": graph["last_node_id"],
-            "type": "MarkdownNote",
-            "title": f"The files of {variant.title}",
-            "pos": at,
-            "size": [LEFT - 50, 260],
-            "flags": {},
-            "order": 0,
-            "mode": 0,
-            "inputs": [],
-            "outputs": [],
-            "properties": {},
-            "widgets_values": ["\n".join(listed) + (f"\n\n{variant.note}" if variant.note else "")],
-            "color": "#432",
-            "bgcolor": "#653",
-        }
-    )
+    listed = (f"- models/{each.folder}: [{each.name}]({each.listed()['url']})" for each in files)
+    return "\n".join((f"**The files of {variant.title}**", "", *listed, "", variant.note)).strip()
 
 
 def values(node: dict) -> dict[str, object]:
@@ -182,7 +169,7 @@ def thumbnail(drawn: Path, title: str) -> bytes:
     """A card's picture: that of SD1.5's workflow, small, with the model's name on it."""
     picture = Image.open(drawn)
     picture = picture.resize((CARD, picture.height * CARD // picture.width))
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(CARD / 16)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(CARD / 11)
     wide, high = pen.textbbox((0, 0), title, font)[2:]
     left, top = CARD - wide - 16, picture.height - high - 12
     pen.rectangle((left, top, CARD, picture.height), fill="#e8593c")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from modular_safety_lora.host import comfyui as host
 from modular_safety_lora.lab import assets, frontend, shipped
+from modular_safety_lora.lab.plans import MERGE
 from modular_safety_lora.lab.server import PACK, Server, place_models
 
 # The repository's `nodes` folder must not stand before ComfyUI's nodes.py, here and in what the
@@ -121,7 +122,7 @@ def server(models, tmp_path_factory):
 @pytest.fixture
 def shipped_prompt() -> dict:
     """The shipped workflow in the API's form, with small pictures."""
-    return shipped.prompt("Modular merge and audit")
+    return shipped.prompt(MERGE)
 
 
 @pytest.fixture(scope="session")

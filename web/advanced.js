@@ -10,6 +10,8 @@ const say = (text) => WORDS[app.ui.settings.getSettingValue("Comfy.Locale")]?.[t
 
 const isAdvanced = (widget) => widget.options?.advanced;
 
+const heights = new WeakMap(); // of the nodes, as they were saved
+
 function arrange(node, button, least = 0) {
   const classic = !LiteGraph.vueNodesMode;
   const shown = node.properties[SHOWN] ?? false;
@@ -41,7 +43,8 @@ app.registerExtension({
     const configured = node.onConfigure;
     node.onConfigure = function (...told) {
       configured?.apply(this, told);
-      arrange(node, button, node.size[1]); // as it was saved
+      heights.set(node, node.size[1]);
+      arrange(node, button, node.size[1]);
     };
     const switched = () => setTimeout(() => arrange(node, button));
     app.ui.settings.addEventListener(RENDERING, switched);
@@ -51,5 +54,11 @@ app.registerExtension({
       removed?.apply(this, told);
     };
     arrange(node, button);
+    if (LiteGraph.vueNodesMode) node.setSize([node.size[0], 0]);
+  },
+  // the frontend has made room for all inputs, and Nodes 2.0 would fill it with the text areas
+  loadedGraphNode(node) {
+    if (LiteGraph.vueNodesMode && heights.has(node))
+      node.setSize([node.size[0], heights.get(node)]);
   },
 });

@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 
 from .. import assets, shipped
+from ..plans import MERGE
 from ..server import PACK, Outcome, Server
 from . import pages, story
 
 OUTPUT = PACK / "demo-output"
 PAGE = OUTPUT / "index.html"
-WORKFLOW = "Modular merge and audit"
+WORKFLOW = MERGE
 
 
 def main() -> int:

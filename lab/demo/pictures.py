@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .. import frontend, workflow_variants
+from .. import frontend, plans, workflow_variants
 from ..server import PACK
 from ..shipped import WORKFLOWS
 from ..world import pictures
@@ -17,7 +17,7 @@ from . import pages, shots, story
 from .__main__ import OUTPUT, PAGE
 
 BASE = OUTPUT / "comfyui"
-THUMBNAIL = (720, 480)
+THUMBNAIL = (640, 640)  # the frame that the frontend fits it into is square
 BANNER = (1260, 540)  # 21:9, as the Registry wants it
 FLAGGED, CLEAR, INK = "#ea580c", "#d9e6dd", "#1f2933"
 
@@ -28,19 +28,19 @@ def board(lines: dict[str, list[dict]], columns: int) -> Image.Image:
     A picture is a row of the story: its `file`, and whether it was `flagged`.
     """
     canvas = Image.new("RGB", THUMBNAIL, "white")
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(20)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(30)
     high = (THUMBNAIL[1] - 16) // len(lines)
-    side = min(high - 38, (THUMBNAIL[0] - 24) // columns - 8)
+    side = min(high - 56, (THUMBNAIL[0] - 24) // columns - 8)
     for row, (title, shown) in enumerate(lines.items()):
-        top = 10 + row * high
+        top = 10 + row * high + (high - 56 - side) // 2
         draw.text((16, top), title, fill=INK, font=font)
         for place, each in enumerate(shown[:columns]):
             left = 16 + place * (side + 8)
             edge = FLAGGED if each["flagged"] else CLEAR
-            draw.rounded_rectangle((left, top + 28, left + side, top + 28 + side), 8, fill=edge)
+            draw.rounded_rectangle((left, top + 44, left + side, top + 44 + side), 8, fill=edge)
             picture = Image.open(each["file"]).convert("RGB")
             inner = picture.resize((side - 8, side - 8), Image.Resampling.LANCZOS)
-            canvas.paste(inner, (left + 4, top + 32))
+            canvas.paste(inner, (left + 4, top + 48))
     return canvas
 
 
@@ -53,30 +53,24 @@ def thumbnails(base: Path) -> dict[str, Image.Image]:
     ]
     four = {title: weapons[arm] for arm, (title, _) in story.ARMS.items()}
     return {
-        "Modular merge and audit": board(
+        plans.MERGE: board(
             {
                 "Asked for weapons": weapons["modular"],
                 "Asked for anything else": harmless["modular"],
             },
-            5,
+            3,
         ),
-        "Compare base and modular": board(
-            {"Base": weapons["base"], "Modular": weapons["modular"]}, 5
+        plans.COMPARE: board({"Base": weapons["base"], "Modular": weapons["modular"]}, 3),
+        plans.SETS: board(four, 5),
+        plans.EXPERIMENT: board(
+            {"Fine-tuned after safety": weapons["sequential"], "Modular": weapons["modular"]}, 3
         ),
-        "Audit a prompt set": board(four, 8),
-        "Fine-tune a safe model and compare": board(
-            {"Fine-tuned after safety": weapons["sequential"], "Modular": weapons["modular"]}, 5
+        plans.PROBE: board(
+            {"Must be audited": weapons["sequential"], "Passed": weapons["modular"]}, 3
         ),
-        "Probe before you sample": board(
-            {"Must be audited": weapons["sequential"], "Passed": weapons["modular"]}, 5
-        ),
-        "Train a safety LoRA": board({"Before": weapons["base"], "After": weapons["safe"]}, 5),
-        "From a safe checkpoint to a safety LoRA": board(
-            {"Base": weapons["base"], "With its safety LoRA": weapons["safe"]}, 5
-        ),
-        "Train a task LoRA beside it": board(
-            {"Learned from": learned, "Drawn": harmless["modular"]}, 5
-        ),
+        plans.EXTRACT: board({"Base": weapons["base"], "With its safety LoRA": weapons["safe"]}, 3),
+        plans.SAFETY: board({"Before": weapons["base"], "After": weapons["safe"]}, 3),
+        plans.TASK: board({"Learned from": learned, "Drawn": harmless["modular"]}, 3),
     }
 
 
@@ -91,8 +85,8 @@ def main() -> int:
         with frontend.browsing(executable) as browser, shots.emoji_server() as server:
             page = frontend.opened(browser, server.url)
             for file, name, waits_for, between in (
-                ("workflow", shots.MERGE, "Audited pictures", (0, 2500)),
-                ("training", shots.TRAIN, "Loss and audited previews", (-40, 1500)),
+                ("workflow", plans.MERGE, "Audited pictures", (0, 3000)),
+                ("training", plans.TASK, "Loss and audited previews", (0, 2000)),
             ):
                 shots.open_here(page, name)
                 shots.run(page, waits_for)

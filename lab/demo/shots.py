@@ -13,7 +13,6 @@ from ..world import pictures
 from ..world.sets import SIDE, TASK, caption
 from . import story
 
-MERGE, TRAIN = "Modular merge and audit", "Train a task LoRA beside it"
 LEARNED = {  # what the training that is shown is told
     "steps": 120,
     "learning_rate": 1.5e-3,
@@ -24,8 +23,7 @@ LEARNED = {  # what the training that is shown is told
     "preview_preset": story.PRESET,
     "preview_prompts": f"{caption('cat', TASK)}\n{caption('dagger', TASK, concept=True)}",
 }
-GIVEN = {  # by title or node
-    "Load Task LoRA: subject": {"strength_model": story.LESS, "strength_clip": story.LESS},
+GIVEN = {  # by node
     "EmptyLatentImage": {"width": SIDE, "height": SIDE},
     "KSampler": story.SAMPLING,
     "MSL_NudityAudit": {"preset": story.PRESET},
@@ -43,7 +41,7 @@ OPEN = """async ([address, words]) => {
 SET = """(given) => {
     for (const node of app.graph._nodes)
         for (const widget of node.widgets ?? [])
-            widget.value = (given[node.title] ?? given[node.type])?.[widget.name] ?? widget.value
+            widget.value = given[node.type]?.[widget.name] ?? widget.value
 }"""
 SHOWN = """(title) => {
     if (Object.keys(app.lastNodeErrors ?? {}).length) throw new Error('the prompt was refused')

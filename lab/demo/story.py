@@ -1,7 +1,8 @@
 """The story in pictures: base, safe, fine-tuned after safety, modular, on the same noise.
 
-It is the shipped workflow "Audit a prompt set" with the emoji world's files, prompts and detector,
-and a fourth model: a style LoRA that was trained on top of the safety LoRA, loaded by stock nodes.
+It is the shipped workflow "7 Audit a prompt set" with the emoji world's files, prompts and
+detector, and a fourth model: a style LoRA that was trained on top of the safety LoRA, loaded by
+stock nodes.
 """
 
 import copy
@@ -13,12 +14,12 @@ from pathlib import Path
 
 from ...host.comfyui import enter_comfyui
 from ...storage.whole import write_text
+from ..plans import SETS as WORKFLOW
 from ..shipped import api_form
 from ..world import checkpoint, train_modules, weapons
 from ..world.classifiers import SIDE as LOOKED_AT
 from ..world.sets import BASE, CONCEPT, SIDE, TASK, WEAPONS, caption
 
-WORKFLOW = "Audit a prompt set"
 PRESET = "weapons"
 HERE = {  # what the shipped workflows say, and what stands in its place here
     "v1-5-pruned-emaonly-fp16.safetensors": checkpoint.CHECKPOINT,
@@ -28,7 +29,6 @@ HERE = {  # what the shipped workflows say, and what stands in its place here
     "a portrait of an astronaut": caption("sunflower", TASK),
     "blurry": "",
 }
-LESS = 0.3  # of the second style: both whole push too hard against the safety LoRA in a few layers
 # all in fp32: on the CPU every call would cast the weights again
 ARGUMENTS = ("--cpu", "--fp32-text-enc", "--fp32-unet")
 SAMPLING = {"steps": 10, "cfg": 4, "scheduler": "sgm_uniform"}
@@ -134,8 +134,6 @@ def in_this_world(prompt: dict) -> dict:
         for name, value in inputs.items():
             if isinstance(value, str):
                 inputs[name] = HERE.get(value, value)
-        if inputs.get("lora_name") == train_modules.task_file("ink"):
-            inputs |= {"strength_model": LESS, "strength_clip": LESS}
         for these in ({"width": SIDE, "height": SIDE}, SAMPLING, {"preset": PRESET}):
             if these.keys() <= inputs.keys():
                 inputs.update(these)

@@ -1,14 +1,10 @@
-"""The shipped workflows' names, and pictures of single nodes in the browser."""
+"""Pictures of single nodes in the browser, and which of many things are looked at each time."""
 
+import pytest
 from modular_safety_lora.lab.frontend import settle
 from modular_safety_lora.lab.server import PACK
 
 SCREENSHOTS = PACK / "test-output"
-NAME = "Modular merge and audit"
-SAFETY, TASK = "Train a safety LoRA", "Train a task LoRA beside it"
-PROBE = "Probe before you sample"
-EXTRACT = "From a safe checkpoint to a safety LoRA"
-COMPARE, SETS = "Compare base and modular", "Audit a prompt set"
 
 
 def look_at(page, node_id: int, file: str, scale: float = 1.4) -> None:
@@ -40,3 +36,10 @@ def node_of(page, node_type: str) -> int:
         }""",
         node_type,
     )
+
+
+def tried(names, often) -> list:
+    """Of what is made from one table some is looked at in every run, and the rest is `long`."""
+    return [
+        pytest.param(each, marks=[] if often(each) else pytest.mark.long) for each in sorted(names)
+    ]

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from modular_safety_lora.lab import shipped
 from modular_safety_lora.lab.frontend import settle
+from modular_safety_lora.lab.plans import MERGE
 from modular_safety_lora.lab.server import PACK, PACK_NAME
 from screenshots import SCREENSHOTS
 
@@ -57,7 +58,7 @@ def test_one_is_one_node_with_the_widgets_that_people_set(page, file):
 
 
 def test_both_do_in_a_graph_what_the_shipped_workflow_does(page, server):
-    prompt = shipped.prompt("Modular merge and audit")
+    prompt = shipped.prompt(MERGE)
     numbers = {}
     for file in BLUEPRINTS:
         for number, node in exported(page, file).items():
@@ -79,8 +80,8 @@ def test_both_do_in_a_graph_what_the_shipped_workflow_does(page, server):
     merged, sampler = numbers["MSL_ModularMerge"][0], numbers["KSampler"][0]
     prompt[sampler]["inputs"] |= {"model": [merged, 0], "seed": 42, "cfg": 7}
     prompt["seen"] = {
-        "class_type": "PreviewImage",
-        "inputs": {"images": [numbers["MSL_NudityAudit"][0], 0]},
+        "class_type": "SaveImage",
+        "inputs": {"images": [numbers["MSL_NudityAudit"][0], 0], "filename_prefix": "seen"},
     }
     with ThreadPoolExecutor() as beside:  # Playwright has an event loop of its own in this thread
         outcome = beside.submit(asyncio.run, server.run(prompt)).result()
@@ -88,7 +89,7 @@ def test_both_do_in_a_graph_what_the_shipped_workflow_does(page, server):
     stock = next(
         number
         for number, node in prompt.items()
-        if node["class_type"] == "PreviewImage" and number != "seen"
+        if node["class_type"] == "SaveImage" and number != "seen"
     )
     pictures = [
         [server.picture(each) for each in outcome.outputs[number]["images"]]

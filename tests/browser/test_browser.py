@@ -5,19 +5,9 @@ import json
 import pytest
 from modular_safety_lora.lab import shipped
 from modular_safety_lora.lab.frontend import api_form, open_workflow, settle
+from modular_safety_lora.lab.plans import COMPARE, EXTRACT, MERGE, PLANS, PROBE, SAFETY, SETS, TASK
 from modular_safety_lora.lab.server import PACK
-from screenshots import (
-    COMPARE,
-    EXTRACT,
-    NAME,
-    PROBE,
-    SAFETY,
-    SCREENSHOTS,
-    SETS,
-    TASK,
-    look_at,
-    node_of,
-)
+from screenshots import SCREENSHOTS, look_at, node_of, tried
 
 WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
 # Each node, and the workflow that it is looked at in. None: it is in no workflow, and put into an
@@ -26,10 +16,10 @@ NODES = {
     "MSL_AuditPromptSet": SETS,
     "MSL_CompareAudits": COMPARE,
     "MSL_ExtractSafetyLora": EXTRACT,
-    "MSL_LoadSafetyLora": NAME,
-    "MSL_LoadTaskLora": NAME,
-    "MSL_ModularMerge": NAME,
-    "MSL_NudityAudit": NAME,
+    "MSL_LoadSafetyLora": MERGE,
+    "MSL_LoadTaskLora": MERGE,
+    "MSL_ModularMerge": MERGE,
+    "MSL_NudityAudit": MERGE,
     "MSL_ProbeSafety": PROBE,
     "MSL_SealSafetyLora": None,
     "MSL_TrainSafetyLora": SAFETY,
@@ -37,15 +27,8 @@ NODES = {
 }
 
 
-def tried(names, often) -> list:
-    """Of what is made from one table some is looked at in every run, and the rest is `long`."""
-    return [
-        pytest.param(each, marks=[] if often(each) else pytest.mark.long) for each in sorted(names)
-    ]
-
-
 # of SD1.5, and of one of the models that each have four
-@pytest.mark.parametrize("name", tried(WORKFLOWS, lambda name: "(" not in name or "(Flux" in name))
+@pytest.mark.parametrize("name", tried(WORKFLOWS, lambda name: name in PLANS or "Flux" in name))
 def test_a_workflow_loads_whole_and_is_exported_as_it_is_shipped(page, name):
     """No missing node or file, no warning; `python dev.py generate` writes what is exported."""
     open_workflow(page, name)
@@ -79,7 +62,7 @@ def test_a_workflow_offers_the_download_of_files_that_are_not_there(page, server
     file = server.folder / "models" / "vae" / "qwen_image_vae.safetensors"
     file.unlink()
     page.evaluate("async () => app.refreshComboInNodes()")
-    open_workflow(page, "Modular merge and audit (Qwen-Image)")
+    open_workflow(page, "Qwen-Image - Merge and audit")
     try:
         page.get_by_text("qwen_image_vae.safetensors is missing").wait_for(timeout=20_000)
         page.get_by_text("View details").click()
@@ -129,7 +112,7 @@ def test_nodes_are_drawn_whole_with_tooltips(page, node_type):
 
 
 def test_tooltips_show_on_hover(page):
-    open_workflow(page, NAME)
+    open_workflow(page, MERGE)
     node_id = node_of(page, "MSL_LoadSafetyLora")
     look_at(page, node_id, "tooltip.png", scale=1.4)
     at = page.evaluate(

@@ -1,10 +1,11 @@
 """The shipped workflows run from the browser, and what they show can be seen and read."""
 
 from modular_safety_lora.lab.frontend import open_workflow, settle
-from screenshots import COMPARE, NAME, SCREENSHOTS, SETS, TASK, look_at, node_of
+from modular_safety_lora.lab.plans import COMPARE, MERGE, SETS, TASK
+from screenshots import SCREENSHOTS, look_at, node_of
 
 
-def show_all(page, width: int = 3200) -> None:
+def show_all(page, width: int = 4500) -> None:
     """Bring the whole graph onto the screen: pictures are loaded where they are seen."""
     page.evaluate(
         """(width) => {
@@ -19,7 +20,7 @@ def show_all(page, width: int = 3200) -> None:
 
 
 def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
-    open_workflow(page, NAME)
+    open_workflow(page, MERGE)
     show_all(page)
     page.evaluate("""() => {
             const small = { width: 64, height: 64, steps: 2 }
@@ -29,7 +30,7 @@ def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
         }""")
     page.evaluate("async () => app.queuePrompt(0)")
     page.wait_for_function(
-        "app.graph._nodes.find((node) => node.type === 'PreviewImage').imgs?.length === 2",
+        "app.graph._nodes.find((node) => node.type === 'SaveImage').imgs?.length === 2",
         timeout=120_000,
     )
     page.wait_for_function(
@@ -47,7 +48,7 @@ def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
     page.evaluate(
         """() => {
             app.canvas.ds.scale = 0.62
-            app.canvas.ds.offset = [110, 390]
+            app.canvas.ds.offset = [110, 160]
             app.canvas.setDirty(true, true)
         }"""
     )

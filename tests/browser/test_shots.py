@@ -2,6 +2,7 @@
 
 import pytest
 from modular_safety_lora.lab.demo import shots, story
+from modular_safety_lora.lab.plans import MERGE, TASK
 
 VALUES = """(type) => {
     const node = app.graph._nodes.find((node) => node.type === type)
@@ -12,7 +13,7 @@ EVERY = (
 )
 
 
-@pytest.mark.parametrize("name", [shots.MERGE, shots.TRAIN])
+@pytest.mark.parametrize("name", [MERGE, TASK])
 def test_a_workflow_opens_with_this_world_s_files_and_settings(page, name):
     shots.open_here(page, name)
     values = set(page.evaluate(EVERY))
@@ -20,5 +21,5 @@ def test_a_workflow_opens_with_this_world_s_files_and_settings(page, name):
     assert {story.checkpoint.CHECKPOINT, story.train_modules.ESD} <= values
     for kind in ("EmptyLatentImage", "KSampler", "MSL_NudityAudit"):
         assert page.evaluate(VALUES, kind).items() >= shots.GIVEN[kind].items()
-    if name == shots.TRAIN:
+    if name == TASK:
         assert page.evaluate(VALUES, "MSL_TrainTaskLora").items() >= shots.LEARNED.items()

@@ -5,6 +5,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from modular_safety_lora.lab.plans import COMPARE, EXPERIMENT, SETS
 from modular_safety_lora.lab.server import PromptRefused
 from modular_safety_lora.lab.shipped import api_form
 
@@ -18,7 +19,7 @@ def run(server, prompt: dict):
 
 
 def test_base_and_modular_pictures_of_one_seed_are_compared(server):
-    prompt = api_form("Compare base and modular")
+    prompt = api_form(COMPARE)
     seeds = {prompt[number]["inputs"]["seed"] for number in nodes_of(prompt, "KSampler")}
     assert len(seeds) == 1, "paired pictures need one seed"
     prompt[nodes_of(prompt, "EmptyLatentImage")[0]]["inputs"].update(width=64, height=64)
@@ -31,7 +32,7 @@ def test_base_and_modular_pictures_of_one_seed_are_compared(server):
 
 
 def test_a_prompt_set_is_run_for_three_models_and_compared_and_goes_on(server):
-    prompt = api_form("Audit a prompt set")
+    prompt = api_form(SETS)
     audits = nodes_of(prompt, "MSL_AuditPromptSet")
     for number in audits:
         inputs = prompt[number]["inputs"]
@@ -63,7 +64,7 @@ def test_a_prompt_set_is_run_for_three_models_and_compared_and_goes_on(server):
 
 
 def test_a_prompt_set_outside_the_input_folder_is_refused(server):
-    prompt = api_form("Audit a prompt set")
+    prompt = api_form(SETS)
     for number in nodes_of(prompt, "MSL_AuditPromptSet"):
         prompt[number]["inputs"]["prompts"] = "../../etc/passwd"
     with pytest.raises(PromptRefused, match="not in"):
@@ -75,7 +76,7 @@ def test_the_experiment_trains_merges_audits_and_compares(server):
 
     There are a safety LoRA, two task LoRAs, four audits and one comparison.
     """
-    prompt = api_form("Fine-tune a safe model and compare")
+    prompt = api_form(EXPERIMENT)
     small = {
         "steps": 2,
         "resolution": 64,

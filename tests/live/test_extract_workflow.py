@@ -1,12 +1,11 @@
-"""The workflow "From a safe checkpoint to a safety LoRA" on a live server."""
+"""The workflow that extracts a safety LoRA, on a live server."""
 
 import asyncio
 
 import pytest
 from modular_safety_lora.lab import shipped
+from modular_safety_lora.lab.plans import EXTRACT
 from modular_safety_lora.modules.files import load_safety
-
-NAME = "From a safe checkpoint to a safety LoRA"
 
 
 def number(prompt: dict, kind: str) -> str:
@@ -15,7 +14,7 @@ def number(prompt: dict, kind: str) -> str:
 
 @pytest.mark.long
 def test_the_workflow_seals_what_differs_and_draws_with_it(server):
-    asked = shipped.prompt(NAME)
+    asked = shipped.prompt(EXTRACT)
     node = number(asked, "MSL_ExtractSafetyLora")
     asked[node]["inputs"]["save_as"] = "extracted-live"
     outcome = asyncio.run(server.run(asked))

@@ -6,6 +6,7 @@ Offline: the address is a repository on this machine.
 import pytest
 from modular_safety_lora.lab import assets, manager_install, shipped
 from modular_safety_lora.lab.manager_install import manager
+from modular_safety_lora.lab.plans import MERGE
 from modular_safety_lora.lab.server import PACK_NAME, Server, place_models
 from prompting import run
 
@@ -35,7 +36,7 @@ def test_install_run_update_and_removal(origin, bare, models):
     with Server(bare, install=False) as server:
         log = server.log.read_text(errors="replace").split("To see the GUI go to")[0]
         assert "IMPORT FAILED" not in log
-        name = "Modular merge and audit"
+        name = MERGE
         assert name in server.get("/workflow_templates").json()[PACK_NAME]
         outcome = run(server, shipped.prompt(name))
     assert server.process.poll() is not None, "it is stopped"

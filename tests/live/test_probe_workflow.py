@@ -3,9 +3,8 @@
 import asyncio
 import json
 
+from modular_safety_lora.lab.plans import PROBE as NAME
 from modular_safety_lora.lab.shipped import prompt as shipped_prompt
-
-NAME = "Probe before you sample"
 
 
 def number(prompt: dict, kind: str) -> str:

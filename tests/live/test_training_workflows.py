@@ -10,6 +10,7 @@ import json
 import pytest
 import requests
 from modular_safety_lora.lab import assets
+from modular_safety_lora.lab.plans import SAFETY, TASK
 from modular_safety_lora.lab.shipped import api_form
 from modular_safety_lora.modules import files
 from PIL import Image
@@ -60,7 +61,7 @@ def run(server, prompt, on_event=lambda kind, data: None):
 
 def test_train_a_safety_lora(server, loras):
     prompt = shipped(
-        "Train a safety LoRA",
+        SAFETY,
         resolution=64,
         sampling_steps=3,
         save_as="made-here",
@@ -81,10 +82,8 @@ def test_train_a_safety_lora(server, loras):
     assert len(outcome.outputs[number(prompt, "MSL_NudityAudit")]["images"]) == 1
 
 
-def test_train_a_task_lora_beside_it(server, loras):
-    prompt = shipped(
-        "Train a task LoRA beside it", save_as="style/new", batch_size=2, safety_mode="anchored"
-    )
+def test_train_a_task_lora(server, loras):
+    prompt = shipped(TASK, save_as="style/new", batch_size=2, safety_mode="anchored")
     prompt[number(prompt, "MSL_Train")]["inputs"]["concept_prompts"] = "nude"
     texts = []
     outcome = run(server, with_reports(prompt), lambda kind, data: texts.append(kind))
@@ -109,9 +108,7 @@ def test_train_a_task_lora_beside_it(server, loras):
 
 
 def test_cancel_keeps_what_was_trained_and_running_again_goes_on(server, loras):
-    prompt = shipped(
-        "Train a task LoRA beside it", save_as="cancelled", steps=500, preview_prompts=""
-    )
+    prompt = shipped(TASK, save_as="cancelled", steps=500, preview_prompts="")
 
     def cancel(kind: str, data: dict) -> None:
         if (
@@ -160,7 +157,7 @@ def test_cancel_keeps_what_was_trained_and_running_again_goes_on(server, loras):
 )
 def test_a_run_that_cannot_be_says_why(server, loras, inputs, message):
     prompt = shipped(
-        "Train a task LoRA beside it",
+        TASK,
         **{name: value for name, value in inputs.items() if value is not None},
     )
     for name in (name for name, value in inputs.items() if value is None):

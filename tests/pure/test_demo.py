@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from modular_safety_lora.audit import presets
-from modular_safety_lora.lab import workflow_variants
+from modular_safety_lora.lab import plans, workflow_variants
 from modular_safety_lora.lab.demo import pages, pictures, story
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.shipped import WORKFLOWS
@@ -48,7 +48,7 @@ def test_the_shipped_workflow_has_this_world_s_files_and_a_fourth_model():
 
 
 def test_the_undone_prompt_merges_what_was_trained_on_top_and_samples_nothing():
-    prompt = story.undone_prompt("Modular merge and audit")
+    prompt = story.undone_prompt(plans.MERGE)
     kinds = {node["class_type"]: node["inputs"] for node in prompt.values()}
     assert len(kinds) == len(prompt) == 5 and "KSampler" not in kinds
     assert kinds["MSL_LoadTaskLora"]["lora_name"] == "task-firefox-sequential.safetensors"
@@ -107,8 +107,8 @@ def test_every_workflow_has_a_thumbnail_of_what_the_demo_made(made):
         workflow_variants.names().values()
     )
     assert found.keys() == ours
-    board = found["Fine-tune a safe model and compare"]  # sequential above, modular below
-    rows = [board.crop((0, top, board.width, top + board.height // 2)) for top in (0, 240)]
+    board = found[plans.EXPERIMENT]  # sequential above, modular below
+    rows = [board.crop((0, top, board.width, top + board.height // 2)) for top in (0, 320)]
     orange = ImageColor.getrgb(pictures.FLAGGED)
     framed = [{c: n for n, c in row.getcolors(1 << 20)}.get(orange, 0) for row in rows]
     assert 0 < framed[0] < framed[1]

@@ -1,0 +1,96 @@
+"""The shipped workflows: their names, and which of their nodes stand together."""
+
+from .layout import BASE, Group, Plan
+
+MERGE = "2 Merge and audit"
+SAFETY = "3 Train a safety LoRA"
+TASK = "4 Train a task LoRA"
+COMPARE = "5 Compare base and modular"
+PROBE = "6 Probe before sampling"
+SETS = "7 Audit a prompt set"
+EXPERIMENT = "8 Fine-tune and compare"
+EXTRACT = "9 Extract a safety LoRA"
+MODEL = Group("1. Base model", ((BASE,),))
+
+
+def note(number: int) -> Group:
+    """The note, which is read first."""
+    return Group("", ((number,),), 380)
+
+
+PLANS: dict[str, Plan] = {
+    MERGE: (
+        (note(15),),
+        (MODEL, Group("2. LoRAs", ((2, 3, 4),))),
+        (Group("3. Merge", ((5, 13),), 560),),
+        (Group("4. Draw", ((6, 7, 8, 9, 10),)),),
+        (Group("5. Audit", ((11, 14),), 560),),
+        (Group("6. Save", ((12,),), 500),),
+    ),
+    SAFETY: (
+        (note(1), MODEL),
+        (Group("2. Train", ((3,),), 440),),
+        (Group("3. What came of it", ((4, 14, 5),), 640),),
+        (Group("4. Draw with it", ((6, 9), (7, 8, 10, 11))),),
+        (Group("5. Audit", ((12, 13),), 560),),
+        (Group("6. Save", ((15,),), 500),),
+    ),
+    TASK: (
+        (note(1),),
+        (MODEL, Group("2. Safety LoRA, pictures", ((3, 4, 5),))),
+        (Group("3. Train", ((6,),), 440),),
+        (Group("4. What came of it", ((7, 8),), 640),),
+        (Group("5. Merge", ((9, 10),), 560),),
+        (Group("6. Draw", ((11, 12, 13, 14, 15),)),),
+        (Group("7. Audit", ((16, 17),), 560),),
+        (Group("8. Save", ((18,),), 500),),
+    ),
+    COMPARE: (
+        (note(20),),
+        (MODEL, Group("2. LoRAs", ((2, 3, 22),))),
+        (Group("3. Merge; size of the pictures", ((4, 9),)),),
+        (
+            Group("4. Draw with the base model", ((5, 6), (10, 12))),
+            Group("5. Draw the same with the merged one", ((7, 8), (11, 13))),
+        ),
+        (Group("6. Audit", ((14, 15),)),),
+        (Group("7. Compare", ((16, 19), (17, 18)), 520),),
+        (Group("8. Save", ((21,),), 500),),
+    ),
+    PROBE: (
+        (note(15),),
+        (MODEL, Group("2. LoRAs", ((2, 3, 4),))),
+        (Group("3. Merge", ((5, 13),), 560),),
+        (Group("4. Probe", ((16,), (17, 18)), 560),),
+        (Group("5. Draw", ((6, 7, 8, 9, 10),)),),
+        (Group("6. Audit", ((11, 14),), 560),),
+        (Group("7. Save", ((12,),), 500),),
+    ),
+    SETS: (
+        (note(12),),
+        (MODEL, Group("2. LoRAs", ((2, 3),))),
+        (Group("3. Merge", ((4, 5),)),),
+        (Group("4. The same prompts with each model", ((6,), (7,), (8,)), 380),),
+        (Group("5. Compare", ((9, 11), (10,)), 600),),
+    ),
+    EXPERIMENT: (
+        (note(17),),
+        (Group("1. Model and harmless pictures", ((BASE, 2, 3),)),),
+        (Group("2. Train the safety LoRA", ((4,),), 440),),
+        (
+            Group("3. Fine-tune on top of it", ((5,),), 440),
+            Group("4. Train the same apart from it", ((6,),), 440),
+        ),
+        (Group("5. Merge", ((7, 8, 9),), 400),),
+        (Group("6. The same prompts with each model", ((10, 12), (11, 13)), 400),),
+        (Group("7. Compare", ((14, 16), (15,)), 600),),
+    ),
+    EXTRACT: (
+        (note(1), MODEL),
+        (Group("2. Extract and seal", ((3,),), 440),),
+        (Group("3. What it keeps", ((14, 5),), 640),),
+        (Group("4. Draw with it", ((6, 9), (7, 8, 10, 11))),),
+        (Group("5. Audit", ((12, 13),), 560),),
+        (Group("6. Save", ((15,),), 500),),
+    ),
+}

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from ..options.choices import chosen
+from ..options.errors import PackError
 from ..options.words import amount
 from ..storage.checked import Checked, fault_of, parsed
 
@@ -67,7 +68,7 @@ Score = Annotated[float, Field(ge=0.0, le=1.0)]
 _GROUPS = {"all": CLASSES, "exposed": tuple(name for name in CLASSES if name.endswith("_EXPOSED"))}
 
 
-class PresetError(ValueError):
+class PresetError(PackError, ValueError):
     """A counting rule can't be used as it is written."""
 
 

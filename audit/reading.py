@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from ..options.errors import PackError
 from ..options.words import amount
 from ..storage.checked import Checked, fault_of
 from .presets import Preset, Score
@@ -13,7 +14,7 @@ from .report import Tally, judge
 Count = Annotated[int, Field(ge=0)]
 
 
-class CompareError(ValueError):
+class CompareError(PackError, ValueError):
     """These audits can't be compared."""
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..options.errors import PackError
 from .errors import ModuleFileError
 from .files import LoraFile, load_safety, save_module
 
@@ -28,7 +29,7 @@ SCHEME = "ed25519"
 CONTEXT = b"modular-safety-lora seal\0"
 
 
-class KeyFileError(ValueError):
+class KeyFileError(PackError, ValueError):
     """A key that can't be read or used; the message names the file or the key."""
 
 

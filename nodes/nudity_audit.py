@@ -9,6 +9,7 @@ from ..audit.rules import Counting
 from ..audit.sheet import audit_sheet
 from ..audit.words import in_words
 from ..merge.findings import FAULTS, OTHER_PATCHES, findings
+from ..options.errors import PackError
 from .audits import audit_demands, counting_inputs, detector_of, meter, presets
 from .inputs import Inputs, taken
 from .running import upstream
@@ -16,7 +17,7 @@ from .settings import SettingsError
 from .sockets import CATEGORY, preview, summary_output
 
 
-class AuditStopped(RuntimeError):
+class AuditStopped(PackError, RuntimeError):
     """A picture was flagged, or none came, and the action is `stop`; it carries the report."""
 
 

@@ -11,6 +11,7 @@ from ..merge.probe import probe
 from ..merge.probe_chart import chart
 from ..merge.probed import in_words
 from ..merge.settings import STOP, AfterProbe, Asked
+from ..options.errors import PackError
 from .inputs import Inputs, taken
 from .passing import note
 from .settings import demands, operator, private_demands
@@ -19,7 +20,7 @@ from .sockets import CATEGORY, as_image, summary_output
 OPERATORS = ("private_prompts", "private_seed")  # the settings have them
 
 
-class ProbeStopped(RuntimeError):
+class ProbeStopped(PackError, RuntimeError):
     """A probe did not pass, and the action is `stop`; it carries the report in words."""
 
 

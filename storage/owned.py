@@ -10,13 +10,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..options.errors import PackError
 from .whole import PART, check_name, hidden
 
 WAIT = 0.5  # seconds: an owner that ends takes its lock's file along, and then it is tried again
 _held: set[tuple[int, Path]] = set()
 
 
-class InUse(RuntimeError):
+class InUse(PackError, RuntimeError):
     """Another run writes to this name now."""
 
 

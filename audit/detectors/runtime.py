@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...options.errors import PackError
 from ...options.words import amount
 from .content import content_of
 from .interface import finite
@@ -34,11 +35,11 @@ SHORT = {name.removesuffix("ExecutionProvider").lower(): name for name in PROVID
 TOLERANCE = 0.01  # of the largest output: what a provider may differ from the CPU
 
 
-class DetectorMissing(ImportError):
+class DetectorMissing(PackError, ImportError):
     """NudeNet, or something it needs, is not installed."""
 
 
-class DetectorError(ValueError):
+class DetectorError(PackError, ValueError):
     """A detector can't be used as it is described."""
 
 

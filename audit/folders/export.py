@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ...options.errors import PackError
 from ...storage.whole import whole
 from ..report import as_text
 from ..rules import Rules
@@ -19,7 +20,7 @@ ROWS = 10_000  # in a row group of Parquet
 SHOWN = 300  # rows in a list of the page
 
 
-class ExportError(ValueError):
+class ExportError(PackError, ValueError):
     """The results can't be written as asked."""
 
 

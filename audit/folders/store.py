@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ...options.errors import PackError
 from ...options.words import amount
 from ...storage.differing import difference
 
@@ -36,7 +37,7 @@ _DAMAGED = "it is damaged, or no file of an audit. Put a copy back, or give anot
 _WAY_OUT = "Give this one another name, or delete that file."
 
 
-class StoreError(ValueError):
+class StoreError(PackError, ValueError):
     """The file can't be used, or holds another audit's rows, or no audit's."""
 
 

@@ -129,7 +129,7 @@ class Acting:
     action: str = option(
         "none",
         "What happens to flagged pictures. none: nothing; annotate: boxes are drawn; blur, black:"
-        " what is in the boxes is hidden; stop: the run ends, with the report in the error.",
+        " what is in the boxes is hidden; stop: the run ends, and the error says why.",
         choices=(*ACTIONS, STOP),
     )
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..drawing.markdown import share, table
 from ..options.words import amount
+from .report import counted
 
 
 def in_words(summary: Mapping[str, Any], action: str = "none", beside: Sequence[str] = ()) -> str:
@@ -39,6 +40,20 @@ def in_words(summary: Mapping[str, Any], action: str = "none", beside: Sequence[
         ]
     remarks = [*beside, _next(flagged, images, action)]
     return "\n".join([*lines, "", *(f"- {line}" for line in remarks)])
+
+
+def stopped(report: Mapping[str, Any]) -> str:
+    """A sentence for a prompt that an audit ends: what was found, what to do, the first picture."""
+    summary = report["summary"]
+    said = f"The Nudity Audit stopped this prompt: {summary['verdict']} ({summary['preset']})."
+    first = next((place for place, each in enumerate(report["images"]) if each["flagged"]), None)
+    if first is None:
+        return f"{said} {_next(0, 0, 'stop')}"
+    found = max(counted(report["images"][first]), key=lambda each: each["score"])
+    return (
+        f"{said} Change the prompt or the seed, or set action to black or blur: then the pictures"
+        f" go on, changed. (First: picture {first + 1}, {found['class']} {found['score']:.2f}.)"
+    )
 
 
 def _next(flagged: int, images: int, action: str) -> str:

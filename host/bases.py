@@ -14,7 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from safetensors import safe_open
 
 from ..modules.files import LoraFile
-from ..modules.seal import tensors_sha256
+from ..modules.seal import short, tensors_sha256
 from . import loading
 from .loading import Version, version
 from .weights import file_of
@@ -39,15 +39,18 @@ class Origin:
 
     def warnings(self, safety: Sequence[LoraFile]) -> list[str]:
         """A line for each safety module that names another base than this one."""
+        if self.sha256 is None:
+            return []
         wanted = [
             (module.name, module.metadata.get("msl.base_sha256", self.sha256)) for module in safety
         ]
         return [
-            f"{name} was trained on the base {digest}, and this model's base is {self.sha256}: it"
-            " may suppress less here. Load its own base, or a module made for this one; the same"
-            " weights in another precision count as another base."
+            f"{name} was trained on another base than this, and may suppress less here. Load its"
+            " own base, or a safety LoRA made for this one; the same weights in another precision"
+            f" count as another base. (Its base is {short(digest)}, this one is"
+            f" {short(self.sha256)}.)"
             for name, digest in wanted
-            if self.sha256 is not None and digest != self.sha256
+            if digest != self.sha256
         ]
 
 

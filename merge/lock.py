@@ -84,7 +84,7 @@ class Lock:
             if not key.startswith("diffusion_model")
             and any(held.startswith(f"{key}.") for held in self.safety)
         ]
-        for key in self.entries.keys() | patcher.patches.keys():
+        for key in self.entries | patcher.patches:  # in their order: what is found is told so
             what = self._fault(key, patcher.patches.get(key, []))
             if what:
                 found.append(f"{what} {key}")
@@ -196,10 +196,10 @@ class Lock:
         lost = self.not_computed(patcher)
         if lost:
             raise SafetyError(
-                f"The safety LoRA ({', '.join(self.names)}) is listed on this model, and"
-                f" {len(lost)} of its {len(self.safety)} changes are on no weight that computes"
-                f" (first: {lost[0]}). Unload all models, and remove custom nodes that edit a"
-                " model's patches directly."
+                f"The safety LoRA ({', '.join(self.names)}) is listed on this model, and not in"
+                " what computes. Unload all models, and remove custom nodes that edit a model's"
+                f" patches directly. ({len(lost)} of its {len(self.safety)} changes are on no"
+                f" weight that computes, first: {lost[0]}.)"
             )
 
     def judge(self, found: Sequence[str], way_out: str) -> None:
@@ -211,8 +211,8 @@ class Lock:
             findings.note(*self.looks)
             return
         message = (
-            f"The safety LoRA ({', '.join(self.names)}) is not whole on the model that samples:"
-            f" {amount(len(found), 'finding')} (first: {found[0]}). {way_out}"
+            f"The safety LoRA ({', '.join(self.names)}) is not whole on the model that samples."
+            f" {way_out} ({amount(len(found), 'finding')}, first: {found[0]}.)"
         )
         if self.policy != "report" or strict:
             raise SafetyError(message)

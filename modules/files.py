@@ -54,6 +54,30 @@ class LoraFile:
         return sealed_held_out(self.name, self.metadata)
 
 
+def check_role(metadata: Mapping[str, str], wanted: str, name: str) -> None:
+    """Raise ModuleFileError unless a file with this metadata is a `safety` or a `task` module.
+
+    A task module may be any LoRA, so no role is one too.
+    """
+    role = metadata.get("msl.role")
+    if role == wanted or (role is None and wanted == "task"):
+        return
+    if role is None:
+        raise ModuleFileError(
+            f"{name}: this LoRA is not sealed, so it is no safety LoRA. If you trust it, seal it"
+            " with Seal Safety LoRA, and choose the file that this writes."
+        )
+    if role not in ROLES:
+        raise ModuleFileError(f"{name}: its role is {role!r}; known roles are {', '.join(ROLES)}.")
+    raise ModuleFileError(
+        f"{name}: this is a task LoRA, and this node takes sealed safety LoRAs only. Load it with"
+        " Load Task LoRA."
+        if role == "task"
+        else f"{name}: this is a safety LoRA. Load it with Load Safety LoRA (locked), where its"
+        " strength is fixed."
+    )
+
+
 def load_safety(path: Path, name: str, pin: str = "") -> LoraFile:
     """Read a sealed safety module, memory-mapped.
 
@@ -61,23 +85,14 @@ def load_safety(path: Path, name: str, pin: str = "") -> LoraFile:
     not right; and when `pin` (a hex SHA-256, empty for any) is not its seal.
     """
     tensors, metadata, dtypes = read(path, name)
-    role = metadata.get("msl.role")
-    if role is None:
-        raise ModuleFileError(
-            f"{name}: this file states no role (msl.role), so it is not a safety module."
-            " Seal it first if you trust it."
-        )
-    if role != "safety":
-        raise ModuleFileError(
-            f"{name}: its role is {role!r}, this socket takes sealed safety modules only."
-        )
+    check_role(metadata, "safety", name)
     fault = seal.seal_fault(metadata, seal.tensors_sha256(tensors, dtypes))
     if fault is None and not seal.header_is_plain(header(path)):
         fault = "its header was rewritten by hand"
     if fault is not None:
         raise ModuleFileError(
-            f"{name}: the seal of this safety module is not intact: {fault}. "
-            "The file was changed after it was sealed; fetch it again from where it came from."
+            f"{name}: this safety LoRA was changed after it was sealed. Get the file again from"
+            f" where it came from. (The seal is not intact: {fault}.)"
         )
     sealed_prompts(name, metadata)
     sealed_held_out(name, metadata)
@@ -85,8 +100,9 @@ def load_safety(path: Path, name: str, pin: str = "") -> LoraFile:
     wanted = pin.strip().lower()
     if wanted and wanted != digest:
         raise ModuleFileError(
-            f"{name}: this workflow expects the safety module {wanted}, the file here is {digest}. "
-            "Put the expected file in its place, or clear sha256 to accept this one."
+            f"{name}: this is not the safety LoRA that the workflow expects. Put the expected file"
+            " in its place, or clear sha256 to accept this one. (Its seal must be"
+            f" {seal.short(wanted)}, and is {seal.short(digest)}.)"
         )
     return LoraFile(name, "safety", digest, metadata, tensors)
 
@@ -97,19 +113,13 @@ def load_task(path: Path, name: str) -> LoraFile:
     Raises ModuleFileError for another role, and for tensors that do not give the digest it states.
     """
     tensors, metadata, dtypes = read(path, name)
-    role = metadata.get("msl.role", "task")
-    if role == "safety":
-        raise ModuleFileError(
-            f"{name}: this is a safety module; load it with Load Safety LoRA (locked),"
-            " where its strength is fixed."
-        )
-    if role != "task":
-        raise ModuleFileError(f"{name}: its role is {role!r}; known roles are {', '.join(ROLES)}.")
+    check_role(metadata, "task", name)
     digest = seal.tensors_sha256(tensors, dtypes)
     if metadata.get("msl.tensors_sha256", digest) != digest:
         raise ModuleFileError(
-            f"{name}: its tensors give {digest}, the file says {metadata['msl.tensors_sha256']}. "
-            "The file was changed or damaged after it was written; fetch it again."
+            f"{name}: this LoRA was changed or damaged after it was written. Get the file again"
+            f" from where it came from. (Its tensors give {seal.short(digest)}, the file says"
+            f" {seal.short(metadata['msl.tensors_sha256'])}.)"
         )
     return LoraFile(name, "task", digest, metadata, tensors)
 

@@ -28,6 +28,11 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor], dtypes: Mapping[str, str
     return digest.hexdigest()
 
 
+def short(digest: str) -> str:
+    """The digits of a digest that people compare, for messages."""
+    return digest[:12]
+
+
 def nul_in(tensors: Iterable[str], metadata: Mapping[str, str]) -> str | None:
     """The first tensor's name, metadata key or value that holds a NUL byte.
 
@@ -78,10 +83,13 @@ def seal_fault(metadata: Mapping[str, str], tensors_digest: str) -> str | None:
     if "msl.seal" not in metadata or "msl.tensors_sha256" not in metadata:
         return "it has no seal"
     if metadata["msl.tensors_sha256"] != tensors_digest:
-        return f"its tensors give {tensors_digest}, the file says {metadata['msl.tensors_sha256']}"
+        return (
+            f"its tensors give {short(tensors_digest)}, the file says"
+            f" {short(metadata['msl.tensors_sha256'])}"
+        )
     seal = seal_sha256(metadata)
     if metadata["msl.seal"] != seal:
-        return f"its metadata gives the seal {seal}, the file says {metadata['msl.seal']}"
+        return f"its metadata gives {short(seal)}, the file says {short(metadata['msl.seal'])}"
     return None
 
 

@@ -137,9 +137,9 @@ def check_trusted(modules: Sequence[LoraFile], trusted: Sequence[str]) -> None:
         if by not in trusted:
             what = "it is not signed" if by is None else f"it is signed by {by}"
             raise ModuleFileError(
-                f"{module.name}: {what}, and this ComfyUI takes safety modules of {len(trusted)}"
-                f" trusted keys alone (first: {trusted[0]}). Ask its operator to sign it, or to"
-                " trust its key."
+                f"{module.name}: {what}, and this ComfyUI takes only safety LoRAs that one of its"
+                f" {len(trusted)} trusted keys signed. Ask its operator to sign it, or to trust its"
+                f" key. (First trusted key: {trusted[0]}.)"
             )
 
 

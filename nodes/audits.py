@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from ..audit.detectors import registry
 from ..audit.detectors.interface import Detector
 from ..audit.presets import PRESETS, Preset, PresetError, load_presets, read_presets
+from ..audit.rules import Counting
 from .inputs import Inputs
 from .settings import FILE, SettingsError, operator, settings_file
 
@@ -67,6 +68,15 @@ def tell_mistakes() -> None:
 def detector_of(preset: Preset) -> Detector:
     """The preset's detector, on the operator's provider."""
     return registry.find(preset.detector, operator().audit_provider)
+
+
+def check_counting(preset: str, classes: str = "") -> None:
+    """Raise for classes or a preset that there are not, and for a detector that is not installed.
+
+    Nothing is loaded for it. Raises PresetError, DetectorError, DetectorMissing, SettingsError.
+    """
+    found, _ = Counting(preset, classes=classes).among(presets())
+    registry.check_there(found.detector)
 
 
 def audit_demands() -> str:

@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 from ..audit.report import as_text
 from ..merge.probe import probe
 from ..merge.probe_chart import chart
-from ..merge.probed import in_words
+from ..merge.probed import in_words, stopped
 from ..merge.settings import STOP, AfterProbe, Asked
 from ..options.errors import PackError
 from .inputs import Inputs, taken
@@ -21,7 +21,7 @@ OPERATORS = ("private_prompts", "private_seed")  # the settings have them
 
 
 class ProbeStopped(PackError, RuntimeError):
-    """A probe did not pass, and the action is `stop`; it carries the report in words."""
+    """A probe did not pass, and the action is `stop`."""
 
 
 class ProbeSafety(io.ComfyNode):
@@ -87,7 +87,7 @@ class ProbeSafety(io.ComfyNode):
         summary = f"{summary}\n\n{recorded}" if recorded else summary
         report = as_text(probed.report() | ({"require_probe": recorded} if recorded else {}))
         if after.action == STOP and not probed.passed:
-            raise ProbeStopped(f"Probe Safety stopped this prompt. {summary}")
+            raise ProbeStopped(stopped(probed))
         drawn = as_image(chart(probed))
         shown = {**ui.PreviewImage(drawn, cls=cls).as_dict(), **ui.PreviewText(summary).as_dict()}
         return io.NodeOutput(model, probed.passed, summary, report, drawn, ui=shown)

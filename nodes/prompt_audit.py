@@ -17,8 +17,8 @@ from ..evaluation.run import run
 from ..host.sampling_settings import Sampling
 from ..modules.paths import leads_out
 from ..options.choices import chosen
-from .audits import audit_demands, counting_inputs, presets
-from .inputs import Inputs, taken
+from .audits import audit_demands, check_counting, counting_inputs, presets
+from .inputs import Inputs, mistake, taken
 from .settings import operator
 from .sockets import CATEGORY, as_image, summary_output
 
@@ -111,10 +111,10 @@ class AuditPromptSet(io.ComfyNode):
         return f"{changed} {audit_demands()}"
 
     @classmethod
-    def validate_inputs(cls, prompts: str) -> bool | str:
-        return (
-            True if prompts in prompt_files() else f"{prompts!r} is not in ComfyUI's input folder."
-        )
+    def validate_inputs(cls, prompts: str | None = None, preset: str | None = None) -> bool | str:
+        if prompts is not None and prompts not in prompt_files():
+            return f"{prompts!r} is not in ComfyUI's input folder. Put it there and press R."
+        return preset is None or mistake(lambda: check_counting(preset))
 
     @classmethod
     def execute(cls, model, clip, vae, prompts: str, name: str, **inputs) -> io.NodeOutput:

@@ -12,7 +12,7 @@ from ..training.settings import Settings
 from ..training.words import in_words
 from .inputs import taken
 from .sockets import CATEGORY, SafetyLora, summary_output
-from .training import LATER, Rows, Started, shown_result
+from .training import LATER, Rows, Started, name_mistake, shown_result
 
 
 class TrainSafetyLora(io.ComfyNode):
@@ -68,6 +68,10 @@ class TrainSafetyLora(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, save_as=None) -> bool | str:
+        return name_mistake(save_as)
 
     @classmethod
     def execute(cls, model, clip, save_as: str, vae=None, **inputs) -> io.NodeOutput:

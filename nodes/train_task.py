@@ -18,7 +18,7 @@ from ..training.words import in_words
 from .inputs import taken
 from .settings import check_operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, summary_output
-from .training import LATER, Rows, Started, shown_result
+from .training import LATER, Rows, Started, name_mistake, shown_result
 
 
 class TrainTaskLora(io.ComfyNode):
@@ -113,6 +113,10 @@ class TrainTaskLora(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, save_as=None) -> bool | str:
+        return name_mistake(save_as)
 
     @classmethod
     def execute(

@@ -1,6 +1,7 @@
 """What the errors of this pack have in common."""
 
 from importlib import import_module
+from typing import Any
 
 SHOWN = "Modular Safety LoRA"
 
@@ -15,14 +16,15 @@ class PackError(Exception):
 
     made_in = __name__
 
-    def __init_subclass__(cls, **more):
+    def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
         cls.made_in, cls.__module__ = cls.__module__, SHOWN
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         # pickle, by which workers send errors, would look for the class in a module of that name
         return _made, (self.made_in, type(self).__name__, self.args)
 
 
-def _made(place: str, name: str, args: tuple) -> PackError:
-    return getattr(import_module(place), name)(*args)
+def _made(place: str, name: str, args: tuple[Any, ...]) -> PackError:
+    found: PackError = getattr(import_module(place), name)(*args)
+    return found

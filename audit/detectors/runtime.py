@@ -20,6 +20,8 @@ INSTALL_HINT = (
     " Run `python install.py` in the pack's folder with ComfyUI's Python: it adds what is missing"
     " and leaves every installed build as it is."
 )
+PACKAGES = ("onnxruntime", "cv2")  # of every network
+NO_FILE = "{file}: there is no such ONNX file."
 CPU = "CPUExecutionProvider"
 # In the order they are tried. Not TensorRT: it compiles for minutes before the first picture.
 PROVIDERS: dict[str, dict[str, Any]] = {
@@ -56,7 +58,7 @@ class OnnxNetwork:
     ):
         self.name, self.file, self.threads, self._lock = name, Path(file), threads, threading.Lock()
         if not self.file.is_file():
-            raise DetectorError(f"{self.file}: there is no such ONNX file.")
+            raise DetectorError(NO_FILE.format(file=self.file))
         if provider != "auto" and provider not in SHORT:
             raise DetectorError(
                 f"There is no provider {provider!r}; there are auto, {', '.join(SHORT)}."

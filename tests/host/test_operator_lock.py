@@ -116,7 +116,8 @@ def test_a_base_that_cancels_the_safety_module_is_none_of_the_allowed_bases(stag
     enforce({"require_lock": True, "allowed_bases": [allowed]})
     assert torch.equal(anew(stage).run()(), safe)
     with pytest.raises(
-        SafetyError, match="not among those that this ComfyUI allows .*; its digest is [0-9a-f]{64}"
+        SafetyError,
+        match="not among those that .* its digest begins with [0-9a-f]{12}, and",
     ):
         attacked()
 
@@ -174,7 +175,7 @@ def test_under_allowed_bases_one_that_is_not_known_or_not_the_modules_own_is_ref
         if digest == allowed:
             assert run().isfinite().all()
             continue
-        with pytest.raises(SafetyError, match="safety.safetensors was trained on the base fff"):
+        with pytest.raises(SafetyError, match="safety.safetensors was trained on another base"):
             run()
 
 

@@ -152,7 +152,7 @@ def test_inspect_says_what_a_file_is(plain, tmp_path):
         "nudity",
     )
     assert found["broken.safetensors"]["state"] == "safety module, its seal is broken"
-    assert "seal of this safety module is not intact" in found["broken.safetensors"]["fault"]
+    assert "changed after it was sealed. Get the file again" in found["broken.safetensors"]["fault"]
     assert (
         found["task.safetensors"]["state"] == "task module"
         and found["task.safetensors"]["safety_mode"] == "detached"

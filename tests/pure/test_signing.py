@@ -92,7 +92,7 @@ def test_what_no_trusted_key_signed_is_refused(sealed, key, tmp_path):
     other = new_key(tmp_path / "other.pem")
     with pytest.raises(
         ModuleFileError,
-        match="it is not signed, and this ComfyUI takes safety modules of 1 trusted keys",
+        match="it is not signed, and this ComfyUI takes only safety LoRAs that one of its 1",
     ):
         check_trusted([load_safety(sealed, "safety")], [key[1]])
     sign_file(sealed, tmp_path / "other.pem")

@@ -2,6 +2,7 @@
 // copies all 64 digits. They come with what the node shows after a run.
 import { app } from "/scripts/app.js";
 import { say } from "./language.js";
+import { toast } from "./toast.js";
 
 const NAMES = {
   seal: () => say("Copy seal {digest}"),
@@ -10,14 +11,12 @@ const NAMES = {
 };
 
 async function copy(digest) {
-  const toast = app.extensionManager.toast;
   try {
     await navigator.clipboard.writeText(digest);
-    toast.add({ severity: "success", summary: say("Copied"), detail: digest, life: 3000 });
+    toast("success", say("Copied"), digest, 3000);
   } catch {
     // a page that is not served by https, or not from this machine, has no clipboard
-    const summary = say("Copy it from here");
-    toast.add({ severity: "info", summary, detail: digest, life: 60_000 });
+    toast("info", say("Copy it from here"), digest, 60_000);
   }
 }
 

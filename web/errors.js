@@ -3,32 +3,35 @@
 import { api } from "/scripts/api.js";
 import { app } from "/scripts/app.js";
 import { say } from "./language.js";
+import { isOld, toast } from "./toast.js";
 
 const OURS = "Modular Safety LoRA."; // before the class of an error: options/errors.py
 const RULES = ".p-toast:has(.msl-error) { margin-top: var(--msl-below); }";
 const ours = (type) => type?.startsWith("MSL_");
 
-// This one stands below the frontend's own message, which comes in from above.
+// Before 1.58 this one would stand on the frontend's own message, which comes in from above.
 const OVERLAY = '[data-testid="error-overlay"]';
 const TRIES = 15; // and a tenth of a second between them: the setting may be that there is none
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-let shown = [];
 
-async function tell(node, detail) {
-  const title = app.graph.getNodeById(node)?.title;
-  const summary = title ? `Modular Safety LoRA: ${title}` : "Modular Safety LoRA";
+async function below() {
   for (let turn = 0; turn < TRIES && !document.querySelector(OVERLAY); turn++) await wait(100);
   await wait(300); // until it stands still
   const box = document.querySelector(OVERLAY)?.getBoundingClientRect();
   document.documentElement.style.setProperty("--msl-below", `${box ? box.height + 16 : 0}px`);
-  const told = { severity: "error", summary, detail, life: 60_000, styleClass: "msl-error" };
-  app.extensionManager.toast.add(told);
-  shown.push(told);
 }
 
-// What was said of the run before is over.
+let shown = []; // what takes away what was said of this run
+
+async function tell(node, text) {
+  const title = app.graph.getNodeById(node)?.title;
+  if (isOld()) await below();
+  const name = title ? `Modular Safety LoRA: ${title}` : "Modular Safety LoRA";
+  shown.push(toast("error", name, text, 60_000));
+}
+
 function forget() {
-  for (const told of shown) app.extensionManager.toast.remove(told);
+  for (const takeAway of shown) takeAway();
   shown = [];
 }
 

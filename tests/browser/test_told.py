@@ -9,7 +9,9 @@ from modular_safety_lora.modules.files import load_safety
 from screenshots import NAME, SCREENSHOTS
 from test_inputs import NODES_2
 
-TOASTS = ".p-toast-message"
+# until 1.57 and since 1.58
+TOASTS = ".p-toast-message, [data-testid=toast]"
+NONE = "() => { const said = app.extensionManager.toast; (said.removeAll ?? said.dismissAll)() }"
 LOADER = """([name, pin]) => {
     app.graph.clear()
     const [loader, shown] = ['MSL_LoadSafetyLora', 'PreviewAny'].map(
@@ -39,7 +41,7 @@ def told(page):
     """Runs what is on the page, and gives the words of the pack's messages."""
 
     def run(picture: str, some: bool = True) -> list[str]:
-        page.evaluate("() => app.extensionManager.toast.removeAll()")
+        page.evaluate(NONE)
         page.wait_for_function(f"!document.querySelector('{TOASTS}')")
         page.evaluate(RUN)
         if some:
@@ -49,7 +51,7 @@ def told(page):
         return page.locator(TOASTS).all_inner_texts()
 
     yield run
-    page.evaluate("() => app.extensionManager.toast.removeAll()")
+    page.evaluate(NONE)
     page.evaluate(NODES_2, False)
     page.workflow = None
 

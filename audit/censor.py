@@ -126,7 +126,7 @@ class Acting:
     action: str = option(
         "none",
         "What to do with flagged pictures. none: nothing; annotate: draw boxes; blur, black: hide"
-        " what is in the boxes; stop: end the run, with the report in the error.",
+        " what is in the boxes; stop: end the run, and the error says why.",
         choices=(*ACTIONS, STOP),
     )
 

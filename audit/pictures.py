@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..options.errors import PackError
 from ..storage.names import valid
 
 # What is recognised by its first bytes; a file of another kind is looked at only if its name
@@ -50,7 +51,7 @@ FRAMES = 16
 Frames = Generator[tuple[int, np.ndarray], None, None]  # number and picture
 
 
-class Unreadable(ValueError):
+class Unreadable(PackError, ValueError):
     """A file that can't be looked at; the message is the reason."""
 
 

@@ -7,12 +7,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
 from ..options.choices import chosen
+from ..options.errors import PackError
 from ..options.words import amount
 from ..storage.checked import Checked, fault_of, parsed
 from ..storage.faults import told
@@ -75,7 +77,7 @@ Score = Annotated[float, Field(ge=0.0, le=1.0)]
 _GROUPS = {"all": CLASSES, "exposed": tuple(name for name in CLASSES if name.endswith("_EXPOSED"))}
 
 
-class PresetError(ValueError):
+class PresetError(PackError, ValueError):
     """A counting rule can't be used as it is written."""
 
 
@@ -211,7 +213,10 @@ def _one_class(item: str, fallback: float, known: Sequence[str]) -> tuple[str, f
     upper = V2_NAMES.get(given.upper(), given.upper())
     name = next((each for each in known if each.upper() == upper), None)
     if name is None:
-        raise PresetError(f"The detector has no class {given!r}; it has {', '.join(known)}.")
+        near = [each for each in known if upper and upper in each.upper()]
+        near = near or get_close_matches(upper, known, 2)
+        hint = f"Perhaps {' or '.join(near)} is meant" if near else f"It has {', '.join(known)}"
+        raise PresetError(f"The detector has no class {given!r}. {hint}.")
     return name, _number(value, given) if value else fallback
 
 

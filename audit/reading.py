@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, create_model
 
+from ..options.errors import PackError
 from ..options.words import amount
 from ..storage.checked import Checked, fault_of
 from .columns import CLASSES, PICTURES, Counted, known
@@ -12,7 +13,7 @@ from .presets import FORMER, Preset, Score
 from .report import Tally, judge
 
 
-class CompareError(ValueError):
+class CompareError(PackError, ValueError):
     """These audits can't be compared."""
 
 

@@ -7,7 +7,7 @@ from ..drawing.columns import among, cells, heads
 from ..drawing.markdown import share, span, table
 from ..options.words import amount
 from .about import STATES, in_a_line
-from .columns import CLASSES, WORDS
+from .columns import CLASSES, WORDS, counted
 
 
 def in_words(
@@ -62,6 +62,20 @@ def _lines(summary: Mapping[str, Any], action: str, beside: Sequence[str]) -> li
         ]
     remarks = [*beside, _next(flagged, images, action)]
     return [*lines, "", *(f"- {line}" for line in remarks)]
+
+
+def stopped(report: Mapping[str, Any]) -> str:
+    """A sentence for a prompt that an audit ends: what was found, what to do, the first picture."""
+    summary = report["summary"]
+    said = f"Nudity Audit stopped this prompt: {summary['verdict']} ({summary['preset']})."
+    first = next((place for place, each in enumerate(report["images"]) if each["flagged"]), None)
+    if first is None:
+        return f"{said} {_next(0, 0, 'stop')}"
+    found = max(counted(report["images"][first]), key=lambda each: each["score"])
+    return (
+        f"{said} Change the prompt or the seed, or set action to black or blur: then the pictures"
+        f" go on, changed. (First: picture {first + 1}, {found['class']} {found['score']:.2f}.)"
+    )
 
 
 def _next(flagged: int, images: int, action: str) -> str:

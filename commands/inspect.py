@@ -16,6 +16,12 @@ from ..modules.sealing import NO_LORA, inspect
 from .base import add_comfyui
 from .seal import named
 
+DIGESTS = {  # which is which, for people
+    "allowed_safety": "the seal, which Load Safety LoRA (locked) takes in sha256",
+    "allowed_bases": "the digest of a base, base_sha256 in a merge report",
+    "sha256": "the digest of a task LoRA's tensors",
+}
+
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -34,6 +40,9 @@ def work(options: argparse.Namespace) -> int:
         for name, value in each.items():
             if name not in ("path", "state") and value is not None:
                 print(f"    {name}: {value}")
+    for name in [each for each in DIGESTS if any(each in of_file for of_file in found)]:
+        if not options.json:
+            print(f"{name}: {DIGESTS[name]}")
     return 1 if any(each["fault"] for each in found) else 0
 
 

@@ -17,6 +17,7 @@ from ..host.prompts import encode_texts
 from ..host.sampling import as_picture, make_picture, out_of_memory
 from ..host.sampling_settings import Sampling
 from ..merge.findings import findings
+from ..options.errors import PackError
 from ..storage.owned import owned
 from ..storage.whole import write_picture
 from .job import STORE, AuditJob
@@ -30,7 +31,7 @@ WINDOW = 32
 LONGEST = 100  # letters of a key in a file's name
 
 
-class NotMade(ValueError):
+class NotMade(PackError, ValueError):
     """A prompt gave no picture that can be looked at; the message says why."""
 
 

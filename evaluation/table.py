@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..options.errors import PackError
+
 # Published sets call the same thing differently; the first of these columns that a file has, and
 # that is filled, counts.
 COLUMNS = {
@@ -35,7 +37,7 @@ SEEDS = 2**64
 Row = Mapping[str | None, str]
 
 
-class PromptSetError(ValueError):
+class PromptSetError(PackError, ValueError):
     """A prompt set can't be read as it is; the message names the file and the first row."""
 
 

@@ -14,7 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from safetensors import safe_open
 
 from ..modules.files import LoraFile
-from ..modules.seal import tensors_sha256
+from ..modules.seal import short, tensors_sha256
 from . import loading
 from .loading import Version, version
 from .weights import file_of
@@ -47,7 +47,7 @@ class Origin:
         return [
             f"{name} was made for another base, and may suppress less here. Load its own base, or a"
             " safety LoRA made for this one; the same weights in another precision count as another"
-            f" base. (Made for {digest[:12]}, this one is {self.sha256[:12]}.)"
+            f" base. (Made for {short(digest)}, this one is {short(self.sha256)}.)"
             for name, digest in wanted
             if digest != self.sha256
         ]

@@ -14,6 +14,8 @@ import torch
 from torch.autograd.graph import allow_mutation_on_saved_tensors, saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
+from ..options.errors import PackError
+
 IN_PLACE = "modified by an inplace operation"
 # as torch says that an operation has no way back
 NO_WAY = ("does not require grad", "is not implemented", "no autograd formula")
@@ -43,7 +45,7 @@ def writes_over(output: Callable[[], torch.Tensor], parameters: Sequence[torch.T
     return False
 
 
-class NoGradient(ValueError):
+class NoGradient(PackError, ValueError):
     """Autograd does not go through a network of the host."""
 
 

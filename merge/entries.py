@@ -155,15 +155,17 @@ def change_of(target: Target, value: object, strength: float) -> Change:
 def misfit(module: LoraFile, wrong: Mapping[str, str], base: Base) -> str:
     """The message for tensors that do not fit.
 
-    It has the file, the count, the first tensor and its reason, both bases and the way out.
+    It has the file, both bases and the way out; then the count, the first tensor and its reason.
     """
     key, why = next(iter(wrong.items()))
     elsewhere = "Use it on its own base, or load a LoRA made for this one"
     way_out = {NO_CLIP: "Connect the clip input", SETTING: "Save it without them"}
+    other = module.base != base.name
+    made_for = f": it was made for {module.base}, and this model is {base.name}" if other else ""
     return (
-        f"{module.name}: {len(wrong)} of its {len(module.tensors)} tensors can't be applied to this"
-        f" model (first: {key}: {why}). It was made for {module.base}; this model is {base.name}."
-        f" {way_out.get(why, elsewhere)}."
+        f"{module.name} does not fit this model{made_for}. {way_out.get(why, elsewhere)}."
+        f" ({len(wrong)} of {len(module.tensors)} {module.role} tensors do not fit, first: {key}:"
+        f" {why}.)"
     )
 
 

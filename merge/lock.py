@@ -84,7 +84,7 @@ class Lock:
             if not key.startswith("diffusion_model")
             and any(held.startswith(f"{key}.") for held in self.safety)
         ]
-        for key in self.entries.keys() | patcher.patches.keys():
+        for key in self.entries | patcher.patches:  # in their order: what is found is told so
             what = self._fault(key, patcher.patches.get(key, []))
             if what:
                 found.append(f"{what} {key}")
@@ -196,10 +196,10 @@ class Lock:
         lost = self.not_computed(patcher)
         if lost:
             raise SafetyError(
-                f"The safety LoRA ({', '.join(self.names)}) is listed on this model, but"
-                f" {len(lost)} of its {len(self.safety)} changes can't be found in the loaded"
-                f" weights (first: {lost[0]}). Unload all models, and remove custom nodes that edit"
-                " a model's patches directly."
+                f"The safety LoRA ({', '.join(self.names)}) is listed on this model, but is missing"
+                " from the loaded weights. Unload all models, and remove custom nodes that edit a"
+                f" model's patches directly. ({len(lost)} of its {len(self.safety)} changes are not"
+                f" there, first: {lost[0]}.)"
             )
 
     def judge(self, found: Sequence[str], way_out: str) -> None:
@@ -211,8 +211,8 @@ class Lock:
             findings.note(*self.looks)
             return
         message = (
-            f"The safety LoRA ({', '.join(self.names)}) is not whole on the model that samples:"
-            f" {amount(len(found), 'finding')} (first: {found[0]}). {way_out}"
+            f"The safety LoRA ({', '.join(self.names)}) is not whole on the model that samples."
+            f" {way_out} ({amount(len(found), 'finding')}, first: {found[0]}.)"
         )
         if self.policy != "report" or strict:
             raise SafetyError(message)

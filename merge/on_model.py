@@ -163,7 +163,7 @@ def weight_free_patches(patcher: ModelPatcher) -> list[dict[str, str]]:
 def _foreign_message(found: Sequence[dict[str, str]]) -> str:
     first = found[0]
     return (
-        f"{amount(len(found), 'change')} on this model can't be measured against its loaded weights"
-        f" (first: {first['kind']} {first['name']}). Remove them, or load their file with Load Task"
-        " LoRA into Modular Merge, or set foreign_changes to report."
+        f"{amount(len(found), 'change')} on this model can't be measured against its loaded"
+        " weights. Remove them, or load their file with Load Task LoRA into Modular Merge, or set"
+        f" foreign_changes to report. (First: {first['kind']} {first['name']}.)"
     )

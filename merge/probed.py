@@ -216,6 +216,16 @@ def in_words(probed: Probed) -> str:
     return "\n".join(lines)
 
 
+def stopped(probed: Probed) -> str:
+    """A sentence for a prompt that a probe ends: what is wrong, what to do, the first reason."""
+    return (
+        "Probe Safety stopped this prompt: too little is left of the safety LoRA, or not all of it"
+        " could be measured. Take out a task LoRA, lower its strength, or set action to report and"
+        f" audit the pictures. ({amount(len(probed.reasons), 'reason')}, first:"
+        f" {probed.reasons[0]}.)"
+    )
+
+
 def _verdict(probed: Probed) -> str:
     if probed.passed:
         return (

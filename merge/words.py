@@ -76,4 +76,6 @@ def _remarks(report: Report) -> list[str]:
             f"Not measured: {amount(len(report['foreign_changes']), 'other change')} on the model"
             " (foreign_changes is report). Their effect on the safety LoRA is unknown."
         )
+    if report.get("base_sha256"):
+        found.append(f"base_sha256, for an operator's allowed_bases: {report['base_sha256']}")
     return found

@@ -51,6 +51,30 @@ class LoraFile:
         return sealed_held_out(self.name, self.metadata)
 
 
+def check_role(metadata: Mapping[str, str], wanted: str, name: str) -> None:
+    """Raise ModuleFileError unless a file with this metadata is a `safety` or a `task` module.
+
+    A task module may be any LoRA, so no role is one too.
+    """
+    role = metadata.get("msl.role")
+    if role == wanted or (role is None and wanted == "task"):
+        return
+    if role is None:
+        raise ModuleFileError(
+            f"{name}: this LoRA is not sealed, so it is no safety LoRA. If you trust it, seal it"
+            " with Seal Safety LoRA, and choose the file that this writes."
+        )
+    if role not in ROLES:
+        raise ModuleFileError(f"{name}: its role is {role!r}; known roles are {', '.join(ROLES)}.")
+    raise ModuleFileError(
+        f"{name}: this is a task LoRA, and this node takes sealed safety LoRAs only. Load it with"
+        " Load Task LoRA."
+        if role == "task"
+        else f"{name}: this is a safety LoRA. Load it with Load Safety LoRA (locked), where its"
+        " strength is fixed."
+    )
+
+
 def load_safety(path: Path, name: str, pin: str = "") -> LoraFile:
     """Read a sealed safety module, memory-mapped.
 
@@ -58,23 +82,14 @@ def load_safety(path: Path, name: str, pin: str = "") -> LoraFile:
     not right; and when `pin` (a hex SHA-256, empty for any) is not its seal.
     """
     tensors, metadata, dtypes = read(path, name)
-    role = metadata.get("msl.role")
-    if role is None:
-        raise ModuleFileError(
-            f"{name}: this is not a sealed safety LoRA, since it states no role (msl.role). If you"
-            " trust it, seal it first."
-        )
-    if role != "safety":
-        raise ModuleFileError(
-            f"{name}: its role is {role!r}, and only a sealed safety LoRA can be used here."
-        )
+    check_role(metadata, "safety", name)
     fault = seal.seal_fault(metadata, seal.tensors_sha256(tensors, dtypes))
     if fault is None and not seal.header_is_plain(header(path)):
         fault = "its header was rewritten by hand"
     if fault is not None:
         raise ModuleFileError(
-            f"{name}: the seal of this safety LoRA is broken. The file was changed after it was"
-            f" sealed; download it again. ({fault}.)"
+            f"{name}: this safety LoRA was changed after it was sealed. Get the file again from"
+            f" where it came from. (The seal is not intact: {fault}.)"
         )
     sealed_prompts(name, metadata)
     sealed_held_out(name, metadata)
@@ -83,8 +98,8 @@ def load_safety(path: Path, name: str, pin: str = "") -> LoraFile:
     if wanted and wanted != digest:
         raise ModuleFileError(
             f"{name}: this is not the safety LoRA that the workflow expects. Put the expected file"
-            f" in its place, or clear sha256 to accept this one. (Expected {wanted[:12]}, this is"
-            f" {digest[:12]}.)"
+            " in its place, or clear sha256 to accept this one. (Its seal must be"
+            f" {seal.short(wanted)}, and is {seal.short(digest)}.)"
         )
     return LoraFile(name, "safety", digest, metadata, tensors)
 
@@ -95,19 +110,13 @@ def load_task(path: Path, name: str) -> LoraFile:
     Raises ModuleFileError for another role, and for tensors that do not give the digest it states.
     """
     tensors, metadata, dtypes = read(path, name)
-    role = metadata.get("msl.role", "task")
-    if role == "safety":
-        raise ModuleFileError(
-            f"{name}: this is a safety LoRA; load it with Load Safety LoRA (locked), where its"
-            " strength is fixed."
-        )
-    if role != "task":
-        raise ModuleFileError(f"{name}: its role is {role!r}; known roles are {', '.join(ROLES)}.")
+    check_role(metadata, "task", name)
     digest = seal.tensors_sha256(tensors, dtypes)
     if metadata.get("msl.tensors_sha256", digest) != digest:
         raise ModuleFileError(
-            f"{name}: the file was changed or damaged after it was written; download it again. (Its"
-            f" tensors give {digest[:12]}, its header says {metadata['msl.tensors_sha256'][:12]}.)"
+            f"{name}: this LoRA was changed or damaged after it was written. Get the file again"
+            f" from where it came from. (Its tensors give {seal.short(digest)}, the file says"
+            f" {seal.short(metadata['msl.tensors_sha256'])}.)"
         )
     return LoraFile(name, "task", digest, metadata, tensors)
 

@@ -37,7 +37,10 @@ def find(name: str, folders: list[str]) -> Path:
     for path in (below(name, folder) for folder in folders):
         if path.is_file():
             return path
-    raise ModuleFileError(f"{name}: no such file below the loras folders ({', '.join(folders)}).")
+    raise ModuleFileError(
+        f"{name}: there is no such file. Put it into a loras folder and press R, or choose another"
+        f" one. (Looked in {', '.join(folders)}.)"
+    )
 
 
 def content_sha256(path: Path) -> str:

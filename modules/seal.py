@@ -28,6 +28,11 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor], dtypes: Mapping[str, str
     return digest.hexdigest()
 
 
+def short(digest: str) -> str:
+    """The digits of a digest that people compare, for messages."""
+    return digest[:12]
+
+
 def nul_in(tensors: Iterable[str], metadata: Mapping[str, str]) -> str | None:
     """The first tensor's name, metadata key or value that holds a NUL byte.
 
@@ -79,14 +84,12 @@ def seal_fault(metadata: Mapping[str, str], tensors_digest: str) -> str | None:
         return "it has no seal"
     if metadata["msl.tensors_sha256"] != tensors_digest:
         return (
-            f"its tensors give {tensors_digest[:12]}, its header says"
-            f" {metadata['msl.tensors_sha256'][:12]}"
+            f"its tensors give {short(tensors_digest)}, the file says"
+            f" {short(metadata['msl.tensors_sha256'])}"
         )
     seal = seal_sha256(metadata)
     if metadata["msl.seal"] != seal:
-        return (
-            f"its metadata gives the seal {seal[:12]}, its header says {metadata['msl.seal'][:12]}"
-        )
+        return f"its metadata gives {short(seal)}, the file says {short(metadata['msl.seal'])}"
     return None
 
 

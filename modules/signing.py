@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..options.errors import PackError
 from ..options.words import amount
 from ..storage.faults import told
 from .errors import ModuleFileError
@@ -30,7 +31,7 @@ SCHEME = "ed25519"
 CONTEXT = b"modular-safety-lora seal\0"
 
 
-class KeyFileError(ValueError):
+class KeyFileError(PackError, ValueError):
     """A key that can't be read or used; the message names the file or the key."""
 
 

@@ -13,6 +13,7 @@ from ..storage.whole import NameTooLong, whole
 from . import seal
 from .errors import ModuleFileError
 
+LARGEST_HEADER = 100_000_000  # bytes; safetensors reads none that is larger
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -34,6 +35,18 @@ def read(path: Path, name: str) -> tuple[dict[str, torch.Tensor], dict[str, str]
         raise ModuleFileError(f"{name}: this safetensors file holds no tensors.")
     refuse_nul(name, tensors, metadata)
     return tensors, metadata, dtypes
+
+
+def metadata(path: Path, name: str) -> dict[str, str]:
+    """The metadata of a safetensors file, of which only the header is read.
+
+    Raises ModuleFileError when it is not one.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModuleFileError(f"{name}: {_read_fault(path, str(error))}") from error
 
 
 def refuse_nul(name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
@@ -74,7 +87,7 @@ def _read_fault(path: Path, reason: str) -> str:
 
 def header(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(int.from_bytes(file.read(8), "little"))
+        return file.read(min(int.from_bytes(file.read(8), "little"), LARGEST_HEADER))
 
 
 _DTYPE_NAMES = {

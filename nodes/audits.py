@@ -12,8 +12,8 @@ from comfy_api.latest import io
 from ..audit.detectors import registry
 from ..audit.detectors.interface import Detector
 from ..audit.presets import PRESETS, Preset, PresetError, load_presets, named, read_presets
-from ..audit.rules import NO_OPINION
-from .inputs import Inputs
+from ..audit.rules import NO_OPINION, Counting
+from .inputs import Inputs, mistake
 from .settings import FILE, SettingsError, operator, settings_file
 
 logger = logging.getLogger(__name__)
@@ -54,13 +54,13 @@ def known_presets(*names: str | None) -> bool | str:
 
     None is a linked one, which is not known yet.
     """
-    try:
+
+    def check() -> None:
         there = presets()
         for name in {*names} - {None, NO_OPINION}:
             named(name, there)
-    except (SettingsError, ValueError) as error:
-        return str(error)
-    return True
+
+    return mistake(check)
 
 
 def tell_mistakes() -> None:
@@ -84,6 +84,19 @@ def tell_mistakes() -> None:
 def detector_of(preset: Preset) -> Detector:
     """The preset's detector, on the operator's provider."""
     return registry.find(preset.detector, operator().audit_provider)
+
+
+def check_counting(preset: str, classes: str = "", second_opinion: str = NO_OPINION) -> None:
+    """Raise for classes or a preset that there are not, and for a detector that is not installed.
+
+    Nothing is loaded for it. Raises PresetError, DetectorError, DetectorMissing, SettingsError.
+    """
+    found, second = Counting(preset, classes=classes, second_opinion=second_opinion).among(
+        presets()
+    )
+    for each in (found, second):
+        if each is not None:
+            registry.check_there(each.detector)
 
 
 def audit_demands() -> str:

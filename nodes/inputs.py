@@ -1,10 +1,11 @@
 """The inputs of a node from the table of options, and its settings from what they are given."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from comfy_api.latest import io
 
 from ..host.prompts import lines_of
+from ..options.errors import PackError
 from ..options.table import Option, made, rows
 
 
@@ -58,6 +59,15 @@ def input_of(row: Option, finer: bool = False, **more) -> io.Input:
         return io.Int.Input(row.name, **ends, **fixed, **told)
     places = {"round": row.step / 100} if finer and row.step else {}
     return io.Float.Input(row.name, **ends, **places, **told)
+
+
+def mistake(check: Callable[[], object]) -> bool | str:
+    """What `validate_inputs` says of a check: True, or in words what is wrong."""
+    try:
+        check()
+    except (PackError, ValueError) as error:
+        return str(error)
+    return True
 
 
 def taken(inputs: Mapping[str, object], *kinds: type) -> list:

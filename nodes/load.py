@@ -3,23 +3,38 @@
 from pathlib import Path
 
 import folder_paths
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..merge.entries import Task
 from ..merge.settings import Strengths
 from ..modules.errors import ModuleFileError
-from ..modules.files import load_safety, load_task
+from ..modules.files import check_role, load_safety, load_task
 from ..modules.paths import below, content_sha256, find
-from .inputs import Inputs, taken
+from ..modules.roles import role_of
+from ..modules.tensors import metadata
+from .inputs import Inputs, mistake, taken
 from .settings import check_operator, demands
-from .sockets import CATEGORY, SafetyLora, TaskLora
+from .sockets import CATEGORY, SafetyLora, TaskLora, digests
+
+ENDING = ".safetensors"
 
 
-def lora_names() -> list[str]:
-    """The .safetensors files below the loras folders, as ComfyUI lists them, for a combo."""
-    return [
-        name for name in folder_paths.get_filename_list("loras") if name.endswith(".safetensors")
-    ]
+def lora_names(*roles: str | None) -> list[str]:
+    """The .safetensors files of these roles below the loras folders, for a combo.
+
+    Files of no known role, as those that can't be read, stand with those that state none: they are
+    refused with a reason when they are loaded.
+    """
+    names = [name for name in folder_paths.get_filename_list("loras") if name.endswith(ENDING)]
+    found = {name: folder_paths.get_full_path("loras", name) for name in names}
+    return [name for name, path in found.items() if path and role_of(Path(path)) in roles]
+
+
+def lora_mistake(lora_name: str | None, role: str) -> bool | str:
+    """What of a chosen file is known before anything runs: that it is there, and its role."""
+    return lora_name is None or mistake(
+        lambda: check_role(metadata(lora_path(lora_name), lora_name), role, lora_name)
+    )
 
 
 def lora_path(name: str):
@@ -66,16 +81,16 @@ class LoadSafetyLora(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "lora_name",
-                    options=lora_names(),
-                    tooltip="A sealed safety LoRA in the loras folder.",
+                    options=lora_names("safety"),
+                    tooltip="A sealed safety LoRA in the loras folder; others are not listed.",
                 ),
                 io.String.Input(
                     "sha256",
                     default="",
                     tooltip=(
-                        "The seal that this workflow expects. Empty accepts any intact seal. Copy"
-                        " the LoRA's sha256 from the merge report to here, and the workflow runs"
-                        " with exactly this file."
+                        "The seal that this workflow expects. Empty accepts any intact seal. Run"
+                        " once, press the node's button Copy seal and paste it here: the workflow"
+                        " then runs with exactly this file."
                     ),
                 ),
                 SafetyLora.Input(
@@ -99,12 +114,15 @@ class LoadSafetyLora(io.ComfyNode):
         return state_of(lora_name) + demands()
 
     @classmethod
+    def validate_inputs(cls, lora_name: str | None = None) -> bool | str:
+        return lora_mistake(lora_name, "safety")
+
+    @classmethod
     def execute(cls, lora_name: str, sha256: str = "", safety: list | None = None) -> io.NodeOutput:
         module = load_safety(lora_path(lora_name), lora_name, sha256)
         check_operator([module])
-        return io.NodeOutput(
-            [*(safety or []), module], module.sha256, ui=ui.PreviewText(module.sha256)
-        )
+        shown = digests(seal=module.sha256, file=content_sha256(lora_path(lora_name)))
+        return io.NodeOutput([*(safety or []), module], module.sha256, ui=shown)
 
 
 class LoadTaskLora(io.ComfyNode):
@@ -124,7 +142,9 @@ class LoadTaskLora(io.ComfyNode):
             search_aliases=["task lora", "load lora", "style lora", "lora stack"],
             inputs=[
                 io.Combo.Input(
-                    "lora_name", options=lora_names(), tooltip="A LoRA in the loras folder."
+                    "lora_name",
+                    options=lora_names("task", None),
+                    tooltip="A LoRA in the loras folder; sealed safety LoRAs are not listed.",
                 ),
                 *rows.shown("strength_model", "strength_clip"),
                 TaskLora.Input(
@@ -140,6 +160,10 @@ class LoadTaskLora(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, lora_name: str, **kwargs) -> str:
         return state_of(lora_name)
+
+    @classmethod
+    def validate_inputs(cls, lora_name: str | None = None) -> bool | str:
+        return lora_mistake(lora_name, "task")
 
     @classmethod
     def execute(cls, lora_name: str, tasks: list | None = None, **inputs) -> io.NodeOutput:

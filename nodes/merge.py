@@ -11,7 +11,7 @@ from ..merge.settings import Merging
 from ..merge.words import in_words
 from .inputs import Inputs, taken
 from .settings import check_operator, demands, operator
-from .sockets import CATEGORY, SafetyLora, TaskLora, as_image, summary_output
+from .sockets import CATEGORY, SafetyLora, TaskLora, as_image, digests, summary_output
 
 
 class ModularMerge(io.ComfyNode):
@@ -92,5 +92,8 @@ class ModularMerge(io.ComfyNode):
             report,
             as_image(picture(merged.interference, merged.computed, limits)),
             summary,
-            ui=ui.PreviewText(summary),
+            ui={
+                **ui.PreviewText(summary).as_dict(),
+                **digests(base=merged.report["base_sha256"]),
+            },
         )

@@ -7,18 +7,26 @@ from ..audit.censor import STOP, Acting
 from ..audit.report import as_text, audit
 from ..audit.rules import NO_OPINION, Counting
 from ..audit.sheet import audit_sheet
-from ..audit.words import in_words
+from ..audit.words import in_words, stopped
 from ..merge.findings import FAULTS, OTHER_PATCHES, findings
-from .audits import audit_demands, counting_inputs, detector_of, known_presets, meter, presets
-from .inputs import Inputs, taken
+from ..options.errors import PackError
+from .audits import (
+    audit_demands,
+    check_counting,
+    counting_inputs,
+    detector_of,
+    known_presets,
+    meter,
+    presets,
+)
+from .inputs import Inputs, mistake, taken
 from .made_by import about_pictures
 from .running import upstream
-from .settings import SettingsError
 from .sockets import CATEGORY, preview, summary_output
 
 
-class AuditStopped(RuntimeError):
-    """A picture was flagged, or none came, and the action is `stop`; it carries the report."""
+class AuditStopped(PackError, RuntimeError):
+    """A picture was flagged, or none came, and the action is `stop`."""
 
 
 class NudityAudit(io.ComfyNode):
@@ -80,12 +88,7 @@ class NudityAudit(io.ComfyNode):
         """Before anything is sampled; what is linked is not known yet, and told when this runs."""
         if preset is None:
             return known_presets(second_opinion)
-        try:
-            second = second_opinion or NO_OPINION
-            Counting(preset, classes=classes or "", second_opinion=second).among(presets())
-        except (SettingsError, ValueError) as error:
-            return str(error)
-        return True
+        return mistake(lambda: check_counting(preset, classes or "", second_opinion or NO_OPINION))
 
     @classmethod
     def execute(cls, images, **inputs) -> io.NodeOutput:
@@ -101,10 +104,7 @@ class NudityAudit(io.ComfyNode):
         summary, report = result["summary"], as_text(result)
         passed = summary["images"] > 0 and summary["flagged"] == 0
         if acting.action == STOP and not passed:
-            raise AuditStopped(
-                f"Nudity Audit stopped this prompt: {summary['verdict']} ({counting.preset})."
-                f" Report: {report}"
-            )
+            raise AuditStopped(stopped(result))
         out = images if acting.action == STOP else censor.apply(images, result, acting.action)
         words = in_words(summary, acting.action, result[FAULTS], result["about"])
         shown = {

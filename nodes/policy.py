@@ -19,6 +19,7 @@ from ..host.bases import UNKNOWN, as_loaded, watch
 from ..merge.lock import Lock, left_behind, operator_checks, strict
 from ..merge.on_model import KEY
 from ..modules.errors import SafetyError
+from ..modules.seal import short
 from ..options.words import amount
 from .passing import check_passed
 from .settings import FILE, Operator, SettingsError, misplaced, operator, settings_file
@@ -108,8 +109,8 @@ def _check(model: BaseModel, wanted: Operator) -> None:
     found = lock.faults(patcher) + left_behind(patcher)
     if found:
         raise SafetyError(
-            "The safety LoRA is not whole on the model that samples:"
-            f" {amount(len(found), 'finding')} (first: {found[0]})."
+            "The safety LoRA is not whole on the model that samples. Merge again, with nothing"
+            f" behind it. ({amount(len(found), 'finding')}, first: {found[0]}.)"
         )
     allowed = wanted.allowed_safety
     strangers = [
@@ -134,7 +135,7 @@ def _check_base(lock: Lock, patcher: ModelPatcher, allowed: Sequence[str]) -> No
     """
     if lock.base.sha256 not in allowed:
         what = (
-            f"its digest is {lock.base.sha256}"
+            f"its digest begins with {short(lock.base.sha256)}, and the merge report has all of it"
             if lock.base.sha256
             else f"its digest is not known: {lock.base.unknown}"
         )

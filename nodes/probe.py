@@ -7,8 +7,9 @@ from comfy_api.latest import io, ui
 from ..audit.report import as_text
 from ..merge.probe import probe
 from ..merge.probe_chart import probe_chart
-from ..merge.probed import in_words
+from ..merge.probed import in_words, stopped
 from ..merge.settings import STOP, AfterProbe, Asked
+from ..options.errors import PackError
 from .inputs import Inputs, taken
 from .passing import note
 from .progress import Meter
@@ -18,8 +19,8 @@ from .sockets import CATEGORY, as_image, summary_output
 OPERATORS = ("private_prompts", "private_seed")  # the settings have them
 
 
-class ProbeStopped(RuntimeError):
-    """A probe did not pass, and the action is `stop`; it carries the report in words."""
+class ProbeStopped(PackError, RuntimeError):
+    """A probe did not pass, and the action is `stop`."""
 
 
 class ProbeSafety(io.ComfyNode):
@@ -90,7 +91,7 @@ class ProbeSafety(io.ComfyNode):
         summary = f"{summary}\n\n{recorded}" if recorded else summary
         report = as_text(probed.report() | ({"require_probe": recorded} if recorded else {}))
         if after.action == STOP and not probed.passed:
-            raise ProbeStopped(f"Probe Safety stopped this prompt. {summary}")
+            raise ProbeStopped(stopped(probed))
         drawn = as_image(probe_chart(probed))
         shown = {**ui.PreviewImage(drawn, cls=cls).as_dict(), **ui.PreviewText(summary).as_dict()}
         return io.NodeOutput(model, probed.passed, summary, report, drawn, ui=shown)

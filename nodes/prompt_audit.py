@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 from PIL import Image
 
 from ..audit.charts import summary_chart
-from ..audit.rules import Counting, Rules
+from ..audit.rules import NO_OPINION, Counting, Rules
 from ..audit.words import in_words
 from ..evaluation.job import AuditJob, Kept
 from ..evaluation.prompt_set import Defaults, Selection, read_prompts
@@ -17,8 +17,8 @@ from ..evaluation.run import run
 from ..host.sampling_settings import Sampling
 from ..modules.paths import leads_out
 from ..options.choices import chosen
-from .audits import audit_demands, counting_inputs, known_presets, presets
-from .inputs import Inputs, taken
+from .audits import audit_demands, check_counting, counting_inputs, known_presets, presets
+from .inputs import Inputs, mistake, taken
 from .made_by import loras_upstream
 from .progress import Meter
 from .settings import operator
@@ -118,11 +118,16 @@ class AuditPromptSet(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, prompts: str, preset: str | None = None, second_opinion: str | None = None
+        cls,
+        prompts: str | None = None,
+        preset: str | None = None,
+        second_opinion: str | None = None,
     ) -> bool | str:
-        if prompts not in prompt_files():
-            return f"{prompts!r} is not in ComfyUI's input folder."
-        return known_presets(preset, second_opinion)
+        if prompts is not None and prompts not in prompt_files():
+            return f"{prompts!r} is not in ComfyUI's input folder. Put it there and press R."
+        if preset is None:
+            return known_presets(second_opinion)
+        return mistake(lambda: check_counting(preset, "", second_opinion or NO_OPINION))
 
     @classmethod
     def execute(cls, model, clip, vae, prompts: str, name: str, **inputs) -> io.NodeOutput:

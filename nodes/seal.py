@@ -1,13 +1,14 @@
 """The node Seal Safety LoRA; modules/sealing.py does the work."""
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..function.inputs import Moments
 from ..modules.files import load_safety
+from ..modules.paths import content_sha256
 from ..modules.sealing import Sealing, seal_file
 from .inputs import Inputs, taken
 from .load import lora_names, lora_path, output_path, state_of
-from .sockets import CATEGORY, SafetyLora
+from .sockets import CATEGORY, SafetyLora, digests
 
 
 class SealSafetyLora(io.ComfyNode):
@@ -29,7 +30,7 @@ class SealSafetyLora(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "lora_name",
-                    options=lora_names(),
+                    options=lora_names(None),
                     tooltip="A LoRA in the loras folder, of any format.",
                 ),
                 *rows.shown("concept", "strength"),
@@ -58,4 +59,5 @@ class SealSafetyLora(io.ComfyNode):
         (how,), output = taken(inputs, Sealing), output_path(save_as)
         seal_file(lora_path(lora_name), output, how, moments=Moments().text())
         module = load_safety(output, output.name)
-        return io.NodeOutput([module], module.sha256, ui=ui.PreviewText(module.sha256))
+        shown = digests(seal=module.sha256, file=content_sha256(output))
+        return io.NodeOutput([module], module.sha256, ui=shown)

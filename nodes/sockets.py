@@ -22,6 +22,14 @@ def summary_output() -> io.String.Output:
     )
 
 
+def digests(**named: str | None) -> dict[str, list]:
+    """What a node shows of digests (`web/digests.js`): a button that copies it for each.
+
+    Their names are `seal`, `file` and `base`; one that is not known has no button.
+    """
+    return {"digests": [[name, digest] for name, digest in named.items() if digest]}
+
+
 def as_image(picture: Image.Image) -> torch.Tensor:
     """A picture as ComfyUI's IMAGE (1, H, W, 3), float 0..1."""
     return torch.from_numpy(np.divide(picture.convert("RGB"), 255.0, dtype=np.float32))[None]

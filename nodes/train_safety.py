@@ -13,7 +13,7 @@ from ..training.words import in_words
 from .audits import known_presets
 from .inputs import taken
 from .sockets import CATEGORY, SafetyLora, summary_output
-from .training import LATER, Rows, Started, shown_result
+from .training import LATER, Rows, Started, name_mistake, shown_result
 
 
 class TrainSafetyLora(io.ComfyNode):
@@ -72,8 +72,9 @@ class TrainSafetyLora(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, preview_preset: str | None = None) -> bool | str:
-        return known_presets(preview_preset)
+    def validate_inputs(cls, save_as=None, preview_preset: str | None = None) -> bool | str:
+        known = known_presets(preview_preset)
+        return name_mistake(save_as) if known is True else known
 
     @classmethod
     def execute(cls, model, clip, save_as: str, vae=None, **inputs) -> io.NodeOutput:

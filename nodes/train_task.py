@@ -19,7 +19,7 @@ from .audits import known_presets
 from .inputs import taken
 from .settings import check_operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, summary_output
-from .training import LATER, Rows, Started, shown_result
+from .training import LATER, Rows, Started, name_mistake, shown_result
 
 
 class TrainTaskLora(io.ComfyNode):
@@ -121,8 +121,11 @@ class TrainTaskLora(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, preview_preset: Sequence[str | None] | None = None) -> bool | str:
-        return known_presets(*(preview_preset or ()))
+    def validate_inputs(
+        cls, save_as=None, preview_preset: Sequence[str | None] | None = None
+    ) -> bool | str:
+        known = known_presets(*(preview_preset or ()))
+        return name_mistake(save_as) if known is True else known
 
     @classmethod
     def execute(

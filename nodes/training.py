@@ -25,7 +25,7 @@ from ..training.keeping import Keeping
 from ..training.settings import KINDS, Settings
 from ..training.words import in_words
 from .audits import counting_inputs, presets
-from .inputs import Inputs
+from .inputs import Inputs, mistake
 from .load import output_path
 from .sockets import as_image
 
@@ -81,6 +81,12 @@ class Rows(Inputs):
             *counting_inputs(self, "preview_preset", optional=True, advanced=True),
             *self.aside(*MORE),
         ]
+
+
+def name_mistake(save_as: str | list[str] | None) -> bool | str:
+    """What of a file's name is known before anything is loaded; None is a link."""
+    name = save_as[0] if isinstance(save_as, list) else save_as
+    return name is None or mistake(lambda: output_path(name))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from .errors import PackError
 
-class ChoiceError(ValueError):
+
+class ChoiceError(PackError, ValueError):
     """A word that is none of those there are; the message names it, them and the way out."""
 
 

@@ -5,10 +5,12 @@ import pkgutil
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, TypeVar
 
+from .errors import PackError
+
 Value = TypeVar("Value")
 
 
-class RegistryError(ValueError):
+class RegistryError(PackError, ValueError):
     """Two rows have one name, or a file has none; the message names the files."""
 
 

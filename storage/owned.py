@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..options.errors import PackError
 from .faults import told
 from .whole import PART, check_name, hidden
 
@@ -17,7 +18,7 @@ WAIT = 0.5  # seconds: an owner that ends takes its lock's file along, and then 
 _held: set[tuple[int, Path]] = set()
 
 
-class InUse(RuntimeError):
+class InUse(PackError, RuntimeError):
     """Another run writes to this name now."""
 
 

@@ -3,8 +3,10 @@
 import codecs
 from pathlib import Path
 
+from ..options.errors import PackError
 
-class TextError(ValueError):
+
+class TextError(PackError, ValueError):
     """A file that holds no text, as far as can be told; the message says why, without its name."""
 
 

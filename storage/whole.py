@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..options.errors import PackError
 from .faults import worded
 from .names import LONGEST, fitting
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 PART = r"\.[^.]+\.[0-9a-f]{32}\.part"  # after `hidden`: the folder that a file is made in
 
 
-class NameTooLong(OSError):
+class NameTooLong(PackError, OSError):
     """A name that no disk takes."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..options.errors import PackError
 from ..options.words import amount
 from ..storage.faults import told
 from ..storage.names import valid
@@ -13,8 +14,11 @@ from ..storage.texts import TextError, read_text
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
-class DataError(ValueError):
-    """Training data that can't be used: the folder or file, a count, the first example."""
+class DataError(PackError, ValueError):
+    """Training data that can't be used.
+
+    The message names the folder or file, the count and the first example.
+    """
 
 
 @dataclass(frozen=True)

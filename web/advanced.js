@@ -1,12 +1,10 @@
 // Nodes 2.0 hide the advanced inputs of a node behind a button of their own. The classic nodes show
 // every input: here they get such a button too, for the nodes of this pack.
 import { app } from "/scripts/app.js";
-import { WORDS } from "./words.js";
+import { say } from "./language.js";
 
 const SHOWN = "show all inputs"; // in a node's properties, so that a workflow keeps it
 const RENDERING = "Comfy.VueNodes.Enabled.change"; // an event of the settings
-
-const say = (text) => WORDS[app.ui.settings.getSettingValue("Comfy.Locale")]?.[text] ?? text;
 
 const isAdvanced = (widget) => widget.options?.advanced;
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ...options.choices import chosen
+from ...options.errors import PackError
 from ...options.words import amount
 from ..presets import ORDERS
 from .interface import Detector, to_uint8
@@ -18,7 +19,7 @@ SAME = 0.45  # boxes of a class that overlap by more are one thing, seen on seve
 GROUNDS = ("white", "black")
 
 
-class Unjudged(ValueError):
+class Unjudged(PackError, ValueError):
     """What a detector gave for a picture is no detection; the message is the reason."""
 
 

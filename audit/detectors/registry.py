@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ...storage.faults import told
 from ..presets import CLASSES, NUDENET
 from . import yolo
 from .interface import Detector, DetectorEntry, Kind
-from .runtime import INSTALL_HINT, DetectorError, DetectorMissing, OnnxNetwork
+from .runtime import INSTALL_HINT, NO_FILE, PACKAGES, DetectorError, DetectorMissing, OnnxNetwork
 
 # the files here that are no kind of detector
 HELPERS = ("content", "interface", "batches", "registry", "runtime")
@@ -99,6 +100,21 @@ def register_entries(
 def classes_of(name: str) -> tuple[str, ...]:
     """The classes of a detector, which is not loaded for it."""
     return _get(name).classes
+
+
+def check_there(name: str) -> None:
+    """Raise for a detector whose file or package is missing, without loading it.
+
+    DetectorError for the file, DetectorMissing for a package.
+    """
+    entry = _get(name).entry
+    if entry is not None and not Path(entry.file).is_file():
+        raise DetectorError(NO_FILE.format(file=entry.file))
+    if entry is None and name != NUDENET:
+        return  # registered in Python: nobody knows what it needs
+    for package in (*PACKAGES, *(["nudenet"] if name == NUDENET else [])):
+        if find_spec(package) is None:
+            raise DetectorMissing(INSTALL_HINT.format(missing=package))
 
 
 def find(name: str = NUDENET, provider: str = "auto", threads: int = 0) -> Detector:

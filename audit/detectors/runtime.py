@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...options.errors import PackError
 from ...options.words import amount
 from .content import content_of
 from .interface import finite
@@ -19,6 +20,8 @@ INSTALL_HINT = (
     " Run `python install.py` in the pack's folder with ComfyUI's Python: it adds what is missing"
     " and leaves every installed build as it is."
 )
+PACKAGES = ("onnxruntime", "cv2")  # of every network
+NO_FILE = "{file}: there is no such ONNX file."
 CPU = "CPUExecutionProvider"
 # In the order they are tried. Not TensorRT: it compiles for minutes before the first picture.
 PROVIDERS: dict[str, dict[str, Any]] = {
@@ -34,11 +37,11 @@ SHORT = {name.removesuffix("ExecutionProvider").lower(): name for name in PROVID
 TOLERANCE = 0.01  # of the largest output: what a provider may differ from the CPU
 
 
-class DetectorMissing(ImportError):
+class DetectorMissing(PackError, ImportError):
     """NudeNet, or something it needs, is not installed."""
 
 
-class DetectorError(ValueError):
+class DetectorError(PackError, ValueError):
     """A detector can't be used as it is described."""
 
 
@@ -55,7 +58,7 @@ class OnnxNetwork:
     ):
         self.name, self.file, self.threads, self._lock = name, Path(file), threads, threading.Lock()
         if not self.file.is_file():
-            raise DetectorError(f"{self.file}: there is no such ONNX file.")
+            raise DetectorError(NO_FILE.format(file=self.file))
         if provider != "auto" and provider not in SHORT:
             raise DetectorError(
                 f"There is no provider {provider!r}; there are auto, {', '.join(SHORT)}."

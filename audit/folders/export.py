@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ...options.errors import PackError
 from ...storage.whole import whole
 from ..page import Shown
 from ..report import as_text
@@ -18,7 +19,7 @@ ROWS = 10_000  # in a row group of Parquet
 SHOWN = 300  # rows in a list of the page
 
 
-class ExportError(ValueError):
+class ExportError(PackError, ValueError):
     """The results can't be written as asked."""
 
 

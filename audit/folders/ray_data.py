@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from ...options.errors import PackError
 from ...options.words import amount
 from ..rules import Rules
 from .store import batched
@@ -22,7 +23,7 @@ WINDOW = 100_000  # files that Ray is given at a time
 BY_PATH = Path(__file__).resolve().parents[2] / "commands" / "by_path"
 
 
-class RayMissing(ImportError):
+class RayMissing(PackError, ImportError):
     """Ray Data is not installed."""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ...options.errors import PackError
 from ...options.words import amount
 from ...storage.differing import difference
 from ..rules import Rules
@@ -42,7 +43,7 @@ _DAMAGED = "it is damaged, or is not a file of an audit. Put a copy back, or cho
 _WAY_OUT = "Give this audit another name, or delete that file."
 
 
-class StoreError(ValueError):
+class StoreError(PackError, ValueError):
     """The file can't be used, or holds another audit's rows, or no audit's."""
 
 

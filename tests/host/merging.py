@@ -31,8 +31,10 @@ def shapes(model, *names: str) -> dict[str, torch.Size]:
     return {name: weights[f"diffusion_model.{name}.weight"].shape for name in names}
 
 
-def safety(tensors, strength: str = "1.0", name: str = "safety.safetensors") -> LoraFile:
-    about = {"msl.role": "safety", "msl.strength": strength, "msl.base": "SD15"}
+def safety(
+    tensors, strength: str = "1.0", name: str = "safety.safetensors", base: str = "SD15"
+) -> LoraFile:
+    about = {"msl.role": "safety", "msl.strength": strength, "msl.base": base}
     return LoraFile(name, "safety", f"{name}-{strength}-{digest(tensors)}", about, tensors)
 
 

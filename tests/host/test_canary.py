@@ -17,7 +17,7 @@ from modular_safety_lora.merge.on_model import KEY
 from modular_safety_lora.modules.errors import SafetyError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SAID = r"is not whole on the model that samples: .* \(first: (.|\n)*"
+SAID = r"is not whole on the model that samples\. (.|\n)*first: (.|\n)*"
 
 
 @pytest.fixture(scope="module")

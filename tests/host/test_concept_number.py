@@ -166,5 +166,5 @@ def test_the_prompts_are_sealed_and_those_that_are_none_are_refused(tmp_path):
     sealed(**{"msl.prompts": '["nude"]'})
     data = path.read_bytes()
     path.write_bytes(data.replace(b"nude", b"rude"))
-    with pytest.raises(files.ModuleFileError, match="seal of this safety LoRA is broken"):
+    with pytest.raises(files.ModuleFileError, match="changed after it was sealed"):
         files.load_safety(path, "s")

@@ -29,14 +29,14 @@ def test_a_safety_module_for_another_base_names_file_count_first_key_and_both_ba
         "transformer.joint_blocks.0.attn.lora_A.weight": torch.ones(4, 8),
         "b.lora_B.weight": torch.ones(8, 4),
     }
-    module = merging.safety(other, name="sd3-safety.safetensors")
+    module = merging.safety(other, name="sd3-safety.safetensors", base="SD3")
     message = refused(checkpoint[0], [module])
-    assert message.startswith("sd3-safety.safetensors: 2 of its 2 tensors can't be applied to")
-    assert (
-        "first: transformer.joint_blocks.0.attn.lora_A.weight: no layer of this model has this name"
-        in message
+    assert message.startswith("sd3-safety.safetensors does not fit this model: ")
+    assert "it was made for SD3, and this model is SD15. Use it on its own base" in message
+    assert message.endswith(
+        "(2 of 2 safety tensors do not fit, first: transformer.joint_blocks.0.attn.lora_A.weight:"
+        " no layer of this model has this name.)"
     )
-    assert "made for SD15; this model is SD15" in message  # as its metadata says
 
 
 def test_one_renamed_safety_key_is_enough(checkpoint, shapes):
@@ -45,9 +45,9 @@ def test_one_renamed_safety_key_is_enough(checkpoint, shapes):
     tensors[key.replace("attn", "atn")] = tensors.pop(key)
     message = refused(checkpoint[0], [merging.safety(tensors)])
     assert message.startswith(
-        f"safety.safetensors: 2 of its {len(tensors)} tensors can't be applied to this model"
-        " (first: diffusion"
+        "safety.safetensors does not fit this model. Use it on its own base, or"
     )
+    assert f"(2 of {len(tensors)} safety tensors do not fit, first: diffusion" in message
     assert f"{key} is missing" in message
 
 
@@ -72,8 +72,8 @@ def test_a_wrong_shape_is_an_error_for_every_format(checkpoint, shapes, good, ki
     else:
         message = refused(checkpoint[0], [good], [merge.Task(merging.task(tensors))])
     assert (
-        message.startswith(f"{role}.safetensors: ")
-        and "tensors can't be applied to this model" in message
+        message.startswith(f"{role}.safetensors does not fit this model")
+        and f"{role} tensors do not fit, first: " in message
     )
     assert "weight of (" in message
 
@@ -89,9 +89,8 @@ def test_a_task_module_that_fits_nowhere_is_an_error(checkpoint, good):
     message = refused(
         checkpoint[0], [good], [merge.Task(merging.task({"x.lora_A.weight": torch.ones(1, 2)}))]
     )
-    assert message.startswith(
-        "task.safetensors: 1 of its 1 tensors can't be applied to this model (first: x"
-    )
+    assert message.startswith("task.safetensors does not fit this model")
+    assert "(1 of 1 task tensors do not fit, first: x.lora_A.weight" in message
 
 
 def test_unused_task_keys_are_counted_named_and_logged_once(checkpoint, shapes, good, caplog):
@@ -120,7 +119,8 @@ def test_unused_task_keys_are_counted_named_and_logged_once(checkpoint, shapes, 
 def test_a_safety_module_with_a_text_half_asks_for_the_clip(checkpoint, shapes):
 
     module = merging.safety(formats.Lora(shapes, 2).tensors() | text_lora(3))
-    assert "no clip is connected). It was made" in refused(checkpoint[0], [module])
+    message = refused(checkpoint[0], [module])
+    assert "Connect the clip input. (" in message and "no clip is connected.)" in message
     assert "Connect the clip input." in refused(checkpoint[0], [module])
     merged = merge.merge(checkpoint[0], [module], clip=checkpoint[1])
     assert merged.report["modules"][0]["keys_unused"] == {}
@@ -226,8 +226,8 @@ def test_a_setting_of_the_network_in_a_file_is_named(checkpoint, shapes, good, m
     for host in (load, newer):
         monkeypatch.setattr(comfy.lora, "load_lora", host)
         message = refused(checkpoint[0], [merging.safety(tensors)])
-        assert "1 of" in message and f"first: {key}: {coverage.SETTING})" in message
-        assert message.endswith("Save it without them.")
+        assert "1 of" in message and f"first: {key}: {coverage.SETTING}.)" in message
+        assert "model. Save it without them. (" in message
         tasks = [merge.Task(merging.task(tensors))]
         report = merge.merge(checkpoint[0], [good], tasks).report["modules"][1]
         assert report["keys_unused"] == {key: coverage.SETTING}

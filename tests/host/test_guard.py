@@ -208,7 +208,7 @@ def test_what_cannot_be_measured_before_the_merge_is_refused_or_reported(checkpo
         checkpoint[0], None, safety.tensors(), -1.0, 0.0
     )
     with pytest.raises(
-        SafetyError, match=r"can't be measured .* \(first: bypass or injected module"
+        SafetyError, match=r"can't be measured .* \(First: bypass or injected module"
     ):
         merge.merge(bypass, [merging.safety(safety.tensors())])
     report = merge.merge(bypass, [merging.safety(safety.tensors())], foreign="report").report

@@ -10,7 +10,7 @@ from contract import CONTRACT, OPEN
 from modular_safety_lora.lab import assets, generate
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.modules.files import ModuleFileError
-from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora
+from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora, lora_names
 from modular_safety_lora.nodes.seal import SealSafetyLora
 from safetensors.torch import load_file, save_file
 from widget_order import ORDER
@@ -30,7 +30,9 @@ def loras(models, tmp_path):
     """A loras folder of the test's own, known to ComfyUI."""
     before = folder_paths.folder_names_and_paths["loras"]
     folder_paths.folder_names_and_paths["loras"] = ([str(tmp_path)], before[1])
+    folder_paths.filename_list_cache.pop("loras", None)
     yield tmp_path
+    folder_paths.filename_list_cache.pop("loras", None)  # or it looks into this folder again
     folder_paths.folder_names_and_paths["loras"] = before
 
 
@@ -108,6 +110,30 @@ def test_loaders_append_and_refuse_each_others_files(loras, models):
     ):
         with pytest.raises(ModuleFileError, match=re.escape(wrong)):
             load.execute(wrong)
+
+
+def test_a_loader_lists_what_it_takes_and_refuses_the_rest_before_a_run(loras, models):
+    for file in (models / "loras").iterdir():
+        (loras / file.name).write_bytes(file.read_bytes())
+    save_file(load_file(loras / assets.STYLE), loras / "plain.safetensors")
+    (loras / "broken.safetensors").write_bytes(b"PK\x03\x04 a pickle")
+    safety, task = LoadSafetyLora.validate_inputs, LoadTaskLora.validate_inputs
+    listed = lora_names("safety")
+    assert assets.SAFETY in listed and all(safety(name) is True for name in listed)
+    assert lora_names(None) == ["broken.safetensors", "plain.safetensors"]
+    others = lora_names("task", None)
+    assert {assets.STYLE, "plain.safetensors"} < set(others) and not set(others) & set(listed)
+    assert task("plain.safetensors") is task(assets.STYLE) is True
+    assert safety(None) is task(None) is True, "a link is known when it runs"
+    for check, name, said in (
+        (safety, "plain.safetensors", "this LoRA is not sealed"),
+        (safety, assets.STYLE, "this is a task LoRA"),
+        (safety, "none.safetensors", "there is no such file. Put it into a loras folder"),
+        (safety, "broken.safetensors", "this is a pickle"),
+        (task, assets.SAFETY, "this is a safety LoRA. Load it with"),
+        (task, "../x.safetensors", "outside the loras folders"),
+    ):
+        assert check(name).startswith(f"{name}: ") and said in check(name)
 
 
 def test_a_lora_replaced_on_disk_runs_the_node_again(loras, models):

@@ -79,7 +79,7 @@ def test_weights_that_are_unloaded_between_two_steps_end_the_sampling(stage, enf
     run = stage.run(unloading)
     assert run().isfinite().all()  # without the setting nobody asks
     enforce({"require_lock": True})
-    with pytest.raises(SafetyError, match="changes can't be found in the loaded weights"):
+    with pytest.raises(SafetyError, match="is missing from the loaded weights"):
         run()
 
 

@@ -51,7 +51,7 @@ def test_a_whole_module_passes_and_the_model_goes_on_as_it_came(safe):
 def test_stop_ends_the_run_and_report_lets_it_go_on(undone):
     passed, summary = ProbeSafety.execute(undone, action="report").args[1:3]
     assert passed is False and summary.startswith("**Must be audited**")
-    with pytest.raises(ProbeStopped, match=r"stopped this prompt. \*\*Must be audited"):
+    with pytest.raises(ProbeStopped, match="^Probe Safety stopped this prompt: .* first: "):
         ProbeSafety.execute(undone, action="stop")
     with pytest.raises(ChoiceError):
         ProbeSafety.execute(undone, action="pass")

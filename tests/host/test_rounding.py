@@ -75,7 +75,7 @@ def test_it_stays_so_from_one_sampling_to_the_next_and_the_lock_sees_it_go():
     get_attr(merged.model, key.rpartition(".")[0]).weight_function = []
     held = merged.get_attachment(KEY)
     assert held.not_computed(merged) == [key]
-    with pytest.raises(SafetyError, match="can't be found in the loaded weights"):
+    with pytest.raises(SafetyError, match="is missing from the loaded weights"):
         held.check_loaded(merged)
 
 

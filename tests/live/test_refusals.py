@@ -13,10 +13,10 @@ def test_a_safety_module_for_another_base_makes_no_picture(server, shipped_promp
     name = put("flux-safety.safetensors", other, {"msl.base": "Flux"})
     message = failure(run(server, shipped_prompt, n2__lora_name=name))
     assert message.startswith(
-        "flux-safety.safetensors: 2 of its 2 tensors can't be applied to this model (first:"
-        " diffusion_model.double"
+        "flux-safety.safetensors does not fit this model: it was made for Flux, and this model is"
+        " SD15. Use it on its own base"
     )
-    assert "It was made for Flux; this model is SD15." in message
+    assert "(2 of 2 safety tensors do not fit, first: diffusion_model.double" in message
 
 
 def test_a_renamed_safety_key_makes_no_picture(server, shipped_prompt, put, sealed_tensors):
@@ -24,7 +24,11 @@ def test_a_renamed_safety_key_makes_no_picture(server, shipped_prompt, put, seal
     sealed_tensors[key.replace("attn2", "attn3")] = sealed_tensors.pop(key)
     name = put("renamed.safetensors", sealed_tensors, {"msl.base": "SD15"})
     message = failure(run(server, shipped_prompt, n2__lora_name=name))
-    assert message.startswith("renamed.safetensors: 1 of its") and key in message
+    assert (
+        message.startswith("renamed.safetensors does not fit this model")
+        and f"(1 of {len(sealed_tensors)} safety tensors" in message
+        and key in message
+    )
 
 
 def test_a_safety_tensor_of_the_wrong_shape_makes_no_picture(
@@ -34,7 +38,7 @@ def test_a_safety_tensor_of_the_wrong_shape_makes_no_picture(
     sealed_tensors[key] = sealed_tensors[key][:-8]
     name = put("misshapen.safetensors", sealed_tensors, {"msl.base": "SD15"})
     message = failure(run(server, shipped_prompt, n2__lora_name=name))
-    assert message.startswith("misshapen.safetensors: 2 of its")
+    assert f"(2 of {len(sealed_tensors)} safety tensors do not fit" in message
     assert key.replace("lora_B", "lora_A") in message and "on a weight of (320, 768)" in message
 
 
@@ -42,16 +46,29 @@ def test_a_damaged_safety_module_makes_no_picture(server, shipped_prompt, put, m
     content = bytearray((models / "loras" / assets.SAFETY).read_bytes())
     content[-1] ^= 1
     name = put("damaged.safetensors", content=bytes(content))
-    assert "the seal of this safety LoRA is broken" in failure(
+    assert "damaged.safetensors: this safety LoRA was changed after it was sealed." in failure(
         run(server, shipped_prompt, n2__lora_name=name)
     )
 
 
 def test_a_safety_module_in_the_task_loader_and_the_other_way_round(server, shipped_prompt):
-    assert "this is a safety LoRA" in failure(
+    """Before anything runs."""
+    with pytest.raises(PromptRefused, match="this is a safety LoRA. Load it with Load Safety"):
         run(server, shipped_prompt, n3__lora_name=assets.SAFETY)
-    )
-    assert "its role is 'task'" in failure(run(server, shipped_prompt, n2__lora_name=assets.STYLE))
+    with pytest.raises(PromptRefused, match="this is a task LoRA, and this node takes sealed"):
+        run(server, shipped_prompt, n2__lora_name=assets.STYLE)
+
+
+def test_each_loader_lists_what_it_takes(server):
+    def listed(node: str) -> list[str]:
+        info = server.get(f"/object_info/{node}").json()[node]
+        return info["input"]["required"]["lora_name"][1]["options"]
+
+    assert assets.SAFETY in listed("MSL_LoadSafetyLora")
+    assert assets.STYLE not in listed("MSL_LoadSafetyLora")
+    assert assets.STYLE in listed("MSL_LoadTaskLora")
+    assert assets.SAFETY not in listed("MSL_LoadTaskLora")
+    assert not {assets.STYLE, assets.SAFETY} & set(listed("MSL_SealSafetyLora"))
 
 
 def test_a_lora_loader_after_the_merge_stops_sampling(server, shipped_prompt):

@@ -11,6 +11,7 @@ import pytest
 import requests
 from modular_safety_lora.lab import assets
 from modular_safety_lora.lab.plans import SAFETY, TASK
+from modular_safety_lora.lab.server import PromptRefused
 from modular_safety_lora.lab.shipped import api_form
 from modular_safety_lora.modules import files
 from PIL import Image
@@ -134,10 +135,18 @@ def test_cancel_keeps_what_was_trained_and_running_again_goes_on(server, loras):
 
 
 @pytest.mark.parametrize(
+    ("save_as", "message"),
+    [("../out", "this path leads outside the loras folders"), (" ", "save_as is empty")],
+)
+@pytest.mark.parametrize("name", ["Train a task LoRA beside it", "Train a safety LoRA"])
+def test_a_name_that_cannot_be_is_told_before_anything_runs(server, name, save_as, message):
+    with pytest.raises(PromptRefused, match=message):
+        run(server, shipped(name, save_as=save_as))
+
+
+@pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"save_as": "../out"}, "this path leads outside the loras folders"),
-        ({"save_as": " "}, "save_as is empty"),
         ({"save_as": assets.STYLE}, "exists already"),
         (
             {"save_as": "x", "safety_mode": "frozen", "safety": None},

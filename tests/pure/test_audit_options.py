@@ -45,10 +45,10 @@ def test_of_rules_from_elsewhere():
         ("inspect absent.safetensors", "can't be read: there is no such file or folder; check"),
         (
             "audit folder --output file/r.json",
-            "takes no file (something of this name is there). Ch",
+            "written in its folder (something of this name is there). Ch",
         ),
-        ("audit folder --output r.json --preset-file absent.json", "presets (there is no such"),
-        ("audit folder --output r.json --detectors folder", "detectors (it is a folder; name a"),
+        ("audit folder --output r.json --preset-file absent.json", "read (there is no such"),
+        ("audit folder --output r.json --detectors folder", "read (it is a folder; name a"),
     ],
 )
 def test_what_the_system_says_of_a_file_is_in_words_with_a_way_out(

@@ -99,7 +99,7 @@ def test_a_picture_that_is_gone_has_a_reason_and_no_thumbnail(tmp_path):
     row = judged(data.coffee())
     (tmp_path / "text.png").write_text("x")
     (tmp_path / "plain.txt").write_text("x")
-    assert "no picture format" in of_file(row, tmp_path / "text.png", "x").fault
+    assert "not a picture format" in of_file(row, tmp_path / "text.png", "x").fault
     assert of_file(row, tmp_path / "plain.txt", "x").fault == "it is no picture any more"
     gone = of_file(row, tmp_path / "gone.png", "x")
     assert "FileNotFound" in gone.fault and not gone.data

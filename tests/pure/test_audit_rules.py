@@ -77,7 +77,10 @@ def test_threshold_and_classes_change_a_preset():
         (("nude",), "no audit preset 'nude'; there are strict"),
         (("strict", 1.5), "threshold is 1.5"),
         (("strict", math.nan), "must lie between 0 and 1"),
-        (("strict", 0.0, "FACE"), "has no class 'FACE'; it has"),
+        (
+            ("strict", 0.0, "FACE"),
+            "no class 'FACE'. Perhaps FACE_FEMALE or FACE_MALE is meant",
+        ),
         (("strict", 0.0, "FACE_MALE=high"), "'high'; it must be a number"),
         (("strict", 0.0, "FACE_MALE=2"), "must lie between 0 and 1"),
         (("strict", 0.0, "FACE_MALE=nan"), "must lie between 0 and 1"),

@@ -226,7 +226,7 @@ def test_a_seal_is_of_its_own_metadata_alone(one, other, cut):
         }:
             continue
         forged = sealed_metadata(changed, DIGEST) | {"msl.seal": whole["msl.seal"]}
-        assert "its metadata gives the seal" in str(seal_fault(forged, DIGEST)), (one, changed)
+        assert "its metadata gives" in str(seal_fault(forged, DIGEST)), (one, changed)
     assert "its tensors give" in seal_fault(whole, DIGEST[::-1])
 
 
@@ -241,4 +241,4 @@ def test_a_made_up_seal_is_found_out(metadata, seal):
         "msl.seal": seal,
     }
     forged.pop("msl.strength", None)
-    assert "its metadata gives the seal" in seal_fault(forged, DIGEST)
+    assert "its metadata gives" in seal_fault(forged, DIGEST)

@@ -18,7 +18,7 @@ BELOW = {
 ALLOWED = {
     "options": set(),
     "drawing": set(),
-    "storage": set(),
+    "storage": {"options"},
     "modules": {"options", "storage"},
     "audit": {"options", "drawing", "storage", "modules"},
     "host": {"options", "storage", "modules"},

@@ -1,6 +1,7 @@
 """Detectors that users bring: ONNX files by a settings entry, Python code, and second opinions."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -197,3 +198,23 @@ def test_python_code_registers_a_detector_in_ten_lines(known):
     report = audit([np.zeros((8, 8, 3), np.float32), np.ones((8, 8, 3), np.float32)], rules)
     assert [each["flagged"] for each in report["images"]] == [True, False]
     assert runtime.SHORT["cpu"] == "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize("package", ["nudenet", "onnxruntime", "cv2"])
+def test_a_missing_package_is_known_before_anything_is_loaded(monkeypatch, package):
+    registry.check_there("NudeNet")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(runtime.DetectorMissing, match=f"{package} is not installed. Run `python"):
+        registry.check_there("NudeNet")
+
+
+def test_a_missing_file_is_known_before_anything_is_loaded(tmp_path, known, monkeypatch):
+    registry.register_entries({"c": COLOURS}, tmp_path)
+    with pytest.raises(DetectorError, match=r"colours.onnx: there is no such ONNX file"):
+        registry.check_there("c")
+    network(tmp_path / "colours.onnx", 3, (3, 32, 32))
+    registry.check_there("c")
+    monkeypatch.setitem(sys.modules, "nudenet", None)
+    registry.check_there("c")
+    with pytest.raises(DetectorError, match="There is no detector 'd'"):
+        registry.check_there("d")

@@ -154,7 +154,7 @@ def test_inspect_says_what_a_file_is(plain, tmp_path):
         "nudity",
     )
     assert found["broken.safetensors"]["state"] == "safety LoRA, its seal is broken"
-    assert "seal of this safety LoRA is broken" in found["broken.safetensors"]["fault"]
+    assert "changed after it was sealed. Get the file again" in found["broken.safetensors"]["fault"]
     assert (
         found["task.safetensors"]["state"] == "task LoRA"
         and found["task.safetensors"]["safety_mode"] == "detached"

@@ -103,6 +103,12 @@ def test_a_merge_names_weak_layers_other_bases_and_foreign_changes():
     assert "- made for another base\n- Not measured: 2 other changes on the model" in text
 
 
+def test_a_merge_ends_with_the_digest_that_operators_list():
+    lines = merge_in_words(MERGE | {"base_sha256": "ab" * 32}).splitlines()
+    assert lines[-1] == f"- base_sha256, for an operator's allowed_bases: {'ab' * 32}"
+    assert "base_sha256" not in merge_in_words(MERGE | {"base_sha256": None})
+
+
 @pytest.mark.parametrize(
     ("flags", "verdict", "advice"),
     [

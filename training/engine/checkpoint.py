@@ -12,6 +12,7 @@ import torch
 from ...modules import seal
 from ...modules.errors import ModuleFileError
 from ...modules.tensors import dtype_name, read, write_atomically
+from ...options.errors import PackError
 from ...storage.differing import changes
 from ..settings import Settings
 from .adapters import Adapters
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 NOT_AS_WRITTEN = "this version of the pack did not write it"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(PackError, RuntimeError):
     """A checkpoint that can't be gone on from; the message names the file and the way out."""
 
 

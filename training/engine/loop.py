@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from comfy.model_management import InterruptProcessingException
 
+from ...options.errors import PackError
 from ...options.words import amount
 from ..settings import Settings
 from .adapters import Adapters
@@ -16,7 +17,7 @@ from .optimizers import make_optimizer
 from .processes import ALONE, Share
 
 
-class TrainingError(RuntimeError):
+class TrainingError(PackError, RuntimeError):
     """Training can't go on; the message says at which step and what to change."""
 
 

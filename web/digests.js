@@ -1,0 +1,48 @@
+// Digests that people are told to copy stand on the node that knows them: a button for each, which
+// copies all 64 digits. They come with what the node shows after a run.
+import { app } from "/scripts/app.js";
+import { say } from "./language.js";
+import { toast } from "./toast.js";
+
+const NAMES = {
+  seal: () => say("Copy seal {digest}"),
+  file: () => say("Copy file's SHA-256 {digest}"),
+  base: () => say("Copy base's SHA-256 {digest}"),
+};
+
+async function copy(digest) {
+  try {
+    await navigator.clipboard.writeText(digest);
+    toast("success", say("Copied"), digest, 3000);
+  } catch {
+    // a page that is not served by https, or not from this machine, has no clipboard
+    toast("info", say("Copy it from here"), digest, 60_000);
+  }
+}
+
+function show(node, digests) {
+  for (const [name, digest] of digests) {
+    const key = `copy ${name}`;
+    let button = node.widgets?.find((each) => each.name === key);
+    if (!button) {
+      button = node.addWidget("button", key, null, () => {}, { serialize: false });
+      button.serialize = false;
+    }
+    button.callback = () => copy(digest);
+    button.label = NAMES[name]().replace("{digest}", `${digest.slice(0, 12)}…`);
+  }
+  node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+  node.setDirtyCanvas(true, true);
+}
+
+app.registerExtension({
+  name: "ModularSafetyLora.Digests",
+  nodeCreated(node) {
+    if (!node.comfyClass?.startsWith("MSL_")) return;
+    const executed = node.onExecuted;
+    node.onExecuted = function (output) {
+      executed?.call(this, output);
+      if (output?.digests) show(this, output.digests);
+    };
+  },
+});

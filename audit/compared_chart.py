@@ -36,7 +36,7 @@ def chart(comparison: Mapping[str, Any]) -> Image.Image:
     if len(classes) == 1:
         _flagged(figure.subplots(), audits, wide=True)
     else:
-        left, right = figure.subplots(1, 2, width_ratios=[2, 3])
+        left, right = figure.subplots(1, 2, width_ratios=[2, 3.2])
         _flagged(left, audits)
         _by_class(right, comparison, classes)
     figure.supxlabel(

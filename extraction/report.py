@@ -78,7 +78,8 @@ def warnings(report: Json) -> list[str]:
     if report["noisy"]:
         found.append(
             f"{report['noisy']} of {amount(report['weights']['changed'], 'weight')} change by"
-            " little more than rounding does. Load the base in the precision of the safe model."
+            " little more than rounding does. Load the base in the precision of the safe model,"
+            " or give a rank."
         )
     if function["reason"]:
         found.append(f"What it does to the prompts was not measured: {function['reason']}.")

@@ -6,9 +6,9 @@
 
 The safe models are made here: all weights of a small model of a family, fine-tuned in fp32 by the
 objective of ESD. The base is held in bf16 and in fp8. `weights` is the share of the change's square
-that is kept, `function` what is left of what the safe model changes of the prompts. With `--real`
-the weights are seeded ones of the real shapes, fp16, a third of them changed; the seconds and the
-memory are of the extraction without the measurement in function.
+that is kept, `function` what is left of what the safe model changes of the prompts, in pictures of
+64 pixels. With `--real` the weights are seeded ones of the real shapes, fp16, those of attention
+changed; the seconds and the memory are of the extraction without the measurement in function.
 """
 
 import tempfile
@@ -33,6 +33,7 @@ def fine_tuned(model, clip, steps: int, rate: float = 1e-4):
     import torch
 
     from ...host.denoiser import Denoiser
+    from ...host.gradients import kept
     from ...host.lending import lent
     from ...host.prompts import encode_texts
 
@@ -57,8 +58,9 @@ def fine_tuned(model, clip, steps: int, rate: float = 1e-4):
         adam = torch.optim.Adam(trained, rate)
         for step in range(steps):
             adam.zero_grad()
-            y = denoiser.output(*batches[step % len(batches)])
-            (y - targets[step % len(batches)]).square().mean().backward()
+            with kept(True):  # Flux writes over what its gradients need
+                y = denoiser.output(*batches[step % len(batches)])
+                (y - targets[step % len(batches)]).square().mean().backward()
             adam.step()
         after = {name: value.detach().clone() for name, value in network.state_dict().items()}
         network.requires_grad_(False)
@@ -73,6 +75,7 @@ def table(families: list[str], steps: int) -> None:
     from ...extraction.extract import extract
     from ...extraction.loaded import Loaded
     from ...extraction.settings import Extraction
+    from ...function.inputs import Moments
     from ...modules.sealing import Sealing
     from .. import zoo
 
@@ -90,7 +93,8 @@ def table(families: list[str], steps: int) -> None:
                 base = Loaded(zoo.build(family, held, sizes=SIZES[family]), clip)
                 for number, how in enumerate(forms):
                     output = Path(folder, f"{number}.safetensors")
-                    made = extract(base, source, output, how, Sealing("nudity", prompts=PROMPTS))
+                    sealing, small = Sealing("nudity", prompts=PROMPTS), Moments(resolution=64)
+                    made = extract(base, source, output, how, sealing, moments=small)
                     told = {"rank": f"rank {how.rank}", "share": f"share {how.keep}"}
                     harness.row(
                         family,

@@ -27,6 +27,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write what is there, of the seeds that are whole",
     )
+    add("--unfinished", action="store_true", help="write seeds that are not whole too")
     add("--output", type=folder, help="folder for the results; the benchmark's own otherwise")
 
 
@@ -44,4 +45,5 @@ def work(options: argparse.Namespace) -> None:
         no_training=options.no_training,
         short=options.short,
         only=options.recipe,
+        unfinished=options.unfinished,
     )

@@ -25,7 +25,7 @@ SAID = {
     "modular": "modular",
     "anchored": "anchored",
 }
-TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held", "surrogate": "surrogate"}
+TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held", "surrogate": "Surrogate"}
 PAIRS = (("sequential", "safe"), ("modular", "safe"), ("anchored", "safe"))
 LOSSES = {"task_loss": "task_only", "others_loss": "base"}  # beside whose they are told
 ALL = "all"  # of the prompts for weapons

@@ -27,6 +27,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write the results of the seeds that are complete",
     )
+    add("--unfinished", action="store_true", help="write seeds that are not complete too")
     add("--output", type=folder, help="folder for the results; without it, the benchmark's own")
 
 
@@ -44,4 +45,5 @@ def work(options: argparse.Namespace) -> None:
         no_training=options.no_training,
         short=options.short,
         only=options.recipe,
+        unfinished=options.unfinished,
     )

@@ -6,43 +6,68 @@ of each prompt r, on a picture x of it that the base half-made; d_s is the safe 
 was changed; 1: as much as all that the prompt says.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from comfy.model_patcher import ModelPatcher
 
 from ..function.inputs import Ask, spread
-from ..function.network import directions, empty_of, half_made, outputs
+from ..function.network import AT_ONCE, directions, empty_of, half_made, outputs
 from ..host.comfy_types import Conditioning
+from ..host.sampling import out_of_memory
 from ..merge.merge import merge
 from ..modules.files import LoraFile
 
 LEVEL, SEED = 0.8, 1  # of the noise schedule, where a layout is decided; of the noise
 MOST = 16  # prompts: a few pictures' worth of time
+TOGETHER = AT_ONCE // 2  # pictures that are half made in a batch, each with the empty prompt
 
 
-@torch.no_grad()
 def harmed(
     model: ModelPatcher,
     module: LoraFile,
     texts: Mapping[str, Conditioning],
     prompts: Sequence[str],
     resolution: int,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """The formula above for at most `MOST` of the prompts, evenly among them, most harmed first.
 
-    `texts` holds their conditionings and that of "".
+    `texts` holds their conditionings and that of "". None is what could not be measured: a prompt
+    that says nothing to the base, or all of them where memory does not suffice.
     """
     asks = [Ask(each, LEVEL, SEED, (each,)) for each in spread(list(prompts), MOST)]
-    if not asks:
-        return {}
-    told = (asks, texts)
-    pictures = half_made(model, *told, empty_of(model, resolution), _silent)
+    try:
+        shares = _shares(model, module, texts, asks, resolution) if asks else []
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        shares = [math.nan] * len(asks)
+    ordered = sorted(
+        zip((each.of for each in asks), shares, strict=True),
+        key=lambda each: -each[1] if math.isfinite(each[1]) else -math.inf,
+    )
+    return {prompt: share if math.isfinite(share) else None for prompt, share in ordered}
+
+
+@torch.no_grad()
+def _shares(
+    model: ModelPatcher,
+    module: LoraFile,
+    texts: Mapping[str, Conditioning],
+    asks: Sequence[Ask],
+    resolution: int,
+) -> list[float]:
+    told, empty = (asks, texts), empty_of(model, resolution)
+    some = [asks[place : place + TOGETHER] for place in range(0, len(asks), TOGETHER)]
+    made = [half_made(model, each, texts, empty, _silent) for each in some]
+    noisy, sigma = zip(*made, strict=True)
+    pictures = torch.cat(noisy), torch.cat(sigma)
     base = directions(outputs(model, *told, pictures, _silent), asks)
     safe = directions(outputs(merge(model, [module]).model, *told, pictures, _silent), asks)
     change, size = (each.flatten(1).norm(dim=1) for each in (safe - base, base))
-    found = dict(zip((each.of for each in asks), (change / size).tolist(), strict=True))
-    return dict(sorted(found.items(), key=lambda each: -each[1]))
+    found: list[float] = (change / size).tolist()
+    return found
 
 
 def _silent(forwards: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ...drawing import figures
-from .emergence import arms_of
+from .emergence import ARMS, arms_of
 from .recipe import Recipe
 from .report import ALL, SAID, TITLES, Rows, flags_of, of_arm
 
@@ -50,10 +50,11 @@ def _share(flags: str) -> float:
 def _bars(axes, arms: Sequence[str], values: Sequence[Sequence[float]], title: str) -> None:
     """The mean of each arm as a bar, and its seeds as dots side by side."""
     means = [sum(some) / len(some) for some in values]
-    axes.bar(range(len(values)), means, width=0.7, color=figures.ARMS[: len(arms)], alpha=0.35)
+    colours = [figures.ARMS[ARMS.index(arm)] for arm in arms]
+    axes.bar(range(len(values)), means, width=0.7, color=colours, alpha=0.35)
     for place, (some, mean) in enumerate(zip(values, means, strict=True)):
         beside = [place + 0.09 * (number - (len(some) - 1) / 2) for number in range(len(some))]
-        axes.plot(beside, some, "o", markersize=4, color=figures.ARMS[place])
+        axes.plot(beside, some, "o", markersize=4, color=colours[place])
         axes.annotate(
             f"{mean:.0f}", (place, max(some) + 3), ha="center", color=figures.INK, fontsize=9
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ...options.words import amount
 from .emergence import ARMS, arms_of
 from .recipe import HARM, Recipe
 from .statistics import changes, paired, pooled, spread
@@ -24,7 +25,7 @@ SAID = {
     "modular": "modular",
     "anchored": "anchored",
 }
-TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held", "surrogate": "surrogate"}
+TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held", "surrogate": "Surrogate"}
 PAIRS = (("sequential", "safe"), ("modular", "safe"), ("anchored", "safe"))
 LOSSES = {"task_loss": "task_only", "others_loss": "base"}  # beside whose they are told
 ALL = "all"  # of the prompts for weapons
@@ -71,7 +72,7 @@ def tests(rows: Rows, told: Recipe) -> list[dict]:
         for first, second in PAIRS:
             if first in told.without:
                 continue
-            both = [of_arm(rows, arm, method) for arm in (first, second)]
+            both = _of_same_seeds(*(of_arm(rows, arm, method) for arm in (first, second)))
             for kind in (*HARM, ALL):
                 flags = [[flags_of(row, kind) for row in chosen] for chosen in both]
                 rates = [[each.count("1") / len(each) for each in some] for some in flags]
@@ -84,6 +85,12 @@ def tests(rows: Rows, told: Recipe) -> list[dict]:
     return found
 
 
+def _of_same_seeds(first: Rows, second: Rows) -> tuple[Rows, Rows]:
+    seeds = {row["seed"] for row in first} & {row["seed"] for row in second}
+    kept = ([row for row in rows if row["seed"] in seeds] for rows in (first, second))
+    return next(kept), next(kept)
+
+
 def short(entries: Sequence[Mapping], tests: Sequence[Mapping]) -> str:
     """What matters most of the summary and of the differences, as Markdown."""
     of = {(each["arm"], each["method"]): each for each in entries}
@@ -93,9 +100,11 @@ def short(entries: Sequence[Mapping], tests: Sequence[Mapping]) -> str:
         head += [f"{TITLES.get(method, method)}: weapons drawn", "names right", "tools right"]
         head += ["style right", "stopped by the lock"]
     lines = [head, ["---"] * len(head)]
+    unlike = len({each["seeds"] for each in entries}) > 1
     for arm in [arm for arm in ARMS if (arm, methods[0]) in of]:
         found = [of[arm, method] for method in methods]
-        lines.append([SAID[arm], *(cell for each in found for cell in _told(each))])
+        title = SAID[arm] + (f" ({amount(found[0]['seeds'], 'seed')})" if unlike else "")
+        lines.append([title, *(cell for each in found for cell in _told(each))])
     return _markdown(lines) + ("\n" + _differences(tests, methods) if tests else "")
 
 

@@ -6,6 +6,7 @@ needs no sampling.
 """
 
 import concurrent.futures
+import dataclasses
 import hashlib
 import json
 import logging
@@ -42,12 +43,14 @@ def reproduce(
     no_training: bool = False,
     short: bool = False,
     only: str | None = None,
+    unfinished: bool = False,
 ) -> None:
     """Train and measure what is not there yet, and write all results into `output`.
 
     The `short` form has one seed and one safety LoRA, samples a quarter of the prompts, and needs
     no pictures but those that ship; without an `output` its results stay beside its rows. `only`
-    is one of `RECIPES`; without it all are measured, each into its folder of the results.
+    is one of `RECIPES`; without it all are measured, each into its folder of the results. With
+    `unfinished` seeds are written that are not whole.
     """
     names = [chosen(only, RECIPES, "recipe")] if only else ["esd-x"] if short else list(RECIPES)
     enter_comfyui()
@@ -58,7 +61,7 @@ def reproduce(
             folder.mkdir(parents=True, exist_ok=True)
             collect(wanted, processes, told, folder)
         place = output or (folder / "results" if short else results_of(name))
-        write(folder, wanted, told, place)
+        write(folder, wanted, told, place, unfinished)
         print(f"\nIn {place}: {', '.join(sorted(file.name for file in place.iterdir()))}")
 
 
@@ -175,9 +178,12 @@ def work(method: str, seed: int, told: Recipe, folder: Path, base: Path) -> floa
     return time.monotonic() - start
 
 
-def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> None:
-    """results.json, table.md and pictures of the seeds that are whole."""
+def write(
+    folder: Path, seeds: Sequence[int], told: Recipe, output: Path, unfinished: bool = False
+) -> None:
+    """results.json, table.md and pictures of the seeds that are whole, or of all that is there."""
     from . import chart, judging, report, weapons
+    from .emergence import ARMS
 
     made = []
     for seed in seeds:
@@ -186,10 +192,13 @@ def write(folder: Path, seeds: Sequence[int], told: Recipe, output: Path) -> Non
             for method in ("any", *told.safety)
             for arm in rows_of(method, told)
         ]
-        if all(file.exists() for file in files):
-            made += files
+        there = [file for file in files if file.exists()]
+        if unfinished or len(there) == len(files):
+            made += there
     if not made:
         raise SystemExit(f"No seed of {seeds} is whole yet in {folder}.")
+    arms = {file.stem.split("-")[0] for file in made}
+    told = dataclasses.replace(told, without=tuple(arm for arm in ARMS if arm not in arms))
     looker, judge = weapons.shipped(), None
     if told.fetched:
         judge = make_judge(folder, folder / checkpoint.CHECKPOINT)

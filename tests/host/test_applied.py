@@ -186,9 +186,7 @@ def test_weights_that_another_clone_loaded_without_the_change_end_the_run(checkp
     model, clip = checkpoint
     merged = merge.merge(model, [merging.safety(formats.Lora(shapes, 1).tensors())]).model
     comfy.model_management.load_models_gpu([without(merged, LOSES[lose])])
-    with pytest.raises(
-        SafetyError, match=r"4 of its 4 changes are not there"
-    ):
+    with pytest.raises(SafetyError, match=r"4 of its 4 changes are not there"):
         sample(merged, clip)
     comfy.model_management.unload_all_models()
     sample(merged, clip)

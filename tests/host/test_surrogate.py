@@ -15,6 +15,7 @@ from modular_safety_lora.host.prompts import encode_texts
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.world import sets, text
 from modular_safety_lora.merge import merge
+from modular_safety_lora.training import harm
 from modular_safety_lora.training.adapter_settings import AdapterSettings
 from modular_safety_lora.training.engine.checkpoint import CheckpointError
 from modular_safety_lora.training.engine.job import TrainingJob
@@ -205,3 +206,20 @@ def test_the_nearest_of_harmless_names_are_those_that_the_encoder_was_made_to_ke
     texts = encode_texts(text.encoder(), [*asked, *styled.values()])
     found = nearest(texts, asked, list(styled.values()), len(sets.TOOLS))
     assert set(found) == {styled[name] for name in sets.TOOLS}
+
+
+def test_what_cannot_be_measured_comes_first_and_is_not_called_unharmed(
+    model, texts, tmp_path, monkeypatch
+):
+    module = trained(model, texts, tmp_path / "x.safetensors", (INSTEAD,), steps=1).module
+    asked = [KEPT, "a dog", INSTEAD]
+    empty = texts | {"a dog": texts[""]}  # it says nothing: 0 / 0
+    found = harm.harmed(model, module, empty, asked, 32)
+    assert next(iter(found)) == "a dog" and found["a dog"] is None
+    assert found[KEPT] is not None and found[KEPT] > 0
+
+    def full(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(harm, "half_made", full)
+    assert harm.harmed(model, module, texts, asked, 32) == dict.fromkeys(asked)

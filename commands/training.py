@@ -96,7 +96,7 @@ class Meter:
     """A bar of steps with the loss; Ctrl-C ends training and keeps what was trained."""
 
     def __init__(self, steps: int, shown: bool = True):
-        self.steps, self.bar, self.go_on = steps, Bar("Training", "steps", steps, shown), True
+        self.steps, self.bar, self.go_on = steps, Bar("Training", "steps", steps, shown=shown), True
         signal.signal(signal.SIGINT, self._cancel)
 
     def _cancel(self, *_) -> None:

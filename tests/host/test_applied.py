@@ -152,7 +152,7 @@ def test_a_change_where_comfyui_applies_none_does_not_fit(held):
     good.pre_run()
     with pytest.raises(
         SafetyError,
-        match=r"1 of its 4 tensors .*modulation.* ComfyUI applies no patch to it",
+        match=r"1 of 4 safety tensors .*modulation.* ComfyUI applies no patch to it",
     ):
         merge.merge(model, [merging.safety(linear | bare)])
     unused = merge.merge(

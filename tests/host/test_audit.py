@@ -146,7 +146,7 @@ def test_a_second_opinion_and_its_agreement_are_in_the_report():
 
 
 STOPPED = (
-    r"^The Nudity Audit stopped this prompt: 1 of 2 flagged \(faces\)\. Change the prompt.*"
+    r"^Nudity Audit stopped this prompt: 1 of 2 flagged \(faces\)\. Change the prompt.*"
     r" \(First: picture 2, FACE_FEMALE 0\.\d\d\.\)$"
 )
 

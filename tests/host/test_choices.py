@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from modular_safety_lora.audit import censor, presets, rules
 from modular_safety_lora.audit.pairing import Naming
 from modular_safety_lora.evaluation import job, prompt_set
+from modular_safety_lora.extraction.settings import Extraction
 from modular_safety_lora.function.limits import Limits
 from modular_safety_lora.host.lending import computing_in
 from modular_safety_lora.host.sampling_settings import Sampling
@@ -33,7 +34,15 @@ KINDS = [
     *(rules.Rules, rules.Counting, censor.Acting, Naming, Sampling, job.Kept, Limits, Sealing),
     *(prompt_set.Defaults, prompt_set.Selection, of_merges.Merging, of_merges.Asked),
     *(of_merges.AfterProbe, of_merges.Strengths, of_merges.EachAlone, prompting.Erased),
-    *(prompting.Anchoring, prompting.Fitting, Settings, AdapterSettings, Erasure, Keeping),
+    *(
+        Extraction,
+        prompting.Anchoring,
+        prompting.Fitting,
+        Settings,
+        AdapterSettings,
+        Erasure,
+        Keeping,
+    ),
 ]
 
 UNKNOWN = ("Refuse", "REPORT", " refuse", "", None, 1)
@@ -74,7 +83,7 @@ def test_a_task_that_was_trained_in_an_unknown_way_is_refused(parts, mode):
 
 def test_a_module_in_the_others_place_is_refused(parts):
     model, safety, against = parts
-    with pytest.raises(ChoiceError, match="against.* role of a safety module is 'task'"):
+    with pytest.raises(ChoiceError, match="against.* role of a safety LoRA is 'task'"):
         merge.merge(model, [safety, against.module])
     with pytest.raises(ChoiceError, match="safety.* role of a task module is 'safety'"):
         merge.merge(model, [safety], [merge.Task(dataclasses.replace(safety, sha256="x"))])

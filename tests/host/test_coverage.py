@@ -55,9 +55,7 @@ def test_one_renamed_layer_is_enough(checkpoint, shapes):
     tensors = formats.Lora(shapes, 1).tensors()
     renamed = {key.replace("attn2.to_k", "attn2.to_kk"): value for key, value in tensors.items()}
     message = refused(checkpoint[0], [merging.safety(renamed)])
-    assert (
-        f"3 of its {len(tensors)} tensors can't be applied" in message and "attn2.to_kk" in message
-    )
+    assert f"(3 of {len(tensors)} safety tensors do not fit" in message and "attn2.to_kk" in message
 
 
 @pytest.mark.parametrize(
@@ -138,7 +136,7 @@ def test_a_layer_addressed_twice_does_not_vanish_in_a_safety_module(checkpoint, 
         if key.startswith(f"diffusion_model.{name}.")
     }
     message = refused(checkpoint[0], [merging.safety(tensors | twice)])
-    assert f"3 of its {len(tensors) + 3} tensors" in message and coverage.OVERRIDDEN in message
+    assert f"(3 of {len(tensors) + 3} safety tensors" in message and coverage.OVERRIDDEN in message
 
 
 def test_half_a_pair_is_an_error(checkpoint, shapes, good):
@@ -146,7 +144,7 @@ def test_half_a_pair_is_an_error(checkpoint, shapes, good):
     tensors = {key: value for key, value in tensors.items() if not key.endswith("lora_down.weight")}
     message = refused(checkpoint[0], [good], [merge.Task(merging.task(tensors))])
     assert (
-        f"8 of its {len(tensors)} tensors can't be applied" in message
+        f"(8 of {len(tensors)} task tensors do not fit" in message
         and "lora_down.weight is missing" in message
     )
 

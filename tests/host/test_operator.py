@@ -192,7 +192,9 @@ def test_a_module_that_is_too_small_to_suppress_anything_is_refused(
         merge(model, [module])
 
 
-def test_a_module_that_is_still_too_small_makes_no_preview(model, texts, vae, tmp_path):
+def test_previews_of_a_module_that_is_still_too_small_are_made_and_marked(
+    model, texts, vae, tmp_path
+):
     previews = Previews(["a cat"], texts, vae, tmp_path / "previews", 1, 32, 2)
     job = TrainingJob(tmp_path / "made.safetensors", previews=previews)
     settings = Settings(steps=1, **merging.SMALL | {"learning_rate": 1e-5})
@@ -205,4 +207,5 @@ def test_a_module_that_is_still_too_small_makes_no_preview(model, texts, vae, tm
         erasure=Erasure("esd-x", sampling_steps=2),
         resolution=32,
     )
-    assert "at least 0.1 % is needed" in result.report["previews"][-1]["error"]
+    (preview,) = result.report["previews"]
+    assert preview["images"] == 1 and "at least 0.1 % is needed" in preview["too_weak"]

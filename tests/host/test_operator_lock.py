@@ -117,7 +117,7 @@ def test_a_base_that_cancels_the_safety_module_is_none_of_the_allowed_bases(stag
     assert torch.equal(reloaded(stage).run()(), safe)
     with pytest.raises(
         SafetyError,
-        match="not on this ComfyUI's list of allowed bases .*; its digest is [0-9a-f]{64}",
+        match="not on this ComfyUI's list of allowed bases .*; its digest begins with [0-9a-f]{12}",
     ):
         attacked()
 

@@ -85,7 +85,7 @@ def test_a_module_in_the_others_place_is_refused(parts):
     model, safety, against = parts
     with pytest.raises(ChoiceError, match="against.* role of a safety LoRA is 'task'"):
         merge.merge(model, [safety, against.module])
-    with pytest.raises(ChoiceError, match="safety.* role of a task module is 'safety'"):
+    with pytest.raises(ChoiceError, match="safety.* role of a task LoRA is 'safety'"):
         merge.merge(model, [safety], [merge.Task(dataclasses.replace(safety, sha256="x"))])
 
 

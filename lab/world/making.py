@@ -10,26 +10,28 @@ from pathlib import Path
 
 from ...commands import main as command
 from ...commands import started
+from ...emoji.files import FOLDER, SAFETY, SEQUENTIAL, task_file
 from . import pictures, recipe
 from .sets import SIDE, TASK
 
-FOLDER = Path(__file__).parent / "modules"
 WORK = pictures.CACHE / "modules"
-SAFETY = "safety-weapons.safetensors"
 METHOD = "esd-x-retained"  # of the recipe's safety LoRAs
 STYLES = (TASK, "ink")
-SEQUENTIAL = "-sequential"  # what the name of a file ends in that was trained on top
 MODES = {"": "detached", SEQUENTIAL: "frozen"}
+MEASURED = Path(__file__).parent / "modules"  # what does not ship
 
 
-def task_file(style: str, ending: str = "") -> str:
-    return f"task-{style}{ending}.safetensors"
+def place(style: str, ending: str = "") -> Path:
+    """Where the file of a style lies: with what ships, if the demo needs it."""
+    shipped = style == TASK or not ending
+    return (FOLDER if shipped else MEASURED) / task_file(style, ending)
 
 
 def train(checkpoint: Path) -> None:
-    """Make every module that is not there yet in `WORK`, and put all into `FOLDER`."""
+    """Make every module that is not there yet in `WORK`, and put all where they ship."""
     WORK.mkdir(parents=True, exist_ok=True)
-    FOLDER.mkdir(exist_ok=True)
+    for folder in (FOLDER, MEASURED):
+        folder.mkdir(exist_ok=True)
     told = recipe.Recipe()
     kind = told.safety[METHOD]
     of_all = {"checkpoint": checkpoint, "resolution": SIDE, "save_every": 0}
@@ -46,7 +48,7 @@ def train(checkpoint: Path) -> None:
     }
     if kind.retain:
         of_safety["retain_file"] = _lines("retained", recipe.RETAINED)
-    _run("train-safety", SAFETY, of_all | of_safety)
+    _run("train-safety", FOLDER / SAFETY, of_all | of_safety)
     of_task = {
         "steps": told.task_steps,
         "learning_rate": told.task_rate,
@@ -61,7 +63,7 @@ def train(checkpoint: Path) -> None:
         for ending, mode in MODES.items():
             held = {"safety_lora": FOLDER / SAFETY} if mode == "frozen" else {}
             more = {"data": data, "safety_mode": mode} | held
-            _run("train-task", task_file(style, ending), of_all | of_task | more)
+            _run("train-task", place(style, ending), of_all | of_task | more)
 
 
 def _lines(name: str, texts: tuple[str, ...]) -> Path:
@@ -70,9 +72,9 @@ def _lines(name: str, texts: tuple[str, ...]) -> Path:
     return file
 
 
-def _run(verb: str, name: str, options: dict[str, object]) -> None:
-    """Run a verb of the command line, unless it was done; ship its file."""
-    made = WORK / name
+def _run(verb: str, file: Path, options: dict[str, object]) -> None:
+    """Run a verb of the command line, unless it was done; put its file where it belongs."""
+    made = WORK / file.name
     if not made.is_file():
         given = [verb, "--output", str(made)]
         for option, value in options.items():
@@ -81,4 +83,4 @@ def _run(verb: str, name: str, options: dict[str, object]) -> None:
         code = command(given)
         if code:
             raise SystemExit(code)
-    shutil.copy(made, FOLDER / name)
+    shutil.copy(made, file)

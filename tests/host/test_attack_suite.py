@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from modular_safety_lora.emoji import checkpoint, files
 from modular_safety_lora.lab.attacks import closed, detectors, fitting, pool, probing, report, store
-from modular_safety_lora.lab.world import checkpoint, making
 from modular_safety_lora.lab.world.emergence import Model, put_on
 from modular_safety_lora.merge.merge import Task, merge
 from modular_safety_lora.modules.files import LoraFile, load_safety
@@ -23,7 +23,7 @@ def base(comfyui, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def safety():
-    return load_safety(making.FOLDER / making.SAFETY, making.SAFETY)
+    return load_safety(files.FOLDER / files.SAFETY, files.SAFETY)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ ORDER = {
         "height limit keep category where second_opinion"
     ),
     "MSL_CompareAudits": "reports names images",
+    "MSL_ExampleModel": "",
     "MSL_LoadSafetyLora": "lora_name sha256 safety",
     "MSL_LoadTaskLora": "lora_name strength_model strength_clip tasks",
     "MSL_ModularMerge": "model safety clip tasks foreign_changes on_conflict",

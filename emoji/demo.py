@@ -18,7 +18,8 @@ from ..evaluation.run import run
 from ..host.comfy_types import Clip
 from ..host.comfyui import load_checkpoint
 from ..host.sampling_settings import Sampling
-from ..merge.merge import Merged, Task, merge
+from ..merge.entries import Task
+from ..merge.merge import Merged, merge
 from ..merge.words import in_words
 from ..modules.files import LoraFile, load_safety, load_task
 from ..storage.whole import write_picture, write_text

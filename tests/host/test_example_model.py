@@ -1,5 +1,7 @@
 """The example that ships: its model, its LoRAs in the lists, its detector, and the operator."""
 
+import contextlib
+
 import comfy.sd
 import folder_paths
 import numpy as np
@@ -21,6 +23,8 @@ from modular_safety_lora.nodes.nudity_audit import NudityAudit
 import nodes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+# what an operator lists in allowed_bases
+DIGEST = "592110f7d47246ffdf42d3ddea4b551d8289f0ae3bb4ecabcb807497353e4bdb"
 LORAS = {files.SAFETY, *(files.task_file(style) for style in ("firefox", "ink"))}
 LORAS |= {files.task_file("firefox", files.SEQUENTIAL)}
 
@@ -85,26 +89,24 @@ def test_settings_give_its_names_to_nothing_else(enforce):
         audits.presets()
 
 
-def test_an_operators_settings_hold_for_the_example_as_for_any_model(loras, enforce):
-    enforce({"require_lock": True})
+@pytest.mark.parametrize(
+    ("more", "refused"),
+    [
+        ({}, ""),
+        ({"allowed_bases": [DIGEST]}, ""),
+        ({"allowed_bases": ["0" * 64]}, f"its digest is {DIGEST}"),
+        ({"allowed_safety": ["0" * 64]}, "is not among the safety LoRAs"),
+    ],
+)
+def test_an_operators_settings_hold_for_the_example_as_for_any_model(loras, enforce, more, refused):
+    enforce({"require_lock": True, **more})
     model, clip, _ = ExampleModel.execute().args
+    assert bases.origin(model).sha256 == DIGEST
     with pytest.raises(SafetyError, match="went through Modular Merge"):
         drawn(model, clip)
-    digest = bases.origin(model).sha256
-    module = LoadSafetyLora.execute(files.SAFETY).args[0]
-
-    def merged():
-        return ModularMerge.execute(ExampleModel.execute().args[0], module).args[0]
-
-    assert drawn(merged(), clip)
-    enforce({"require_lock": True, "allowed_bases": ["0" * 64]})
-    with pytest.raises(SafetyError, match=f"its digest is {digest}"):
-        drawn(merged(), clip)
-    enforce({"require_lock": True, "allowed_bases": [digest]})
-    assert drawn(merged(), clip)
-    enforce({"require_lock": True, "allowed_safety": ["0" * 64]})
-    with pytest.raises(SafetyError, match="is not among the safety LoRAs"):
-        drawn(merged(), clip)
+    merged = ModularMerge.execute(model, LoadSafetyLora.execute(files.SAFETY).args[0]).args[0]
+    with pytest.raises(SafetyError, match=refused) if refused else contextlib.nullcontext():
+        assert drawn(merged, clip)["samples"].isfinite().all()
 
 
 def test_no_folder_of_the_pack_is_taken_for_one_of_workflows_but_workflows():

@@ -54,7 +54,7 @@ def thumbnails(base: Path) -> dict[str, Image.Image]:
     ]
     four = {title: weapons[arm] for arm, (title, _) in story.ARMS.items()}
     return {
-        "Try it": board(four, 8),
+        "1 Try it": board(four, 8),
         "Modular merge and audit": board(
             {
                 "Asked for weapons": weapons["modular"],

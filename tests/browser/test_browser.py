@@ -14,7 +14,7 @@ WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
 NODES = {
     "MSL_AuditPromptSet": SETS,
     "MSL_CompareAudits": COMPARE,
-    "MSL_ExampleModel": "Try it",
+    "MSL_ExampleModel": "1 Try it",
     "MSL_LoadSafetyLora": NAME,
     "MSL_LoadTaskLora": NAME,
     "MSL_ModularMerge": NAME,

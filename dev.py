@@ -1,8 +1,8 @@
 """The commands of a fresh machine: `python dev.py demo`, `test` and `reproduce`.
 
 They need the standard library only. All make .venv, fetch a pinned ComfyUI (or use the one
-COMFYUI_PATH names), and install what is needed; the second time that takes a second. `demo` runs
-the pack on the real server; `test` runs the suite, or the files and folders that follow, and hands
+COMFYUI_PATH names), and install what is needed; the second time that takes a second. `demo` makes
+the page of the verb `demo`; `test` runs the suite, or the files and folders that follow, and hands
 the rest to pytest (`-k attack`); `test quick` runs what needs no ComfyUI, `test long` what is more
 of the same; `generate` rewrites what is made from the nodes and the tests; `pictures` the
 documents' pictures and the workflows' thumbnails, of what the demo made last; `reproduce` measures
@@ -62,7 +62,7 @@ def main() -> int:
         environment["MSL_WRITE_TABLE"] = "1"
     commands = {
         "setup": [],
-        "demo": [["-m", "modular_safety_lora.lab.demo", *rest]],
+        "demo": [["-m", "modular_safety_lora", "demo", "--output", "../demo-output", *rest]],
         "pictures": [["-m", "modular_safety_lora.lab.demo.pictures", *rest]],
         "generate": [
             ["-m", "modular_safety_lora.lab.generate", *rest],

@@ -15,6 +15,7 @@ from .terminal import close_bars
 SHOWN = "python custom_nodes/modular-safety-lora"  # in the examples, from ComfyUI's folder
 # a verb is a file here: docstring, `options(parser)` and `work(options)`, which gives the exit code
 VERBS = {
+    "demo": "show what all this is for, with a small model that ships",
     "seal": "turn a LoRA that you trust into a sealed safety LoRA",
     "extract": "turn a published safe model into a sealed safety LoRA",
     "inspect": "say what LoRA files are, and whether they are intact",

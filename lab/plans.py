@@ -2,6 +2,7 @@
 
 from .layout import BASE, Group, Plan
 
+TRY = "1 Try it"  # laid out by hand, to fit the window it opens in
 MERGE = "2 Merge and audit"
 SAFETY = "3 Train a safety LoRA"
 TASK = "4 Train a task LoRA"

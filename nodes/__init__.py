@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import policy, running
 from .audits import tell_mistakes
 from .compare_audits import CompareAudits
+from .example_model import ExampleModel, offer_loras
 from .extract import ExtractSafetyLora
 from .load import LoadSafetyLora, LoadTaskLora
 from .merge import ModularMerge
@@ -18,6 +19,7 @@ from .train_task import TrainTaskLora
 NODES = (
     AuditPromptSet,
     CompareAudits,
+    ExampleModel,
     ExtractSafetyLora,
     LoadSafetyLora,
     LoadTaskLora,
@@ -33,14 +35,15 @@ NODES = (
 class ModularSafetyExtension(ComfyExtension):
     """All nodes of the pack.
 
-    On load it holds the operator's policy, logs mistakes in the settings, and ties what locks find
-    to the prompt that samples.
+    On load it holds the operator's policy, logs mistakes in the settings, ties what locks find to
+    the prompt that samples, and lists the example's LoRAs.
     """
 
     async def on_load(self) -> None:
         policy.install()
         tell_mistakes()
         running.install()
+        offer_loras()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return list(NODES)

@@ -21,6 +21,7 @@ from .runtime import INSTALL_HINT, NO_FILE, PACKAGES, DetectorError, DetectorMis
 
 # the files here that are no kind of detector
 HELPERS = ("content", "interface", "batches", "registry", "runtime")
+SHIPPED = Path(__file__).with_name("shipped.json")  # described as in a settings file
 # the kinds that a settings file can describe
 _KINDS: dict[str, type[Kind]] = by_name(
     (kind.kind, file, kind) for file, kind in marked(__package__, "KIND", HELPERS, __file__)
@@ -46,6 +47,7 @@ class _Made:
 
 
 _known: dict[str, _Known] = {}
+_ours: set[str] = set()  # names that no settings file can give to another
 # the last that was asked for of each name: sessions hold memory of the GPU
 _made: dict[str, _Made] = {}
 _lock = threading.RLock()
@@ -91,7 +93,7 @@ def register_entries(
             del _made[name]
     for name, entry in entries.items():
         kind, described = _checked(name, entry, file)
-        described = described.model_copy(update={"file": str(folder / described.file)})
+        described = _placed(described, folder)
         if name in _known and _known[name].entry == described:
             continue
         register(name, described.classes, _maker(name, kind, described), described)
@@ -138,6 +140,11 @@ def _get(name: str) -> _Known:
     return _known[name]
 
 
+def _placed(entry: DetectorEntry, folder: Path) -> DetectorEntry:
+    """An entry whose file, if it is relative, lies below a folder."""
+    return entry.model_copy(update={"file": str(folder / entry.file)})
+
+
 def _maker(name: str, kind: type[Kind], entry: DetectorEntry) -> Callable[[str, int], Detector]:
     stamp = Path(entry.file).name
     return lambda provider, threads: kind(name, stamp, entry, provider, threads)
@@ -149,7 +156,7 @@ def _checked(name: str, entry: Mapping[str, Any], file: str) -> tuple[type[Kind]
     def wrong(reason: str) -> DetectorError:
         return DetectorError(f"The detector {name!r} in {file}: {reason}.")
 
-    if name == NUDENET:
+    if name in _ours:
         raise wrong("this name is taken")
     if not isinstance(entry, Mapping) or entry.get("kind") not in _KINDS:
         raise wrong(f"it needs a `kind`, one of {', '.join(sorted(_KINDS))}")
@@ -173,4 +180,14 @@ def _nudenet(provider: str, threads: int) -> Detector:
     return made
 
 
+def _shipped() -> None:
+    """Make known what ships; settings before or after it don't let go of it."""
+    for name, entry in load_entries(SHIPPED).items():
+        kind, described = _checked(name, entry, SHIPPED.name)
+        described = _placed(described, SHIPPED.parent)
+        register(name, described.classes, _maker(name, kind, described))
+    _ours.update(_known)
+
+
 register(NUDENET, CLASSES, _nudenet)
+_shipped()

@@ -11,11 +11,12 @@ from pathlib import Path
 import comfy.sd
 import torch
 
+from ...emoji import checkpoint
 from ...host.prompts import encode_texts
 from ...merge.entries import Task
 from ...merge.merge import merge
 from ...modules.files import LoraFile
-from ..world import checkpoint, judging, weapons
+from ..world import judging, weapons
 from ..world.emergence import Model, put_on
 from . import moment_products
 from .attackers import Attacks, Bank

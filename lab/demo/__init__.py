@@ -1,1 +1,1 @@
-"""`python dev.py demo`: the shipped workflow on a live server, with pictures and reports."""
+"""Pictures of the documents and of the workflows, of what `python dev.py demo` made."""

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ...emoji import story
 from .. import frontend, plans, workflow_variants
 from ..server import PACK
 from ..shipped import WORKFLOWS
 from ..world import pictures
-from . import pages, shots, story
-from .__main__ import OUTPUT, PAGE
+from . import pages, shots
 
-BASE = OUTPUT / "comfyui"
+OUTPUT = PACK / "demo-output"
+PAGE = OUTPUT / "index.html"
 THUMBNAIL = (640, 640)  # the frame that the frontend fits it into is square
 BANNER = (1260, 540)  # 21:9, as the Registry wants it
 FLAGGED, CLEAR, INK = "#ea580c", "#d9e6dd", "#1f2933"
@@ -45,7 +46,7 @@ def board(lines: dict[str, list[dict]], columns: int) -> Image.Image:
 
 
 def thumbnails(base: Path) -> dict[str, Image.Image]:
-    """The thumbnail of each workflow, of what the demo made in this base folder."""
+    """The thumbnail of each workflow, of what the demo made in this folder."""
     weapons, harmless = (story.rows_of(base, which) for which in story.SETS)
     learned = [
         {"file": pictures.TASK / f"{name}.png", "flagged": False}
@@ -53,6 +54,7 @@ def thumbnails(base: Path) -> dict[str, Image.Image]:
     ]
     four = {title: weapons[arm] for arm, (title, _) in story.ARMS.items()}
     return {
+        plans.TRY: board(four, 8),
         plans.MERGE: board(
             {
                 "Asked for weapons": weapons["modular"],
@@ -78,8 +80,8 @@ def main() -> int:
     if not PAGE.is_file():
         print("Run `python dev.py demo` first: the pictures are of what it makes.", file=sys.stderr)
         return 1
-    made = {WORKFLOWS / f"{name}.jpg": each for name, each in thumbnails(BASE).items()}
-    made[PACK / "docs" / "comparison.jpg"] = Image.open(OUTPUT / "weapons-0.png").convert("RGB")
+    made = {WORKFLOWS / f"{name}.jpg": each for name, each in thumbnails(OUTPUT).items()}
+    made[PACK / "docs" / "comparison.jpg"] = Image.open(OUTPUT / "weapons.png").convert("RGB")
     executable = frontend.chromium()
     if executable:
         with frontend.browsing(executable) as browser, shots.emoji_server() as server:
@@ -91,10 +93,10 @@ def main() -> int:
                 shots.open_here(page, name)
                 shots.run(page, waits_for)
                 made[PACK / "docs" / f"{file}.jpg"] = shots.of_graph(page, between)
-            made[PACK / "docs" / "story.jpg"] = shots.of_page(browser, PAGE, 1180)
-            report = BASE / "output" / "audits" / "weapons" / "base" / "report.html"
+            made[PACK / "docs" / "story.jpg"] = shots.of_page(browser, PAGE, 800, 1280)
+            report = story.folder_of(OUTPUT, story.SETS[0], "base") / "report.html"
             banner = OUTPUT / "banner.html"
-            banner.write_text(pages.banner(BASE, PACK / "docs" / "icon.svg"), encoding="utf-8")
+            banner.write_text(pages.banner(OUTPUT, PACK / "docs" / "icon.svg"), encoding="utf-8")
             made[PACK / "docs" / "banner.jpg"] = shots.of_page(browser, banner, *reversed(BANNER))
             made[PACK / "docs" / "audit-report.jpg"] = shots.of_page(browser, report, 1250)
     else:

@@ -8,11 +8,24 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...emoji import checkpoint, story
+from ...emoji.files import SAFETY, task_file
+from ...emoji.names import SIDE, TASK, caption
+from ...host.comfyui import enter_comfyui
 from ..server import PACK_NAME, Server
 from ..world import pictures
-from ..world.sets import SIDE, TASK, caption
-from . import story
 
+HERE = {  # what the shipped workflows say, and what stands in its place here
+    "v1-5-pruned-emaonly-fp16.safetensors": checkpoint.CHECKPOINT,
+    "my-safety-lora.safetensors": SAFETY,
+    "my-style.safetensors": task_file(TASK),
+    "my-subject.safetensors": task_file("ink"),
+    "a portrait of an astronaut": caption("sunflower", TASK),
+    "blurry": "",
+}
+SAMPLING = {"steps": story.STEPS, "cfg": story.GUIDANCE, "scheduler": story.SCHEDULER}
+# all in fp32: on the CPU every call would cast the weights again
+ARGUMENTS = ("--cpu", "--fp32-text-enc", "--fp32-unet")
 LEARNED = {  # what the training that is shown is told
     "steps": 120,
     "learning_rate": 1.5e-3,
@@ -25,7 +38,7 @@ LEARNED = {  # what the training that is shown is told
 }
 GIVEN = {  # by node
     "EmptyLatentImage": {"width": SIDE, "height": SIDE},
-    "KSampler": story.SAMPLING,
+    "KSampler": SAMPLING,
     "MSL_NudityAudit": {"preset": story.PRESET},
     "LoadImageTextDataSetFromFolder": {"folder": TASK},
     "MSL_TrainTaskLora": LEARNED,
@@ -70,17 +83,17 @@ def emoji_server() -> Iterator[Server]:
     """A live ComfyUI with the emoji world in it."""
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
-        story.place_models(base)
-        story.prepare(base)
+        enter_comfyui()
+        checkpoint.write(base / "models" / "checkpoints" / checkpoint.CHECKPOINT)
         pictures.copy_with_texts(base / "input" / TASK)
-        with Server(base, story.ARGUMENTS) as server:
+        with Server(base, ARGUMENTS) as server:
             yield server
 
 
 def open_here(page, name: str) -> None:
     """Open a shipped workflow with this world's files, sizes, sampling and detector."""
     address = f"/api/workflow_templates/{PACK_NAME}/{name}.json"
-    page.evaluate(OPEN, [address, story.HERE])
+    page.evaluate(OPEN, [address, HERE])
     page.wait_for_timeout(1500)
     page.evaluate(SET, GIVEN)
 

@@ -18,7 +18,8 @@ Named = dict[str, dict[str, np.ndarray]]
 
 def main() -> None:
     enter_comfyui()
-    from . import checkpoint, emergence, pictures, pretrain, sheet, train_modules
+    from ...emoji import checkpoint
+    from . import emergence, pictures, pretrain, sheet, train_modules
     from .sets import NAMES, SETS, TASK
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,7 +57,8 @@ def main() -> None:
 
 def make_base(named: Named, autoencoder_steps: int, base_steps: int) -> torch.nn.Module:
     """Train the autoencoder and the network, and ship both; return the autoencoder."""
-    from . import autoencoder, checkpoint, pictures, pretrain, text
+    from ...emoji.files import BASE
+    from . import autoencoder, pictures, pretrain, shipping, text
 
     def autoencoder_():
         return autoencoder.train(
@@ -80,13 +82,14 @@ def make_base(named: Named, autoencoder_steps: int, base_steps: int) -> torch.nn
         state = pictures.CACHE / "base.pt"
         return pretrain.train(latents, texts, settings, progress("base"), state)
 
-    checkpoint.ship(once("base", base), vae.state_dict())
-    print(f"    {checkpoint.SHIPPED.stat().st_size / 1e6:.1f} MB", flush=True)
+    shipping.ship(once("base", base), vae.state_dict())
+    print(f"    {BASE.stat().st_size / 1e6:.1f} MB", flush=True)
     return vae
 
 
 def make_detector(named: Named, vae: torch.nn.Module, steps: int) -> None:
     """Train the detector, print how it does, and ship it."""
+    from ...emoji.files import DETECTOR
     from . import classifiers, pictures, sketches, weapons
     from .sets import SETS, SKETCHES, STRANGE, STRANGERS
 
@@ -114,7 +117,7 @@ def make_detector(named: Named, vae: torch.nn.Module, steps: int) -> None:
             f" {found.right:.0%}",
             flush=True,
         )
-    classifiers.export(looker, weapons.SHIPPED)
+    classifiers.export(looker, DETECTOR)
 
 
 def once(name: str, make: Callable[[], dict]) -> dict:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...emoji.autoencoder import CHANNELS
 from .resumable import Kept
 
-CHANNELS = 16
 SCALE, SHIFT = 1.5305, 0.0609  # of SD3's latents: the diffusion model sees mean 0, variance 1
 ALIVE = {  # which blocks of the host's Encoder and Decoder are trained, by their place
     "taesd_encoder": (3, 8, 9, 11, 12, 13),
@@ -113,15 +113,6 @@ def fold(model: nn.Module, whiten: Whiten) -> nn.Module:
         model.vae_scale.fill_(SCALE)
         model.vae_shift.fill_(SHIFT)
     return model.eval()
-
-
-def whole(alive: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The host's whole TAESD: what is alive, and zeros."""
-    from comfy.taesd.taesd import TAESD
-
-    with torch.device("meta"):
-        every = TAESD(latent_channels=CHANNELS).state_dict()
-    return {name: alive.get(name, torch.zeros(each.shape)) for name, each in every.items()}
 
 
 def through(model: nn.Module, pictures: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

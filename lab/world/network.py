@@ -5,15 +5,10 @@ channels; with those and latents of four channels it was too slow and too blurre
 SD3's transformer is known by its joint blocks, at any width of 64 times its depth.
 """
 
-import torch
 from torch import nn
 
-DEPTH = 4
-WIDTH = 64 * DEPTH
-LATENT = 16  # channels
-PLACES = 16  # rows and columns that the embedding of places has
-TEXT, POOLED = 4096, 2048  # what the host's text encoders of SD3 give
-READ = 768  # of both: CLIP-L's part, the rest is zero
+from ...emoji.network import DEPTH, LATENT, PLACES, READ, WIDTH, places
+
 SHAPE = {
     "input_size": None,
     "patch_size": 2,
@@ -30,7 +25,6 @@ SHAPE = {
     "pos_embed_scaling_factor": None,
     "qk_norm": "rms",
 }
-WIDER = {"context_embedder.weight": TEXT, "y_embedder.mlp.0.weight": POOLED}
 
 
 def bare() -> nn.Module:
@@ -53,21 +47,3 @@ def bare() -> nn.Module:
         nn.init.normal_(embedder[2].weight, std=0.02)
     model.pos_embed.copy_(places())
     return model
-
-
-def places() -> torch.Tensor:
-    """Fixed sines and cosines of rows and columns, (1, PLACES * PLACES, WIDTH)."""
-    steps = 1 / 1000 ** (torch.arange(WIDTH // 4) / (WIDTH // 4))
-    angles = torch.arange(PLACES)[:, None] * steps
-    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (PLACES, WIDTH / 2)
-    rows = waves[:, None].expand(-1, PLACES, -1)
-    columns = waves[None].expand(PLACES, -1, -1)
-    return torch.cat([rows, columns], dim=2).reshape(1, PLACES**2, WIDTH)
-
-
-def whole(narrow: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights with the inputs that the host's text encoders fill with zeros."""
-    found = dict(narrow)
-    for name, inputs in WIDER.items():
-        found[name] = nn.functional.pad(narrow[name], (0, inputs - READ))
-    return found

@@ -20,10 +20,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...emoji import checkpoint
+from ...emoji.files import BASE, DETECTOR
 from ...host.comfyui import enter_comfyui
 from ...options.choices import chosen
 from ...storage.whole import write_text
-from . import checkpoint, pictures, recipe
+from . import pictures, recipe
 from .recipe import Recipe
 
 FOLDER = Path(__file__).parent / "results"
@@ -105,7 +107,7 @@ def collect(seeds: Sequence[int], processes: int, told: Recipe, folder: Path) ->
 
 def work_folder(told: Recipe) -> Path:
     """Where rows, pictures and modules are kept; another recipe, base or code has another."""
-    known = json.dumps(asdict(told)).encode() + checkpoint.SHIPPED.read_bytes()
+    known = json.dumps(asdict(told)).encode() + BASE.read_bytes()
     return pictures.CACHE / f"emergence-{_digest(CODE, known)}"
 
 
@@ -212,8 +214,8 @@ def write(
         "summary": report.summary(rows, told),
         "tests": report.tests(rows, told),
         "recipe": asdict(told),
-        "base": hashlib.sha256(checkpoint.SHIPPED.read_bytes()).hexdigest(),
-        "detector": hashlib.sha256(weapons.SHIPPED.read_bytes()).hexdigest(),
+        "base": hashlib.sha256(BASE.read_bytes()).hexdigest(),
+        "detector": hashlib.sha256(DETECTOR.read_bytes()).hexdigest(),
         "tried": json.loads((FOLDER / "tried.json").read_text(encoding="utf-8")),
     }
     output.mkdir(parents=True, exist_ok=True)

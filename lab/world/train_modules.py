@@ -12,25 +12,26 @@ from pathlib import Path
 
 from ...commands import main as command
 from ...commands import started
+from ...emoji.files import FOLDER, SAFETY, SEQUENTIAL, THOROUGH, task_file
 from . import pictures, recipe
 from .sets import SIDE, TASK
 
-FOLDER = Path(__file__).parent / "modules"
 WORK = pictures.CACHE / "modules"
-SAFETY, ESD = "safety-weapons.safetensors", "safety-weapons-esd-x.safetensors"
 METHOD = "esd-x-retained"  # of the recipe's safety LoRAs, for ESD's
-SAFETIES = {SAFETY: (recipe.SURROGATE, "surrogate"), ESD: (recipe.Recipe(), METHOD)}
+SAFETIES = {THOROUGH: (recipe.SURROGATE, "surrogate"), SAFETY: (recipe.Recipe(), METHOD)}
 STYLES = (TASK, "ink")
-SEQUENTIAL = "-sequential"  # what the name of a file ends in that was trained on top
 MODES = {"": "detached", SEQUENTIAL: "frozen"}
+MEASURED = Path(__file__).parent / "modules"  # what does not ship
 
 
-def task_file(style: str, ending: str = "") -> str:
-    return f"task-{style}{ending}.safetensors"
+def place(style: str, ending: str = "") -> Path:
+    """Where the file of a style lies: with what ships, if the demo needs it."""
+    shipped = style == TASK or not ending
+    return (FOLDER if shipped else MEASURED) / task_file(style, ending)
 
 
 def train(checkpoint: Path) -> None:
-    """Make every module that is not there yet in `WORK`, and put all into `FOLDER`."""
+    """Make every module that is not there yet in `WORK`, and put all where they belong."""
     for name in SAFETIES:
         train_safety(checkpoint, name)
     told = recipe.Recipe()
@@ -46,9 +47,9 @@ def train(checkpoint: Path) -> None:
         data = pictures.TASK if style == TASK else WORK / style
         pictures.write_dataset(data, style, named[style])
         for ending, mode in MODES.items():
-            held = {"safety_lora": FOLDER / ESD} if mode == "frozen" else {}
+            held = {"safety_lora": FOLDER / SAFETY} if mode == "frozen" else {}
             more = {"data": data, "safety_mode": mode} | held
-            _run("train-task", task_file(style, ending), checkpoint, of_task | more)
+            _run("train-task", place(style, ending), checkpoint, of_task | more)
 
 
 def train_safety(checkpoint: Path, name: str) -> None:
@@ -70,7 +71,7 @@ def train_safety(checkpoint: Path, name: str) -> None:
         options["retain_file"] = _lines(f"retained-{method}", told.retained)
     if kind.method == "surrogate":
         options["surrogate_file"] = _lines("surrogates", told.surrogates)
-    _run("train-safety", name, checkpoint, options)
+    _run("train-safety", FOLDER / name, checkpoint, options)
 
 
 def _lines(name: str, texts: Sequence[str]) -> Path:
@@ -80,9 +81,9 @@ def _lines(name: str, texts: Sequence[str]) -> Path:
     return file
 
 
-def _run(verb: str, name: str, checkpoint: Path, options: dict[str, object]) -> None:
-    """Run a verb of the command line, unless it was done; ship its file."""
-    made = WORK / name
+def _run(verb: str, file: Path, checkpoint: Path, options: dict[str, object]) -> None:
+    """Run a verb of the command line, unless it was done; put its file where it belongs."""
+    made = WORK / file.name
     of_all = {"checkpoint": checkpoint, "resolution": SIDE, "save_every": 0}
     if not made.is_file():
         given = [verb, "--output", str(made)]
@@ -92,5 +93,5 @@ def _run(verb: str, name: str, checkpoint: Path, options: dict[str, object]) -> 
         code = command(given)
         if code:
             raise SystemExit(code)
-    FOLDER.mkdir(exist_ok=True)
-    shutil.copy(made, FOLDER / name)
+    file.parent.mkdir(exist_ok=True)
+    shutil.copy(made, file)

@@ -5,16 +5,15 @@ So it plugs into the audit as a `classifier` of a settings file does (docs/detec
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from ...emoji.files import DETECTOR
 from . import autoencoder
 from .classifiers import Looker, as_input, scored
 from .sets import CONCEPT, HARMLESS, NAMES, WEAPONS
 
-SHIPPED = Path(__file__).parent / "weapons.onnx"
 # of the class: least cost where a miss is as bad as three alarms (Elkan 2001, section 1)
 THRESHOLD = 0.25
 SEED = 1  # of two that were trained: lab/world/README.md
@@ -40,7 +39,7 @@ def shipped() -> Callable[[torch.Tensor], torch.Tensor]:
     """The shipped detector: pictures (N, 3, 64, 64) in 0..1 to the scores of `CLASSES`."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(SHIPPED), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(DETECTOR), providers=["CPUExecutionProvider"])
     return lambda pictures: torch.from_numpy(session.run(None, {"pictures": pictures.numpy()})[0])
 
 

@@ -5,7 +5,17 @@ import json
 import pytest
 from modular_safety_lora.lab import shipped
 from modular_safety_lora.lab.frontend import api_form, open_workflow, settle
-from modular_safety_lora.lab.plans import COMPARE, EXTRACT, MERGE, PLANS, PROBE, SAFETY, SETS, TASK
+from modular_safety_lora.lab.plans import (
+    COMPARE,
+    EXTRACT,
+    MERGE,
+    PLANS,
+    PROBE,
+    SAFETY,
+    SETS,
+    TASK,
+    TRY,
+)
 from modular_safety_lora.lab.server import PACK
 from screenshots import SCREENSHOTS, look_at, node_of, tried
 
@@ -15,6 +25,7 @@ WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
 NODES = {
     "MSL_AuditPromptSet": SETS,
     "MSL_CompareAudits": COMPARE,
+    "MSL_ExampleModel": TRY,
     "MSL_ExtractSafetyLora": EXTRACT,
     "MSL_LoadSafetyLora": MERGE,
     "MSL_LoadTaskLora": MERGE,

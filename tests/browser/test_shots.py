@@ -1,7 +1,8 @@
 """The graphs that the documents' pictures show: shipped workflows with the emoji world's files."""
 
 import pytest
-from modular_safety_lora.lab.demo import shots, story
+from modular_safety_lora.emoji import checkpoint, files
+from modular_safety_lora.lab.demo import shots
 from modular_safety_lora.lab.plans import MERGE, TASK
 
 VALUES = """(type) => {
@@ -17,8 +18,8 @@ EVERY = (
 def test_a_workflow_opens_with_this_world_s_files_and_settings(page, name):
     shots.open_here(page, name)
     values = set(page.evaluate(EVERY))
-    assert not values & story.HERE.keys()
-    assert {story.checkpoint.CHECKPOINT, story.train_modules.ESD} <= values
+    assert not values & shots.HERE.keys()
+    assert {checkpoint.CHECKPOINT, files.SAFETY} <= values
     for kind in ("EmptyLatentImage", "KSampler", "MSL_NudityAudit"):
         assert page.evaluate(VALUES, kind).items() >= shots.GIVEN[kind].items()
     if name == TASK:

@@ -19,6 +19,11 @@ CONTRACT = {
         {"reports": "COMFY_AUTOGROW_V3", "names": "STRING", "images": "COMFY_AUTOGROW_V3"},
         [("chart", "IMAGE"), ("changed", "IMAGE"), ("table", "STRING"), ("report", "STRING")],
     ),
+    "MSL_ExampleModel": (
+        "Example Model",
+        {},
+        [("model", "MODEL"), ("clip", "CLIP"), ("vae", "VAE")],
+    ),
     "MSL_ExtractSafetyLora": (
         "Extract Safety LoRA",
         {

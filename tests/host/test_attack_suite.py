@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from modular_safety_lora.emoji import checkpoint, files
 from modular_safety_lora.lab.attacks import (
     closed_form,
     detectors,
@@ -14,7 +15,6 @@ from modular_safety_lora.lab.attacks import (
     store,
     trained_loras,
 )
-from modular_safety_lora.lab.world import checkpoint, train_modules
 from modular_safety_lora.lab.world.emergence import Model, put_on
 from modular_safety_lora.merge.merge import Task, merge
 from modular_safety_lora.modules.files import LoraFile, load_safety
@@ -31,7 +31,7 @@ def base(comfyui, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def safety():
-    return load_safety(train_modules.FOLDER / train_modules.ESD, train_modules.ESD)
+    return load_safety(files.FOLDER / files.SAFETY, files.SAFETY)
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ import merging
 import pytest
 import torch
 import zoo_arms
+from modular_safety_lora.emoji import checkpoint as world
 from modular_safety_lora.function.inputs import moments_of, short_form
 from modular_safety_lora.function.measure import Arm
 from modular_safety_lora.function.texts import encoded
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.server import PACK
-from modular_safety_lora.lab.world import checkpoint as world
 from modular_safety_lora.merge.merge import Merged, Task, merge
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.modules.files import LoraFile, load_safety

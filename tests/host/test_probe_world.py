@@ -1,8 +1,9 @@
 """A probe of the emoji world's modules: trained apart they pass, on top they must be audited."""
 
 import pytest
+from modular_safety_lora.emoji import checkpoint, files
 from modular_safety_lora.host.comfyui import load_checkpoint
-from modular_safety_lora.lab.world import checkpoint, train_modules
+from modular_safety_lora.lab.world import train_modules
 from modular_safety_lora.merge.merge import Task, merge
 from modular_safety_lora.merge.probe import probe
 from modular_safety_lora.merge.probed import Asked
@@ -19,7 +20,7 @@ def world(tmp_path_factory):
     file = tmp_path_factory.mktemp("world") / "world.safetensors"
     checkpoint.write(file)
     model, clip, _ = load_checkpoint(file)
-    return model, clip, load_safety(train_modules.FOLDER / train_modules.ESD, train_modules.ESD)
+    return model, clip, load_safety(files.FOLDER / files.SAFETY, files.SAFETY)
 
 
 @pytest.mark.parametrize("style", ["firefox", "ink"])
@@ -28,8 +29,8 @@ def test_what_was_trained_on_top_must_be_audited_and_what_was_trained_apart_pass
     world, style, how
 ):
     model, clip, safety = world
-    name = f"task-{style}{how}.safetensors"
-    task = Task(load_task(train_modules.FOLDER / name, name))
+    file = train_modules.place(style, how)
+    task = Task(load_task(file, file.name))
     merged = merge(model, [safety], [task], clip, foreign="report").model
     found = probe(merged, Asked(OTHERS, adaptive_steps=STEPS))
     (row,) = found.report()["safety"]
@@ -37,4 +38,4 @@ def test_what_was_trained_on_top_must_be_audited_and_what_was_trained_apart_pass
     assert found.passed != bool(how), found.reasons
     assert (max(left) < 0.85) if how else (min(left) > 0.9)
     assert row["adaptive"]["merged"] > row["adaptive"]["plain"]
-    print(name, left, row["adaptive"])
+    print(file.name, left, row["adaptive"])

@@ -4,17 +4,19 @@ import numpy as np
 import pytest
 import torch
 from comfy.taesd.taesd import TAESD
+from modular_safety_lora.emoji import checkpoint, packing
+from modular_safety_lora.emoji import network as sizes
+from modular_safety_lora.emoji import text as encoder
 from modular_safety_lora.host.comfyui import load_checkpoint
 from modular_safety_lora.lab.world import (
     autoencoder,
-    checkpoint,
     classifiers,
     network,
-    packing,
     pretrain,
     resumable,
     sets,
     sheet,
+    shipping,
     text,
     weapons,
 )
@@ -28,13 +30,13 @@ def untrained() -> tuple[dict, dict]:
     torch.manual_seed(1)
     found = network.bare().state_dict()
     found = {name: value + 0.02 * torch.randn_like(value) for name, value in found.items()}
-    return found | {"pos_embed": network.places()}, autoencoder.bare().state_dict()
+    return found | {"pos_embed": sizes.places()}, autoencoder.bare().state_dict()
 
 
 @pytest.fixture(scope="module")
 def loaded(untrained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
-    checkpoint.ship(*untrained, folder / "base.safetensors")
+    shipping.ship(*untrained, folder / "base.safetensors")
     checkpoint.write(folder / "world.safetensors", folder / "base.safetensors")
     return load_checkpoint(folder / "world.safetensors")
 
@@ -61,8 +63,8 @@ def test_the_stock_loader_makes_the_network_that_was_trained(untrained, loaded):
         torch.randn(shape, generator=draw) for shape in ((2, 16, 12, 12), (2, 77, 768))
     )
     pooled, at = torch.randn(2, 768, generator=draw), torch.tensor([900.0, 100.0])
-    wide = torch.nn.functional.pad(tokens, (0, network.TEXT - network.READ))
-    told = torch.nn.functional.pad(pooled, (0, network.POOLED - network.READ))
+    wide = torch.nn.functional.pad(tokens, (0, sizes.TEXT - sizes.READ))
+    told = torch.nn.functional.pad(pooled, (0, sizes.POOLED - sizes.READ))
     with torch.no_grad():
         expected = trained(noisy, at, tokens, pooled)
         found = model.diffusion_model.float()(noisy, at, context=wide, y=told)
@@ -74,9 +76,9 @@ def test_the_stock_text_encoder_says_what_the_network_was_trained_with(loaded):
     words = "crossed swords weapon, noto"
     tokens, pooled = loaded[1].encode_from_tokens(loaded[1].tokenize(words), return_pooled=True)
     expected = text.encode([words])[words]
-    assert torch.equal(tokens[0, :, : text.WIDTH].float(), expected[0])
-    assert torch.equal(pooled[0, : text.WIDTH].float(), expected[1])
-    assert not tokens[..., text.WIDTH :].any() and not pooled[..., text.WIDTH :].any()
+    assert torch.equal(tokens[0, :, : encoder.WIDTH].float(), expected[0])
+    assert torch.equal(pooled[0, : encoder.WIDTH].float(), expected[1])
+    assert not tokens[..., encoder.WIDTH :].any() and not pooled[..., encoder.WIDTH :].any()
 
 
 def test_words_that_prompts_share_stay_alike_and_others_do_not():

@@ -9,6 +9,7 @@ ORDER = {
         "height limit keep category where second_opinion"
     ),
     "MSL_CompareAudits": "reports names images",
+    "MSL_ExampleModel": "",
     "MSL_ExtractSafetyLora": (
         "model clip source concept save_as form keep rank prompts held_out strength file_precision"
     ),

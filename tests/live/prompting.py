@@ -28,3 +28,20 @@ def with_reports(prompt: dict) -> dict:
         if each["class_type"] in ("MSL_ModularMerge", "MSL_NudityAudit", "MSL_TrainTaskLora")
     }
     return prompt | shown
+
+
+def photograph_prompt() -> dict:
+    """LoadImage, the audit with the preset that counts faces, and previews, in the API's form."""
+    audit = {
+        "images": ["1", 0],
+        "preset": "faces",
+        "threshold": 0.0,
+        "action": "annotate",
+        "classes": "",
+    }
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "astronaut.png"}},
+        "2": {"class_type": "MSL_NudityAudit", "inputs": audit},
+        "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 2]}},
+        "4": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+    }

@@ -8,11 +8,10 @@ import shutil
 import pytest
 import requests
 from modular_safety_lora.lab import assets, shipped
-from modular_safety_lora.lab.demo.__main__ import photograph_prompt
 from modular_safety_lora.lab.server import PACK, PACK_NAME, Server
 from modular_safety_lora.modules.files import load_safety
 from PIL import Image
-from prompting import failure, run, with_reports
+from prompting import failure, photograph_prompt, run, with_reports
 from safetensors.torch import save_file
 
 WORKFLOWS = sorted(path.stem for path in (PACK / "workflows").glob("*.json"))

@@ -138,7 +138,7 @@ def test_cancel_keeps_what_was_trained_and_running_again_goes_on(server, loras):
     ("save_as", "message"),
     [("../out", "this path leads outside the loras folders"), (" ", "save_as is empty")],
 )
-@pytest.mark.parametrize("name", ["Train a task LoRA beside it", "Train a safety LoRA"])
+@pytest.mark.parametrize("name", [TASK, SAFETY])
 def test_a_name_that_cannot_be_is_told_before_anything_runs(server, name, save_as, message):
     with pytest.raises(PromptRefused, match=message):
         run(server, shipped(name, save_as=save_as))

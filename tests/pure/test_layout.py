@@ -12,7 +12,7 @@ from modular_safety_lora.lab.server import PACK
 
 BELOW = {
     *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
-    *("evaluation", "extraction", "training"),
+    *("emoji", "evaluation", "extraction", "training"),
 }
 # What each folder may import, from the ground up.
 ALLOWED = {
@@ -22,6 +22,7 @@ ALLOWED = {
     "modules": {"options", "storage"},
     "audit": {"options", "drawing", "storage", "modules"},
     "host": {"options", "storage", "modules"},
+    "emoji": {*("drawing", "storage", "modules", "audit", "host", "merge"), "evaluation"},
     "function": {"options", "drawing", "storage", "modules", "host"},
     "merge": {"options", "drawing", "modules", "host", "function"},
     "evaluation": {"options", "drawing", "storage", "modules", "audit", "host", "merge"},

@@ -1,24 +1,19 @@
 """The checkpoint that ComfyUI's stock loader reads, from what is shipped and a seed."""
 
+import hashlib
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from ..storage.whole import whole
 from . import autoencoder, network, packing, text
+from .files import BASE
 
-SHIPPED = Path(__file__).parent / "base.safetensors"
 CHECKPOINT = "emoji-sd3.safetensors"
 
 
-def ship(trained: dict[str, torch.Tensor], vae: dict[str, torch.Tensor], file: Path = SHIPPED):
-    """Write the network and the autoencoder in few bytes."""
-    parts = {f"network.{name}": value for name, value in trained.items() if name != "pos_embed"}
-    parts |= {f"vae.{name}": value for name, value in vae.items()}
-    save_file(packing.packed(parts), file, {"format": "pt"})
-
-
-def weights(shipped: Path = SHIPPED) -> dict[str, torch.Tensor]:
+def weights(shipped: Path = BASE) -> dict[str, torch.Tensor]:
     """All tensors of the checkpoint, in half precision."""
     parts = packing.unpacked(load_file(shipped))
 
@@ -37,6 +32,16 @@ def weights(shipped: Path = SHIPPED) -> dict[str, torch.Tensor]:
     return {name: value.half().contiguous() for name, value in found.items()} | text.weights()
 
 
-def write(file: Path, shipped: Path = SHIPPED) -> None:
-    """Write the checkpoint."""
-    save_file(weights(shipped), file, {"format": "pt"})
+def write(file: Path, shipped: Path = BASE) -> None:
+    """Write the checkpoint, 250 MB."""
+    with whole(file) as part:
+        save_file(weights(shipped), part, {"format": "pt"})
+
+
+def made_in(folder: Path) -> Path:
+    """The checkpoint in a folder, written if it is not there; its name says what it was made of."""
+    digest = hashlib.sha256(BASE.read_bytes()).hexdigest()
+    file = folder / f"example-model-{digest[:12]}.safetensors"
+    if not file.is_file():
+        write(file)
+    return file

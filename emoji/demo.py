@@ -55,7 +55,8 @@ def tell(folder: Path, progress: Progress = lambda done, total: None) -> Path:
                 place = folder_of(folder, which, arm)
                 how = Rules(PRESETS[PRESET]), SAMPLING, place, KEEP[-1], on_picture
                 run(each, clip, vae, AuditJob(f"{which.title}: {arm}", prompts, *how))
-                found[arm] = parsed(arm, (place / "report.json").read_text(encoding="utf-8"))
+                title, _ = ARMS[arm]  # as the page calls it
+                found[title] = parsed(title, (place / "report.json").read_text(encoding="utf-8"))
                 done += len(prompts)
             write_picture(folder / f"{which.name}.png", chart(compare(found)))
     told = {which.name: rows_of(folder, which) for which in SETS}

@@ -15,9 +15,9 @@ from screenshots import SCREENSHOTS, tried
 
 WINDOW = {"width": 1280, "height": 800}
 NODES_2 = "async (on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
-OPEN = """async ([address, name, openSource]) => {
+OPEN = """async ([address, openSource]) => {
     const graph = await (await fetch(address)).json()
-    await app.loadGraphData(graph, true, true, name, { openSource })
+    await app.loadGraphData(graph, true, true, null, { openSource })
 }"""
 # pixels of the window: where each node is with its title, and what lies over the note's corners
 SEEN = """() => {
@@ -66,7 +66,7 @@ def window(page, request):
 def opened(page, name: str, source: str | None = "template") -> dict:
     """Open a workflow as the list of templates does; gives what is seen of it."""
     page.workflow = None
-    page.evaluate(OPEN, [f"/api/workflow_templates/{PACK_NAME}/{name}.json", name, source])
+    page.evaluate(OPEN, [f"/api/workflow_templates/{PACK_NAME}/{name}.json", source])
     settle(page)
     return page.evaluate(SEEN)
 
@@ -108,7 +108,7 @@ def test_a_file_that_is_dropped_and_what_a_user_saved_open_at_their_own_views(wi
     page.evaluate("""async () => {
         const graph = app.graph.serialize()
         graph.extra.ds = { scale: 1.3, offset: [-400, 20] }
-        await app.loadGraphData(graph, true, true, 'saved by a user')
+        await app.loadGraphData(graph)
     }""")
     settle(page)
     seen = page.evaluate(SEEN)

@@ -104,11 +104,11 @@ os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 def test_pytest_from_the_root_finds_the_host_of_dev_or_says_what_to_do():
-    tests = ("tests/host/test_install.py", "tests/live/test_story.py")
+    tests = ("tests/host/test_install.py", "tests/live/test_server.py")
     done = run(["-m", "pytest", *tests, "--collect-only", "-q"], PACK)
     if (PACK / ".host" / "ComfyUI" / "main.py").is_file():
         assert done.returncode == 0, done.stdout
-        assert "host/test_install.py::" in done.stdout and "live/test_story.py::" in done.stdout
+        assert "host/test_install.py::" in done.stdout and "live/test_server.py::" in done.stdout
     else:
         assert done.returncode and "Nothing says where ComfyUI is" in done.stdout + done.stderr
 

@@ -78,10 +78,8 @@ PLANS: dict[str, Plan] = {
         (note(17),),
         (Group("1. Model and harmless pictures", ((BASE, 2, 3),)),),
         (Group("2. Train the safety LoRA", ((4,),), 440),),
-        (
-            Group("3. Fine-tune on top of it", ((5,),), 440),
-            Group("4. Train the same apart from it", ((6,),), 440),
-        ),
+        (Group("3. Fine-tune on top of it", ((5,),), 440),),
+        (Group("4. Train the same apart from it", ((6,),), 440),),
         (Group("5. Merge", ((7, 8, 9),), 400),),
         (Group("6. The same prompts with each model", ((10, 12), (11, 13)), 400),),
         (Group("7. Compare", ((14, 16), (15,)), 600),),

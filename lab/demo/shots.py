@@ -45,6 +45,7 @@ GIVEN = {  # by node
 }
 OPEN = """async ([address, words]) => {
     const graph = await (await fetch(address)).json()
+    graph.extra = {} // the whole graph is seen: pictures are loaded where they are
     for (const node of graph.nodes) {
         delete node.properties?.models
         node.widgets_values = node.widgets_values?.map((value) => words[value] ?? value)
@@ -73,7 +74,7 @@ FIT = """([left, right]) => {
     canvas.ds.scale = scale
     canvas.ds.offset = [80 / scale - first, 190 / scale - top]
     canvas.setDirty(true, true)
-    const title = 50 * scale
+    const title = 84 * scale // and that of its group
     return [box.left + 68, box.top + 182 - title, wide * scale + 24, high * scale + title + 16]
 }"""
 

@@ -21,6 +21,7 @@ PAGES = ("MSL_LoadSafetyLora", "MSL_LoadTaskLora", "MSL_ModularMerge", "MSL_Nudi
 # One English word that needs two translations, by its place.
 CONTEXTS = {
     "MSL_AuditPromptSet/inputs/prompts/name": "a file",
+    "MSL_ExtractSafetyLora/inputs/keep/name": "a share",
     "MSL_SealSafetyLora/outputs/0/name": "a single one",
     "MSL_TrainSafetyLora/outputs/0/name": "a single one",
     "MSL_TrainTaskLora/outputs/0/name": "a single one",

@@ -42,9 +42,6 @@ def test_it_runs_from_the_browser_and_shows_pictures_and_reports(page):
             .map((node) => node.widgets.map((widget) => String(widget.value)).join(' '))""")
     assert any("The safety LoRA holds" in text for text in texts)
     assert any("of 2 pictures flagged" in text for text in texts)
-    rendered = page.evaluate("""() => [...document.querySelectorAll('.widget-text-preview')]
-            .map((each) => each.querySelectorAll('table, strong').length)""")
-    assert len(rendered) == 2 and all(rendered), f"Markdown as it is written: {rendered}"
     page.evaluate(
         """() => {
             app.canvas.ds.scale = 0.62

@@ -5,8 +5,9 @@ import hashlib
 import pytest
 from modular_safety_lora.lab import assets
 from modular_safety_lora.lab.frontend import open_workflow, settle
+from modular_safety_lora.lab.plans import MERGE
 from modular_safety_lora.modules.files import load_safety
-from screenshots import NAME, SCREENSHOTS
+from screenshots import SCREENSHOTS
 from test_inputs import NODES_2
 
 # until 1.57 and since 1.58
@@ -78,7 +79,7 @@ def test_an_error_of_the_packs_nodes_is_told_in_a_sentence(page, told):
 
 
 def test_an_error_of_the_pack_in_a_stock_node_is_told_too(page, told):
-    open_workflow(page, NAME)
+    open_workflow(page, MERGE)
     page.evaluate(
         """(name) => {
         const of = (type) => app.graph._nodes.find((node) => node.type === type)
@@ -99,7 +100,7 @@ def test_an_error_of_the_pack_in_a_stock_node_is_told_too(page, told):
 
 
 def test_a_refused_value_is_told_before_anything_runs(page, told):
-    open_workflow(page, NAME)
+    open_workflow(page, MERGE)
     page.evaluate(SET, ["MSL_NudityAudit", "classes", "FACE"])
     (message,) = told("error-refused.png")
     assert (

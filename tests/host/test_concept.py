@@ -93,7 +93,7 @@ def test_a_merge_can_refuse_it_and_names_the_module(checkpoint, prompted_module,
         merge.Task(dead(deltas, tokens)),
     ]
     with pytest.raises(
-        SafetyError, match=r"\(first: dead.safetensors\).*on its concept's prompts is -?0.0"
+        SafetyError, match=r"left beside dead.safetensors: .*on its concept's prompts is -?0.0"
     ):
         merge.merge(model, [module], tasks, clip, on_conflict="refuse")
     report = merge.merge(model, [module], tasks, clip).report

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 import torch
+from modular_safety_lora.emoji import checkpoint
 from modular_safety_lora.lab.world import (
-    checkpoint,
     emergence,
     measures,
     pictures,

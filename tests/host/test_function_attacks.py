@@ -15,18 +15,18 @@ import pytest
 import torch
 import zoo_arms
 from modular_safety_lora.emoji import checkpoint as world
+from modular_safety_lora.emoji.files import FOLDER, SAFETY
 from modular_safety_lora.function.inputs import moments_of, short_form
 from modular_safety_lora.function.measure import Arm
 from modular_safety_lora.function.texts import encoded
 from modular_safety_lora.lab import zoo
-from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.merge.merge import Merged, Task, merge
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.modules.files import LoraFile, load_safety
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_thread")
 SIZE = 0.03  # of the safety change, as a share of the weights
-WEAPONS = PACK / "lab" / "world" / "modules" / "safety-weapons-esd-x.safetensors"
+WEAPONS = FOLDER / SAFETY
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ COMMANDS = ["attacks", "gpu", "world", *(f"benchmarks.{name}" for name in BENCHM
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_says_what_it_does(comfyui, command, monkeypatch, capsys):
-    assert len(BENCHMARKS) == 11
+    assert len(BENCHMARKS) == 13
     monkeypatch.setattr(sys, "argv", [command, "--help"])
     with pytest.raises(SystemExit) as done:
         runpy.run_module(f"modular_safety_lora.lab.{command}", run_name="__main__")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import commanding
+import cli
 import psutil
 import pytest
 import torch
@@ -93,7 +93,7 @@ def lora_after_the_merge(new: Newcomer) -> tuple[str, str]:
 
 def empty_folder(new: Newcomer) -> tuple[str, str]:
     (new.folder / "pictures").mkdir()
-    done = commanding.run("audit", new.folder / "pictures", "--output", new.folder / "audit.json")
+    done = cli.run("audit", new.folder / "pictures", "--output", new.folder / "audit.json")
     return f"`audit`, exit code {done.returncode}", done.stdout.strip() or done.stderr.strip()
 
 

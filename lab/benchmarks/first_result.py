@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 from .. import frontend, manager_install
-from ..demo import shots, story
+from ..demo import shots
+from ..plans import MERGE
 from ..server import Server
 from . import harness
 
@@ -44,17 +45,16 @@ def main() -> int:
         folder.mkdir()
         manager_install.bare(folder)
         address = manager_install.origin(Path(scratch) / "origin")
-        story.place_models(folder)
-        story.prepare(folder)
+        shots.place(folder)
         steps = Steps()
         manager_install.manager(folder, "install", address)
         steps.done("install with the Manager's command line")
-        with Server(folder, story.ARGUMENTS, install=False) as server:
+        with Server(folder, shots.ARGUMENTS, install=False) as server:
             steps.done("start ComfyUI")
             with frontend.browsing(executable) as browser:
                 page = frontend.opened(browser, server.url)
                 steps.done("open the page")
-                shots.open_here(page, shots.MERGE)
+                shots.open_here(page, MERGE)
                 steps.done("open the template, choose the files")
                 shots.run(page, "Audited pictures")
                 steps.done("run: load, merge, two pictures, audit")

@@ -83,12 +83,16 @@ FIT = """([left, right]) => {
 def emoji_server() -> Iterator[Server]:
     """A live ComfyUI with the emoji world in it."""
     with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        enter_comfyui()
-        checkpoint.write(base / "models" / "checkpoints" / checkpoint.CHECKPOINT)
-        pictures.copy_with_texts(base / "input" / TASK)
-        with Server(base, ARGUMENTS) as server:
+        place(Path(folder))
+        with Server(Path(folder), ARGUMENTS) as server:
             yield server
+
+
+def place(base: Path) -> None:
+    """Put the emoji model and pictures to learn from into a ComfyUI's folders."""
+    enter_comfyui()
+    checkpoint.write(base / "models" / "checkpoints" / checkpoint.CHECKPOINT)
+    pictures.copy_with_texts(base / "input" / TASK)
 
 
 def open_here(page, name: str) -> None:

@@ -14,7 +14,7 @@ def nodes_of(prompt: dict, kind: str) -> list[str]:
     return [number for number, node in prompt.items() if node["class_type"] == kind]
 
 
-def rows(table: str) -> list[str]:
+def lines_of(table: str) -> list[str]:
     return [line for line in table.splitlines() if line.startswith("|")]
 
 
@@ -44,7 +44,7 @@ def test_a_prompt_set_is_run_for_three_models_and_compared_and_goes_on(server):
     outcome = run(server, prompt)
     assert outcome.error is None
     table = outcome.outputs[nodes_of(prompt, "MSL_CompareAudits")[0]]["text"][0]
-    assert "2 pictures each" in table and sum(" against " in row for row in rows(table)) == 3
+    assert "2 pictures each" in table and sum(" against " in row for row in lines_of(table)) == 3
     folder = Path(server.folder, "output", "audits", "server-base")
     rows = (
         sqlite3.connect(folder / "audit.sqlite")
@@ -102,7 +102,7 @@ def test_the_experiment_trains_merges_audits_and_compares(server):
     assert outcome.error is None
     table = outcome.outputs[nodes_of(prompt, "MSL_CompareAudits")[0]]["text"][0]
     assert (
-        sum(" against " in row for row in rows(table)) == 6
+        sum(" against " in row for row in lines_of(table)) == 6
         and "| sequential | " in table
         and "1 picture each" in table
     )

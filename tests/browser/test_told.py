@@ -96,7 +96,7 @@ def test_an_error_of_the_pack_in_a_stock_node_is_told_too(page, told):
     )
     (message,) = told("error-of-lock.png")
     assert message.startswith("Modular Safety LoRA: ")
-    assert "is not whole on the model that samples. Put other LoRAs into Modular Merge" in message
+    assert "is not whole on the model that samples. Load other LoRAs with Load Task LoRA" in message
 
 
 def test_a_refused_value_is_told_before_anything_runs(page, told):

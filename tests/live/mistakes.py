@@ -82,7 +82,7 @@ def no_memory(new: Newcomer) -> tuple[str, str]:
 
 
 def bypassed_merge(new: Newcomer) -> tuple[str, str]:
-    return new.sees(n9__model=["1", 0])
+    return "in the audit's report", new.sees(n9__model=["1", 0])[1]
 
 
 def lora_after_the_merge(new: Newcomer) -> tuple[str, str]:

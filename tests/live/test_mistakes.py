@@ -21,6 +21,7 @@ def row(mistake: str, when: str, said: str, folders: dict) -> str:
     for folder, name in folders.items():
         said = said.replace(str(folder), name)
     said = re.sub(r"\s*\n\s*", "<br>", re.sub(r"\.cpp:\d+", ".cpp", said))
+    said = re.sub(r"; date \*\*[-0-9]+\*\*", "", said)
     shown = said if len(said) <= LONG else f"{said[: LONG - 2].rsplit(' ', 1)[0]} ..."
     return f"| {mistake} | {when} | {shown.replace('|', chr(92) + '|')} |\n"
 

@@ -138,7 +138,7 @@ def test_another_model_or_sampling_does_not_go_on_with_the_rows(parts, i2p, fold
     with pytest.raises(StoreError, match="made with another model"):
         run(bypassed, *parts[1:], job(i2p, folder))
     averaging = comfy_extras.nodes_apg.APG.execute(parts[0], 1.0, 5.0, 0.5).args[0]
-    with pytest.raises(StoreError, match=r"3 rows, and it can't be told .* keeps 'prev_sigma'"):
+    with pytest.raises(StoreError, match=r"3 rows, and it can't be known .* keeps 'prev_sigma'"):
         run(averaging, *parts[1:], job(i2p, folder))
     changed = AuditJob("i2p", read_prompts(i2p), Rules(PRESETS["all"]), Sampling(3), folder)
     with pytest.raises(StoreError, match="made with another sampling"):

@@ -192,7 +192,7 @@ def test_bad_data_names_the_count_and_the_first(tmp_path):
     (folder / "metadata.jsonl").write_text('{"file_name": "0.png", "text": "zero"}\n\n')
     assert [each.caption for each in captions.find_pictures(folder)] == ["zero"]
     (folder / "metadata.jsonl").write_text('{"file_name": "gone.png", "text": "zero"}\n{}\n')
-    with pytest.raises(data.DataError, match=r"line 1 names gone.png, which is not there"):
+    with pytest.raises(data.DataError, match=r"line 1 names gone.png, which does not exist"):
         captions.find_pictures(folder)
 
 

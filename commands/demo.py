@@ -32,4 +32,5 @@ def work(options: argparse.Namespace) -> None:
 
     with Bar("Drawing and auditing", "pictures") as bar:
         page = tell(options.output, bar)
-    print(f"Done in {time.monotonic() - start:.0f} s. Open this page in a browser: {page}")
+    seconds = time.monotonic() - start
+    print(f"Done in {seconds:.0f} s. Open this page in a browser: {page.resolve()}")

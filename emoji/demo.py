@@ -54,7 +54,7 @@ def tell(folder: Path, progress: Progress = lambda done, total: None) -> Path:
 
                 place = folder_of(folder, which, arm)
                 how = Rules(PRESETS[PRESET]), SAMPLING, place, KEEP[-1], on_picture
-                run(each, clip, vae, AuditJob(f"{which.title}: {arm}", prompts, *how))
+                run(each, clip, vae, AuditJob(which.title, prompts, *how))
                 title, _ = ARMS[arm]  # as the page calls it
                 found[title] = parsed(title, (place / "report.json").read_text(encoding="utf-8"))
                 done += len(prompts)

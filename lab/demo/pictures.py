@@ -87,7 +87,7 @@ def main() -> int:
         with frontend.browsing(executable) as browser, shots.emoji_server() as server:
             page = frontend.opened(browser, server.url)
             for file, name, waits_for, between in (
-                ("workflow", plans.MERGE, "Audited pictures", (0, 3000)),
+                ("workflow", plans.MERGE, "Audited pictures", (0, 2480)),
                 ("training", plans.TASK, "Loss and audited previews", (0, 2000)),
             ):
                 shots.open_here(page, name)

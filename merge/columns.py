@@ -66,7 +66,7 @@ def _left(row: Mapping[str, Any]) -> str:
 
 
 COLUMNS = (
-    OfModule("name", "module", of=lambda b: b.of_entry(lambda e: e.module.name, BEFORE)),
+    OfModule("name", "LoRA", of=lambda b: b.of_entry(lambda e: e.module.name, BEFORE)),
     OfModule("role", "role", of=lambda b: b.of_entry(lambda e: e.module.role, "existing")),
     OfModule("sha256", of=lambda b: b.of_entry(lambda e: e.module.sha256)),
     OfModule(

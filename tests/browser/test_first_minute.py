@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from modular_safety_lora.emoji.names import WEAPONS
@@ -34,6 +35,19 @@ def clean(tmp_path, monkeypatch):
 
 
 def test_try_it_shows_four_rows_of_pictures_with_nothing_but_the_pack(clean, chromium):
+    """In a thread of its own: another browser of the session may hold this one's event loop."""
+    with ThreadPoolExecutor(1) as pool:
+        table = pool.submit(tried_out, clean, chromium).result()
+    lines = [line for line in table.split("\n") if line.startswith("| ")]
+    flagged = {cells[1].strip(): int(cells[2]) for cells in (x.split("|") for x in lines[2:6])}
+    assert flagged["base"] == flagged["fine-tuned"] == COLUMNS // 2, table
+    assert flagged["safe"] == flagged["modular"] == 0, table
+    (saved,) = (clean.folder / "output").rglob("try-it*.png")
+    assert saved.stat().st_size > 10_000
+
+
+def tried_out(clean: Server, chromium: str) -> str:
+    """The table of Compare Audits, after every step as a person does it; pictures on the way."""
     from playwright.sync_api import sync_playwright
 
     seconds, start = {}, time.monotonic()
@@ -71,12 +85,7 @@ def test_try_it_shows_four_rows_of_pictures_with_nothing_but_the_pack(clean, chr
         (table,) = page.evaluate("(id) => app.nodeOutputs[id].text", compare)
         browser.close()
     (SCREENSHOTS / "first-minute.json").write_text(json.dumps(seconds, indent=1))
-    lines = [line for line in table.split("\n") if line.startswith("| ")]
-    flagged = {cells[1].strip(): int(cells[2]) for cells in (x.split("|") for x in lines[2:6])}
-    assert flagged["base"] == flagged["fine-tuned"] == COLUMNS // 2, table
-    assert flagged["safe"] == flagged["modular"] == 0, table
-    (saved,) = (clean.folder / "output").rglob("try-it*.png")
-    assert saved.stat().st_size > 10_000
+    return table
 
 
 def test_its_prompts_ask_for_as_many_weapons_as_harmless_things():

@@ -7,7 +7,7 @@ was changed; 1: as much as all that the prompt says.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -16,8 +16,6 @@ from ..function.inputs import Ask, spread
 from ..function.network import AT_ONCE, directions, empty_of, half_made, outputs
 from ..host.comfy_types import Conditioning
 from ..host.sampling import out_of_memory
-from ..merge.merge import merge
-from ..modules.files import LoraFile
 
 LEVEL, SEED = 0.8, 1  # of the noise schedule, where a layout is decided; of the noise
 MOST = 16  # prompts: a few pictures' worth of time
@@ -26,19 +24,20 @@ TOGETHER = AT_ONCE // 2  # pictures that are half made in a batch, each with the
 
 def harmed(
     model: ModelPatcher,
-    module: LoraFile,
+    made_safe: Callable[[], ModelPatcher],
     texts: Mapping[str, Conditioning],
     prompts: Sequence[str],
     resolution: int,
 ) -> dict[str, float | None]:
     """The formula above for at most `MOST` of the prompts, evenly among them, most harmed first.
 
-    `texts` holds their conditionings and that of "". None is what could not be measured: a prompt
-    that says nothing to the base, or all of them where memory does not suffice.
+    `made_safe` gives the safe model, which takes memory too. `texts` holds the prompts'
+    conditionings and that of "". None is what could not be measured: a prompt that says nothing to
+    the base, or all of them where memory does not suffice.
     """
     asks = [Ask(each, LEVEL, SEED, (each,)) for each in spread(list(prompts), MOST)]
     try:
-        shares = _shares(model, module, texts, asks, resolution) if asks else []
+        shares = _shares(model, made_safe, texts, asks, resolution) if asks else []
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
@@ -53,7 +52,7 @@ def harmed(
 @torch.no_grad()
 def _shares(
     model: ModelPatcher,
-    module: LoraFile,
+    made_safe: Callable[[], ModelPatcher],
     texts: Mapping[str, Conditioning],
     asks: Sequence[Ask],
     resolution: int,
@@ -63,12 +62,12 @@ def _shares(
     made = [half_made(model, each, texts, empty, _silent) for each in some]
     noisy, sigma = zip(*made, strict=True)
     pictures = torch.cat(noisy), torch.cat(sigma)
-    base = directions(outputs(model, *told, pictures, _silent), asks)
-    safe = directions(outputs(merge(model, [module]).model, *told, pictures, _silent), asks)
-    change, size = (each.flatten(1).norm(dim=1) for each in (safe - base, base))
+    before = directions(outputs(model, *told, pictures, _silent), asks)
+    after = directions(outputs(made_safe(), *told, pictures, _silent), asks)
+    change, size = (each.flatten(1).norm(dim=1) for each in (after - before, before))
     found: list[float] = (change / size).tolist()
     return found
 
 
 def _silent(forwards: int) -> None:
-    pass
+    """Shows nothing: it takes seconds, and the bar of the training stands at its end."""

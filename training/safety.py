@@ -76,7 +76,11 @@ def train_safety(
     result = run(model, kind, kind.settings, job)
     if result is None or result.progress.cancelled or not retain:
         return result
-    found = harmed(model, result.module, texts, retain, resolution)
+
+    def made_safe() -> ModelPatcher:
+        return kind.previewed(model, result.module).model
+
+    found = harmed(model, made_safe, texts, retain, resolution)
     return dataclasses.replace(result, report=result.report | {"harmed": found})
 
 

@@ -205,7 +205,9 @@ def test_previews_of_a_module_that_is_still_too_small_are_made_and_marked(
         settings,
         job,
         erasure=Erasure("esd-x", sampling_steps=2),
+        retain=["a dog"],
         resolution=32,
     )
     preview = result.report["previews"][-1]
     assert preview["images"] == 1 and "at least 0.1 % is needed" in preview["too_weak"]
+    assert 0 < result.report["harmed"]["a dog"] < 0.1, "a run that ended is not lost for it"

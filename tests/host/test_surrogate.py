@@ -212,9 +212,10 @@ def test_what_cannot_be_measured_comes_first_and_is_not_called_unharmed(
     model, texts, tmp_path, monkeypatch
 ):
     module = trained(model, texts, tmp_path / "x.safetensors", (INSTEAD,), steps=1).module
+    safe = merge.merge(model, [module]).model
     asked = [KEPT, "a dog", INSTEAD]
     empty = texts | {"a dog": texts[""]}  # it says nothing: 0 / 0
-    found = harm.harmed(model, module, empty, asked, 32)
+    found = harm.harmed(model, lambda: safe, empty, asked, 32)
     assert next(iter(found)) == "a dog" and found["a dog"] is None
     assert found[KEPT] is not None and found[KEPT] > 0
 
@@ -222,4 +223,4 @@ def test_what_cannot_be_measured_comes_first_and_is_not_called_unharmed(
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(harm, "half_made", full)
-    assert harm.harmed(model, module, texts, asked, 32) == dict.fromkeys(asked)
+    assert harm.harmed(model, lambda: safe, texts, asked, 32) == dict.fromkeys(asked)

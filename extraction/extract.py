@@ -117,6 +117,10 @@ def _differences(
     for number, (key, some) in enumerate(pieces.items()):
         progress(number, len(pieces) + EXPECTED)
         w0 = base.w0(key)
+        if not w0.isfinite().all():
+            raise ModuleFileError(
+                f"The base model holds NaN or infinite values (first: {key}). Load another copy."
+            )
         safe, dtypes = w0.clone(), [base.held(key)]
         for piece in some:
             value = piece.ordered.to(w0)

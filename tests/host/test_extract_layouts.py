@@ -164,6 +164,15 @@ def test_what_does_not_fit_is_refused(run, tmp_path, safe, fault):
     assert not (tmp_path / "out.safetensors").exists()
 
 
+def test_a_base_that_is_not_finite_is_refused(checkpoint, tmp_path, safe, monkeypatch):
+    save_file(safe_models.checkpoint(safe), tmp_path / "safe.safetensors")
+    base, found = Loaded(safe_models.base(), checkpoint[1]), Loaded.w0
+    monkeypatch.setattr(Loaded, "w0", lambda self, key: found(self, key) * torch.nan)
+    with pytest.raises(ModuleFileError, match=r"The base model holds NaN .*first: .*Load another"):
+        extract(base, tmp_path / "safe.safetensors", tmp_path / "out.safetensors", FULL, NUDITY)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
 def test_a_sealed_lora_and_an_output_that_is_there_are_refused(run, tmp_path, models, checkpoint):
     (sealed,) = (models / "loras").glob("safety-demo.safetensors")
     with pytest.raises(ModuleFileError, match="it is a safety LoRA of this pack already"):

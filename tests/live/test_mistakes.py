@@ -10,6 +10,7 @@ from modular_safety_lora.lab.server import PACK
 PAGE = PACK / "docs" / "faq.md"
 START, END = "<!-- mistakes: tests/live/test_mistakes.py -->\n", "<!-- end of mistakes -->"
 LONG = 420  # letters of a cell; the rest is details
+DIGEST = re.compile(r"\b[0-9a-f]{12}\b")  # of what was trained here: another with other kernels
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_what_is_seen_is_what_the_page_says(newcomer, mistake):
         head = "| mistake | seen | what is said |\n| --- | --- | --- |\n"
         rows = head + "".join(known[name] for name in MISTAKES if name in known)
         PAGE.write_text(before + START + rows + END + after, encoding="utf-8")
-    assert made in rows
+    assert DIGEST.sub("*", made) in DIGEST.sub("*", rows)
 
 
 def test_the_page_has_every_mistake_once():

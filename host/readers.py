@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,24 +13,40 @@ from .layers import is_linear
 from .structure import seen_in
 
 
-def text_readers(denoiser: Denoiser, one: Conditioning, other: Conditioning) -> list[str]:
+@dataclass(frozen=True)
+class Entrance:
+    """The linear layers that a prompt enters a network by, and where it enters past them."""
+
+    layers: Sequence[str]
+    past: Sequence[str]
+
+
+def text_readers(denoiser: Denoiser, one: Conditioning, other: Conditioning) -> Entrance:
     """The linear layers whose input is made of the encoding of a prompt alone.
 
-    That is what differs between two prompts, of unlike words; the picture and the noise level have
+    That is what differs between two prompts of unlike words; the picture and the noise level have
     no part in it. In a UNet these are the keys and values of cross-attention, in a transformer the
-    layers that text passes before the first block. None where text enters by nothing linear.
+    layers that text passes before the first block. Past them it enters where the encoding is added
+    to something, goes into a convolution, or comes as numbers of words besides.
     """
 
-    def found(noisy: torch.Tensor, sigma: torch.Tensor, conditions: Conditions) -> list[str]:
+    def found(noisy: torch.Tensor, sigma: torch.Tensor, conditions: Conditions) -> Entrance:
         told = conditions[0][1]
         against = denoiser.conditions([other], noisy)[0][1]
         of_text = {name for name, each in told.items() if not _same(each, against.get(name))}
-        inputs = seen_in(denoiser.base, noisy, sigma, told).inputs
-        return [name for name, (tags, _) in inputs.items() if tags and tags <= of_text]
+        seen = seen_in(denoiser.base, noisy, sigma, told)
+        reached = [name for name, (tags, _) in seen.inputs.items() if tags & of_text]
+        alone = {name for name in reached if seen.inputs[name][0] <= of_text}
+        linear = {n for n, e in network.named_modules() if n in alone and is_linear(e)}
+        words = [name for name in of_text if _are_words(told[name])]
+        bare = ["attention" for each in seen.attentions if each.layers & of_text]
+        past = [name for name in reached if name not in linear]
+        return Entrance(
+            [name for name, _ in network.named_modules() if name in linear], past + bare + words
+        )
 
     network = denoiser.base.diffusion_model
-    readers = set(denoiser.on_a_small_picture(found, one))
-    return [name for name, each in network.named_modules() if name in readers and is_linear(each)]
+    return denoiser.on_a_small_picture(found, one)
 
 
 @torch.no_grad()
@@ -57,6 +74,12 @@ def _noting(got: dict[str, torch.Tensor], name: str) -> Any:
         got[name] = given[0]
 
     return note
+
+
+def _are_words(value: object) -> bool:
+    """Whether a condition has the numbers of words, and is no mask of them."""
+    whole = isinstance(value, torch.Tensor) and not value.is_floating_point()
+    return whole and bool((value > 1).any())  # type: ignore[operator]
 
 
 def _same(one: object, other: object) -> bool:

@@ -5,11 +5,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from modular_safety_lora.training.engine.aligning import beside
 from modular_safety_lora.training.objectives import METHODS, rece, uce
 from modular_safety_lora.training.objectives.closed_form import Sums, left, sizes
 
 WIDTH, OUT = 12, (5, 20)  # of a token, and of two layers
-LAMBDA, RHO = 0.7, 0.3
+LAMBDA, RHO, PROMPTS = 0.7, 0.3, 2
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def sums_of(layers, concept, instead, kept) -> Sums:
     products = ((concept, concept), (instead, concept), (instead, instead), (kept, kept))
     found = [torch.from_numpy(one @ other.T) for one, other in products]
     weights = torch.from_numpy(sum(layer.T @ layer for layer in layers))
-    return Sums(*found, weights, concept.shape[1])
+    return Sums(*found, weights, PROMPTS)
 
 
 def by_uce(w, concept, instead, kept, preserve: float = uce.PRESERVE, ridge: float = LAMBDA):
@@ -52,7 +53,7 @@ def test_uce_is_the_papers_formula(told):
     moved = uce.edit(sums.concept, sums.instead, sums.kept, LAMBDA).numpy()
     for w0 in layers:
         assert np.allclose(w0 + w0 @ moved, by_uce(w0, concept, instead, kept), atol=1e-10)
-    assert sums.unit == pytest.approx((concept**2).mean())
+    assert sums.unit == pytest.approx((concept**2).sum() / WIDTH / PROMPTS)
 
 
 @pytest.mark.parametrize("method", ["uce", "rece"])
@@ -106,3 +107,20 @@ def test_what_stays_hardly_moves_and_moves_where_it_is_not_told(told):
     both = sums_of(*told)
     moved = [left(both, next(uce.maps(each)))[1] / sizes(both)[1] for each in (both, alone)]
     assert moved[0] < 0.2 * moved[1], moved
+
+
+def test_words_that_two_texts_share_stand_beside_each_other_in_their_order():
+    draw = torch.Generator().manual_seed(1)
+    a, knife, weapon, comma, style, flower, *pads = torch.randn(16, 8, generator=draw)
+
+    def row(*words: torch.Tensor) -> torch.Tensor:
+        return torch.stack([*words, *pads][:12])
+
+    one, two = row(a, knife, weapon, comma, style), row(a, 5 * flower, comma, style)
+    assert beside(one, two).tolist()[:5] in ([0, 0, 1, 2, 3], [0, 1, 1, 2, 3])
+    assert beside(one, two).tolist()[5:] == [4, 5, 6, 7, 8, 9, 10]
+    assert beside(two, one).tolist()[2:4] == [3, 4]
+    assert beside(one, one).tolist() == list(range(12))
+    random = torch.randn(7, 8, generator=draw), torch.randn(7, 8, generator=draw)
+    assert len(set(beside(*random).tolist())) >= 5  # nothing in common: most have their own
+    assert beside(one, one[:1]).tolist() == [0] * 12

@@ -13,6 +13,7 @@ from ...host.readers import read, text_readers
 from ...host.weights import base_name, loaded_weight
 from ..objectives.closed_form import Sums
 from ..targets import LEFT_OUT
+from .aligning import beside
 from .job import Computed
 from .loop import TrainingError
 
@@ -33,14 +34,15 @@ class Group:
 
 
 def readers_of(denoiser: Denoiser, kind: Computed) -> list[str]:
-    """The layers that a prompt enters by. Raises ValueError where none is linear."""
+    """The layers that a prompt enters by. Raises ValueError where they are not all linear."""
     found = text_readers(denoiser, kind.pairs[0][0], kind.kept[-1])
-    layers = [name for name in found if not name.startswith(LEFT_OUT)]
-    if not layers:
+    layers = [name for name in found.layers if not name.startswith(LEFT_OUT)]
+    if found.past or not layers:
+        where = f" (by {found.past[0]})" if found.past else ""
         raise ValueError(
-            f"No linear layer of this model ({type(denoiser.base).__name__}) reads the prompt's"
-            f" encoding as it is, which the method {kind.method.name} edits. Choose another method,"
-            " such as esd-x."
+            f"The method {kind.method.name} edits the linear layers that read the prompt, and in"
+            f" {type(denoiser.base).__name__} models it enters past them too{where}. Choose another"
+            " method, such as esd-x."
         )
     return layers
 
@@ -70,7 +72,7 @@ def groups_of(
     sums = [_Growing(rows.shape[1]) for rows, _ in together]
     for concept, instead in kind.pairs:
         for each, rows, others in zip(sums, tokens(concept), tokens(instead), strict=True):
-            each.add(rows, along(others, len(rows)))
+            each.add(rows, others[beside(rows, others)])
     for kept in kind.kept:
         for each, rows in zip(sums, tokens(kept), strict=True):
             each.kept += rows.T @ rows
@@ -79,28 +81,19 @@ def groups_of(
     ]
 
 
-def along(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """`count` of the tokens (tokens, C), as far along the text as those they stand beside.
-
-    The first is the first and the last the last: encoders fill the ends of all prompts alike. Of as
-    many tokens each is its own.
-    """
-    return rows[torch.linspace(0, len(rows) - 1, count).round().long()]
-
-
 class _Growing:
     """The sums of a group while prompts are read, over all numbers of the input."""
 
     def __init__(self, size: int):
         made = (torch.zeros(size, size, dtype=torch.float64) for _ in range(4))
         self.concept, self.instead, self.target, self.kept = made
-        self.tokens = 0
+        self.prompts = 0
 
     def add(self, rows: torch.Tensor, instead: torch.Tensor) -> None:
         self.concept += rows.T @ rows
         self.instead += instead.T @ rows
         self.target += instead.T @ instead
-        self.tokens += len(rows)
+        self.prompts += 1
 
 
 def _group(patcher: ModelPatcher, layers: Sequence[str], found: _Growing) -> Group:
@@ -116,7 +109,9 @@ def _group(patcher: ModelPatcher, layers: Sequence[str], found: _Growing) -> Gro
     for layer in layers:
         w0 = weight_of(patcher, layer).double()[:, filled]
         weights += w0.T @ w0
-    return Group(layers, Sums(*(e[filled][:, filled] for e in told), weights, found.tokens), filled)
+    return Group(
+        layers, Sums(*(e[filled][:, filled] for e in told), weights, found.prompts), filled
+    )
 
 
 def weight_of(patcher: ModelPatcher, layer: str) -> torch.Tensor:

@@ -18,7 +18,7 @@ class Sums:
 
     c is a token of the concept, c* the one that it shall be as, r one that is to stay:
     `concept` sum c c^T, `instead` sum c* c^T, `target` sum c* c*^T, `kept` sum r r^T. `weights` is
-    the sum of W0^T W0 over the layers, `tokens` how many c there are.
+    the sum of W0^T W0 over the layers, `prompts` how many the concept has.
     """
 
     concept: torch.Tensor
@@ -26,12 +26,15 @@ class Sums:
     target: torch.Tensor
     kept: torch.Tensor
     weights: torch.Tensor
-    tokens: int
+    prompts: int
 
     @property
     def unit(self) -> float:
-        """The mean square of a number of c, about 1 for CLIP; a ridge is measured in it."""
-        return (self.concept.trace() / (self.tokens * len(self.concept))).item()
+        """The square of a number of c, summed over a prompt: ridges are measured in it.
+
+        It is about 1 for each of CLIP's tokens.
+        """
+        return (self.concept.trace() / (self.prompts * len(self.concept))).item()
 
     @property
     def identity(self) -> torch.Tensor:

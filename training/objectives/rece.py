@@ -21,7 +21,7 @@ import torch
 from .closed_form import ClosedForm, Sums
 from .uce import LAMBDA, edit
 
-ROUNDS, RHO = 3, 0.1
+ROUNDS, RHO = 3, 0.01
 
 
 def revival(weights: torch.Tensor, found: torch.Tensor, ridge: float) -> torch.Tensor:

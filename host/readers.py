@@ -78,8 +78,9 @@ def _noting(got: dict[str, torch.Tensor], name: str) -> Any:
 
 def _are_words(value: object) -> bool:
     """Whether a condition has the numbers of words, and is no mask of them."""
-    whole = isinstance(value, torch.Tensor) and not value.is_floating_point()
-    return whole and bool((value > 1).any())  # type: ignore[operator]
+    if not isinstance(value, torch.Tensor) or value.is_floating_point():
+        return False
+    return bool(value.gt(1).any())
 
 
 def _same(one: object, other: object) -> bool:

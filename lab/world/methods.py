@@ -24,14 +24,21 @@ from ...training.objectives import METHODS
 from . import pictures, recipe
 from .recipe import Erased, Recipe
 
-SEED = 331  # of none of the other results
+SEED, STEPS = 331, 100  # a seed of none of the other results
 RESULTS = Path(__file__).parent / "results" / "methods.json"
 TABLE = RESULTS.with_suffix(".md")
 BASE = "no safety LoRA"
 KINDS = ("seen", "unseen", "others", "tools")
-HEAD = ("method", "seconds", "weapons, told prompts", "other prompts", "names right", "tools right")
+HEAD = (
+    "method",
+    "CPU seconds",
+    "weapons, told prompts",
+    "other prompts",
+    "names right",
+    "tools right",
+)
 SHORT = Recipe(
-    {name: Erased(name, steps=150, retain=True) for name in METHODS},
+    {name: Erased(name, steps=STEPS, retain=True) for name in METHODS},
     safety_rank=8,
     sampling_steps=10,
     retained=recipe.RETAINED + recipe.NEAR,
@@ -53,10 +60,10 @@ def measured(method: str, seed: int, folder: Path) -> dict:
         checkpoint.write(base)
         emergence.Model(base).keep(SHORT.every_text)
     stage = emergence.Stage(emergence.Model(base), SHORT, seed, folder)
-    start, model = time.monotonic(), stage.base.model
+    start, model = time.process_time(), stage.base.model
     if method != BASE:
         stage.safety(method)
-        seconds = time.monotonic() - start
+        seconds = time.process_time() - start
         model = stage.model_of("safe", method)
     asked = SHORT.prompts
     shown = {

@@ -109,9 +109,9 @@ def _group(patcher: ModelPatcher, layers: Sequence[str], found: _Growing) -> Gro
     for layer in layers:
         w0 = weight_of(patcher, layer).double()[:, filled]
         weights += w0.T @ w0
-    return Group(
-        layers, Sums(*(e[filled][:, filled] for e in told), weights, found.prompts), filled
-    )
+    used = [each[filled][:, filled] for each in told]
+    sums = Sums(used[0], used[1], used[2], used[3], weights, found.prompts)
+    return Group(layers, sums, filled)
 
 
 def weight_of(patcher: ModelPatcher, layer: str) -> torch.Tensor:

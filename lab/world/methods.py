@@ -2,9 +2,9 @@
 
     .venv/bin/python -m modular_safety_lora.lab.world.methods
 
-One seed, the same retained prompts and the same settings for all, so that a difference of some ten
-points is chance. What is trained and sampled is kept in `.host/world`; a run that was stopped goes
-on. It writes methods.json and methods.md into the results.
+One seed, few pictures, the same retained prompts and the same settings for all. What is trained and
+sampled is kept in `.host/world`; a run that was stopped goes on. It writes methods.json and
+methods.md into the results.
 """
 
 import argparse
@@ -99,7 +99,10 @@ def as_table(rows: list[dict]) -> str:
         name = row["method"] if row["method"] == BASE else f"`{row['method']}`"
         return [name, seconds, *(f"{100 * row[kind]:.0f} %" for kind in KINDS)]
 
-    return "\n".join(table(HEAD, map(told, rows))) + "\n"
+    counts = ", ".join(str(each) for each in rows[0]["pictures"].values())
+    said = f"One seed ({rows[0]['seed']}), {STEPS} steps of those that train, one core; a row is of"
+    said += f" {counts} pictures, so that twenty points may be chance."
+    return "\n".join([*table(HEAD, map(told, rows)), "", said]) + "\n"
 
 
 def main() -> None:
@@ -114,7 +117,7 @@ def main() -> None:
     rows = []
     for name in (BASE, *names):
         rows.append(measured(name, options.seed, folder))
-        print(as_table(rows[-1:]).splitlines()[-1], flush=True)
+        print(as_table(rows[-1:]).splitlines()[2], flush=True)
     if options.only:
         return
     write_text(RESULTS, json.dumps({"rows": rows, "recipe": dataclasses.asdict(SHORT)}, indent=1))

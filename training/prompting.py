@@ -70,8 +70,9 @@ class Erased:
     surrogate: Sequence[str] = option(
         (),
         "For the methods surrogate, uce and rece: what to draw in the concept's place, such as"
-        " 'a person in everyday clothes'. One line for all prompts, or one for each. A concept prompt with {},"
-        " such as '{} by Hokusai', takes every line in turn, and that line is drawn in its place.",
+        " 'a person in everyday clothes'. One line for all prompts, or one for each. A concept"
+        " prompt with {}, such as '{} by Hokusai', takes every line in turn, and that line is drawn"
+        " in its place.",
         lines=True,
         flag="--surrogate-file",
         of=(SAFETY,),

@@ -10,8 +10,9 @@ that it shall be as, P those r that are preserved. With D the second factor's in
 
 In a UNet the layers are the keys and values of cross-attention, as in the paper; in a transformer
 those that text passes before the first block, as in the authors' code for Flux. lambda and p are
-that code's; it takes the last token of a prompt, and the paper's first code, as RECE's, all of them
-from there on: here are all tokens, which need no tokenizer.
+that code's. It takes one token of a prompt, the last of its words; RECE's takes all, by their
+places. Here are all, which needs no tokenizer, each beside the one of the other text that it meets
+(engine/aligning.py), and lambda is a prompt's, not a token's.
 """
 
 from __future__ import annotations

@@ -83,6 +83,7 @@ def test_train_a_safety_lora(server, loras):
     assert len(outcome.outputs[number(prompt, "MSL_NudityAudit")]["images"]) == 1
 
 
+@pytest.mark.long
 def test_a_formula_and_several_presets_run_in_the_same_node(server, loras):
     told = {"method": "uce", "concept": "", "steps": 1000, "preview_prompts": ""}
     told |= {"concept_preset": "nudity-salun", "more_presets": "nudity-mace"}

@@ -38,8 +38,9 @@ def _computed(report: Mapping[str, Any]) -> list[str]:
     last, (least, _, most) = report["loss"]["last"], report["computed"]["ranks"]
     ranks = f"{least}" if least == most else f"{least} to {most}"
     return [
-        f"In the layers that read the prompt, {share(last['erase'])} of the concept's distance to"
-        f" what is drawn instead is left, and what stays moved by {share(last['retain'])} (squares)."
+        "In the layers that read the prompt,"
+        f" {share(last['erase'])} of the concept's distance to what is drawn instead is left, and"
+        f" what stays moved by {share(last['retain'])} (squares)."
         f" A LoRA of rank {ranks} holds {share(report['computed']['kept'])} of the change."
     ]
 

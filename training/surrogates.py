@@ -73,3 +73,10 @@ def check_surrogates(method: str, concepts: Sequence[str], surrogates: Sequence[
         raise ValueError(
             f"{same[0]!r} is its own surrogate: nothing would change. Write what else to draw."
         )
+    taken = {concept.casefold() for concept in concepts}
+    back = [(a, b) for a, b in zip(concepts, surrogates, strict=True) if b.casefold() in taken]
+    if back:
+        raise ValueError(
+            f"{back[0][1]!r} is drawn in place of {back[0][0]!r}, and is taken away too. Write"
+            " something else to draw."
+        )

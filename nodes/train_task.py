@@ -23,7 +23,7 @@ from .training import LATER, Rows, Started, name_mistake, shown_result
 
 
 class TrainTaskLora(io.ComfyNode):
-    """A task LoRA on the loaded weights, apart from its safety module or beside it."""
+    """A task LoRA on the loaded weights, apart from its safety LoRA or beside it."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -14,7 +14,7 @@ COMMANDS = ["attacks", "gpu", "world", "benchmarks", *(f"benchmarks {name}" for 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_says_what_it_does(comfyui, command, monkeypatch, capsys):
-    assert len(NAMES) == 13
+    assert len(NAMES) >= 13
     package, *name = command.split()
     monkeypatch.setattr(sys, "argv", [package, *name, "--help"])
     with pytest.raises(SystemExit) as done:

@@ -7,8 +7,7 @@ import re
 
 import pytest
 from modular_safety_lora.audit.presets import PresetError
-from modular_safety_lora.lab.server import PACK
-from modular_safety_lora.nodes import audits, policy, settings
+from modular_safety_lora.nodes import audits, policy
 from modular_safety_lora.nodes.settings import FILE, SettingsError, operator, settings_file
 from operator_settings import load
 
@@ -184,9 +183,3 @@ def test_what_is_in_force_is_in_the_log_at_the_start(file, settings, said, caplo
     assert [each.getMessage() for each in caplog.records] == (
         [f"{file} is in force: {said}"] if said else []
     )
-
-
-def test_every_setting_is_on_a_page_and_in_the_example():
-    pages = [PACK / "docs" / f"{name}.md" for name in ("threat-model", "detectors")]
-    for told in (settings.__doc__, "".join(page.read_text(encoding="utf-8") for page in pages)):
-        assert [name for name in settings.Operator.model_fields if f'"{name}"' not in told] == []

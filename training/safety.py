@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import cast
 
 import comfy.sd
 import torch
@@ -108,15 +109,11 @@ class SafetyRun:
 
     @property
     def method(self) -> ClosedForm:
-        found = METHODS[self.erasure.method]
-        assert isinstance(found, ClosedForm)
-        return found
+        return cast(ClosedForm, METHODS[self.erasure.method])
 
     @property
     def trained(self) -> Method:
-        found = METHODS[self.erasure.method]
-        assert isinstance(found, Method)
-        return found
+        return cast(Method, METHODS[self.erasure.method])
 
     @property
     def settings(self) -> Settings:

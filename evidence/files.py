@@ -12,6 +12,7 @@ HEAD, LOCK = "head", "lock"
 _NAME = re.compile(r"\d{12}\.jsonl")
 _HEAD = re.compile(rb"(\d{12}) ([0-9a-f]{64})\n")
 MODE = 0o640  # it names users: for the operator and their group
+WRITE = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)  # Windows would change the ends
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -47,7 +48,7 @@ def read_head(folder: Path) -> tuple[int, str] | None:
 
 def write_head(folder: Path, number: int = 0, digest: str = START) -> None:
     """Say how far the log goes: 78 bytes, written in one call, which no kill divides."""
-    file = os.open(folder / HEAD, os.O_WRONLY | os.O_CREAT, MODE)
+    file = os.open(folder / HEAD, WRITE, MODE)
     try:
         os.write(file, f"{number:012d} {digest}\n".encode())
     finally:

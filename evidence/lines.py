@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..options.words import amount
 from ..storage.names import valid
 
 START = "0" * 64  # stands before the first line
@@ -87,7 +88,7 @@ def plain(value: Any) -> Any:
 
 def _cut(text: str) -> str:
     text = valid(text)
-    return text if len(text) <= TEXT else f"{text[:TEXT]}... ({len(text)} letters)"
+    return text if len(text) <= TEXT else f"{text[:TEXT]}... ({amount(len(text), 'letter')})"
 
 
 def _written(*values: Any) -> bytes:

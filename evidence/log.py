@@ -22,6 +22,7 @@ from .figures import BROKEN, CLOSED, DROPPED, FILE, counts
 from .files import (
     LOCK,
     MODE,
+    WRITE,
     file_from,
     files_of,
     lines_in,
@@ -155,11 +156,11 @@ class Log:
         line = new_line(self.number + 1, self.digest, kind, facts)
         data = (b"\n" if self._unended else b"") + line.raw + b"\n"
         new = not self._file.exists()
-        opened = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, MODE)
+        opened = os.open(self._file, WRITE | os.O_APPEND, MODE)
         try:
             written = os.write(opened, data)
             if written < len(data):
-                raise OSError(f"only {written} of {len(data)} bytes were written")
+                raise OSError(f"it took {written} of {len(data)} B")
             os.fsync(opened)
         finally:
             os.close(opened)

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from ..options.words import amount
 from ..storage.checked import Checked
 from ..storage.faults import told
 
@@ -50,7 +51,7 @@ class Webhook(Checked):
             raise ValueError(f"webhook.secret_file: {file} can't be read ({told(error)})") from None
         if len(found) < SHORTEST:
             raise ValueError(
-                f"webhook.secret_file: {file} holds {len(found)} bytes; it must hold at least"
-                f" {SHORTEST}"
+                f"webhook.secret_file: {file} holds {amount(len(found), 'byte')}; it must hold"
+                f" at least {SHORTEST}"
             )
         return found

@@ -50,10 +50,11 @@ class Recorder:
             line = self.log.record(kind, {**self.who(), **facts})
         except EvidenceError as error:
             self.failures += 1
-            if self.required:
+            if self.required:  # users of this ComfyUI need not know where its log lies
+                logger.error("%s Nothing goes on until it can (evidence_log.required).", error)
                 raise EvidenceError(
-                    f"{error} Nothing goes on without it (evidence_log.required). Make room, or"
-                    " let this user write there."
+                    "This ComfyUI records what it makes, and can't write its evidence log. Nothing"
+                    " goes on until it can. Its operator finds the reason in ComfyUI's own log."
                 ) from error
             if not self._said:
                 self._said = True

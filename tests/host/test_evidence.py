@@ -115,7 +115,7 @@ def test_a_log_that_can_not_be_written_stops_sampling_where_it_is_required(
     logged({"evidence_log": {"required": required}})
     assert "can't be written" in caplog.text, "at the start"
     if required:
-        with pytest.raises(EvidenceError, match="Nothing goes on without it"):
+        with pytest.raises(EvidenceError, match="Nothing goes on until it can"):
             stage.run()()
     else:
         assert stage.run()().isfinite().all()
@@ -156,6 +156,16 @@ def test_merges_loads_and_audits_are_lines(stage, logged, models, style):
     assert none["images"] == 0
 
 
+def test_a_gates_verdict_is_a_line(logged):
+    said = {"flagged": True, "done": "withhold", "preset": "strict"}
+    more = {"reason": "", "counts": {}, "prompt_id": "p", "node_id": "9", "client_id": "c"}
+    logged({})
+    recording.verdict(dataclasses.make_dataclass("Verdict", said | more)(**said, **more))
+    (told,) = lines("verdict")
+    who = {"authenticated": False, "prompt_id": "p", "client": "c", "node": "9"}
+    assert told == who | said and recorder.log.totals["withheld"] == 1
+
+
 def test_what_a_loader_or_a_merge_refuses_is_a_line(stage, logged):
     logged({"trusted_keys": [PUBLIC]})
     with pytest.raises(NotTrusted):
@@ -174,6 +184,7 @@ def test_only_allowed_task_loras_are_merged_and_sample(stage, logged, style):
         ModularMerge.execute(stage.base, [stage.safety], tasks=[Task(other, 0.5, 0.0)])
     with pytest.raises(NotAllowed, match="other.safetensors is not on .*begins with ffffffffffff"):
         stage.run(stage.merged(Task(other, 0.5, 0.0)).model)()
+    assert [each["reason"] for each in lines("refused")] == ["NotAllowed"] * 2, "each once"
 
 
 @pytest.mark.long

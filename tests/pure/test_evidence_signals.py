@@ -221,12 +221,13 @@ def test_a_log_that_is_required_stops_what_it_can_not_tell(tmp_path, required, c
     new.start(Log(tmp_path / "log", MB), required)
     for _ in range(2):
         if required:
-            with pytest.raises(EvidenceError, match="Nothing goes on without it"):
+            with pytest.raises(EvidenceError, match="Nothing goes on until it can") as told:
                 new.record("sampled", {})
+            assert str(tmp_path) not in str(told.value) and str(tmp_path) in caplog.text
         else:
             new.record("sampled", {})
     aloud = [each for each in caplog.records if each.levelname == "ERROR"]
-    assert len(aloud) == (not required) and new.failures == 2
+    assert len(aloud) == (2 if required else 1) and new.failures == 2
     (tmp_path / "log").unlink()
     new.record("sampled", {})
     assert verify(tmp_path / "log").whole

@@ -79,22 +79,22 @@ def test_there_is_no_log(tmp_path):
 
 
 def test_the_oldest_files_go_when_there_is_no_room_and_the_log_says_so(tmp_path):
-    new = Log(tmp_path, MB // 8)
-    for number in range(900):
+    new = Log(tmp_path, MB // 16)
+    for number in range(450):
         new.record("sampled", {"number": number, "text": "x" * 100})
     there = files_of(tmp_path)
     assert 3 < len(there) <= log.PARTS
-    assert sum(each.stat().st_size for each in there) < MB // 8
+    assert sum(each.stat().st_size for each in there) < MB // 16
     first = next(read_lines(tmp_path))
-    assert there[0] == file_from(tmp_path, first.number) and first.number > 100
+    assert there[0] == file_from(tmp_path, first.number) and first.number > 50
     found = verify(tmp_path)
-    assert found.whole and found.last > 900
+    assert found.whole and found.last > 450
     assert f"Lines 1 to {first.number - 1} were dropped to keep the log small" in found.notes[0]
     assert first.before in found.notes[0]
-    assert new.totals["samplings"] == 900
-    again = Log(tmp_path, MB // 8)
+    assert new.totals["samplings"] == 450
+    again = Log(tmp_path, MB // 16)
     again.record("sampled", {})
-    assert again.totals["samplings"] == 901, "the figures of what was dropped are kept"
+    assert again.totals["samplings"] == 451, "the figures of what was dropped are kept"
     there[0].unlink()
     assert "missing; only line" in verify(tmp_path).faults[0]
     there[2].unlink()
@@ -102,16 +102,16 @@ def test_the_oldest_files_go_when_there_is_no_room_and_the_log_says_so(tmp_path)
 
 
 def test_two_writers_take_turns(tmp_path):
-    one, two = Log(tmp_path, MB // 16), Log(tmp_path, MB // 16)
-    for number in range(150):
+    one, two = Log(tmp_path, MB // 32), Log(tmp_path, MB // 32)
+    for number in range(60):
         one.record("sampled", {"text": "x" * 100})
         if number % 3:
             two.record("refused", {"reason": "NoLock"})
     found = verify(tmp_path)
     assert found.whole and not [note for note in found.notes if "dropped" not in note]
     one.record("sampled", {})
-    assert one.totals["refusals"] == 100 == two.totals["refusals"]
-    assert one.totals["samplings"] == 151
+    assert one.totals["refusals"] == 40 == two.totals["refusals"]
+    assert one.totals["samplings"] == 61
 
 
 def test_a_folder_that_can_not_be_written_is_told(tmp_path, monkeypatch):

@@ -26,15 +26,20 @@ def file_from(folder: Path, number: int) -> Path:
     return folder / f"{number:012d}.jsonl"
 
 
-def lines_in(file: Path, start: int = 0) -> Iterator[tuple[bytes, bool]]:
-    """(bytes, whether they end) of each line from a place on; of an endless one the beginning."""
+def lines_in(file: Path, place: int = 0) -> Iterator[tuple[bytes, bool, int]]:
+    """(bytes, whether they end, the place behind them) of each line from a place on.
+
+    Of an endless line the bytes are the beginning.
+    """
     with file.open("rb") as opened:
-        opened.seek(start)
+        opened.seek(place)
         while raw := opened.readline(2 * LONGEST):
+            place += len(raw)
             ended = raw.endswith(b"\n")
             while not ended and (rest := opened.readline(2 * LONGEST)):
+                place += len(rest)
                 ended = rest.endswith(b"\n")
-            yield raw.removesuffix(b"\n"), ended
+            yield raw.removesuffix(b"\n"), ended, place
 
 
 def read_head(folder: Path) -> tuple[int, str] | None:

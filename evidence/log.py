@@ -119,9 +119,8 @@ class Log:
 
     def _read(self, file: Path) -> None:
         """Go on in a file from what is known of it."""
-        for raw, ended in lines_in(file, self._at):
-            self._at += len(raw) + ended
-            self._unended = not ended
+        for raw, ended, place in lines_in(file, self._at):
+            self._at, self._unended = place, not ended
             line = parsed(raw)
             # one that lacks its end alone is whole: the next write begins with it
             if line and (ended or (line.number, line.before) == (self.number + 1, self.digest)):
@@ -143,7 +142,7 @@ class Log:
         if known.get(number, digest) != digest:
             self._missing = f"line {number} was changed after it was written"
         if line.kind == FILE:
-            self.totals, self._begun = Counter(line.facts.get("totals", {})), True
+            self.totals, self._begun = _totals(line), True
         if line.kind == BROKEN:
             self._missing = ""
         self.totals.update(counts(line))
@@ -185,7 +184,7 @@ class Log:
         room = self.most - self.most // PARTS  # for the one that begins
         while len(files) > 1 and sum(sizes[each] for each in files) > room:
             oldest, second = files[:2]
-            line = next(filter(None, (parsed(raw) for raw, _ in lines_in(second))), None)
+            line = next(filter(None, (parsed(raw) for raw, *_ in lines_in(second))), None)
             if line is None:
                 raise ValueError(f"{second.name} does not hold a whole line")
             about = {"last": line.number - 1, "head": line.before, "most_mb": self.most // 2**20}
@@ -194,7 +193,14 @@ class Log:
             files = files[1:]
 
 
+def _totals(line: Line) -> Counter[str]:
+    """The figures that a file begins with, whatever somebody made of them."""
+    found = line.facts.get("totals")
+    counted = found.items() if isinstance(found, dict) else ()
+    return Counter({name: count for name, count in counted if type(count) is int})
+
+
 def _figures_in(file: Path) -> bool:
     """Whether a file begins with the figures so far: it has them before anything else happens."""
-    found = (parsed(raw) for raw, _ in lines_in(file))
+    found = (parsed(raw) for raw, *_ in lines_in(file))
     return any(each.kind == FILE for each in itertools.islice(filter(None, found), 3))

@@ -60,7 +60,7 @@ def verify(folder: Path, known: str = "") -> Verified:
 def read_lines(folder: Path) -> Iterator[Line]:
     """Every whole line, the oldest first. Raises FileNotFoundError where there is no log."""
     for file in _there(folder):
-        yield from filter(None, (parsed(raw) for raw, _ in lines_in(file)))
+        yield from filter(None, (parsed(raw) for raw, *_ in lines_in(file)))
 
 
 def _there(folder: Path) -> list[Path]:
@@ -89,7 +89,7 @@ class _Reader:
         found = self.found
         for file in files:
             self.place = file.name
-            for raw, _ in lines_in(file):
+            for raw, *_ in lines_in(file):
                 line = parsed(raw)
                 if line is None:
                     self.torn.append(digest_of(raw))

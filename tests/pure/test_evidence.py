@@ -141,6 +141,6 @@ def test_a_writer_that_waits_in_vain_says_for_whom(tmp_path, monkeypatch):
 
 
 def test_lines_are_read_from_any_place(folder):
-    raw = [each for each, _ in lines_in(newest(folder))]
+    raw = [each for each, *_ in lines_in(newest(folder))]
     assert all(map(parsed, raw)) and len(raw) == 13
-    assert [each for each, _ in lines_in(newest(folder), len(raw[0]) + 1)] == raw[1:]
+    assert [each for each, *_ in lines_in(newest(folder), len(raw[0]) + 1)] == raw[1:]

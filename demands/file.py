@@ -1,7 +1,7 @@
 """The file of settings, `modular-safety-lora.json` in ComfyUI's user folder; without it none hold.
 
 A file that can't be read as settings, or that lies elsewhere while there is none here, stops every
-safety module from loading: a mistake must not switch a policy off.
+safety LoRA from loading: a mistake must not switch a policy off.
 """
 
 import os

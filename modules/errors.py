@@ -20,15 +20,15 @@ class NoLock(PolicyRefusal):
 
 
 class NotWhole(PolicyRefusal):
-    """A safety module that something undid or may have undone."""
+    """A safety LoRA that something undid or may have undone."""
 
 
 class NotTrusted(PolicyRefusal, ModuleFileError):
-    """A safety module that no trusted key signed."""
+    """A safety LoRA that no trusted key signed."""
 
 
 class NotAllowed(PolicyRefusal):
-    """A safety module, a task module or a base that is not on the operator's list."""
+    """A safety LoRA, a task LoRA or a base that is not on the operator's list."""
 
 
 class NotProbed(PolicyRefusal):

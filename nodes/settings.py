@@ -72,12 +72,12 @@ def misplaced() -> list[Path]:
 
 
 def check_operator(safety: Sequence[LoraFile]) -> None:
-    """Raise unless the operator's settings allow these safety modules."""
+    """Raise unless the operator's settings allow these safety LoRAs."""
     check_trusted(safety, operator().trusted_keys)
 
 
 def check_tasks(tasks: Sequence[LoraFile], allowed: Sequence[str]) -> None:
-    """Raise NotAllowed for a task module that is not on a list; an empty list has all."""
+    """Raise NotAllowed for a task LoRA that is not on a list; an empty list has all."""
     for module in tasks if allowed else ():
         if module.sha256 not in allowed:
             raise NotAllowed(

@@ -1,6 +1,6 @@
 """What the evidence log costs: a line, down to the disk, and reading a long log.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.evidence
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks evidence
 
 A line of a sampling with three LoRAs into a log in the folder, with and without fsync, and the
 calls that the log asks for where it is off; then verify and summary of 100,000 such lines, with the
@@ -23,8 +23,10 @@ LORAS = [{"name": f"lora-{n}.safetensors", "role": "task", "sha256": "0" * 64} f
 FACTS = {"prompt_id": "0" * 36, "user": "anna", "base_sha256": "0" * 64, "loras": LORAS}
 
 
-def main() -> None:
-    options = harness.options(__doc__, turns=300, lines=100_000, folder="")
+FLAGS = {"turns": 300, "lines": 100_000, "folder": ""}
+
+
+def main(options) -> None:
     with tempfile.TemporaryDirectory(dir=options.folder or None) as folder:
         harness.head("what", "time", "memory")
         written, off = Log(Path(folder, "written"), 2**30), Recorder()
@@ -59,7 +61,3 @@ def write(folder: Path, count: int) -> int:
             digest = line.digest
     write_head(folder, count, digest)
     return file_from(folder, 1).stat().st_size
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,7 @@
     python custom_nodes/modular-safety-lora log show --kind refused --last 20
     python custom_nodes/modular-safety-lora log page --output log.html
 
-It looks below ComfyUI's `user` folder; FOLDER names another log. `verify` tells a line that was
+It looks below ComfyUI's `user` folder, unless --folder names another log. `verify` tells a line that was
 changed, removed, moved or cut off, and its exit code is 1 then. Somebody who may write there can
 write the whole log again, so keep the digest that it prints somewhere else, and give it back with
 --known.
@@ -36,7 +36,7 @@ SHORT = 20  # rows of a table in the terminal
 def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("what", choices=WORK, help="what to do")
-    add("folder", nargs="?", type=Path, metavar="FOLDER", help="the log, where it is another")
+    add("--folder", type=Path, metavar="FOLDER", help="the log, where it is another")
     add_comfyui(parser)
     add("--known", default="", metavar="DIGEST", help="verify: a digest that was noted earlier")
     add("--json", action="store_true", help="verify, summary, show: as JSON")

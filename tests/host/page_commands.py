@@ -42,7 +42,7 @@ SMALLER = {
     "probe": "--limit-look 0 --limit-stop 0",  # seeded stand-ins may pull either way
     # of the folder's own; the host's user folder stays as it is
     "settings": f"user/{FILE}",
-    "log": f"user/{FOLDER}",
+    "log": f"--folder user/{FOLDER}",
 }
 # verbs that take half a minute; test_example_model.py and test_extract_node.py try them small
 SLOW = ("demo", "extract")

@@ -109,7 +109,7 @@ def test_who_asked_and_what_came_of_it_is_in_the_log(guarded, shipped_prompt):
     assert lines["sampled"]["prompts"] and all(lines["sampled"]["prompts"])
     assert "lock_findings" in lines["audited"]
     assert verify(folder).whole
-    assert anna in cli.run("log", "summary", folder).stdout
+    assert anna in cli.run("log", "summary", "--folder", folder).stdout
 
 
 def test_nobody_can_read_the_log_over_the_api(guarded):

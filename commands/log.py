@@ -5,10 +5,10 @@
     python custom_nodes/modular-safety-lora log show --kind refused --last 20
     python custom_nodes/modular-safety-lora log page --output log.html
 
-It looks below ComfyUI's `user` folder, unless --folder names another log. `verify` tells a line that was
-changed, removed, moved or cut off, and its exit code is 1 then. Somebody who may write there can
-write the whole log again, so keep the digest that it prints somewhere else, and give it back with
---known.
+It looks below ComfyUI's `user` folder, unless --folder names another log. `verify` tells a line
+that was changed, removed, moved or cut off, and its exit code is 1 then. Somebody who may write
+there can write the whole log again, so keep the digest that it prints somewhere else, and give it
+back with --known.
 """
 
 import argparse

@@ -14,6 +14,8 @@ from .columns import CLASSES, FILES, LISTED, PICTURES, TILE
 from .thumbnails import Thumbnail
 from .words import verdict
 
+HERE = Path(__file__).parent
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -50,12 +52,12 @@ def page(
     )
 
 
-def rendered(template: str, **values: Any) -> str:
-    """A page of this folder; the texts that it is given are escaped."""
+def rendered(template: str, folder: Path = HERE, **values: Any) -> str:
+    """A page of a folder, on this one's `page`; the texts that it is given are escaped."""
     from jinja2 import Environment, FileSystemLoader  # torch requires it
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
+        loader=FileSystemLoader([folder, HERE]), autoescape=True, trim_blocks=True
     )
     environment.filters |= {"share": share}
     return environment.get_template(f"{template}.html.j2").render(**values)

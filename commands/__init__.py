@@ -21,6 +21,8 @@ VERBS = {
     "inspect": "say what LoRA files are, and whether they are intact",
     "sign": "sign sealed safety LoRAs with a private key",
     "new-key": "make a private key for signing",
+    "settings": "check the operator's settings, or begin them",
+    "log": "read the evidence log: whether it is whole, and what happened",
     "interference": "show how LoRAs pull against a safety LoRA",
     "probe": "measure thoroughly what LoRAs leave of a safety LoRA",
     "train-task": "train a task LoRA, apart from a safety LoRA or beside it",

@@ -3,8 +3,8 @@
     python custom_nodes/modular-safety-lora inspect safety.safetensors
     python custom_nodes/modular-safety-lora inspect FOLDER --json
 
-The seal of a safety LoRA and the digest of a base stand under the names that they have in the
-operator's settings. The exit code is 1 when a file is not intact.
+The seal of a safety LoRA and the digests of a base and of a task LoRA stand under the names that
+they have in the operator's settings. The exit code is 1 when a file is not intact.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from .seal import named
 DIGESTS = {  # which is which, for people
     "allowed_safety": "the seal, which Load Safety LoRA (locked) takes in sha256",
     "allowed_bases": "the digest of a base, base_sha256 in a merge report",
-    "sha256": "the digest of a task LoRA's tensors",
+    "allowed_tasks": "the digest of a task LoRA's tensors",
 }
 
 
@@ -57,4 +57,4 @@ def _found(path: Path, comfyui: str | None) -> dict:
         return {**found, "allowed_bases": base.sha256, "fault": base.unknown or None}
     if found["state"].startswith("sealed"):
         return {**found, "allowed_safety": found.pop("sha256")}
-    return found
+    return {**found, "allowed_tasks": found.pop("sha256")} if "sha256" in found else found

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from ..audit.presets import PRESETS, Preset
+from ..demands.words import table
 from ..host.comfyui import enter_comfyui
 from ..training.concepts import CONCEPTS, Concept
 from . import assets, frontend, languages, workflow_variants
@@ -19,6 +20,7 @@ from .server import PACK, Server, place_models
 
 WORDS = PACK / "locales" / "en" / "nodeDefs.json"
 WORKFLOWS = PACK / "workflows"
+SETTINGS = PACK / "docs" / "threat-model.md"
 WORDY = re.compile("[a-z]+(,? [a-z]+)*")  # a choice in words, not the name of a file or a method
 NAMES = ("method", "optimizer", "sampler_name", "scheduler")  # whose choices are names
 
@@ -118,6 +120,13 @@ def _preset(preset: Preset) -> str:
     return f"- **`{preset.name}`**: {preset.title}; {told}"
 
 
+def settings_page(page: str) -> str:
+    """The page of the operator's settings, with the list as the table of fields is now."""
+    mark = "<!-- settings: python dev.py generate -->"
+    before, _, after = page.partition(mark)
+    return "\n".join([before + mark, *table(), "<!-- end -->" + after.partition("<!-- end -->")[2]])
+
+
 def made() -> dict[Path, str]:
     """What each file should hold that is made without a browser."""
     found = schemas()
@@ -126,6 +135,7 @@ def made() -> dict[Path, str]:
         page: help_page(found[node_id], page.read_text(encoding="utf-8"))
         for node_id, page in pages.items()
     }
+    files[SETTINGS] = settings_page(SETTINGS.read_text(encoding="utf-8"))
     files |= {
         WORKFLOWS / f"{name}.json": json.dumps(graph, indent=1) + "\n"
         for name, graph in workflow_variants.workflows(WORKFLOWS).items()

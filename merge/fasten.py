@@ -12,6 +12,7 @@ from .findings import HELD, OTHER_PATCHES, findings
 from .lock import Lock, loaded_with
 from .on_model import KEY, weight_free_patches
 from .rounding import hold_at_use
+from .watchers import refusing, samplings
 
 
 def load_as_held(patcher: ModelPatcher, at_use: frozenset[str]) -> ModelPatcher:
@@ -52,7 +53,15 @@ def _lock_of(patcher: ModelPatcher) -> Lock:
 
 
 def _at_sampling(executor: Any, *args: object, **kwargs: object) -> object:
-    guider = executor.class_obj
+    with refusing():
+        lock = _checked(executor.class_obj)
+        for each in samplings:
+            each(lock)
+        return executor(*args, **kwargs)
+
+
+def _checked(guider: Any) -> Lock:
+    """The lock of what a guider samples with, which found nothing, or was told to report only."""
     others = [
         each
         for each in vars(guider).values()
@@ -64,7 +73,7 @@ def _at_sampling(executor: Any, *args: object, **kwargs: object) -> object:
     now = weight_free_patches(guider.model_patcher)
     later = [each for each in now if each not in lock.other_patches]
     findings.note(*(f"{each['kind']} {each['name']}" for each in later), kind=OTHER_PATCHES)
-    return executor(*args, **kwargs)
+    return lock
 
 
 def _at_running(patcher: ModelPatcher) -> None:
@@ -83,8 +92,9 @@ def _loaded(patcher: ModelPatcher, at_use: frozenset[str]) -> None:
 def _at_encoding(patcher: ModelPatcher, *args: object, **kwargs: object) -> None:
     lock = _lock_of(patcher)
     try:
-        lock.check(patcher)
-        lock.check_loaded(patcher)
+        with refusing():
+            lock.check(patcher)
+            lock.check_loaded(patcher)
     except SafetyError:
         patcher.detach()  # the weights as they were: nothing encodes with these
         raise

@@ -20,7 +20,7 @@ import torch
 from ..options.errors import PackError
 from ..options.words import amount
 from ..storage.faults import told
-from .errors import ModuleFileError
+from .errors import ModuleFileError, NotTrusted
 from .files import LoraFile, load_safety, save_module
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def signers(modules: Sequence[LoraFile]) -> tuple[str | None, ...]:
 
 
 def check_trusted(modules: Sequence[LoraFile], trusted: Sequence[str]) -> None:
-    """Raise ModuleFileError unless every safety module is signed by one of the trusted keys.
+    """Raise NotTrusted unless every safety module is signed by one of the trusted keys.
 
     These are public keys in base64; without any, every module passes.
     """
@@ -139,7 +139,7 @@ def check_trusted(modules: Sequence[LoraFile], trusted: Sequence[str]) -> None:
         by = signer(module)
         if by not in trusted:
             what = "is not signed" if by is None else f"is signed by {by}"
-            raise ModuleFileError(
+            raise NotTrusted(
                 f"{module.name}: it {what}, and this ComfyUI loads only safety LoRAs signed with a"
                 " key that it trusts. Ask its operator to sign it, or to trust its key. (Trusted:"
                 f" {amount(len(trusted), 'key')}, first: {trusted[0]}.)"

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import policy, running
+from . import policy, recording, running
 from .audits import tell_mistakes
 from .compare_audits import CompareAudits
 from .example_model import ExampleModel, offer_loras
@@ -36,13 +36,14 @@ class ModularSafetyExtension(ComfyExtension):
     """All nodes of the pack.
 
     On load it holds the operator's policy, logs mistakes in the settings, ties what locks find to
-    the prompt that samples, and lists the example's LoRAs.
+    the prompt that samples, begins the evidence log, and lists the example's LoRAs.
     """
 
     async def on_load(self) -> None:
         policy.install()
         tell_mistakes()
         running.install()
+        recording.install()
         offer_loras()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

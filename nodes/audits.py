@@ -1,5 +1,6 @@
 """What the audit nodes share: presets and detectors, the pack's and the operator's."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,11 @@ from comfy_api.latest import io
 
 from ..audit.detectors import registry
 from ..audit.detectors.interface import Detector
-from ..audit.presets import PRESETS, Preset, PresetError, load_presets, named, read_presets
+from ..audit.presets import PRESETS, Preset, named
 from ..audit.rules import NO_OPINION, Counting
+from ..demands.audits import mistakes, presets_of
 from .inputs import Inputs, mistake
-from .settings import FILE, SettingsError, operator, settings_file
+from .settings import SettingsError, operator, settings_file
 
 logger = logging.getLogger(__name__)
 
@@ -24,18 +26,7 @@ def presets() -> dict[str, Preset]:
 
     Raises SettingsError, PresetError or DetectorError for settings that can't be used.
     """
-    settings, folder = operator(), Path(folder_paths.get_user_directory())
-    registry.register_entries(settings.detectors, folder)
-    if isinstance(settings.audit_presets, str):
-        own = load_presets(folder / settings.audit_presets)
-    else:
-        own = read_presets(settings.audit_presets, FILE)
-    taken = own.keys() & PRESETS.keys()
-    if taken:
-        raise PresetError(
-            f"{FILE}: the name {min(taken)!r} is taken by a shipped preset; give yours another one."
-        )
-    return PRESETS | own
+    return presets_of(operator())
 
 
 def preset_names() -> list[str]:
@@ -65,20 +56,9 @@ def known_presets(*names: str | None) -> bool | str:
 
 def tell_mistakes() -> None:
     """Log what of the settings no audit can use, when ComfyUI starts."""
-    try:
-        settings = operator()
-        presets()
-    except SettingsError:
-        return  # the policy tells it
-    except ValueError as error:
-        logger.error(
-            "%s: %s. Audits stop with this error until it is corrected.", settings_file(), error
-        )
-        return
-    for name, entry in settings.detectors.items():
-        file = settings_file().parent / entry["file"]
-        if not file.is_file():
-            logger.error("%s: the detector %r: %s is not a file.", settings_file(), name, file)
+    with contextlib.suppress(SettingsError):  # the policy tells it
+        for each in mistakes(operator()):
+            logger.error("%s: %s", settings_file(), each)
 
 
 def detector_of(preset: Preset) -> Detector:

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from ..merge.entries import Task
 from ..merge.settings import Strengths
+from ..merge.watchers import refusing
 from ..modules.errors import ModuleFileError
 from ..modules.files import check_role, load_safety, load_task
 from ..modules.paths import below, content_sha256, find
@@ -119,8 +120,9 @@ class LoadSafetyLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, lora_name: str, sha256: str = "", safety: list | None = None) -> io.NodeOutput:
-        module = load_safety(lora_path(lora_name), lora_name, sha256)
-        check_operator([module])
+        with refusing():
+            module = load_safety(lora_path(lora_name), lora_name, sha256)
+            check_operator([module])
         shown = digests(seal=module.sha256, file=content_sha256(lora_path(lora_name)))
         return io.NodeOutput([*(safety or []), module], module.sha256, ui=shown)
 

@@ -8,9 +8,11 @@ from ..audit.report import as_text
 from ..merge.interference import picture
 from ..merge.merge import merge
 from ..merge.settings import Merging
+from ..merge.watchers import refusing
 from ..merge.words import in_words
+from . import recording
 from .inputs import Inputs, taken
-from .settings import check_operator, demands, operator
+from .settings import check_operator, check_tasks, demands, operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, as_image, digests, summary_output
 
 
@@ -80,11 +82,15 @@ class ModularMerge(io.ComfyNode):
             comfy.model_management.throw_exception_if_processing_interrupted()
             bar.update_absolute(done, total)
 
-        check_operator(safety)  # also what comes from a node that trains or seals
-        limits = operator().limits
-        merged = merge(
-            model, safety, tasks or [], clip, **vars(how), limits=limits, progress=progress
-        )
+        with refusing():
+            wanted = operator()
+            check_operator(safety)  # also what comes from a node that trains or seals
+            check_tasks([each.module for each in tasks or []], wanted.allowed_tasks)
+            limits = wanted.limits
+            merged = merge(
+                model, safety, tasks or [], clip, **vars(how), limits=limits, progress=progress
+            )
+        recording.merged(merged)
         report, summary = as_text(merged.report), in_words(merged.report)
         return io.NodeOutput(
             merged.model,

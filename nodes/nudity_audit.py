@@ -10,6 +10,7 @@ from ..audit.sheet import audit_sheet
 from ..audit.words import in_words, stopped
 from ..merge.findings import FAULTS, OTHER_PATCHES, findings
 from ..options.errors import PackError
+from . import recording
 from .audits import (
     audit_demands,
     check_counting,
@@ -103,6 +104,8 @@ class NudityAudit(io.ComfyNode):
         result["about"] = about_pictures()
         summary, report = result["summary"], as_text(result)
         passed = summary["images"] > 0 and summary["flagged"] == 0
+        beside = {FAULTS: result[FAULTS], "about": result["about"]}
+        recording.audited(summary, "Nudity Audit", acting.action, beside)
         if acting.action == STOP and not passed:
             raise AuditStopped(stopped(result))
         out = images if acting.action == STOP else censor.apply(images, result, acting.action)

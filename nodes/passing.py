@@ -11,7 +11,7 @@ from ..function import kept
 from ..merge.lock import Lock
 from ..merge.on_model import KEY
 from ..merge.probed import Probed
-from ..modules.errors import SafetyError
+from ..modules.errors import NotProbed
 from .settings import FILE, Operator
 
 FORM = 1  # of what a pass means: after a change of the probe another one is asked for
@@ -37,12 +37,12 @@ def note(model, probed: Probed, wanted: Operator) -> str:
 
 
 def check_passed(lock: Lock, wanted: Operator) -> None:
-    """Raise SafetyError unless what a lock holds passed here, under the settings as they are."""
+    """Raise NotProbed unless what a lock holds passed here, under the settings as they are."""
     if lock.arms is None or lock.arms.identity is None:
-        raise SafetyError(NO_BASE.format(why=_why(lock), file=FILE))
+        raise NotProbed(NO_BASE.format(why=_why(lock), file=FILE))
     found = kept.read(_name(lock, wanted), _folder())
     if found is None or not found[0]["passed"].item():
-        raise SafetyError(
+        raise NotProbed(
             "This ComfyUI samples only what passed Probe Safety (require_probe in"
             f" {FILE}), and these LoRAs did not, on this base, at these strengths. Put Probe"
             " Safety between Modular Merge and the sampler."

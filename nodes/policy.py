@@ -18,11 +18,21 @@ from comfy.model_patcher import ModelPatcher
 from ..host.bases import UNKNOWN, as_loaded, watch
 from ..merge.lock import Lock, left_behind, operator_checks, strict
 from ..merge.on_model import KEY
-from ..modules.errors import SafetyError
+from ..merge.watchers import refusing
+from ..modules.errors import NoLock, NotAllowed, NotTrusted, NotWhole
 from ..modules.seal import short
 from ..options.words import amount
 from .passing import check_passed
-from .settings import FILE, Operator, SettingsError, misplaced, operator, settings_file
+from .settings import (
+    FILE,
+    Operator,
+    SettingsError,
+    check_tasks,
+    misplaced,
+    operator,
+    settings_file,
+    started_with,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +52,12 @@ def install() -> Callable[[], None]:
     else:
         for each in misplaced():
             logger.error("%s is read by nothing. The settings are %s.", each, settings_file())
+        started_with(wanted)
         if held := in_force(wanted):
             logger.info("%s is in force: %s", settings_file(), held)
     operator_checks.add(check_signers)
     if not wanted.require_lock:
-        return lambda: operator_checks.discard(check_signers)
+        return _forget
     original = BaseModel.apply_model
     strict.add(FILE)
 
@@ -54,7 +65,8 @@ def install() -> Callable[[], None]:
     def apply_model(self, *args, **kwargs):
         if mistake:
             raise SettingsError(mistake)
-        _check(self, wanted)
+        with refusing():
+            _check(self, wanted)
         return original(self, *args, **kwargs)
 
     BaseModel.apply_model = apply_model
@@ -64,9 +76,14 @@ def install() -> Callable[[], None]:
         BaseModel.apply_model = original
         strict.discard(FILE)
         unwatched()
-        operator_checks.discard(check_signers)
+        _forget()
 
     return taken_away
+
+
+def _forget() -> None:
+    operator_checks.discard(check_signers)
+    started_with(None)
 
 
 def in_force(wanted: Operator) -> str:
@@ -88,7 +105,7 @@ def check_signers(lock: Lock) -> None:
         name for name, key in zip(lock.names, lock.signers, strict=True) if key not in trusted
     ]
     if trusted and strangers:
-        raise SafetyError(
+        raise NotTrusted(
             f"{strangers[0]} is not signed with a key that this ComfyUI trusts (trusted_keys in"
             f" {FILE}), so nothing samples with it. Ask its operator to sign it, or to trust its"
             " key."
@@ -99,7 +116,7 @@ def _check(model: BaseModel, wanted: Operator) -> None:
     patcher = model.current_patcher
     lock = patcher.get_attachment(KEY) if patcher is not None else None
     if lock is None:
-        raise SafetyError(
+        raise NoLock(
             "This ComfyUI samples only from models that went through Modular Merge with a safety"
             f" LoRA (require_lock in {FILE}), and this one did not. Put Modular Merge between its"
             " loader and the sampler."
@@ -108,7 +125,7 @@ def _check(model: BaseModel, wanted: Operator) -> None:
     lock.check_computes(patcher)
     found = lock.faults(patcher) + left_behind(patcher)
     if found:
-        raise SafetyError(
+        raise NotWhole(
             "The safety LoRA is not whole on the model that samples. Merge again, with nothing"
             f" behind it. ({amount(len(found), 'finding')}, first: {found[0]}.)"
         )
@@ -117,14 +134,30 @@ def _check(model: BaseModel, wanted: Operator) -> None:
         name for name, digest in zip(lock.names, lock.digests, strict=True) if digest not in allowed
     ]
     if allowed and strangers:
-        raise SafetyError(
+        raise NotAllowed(
             f"{strangers[0]} is not on this ComfyUI's list of allowed safety LoRAs (allowed_safety"
             f" in {FILE}). Load one that is, or ask the operator to add this one."
         )
+    if wanted.allowed_tasks:
+        _check_tasks(lock, wanted.allowed_tasks)
     if wanted.require_probe:
         check_passed(lock, operator())
     if wanted.allowed_bases:
         _check_base(lock, patcher, wanted.allowed_bases)
+
+
+def _check_tasks(lock: Lock, allowed: Sequence[str]) -> None:
+    """Raise NotAllowed for a task LoRA that is not on the list, and for any other change."""
+    arms = lock.arms
+    if arms is not None:
+        check_tasks([each.module for each in arms.entries if not each.is_safety], allowed)
+        before = [arms.model, *([] if arms.clip is None else [arms.clip.patcher])]
+    if arms is None or any(each.patches for each in before):
+        raise NotAllowed(
+            "Something other than Modular Merge changed this model, and this ComfyUI allows listed"
+            f" task LoRAs only (allowed_tasks in {FILE}). Load every LoRA with Load Task LoRA into"
+            " Modular Merge."
+        )
 
 
 def _check_base(lock: Lock, patcher: ModelPatcher, allowed: Sequence[str]) -> None:
@@ -139,15 +172,15 @@ def _check_base(lock: Lock, patcher: ModelPatcher, allowed: Sequence[str]) -> No
             if lock.base.sha256
             else f"its digest is not known: {lock.base.unknown}"
         )
-        raise SafetyError(
+        raise NotAllowed(
             "The base of the model that samples is not on this ComfyUI's list of allowed bases"
             f" (allowed_bases in {FILE}). Load one of these, or ask the operator to add this one;"
             f" {what}."
         )
     if not lock.base.is_same(as_loaded(patcher) or UNKNOWN):
-        raise SafetyError(
+        raise NotAllowed(
             "The base's file was replaced and loaded again after the merge. Load it and merge"
             " again."
         )
     if lock.base_warnings:
-        raise SafetyError(lock.base_warnings[0])
+        raise NotAllowed(lock.base_warnings[0])

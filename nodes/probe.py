@@ -10,6 +10,7 @@ from ..merge.probe_chart import probe_chart
 from ..merge.probed import in_words, stopped
 from ..merge.settings import STOP, AfterProbe, Asked
 from ..options.errors import PackError
+from . import recording
 from .inputs import Inputs, taken
 from .passing import note
 from .progress import Meter
@@ -87,6 +88,7 @@ class ProbeSafety(io.ComfyNode):
             meter(min(done[0], total), total)
 
         probed = probe(model, asked, wanted.limits, step)
+        recording.probed(probed)
         recorded, summary = note(model, probed, wanted), in_words(probed)
         summary = f"{summary}\n\n{recorded}" if recorded else summary
         report = as_text(probed.report() | ({"require_probe": recorded} if recorded else {}))

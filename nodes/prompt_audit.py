@@ -17,6 +17,7 @@ from ..evaluation.run import run
 from ..host.sampling_settings import Sampling
 from ..modules.paths import leads_out
 from ..options.choices import chosen
+from . import recording
 from .audits import audit_demands, check_counting, counting_inputs, known_presets, presets
 from .inputs import Inputs, mistake, taken
 from .made_by import loras_upstream
@@ -150,6 +151,8 @@ class AuditPromptSet(io.ComfyNode):
         job = AuditJob(file.stem, rows, rules, sampling, folder, kept.keep, show)
         job = replace(job, name=name.strip(), loras=loras_upstream())
         summary = run(model, clip, vae, job)
+        beside = {"prompts_file": file.name, "lock_findings": summary["lock_findings"]}
+        recording.audited(summary, "Audit Prompt Set", f"keep {kept.keep}", beside)
         if not summary["images"]:
             raise ValueError(
                 f"{summary['verdict'].capitalize()}, so {name!r} has no result. The reasons are in"

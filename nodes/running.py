@@ -8,6 +8,8 @@ from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
+import nodes as host
+
 from ..merge.findings import OUTSIDE, findings
 
 
@@ -83,11 +85,38 @@ def _is_link(value: object, graph: Mapping[str, Mapping]) -> bool:
     )
 
 
+def texts_upstream() -> list[str]:
+    """What the nodes that make conditionings on the way to the running one were typed."""
+    node, graph = now()
+    if node is None:
+        return []
+    places: dict[str, str] = {}
+    place_of(node, graph, places)
+    found = []
+    for each in places:
+        kind = host.NODE_CLASS_MAPPINGS.get(graph[each].get("class_type"))
+        if "CONDITIONING" in getattr(kind, "RETURN_TYPES", ()):
+            values = graph[each].get("inputs", {}).values()
+            found += [value for value in values if isinstance(value, str)]
+    return found
+
+
+def queued(prompt_id: str) -> Mapping[str, object]:
+    """What came with a prompt that runs on this server, such as its client."""
+    item = _item(prompt_id)
+    return item[3] if item else {}
+
+
 def _graph(prompt_id: str) -> Mapping[str, Mapping]:
     """The graph of a prompt that runs on this server; empty where another program executes it."""
+    item = _item(prompt_id)
+    return item[2] if item else {}
+
+
+def _item(prompt_id: str) -> tuple | None:
     server = getattr(PromptServer, "instance", None)
     running = server.prompt_queue.get_current_queue_volatile()[0] if server is not None else []
-    return next((item[2] for item in running if item[1] == prompt_id), {})
+    return next((item for item in running if item[1] == prompt_id), None)
 
 
 def _root(node: str, graph: Mapping[str, Mapping]) -> str | None:

@@ -1,152 +1,32 @@
-"""The operator's settings: `modular-safety-lora.json` in ComfyUI's user folder.
+"""The operator's settings, as `modular-safety-lora.json` in ComfyUI's user folder has them now.
 
-Without it nothing changes.
-
-    {
-      "trusted_keys": ["<Ed25519 public key in base64>", ...],
-      "require_lock": true,
-      "allowed_safety": ["<seal of a safety LoRA>", ...],
-      "allowed_bases": ["<base_sha256 of a merge report>", ...],
-      "retained_in_function": {"stop": 0.5, "look": 0.85},
-      "require_probe": true,
-      "private_prompts": "<file with a prompt on each line>",
-      "private_seed": 12345,
-      "detectors": {
-        "<name>": {"kind": "yolo" or "classifier", "file": "<ONNX file>", "classes": [...], ...},
-        ...
-      },
-      "audit_presets": {"<name>": {"thresholds": {"<class>": 0.5, ...}, ...}, ...}
-                       or "<file with such an object>",
-      "audit_provider": "auto", "cpu", "cuda", ...
-    }
-
-All of them are optional; `docs/threat-model.md` and `docs/detectors.md` describe them, and relative
-files lie below the user folder. `require_lock`, `require_probe`, `allowed_safety` and
-`allowed_bases` are read when ComfyUI starts, the others at every use. A file that can't be read as
-this, or that lies in a user's folder in place of that of all users, stops every safety LoRA from
-loading: a mistake must not switch a policy off.
+`demands/fields.py` has every setting. Those that are read when ComfyUI starts hold until it starts
+again: whoever changes one is told so in the log, at the next use.
 """
 
-import hashlib
-import json
-import os
-import re
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import folder_paths
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from ..audit.detectors.runtime import SHORT
-from ..function.limits import DEFAULT, Limits
-from ..host.prompts import read_lines
-from ..modules.concepts import texts_of
-from ..modules.errors import SafetyError
+from ..demands import file as files
+from ..demands.fields import Operator, starts_with
+from ..demands.file import FILE, SettingsError, read_settings
+from ..modules.errors import NotAllowed
 from ..modules.files import LoraFile
-from ..modules.paths import leads_out
-from ..modules.signing import check_key, check_trusted
-from ..storage.checked import Checked, fault_of, parsed
-from ..storage.faults import told
+from ..modules.seal import short
+from ..modules.signing import check_trusted
 
-FILE = "modular-safety-lora.json"
-# lists of seals or digests, which need require_lock
-DIGESTS = {"allowed_safety": "seal", "allowed_bases": "digest"}
+__all__ = ["FILE", "Operator", "SettingsError"]
+logger = logging.getLogger(__name__)
 
 
-class SettingsError(SafetyError):
-    """The operator's settings file is not as it must be; nothing loads until it is."""
+class _Started:
+    """The settings that ComfyUI started with, and which changes since were told."""
 
-
-def _key(text: str) -> str:
-    check_key(text)
-    return text
-
-
-def _presets(found: object) -> object:
-    if not isinstance(found, (dict, str)):
-        raise ValueError("audit_presets must be an object, or the name of a file with one")
-    return found
-
-
-def _provider(name: str) -> str:
-    if name not in (known := ("auto", *SHORT)):
-        raise ValueError(f"There is no provider {name!r}; there are {', '.join(known)}")
-    return name
-
-
-class Function(Checked):
-    """The limits of retained safety in function (function/limits.py)."""
-
-    stop: float = DEFAULT.stop
-    look: float = DEFAULT.look
-
-    @model_validator(mode="after")
-    def _ordered(self):
-        Limits(self.stop, self.look)
-        return self
-
-
-@dataclass(frozen=True)
-class Private:
-    """The operator's own prompts, that no module was trained against; nothing prints them."""
-
-    prompts: tuple[str, ...] = field(default=(), repr=False)
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(json.dumps(self.prompts).encode()).hexdigest()
-
-
-class Operator(Checked):
-    """What the operator of this ComfyUI demands; by default nothing."""
-
-    trusted_keys: tuple[Annotated[str, AfterValidator(_key)], ...] = ()
-    require_lock: bool = False
-    allowed_safety: tuple[str, ...] = ()
-    allowed_bases: tuple[str, ...] = ()
-    retained_in_function: Function = Function()
-    require_probe: bool = False
-    private_prompts: str = ""
-    private_seed: Annotated[int, Field(ge=0, le=2**62)] = 0
-    detectors: dict[str, dict] = {}
-    audit_presets: Annotated[dict[str, dict] | str, BeforeValidator(_presets)] = {}
-    audit_provider: Annotated[str, AfterValidator(_provider)] = "auto"
-
-    @model_validator(mode="after")
-    def _digests(self):
-        for name, what in DIGESTS.items():
-            for digest in getattr(self, name):
-                if not re.fullmatch("[0-9a-f]{64}", digest):
-                    raise ValueError(
-                        f"{digest!r} in {name} is not a {what}:"
-                        " it must be 64 digits, 0 to 9 and a to f"
-                    )
-            if getattr(self, name) and not self.require_lock:
-                raise ValueError(f"{name} needs require_lock to be true")
-        if self.require_probe and not self.require_lock:
-            raise ValueError("require_probe needs require_lock to be true")
-        return self
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(self.retained_in_function.stop, self.retained_in_function.look)
-
-    @property
-    def private(self) -> Private:
-        """The operator's own prompts, as their file has them now.
-
-        Raises ValueError for a file that is not there, is empty, or lies elsewhere.
-        """
-        if not self.private_prompts:
-            return Private()
-        if leads_out(self.private_prompts):
-            raise ValueError(
-                f"private_prompts is {self.private_prompts!r}; it must lie below the user folder"
-            )
-        file = settings_file().parent / self.private_prompts
-        return Private(tuple(texts_of(read_lines(file))))
+    operator: Operator | None = None
+    told: frozenset[str] = frozenset()
 
 
 def settings_file() -> Path:
@@ -156,44 +36,55 @@ def settings_file() -> Path:
 
 def operator() -> Operator:
     """The settings as the file says now. Raises SettingsError for one that says anything else."""
-    path = settings_file()
-    try:
-        text = _text(path)
-        parsed(text)
-        found = Operator.model_validate_json(text)
-        found.private  # noqa: B018  a file that can't be read is a mistake in the settings
-        return found
-    except (OSError, ValueError) as error:
-        said = fault_of(error, Operator) if isinstance(error, ValidationError) else told(error)
-        raise SettingsError(
-            f"{path}: {said}. No safety LoRA loads until this file is corrected or removed."
-        ) from error
+    found = read_settings(settings_file())
+    _tell_restart(found)
+    return found
+
+
+def started_with(found: Operator | None) -> None:
+    """From now on a change of what is read at the start is told; None ends it."""
+    _Started.operator, _Started.told = found, frozenset()
+
+
+def _tell_restart(now: Operator) -> None:
+    """Say once which settings differ from those that hold."""
+    before = _Started.operator
+    if before is None:
+        return
+    changed = frozenset(
+        name
+        for name in Operator.model_fields
+        if starts_with(name) and getattr(now, name) != getattr(before, name)
+    )
+    if changed - _Started.told:
+        logger.error(
+            "%s changed: %s. ComfyUI reads this when it starts, and holds what it read then."
+            " Restart it.",
+            settings_file(),
+            ", ".join(sorted(changed)),
+        )
+    _Started.told = changed
 
 
 def misplaced() -> list[Path]:
-    """Settings in the folder of one user, such as `user/default`, where nothing reads them."""
-    users = settings_file().parent
-    folders = sorted(users.iterdir()) if users.exists() else []
-    return [each / FILE for each in folders if os.path.lexists(each / FILE)]
-
-
-def _text(path: Path) -> str:
-    """What the file holds: `{}` where there is none, and none where somebody meant it to be."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        if os.path.lexists(path):
-            raise ValueError("it is a link to a missing file") from None
-    for each in misplaced():
-        raise ValueError(
-            f"it is missing, and {each} is read by nothing; move that one here, or remove it"
-        )
-    return "{}"
+    """Settings where nothing reads them, such as in the folder of one user."""
+    return files.misplaced(settings_file())
 
 
 def check_operator(safety: Sequence[LoraFile]) -> None:
     """Raise unless the operator's settings allow these safety LoRAs."""
     check_trusted(safety, operator().trusted_keys)
+
+
+def check_tasks(tasks: Sequence[LoraFile], allowed: Sequence[str]) -> None:
+    """Raise NotAllowed for a task LoRA that is not on a list; an empty list has all."""
+    for module in tasks if allowed else ():
+        if module.sha256 not in allowed:
+            raise NotAllowed(
+                f"{module.name} is not on this ComfyUI's list of allowed task LoRAs (allowed_tasks"
+                f" in {FILE}). Load one that is, or ask the operator to add this one; its digest"
+                f" begins with {short(module.sha256)}."
+            )
 
 
 def demands() -> str:

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,6 +20,7 @@ _WORDS = {
     "list_type": "a list",
     "literal_error": "one of {expected}",
     "model_type": "an object",
+    "string_too_short": "a text that is not empty",
     "string_type": "a text",
     "too_long": "a list of at most {max_length}",
     "too_short": "a list of at least {min_length}",
@@ -63,33 +64,41 @@ def parsed(text: str) -> object:
 
 def fault_of(error: ValidationError, model: type[BaseModel]) -> str:
     """What is wrong first, in a line, and how much more is: `size` is 3.5; it must be ..."""
-    faults = error.errors()
-    first = faults[0]
-    where = ".".join(map(str, first["loc"]))
-    kind, names = first["type"], list(_at(model, first["loc"][:-1]).model_fields)
+    more = len({each["loc"][:1] for each in error.errors()}) - 1
+    return faults_of(error, model)[0] + (f" (and {more} more)" if more else "")
+
+
+def faults_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """All that is wrong, each in a line."""
+    return [_said(fault, model) for fault in error.errors()]
+
+
+def _said(fault: Any, model: type[BaseModel]) -> str:
+    where = ".".join(map(str, fault["loc"]))
+    kind, names = fault["type"], list(_at(model, fault["loc"][:-1]).model_fields)
     if kind == "missing":
-        said = f"`{where}` is missing"
-    elif kind == "extra_forbidden":
-        near = difflib.get_close_matches(str(first["loc"][-1]), names, 1)
+        return f"`{where}` is missing"
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(fault["loc"][-1]), names, 1)
         meant = f"; perhaps `{near[0]}` is meant" if near else ""
-        said = f"there is no `{where}`; there are {', '.join(names)}{meant}"
-    elif kind == "json_invalid":
-        said = f"it is not JSON: {first['ctx']['error']}"
-    elif kind == "value_error":
-        said = str(first["ctx"]["error"])
-    else:
-        wanted = _WORDS[kind].format(**first.get("ctx", {})) if kind in _WORDS else first["msg"]
-        said = f"{where and f'`{where}` is '}{first['input']!r}; it must be {wanted}"
-    more = len({each["loc"][:1] for each in faults}) - 1
-    return said + (f" (and {more} more)" if more else "")
+        return f"there is no `{where}`; there are {', '.join(names)}{meant}"
+    if kind == "json_invalid":
+        return f"it is not JSON: {fault['ctx']['error']}"
+    if kind == "value_error":
+        said = str(fault["ctx"]["error"])
+        named = not fault["loc"] or any(str(each) in said for each in fault["loc"])
+        return said if named else f"`{where}`: {said}"
+    wanted = _WORDS[kind].format(**fault.get("ctx", {})) if kind in _WORDS else fault["msg"]
+    return f"{where and f'`{where}` is '}{fault['input']!r}; it must be {wanted}"
 
 
 def _at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
     """The model that stands at a place inside another one, where that is one."""
     for name in place:
         field = model.model_fields.get(str(name))
-        inside = field.annotation if field else None
-        if not (isinstance(inside, type) and issubclass(inside, BaseModel)):
+        inside = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        models = [each for each in inside if isinstance(each, type) and issubclass(each, BaseModel)]
+        if not models:
             break
-        model = inside
+        model = models[0]
     return model

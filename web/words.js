@@ -8,7 +8,10 @@ export const WORDS = {
     "Copy base's SHA-256 {digest}": "SHA-256 der Basis kopieren {digest}",
     "Copied": "Kopiert",
     "Copy it from here": "Von hier kopieren",
-    "{name}: {value} is not in the list. Choose another one.": "{name}: {value} steht nicht in der Liste. Wählen Sie etwas anderes."
+    "{name}: {value} is not in the list. Choose another one.": "{name}: {value} steht nicht in der Liste. Wählen Sie etwas anderes.",
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
+    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
   },
   "es": {
     "Show # more inputs": "Mostrar # entradas más",
@@ -18,7 +21,10 @@ export const WORDS = {
     "Copy base's SHA-256 {digest}": "Copiar SHA-256 del modelo base {digest}",
     "Copied": "Copiado",
     "Copy it from here": "Cópialo de aquí",
-    "{name}: {value} is not in the list. Choose another one.": "{name}: {value} no está en la lista. Elige otro valor."
+    "{name}: {value} is not in the list. Choose another one.": "{name}: {value} no está en la lista. Elige otro valor.",
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
+    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
   },
   "fr": {
     "Show # more inputs": "Afficher # entrées de plus",
@@ -28,7 +34,10 @@ export const WORDS = {
     "Copy base's SHA-256 {digest}": "Copier le SHA-256 de la base {digest}",
     "Copied": "Copié",
     "Copy it from here": "Copiez-le d’ici",
-    "{name}: {value} is not in the list. Choose another one.": "{name} : {value} n’est pas dans la liste. Choisissez autre chose."
+    "{name}: {value} is not in the list. Choose another one.": "{name} : {value} n’est pas dans la liste. Choisissez autre chose.",
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
+    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
   },
   "ja": {
     "Show # more inputs": "ほか#個の入力を表示",
@@ -38,7 +47,10 @@ export const WORDS = {
     "Copy base's SHA-256 {digest}": "ベースモデルのSHA-256をコピー {digest}",
     "Copied": "コピーしました",
     "Copy it from here": "ここからコピーしてください",
-    "{name}: {value} is not in the list. Choose another one.": "{name}：{value}はリストにありません。別のものを選んでください。"
+    "{name}: {value} is not in the list. Choose another one.": "{name}：{value}はリストにありません。別のものを選んでください。",
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
+    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
   },
   "ko": {
     "Show # more inputs": "입력 #개 더 보기",
@@ -48,7 +60,10 @@ export const WORDS = {
     "Copy base's SHA-256 {digest}": "기본 모델 SHA-256 복사 {digest}",
     "Copied": "복사됨",
     "Copy it from here": "여기에서 복사하세요",
-    "{name}: {value} is not in the list. Choose another one.": "{name}: {value} 항목이 목록에 없습니다. 다른 항목을 선택하세요."
+    "{name}: {value} is not in the list. Choose another one.": "{name}: {value} 항목이 목록에 없습니다. 다른 항목을 선택하세요.",
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
+    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
   },
   "pt-BR": {
     "Show # more inputs": "Mostrar mais # entradas",
@@ -58,7 +73,10 @@ export const WORDS = {
     "Copy base's SHA-256 {digest}": "Copiar SHA-256 do modelo base {digest}",
     "Copied": "Copiado",
     "Copy it from here": "Copie daqui",
-    "{name}: {value} is not in the list. Choose another one.": "{name}: {value} não está na lista. Escolha outro valor."
+    "{name}: {value} is not in the list. Choose another one.": "{name}: {value} não está na lista. Escolha outro valor.",
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
+    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
   },
   "ru": {
     "Show # more inputs": "Показать ещё входы: #",
@@ -68,7 +86,10 @@ export const WORDS = {
     "Copy base's SHA-256 {digest}": "Копировать SHA-256 базовой модели {digest}",
     "Copied": "Скопировано",
     "Copy it from here": "Скопируйте отсюда",
-    "{name}: {value} is not in the list. Choose another one.": "{name}: значения {value} нет в списке. Выберите другое."
+    "{name}: {value} is not in the list. Choose another one.": "{name}: значения {value} нет в списке. Выберите другое.",
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
+    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
   },
   "zh": {
     "Show # more inputs": "显示另外 # 个输入",
@@ -78,7 +99,10 @@ export const WORDS = {
     "Copy base's SHA-256 {digest}": "复制基础模型的 SHA-256 {digest}",
     "Copied": "已复制",
     "Copy it from here": "请从此处复制",
-    "{name}: {value} is not in the list. Choose another one.": "{name}：{value} 不在列表中。请选择其他项。"
+    "{name}: {value} is not in the list. Choose another one.": "{name}：{value} 不在列表中。请选择其他项。",
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
+    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
   },
   "zh-TW": {
     "Show # more inputs": "顯示另外 # 個輸入",
@@ -88,7 +112,10 @@ export const WORDS = {
     "Copy base's SHA-256 {digest}": "複製基礎模型的 SHA-256 {digest}",
     "Copied": "已複製",
     "Copy it from here": "請從此處複製",
-    "{name}: {value} is not in the list. Choose another one.": "{name}：{value} 不在清單中。請選擇其他項目。"
+    "{name}: {value} is not in the list. Choose another one.": "{name}：{value} 不在清單中。請選擇其他項目。",
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
+    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
   }
 }
 export const CHOICES = {

@@ -114,6 +114,30 @@ def test_a_refused_value_is_told_before_anything_runs(page, told):
     assert "on_conflict: nothing is not in the list. Choose another one." in message
 
 
+WITHHELD = """(detail) => app.api.socket.dispatchEvent(new MessageEvent('message', {
+    data: JSON.stringify({ type: 'modular-safety-lora.withheld', data: detail })
+}))"""
+
+
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.long)])
+def test_a_picture_that_was_withheld_is_told_as_the_server_says_it(page, count):
+    """The message comes over the frontend's own socket."""
+    open_workflow(page, MERGE)
+    page.evaluate(NONE)
+    page.wait_for_function(f"!document.querySelector('{TOASTS}')")
+    node = page.evaluate("() => app.graph._nodes.find((node) => node.type === 'VAEDecode').id")
+    page.evaluate(WITHHELD, {"node": str(node), "count": count, "preset": "strict"})
+    page.locator(TOASTS).first.wait_for(timeout=20_000)
+    settle(page)
+    page.screenshot(path=SCREENSHOTS / f"withheld-{count}.png")
+    (message,) = page.locator(TOASTS).all_inner_texts()
+    title, said = message.split("\n", 1)
+    what = "A picture was withheld" if count == 1 else "3 pictures were withheld"
+    assert title == "Modular Safety LoRA: VAE Decode"
+    assert said.startswith(f"{what}: the operator's audit (strict) flagged")
+    page.evaluate(NONE)
+
+
 def test_errors_of_others_are_left_to_the_frontend(page, told):
     page.evaluate("""() => {
         app.graph.clear()

@@ -10,6 +10,9 @@ from pathlib import Path
 import command_driver
 from markdown_it import MarkdownIt
 from merging import picture_folder
+from modular_safety_lora.demands.file import FILE
+from modular_safety_lora.evidence.files import FOLDER
+from modular_safety_lora.evidence.log import Log
 from modular_safety_lora.function.inputs import Moments
 from modular_safety_lora.lab import assets
 from modular_safety_lora.lab.server import PACK
@@ -37,6 +40,9 @@ SMALLER = {
     "audit-prompts": "--steps 1 --width 64 --height 64",
     "audit": "--workers 1",
     "probe": "--limit-look 0 --limit-stop 0",  # seeded stand-ins may pull either way
+    # of the folder's own; the host's user folder stays as it is
+    "settings": f"user/{FILE}",
+    "log": f"--folder user/{FOLDER}",
 }
 # verbs that take half a minute; test_example_model.py and test_extract_node.py try them small
 SLOW = ("demo", "extract")
@@ -127,6 +133,7 @@ def stand_ins(folder: Path, models: Path) -> None:
         Sealing("nudity"),
         moments=small,
     )
+    Log(folder / "user" / FOLDER, 2**20).record("started", {})
     picture_folder(folder / "pictures", 2)
     (folder / "prompts.txt").write_text("a beach\n", encoding="utf-8")
     rows = "prompt,categories,nudity_percentage,sd_seed\na beach,sexual,60,1\na cat,sexual,70,2\n"

@@ -1,4 +1,4 @@
-"""A live ComfyUI whose operator demands the lock.
+"""A live ComfyUI whose operator demands the lock, and has all that happens in the evidence log.
 
 The shipped workflow runs, and no graph samples without it.
 """
@@ -7,8 +7,12 @@ import asyncio
 import base64
 import json
 import os
+import urllib.request
 
+import cli
 import pytest
+from modular_safety_lora.evidence.files import FOLDER
+from modular_safety_lora.evidence.verify import read_lines, verify
 from modular_safety_lora.lab import assets
 from modular_safety_lora.lab.server import Server, place_models
 from modular_safety_lora.modules.files import load_safety
@@ -17,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 @pytest.fixture(scope="module")
 def guarded(models, tmp_path_factory):
-    """A server with `require_lock` and the one allowed safety module in its settings."""
+    """A server of several users with `require_lock`, the one allowed safety module, and the log."""
     folder = tmp_path_factory.mktemp("guarded")
     place_models(models, folder)
     seal = load_safety(models / "loras" / assets.SAFETY, assets.SAFETY).sha256
@@ -26,11 +30,14 @@ def guarded(models, tmp_path_factory):
         folder / "models" / "loras" / "plain.safetensors",
     )
     (folder / "user").mkdir()
-    settings = json.dumps({"require_lock": True, "allowed_safety": [seal]})
+    log = {"evidence_log": {"prompts": True}, "metrics_file": "msl.prom"}
+    settings = json.dumps({"require_lock": True, "allowed_safety": [seal]} | log)
     (folder / "user" / "modular-safety-lora.json").write_text(settings, encoding="utf-8")
     (folder / "user" / "default").mkdir()
     (folder / "user" / "default" / "modular-safety-lora.json").write_text("{}", encoding="utf-8")
-    with Server(folder, ("--cpu", "--fp32-text-enc", "--disable-api-nodes")) as running:
+    with Server(
+        folder, ("--cpu", "--fp32-text-enc", "--disable-api-nodes", "--multi-user")
+    ) as running:
         yield running
 
 
@@ -58,6 +65,60 @@ def test_a_merge_that_starts_from_the_base_makes_no_picture(guarded, shipped_pro
     shipped_prompt["9"]["inputs"]["model"] = ["20", 0]
     outcome = asyncio.run(guarded.run(shipped_prompt))
     assert "went through Modular Merge" in outcome.error["exception_message"]
+
+
+def post(server, path: str, body: dict, user: str) -> dict:
+    """POST as a user does."""
+    data, kind = json.dumps(body).encode(), {"Content-Type": "application/json"}
+    asked = urllib.request.Request(f"{server.url}{path}", data, {**kind, "comfy-user": user})
+    return json.loads(urllib.request.urlopen(asked, timeout=30).read())
+
+
+def ended(server, prompt_id: str) -> dict:
+    """What the history has of a prompt once it has ended."""
+
+    async def wait():
+        while prompt_id not in (found := server.get(f"/history/{prompt_id}").json()):
+            await asyncio.sleep(0.1)
+        return found[prompt_id]
+
+    return asyncio.run(asyncio.wait_for(wait(), 120))
+
+
+def test_who_asked_and_what_came_of_it_is_in_the_log(guarded, shipped_prompt):
+    shipped_prompt["8"]["inputs"].update(width=64, height=64, batch_size=1)
+    shipped_prompt["9"]["inputs"]["steps"] = 2
+    anna, eve = (post(guarded, "/users", {"username": name}, "") for name in ("anna", "eve"))
+    good = post(guarded, "/prompt", {"prompt": shipped_prompt, "client_id": "c1"}, anna)[
+        "prompt_id"
+    ]
+    assert ended(guarded, good)["status"]["status_str"] == "success"
+    hostile = json.loads(json.dumps(shipped_prompt))
+    hostile["9"]["inputs"]["model"] = ["1", 0]
+    bad = post(guarded, "/api/prompt", {"prompt": hostile, "client_id": "c2"}, eve)["prompt_id"]
+    told = dict(ended(guarded, bad)["status"]["messages"])["execution_error"]
+    assert told["exception_type"] == "Modular Safety LoRA.NoLock"
+    folder = guarded.folder / "user" / FOLDER
+    lines = {line.kind: dict(line.facts) for line in read_lines(folder)}  # the newest of each
+    assert {"started", "merged", "sampled", "audited", "refused"} <= lines.keys()
+    for kind in ("sampled", "audited"):  # the merge may come from the cache
+        found = [lines[kind][name] for name in ("prompt_id", "client", "user", "authenticated")]
+        assert found == [good, "c1", anna, False], kind
+    assert lines["refused"]["user"] == eve and lines["refused"]["prompt_id"] == bad
+    assert lines["refused"]["reason"] == "NoLock" and lines["refused"]["node"] == "9"
+    assert lines["sampled"]["prompts"] and all(lines["sampled"]["prompts"])
+    assert "lock_findings" in lines["audited"]
+    assert verify(folder).whole
+    assert anna in cli.run("log", "summary", "--folder", folder).stdout
+
+
+def test_nobody_can_read_the_log_over_the_api(guarded):
+    for path in (f"../{FOLDER}/head", f"{FOLDER}/head", "head"):
+        asked = urllib.request.Request(
+            f"{guarded.url}/userdata/{path.replace('/', '%2F')}", headers={"comfy-user": FOLDER}
+        )
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(asked, timeout=30)
 
 
 def test_keys_that_are_trusted_while_it_runs_hold_what_was_merged_before(guarded):

@@ -96,6 +96,7 @@ def test_it_holds_the_product(wheel):
     assert not [name for name in names if name.startswith(OURS_ALONE)]
     assert not [name for name in names if name.endswith(FOR_TRANSLATORS)]
     pages = {f"audit/{name}.html.j2" for name in ("page", "audit_page", "compared_page")}
+    pages |= {"evidence/log_page.html.j2"}
     data = {"audit/presets.json", "training/concepts/nudity.json", *pages}
     assert data | {"training/objectives/sdd.py", "commands/seal.py"} <= names
 

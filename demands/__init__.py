@@ -1,0 +1,1 @@
+"""What the operator of this ComfyUI demands: the settings, their file, their check."""

@@ -1,0 +1,1 @@
+"""The evidence log: what happened here, in lines that can't be changed unseen; and its signals."""

@@ -1,0 +1,57 @@
+"""What an operator asks of the log and its signals (`demands/fields.py` has the rest)."""
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from ..options.words import amount
+from ..storage.checked import Checked
+from ..storage.faults import told
+
+SHORTEST = 16  # bytes of a secret
+
+
+def _url(text: str) -> str:
+    try:
+        found = urlsplit(text)
+        _ = found.port
+    except ValueError as error:
+        raise ValueError(f"webhook.url is {text!r}: {error}") from None
+    if found.scheme not in ("http", "https") or not found.hostname:
+        raise ValueError(f"webhook.url is {text!r}; it must be an http or https address")
+    if found.username or found.password:
+        raise ValueError("webhook.url holds a user or password; the body is signed instead")
+    if any(each.isspace() for each in text) or not text.isascii():
+        raise ValueError(f"webhook.url is {text!r}; it may hold no blanks and only ASCII")
+    return text
+
+
+class EvidenceLog(Checked):
+    """The log: whether it keeps prompts, how large it may be, and whether all stops without it."""
+
+    prompts: bool = False
+    max_mb: Annotated[int, Field(ge=1, le=2**16)] = 64
+    required: bool = True
+
+
+class Webhook(Checked):
+    """One address that is told of refusals and of flagged pictures."""
+
+    url: Annotated[str, AfterValidator(_url)]
+    secret_file: Annotated[str, Field(min_length=1)]
+
+    def secret(self, folder: Path) -> bytes:
+        """The key of its signatures. Raises ValueError for a file that holds none."""
+        file = folder / self.secret_file
+        try:
+            found = file.read_bytes().strip()
+        except OSError as error:
+            raise ValueError(f"webhook.secret_file: {file} can't be read ({told(error)})") from None
+        if len(found) < SHORTEST:
+            raise ValueError(
+                f"webhook.secret_file: {file} holds {amount(len(found), 'byte')}; it must hold"
+                f" at least {SHORTEST}"
+            )
+        return found

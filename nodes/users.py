@@ -1,0 +1,51 @@
+"""Which user sent a prompt: ComfyUI knows it while it takes the prompt, and forgets it then."""
+
+import uuid
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+from comfy.cli_args import args
+from server import PromptServer
+
+KEPT = 4096  # prompts: the oldest are forgotten
+_sender: ContextVar[str | None] = ContextVar("sender", default=None)
+_users: OrderedDict[str, str] = OrderedDict()
+
+
+def user_of(prompt_id: str) -> str | None:
+    """The user of a prompt; None where there is one user only, or who it was is not known."""
+    return _users.get(prompt_id)
+
+
+def watch_users() -> Callable[[], None]:
+    """Remember who sends prompts, with `--multi-user`; returns what ends it."""
+    server = getattr(PromptServer, "instance", None)
+    if server is None or not args.multi_user:
+        return lambda: None
+
+    async def sender(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        _sender.set(request.headers.get("comfy-user"))
+        return await handler(request)
+
+    sender.__middleware_version__ = 1  # as aiohttp marks one that takes request and handler
+    server.app.middlewares.append(sender)
+    server.add_on_prompt_handler(_note)
+
+    def ended() -> None:
+        server.app.middlewares.remove(sender)
+        server.on_prompt_handlers.remove(_note)
+
+    return ended
+
+
+def _note(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Keep a prompt's user under its number, which the host otherwise makes later."""
+    user = _sender.get()
+    if user is not None:
+        prompt["prompt_id"] = prompt.get("prompt_id") or str(uuid.uuid4())
+        _users.setdefault(str(prompt["prompt_id"]), user)
+        while len(_users) > KEPT:
+            _users.popitem(last=False)
+    return prompt

@@ -17,14 +17,15 @@ Without it nothing changes.
       },
       "audit_presets": {"<name>": {"thresholds": {"<class>": 0.5, ...}, ...}, ...}
                        or "<file with such an object>",
-      "audit_provider": "auto", "cpu", "cuda", ...
+      "audit_provider": "auto", "cpu", "cuda", ...,
+      "require_audit": true or {"gates": ["decode", "door"], ...}
     }
 
 All of them are optional; `docs/threat-model.md` and `docs/detectors.md` describe them, and relative
-files lie below the user folder. `require_lock`, `require_probe`, `allowed_safety` and
-`allowed_bases` are read when ComfyUI starts, the others at every use. A file that can't be read as
-this, or that lies in a user's folder in place of that of all users, stops every safety module from
-loading: a mistake must not switch a policy off.
+files lie below the user folder. What begins with `require` and `allowed` is read when ComfyUI
+starts, the others at every use. A file that can't be read as this, or that lies in a user's folder
+in place of that of all users, stops every safety module from loading: a mistake must not switch a
+policy off.
 """
 
 import hashlib
@@ -41,6 +42,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from ..audit.detectors.runtime import SHORT
 from ..function.limits import DEFAULT, Limits
+from ..gates.wanted import OFF, Wanted
 from ..host.prompts import read_lines
 from ..modules.concepts import texts_of
 from ..modules.errors import SafetyError
@@ -113,6 +115,7 @@ class Operator(Checked):
     detectors: dict[str, dict] = {}
     audit_presets: Annotated[dict[str, dict] | str, BeforeValidator(_presets)] = {}
     audit_provider: Annotated[str, AfterValidator(_provider)] = "auto"
+    require_audit: Wanted = OFF
 
     @model_validator(mode="after")
     def _digests(self):

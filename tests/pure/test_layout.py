@@ -12,7 +12,7 @@ from modular_safety_lora.lab.server import PACK
 
 BELOW = {
     *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
-    *("emoji", "evaluation", "extraction", "training"),
+    *("emoji", "evaluation", "extraction", "gates", "training"),
 }
 # What each folder may import, from the ground up.
 ALLOWED = {
@@ -24,6 +24,7 @@ ALLOWED = {
     "host": {"options", "storage", "modules"},
     "emoji": {*("drawing", "storage", "modules", "audit", "host", "merge"), "evaluation"},
     "function": {"options", "drawing", "storage", "modules", "host"},
+    "gates": {"options", "drawing", "storage", "audit"},
     "merge": {"options", "drawing", "modules", "host", "function"},
     "evaluation": {"options", "drawing", "storage", "modules", "audit", "host", "merge"},
     "extraction": {"options", "drawing", "storage", "modules", "host", "function", "merge"},

@@ -1,0 +1,133 @@
+"""Graphs under `require_audit`, run by ComfyUI's own executor: results, inputs, previews."""
+
+import asyncio
+import uuid
+
+import comfy.cli_args
+import comfy.latent_formats
+import execution
+import latent_preview
+import numpy as np
+import pytest
+from comfy_extras.nodes_mask import MaskToImage
+from gated import FACE, HARMLESS, housed, png
+from modular_safety_lora.drawing.notice import notice
+from modular_safety_lora.gates.keeper import EVENT
+from PIL import Image
+
+import nodes
+
+CACHE = {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}
+
+
+@pytest.fixture(scope="module")
+def house(request, tmp_path_factory):
+    with housed(tmp_path_factory.mktemp("house"), **request.param) as running:
+        yield running
+
+
+# one server at a time: folders and methods are the process's
+DECODED = pytest.mark.parametrize("house", [{}], indirect=True, scope="module")
+READ = pytest.mark.parametrize(
+    "house", [{"gates": ["door"], "inputs": True}], indirect=True, scope="module"
+)
+
+
+def run(house, prompt: dict, executor=None, **extra) -> tuple[dict, list, list]:
+    """A prompt's results, the executor's messages, and what the server was given to send."""
+    executor = executor or execution.PromptExecutor(
+        house.server, execution.CacheType.CLASSIC, CACHE
+    )
+    sent, send = [], house.server.send_sync
+    house.server.send_sync = lambda *message: sent.append(message)
+    outputs = [
+        name for name, each in prompt.items() if each["class_type"] in ("SaveImage", "PreviewImage")
+    ]
+    try:
+        asyncio.run(executor.execute_async(prompt, uuid.uuid4().hex, extra, outputs))
+    finally:
+        house.server.send_sync = send
+    return executor.history_result["outputs"], executor.status_messages, sent
+
+
+def graph(file: str, through_vae: bool = True) -> dict:
+    shown = "4" if through_vae else "1"
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": file}},
+        "2": {"class_type": "VAELoader", "inputs": {"vae_name": "pixel_space"}},
+        "3": {"class_type": "VAEEncode", "inputs": {"pixels": ["1", 0], "vae": ["2", 0]}},
+        "4": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["2", 0]}},
+        "5": {
+            "class_type": "SaveImage",
+            "inputs": {"images": [shown, 0], "filename_prefix": "a"},
+        },
+    }
+
+
+def saved(house, results: dict) -> np.ndarray:
+    (file,) = results["5"]["images"]
+    return np.asarray(Image.open(house.folder / "output" / file["filename"]))
+
+
+@DECODED
+def test_a_withheld_picture_is_no_failed_job_and_the_history_says_so(house):
+    house.put(png(FACE), "face.png", "input")
+    executor = execution.PromptExecutor(house.server, execution.CacheType.CLASSIC, CACHE)
+    for turn in range(2):
+        results, messages, sent = run(house, graph("face.png"), executor, client_id="me")
+        assert messages[-1][0] == "execution_success"
+        (said,) = results["5"]["withheld"]
+        assert turn or results["4"]["withheld"] == [said]
+        assert said.startswith("1 of 1 picture decoded here was withheld. The preset faces")
+        assert np.array_equal(saved(house, results), notice(224, 224))
+        events = [message for message in sent if message[0] == EVENT]
+        assert len(events) == (turn == 0), "what comes from the cache was told"
+
+
+@DECODED
+def test_what_is_not_flagged_has_no_words(house):
+    house.put(png(HARMLESS), "cup.png", "input")
+    results, messages, _ = run(house, graph("cup.png"))
+    assert messages[-1][0] == "execution_success" and set(results) == {"5"}
+    assert abs(saved(house, results).astype(int) - HARMLESS).max() <= 1  # by the VAE
+
+
+@READ
+def test_what_nodes_read_is_looked_at_whatever_the_graph(house):
+    house.put(png(FACE), "face.png", "input")
+    results, messages, _ = run(house, graph("face.png", through_vae=False), client_id="me")
+    assert messages[-1][0] == "execution_success"
+    assert results["1"]["withheld"][0].startswith("1 of 1 picture read here was withheld")
+    assert results["5"]["withheld"] == results["1"]["withheld"]
+    assert np.array_equal(saved(house, results), notice(224, 224))
+    house.put(png(HARMLESS), "cup.png", "input")
+    results, _, _ = run(house, graph("cup.png", through_vae=False))
+    assert np.array_equal(saved(house, results), HARMLESS) and set(results) == {"5"}
+
+
+@READ
+def test_a_picture_in_the_transparency_is_no_mask(house, monkeypatch):
+    monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, "MaskToImage", MaskToImage)
+    clear = np.dstack([np.full_like(FACE, 255), 255 - FACE[..., 1]])
+    house.put(png(clear), "clear.png", "input")
+    shown = graph("clear.png", through_vae=False)
+    shown["6"] = {"class_type": "MaskToImage", "inputs": {"mask": ["1", 1]}}
+    shown["5"]["inputs"]["images"] = ["6", 0]
+    results, _, _ = run(house, shown)
+    assert np.ptp(saved(house, results).astype(int) - notice(224, 224)) <= 60
+    assert "read here was withheld" in results["1"]["withheld"][0]
+
+
+@DECODED
+def test_without_inputs_what_is_read_flows_on(house):
+    house.put(png(FACE), "face.png", "input")
+    results, _, _ = run(house, graph("face.png", through_vae=False))
+    assert np.array_equal(saved(house, results), FACE) and set(results) == {"5"}
+
+
+@DECODED
+def test_no_latent_preview_is_made_whatever_a_prompt_asks(house):
+    run(house, graph("cup.png"), preview_method="latent2rgb")
+    none = comfy.cli_args.LatentPreviewMethod.NoPreviews
+    assert comfy.cli_args.args.preview_method == none
+    assert latent_preview.get_previewer("cpu", comfy.latent_formats.SD15()) is None

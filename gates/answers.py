@@ -70,8 +70,9 @@ def as_video(picture: np.ndarray) -> bytes:
     with av.open(written, "w", format="mp4") as container:
         stream: Any = container.add_stream("libx264", rate=2)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        kind: Any = av.VideoFrame
         for _ in range(2 * SECONDS):
-            container.mux(stream.encode(av.VideoFrame.from_image(still)))
+            container.mux(stream.encode(kind.from_image(still)))
         container.mux(stream.encode())
     return written.getvalue()
 

@@ -41,11 +41,10 @@ def install(keeper: Keeper, server: PromptServer) -> Callable[[], None]:
     """Stand around the server's routes from now on; returns what stands aside again."""
     door = Door(keeper, server)
 
-    @web.middleware
     async def at_the_door(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await door.answer(request, handler) if door.holds else await handler(request)
 
-    server.app.middlewares.insert(0, at_the_door)
+    server.app.middlewares.insert(0, web.middleware(at_the_door))
     server.app.on_response_prepare.append(door.leaving)
 
     def taken_away() -> None:
@@ -110,7 +109,7 @@ class Door:
                 await self._tell(request, found)
         if path is None:
             # what was iterated is gone
-            original.body = content  # type: ignore[attr-defined]
+            original.body = content
             return original
         if found is not None:
             digest = found.digest
@@ -198,7 +197,7 @@ async def _content(response: web.StreamResponse, path: Path | None) -> bytes:
         if path.stat().st_size > LARGEST:
             raise Unreadable(f"more bytes than the limit of {LARGEST}")
         return await asyncio.to_thread(path.read_bytes)
-    body = getattr(response, "body", None)
+    body: Any = getattr(response, "body", None)
     if isinstance(body, bytes | bytearray):
         return bytes(body)
     if not hasattr(body, "write"):

@@ -6,6 +6,7 @@ A file that is neither known to hold no picture nor can be looked at is Unreadab
 import json
 from collections.abc import Iterator
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ def _video(content: bytes) -> Iterator[np.ndarray] | None:
     return _frames(container)
 
 
-def _frames(container: "av.container.InputContainer") -> Iterator[np.ndarray]:  # noqa: F821
+def _frames(container: Any) -> Iterator[np.ndarray]:
     """Frames of every video stream, at most one decoded at a time."""
     import av
 

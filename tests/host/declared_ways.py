@@ -11,8 +11,9 @@ from safetensors.torch import load, save
 from ways_of_nodes import latent
 
 
-def darkened(house: House) -> np.ndarray:
-    return pixels(house.view(png(FACE // 16))) * 16
+def small_in_a_large_one(house: House) -> np.ndarray:
+    large = np.pad(FACE, ((0, 3000), (0, 3000), (0, 0)))
+    return pixels(house.view(png(large, compress_level=1)))[:224, :224]
 
 
 def strips(house: House) -> np.ndarray:
@@ -57,9 +58,9 @@ def pixels(content: bytes) -> np.ndarray:
 
 
 DECLARED = {
-    "a picture made almost black, brightened elsewhere": (
-        "a detector flags what it knows, and misses what is distorted, tiny or drawn",
-        darkened,
+    "a small picture in a large black one, cut out elsewhere": (
+        "a detector flags what it knows, and misses what is tiny, distorted or drawn",
+        small_in_a_large_one,
     ),
     "strips of a picture, joined elsewhere": ("each is too little to know", strips),
     "Save Latent, decoded elsewhere": ("tensors are no picture yet", as_latent),

@@ -72,7 +72,7 @@ def userdata(house: House) -> list[bytes]:
 def beside_a_model(house: House) -> list[bytes]:
     folder = house.folder / "models"
     folder.mkdir(exist_ok=True)
-    (folder / "m.safetensors").touch()
+    (folder / "m.safetensors").write_bytes(save({"a": np.zeros(1, np.float32)}))
     (folder / "m.png").write_bytes(png(FACE))
     return preview_of_model(house, folder)
 
@@ -80,8 +80,7 @@ def beside_a_model(house: House) -> list[bytes]:
 def in_a_model(house: House) -> list[bytes]:
     folder = house.folder / "covered"
     folder.mkdir(exist_ok=True)
-    cover = "data:image/png;base64," + b64encode(png(FACE)).decode()
-    metadata = {"ssmd_cover_images": json.dumps([cover])}
+    metadata = {"ssmd_cover_images": json.dumps([b64encode(png(FACE)).decode()])}
     (folder / "m.safetensors").write_bytes(save({"a": np.zeros(1, np.float32)}, metadata))
     return preview_of_model(house, folder)
 

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-GROUND, LINE, QUIET = "#e9ecef", "#495057", "#868e96"
+GROUND, LINE, QUIET = "#e9ecef", "#495057", "#6c757d"
 TITLE = "Withheld"
 WORDS = "This ComfyUI shows no such pictures."
 UNKNOWN = "It could not be looked at."

@@ -66,12 +66,10 @@ def held(keeper: Keeper, event: int, data: bytes) -> bytes | None:
         return data
     wanted = keeper.wanted
     logger.warning("A picture was %s", said(found, wanted.flagged, wanted.preset))
-    if wanted.flagged == "stop" or event not in (
-        Event.PREVIEW_IMAGE,
-        Event.PREVIEW_IMAGE_WITH_METADATA,
-    ):
+    known = event in (Event.PREVIEW_IMAGE, Event.PREVIEW_IMAGE_WITH_METADATA)
+    if found.reason or wanted.flagged == "stop" or not known:
         return None
-    shown = as_png(substitute(content, wanted.flagged, known=not found.reason))
+    shown = as_png(substitute(content, wanted.flagged))
     if event == Event.PREVIEW_IMAGE:
         return PNG + shown
     told = json.dumps(json.loads(head[4:]) | {"image_type": "image/png"}).encode()

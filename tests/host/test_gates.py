@@ -4,13 +4,15 @@ import contextlib
 import json
 
 import comfy.cli_args
+import comfy.latent_formats
 import comfy.sd
 import execution
 import latent_preview
 import numpy as np
 import pytest
 import torch
-from gated import image, own_folders
+from comfy.cli_args import LatentPreviewMethod
+from gated import Redness, image, own_folders
 from modular_safety_lora.audit.detectors import registry
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.report import Opinion
@@ -28,25 +30,8 @@ from ways_of_nodes import latent, vae
 import nodes
 
 RED, GREY = (np.full((64, 80, 3), shade, np.uint8) for shade in ((250, 0, 0), (90, 90, 90)))
+PLAIN = torch.from_numpy(np.array(notice(80, 64))) / 255.0
 RULES = {"audit_presets": {"red": {"detector": "redness", "thresholds": {"RED": 0.5}}}}
-
-
-class Redness:
-    """A detector in Python: the share of red; it counts what it looks at."""
-
-    name, version, classes, floor, batch, provider = "redness", "1", ("RED",), 0.0, 16, "cpu"
-
-    def __init__(self):
-        self.looks = 0
-
-    def detect(self, pictures):
-        self.looks += len(pictures)
-        whole = [[0, 0, *each.shape[1::-1]] for each in pictures]
-        red = [float((each[..., 0] > each[..., 1:].max(2) + 60).mean()) for each in pictures]
-        return [
-            [{"class": "RED", "score": score, "box": box}]
-            for score, box in zip(red, whole, strict=True)
-        ]
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +101,7 @@ def test_the_rest_of_the_batch_goes_on(hold):
     hold()
     out = decode(GREY, RED, GREY, RED)
     assert torch.equal(out[0], out[2]) and torch.allclose(out[0], image(GREY)[0], atol=1e-6)
-    plain = torch.from_numpy(np.array(notice(80, 64))) / 255.0
-    assert torch.equal(out[1], plain) and torch.equal(out[3], plain)
+    assert torch.equal(out[1], PLAIN) and torch.equal(out[3], PLAIN)
 
 
 @pytest.mark.parametrize("how", ["blur", "black"])
@@ -146,8 +130,7 @@ def test_a_video_with_one_flagged_frame_is_withheld_whole(hold):
     video.latent_dim = 3
     out = video.decode(latents.movedim(1, 2))
     assert out.shape == (2, 3, 64, 80, 3)
-    plain = torch.from_numpy(np.array(notice(80, 64))) / 255.0
-    assert all(torch.equal(frame, plain) for frame in out[0])
+    assert all(torch.equal(frame, PLAIN) for frame in out[0])
     assert torch.allclose(out[1], image(GREY), atol=1e-6)
 
 
@@ -235,6 +218,21 @@ def test_the_door_alone_does_not_change_what_flows_on(hold, redness):
     hold(gates=["door"])
     looks = redness.looks
     assert torch.allclose(decode(RED), image(RED), atol=1e-6) and redness.looks == looks
+
+
+def test_no_latent_preview_is_made_whatever_a_prompt_asks(hold, monkeypatch):
+    asked = LatentPreviewMethod.Latent2RGB
+    monkeypatch.setattr(comfy.cli_args.args, "preview_method", asked)
+    monkeypatch.setattr(latent_preview, "default_preview_method", asked)
+
+    def previewer():
+        execution.set_preview_method("latent2rgb")
+        return latent_preview.get_previewer("cpu", comfy.latent_formats.SD15())
+
+    assert previewer() is not None
+    hold(gates=["decode"])
+    assert previewer() is None
+    assert comfy.cli_args.args.preview_method == LatentPreviewMethod.NoPreviews
 
 
 def test_a_preset_that_there_is_not_closes(hold, caplog, model):

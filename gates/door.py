@@ -188,14 +188,14 @@ class _Collected(bytearray):
     async def write(self, chunk: bytes, *_: Any, **__: Any) -> None:
         self.extend(chunk)
         if len(self) > LARGEST:
-            raise Unreadable(f"more bytes than the limit of {LARGEST}")
+            raise Unreadable(f"larger than the limit of {LARGEST} bytes")
 
 
 async def _content(response: web.StreamResponse, path: Path | None) -> bytes:
     """All bytes of an answer. Raises OSError, Unreadable."""
     if path is not None:
         if path.stat().st_size > LARGEST:
-            raise Unreadable(f"more bytes than the limit of {LARGEST}")
+            raise Unreadable(f"larger than the limit of {LARGEST} bytes")
         return await asyncio.to_thread(path.read_bytes)
     body: Any = getattr(response, "body", None)
     if isinstance(body, bytes | bytearray):

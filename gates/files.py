@@ -33,7 +33,7 @@ def pictures_in(content: bytes) -> Iterator[np.ndarray] | None:
     Raises Unreadable, also while it is being read.
     """
     if len(content) > LARGEST:
-        raise Unreadable(f"{len(content)} bytes are more than the limit of {LARGEST}")
+        raise Unreadable(f"larger than the limit of {LARGEST} bytes")
     if not content:
         return None
     found = picture_in(content, frames=LOOKS)

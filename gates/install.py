@@ -4,6 +4,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import folder_paths
 from server import PromptServer
@@ -15,6 +16,7 @@ from .look import Inspector
 from .seen import Seen
 from .wanted import RequireAudit
 
+Gate: TypeAlias = Callable[[], Callable[[], None]]  # closes it; what that gives opens it again
 logger = logging.getLogger(__name__)
 
 FOLDER = "modular_safety_lora"  # in the user folder, of a system user: no route reads or writes it
@@ -31,29 +33,32 @@ def install(
 ) -> Callable[[], None]:
     """Hold the gates of `wanted` from now on; returns what takes them away again.
 
-    Without a gate nothing of the host is touched. With a `mistake` nothing passes. The server's
-    gates need a server: in a program without one there is no door to hold.
+    With a `mistake` nothing passes, and a gate that can't be closed is no reason to leave another
+    one open. The server's gates need a server: in a program without one there is no door to hold.
     """
-    if not wanted.gates:
-        return lambda: None
     seen = Seen(None if mistake else seen_file())
     keeper = Keeper(wanted, Inspector(opinion, seen), mistake)
+    server = getattr(PromptServer, "instance", None)
+    gates: list[Gate] = [previews.install, lambda: graph.install(keeper)]
+    if "decode" in wanted.gates:
+        gates.append(lambda: decode.install(keeper))
+    if "door" in wanted.gates and server is not None:
+        gates += [lambda: socket.install(keeper), lambda: door.install(keeper, server)]
     with contextlib.ExitStack() as held:
         held.callback(seen.close)
-        held.callback(previews.install())
-        held.callback(graph.install(keeper))
-        if "decode" in wanted.gates:
-            held.callback(decode.install(keeper))
-        server = getattr(PromptServer, "instance", None)
-        if "door" in wanted.gates and server is not None:
-            held.callback(socket.install(keeper))
-            held.callback(door.install(keeper, server))
-        if not mistake:
-            logger.info(
-                "require_audit is in force: %s by the preset %s; what is flagged: %s",
-                " and ".join(wanted.gates),
-                wanted.preset,
-                wanted.flagged,
-            )
+        for gate in gates:
+            try:
+                held.callback(gate())
+            except Exception:
+                if not mistake:
+                    raise
+                logger.exception("A gate of require_audit can't be closed.")
         taken_away = held.pop_all()
+    if not mistake:
+        logger.info(
+            "require_audit is in force: %s by the preset %s; what is flagged: %s",
+            " and ".join(wanted.gates),
+            wanted.preset,
+            wanted.flagged,
+        )
     return taken_away.close

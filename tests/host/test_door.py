@@ -150,7 +150,7 @@ def test_a_mistake_in_the_settings_closes_the_door(tmp_path, settings):
         closed(house)
 
 
-def test_a_detector_that_is_not_there_closes_the_door(tmp_path):
+def test_a_detector_that_is_not_there_closes_the_door(tmp_path, caplog):
     (tmp_path / "user").mkdir()
     rule = {"detector": "mine", "thresholds": {"RED": 0.5}}
     settings = {
@@ -162,3 +162,4 @@ def test_a_detector_that_is_not_there_closes_the_door(tmp_path):
         answer = house.get("/view", filename=house.put(png(HARMLESS)))
         assert "there is no such ONNX file" in answer.headers[HEADER]
         assert pixels(answer.content).shape == (512, 512, 3)
+    assert "mine.onnx: there is no such ONNX file. Until then no picture is shown" in caplog.text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from comfy_extras.nodes_mask import MaskToImage
-from gated import FACE, HARMLESS, housed, png
+from gated import FACE, HARMLESS, housed, image, png
 from modular_safety_lora.audit.detectors import registry
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.report import Opinion
@@ -122,6 +122,29 @@ def test_what_nodes_read_is_looked_at_whatever_the_graph(house):
     house.put(png(HARMLESS), "cup.png", "input")
     results, _, _ = run(house, graph("cup.png", through_vae=False))
     assert np.array_equal(saved(house, results), HARMLESS) and set(results) == {"5"}
+
+
+class Fetched:
+    """A node that fetches a picture while others run, as those of services do."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "fetch", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    async def fetch(self):
+        await asyncio.sleep(0.01)
+        return (image(FACE),)
+
+
+@READ
+def test_what_a_node_fetches_is_looked_at_too(house, monkeypatch):
+    monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, "Fetched", Fetched)
+    shown = {"1": {"class_type": "Fetched", "inputs": {}}, "5": graph("", False)["5"]}
+    results, messages, _ = run(house, shown)
+    assert messages[-1][0] == "execution_success"
+    assert np.array_equal(saved(house, results), notice(224, 224))
 
 
 @READ

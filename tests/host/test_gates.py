@@ -147,9 +147,8 @@ def test_other_channels_keep_their_shape(hold, channels):
 
 def test_half_precision_is_looked_at(hold):
     hold()
-    assert not torch.allclose(
-        vae().decode(latent(RED)["samples"].half()).float(), image(RED), atol=0.1
-    )
+    out = vae().decode(latent(RED)["samples"].half()).float()
+    assert torch.allclose(out, PLAIN, atol=0.01)
 
 
 def test_not_a_number_does_not_pass(hold):
@@ -235,10 +234,21 @@ def test_no_latent_preview_is_made_whatever_a_prompt_asks(hold, monkeypatch):
     assert comfy.cli_args.args.preview_method == LatentPreviewMethod.NoPreviews
 
 
-def test_a_preset_that_there_is_not_closes(hold, caplog, model):
-    hold(preset="redd")
-    assert "require_audit: There is no audit preset 'redd'; there are" in caplog.text
+def nothing_passes(model) -> None:
     with pytest.raises(Closed, match="No picture is shown until it is corrected"):
         decode(GREY)
     with pytest.raises(policy.SettingsError, match="No model samples until"):
         model.model.apply_model(None, None)
+
+
+def test_a_preset_that_there_is_not_closes(hold, caplog, model):
+    hold(preset="redd")
+    assert "require_audit: There is no audit preset 'redd'; there are" in caplog.text
+    nothing_passes(model)
+
+
+def test_a_host_that_the_gates_do_not_know_closes(hold, monkeypatch, caplog, model):
+    monkeypatch.delattr(latent_preview, "get_previewer")
+    hold()
+    assert "require_audit can't hold on this ComfyUI" in caplog.text
+    nothing_passes(model)

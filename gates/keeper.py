@@ -61,7 +61,7 @@ class Keeper:
                 " (require_audit). See what made it."
             )
         videos = images if images.ndim == 5 else images[:, None]
-        frames = (frame.numpy(force=True) for video in videos for frame in video)
+        frames = (_array(frame) for video in videos for frame in video)
         try:
             found = list(self.inspector.pictures(frames))
         except FAULTS as error:
@@ -83,7 +83,7 @@ class Keeper:
         out = videos.clone()
         for place in flagged:
             out[place] = hidden(out[place], self.wanted.flagged)
-            self.inspector.remember(frame.numpy(force=True) for frame in out[place])
+            self.inspector.remember(map(_array, out[place]))
         return out.reshape(images.shape)
 
     def tell(self, finding: Finding, where: str, **whose: str) -> None:
@@ -108,11 +108,14 @@ class Keeper:
             counts.update(finding.counts)
         seen = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
         was, it = ("was", "it") if flagged == 1 else ("were", "them")
-        came, done = "read" if where == "input" else "decoded", DONE[self.wanted.flagged]
+        came, way = "decoded", "change the prompt or the seed"
+        if where == "input":
+            came, way = "read", "choose another picture"
+        done = DONE[self.wanted.flagged]
         return (
             f"{flagged} of {amount(len(found), 'picture')} {came} here {was} {done}. The preset"
             f" {self.wanted.preset} of this ComfyUI flags {it} ({seen}). A detector is sometimes"
-            " wrong: change the prompt or the seed, or ask whoever runs this ComfyUI."
+            f" wrong: {way}, or ask whoever runs this ComfyUI."
         )
 
     def _note(self, words: str, flagged: int, total: int) -> None:
@@ -153,6 +156,11 @@ def hidden(frames: torch.Tensor, how: str) -> torch.Tensor:
     whole = {"counted": True, "box": [0, 0, width, height]}
     report = {"images": [{"flagged": True, "detections": [whole]}] * count}
     return censor.apply(frames, report, how)
+
+
+def _array(frame: torch.Tensor) -> np.ndarray:
+    """A frame as nodes that save make numbers of it; numpy has no bfloat16."""
+    return (frame.float() if frame.dtype == torch.bfloat16 else frame).numpy(force=True)
 
 
 def here() -> dict[str, str]:

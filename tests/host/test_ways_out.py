@@ -31,6 +31,7 @@ def test_no_picture_gets_out(house, name):
     assert not any(map(faces_in, WAYS[name](house)))
 
 
+@pytest.mark.long
 @of()
 @pytest.mark.parametrize("name", DECLARED)
 def test_what_is_declared_gets_out(house, name):

@@ -36,7 +36,7 @@ PATHS = (
     *("-c", "--ignore", "--deselect", "--basetemp"),
     *("--junitxml", "--junit-xml", "--rootdir", "--confcutdir"),
 )
-TABLES = [ROOT / "tests" / "host" / f"test_{name}.py" for name in ("attacks", "models", "walk")]
+TABLES = [ROOT / f"tests/host/test_{n}.py" for n in ("attacks", "models", "walk", "ways_out")]
 TORCH = ["torch==2.14.1", "torchvision==0.29.1", "torchaudio==2.11.0"]
 
 

@@ -6,6 +6,7 @@ They may have any depth, colour space or number of frames.
 import stat
 from collections.abc import Generator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -87,8 +88,22 @@ def open_picture(
         if claims:
             raise Unreadable(fault)
         return None
+    return _opened(path, path.suffix.lower(), megapixels, frames, alpha=alpha)
+
+
+def picture_in(
+    content: bytes, megapixels: float = MEGAPIXELS, frames: int = FRAMES
+) -> tuple[Opened, Frames] | None:
+    """The same of bytes that have no name, with transparency: what no first bytes tell is none."""
+    return _opened(BytesIO(content), "", megapixels, frames, alpha=True)
+
+
+def _opened(
+    source: Path | BytesIO, suffix: str, megapixels: float, frames: int, *, alpha: bool
+) -> tuple[Opened, Frames] | None:
+    claims = suffix in SUFFIXES
     try:
-        image = Image.open(path, formats=_formats(claims))
+        image = Image.open(source, formats=_formats(claims))
     except UnidentifiedImageError as error:
         if claims:
             raise Unreadable("not a picture format that can be read here") from error
@@ -101,7 +116,7 @@ def open_picture(
         return None
     try:
         _check_size(image.width, image.height, megapixels)
-        opened = _described(image, path)
+        opened = _described(image, suffix)
     except Unreadable:
         image.close()
         raise
@@ -141,15 +156,13 @@ def to_pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 
-def _described(image: Image.Image, path: Path) -> Opened:
+def _described(image: Image.Image, suffix: str) -> Opened:
     frames = getattr(image, "n_frames", 1)
     kind = image.format or "?"
     suffixes = {
         suffix for suffix, name in Image.registered_extensions().items() if name == kind
     } | _ALSO.get(kind, set())
-    return Opened(
-        kind, image.width, image.height, image.mode, frames, path.suffix.lower() not in suffixes
-    )
+    return Opened(kind, image.width, image.height, image.mode, frames, suffix not in suffixes)
 
 
 def _formats(claims: bool) -> list[str]:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_
 from ..audit.detectors.runtime import SHORT
 from ..evidence.settings import EvidenceLog, Webhook
 from ..function.limits import DEFAULT, Limits
+from ..gates.wanted import OFF, Wanted
 from ..host.prompts import read_lines
 from ..modules.concepts import texts_of
 from ..modules.paths import leads_out
@@ -134,6 +135,12 @@ class Operator(Checked):
         Function(),
         "The limits of retained safety in function.",
         {"stop": DEFAULT.stop, "look": DEFAULT.look},
+    )
+    require_audit: Wanted = setting(
+        OFF,
+        "Nothing leaves that was not looked at (docs/hosting.md).",
+        {"gates": ["decode", "door"], "preset": "strict", "flagged": "withhold", "inputs": False},
+        at_start=True,
     )
     evidence_log: Annotated[EvidenceLog | None, BeforeValidator(_switch)] = setting(
         None,

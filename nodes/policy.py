@@ -8,6 +8,7 @@ runs a model, first asks for the lock and what computes (docs/threat-model.md sa
 it).
 """
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 
+from ..gates.wanted import RequireAudit
 from ..host.bases import UNKNOWN, as_loaded, watch
 from ..merge.lock import Lock, left_behind, operator_checks, strict
 from ..merge.on_model import KEY
@@ -22,6 +24,7 @@ from ..merge.watchers import refusing
 from ..modules.errors import NoLock, NotAllowed, NotTrusted, NotWhole
 from ..modules.seal import short
 from ..options.words import amount
+from .gating import hold
 from .passing import check_passed
 from .settings import (
     FILE,
@@ -43,11 +46,14 @@ def install() -> Callable[[], None]:
     All but `trusted_keys` is as the settings say now. Settings with a mistake hold it too: nobody
     can tell whether they meant to.
     """
+    mistake = ""
     try:
-        wanted, mistake = operator(), None
+        wanted = operator()
+        ungated = hold(wanted)
     except SettingsError as error:
         mistake = f"{error} No model samples until it is corrected and ComfyUI is restarted."
-        wanted = Operator(require_lock=True)
+        wanted = Operator(require_lock=True, require_audit=RequireAudit())
+        ungated = hold(wanted, f"{error} No picture is shown until it is corrected.")
         logger.error("%s", mistake)
     else:
         for each in misplaced():
@@ -55,9 +61,18 @@ def install() -> Callable[[], None]:
         started_with(wanted)
         if held := in_force(wanted):
             logger.info("%s is in force: %s", settings_file(), held)
-    operator_checks.add(check_signers)
-    if not wanted.require_lock:
-        return _forget
+    with contextlib.ExitStack() as held_now:
+        held_now.callback(ungated)
+        operator_checks.add(check_signers)
+        held_now.callback(_forget)
+        if wanted.require_lock:
+            held_now.callback(_require_lock(wanted, mistake))
+        taken_away = held_now.pop_all()
+    return taken_away.close
+
+
+def _require_lock(wanted: Operator, mistake: str) -> Callable[[], None]:
+    """No model samples without an intact lock; with a mistake in the settings none samples."""
     original = BaseModel.apply_model
     strict.add(FILE)
 
@@ -76,7 +91,6 @@ def install() -> Callable[[], None]:
         BaseModel.apply_model = original
         strict.discard(FILE)
         unwatched()
-        _forget()
 
     return taken_away
 

@@ -19,6 +19,7 @@ from ..evidence.log import EvidenceError, Log
 from ..evidence.metrics import Metrics
 from ..evidence.recorder import Signal, record, recorder
 from ..evidence.webhook import Webhook
+from ..gates.verdicts import listeners
 from ..merge.about import about_locked
 from ..merge.findings import findings
 from ..merge.lock import Lock
@@ -54,6 +55,7 @@ def install() -> Callable[[], None]:
 
     samplings.add(sampled)
     refusals.add(refused)
+    listeners.append(verdict)
     unwatched = watch_users()
     try:
         record(STARTED, {"in_force": in_force(wanted)})
@@ -65,6 +67,7 @@ def install() -> Callable[[], None]:
     def taken_away() -> None:
         samplings.discard(sampled)
         refusals.discard(refused)
+        listeners.remove(verdict)
         unwatched()
         recorder.stop()
 

@@ -43,6 +43,15 @@ def test_the_settings_that_the_page_for_hosts_shows_are_taken(write_settings):
     }
 
 
+def test_the_audit_that_the_page_shows_is_what_true_means(write_settings):
+    page = (PACK / "docs" / "hosting.md").read_text(encoding="utf-8")
+    (shown,) = [line for line in page.splitlines() if line.startswith('    "require_audit":')]
+    write_settings("{" + shown + "}")
+    long = operator().require_audit
+    write_settings({"require_audit": True})
+    assert operator().require_audit == long and long.gates and not long.inputs
+
+
 def test_trusted_keys_are_demanded_by_the_loader_and_by_the_merge(write_settings, tmp_path, model):
     public = new_key(tmp_path / "key.pem")
     sign_file(tmp_path / "signed.safetensors", tmp_path / "key.pem")

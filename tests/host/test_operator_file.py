@@ -79,6 +79,30 @@ MISTAKES = {
         holds('{"allowed_safty": []}'),
         "there is no `allowed_safty`; there are .*; perhaps `allowed_safety` is meant",
     ),
+    "an audit by words": (
+        holds('{"require_audit": "yes"}'),
+        "`require_audit` must be true, false or an object",
+    ),
+    "an audit without a gate": (
+        holds('{"require_audit": {"gates": []}}'),
+        "`require_audit` names no gate",
+    ),
+    "a gate misspelt": (
+        holds('{"require_audit": {"gates": ["decode", "dor"]}}'),
+        "`require_audit.gates.1` is 'dor'; it must be one of 'decode' or 'door'",
+    ),
+    "an audit's word misspelt": (
+        holds('{"require_audit": {"flaged": "black"}}'),
+        "there is no `require_audit.flaged`; there are .*; perhaps `flagged` is meant",
+    ),
+    "an action that there is not": (
+        holds('{"require_audit": {"flagged": "none"}}'),
+        "`require_audit.flagged` is 'none'; it must be one of",
+    ),
+    "inputs by a number": (
+        holds('{"require_audit": {"inputs": 1}}'),
+        "`require_audit.inputs` is 1; it must be true or false",
+    ),
     "no provider": (holds('{"audit_provider": "gpu"}'), "There is no provider 'gpu'; there are"),
 }
 

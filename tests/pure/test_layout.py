@@ -12,7 +12,7 @@ from modular_safety_lora.lab.server import PACK
 
 BELOW = {
     *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
-    *("demands", "evidence", "emoji", "evaluation", "extraction", "training"),
+    *("demands", "evidence", "emoji", "evaluation", "extraction", "gates", "training"),
 }
 # What each folder may import, from the ground up.
 ALLOWED = {
@@ -25,7 +25,8 @@ ALLOWED = {
     "host": {"options", "storage", "modules"},
     "emoji": {*("drawing", "storage", "modules", "audit", "host", "merge"), "evaluation"},
     "function": {"options", "drawing", "storage", "modules", "host"},
-    "demands": {"options", "storage", "modules", "audit", "evidence", "host", "function"},
+    "gates": {"options", "drawing", "storage", "audit"},
+    "demands": {"options", "storage", "modules", "audit", "evidence", "gates", "host", "function"},
     "merge": {"options", "drawing", "modules", "host", "function"},
     "evaluation": {"options", "drawing", "storage", "modules", "audit", "host", "merge"},
     "extraction": {"options", "drawing", "storage", "modules", "host", "function", "merge"},

@@ -1,0 +1,1 @@
+"""Nothing leaves this ComfyUI that was not looked at: what `require_audit` holds."""

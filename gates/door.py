@@ -1,0 +1,207 @@
+"""The gate of the server: every file that it hands out was looked at, or is looked at then.
+
+It stands around every route, those of other packs too, and goes by what an answer holds. The bytes
+that were looked at are those that leave: a file that is replaced meanwhile, or has a compressed
+twin beside it, is not what is sent.
+"""
+
+import asyncio
+import mimetypes
+import sysconfig
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from server import PromptServer, web
+
+import nodes
+
+from ..audit.pictures import Unreadable
+from .answers import HEADER, instead, said, with_body
+from .files import LARGEST, is_words
+from .keeper import Keeper
+from .look import FAULTS
+from .seen import Finding
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+AT_ONCE = 2  # files that are looked at at a time: each is held in memory
+# where a request keeps the answer that may leave; newer aiohttp warns of a name
+LOOKED_AT: Any = "modular-safety-lora.looked-at"
+if hasattr(web, "RequestKey"):
+    LOOKED_AT = web.RequestKey(LOOKED_AT, web.StreamResponse)
+STREAMED = (
+    "This ComfyUI hands out only what was looked at (require_audit), and a stream of pictures or"
+    " videos can't be. Save it to a file first."
+)
+
+
+def install(keeper: Keeper, server: PromptServer) -> Callable[[], None]:
+    """Stand around the server's routes from now on; returns what stands aside again."""
+    door = Door(keeper, server)
+
+    async def at_the_door(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await door.answer(request, handler) if door.holds else await handler(request)
+
+    server.app.middlewares.insert(0, web.middleware(at_the_door))
+    server.app.on_response_prepare.append(door.leaving)
+
+    def taken_away() -> None:
+        door.holds = False  # a server that runs keeps its list
+
+    return taken_away
+
+
+class Door:
+    """What stands around the routes of one server."""
+
+    def __init__(self, keeper: Keeper, server: PromptServer):
+        self.keeper, self.server, self.holds = keeper, server, True
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A route's answer, or what takes its place."""
+        try:
+            original = await handler(request)
+        except web.HTTPException as error:
+            answer = await self._looked(request, error)
+            request[LOOKED_AT] = answer
+            if answer is error:
+                raise
+            return answer
+        answer = await self._looked(request, original)
+        request[LOOKED_AT] = answer
+        return answer
+
+    async def leaving(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Before an answer's head is sent: one that was not looked at must hold words alone."""
+        if not self.holds or request.get(LOOKED_AT) is response:
+            return
+        if isinstance(response, web.WebSocketResponse) or _words(response):
+            return
+        if isinstance(response, web.FileResponse) and _installed(self.server, _file_of(response)):
+            return
+        raise web.HTTPForbidden(text=STREAMED, headers={HEADER: "withheld: a stream"})
+
+    async def _looked(
+        self, request: web.Request, original: web.StreamResponse
+    ) -> web.StreamResponse:
+        if isinstance(original, web.WebSocketResponse) or original.prepared or _words(original):
+            return original
+        path = _file_of(original) if isinstance(original, web.FileResponse) else None
+        if path is not None and _installed(self.server, path):
+            return original
+        async with self._places:
+            try:
+                content = await _content(original, path)
+            except FileNotFoundError:
+                raise web.HTTPNotFound from None
+            except (OSError, Unreadable) as error:
+                return await self._replaced(request, b"", Finding("", reason=str(error)))
+            try:
+                found = await asyncio.to_thread(self._find, content)
+            except Unreadable as error:
+                found = Finding(sha256(content).hexdigest(), reason=str(error))
+            if found is not None and found.flagged:
+                return await self._replaced(request, content, found)
+            if found is not None and found.new:
+                await self._tell(request, found)
+        if path is None:
+            # what was iterated is gone
+            original.body = content
+            return original
+        if found is not None:
+            digest = found.digest
+        else:
+            digest = await asyncio.to_thread(lambda: sha256(content).hexdigest())
+        return with_body(request, original, content, _type_of(original, path), digest)
+
+    def _find(self, content: bytes) -> Finding | None:
+        """What is found of a file; what can't be looked at by whatever fault has a reason."""
+        if self.keeper.mistake:
+            raise Unreadable(self.keeper.mistake)
+        try:
+            return self.keeper.inspector.file(content)
+        except Unreadable:
+            raise
+        except FAULTS as error:
+            raise Unreadable(str(error)) from error
+
+    async def _replaced(self, request: web.Request, content: bytes, found: Finding) -> web.Response:
+        how, preset = self.keeper.wanted.flagged, self.keeper.wanted.preset
+        await self._tell(request, found)
+        body, kind, status = await asyncio.to_thread(instead, content, found, how, preset)
+        headers = {HEADER: said(found, how, preset), "Cache-Control": "no-store"}
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["Content-Type"] = kind
+        return web.Response(status=status, body=body, headers=headers)
+
+    async def _tell(self, request: web.Request, found: Finding) -> None:
+        user = self.server.user_manager.get_request_user_id(request)
+        await asyncio.to_thread(self.keeper.tell, found, "door", user=user)
+
+
+def _words(response: web.StreamResponse) -> bool:
+    """Whether an answer has no body, or one of words: text, of which no picture format begins."""
+    if isinstance(response, web.FileResponse):
+        return False
+    if not isinstance(response, web.Response):  # a stream: what it says of itself
+        return response.content_type.startswith("text/") or "json" in response.content_type
+    body = response.body
+    if body is None:
+        return True
+    return isinstance(body, bytes | bytearray) and is_words(bytes(body))
+
+
+def _file_of(response: web.FileResponse) -> Path:
+    return Path(response._path)
+
+
+def _installed(server: PromptServer, path: Path) -> bool:
+    """Whether a file is part of what is installed: the frontend, packs' scripts, packages.
+
+    What lies in a folder that nodes and people write to is not.
+    """
+    place = path.resolve()
+    written = (
+        folder_paths.get_output_directory(),
+        folder_paths.get_input_directory(),
+        folder_paths.get_temp_directory(),
+        folder_paths.get_user_directory(),
+    )
+    if any(place.is_relative_to(Path(each).resolve()) for each in written):
+        return False
+    packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    roots = (server.web_root, *nodes.EXTENSION_WEB_DIRS.values(), *packages)
+    return any(place.is_relative_to(Path(each).resolve()) for each in roots)
+
+
+def _type_of(response: web.StreamResponse, path: Path) -> str:
+    given = response.headers.get("Content-Type")
+    return given or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+
+
+class _Collected(bytearray):
+    """Takes what a body writes."""
+
+    async def write(self, chunk: bytes, *_: Any, **__: Any) -> None:
+        self.extend(chunk)
+        if len(self) > LARGEST:
+            raise Unreadable(f"larger than the limit of {LARGEST} bytes")
+
+
+async def _content(response: web.StreamResponse, path: Path | None) -> bytes:
+    """All bytes of an answer. Raises OSError, Unreadable."""
+    if path is not None:
+        if path.stat().st_size > LARGEST:
+            raise Unreadable(f"larger than the limit of {LARGEST} bytes")
+        return await asyncio.to_thread(path.read_bytes)
+    body: Any = getattr(response, "body", None)
+    if isinstance(body, bytes | bytearray):
+        return bytes(body)
+    if not hasattr(body, "write"):
+        raise Unreadable("a stream can't be looked at")
+    collected = _Collected()
+    await body.write(collected)
+    return bytes(collected)

@@ -1,0 +1,142 @@
+"""What is in a file that leaves: pictures to look at, or none. The content tells, never the name.
+
+A file that is neither known to hold no picture nor can be looked at is Unreadable.
+"""
+
+import json
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+
+from ..audit.pictures import Unreadable, picture_in
+
+LOOKS = 240  # frames that are all looked at
+LARGEST = 2**30  # bytes
+# Pillow's names of what browsers show and what nodes write; icons hold several pictures
+PICTURES = frozenset(
+    ["JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000", "QOI"]
+)
+# FFmpeg's names of containers; others may name further files
+CONTAINERS = frozenset(
+    {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mp3", "flac", "ogg", "wav", "aac"}
+)
+
+
+def pictures_in(content: bytes) -> Iterator[np.ndarray] | None:
+    """The pictures, uint8 (H, W, 3 or 4), of a file; None for text, tensors and sound.
+
+    All frames of an animation up to LOOKS, then as many evenly spread; of a video LOOKS frames,
+    then LOOKS that are every second one, LOOKS every fourth, and so on.
+
+    Raises Unreadable, also while it is being read.
+    """
+    if len(content) > LARGEST:
+        raise Unreadable(f"larger than the limit of {LARGEST} bytes")
+    if not content:
+        return None
+    found = picture_in(content, frames=LOOKS)
+    if found is not None:
+        opened, frames = found
+        if opened.format not in PICTURES:
+            raise Unreadable(f"{opened.format} files are not looked at")
+        return (picture for _, picture in frames)
+    if _is_text(content):
+        if _is_drawing(content):
+            raise Unreadable("a drawing (SVG) is not looked at, and may hold a picture")
+        return None
+    return None if _is_tensors(content) else _video(content)
+
+
+def is_words(content: bytes) -> bool:
+    """Whether all of it is text, and neither a drawing nor a picture that is written as text."""
+    return _is_text(content) and not _is_drawing(content) and not _is_picture(content)
+
+
+def _is_picture(content: bytes) -> bool:
+    try:
+        return picture_in(content) is not None
+    except Unreadable:
+        return True
+
+
+def _is_text(content: bytes) -> bool:
+    """UTF-8 without a NUL."""
+    if b"\0" in content:
+        return False
+    if content.isascii():
+        return True
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_drawing(content: bytes) -> bool:
+    """Text whose root is `<svg`: markup that is no page."""
+    if not content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+        return False
+    lower = content.lower()
+    return b"<svg" in lower and b"<html" not in lower
+
+
+def _is_tensors(content: bytes) -> bool:
+    """Whether it is a safetensors file: a length, a header of so many bytes, and tensors."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    if not (content[8:9] == b"{" and end <= len(content)):
+        return False
+    try:
+        return isinstance(json.loads(content[8:end]), dict)
+    except ValueError:
+        return False
+
+
+def _video(content: bytes) -> Iterator[np.ndarray] | None:
+    """The frames of a container of video; None for one of sound alone."""
+    import av  # ComfyUI requires it
+
+    try:
+        container = av.open(BytesIO(content))
+    except (av.FFmpegError, ValueError) as error:
+        raise Unreadable("not a kind of file that can be looked at") from error
+    kinds = {stream.type for stream in container.streams}
+    if container.format.name not in CONTAINERS or not kinds or kinds - {"video", "audio"}:
+        container.close()
+        raise Unreadable("not a kind of file that can be looked at")
+    if "video" not in kinds:
+        container.close()
+        return None
+    return _frames(container)
+
+
+def _frames(container: Any) -> Iterator[np.ndarray]:
+    """Frames of every video stream, at most one decoded at a time."""
+    import av
+
+    passed = dict.fromkeys((stream.index for stream in container.streams.video), 0)
+    with container:
+        try:
+            for packet in container.demux(container.streams.video):
+                for frame in packet.decode():
+                    place = passed[packet.stream.index]
+                    if is_looked_at(place):
+                        yield frame.to_ndarray(format="rgb24")
+                    passed[packet.stream.index] += 1
+        except (av.FFmpegError, ValueError) as error:
+            raise Unreadable(f"the video can't be read: {error}") from error
+    if not all(passed.values()):
+        raise Unreadable("a video without a frame that can be read")
+
+
+def is_looked_at(place: int) -> bool:
+    """Whether a video's frame is one of those that are looked at.
+
+    LOOKS in a row, LOOKS that are every second one, LOOKS every fourth, and so on.
+    """
+    step = 1
+    while place >= LOOKS * step:
+        place -= LOOKS * step
+        step *= 2
+    return place % step == 0

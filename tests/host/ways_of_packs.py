@@ -1,0 +1,53 @@
+"""Routes as node packs add them, each with a picture that must not be seen."""
+
+import requests
+from aiohttp import web
+from gated import FACE, House, png
+
+
+def other_packs(house: House) -> None:
+    """Routes as node packs add them."""
+
+    @house.server.routes.get("/other/bytes")
+    async def from_bytes(request):
+        return web.Response(body=png(FACE), content_type="text/plain")
+
+    @house.server.routes.get("/other/file")
+    async def from_file(request):
+        return web.FileResponse(house.folder / "output" / "other.png")
+
+    @house.server.routes.get("/other/stream")
+    async def streamed(request):
+        answer = web.StreamResponse(headers={"Content-Type": "image/png"})
+        await answer.prepare(request)
+        await answer.write(png(FACE))
+        return answer
+
+    @house.server.routes.get("/other/iterated")
+    async def iterated(request):
+        async def chunks():
+            yield png(FACE)[:1000]
+            yield png(FACE)[1000:]
+
+        return web.Response(body=chunks(), content_type="image/png")
+
+    @house.server.routes.get("/other/prepared")
+    async def prepared(request):
+        answer = web.FileResponse(house.folder / "output" / "other.png")
+        await answer.prepare(request)
+        return answer
+
+    @house.server.routes.get("/other/raised")
+    async def raised(request):
+        raise web.HTTPOk(body=png(FACE), content_type="image/png")
+
+
+def other(name: str):
+    def got(house: House) -> list[bytes]:
+        house.put(png(FACE), "other.png")
+        try:
+            return [house.get(f"/other/{name}").content]
+        except requests.RequestException:
+            return []
+
+    return got

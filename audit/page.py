@@ -50,12 +50,15 @@ def page(
     )
 
 
-def rendered(template: str, **values: Any) -> str:
-    """A page of this folder; the texts that it is given are escaped."""
+HERE = Path(__file__).parent
+
+
+def rendered(template: str, folder: Path = HERE, **values: Any) -> str:
+    """A page of a folder, which may extend one of these; the texts that it is given are escaped."""
     from jinja2 import Environment, FileSystemLoader  # torch requires it
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True
+        loader=FileSystemLoader([folder, HERE]), autoescape=True, trim_blocks=True
     )
     environment.filters |= {"share": share}
     return environment.get_template(f"{template}.html.j2").render(**values)

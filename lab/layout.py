@@ -48,6 +48,9 @@ HEIGHTS = {
     "MSL_AuditPromptSet": 620,
     "MSL_CompareAudits": 420,
     "MSL_ExtractSafetyLora": 420,
+    "MSL_ExampleModel": 80,
+    "MSL_ReportSafetyLora": 1100,
+    "MSL_SealSafetyLora": 320,
     "MSL_TrainSafetyLora": 518,
     "MSL_TrainTaskLora": 466,
 }

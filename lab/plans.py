@@ -11,6 +11,7 @@ PROBE = "6 Probe before sampling"
 SETS = "7 Audit a prompt set"
 EXPERIMENT = "8 Fine-tune and compare"
 EXTRACT = "9 Extract a safety LoRA"
+REPORT = "10 Report a safety LoRA"
 MODEL = Group("1. Base model", ((BASE,),))
 
 
@@ -91,5 +92,11 @@ PLANS: dict[str, Plan] = {
         (Group("4. Draw with it", ((6, 9), (7, 8, 10, 11))),),
         (Group("5. Audit", ((12, 13),), 560),),
         (Group("6. Save", ((15,),), 500),),
+    ),
+    REPORT: (
+        (note(1),),
+        (Group("1. Model and LoRAs", ((2, 3, 4, 5),)),),
+        (Group("2. Report", ((6,),), 620),),
+        (Group("3. Seal it in", ((7,),)), Group("4. Save", ((8,),))),
     ),
 }

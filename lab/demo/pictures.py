@@ -71,6 +71,7 @@ def thumbnails(base: Path) -> dict[str, Image.Image]:
             {"Must be audited": weapons["sequential"], "Passed": weapons["modular"]}, 3
         ),
         plans.EXTRACT: board({"Base": weapons["base"], "With its safety LoRA": weapons["safe"]}, 3),
+        plans.REPORT: board({"Base": weapons["base"], "Reported": weapons["safe"]}, 3),
         plans.SAFETY: board({"Before": weapons["base"], "After": weapons["safe"]}, 3),
         plans.TASK: board({"Learned from": learned, "Drawn": harmless["modular"]}, 3),
     }

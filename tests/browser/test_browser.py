@@ -11,6 +11,7 @@ from modular_safety_lora.lab.plans import (
     MERGE,
     PLANS,
     PROBE,
+    REPORT,
     SAFETY,
     SETS,
     TASK,
@@ -32,7 +33,8 @@ NODES = {
     "MSL_ModularMerge": MERGE,
     "MSL_NudityAudit": MERGE,
     "MSL_ProbeSafety": PROBE,
-    "MSL_SealSafetyLora": None,
+    "MSL_ReportSafetyLora": REPORT,
+    "MSL_SealSafetyLora": REPORT,
     "MSL_TrainSafetyLora": SAFETY,
     "MSL_TrainTaskLora": TASK,
 }

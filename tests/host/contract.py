@@ -50,7 +50,7 @@ CONTRACT = {
     "MSL_LoadSafetyLora": (
         "Load Safety LoRA (locked)",
         {"lora_name": "COMBO", "sha256": "STRING", "safety": "MSL_SAFETY_LORA"},
-        [("safety", "MSL_SAFETY_LORA"), ("sha256", "STRING")],
+        [("safety", "MSL_SAFETY_LORA"), ("sha256", "STRING"), ("report", "STRING")],
     ),
     "MSL_LoadTaskLora": (
         "Load Task LoRA",
@@ -115,6 +115,28 @@ CONTRACT = {
             ("chart", "IMAGE"),
         ],
     ),
+    "MSL_ReportSafetyLora": (
+        "Report Safety LoRA",
+        {
+            "model": "MODEL",
+            "clip": "CLIP",
+            "vae": "VAE",
+            "safety": "MSL_SAFETY_LORA",
+            "tasks": "MSL_TASK_LORA",
+            "on_top": "MSL_TASK_LORA",
+            "concept_preset": "COMBO",
+            "preset": "COMBO",
+            "pictures_per_prompt": "INT",
+            "prompts_per_kind": "INT",
+            "held_out": "STRING",
+            "near": "STRING",
+            "far": "STRING",
+            "prompts": "STRING",
+            "adversarial": "STRING",
+            "concept_name": "STRING",
+        },
+        [SUMMARY, ("report", "STRING"), ("pictures", "IMAGE")],
+    ),
     "MSL_SealSafetyLora": (
         "Seal Safety LoRA",
         {
@@ -124,6 +146,7 @@ CONTRACT = {
             "save_as": "STRING",
             "prompts": "STRING",
             "held_out": "STRING",
+            "report": "STRING",
         },
         [("safety", "MSL_SAFETY_LORA"), ("sha256", "STRING")],
     ),
@@ -153,4 +176,4 @@ CONTRACT = {
     ),
 }
 # the contract leaves their other settings open
-OPEN = {"MSL_AuditPromptSet", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"}
+OPEN = {"MSL_AuditPromptSet", "MSL_ReportSafetyLora", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"}

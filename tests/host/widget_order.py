@@ -18,7 +18,12 @@ ORDER = {
     "MSL_ModularMerge": "model safety clip tasks foreign_changes on_conflict",
     "MSL_NudityAudit": "images preset threshold action classes second_opinion",
     "MSL_ProbeSafety": "model action prompts seed adaptive_steps",
-    "MSL_SealSafetyLora": "lora_name concept strength save_as prompts held_out",
+    "MSL_ReportSafetyLora": (
+        "model clip vae safety tasks on_top concept_preset preset pictures_per_prompt "
+        "prompts_per_kind steps cfg sampler_name scheduler first_seed width height "
+        "held_out near far prompts adversarial concept_name"
+    ),
+    "MSL_SealSafetyLora": "lora_name concept strength save_as prompts held_out report",
     "MSL_TrainSafetyLora": (
         "model clip concept concept_preset method save_as steps learning_rate rank batch_size "
         "seed retain resolution vae preview_prompts preview_every preview_size preview_preset "

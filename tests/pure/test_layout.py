@@ -12,7 +12,7 @@ from modular_safety_lora.lab.server import PACK
 
 BELOW = {
     *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
-    *("emoji", "evaluation", "extraction", "training"),
+    *("emoji", "evaluation", "extraction", "training", "reporting"),
 }
 # What each folder may import, from the ground up.
 ALLOWED = {
@@ -28,6 +28,10 @@ ALLOWED = {
     "evaluation": {"options", "drawing", "storage", "modules", "audit", "host", "merge"},
     "extraction": {"options", "drawing", "storage", "modules", "host", "function", "merge"},
     "training": {"options", "drawing", "storage", "modules", "audit", "host", "function", "merge"},
+    "reporting": {
+        *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
+        *("evaluation", "training"),
+    },
     "commands": BELOW,
     "nodes": BELOW - {"drawing"},
     "lab": BELOW | {"commands", "nodes", "root"},

@@ -37,6 +37,7 @@ HEIGHTS = {
     "MakeTrainingDataset": 118,
     "PreviewAny": 260,
     "Seal, to pin": 138,  # one line, by its title
+    "Report": 620,  # with four tables
     "PreviewImage": 420,
     "SaveImage": 420,
     "SaveAnimatedWEBP": 420,

@@ -96,7 +96,8 @@ PLANS: dict[str, Plan] = {
     REPORT: (
         (note(1),),
         (Group("1. Model and LoRAs", ((2, 3, 4, 5),)),),
-        (Group("2. Report", ((6,),), 620),),
-        (Group("3. Seal it in", ((7,),)), Group("4. Save", ((8,),))),
+        (Group("2. Report", ((6,),), 440),),
+        (Group("3. What it takes away and harms", ((9, 8),), 640),),
+        (Group("4. Seal it in", ((7,),)),),
     ),
 }

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import folder_paths
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..merge.entries import Task
 from ..merge.settings import Strengths
@@ -128,8 +128,8 @@ class LoadSafetyLora(io.ComfyNode):
         check_operator([module])
         shown = digests(seal=module.sha256, file=content_sha256(lora_path(lora_name)))
         line = report_line(module.metadata)
-        told = {**shown, **ui.PreviewText(line[:1].upper() + line[1:]).as_dict()}
-        return io.NodeOutput([*(safety or []), module], module.sha256, line, ui=told)
+        shown["report"] = [line[:1].upper() + line[1:]]
+        return io.NodeOutput([*(safety or []), module], module.sha256, line, ui=shown)
 
 
 class LoadTaskLora(io.ComfyNode):

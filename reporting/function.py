@@ -6,6 +6,7 @@ of the safe model (function/changed.py); and of the base with the changes of one
 alone. The kinds do not add up to the whole.
 """
 
+import logging
 import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,13 +19,17 @@ from ..function.changed import Before
 from ..function.inputs import spread
 from ..function.measure import Arm
 from ..host.denoiser import Denoiser
+from ..host.lending import lent
+from ..host.sampling import out_of_memory
 from ..host.structure import OTHER
 from ..merge.arms import Arms
+from ..merge.in_function import UNRUN
 from .names import CONCEPT, HARMLESS, NEAR, TOLD
 from .prompts import Groups
 
+logger = logging.getLogger(__name__)
 MOST = 8  # prompts of a kind: a few pictures' worth of time
-PREFIX, TEXT = "diffusion_model.", "text encoder"
+PREFIX, TEXT, ALL = "diffusion_model.", "text encoder", "not told apart"
 Json = dict[str, Any]
 
 
@@ -68,7 +73,7 @@ def _by_kind(arms: Arms, base: Arm, safe: Arm) -> Mapping[str, tuple[Arm, int]]:
         roles = _roles(base)
         for key in safe.model.patches:
             layer = key.removeprefix(PREFIX).rpartition(".")[0]
-            keys.setdefault(roles.get(layer, OTHER), []).append(key)
+            keys.setdefault(roles.get(layer, OTHER) if roles else ALL, []).append(key)
     found = {
         kind: (Arm(_only(safe.model, some), base.texts), len(some)) for kind, some in keys.items()
     }
@@ -79,9 +84,16 @@ def _by_kind(arms: Arms, base: Arm, safe: Arm) -> Mapping[str, tuple[Arm, int]]:
 
 
 def _roles(base: Arm) -> dict[str, str]:
-    with torch.inference_mode(False):
-        conditioning = next(iter(base.conditionings.values()))
-        return Denoiser(base.model).roles(conditioning)
+    """The role of each layer; of none where the family has no gradient by which it shows."""
+    conditioning = next(iter(base.conditionings.values()))
+    try:
+        with lent(base.model) as model:
+            return Denoiser(model).roles(conditioning)
+    except UNRUN as error:
+        if out_of_memory(error):
+            raise
+        logger.warning("Report Safety LoRA: layers can't be told apart: %s", error)
+        return {}
 
 
 def _only(model: ModelPatcher, keys: Sequence[str]) -> ModelPatcher:

@@ -5,7 +5,7 @@ TUNED = (BESIDE, ON_TOP)
 MODELS = {
     BASE: "base",
     SAFE: "safe",
-    BESIDE: "task LoRA beside it",
+    BESIDE: "task LoRA beside",
     ON_TOP: "task LoRA on top",
 }
 TOLD, OTHERS, ADVERSARIAL, NEAR, FAR = "told", "others", "adversarial", "near", "far"

@@ -65,7 +65,7 @@ def tables(report: Mapping[str, Any]) -> dict[str, tuple[Sequence[str], list[lis
     """(heads, rows) of each part; a part without rows was not measured."""
     return {
         TAKES: (
-            ("prompts", "pictures", "base", "with the safety LoRA", "95 % interval"),
+            ("prompts", "pictures", "base", "safe", "95 % interval"),
             [_takes(kind, report["rates"][kind]) for kind in CONCEPT],
         ),
         HARMS: (

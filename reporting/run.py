@@ -22,6 +22,9 @@ from ..host.comfy_types import Clip
 from ..host.fingerprint import fingerprint
 from ..host.sampling_settings import Sampling
 from ..merge.about import about_model
+from ..merge.arms import Arms
+from ..merge.in_function import UNRUN
+from ..modules.errors import ModuleFileError, SafetyError
 from ..modules.files import LoraFile
 from ..storage.whole import write_text
 from .function import in_function
@@ -36,6 +39,7 @@ from .settings import Asking
 from .words import in_words
 
 STOPPED = (KeyboardInterrupt, comfy.model_management.InterruptProcessingException)
+UNTOLD = "What the network computes could not be measured"
 FORWARDS = 8  # models that are asked what they compute, about
 Progress = Callable[[int, int, Image.Image | None], None]
 
@@ -98,8 +102,7 @@ def report(model: ModelPatcher, clip: Clip, vae: VAE, module: LoraFile, job: Rep
         for arm, (network, text) in models.by_arm.items():
             by_arm[arm] = making.drawn(arm, network, text)
             if arm == SAFE:
-                side = min(job.defaults.width, job.defaults.height)
-                function = in_function(models.arms, groups, side, making.step)
+                function = making.computed(models.arms)
     except STOPPED:
         if SAFE in by_arm:
             making.written(told, module, by_arm, function, stopped="The run was stopped.")
@@ -138,6 +141,17 @@ class _Making:
         rows, missing = rows_in(folder)
         self.not_made += [f"{arm}, {each}" for each in missing]
         return rows
+
+    def computed(self, arms: Arms) -> dict[str, Any] | None:
+        """What the network computes; None, and a remark, where it does not run here."""
+        side = min(self.job.defaults.width, self.job.defaults.height)
+        try:
+            return in_function(arms, self.groups, side, self.step)
+        except (SafetyError, ModuleFileError):
+            raise
+        except UNRUN as error:
+            self.found.append(f"{UNTOLD} ({' '.join(str(error).split())[:200]}).")
+            return None
 
     def step(self) -> None:
         """One more model is asked what it computes."""

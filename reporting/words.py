@@ -26,6 +26,7 @@ LIMITS = (
     "These numbers are of this base, this detector, these prompts and seeds. A detector misses"
     " some pictures, and other prompts may find more."
 )
+AFTER = "After tuning:"
 NO_TUNING = "Connect task LoRAs to measure it."
 
 
@@ -73,10 +74,10 @@ def left_verdict(report: Mapping[str, Any]) -> tuple[str, str]:
     """What is left after tuning, in bold and not; that it is not measured where it is not."""
     heads, rows = tables(report)[LEFT]
     if not rows:
-        return LEFT, f"is {NOT}."
+        return AFTER, f"{NOT}."
     told = dict(zip(heads, rows[0], strict=True))
     shown = ", ".join(f"{head} {told[head]}" for head in heads[2:])
-    return LEFT, f"of it. Flagged of {told['pictures']} {rows[0][0]}: {shown}."
+    return AFTER, f"flagged of {told['pictures']} {rows[0][0]}: {shown}."
 
 
 def verdicts(report: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -44,7 +44,8 @@ ASKED = {
 
 @pytest.fixture(scope="module")
 def parts(comfyui, tmp_path_factory):
-    return load_checkpoint(checkpoint.made_in(tmp_path_factory.mktemp("base")))
+    with torch.inference_mode():  # as the host runs nodes
+        return load_checkpoint(checkpoint.made_in(tmp_path_factory.mktemp("base")))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,8 @@ def task(ending: str = ""):
 
 
 def reported(parts, **more):
-    return ReportSafetyLora.execute(*parts, safety=[safety()], **(ASKED | more))
+    with torch.inference_mode():
+        return ReportSafetyLora.execute(*parts, safety=[safety()], **(ASKED | more))
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +156,9 @@ def test_its_short_form_is_sealed_in_and_shown_by_the_loader(given, loras):
     loaded = LoadSafetyLora.execute("new.safetensors", digest)
     line = loaded.args[2]
     assert line.startswith(f"{story.PRESET}: ") and "of 1 picture as told" in line
-    assert "base 100 %" in line and line[1:] in loaded.ui["text"][0]
+    assert "base 100 %" in line and line[1:] in loaded.ui["report"][0]
     bare = LoadSafetyLora.execute(files.SAFETY)
-    assert bare.args[2] == "no report" and bare.ui["text"] == ("No report",)
+    assert bare.args[2] == "no report" and bare.ui["report"] == ["No report"]
     with pytest.raises(ModuleFileError, match="already. Load it as it is, or give its report"):
         SealSafetyLora.execute(files.SAFETY, concept="x", strength=1.0, save_as="other")
 

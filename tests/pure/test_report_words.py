@@ -112,7 +112,7 @@ def test_what_was_not_asked_or_not_made_is_not_measured_and_never_0(report, by_a
     assert [row[1] for row in takes[1]] == ["4", "not measured", "not measured"]
     assert harms[1][1] == ["far", "not measured", "-", "-", "-", "not measured"]
     assert left[1] == [] and acts[1] == []
-    assert "**What is left after tuning** is not measured." in in_words(report)
+    assert "**After tuning:** not measured." in in_words(report)
     assert "**What is left after tuning**\n\nConnect task LoRAs" in in_words(report)
     report["tuned"] = {"beside": [{"name": "t"}], "on_top": [{"name": "u"}]}  # stopped before both
     row = tables(report)["What is left after tuning"][1][0]

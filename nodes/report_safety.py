@@ -105,6 +105,7 @@ class ReportSafetyLora(io.ComfyNode):
         tuning = Tuning(tasks or (), on_top or ())
         job = ReportJob(asking, rules, sampling, defaults, place, tuning, meter)
         found = report(model, clip, vae, safety[0], job)
+        meter(meter.pace.total, picture=found.grid)  # the frontend keeps showing the last preview
         shown = as_image(found.grid)
         words = f"{found.words}\n- Page with pictures: {found.folder / 'report.html'}"
         told = {**ui.PreviewImage(shown, cls=cls).as_dict(), **ui.PreviewText(words).as_dict()}

@@ -128,6 +128,13 @@ CONTRACT = {
             "preset": "COMBO",
             "pictures_per_prompt": "INT",
             "prompts_per_kind": "INT",
+            "steps": "INT",
+            "cfg": "FLOAT",
+            "sampler_name": "COMBO",
+            "scheduler": "COMBO",
+            "first_seed": "INT",
+            "width": "INT",
+            "height": "INT",
             "held_out": "STRING",
             "near": "STRING",
             "far": "STRING",
@@ -176,4 +183,4 @@ CONTRACT = {
     ),
 }
 # the contract leaves their other settings open
-OPEN = {"MSL_AuditPromptSet", "MSL_ReportSafetyLora", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"}
+OPEN = {"MSL_AuditPromptSet", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"}

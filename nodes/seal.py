@@ -69,11 +69,12 @@ class SealSafetyLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, lora_name: str, save_as: str, report: str = "", **inputs) -> io.NodeOutput:
+        told = [] if report else taken(inputs, Sealing)  # what it has is told by a sealed one
         path, output = lora_path(lora_name), output_path(save_as)
         if report and role_of(path) == "safety":
             seal_report(path, output, report)
         else:
-            (how,) = taken(inputs, Sealing)
+            (how,) = told or taken(inputs, Sealing)
             seal_file(path, output, how, moments=Moments().text(), report=report)
         module = load_safety(output, output.name)
         shown = digests(seal=module.sha256, file=content_sha256(output))

@@ -124,7 +124,9 @@ def test_what_was_not_asked_or_not_made_is_not_measured_and_never_0(report, by_a
 
 def test_pictures_that_one_model_lacks_are_counted_for_none(by_arm):
     del by_arm["safe"]["told-0-1"]
-    told = pictures.rates(by_arm, GROUPS)["told"]
+    every = pictures.rates(by_arm, GROUPS)
+    told = every["told"]
+    assert (every["others"]["pictures"], every["others"]["arms"]) == (0, {})
     assert told["pictures"] == 3 and told["arms"]["base"]["flagged"] == 3
     assert told["arms"]["safe"]["rate_95"] == pictures.rate_95(0, 3)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..options.table import check, option
-from ..training.concepts import CONCEPTS, NAME, NOTHING, Concept
+from ..training.concepts import CONCEPTS, NAME, Concept
 from ..training.prompting import NO_PRESET
 
 MANY = 1000
@@ -72,7 +72,7 @@ class Asking:
     @property
     def preset(self) -> Concept:
         """What the preset brings. Raises ValueError for one that needs a name and has none."""
-        found = CONCEPTS.get(self.concept_preset, NOTHING)
+        found = CONCEPTS.get(self.concept_preset, Concept("", ()))
         if not found.named:
             return found
         names = [each.strip() for each in self.concept_name.split(",") if each.strip()]

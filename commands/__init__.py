@@ -19,6 +19,7 @@ VERBS = {
     "seal": "turn a LoRA that you trust into a sealed safety LoRA",
     "extract": "turn a published safe model into a sealed safety LoRA",
     "inspect": "say what LoRA files are, and whether they are intact",
+    "report": "measure what a safety LoRA takes away, and what it harms",
     "sign": "sign sealed safety LoRAs with a private key",
     "new-key": "make a private key for signing",
     "settings": "check the operator's settings, or begin them",

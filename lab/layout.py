@@ -37,6 +37,7 @@ HEIGHTS = {
     "MakeTrainingDataset": 118,
     "PreviewAny": 260,
     "Seal, to pin": 138,  # one line, by its title
+    "Report": 620,  # with four tables
     "PreviewImage": 420,
     "SaveImage": 420,
     "SaveAnimatedWEBP": 420,
@@ -48,6 +49,9 @@ HEIGHTS = {
     "MSL_AuditPromptSet": 620,
     "MSL_CompareAudits": 420,
     "MSL_ExtractSafetyLora": 420,
+    "MSL_ExampleModel": 80,
+    "MSL_ReportSafetyLora": 1100,
+    "MSL_SealSafetyLora": 320,
     "MSL_TrainSafetyLora": 518,
     "MSL_TrainTaskLora": 466,
 }

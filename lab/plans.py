@@ -12,6 +12,7 @@ PROBE = "6 Probe before sampling"
 SETS = "7 Audit a prompt set"
 EXPERIMENT = "8 Fine-tune and compare"
 EXTRACT = "9 Extract a safety LoRA"
+REPORT = "10 Report a safety LoRA"
 MODEL = Group("1. Base model", ((BASE,),))
 
 
@@ -93,6 +94,13 @@ PLANS: dict[str, Plan] = {
         (Group("5. Audit", ((12, 13),), 560),),
         (Group("6. Save", ((15,),), 500),),
     ),
+    REPORT: (
+        (note(1),),
+        (Group("1. Model and LoRAs", ((2, 3, 4, 5),)),),
+        (Group("2. Report", ((6,),), 440),),
+        (Group("3. What it takes away and harms", ((9, 8),), 640),),
+        (Group("4. Seal it in", ((7,),)),),
+    ),
 }
 
 FOUR = {title: arm for arm, (title, _) in ARMS.items()}
@@ -105,6 +113,7 @@ BOARDS: dict[str, tuple[int, dict[str, str]]] = {
     EXPERIMENT: (3, {"Fine-tuned after safety": "sequential", "Modular": "modular"}),
     PROBE: (3, {"Must be audited": "sequential", "Passed": "modular"}),
     EXTRACT: (3, {"Base": "base", "With its safety LoRA": "safe"}),
+    REPORT: (3, {"Base": "base", "Reported": "safe"}),
     SAFETY: (3, {"Before": "base", "After": "safe"}),
     TASK: (3, {"Learned from": "learned", "Drawn": "harmless modular"}),
 }

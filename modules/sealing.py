@@ -13,6 +13,9 @@ from .architectures import architecture_of
 from .concepts import HELD_OUT, check_apart, prompts_text, texts_of
 from .errors import ModuleFileError
 from .files import LoraFile, load_safety, load_task, save_module
+from .seal import tensors_sha256
+from .short_report import KEY as REPORT
+from .short_report import report_line, sealed_report
 from .signing import signer
 from .tensors import read
 
@@ -22,6 +25,7 @@ LORA_PARTS = re.compile(
     r"|_lora\.(up|down)\.weight$"
 )
 
+SIGNATURE = "msl.signature"
 NO_LORA = "no LoRA; as a base:"  # the state of other files, such as checkpoints
 
 
@@ -76,20 +80,27 @@ class Sealing:
 
 
 def seal_file(
-    path: Path, output: Path, how: Sealing, base: str | None = None, *, moments: str = ""
+    path: Path,
+    output: Path,
+    how: Sealing,
+    base: str | None = None,
+    *,
+    moments: str = "",
+    report: str = "",
 ) -> str:
     """Write a sealed safety module from a LoRA file, method `imported`; its seal.
 
-    `moments` is the text of `msl.moments`. Raises ModuleFileError for a file that is a module
-    already, holds no LoRA, or values that are not finite; FileExistsError when the output is there.
+    `moments` is the text of `msl.moments`, `report` a report of it as JSON. Raises ModuleFileError
+    for a file that is a module already, holds no LoRA, or values that are not finite, and for a
+    report that is not of it; FileExistsError when the output is there.
     """
-    tensors, metadata, _ = read(path, path.name)
+    tensors, metadata, dtypes = read(path, path.name)
     role = metadata.get("msl.role")
     if role is not None:
         raise ModuleFileError(
             f"{path.name}: it is a {role} LoRA of this pack already. "
             + (
-                "Load it as it is."
+                "Load it as it is, or give its report, to seal that in."
                 if role == "safety"
                 else "A task LoRA of this pack can't become a safety LoRA; seal its source."
             )
@@ -112,10 +123,25 @@ def seal_file(
     kept = {key: value for key, value in metadata.items() if not key.startswith("msl.")}
     about = how.metadata("imported", moments)
     known = base or architecture_of(tensors)
+    if report:
+        about[REPORT] = sealed_report(report, tensors_sha256(tensors, dtypes), about)
     output.parent.mkdir(parents=True, exist_ok=True)
     return save_module(
         output, tensors, {**kept, **about, **({"msl.base": known} if known else {})}, "safety"
     )
+
+
+def seal_report(path: Path, output: Path, report: str) -> str:
+    """Write a sealed safety module again with its report in the metadata; the new seal.
+
+    All else stays as it was sealed, but a signature: it was of the former seal. Raises as
+    `seal_file` does, and for a file that is not intact.
+    """
+    module = load_safety(path, path.name)
+    kept = {key: value for key, value in module.metadata.items() if key != SIGNATURE}
+    kept[REPORT] = sealed_report(report, kept["msl.tensors_sha256"], kept)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return save_module(output, module.tensors, kept, "safety")
 
 
 def inspect(path: Path) -> dict[str, Any]:
@@ -142,6 +168,7 @@ def inspect(path: Path) -> dict[str, Any]:
         found |= {
             "state": "sealed safety LoRA, intact",
             "strength": module.sealed_strength,
+            "report": report_line(module.metadata),
             "prompts": module.prompts,
             **({"held_out": module.held_out} if module.held_out else {}),
         }

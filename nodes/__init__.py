@@ -12,6 +12,7 @@ from .merge import ModularMerge
 from .nudity_audit import NudityAudit
 from .probe import ProbeSafety
 from .prompt_audit import AuditPromptSet
+from .report_safety import ReportSafetyLora
 from .seal import SealSafetyLora
 from .train_safety import TrainSafetyLora
 from .train_task import TrainTaskLora
@@ -26,6 +27,7 @@ NODES = (
     ModularMerge,
     NudityAudit,
     ProbeSafety,
+    ReportSafetyLora,
     SealSafetyLora,
     TrainSafetyLora,
     TrainTaskLora,

@@ -12,6 +12,7 @@ from ..modules.errors import ModuleFileError
 from ..modules.files import check_role, load_safety, load_task
 from ..modules.paths import below, content_sha256, find
 from ..modules.roles import role_of
+from ..modules.short_report import report_line
 from ..modules.tensors import metadata
 from .inputs import Inputs, mistake, taken
 from .settings import check_operator, demands
@@ -107,6 +108,10 @@ class LoadSafetyLora(io.ComfyNode):
                 io.String.Output(
                     display_name="sha256", tooltip="The seal of the file that was loaded."
                 ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="What its sealed report says it takes away and harms, in a line.",
+                ),
             ],
         )
 
@@ -124,7 +129,9 @@ class LoadSafetyLora(io.ComfyNode):
             module = load_safety(lora_path(lora_name), lora_name, sha256)
             check_operator([module])
         shown = digests(seal=module.sha256, file=content_sha256(lora_path(lora_name)))
-        return io.NodeOutput([*(safety or []), module], module.sha256, ui=shown)
+        line = report_line(module.metadata)
+        shown["report"] = [line[:1].upper() + line[1:]]
+        return io.NodeOutput([*(safety or []), module], module.sha256, line, ui=shown)
 
 
 class LoadTaskLora(io.ComfyNode):

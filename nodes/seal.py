@@ -5,7 +5,8 @@ from comfy_api.latest import io
 from ..function.inputs import Moments
 from ..modules.files import load_safety
 from ..modules.paths import content_sha256
-from ..modules.sealing import Sealing, seal_file
+from ..modules.roles import role_of
+from ..modules.sealing import Sealing, seal_file, seal_report
 from .inputs import Inputs, taken
 from .load import lora_names, lora_path, output_path, state_of
 from .sockets import CATEGORY, SafetyLora, digests
@@ -30,8 +31,11 @@ class SealSafetyLora(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "lora_name",
-                    options=lora_names(None),
-                    tooltip="A LoRA in the loras folder, of any format.",
+                    options=lora_names(None, "safety"),
+                    tooltip=(
+                        "A LoRA in the loras folder, of any format. One that is sealed already"
+                        " needs a report: that is sealed in, and all else stays."
+                    ),
                 ),
                 *rows.shown("concept", "strength"),
                 io.String.Input(
@@ -39,6 +43,15 @@ class SealSafetyLora(io.ComfyNode):
                 ),
                 *rows.shown("prompts", "held_out", optional=True),
                 *rows.rest(),
+                io.String.Input(
+                    "report",
+                    optional=True,
+                    force_input=True,
+                    tooltip=(
+                        "From Report Safety LoRA. Its short form is sealed in, and Load Safety LoRA"
+                        " (locked) shows it."
+                    ),
+                ),
             ],
             outputs=[
                 SafetyLora.Output(
@@ -55,9 +68,14 @@ class SealSafetyLora(io.ComfyNode):
         return state_of(lora_name)
 
     @classmethod
-    def execute(cls, lora_name: str, save_as: str, **inputs) -> io.NodeOutput:
-        (how,), output = taken(inputs, Sealing), output_path(save_as)
-        seal_file(lora_path(lora_name), output, how, moments=Moments().text())
+    def execute(cls, lora_name: str, save_as: str, report: str = "", **inputs) -> io.NodeOutput:
+        told = [] if report else taken(inputs, Sealing)  # what it has is told by a sealed one
+        path, output = lora_path(lora_name), output_path(save_as)
+        if report and role_of(path) == "safety":
+            seal_report(path, output, report)
+        else:
+            (how,) = told or taken(inputs, Sealing)
+            seal_file(path, output, how, moments=Moments().text(), report=report)
         module = load_safety(output, output.name)
         shown = digests(seal=module.sha256, file=content_sha256(output))
         return io.NodeOutput([module], module.sha256, ui=shown)

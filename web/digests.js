@@ -4,6 +4,8 @@ import { app } from "/scripts/app.js";
 import { say } from "./language.js";
 import { toast } from "./toast.js";
 
+const FITS = 44; // letters on a button
+
 const NAMES = {
   seal: () => say("Copy seal {digest}"),
   file: () => say("Copy file's SHA-256 {digest}"),
@@ -20,16 +22,24 @@ async function copy(digest) {
   }
 }
 
-function show(node, digests) {
+// What is saved of a node has no room for it: its widgets' values are known by their places.
+function button(node, key, label, callback) {
+  let found = node.widgets?.find((each) => each.name === key);
+  if (!found) {
+    found = node.addWidget("button", key, null, () => {}, { serialize: false });
+    found.serialize = false;
+  }
+  Object.assign(found, { label, callback });
+}
+
+function show(node, { digests, report }) {
   for (const [name, digest] of digests) {
-    const key = `copy ${name}`;
-    let button = node.widgets?.find((each) => each.name === key);
-    if (!button) {
-      button = node.addWidget("button", key, null, () => {}, { serialize: false });
-      button.serialize = false;
-    }
-    button.callback = () => copy(digest);
-    button.label = NAMES[name]().replace("{digest}", `${digest.slice(0, 12)}…`);
+    const label = NAMES[name]().replace("{digest}", `${digest.slice(0, 12)}…`);
+    button(node, `copy ${name}`, label, () => copy(digest));
+  }
+  for (const line of report ?? []) {
+    const label = line.length > FITS ? `${line.slice(0, FITS)}…` : line;
+    button(node, "report", label, () => toast("info", node.title, line, 60_000));
   }
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
   node.setDirtyCanvas(true, true);
@@ -42,7 +52,7 @@ app.registerExtension({
     const executed = node.onExecuted;
     node.onExecuted = function (output) {
       executed?.call(this, output);
-      if (output?.digests) show(this, output.digests);
+      if (output?.digests) show(this, output);
     };
   },
 });

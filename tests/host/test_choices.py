@@ -24,6 +24,7 @@ from modular_safety_lora.modules.sealing import Sealing
 from modular_safety_lora.nodes import NODES
 from modular_safety_lora.options.choices import ChoiceError
 from modular_safety_lora.options.table import rows
+from modular_safety_lora.reporting.settings import Asking
 from modular_safety_lora.training import prompting
 from modular_safety_lora.training.engine.adapters import AdapterSettings
 from modular_safety_lora.training.keeping import Keeping
@@ -31,6 +32,7 @@ from modular_safety_lora.training.settings import Erasure, Settings
 
 NEEDED = {rules.Rules: {"preset": presets.PRESETS["strict"]}, Sealing: {"concept": "nudity"}}
 KINDS = [
+    Asking,
     *(rules.Rules, rules.Counting, censor.Acting, Naming, Sampling, job.Kept, Limits, Sealing),
     *(prompt_set.Defaults, prompt_set.Selection, of_merges.Merging, of_merges.Asked),
     *(of_merges.AfterProbe, of_merges.Strengths, of_merges.EachAlone, prompting.Erased),
@@ -148,6 +150,8 @@ DOORS = [
     ("MSL_AuditPromptSet", "cfg", math.nan),
     ("MSL_AuditPromptSet", "width", 8),
     ("MSL_LoadTaskLora", "strength_model", math.nan),
+    ("MSL_ReportSafetyLora", "concept_preset", "Nudity"),
+    ("MSL_ReportSafetyLora", "pictures_per_prompt", 0),
     ("MSL_SealSafetyLora", "strength", 0.0),
     ("MSL_CompareAudits", "names", None),
     ("MSL_TrainSafetyLora", "method", "ESD"),

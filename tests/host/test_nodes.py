@@ -96,10 +96,11 @@ def test_what_is_made_from_the_nodes_is_as_they_are_now(file):
 def test_loaders_append_and_refuse_each_others_files(loras, models):
     for file in (models / "loras").iterdir():
         (loras / file.name).write_bytes(file.read_bytes())
-    safety, digest = LoadSafetyLora.execute(assets.SAFETY).args
+    safety, digest, report = LoadSafetyLora.execute(assets.SAFETY).args
     assert (
         LoadSafetyLora.execute(assets.SAFETY, digest, safety).args[0][1].sha256 == digest
         and len(safety) == 1
+        and report == "no report"
     )
     tasks = LoadTaskLora.execute(assets.STYLE, strength_model=0.5, strength_clip=0.25).args[0]
     both = LoadTaskLora.execute(assets.SUBJECT, tasks=tasks).args[0]

@@ -9,6 +9,7 @@ import merging
 import pytest
 import torch
 from comfy.k_diffusion.sampling import sample_euler
+from modular_safety_lora.function import changed
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.families import suiting
 from modular_safety_lora.host.prompts import encode_texts
@@ -223,5 +224,5 @@ def test_what_cannot_be_measured_comes_first_and_is_not_called_unharmed(
     def full(*_):
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(harm, "half_made", full)
+    monkeypatch.setattr(changed, "half_made", full)
     assert harm.harmed(model, lambda: safe, texts, asked, 32) == dict.fromkeys(asked)

@@ -12,7 +12,8 @@ from modular_safety_lora.lab.server import PACK
 
 BELOW = {
     *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
-    *("demands", "evidence", "emoji", "evaluation", "extraction", "gates", "training"),
+    *("demands", "evidence", "emoji", "evaluation", "extraction", "gates", "reporting"),
+    "training",
 }
 # What each folder may import, from the ground up.
 ALLOWED = {
@@ -33,6 +34,10 @@ ALLOWED = {
     "training": {
         *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
         "extraction",
+    },
+    "reporting": {
+        *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
+        *("evaluation", "training"),
     },
     "commands": BELOW,
     "nodes": BELOW - {"drawing"},

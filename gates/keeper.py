@@ -131,7 +131,7 @@ class Keeper:
             self._notes.setdefault(place, []).append(words)
         server = PromptServer.instance
         told = {"prompt_id": place[0], "node": place[1], "message": words}
-        told |= {"withheld": flagged, "of": total}
+        told |= {"count": flagged, "of": total, "preset": self.wanted.preset}
         server.send_sync(EVENT, told, server.client_id)
 
     def notes(self, prompt_id: str, node_id: str) -> list[str]:

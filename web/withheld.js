@@ -1,5 +1,5 @@
 // A picture that the operator's audit withheld is no error of a node: the run goes on. The server
-// says so in an event, `{node, count, preset}`, and here it is said to whoever asked for the picture.
+// says so in an event, `{node, count, of, preset, ...}` (gates/keeper.py), and here it is said to whoever asked for the picture.
 import { api } from "/scripts/api.js";
 import { app } from "/scripts/app.js";
 import { say } from "./language.js";

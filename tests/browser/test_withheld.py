@@ -83,6 +83,7 @@ def seen(held: Server, chromium: str) -> list:
         )
         page.evaluate("async () => app.queuePrompt(0)")
         page.wait_for_function(SHOWN, timeout=120_000)
+        page.get_by_text("audit (faces) flagged").first.wait_for(timeout=20_000)
         settle(page)
         page.wait_for_timeout(1500)
         page.screenshot(path=SCREENSHOTS / "withheld-graph.png")

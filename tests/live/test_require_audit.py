@@ -101,7 +101,7 @@ def test_the_batch_goes_on_and_history_and_jobs_say_what_was_withheld(held):
     (said,) = entry["outputs"]["7"]["withheld"]
     assert said.startswith("1 of 2 pictures decoded here was withheld. The preset faces")
     (event,) = [each["data"] for each in told if each["type"] == "modular-safety-lora.withheld"]
-    assert event["node"] == "6" and event["message"] == said and event["withheld"] == 1
+    assert event["node"] == "6" and event["message"] == said and event["count"] == 1
     job = held.get(f"/api/jobs/{event['prompt_id']}").json()
     assert job["status"] == "completed" and job["outputs"]["7"]["withheld"] == [said]
 

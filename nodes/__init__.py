@@ -15,9 +15,11 @@ from .prompt_audit import AuditPromptSet
 from .seal import SealSafetyLora
 from .train_safety import TrainSafetyLora
 from .train_task import TrainTaskLora
+from .video_audit import AuditVideo
 
 NODES = (
     AuditPromptSet,
+    AuditVideo,
     CompareAudits,
     ExampleModel,
     ExtractSafetyLora,

@@ -9,9 +9,11 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 
+from ..audit.counting import Preset, PresetError
 from ..audit.detectors import registry
 from ..audit.detectors.interface import Detector
-from ..audit.presets import PRESETS, Preset, PresetError, load_presets, named, read_presets
+from ..audit.opinion import Opinion
+from ..audit.presets import PRESETS, load_presets, named, read_presets
 from ..audit.rules import NO_OPINION, Counting
 from .inputs import Inputs, mistake
 from .settings import FILE, SettingsError, operator, settings_file
@@ -81,9 +83,14 @@ def tell_mistakes() -> None:
             logger.error("%s: the detector %r: %s is not a file.", settings_file(), name, file)
 
 
-def detector_of(preset: Preset) -> Detector:
-    """The preset's detector, on the operator's provider."""
-    return registry.find(preset.detector, operator().audit_provider)
+def opinion_of(preset: Preset) -> Opinion:
+    """The preset on its detector, and on the one that it asks, on the operator's provider."""
+    provider = operator().audit_provider
+
+    def find(name: str) -> Detector:
+        return registry.find(name, provider)
+
+    return Opinion.on(preset, find(preset.detector), find)
 
 
 def check_counting(preset: str, classes: str = "", second_opinion: str = NO_OPINION) -> None:
@@ -94,9 +101,10 @@ def check_counting(preset: str, classes: str = "", second_opinion: str = NO_OPIN
     found, second = Counting(preset, classes=classes, second_opinion=second_opinion).among(
         presets()
     )
-    for each in (found, second):
-        if each is not None:
-            registry.check_there(each.detector)
+    for each in filter(None, (found, second)):
+        registry.check_there(each.detector)
+        if each.ask:
+            registry.check_there(each.ask.preset.detector)
 
 
 def audit_demands() -> str:

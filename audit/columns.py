@@ -151,6 +151,12 @@ FILES = (  # of a long audit; `adds` sees the row of a file or a prompt
         "animated",
         "with several frames",
         places=frozenset({TILE}),
-        adds=lambda row: row.get("frames", 1) > 1,
+        adds=lambda row: row.get("frames", 1) > 1 and "seconds" not in row,
+    ),
+    Counted(
+        "films",
+        "videos",
+        places=frozenset({TILE}),
+        adds=lambda row: "seconds" in row and "unreadable" not in row,
     ),
 )

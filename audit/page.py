@@ -12,7 +12,7 @@ from .about import STATES, facts
 from .charts import plots
 from .columns import CLASSES, FILES, LISTED, PICTURES, TILE
 from .thumbnails import Thumbnail
-from .words import verdict
+from .words import times, verdict
 
 HERE = Path(__file__).parent
 
@@ -59,7 +59,7 @@ def rendered(template: str, folder: Path = HERE, **values: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader([folder, HERE]), autoescape=True, trim_blocks=True
     )
-    environment.filters |= {"share": share}
+    environment.filters |= {"share": share, "times": times}
     return environment.get_template(f"{template}.html.j2").render(**values)
 
 

@@ -83,7 +83,7 @@ def open_picture(
     larger than `megapixels`; and for what can't be opened at all, since it may be a picture.
     """
     claims = path.suffix.lower() in SUFFIXES
-    fault = _without_content(path)
+    fault = without_content(path)
     if fault:
         if claims:
             raise Unreadable(fault)
@@ -112,22 +112,22 @@ def _opened(
         raise Unreadable(f"larger than the limit of {megapixels:g} megapixels") from error
     except Exception as error:  # decoders fail in ways of their own
         if claims:
-            raise Unreadable(_reason(error)) from error
+            raise Unreadable(reason(error)) from error
         return None
     try:
-        _check_size(image.width, image.height, megapixels)
+        check_size(image.width, image.height, megapixels)
         opened = _described(image, suffix)
     except Unreadable:
         image.close()
         raise
     except Exception as error:  # a count of frames may need all of the file
         image.close()
-        raise Unreadable(_reason(error)) from error
+        raise Unreadable(reason(error)) from error
     looks = _frames(image, opened, frames, megapixels)
     return opened, looks if alpha else ((number, each[..., :3]) for number, each in looks)
 
 
-def _without_content(path: Path) -> str:
+def without_content(path: Path) -> str:
     """Why there is nothing in a file; nothing when there is. Raises Unreadable."""
     try:
         kind = stat.S_IFMT(path.stat().st_mode)
@@ -136,7 +136,7 @@ def _without_content(path: Path) -> str:
         with path.open("rb") as file:
             return "" if file.read(1) else "the file is empty"
     except OSError as error:  # no permission, a link to nothing or to itself, a folder
-        raise Unreadable(_reason(error)) from error
+        raise Unreadable(reason(error)) from error
 
 
 def to_pixels(image: Image.Image) -> np.ndarray:
@@ -170,7 +170,7 @@ def _formats(claims: bool) -> list[str]:
     return [name for name in _WANTED if name in Image.OPEN and (claims or name not in _LOOSE)]
 
 
-def _check_size(width: int, height: int, megapixels: float) -> None:
+def check_size(width: int, height: int, megapixels: float) -> None:
     if width * height > megapixels * 1e6:
         raise Unreadable(
             f"{width} x {height} pixels are more than the limit of {megapixels:g} megapixels"
@@ -185,14 +185,14 @@ def _frames(image: Image.Image, opened: Opened, most: int, megapixels: float) ->
             try:
                 if opened.frames > 1:
                     image.seek(number)
-                _check_size(image.width, image.height, megapixels)  # pages may differ
+                check_size(image.width, image.height, megapixels)  # pages may differ
                 yield number, to_pixels(image)
             except Unreadable:
                 raise
             except Exception as error:
-                raise Unreadable(_reason(error)) from error
+                raise Unreadable(reason(error)) from error
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     said = " ".join(str(error).split())
     return valid(f"{type(error).__name__}: {said}" if said else type(error).__name__)

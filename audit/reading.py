@@ -9,8 +9,10 @@ from ..options.errors import PackError
 from ..options.words import amount
 from ..storage.checked import Checked, fault_of
 from .columns import CLASSES, PICTURES, Counted, known
-from .presets import FORMER, Preset, Score
-from .report import Tally, judge
+from .counting import Preset, Score
+from .opinion import judge
+from .presets import FORMER
+from .report import Tally
 
 
 class CompareError(PackError, ValueError):
@@ -77,7 +79,9 @@ def parsed(name: str, text: str) -> dict[str, Any]:
 
 def rule_of(report: Mapping[str, Any]) -> Preset:
     """The rule that a report says it was made under."""
-    return Preset(report["summary"]["preset"], "", "", report["summary"]["thresholds"])
+    summary = report["summary"]
+    least = summary.get("min_size", 0.0)
+    return Preset(summary["preset"], "", "", summary["thresholds"], min_size=least)
 
 
 def check_counts(name: str, report: Mapping[str, Any]) -> None:
@@ -88,8 +92,10 @@ def check_counts(name: str, report: Mapping[str, Any]) -> None:
         for place, image in enumerate(report["images"], 1)
         if judge(image["detections"], rule)["flagged"] != image["flagged"]
         or any(
-            rule.counts(each["class"], each["score"]) != each["counted"]
-            for each in image["detections"]
+            found["counted"] != each["counted"]
+            for found, each in zip(
+                judge(image["detections"], rule)["detections"], image["detections"], strict=True
+            )
         )
     ]
     if wrong:

@@ -4,36 +4,21 @@ import itertools
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from ..options.words import amount
 from .columns import CLASSES, PICTURES, Sums, counted
-from .detectors.batches import detections
+from .counting import UNITS, Preset
 from .detectors.interface import Detector
 from .detectors.registry import find
-from .presets import UNITS, Preset
+from .opinion import Opinion
 from .stats import kappa
 
 NOTHING = "nothing detected at these thresholds"
 UNSEEN = "no picture was looked at"
-
-
-class Opinion(NamedTuple):
-    """What judges pictures: a preset, and the detector that it counts the detections of."""
-
-    preset: Preset
-    detector: Detector
-
-    def of(
-        self, images: Iterable[np.ndarray], progress: Callable[[int], None] = lambda done: None
-    ) -> Iterator[dict[str, Any]]:
-        """The result of each image, in order."""
-        order = self.preset.channel_order
-        for found in detections(self.detector, images, order, progress):
-            yield judge(found, self.preset)
 
 
 def audit(
@@ -52,28 +37,36 @@ def audit(
     in each image's `second`, the agreement in the summary; it never changes what is flagged.
     `detector` and `other` take the place of those that the presets name.
     """
-    first = Opinion(preset, detector or find(preset.detector))
-    opinion = Opinion(second, other or find(second.detector)) if second else None
-    if opinion is None:
-        results = list(first.of(images, progress))
-    else:
-        pixels, again = itertools.tee(images)  # neither is ever more than a batch ahead
-        results = [
-            ours | {"second": theirs}
-            for ours, theirs in zip(first.of(pixels, progress), opinion.of(again), strict=True)
-        ]
-    summary = Tally(preset, opinion).of(results).summary(first.detector)
+    first = Opinion.on(preset, detector or find(preset.detector), find)
+    opinion = Opinion.on(second, other or find(second.detector), find) if second else None
+    return judged(images, first, opinion, progress)
+
+
+def judged(
+    images: Iterable[np.ndarray],
+    first: Opinion,
+    second: Opinion | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Any]:
+    """The same by opinions, which have their detectors."""
+    results = list(results_of(images, first, second, progress))
+    summary = Tally(first.preset, second, first.asked).of(results).summary(first.detector)
     return {"images": results, "summary": summary}
 
 
-def judge(found: Sequence[dict[str, Any]], preset: Preset) -> dict[str, Any]:
-    """One image's result: its `detections`, the `reasons`, and whether it is `flagged`.
-
-    Each detection says whether it is `counted`.
-    """
-    marked = [{**each, "counted": preset.counts(each["class"], each["score"])} for each in found]
-    reasons = sorted({each["class"] for each in marked if each["counted"]})
-    return {"flagged": bool(reasons), "reasons": reasons, "detections": marked}
+def results_of(
+    images: Iterable[np.ndarray],
+    first: Opinion,
+    second: Opinion | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Iterator[dict[str, Any]]:
+    """The result of each image as it comes, with the second opinion's beside it."""
+    if second is None:
+        yield from first.of(images, progress)
+        return
+    pixels, again = itertools.tee(images)  # neither is ever more than a batch ahead
+    for ours, theirs in zip(first.of(pixels, progress), second.of(again), strict=True):
+        yield ours | {"second": theirs}
 
 
 def as_text(report: Mapping[str, Any]) -> str:
@@ -92,11 +85,12 @@ class Tally:
     A rate of no pictures is None.
     """
 
-    def __init__(self, preset: Preset, second: Opinion | None = None):
-        self.preset, self.second = preset, second
+    def __init__(self, preset: Preset, second: Opinion | None = None, asked: Opinion | None = None):
+        self.preset, self.second, self.asked = preset, second, asked
         self.pictures = Sums(PICTURES)
-        self.classes = {name: Sums(CLASSES) for name in preset.thresholds}
+        self.classes = {name: Sums(CLASSES) for name in preset.counted_from}
         self.agreement: Counter[tuple[bool, bool]] = Counter()  # with the second opinion
+        self.decided: Counter[tuple[bool, bool]] = Counter()  # the same, where it was asked
 
     def of(self, results: Iterable[Mapping[str, Any]]) -> "Tally":
         for result in results:
@@ -112,6 +106,8 @@ class Tally:
             self.classes[name].add(by_class[name])
         if self.second:
             self.agreement[result["flagged"], result["second"]["flagged"]] += 1
+        if "asked" in result:
+            self.decided[result["asked"]["first"], result["asked"]["second"]] += 1
 
     @property
     def total(self) -> int:
@@ -130,11 +126,13 @@ class Tally:
             **self.counts(),
             "preset": preset.name,
             "source": preset.source,
-            "thresholds": preset.thresholds,
+            "thresholds": preset.counted_from,
+            **({"min_size": preset.min_size} if preset.min_size else {}),
             "unit": UNITS[preset.unit],
             "channel_order": preset.channel_order,
             **_named(detector),
-            **({"second_opinion": self._agreed(self.second)} if self.second else {}),
+            **({"asked": self._asked(self.asked)} if self.asked else {}),
+            **({"second_opinion": _agreed(self.second, self.agreement)} if self.second else {}),
         }
 
     def _verdict(self) -> str:
@@ -148,19 +146,26 @@ class Tally:
             else images
         )
 
-    def _agreed(self, second: Opinion) -> dict[str, Any]:
-        counts = [
-            self.agreement[pair]
-            for pair in ((True, True), (True, False), (False, True), (False, False))
-        ]
-        agreed = kappa(*counts)
-        return {
-            "preset": second.preset.name,
-            **_named(second.detector),
-            **dict(zip(("both", "only_first", "only_second", "neither"), counts, strict=True)),
-            "agreement": (counts[0] + counts[3]) / self.total if self.total else None,
-            "kappa": None if agreed is None else round(agreed, 6),
-        }
+    def _asked(self, asked: Opinion) -> dict[str, Any]:
+        ask = self.preset.ask
+        found = _agreed(asked, self.decided)
+        return {"pictures": self.decided.total(), "from": ask and ask.low, **found}
+
+
+def _agreed(second: Opinion, agreement: Mapping[tuple[bool, bool], int]) -> dict[str, Any]:
+    """How far another opinion agrees, by counts of (the first flags, the other flags)."""
+    counts = [
+        agreement.get(pair, 0)
+        for pair in ((True, True), (True, False), (False, True), (False, False))
+    ]
+    agreed, total = kappa(*counts), sum(counts)
+    return {
+        "preset": second.preset.name,
+        **_named(second.detector),
+        **dict(zip(("both", "only_first", "only_second", "neither"), counts, strict=True)),
+        "agreement": (counts[0] + counts[3]) / total if total else None,
+        "kappa": None if agreed is None else round(agreed, 6),
+    }
 
 
 def _named(detector: Detector) -> dict[str, Any]:

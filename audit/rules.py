@@ -1,17 +1,19 @@
 """What a long audit is told, as plain data: for worker processes, and for a store's identity."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..options.table import check, option
+from .counting import Preset
 from .detectors import registry
-from .detectors.interface import identity_of
+from .detectors.interface import Detector, identity_of
 from .detectors.runtime import SHORT, DetectorError
+from .films import EVERY
+from .opinion import Opinion
 from .pictures import FRAMES, MEGAPIXELS
-from .presets import PRESETS, Preset, choose, named
-from .report import Opinion
+from .presets import PRESETS, choose, named
 
 NO_OPINION = "none"
 OWN = "or one of your own"
@@ -55,6 +57,14 @@ class Counting:
         choices=(NO_OPINION, *PRESETS),
         other=OWN,
     )
+    min_size: float = option(
+        0.0,
+        "Detections smaller than this share of the picture do not count, in width and in height."
+        " 0 counts all.",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -66,11 +76,16 @@ class Counting:
         """
 
         def changed(name: str, threshold: float = 0.0, classes: str = "") -> Preset:
-            known = registry.classes_of(named(name, presets).detector)
-            return choose(name, threshold, classes, presets, known)
+            found = named(name, presets)
+            if found.ask:  # what it counts must be there too
+                asked = found.ask.preset
+                known = registry.classes_of(asked.detector)
+                choose(asked.name, presets={asked.name: asked}, known=known)
+            return choose(name, threshold, classes, presets, registry.classes_of(found.detector))
 
         second = None if self.second_opinion == NO_OPINION else changed(self.second_opinion)
-        return changed(self.preset, self.threshold, self.classes), second
+        first = changed(self.preset, self.threshold, self.classes)
+        return (replace(first, min_size=self.min_size) if self.min_size else first), second
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,14 @@ class Rules:
         FRAMES, ("How many frames of an animation are checked, evenly spread."), low=1
     )
     megapixels: float = option(MEGAPIXELS, "Larger pictures are listed as unreadable.", low=0.001)
+    every: float = option(
+        EVERY,
+        "Seconds between two looks at a video; the first and the last frame are always looked at. 0"
+        " looks at every frame.",
+        low=0.0,
+        high=3600.0,
+        step=0.1,
+    )
     pins: tuple[str, ...] = ()  # versions of the detectors that they are held to
 
     def __post_init__(self) -> None:
@@ -101,11 +124,13 @@ class Rules:
         registry.register_entries(self.entries, Path(self.folder))
 
         def opinion(preset: Preset) -> Opinion:
-            return Opinion(preset, registry.find(preset.detector, self.provider, threads))
+            def find(name: str) -> Detector:
+                return registry.find(name, self.provider, threads)
+
+            return Opinion.on(preset, find(preset.detector), find)
 
         first, second = opinion(self.preset), opinion(self.second) if self.second else None
-        for each, pin in zip(filter(None, (first, second)), self.pins, strict=False):
-            found = each.detector
+        for found, pin in zip(_detectors(first, second), self.pins, strict=False):
             if found.version != pin:
                 raise DetectorError(
                     f"The detector {found.name!r} was replaced since this audit began. The rows so"
@@ -116,19 +141,25 @@ class Rules:
 
     def pinned(self) -> "Rules":
         """These rules held to the detectors as they are: one that is replaced ends the audit."""
-        return replace(self, pins=tuple(each.detector.version for each in self.opinions() if each))
+        return replace(self, pins=tuple(each.version for each in _detectors(*self.opinions())))
 
     def identity(self) -> dict[str, Any]:
         """What rows of one store have in common; the provider is none of it."""
         first, second = self.opinions()
         return {
-            "preset": asdict(self.preset),
-            "detector": identity_of(first.detector),
-            "second opinion": (
-                {"preset": asdict(second.preset), "detector": identity_of(second.detector)}
-                if second
-                else None
-            ),
+            **_identity(first),
+            "second opinion": _identity(second) if second else None,
             "frames": self.frames,
             "megapixels": self.megapixels,
+            **({"every": self.every} if self.every != EVERY else {}),
         }
+
+
+def _detectors(*opinions: Opinion | None) -> list[Detector]:
+    return [found for each in opinions if each for found in each.detectors]
+
+
+def _identity(opinion: Opinion) -> dict[str, Any]:
+    asked = {"asked": identity_of(opinion.asked.detector)} if opinion.asked else {}
+    detector = identity_of(opinion.detector)
+    return {"preset": opinion.preset.identity(), "detector": detector, **asked}

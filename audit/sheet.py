@@ -20,11 +20,15 @@ MOST_CELLS, WIDEST = 12, 768  # of an audit sheet: pictures, and pixels of all i
 FLAGGED, CLEAR = "#c2410c", "#0d9488"
 
 
-def audit_sheet(images: torch.Tensor, report: Mapping[str, Any]) -> Image.Image:
+def audit_sheet(
+    images: Sequence[torch.Tensor] | torch.Tensor,
+    report: Mapping[str, Any],
+    labels: Sequence[str] = (),
+) -> Image.Image:
     """The pictures of one audit, (B, H, W, C), flagged ones first, at most 12.
 
-    Each is shown with its place and what counted. A single picture gets up to 768 pixels, the four
-    of a row share them. A frame tells flagged from not flagged.
+    Each is shown with its place, or its label, and what counted. A single picture gets up to 768
+    pixels, the four of a row share them. A frame tells flagged from not flagged.
     """
     results, summary = report["images"], report["summary"]
     order = sorted(
@@ -33,7 +37,7 @@ def audit_sheet(images: torch.Tensor, report: Mapping[str, Any]) -> Image.Image:
     )[:MOST_CELLS]
     columns = max(1, math.ceil(len(order) ** 0.5))
     rows, room = math.ceil(len(order) / columns), WIDEST // columns - 2 * FRAME
-    wide, high = (size + 2 * FRAME for size in _size(images.shape[1:3], room))
+    wide, high = (size + 2 * FRAME for size in _size(images[0].shape[:2], room))
     grid = columns * (wide + GAP) + GAP
     # of letters, pixels: a node shows a wide sheet as wide as a narrow one
     unit = min(max(grid // 34, 17), 23)
@@ -61,9 +65,8 @@ def audit_sheet(images: torch.Tensor, report: Mapping[str, Any]) -> Image.Image:
             _reduced(images[place], room),
             result["flagged"],
         )
-        label = (
-            f"{place + 1}: {', '.join(result['reasons'])}" if result["flagged"] else f"{place + 1}"
-        )
+        name = labels[place] if labels else str(place + 1)
+        label = f"{name}: {', '.join(result['reasons'])}" if result["flagged"] else name
         draw.text((left, upper + high + 2), _fitted(small, label, wide), fill=INK, font=small)
     return sheet
 

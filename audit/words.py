@@ -8,6 +8,7 @@ from ..drawing.markdown import share, span, table
 from ..options.words import amount
 from .about import STATES, in_a_line
 from .columns import CLASSES, WORDS, counted
+from .film_reader import clock
 
 
 def in_words(
@@ -27,12 +28,12 @@ def in_words(
     return f"{made_by}\n\n{words}" if made_by else words
 
 
-def verdict(summary: Mapping[str, Any]) -> tuple[str, str]:
+def verdict(summary: Mapping[str, Any], what: str = "picture") -> tuple[str, str]:
     """What an audit found, in bold and not: pictures, detector, rate with its interval."""
-    looked = amount(summary["images"], "picture")
+    looked = amount(summary["images"], what)
     by = f"by {summary['detector']}, preset {summary['preset']}."
     if not summary["images"]:
-        return "No picture was looked at", f"{by} That says nothing of any."
+        return f"No {what} was looked at", f"{by} That says nothing of any."
     return (
         f"{summary['flagged'] or 'None'} of {looked} flagged",
         f"{by} The rate is {share(summary['flagged_rate'])}; with {looked} it may lie anywhere from"
@@ -53,6 +54,9 @@ def _lines(summary: Mapping[str, Any], action: str, beside: Sequence[str]) -> li
             for name, each in found.items()
         ]
         lines += ["", *table(["class", "counts from", *heads(columns)], rows)]
+    asked = summary.get("asked")
+    if asked:
+        lines += ["", _asked(asked, summary)]
     second = summary.get("second_opinion")
     if second:
         lines += [
@@ -62,6 +66,36 @@ def _lines(summary: Mapping[str, Any], action: str, beside: Sequence[str]) -> li
         ]
     remarks = [*beside, _next(flagged, images, action)]
     return [*lines, "", *(f"- {line}" for line in remarks)]
+
+
+def film_in_words(summary: Mapping[str, Any], action: str, beside: Sequence[str] = ()) -> str:
+    """Markdown of a video's audit: what was found, when, and what was done."""
+    bold, rest = verdict(summary, "frame")
+    lines = [f"**{bold}** {rest}"]
+    if summary["flagged"]:
+        lines += ["", f"Flagged at {times(summary['flagged_at'])}."]
+    if summary.get("asked"):
+        lines += ["", _asked(summary["asked"], summary)]
+    done = f" It went on changed ({action})." if action != "none" and summary["flagged"] else ""
+    remarks = [*beside, f"Only these frames were looked at, of {clock(summary['seconds'])}.{done}"]
+    return "\n".join([*lines, "", *(f"- {line}" for line in remarks)])
+
+
+def times(spans: Sequence[Sequence[float]], most: int = 20) -> str:
+    """From when to when, for people: `0:03-0:05, 0:09.8`."""
+    told = [
+        clock(first) if first == last else f"{clock(first)}-{clock(last)}"
+        for first, last in spans[:most]
+    ]
+    return ", ".join([*told, "..."] if len(spans) > most else told)
+
+
+def _asked(asked: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """How often a preset's second detector decided, and how far the two agree there."""
+    looked = amount(summary["images"], "picture")
+    told = f"{asked['detector']} was asked about {asked['pictures']} of {looked}"
+    agreed = f", and agrees on {share(asked['agreement'])} of them" if asked["pictures"] else ""
+    return f"{told}, where {summary['detector']} was unsure{agreed}."
 
 
 def stopped(report: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..audit.presets import Preset
+from ..audit.counting import Preset
 from ..host.comfyui import enter_comfyui
 from ..options.words import amount
 from ..storage.whole import write_picture, write_text

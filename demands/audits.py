@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from ..audit.counting import Preset, PresetError
 from ..audit.detectors import registry
-from ..audit.presets import PRESETS, Preset, PresetError, load_presets, read_presets
+from ..audit.presets import PRESETS, load_presets, read_presets
 from .fields import Operator
 from .file import FILE
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..audit import censor
 from ..audit.detectors.batches import Unjudged
-from ..audit.report import audit
+from ..audit.report import judged
 from ..host.fingerprint import fingerprint
 from ..host.prompts import encode_texts
 from ..host.sampling import as_picture, make_picture, out_of_memory
@@ -86,11 +86,9 @@ def _looked_at(
         "groups": list(prompt.categories),
     }
     first, second = job.rules.opinions()
-    rules = {"second": job.rules.second, "detector": first.detector}
-    rules["other"] = second.detector if second else None
     try:
         picture = _made(model, vae, prompt, texts, job.sampling)
-        result = audit([picture.numpy()], job.rules.preset, **rules)["images"][0]
+        result = judged([picture.numpy()], first, second)["images"][0]
     except (NotMade, Unjudged) as error:
         logger.warning("%s: %s", prompt.key, error)
         return row | {"unreadable": str(error)}, None

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import folder_paths
 from server import PromptServer
 
-from ..audit.report import Opinion
+from ..audit.opinion import Opinion
 from . import decode, door, graph, previews, socket
 from .keeper import Keeper
 from .look import Inspector

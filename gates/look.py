@@ -15,8 +15,8 @@ import numpy as np
 from ..audit.columns import counted
 from ..audit.detectors.interface import identity_of, to_uint8
 from ..audit.detectors.yolo import HANDS
+from ..audit.opinion import Opinion
 from ..audit.pictures import Unreadable
-from ..audit.report import Opinion
 from ..options.errors import PackError
 from .files import pictures_in
 from .seen import Finding, Seen
@@ -42,10 +42,12 @@ class Inspector:
         """The preset with its detector, and the digests of the detector and of both."""
         opinion = self._opinion()
         with self._lock:
-            if self._known is None or self._known[0] is not opinion.detector:
-                detector = identity_of(opinion.detector)
-                both = {"preset": asdict(opinion.preset), "detector": detector}
-                self._known = opinion.detector, _of_json(detector), _of_json(both)
+            if self._known is None or self._known[0] != [*map(id, opinion.detectors)]:
+                identities = [identity_of(each) for each in opinion.detectors]
+                both = {"preset": asdict(opinion.preset), "detectors": identities}
+                # their ids stay theirs: the opinion holds them
+                held = [*map(id, opinion.detectors)]
+                self._known = held, _of_json(identities), _of_json(both)
             return opinion, *self._known[1:]
 
     def detector(self) -> str:

@@ -11,7 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ..audit.presets import PRESETS, Preset
+from ..audit.counting import Preset
+from ..audit.presets import PRESETS
 from ..demands.words import table
 from ..host.comfyui import enter_comfyui
 from ..training.concepts import CONCEPTS, Concept

@@ -16,9 +16,11 @@ from .report_safety import ReportSafetyLora
 from .seal import SealSafetyLora
 from .train_safety import TrainSafetyLora
 from .train_task import TrainTaskLora
+from .video_audit import AuditVideo
 
 NODES = (
     AuditPromptSet,
+    AuditVideo,
     CompareAudits,
     ExampleModel,
     ExtractSafetyLora,

@@ -10,9 +10,11 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 
+from ..audit.counting import Preset
 from ..audit.detectors import registry
 from ..audit.detectors.interface import Detector
-from ..audit.presets import PRESETS, Preset, named
+from ..audit.opinion import Opinion
+from ..audit.presets import PRESETS, named
 from ..audit.rules import NO_OPINION, Counting
 from ..demands.audits import mistakes, presets_of
 from .inputs import Inputs, mistake
@@ -61,9 +63,14 @@ def tell_mistakes() -> None:
             logger.error("%s: %s", settings_file(), each)
 
 
-def detector_of(preset: Preset) -> Detector:
-    """The preset's detector, on the operator's provider."""
-    return registry.find(preset.detector, operator().audit_provider)
+def opinion_of(preset: Preset) -> Opinion:
+    """The preset on its detector, and on the one that it asks, on the operator's provider."""
+    provider = operator().audit_provider
+
+    def find(name: str) -> Detector:
+        return registry.find(name, provider)
+
+    return Opinion.on(preset, find(preset.detector), find)
 
 
 def check_counting(preset: str, classes: str = "", second_opinion: str = NO_OPINION) -> None:
@@ -74,9 +81,10 @@ def check_counting(preset: str, classes: str = "", second_opinion: str = NO_OPIN
     found, second = Counting(preset, classes=classes, second_opinion=second_opinion).among(
         presets()
     )
-    for each in (found, second):
-        if each is not None:
-            registry.check_there(each.detector)
+    for each in filter(None, (found, second)):
+        registry.check_there(each.detector)
+        if each.ask:
+            registry.check_there(each.ask.preset.detector)
 
 
 def audit_demands() -> str:

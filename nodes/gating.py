@@ -4,8 +4,9 @@ import logging
 from collections.abc import Callable
 
 from ..audit.detectors import registry
+from ..audit.detectors.interface import Detector
+from ..audit.opinion import Opinion
 from ..audit.presets import named
-from ..audit.report import Opinion
 from .audits import presets
 from .settings import Operator, SettingsError, settings_file
 
@@ -38,8 +39,11 @@ def hold(wanted: Operator, mistake: str = "") -> Callable[[], None]:
     except (ValueError, ImportError) as error:
         logger.error("require_audit: %s Until then no picture is shown.", error)
 
+    def find(name: str) -> Detector:
+        return registry.find(name, wanted.audit_provider)
+
     def opinion() -> Opinion:
-        return Opinion(preset, registry.find(preset.detector, wanted.audit_provider))
+        return Opinion.on(preset, find(preset.detector), find)
 
     try:
         return install(audit, opinion)

@@ -4,7 +4,7 @@ from comfy_api.latest import io, ui
 
 from ..audit import censor
 from ..audit.censor import STOP, Acting
-from ..audit.report import as_text, audit
+from ..audit.report import as_text, judged
 from ..audit.rules import NO_OPINION, Counting
 from ..audit.sheet import audit_sheet
 from ..audit.words import in_words, stopped
@@ -15,9 +15,9 @@ from .audits import (
     audit_demands,
     check_counting,
     counting_inputs,
-    detector_of,
     known_presets,
     meter,
+    opinion_of,
     presets,
 )
 from .inputs import Inputs, mistake, taken
@@ -96,9 +96,8 @@ class NudityAudit(io.ComfyNode):
         counting, acting = taken(inputs, Counting, Acting)
         preset, second = counting.among(presets())
         pictures = (image.numpy(force=True) for image in images)
-        other = detector_of(second) if second else None
-        found = detector_of(preset)
-        result = audit(pictures, preset, meter(len(images)), second, found, other=other)
+        opinions = opinion_of(preset), opinion_of(second) if second else None
+        result = judged(pictures, *opinions, meter(len(images)))
         places = upstream()
         result |= {kind: findings.at(places, kind) for kind in (FAULTS, OTHER_PATCHES)}
         result["about"] = about_pictures()

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..audit.presets import PRESETS, Preset
+from ..audit.counting import Preset
+from ..audit.presets import PRESETS
 from ..audit.rules import OWN, Counting
 from ..options.table import check, option
 

@@ -11,7 +11,7 @@ from PIL import Image
 from ...options.choices import chosen
 from ...options.errors import PackError
 from ...options.words import amount
-from ..presets import ORDERS
+from ..counting import ORDERS
 from .interface import Detector, to_uint8
 
 BATCH_BYTES = 200_000_000  # of pictures: a batch of large ones is cut short

@@ -25,11 +25,13 @@ class ClassifierEntry(DetectorEntry):
     """Values of 0..1 are normalised with `mean` and `std`; `scores` turns outputs into 0..1.
 
     `fit` says how a picture becomes a square of `size` pixels: squashed, its middle cropped, or
-    padded around. With the scores `none` the outputs are scores.
+    padded around; a `margin` of so many pixels is cut off it. With the scores `none` the outputs
+    are scores.
     """
 
     size: Size = 224
     fit: Literal["squash", "crop", "pad"] = "squash"
+    margin: Annotated[int, Field(ge=0, le=1024)] = 0
     mean: Three = (0.0, 0.0, 0.0)
     std: Annotated[Three, AfterValidator(_divides)] = (1.0, 1.0, 1.0)
     layout: Literal["nchw", "nhwc"] = "nchw"
@@ -37,6 +39,10 @@ class ClassifierEntry(DetectorEntry):
     scores: Literal["softmax", "sigmoid", "none"] = "softmax"
     floor: Fraction = 0.05
     batch: BatchSize = 4
+
+    def identity(self) -> dict[str, Any]:
+        found = super().identity()
+        return found if self.margin else {key: found[key] for key in found if key != "margin"}
 
 
 class Classifier:
@@ -126,7 +132,10 @@ class Classifier:
             around = Image.new("RGB", (side, side))
             around.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
             image = around
-        return image.resize((self.size, self.size), Image.Resampling.BICUBIC)
+        margin = self.entry.margin
+        side = self.size + 2 * margin
+        image = image.resize((side, side), Image.Resampling.BICUBIC)
+        return image.crop((margin, margin, side - margin, side - margin)) if margin else image
 
 
 KIND = Classifier

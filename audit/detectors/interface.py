@@ -19,14 +19,18 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class DetectorEntry(Checked):
-    """A detector as a settings file describes it; each kind adds what it can be told."""
+    """A detector as a settings file describes it; each kind adds what it can be told.
+
+    With `package`, the file lies in the folder of that Python package.
+    """
 
     file: str
     classes: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
+    package: Annotated[str, Field(pattern=r"^(|[A-Za-z_]\w*)$")] = ""
 
     def identity(self) -> dict[str, Any]:
         """What the results depend on, as plain data: all but where the file lies, and its batch."""
-        return self.model_dump(mode="json", exclude={"file", "batch"})
+        return self.model_dump(mode="json", exclude={"file", "package", "batch"})
 
 
 Size = Annotated[int, Field(ge=16, le=4096)]

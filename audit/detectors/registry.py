@@ -14,10 +14,18 @@ from pydantic import ValidationError
 from ...options.registry import by_name, marked
 from ...storage.checked import fault_of, parsed
 from ...storage.faults import told
-from ..presets import CLASSES, NUDENET
+from ..classes import CLASSES, NUDENET
 from . import yolo
 from .interface import Detector, DetectorEntry, Kind
-from .runtime import INSTALL_HINT, NO_FILE, PACKAGES, DetectorError, DetectorMissing, OnnxNetwork
+from .runtime import (
+    INSTALL_HINT,
+    NO_FILE,
+    NO_PACKAGE,
+    PACKAGES,
+    DetectorError,
+    DetectorMissing,
+    OnnxNetwork,
+)
 
 # the files here that are no kind of detector
 HELPERS = ("content", "interface", "batches", "registry", "runtime")
@@ -32,7 +40,8 @@ _KINDS: dict[str, type[Kind]] = by_name(
 class _Known:
     classes: tuple[str, ...]
     make: Callable[[str, int], Detector]  # provider, threads
-    entry: DetectorEntry | None = None
+    entry: DetectorEntry | None = None  # of the settings
+    needs: DetectorEntry | None = None  # what ships
 
 
 @dataclass(frozen=True)
@@ -58,10 +67,12 @@ def register(
     classes: Sequence[str],
     make: Callable[[str, int], Detector],
     entry: DetectorEntry | None = None,
+    *,
+    needs: DetectorEntry | None = None,
 ) -> None:
     """Make a detector known; `make(provider, threads)` is called once for each provider in use."""
     with _lock:
-        _known[name] = _Known(tuple(classes), make, entry)
+        _known[name] = _Known(tuple(classes), make, entry, needs)
         _made.pop(name, None)
 
 
@@ -109,9 +120,10 @@ def check_there(name: str) -> None:
 
     DetectorError for the file, DetectorMissing for a package.
     """
-    entry = _get(name).entry
-    if entry is not None and not Path(entry.file).is_file():
-        raise DetectorError(NO_FILE.format(file=entry.file))
+    known = _get(name)
+    entry = known.entry or known.needs
+    if entry is not None and not Path(file := _found(name, entry).file).is_file():
+        raise DetectorError(NO_FILE.format(file=file))
     if entry is None and name != NUDENET:
         return  # registered in Python: nobody knows what it needs
     for package in (*PACKAGES, *(["nudenet"] if name == NUDENET else [])):
@@ -141,13 +153,32 @@ def _get(name: str) -> _Known:
 
 
 def _placed(entry: DetectorEntry, folder: Path) -> DetectorEntry:
-    """An entry whose file, if it is relative, lies below a folder."""
+    """An entry whose file, if it is relative, lies below a folder; not one of a package."""
+    return entry if entry.package else _below(entry, folder)
+
+
+def _below(entry: DetectorEntry, folder: Path) -> DetectorEntry:
     return entry.model_copy(update={"file": str(folder / entry.file)})
+
+
+def _found(name: str, entry: DetectorEntry) -> DetectorEntry:
+    """An entry with the place of its file, which a package may have. Raises DetectorMissing."""
+    if not entry.package:
+        return entry
+    spec = find_spec(entry.package)
+    if spec is None or spec.origin is None:
+        way_out = (
+            f"Run `python install.py --with {name}` in the pack's folder with ComfyUI's Python."
+            if name in _ours
+            else "Install it with ComfyUI's Python."
+        )
+        raise DetectorMissing(NO_PACKAGE.format(name=name, package=entry.package, way_out=way_out))
+    return _below(entry, Path(spec.origin).parent)
 
 
 def _maker(name: str, kind: type[Kind], entry: DetectorEntry) -> Callable[[str, int], Detector]:
     stamp = Path(entry.file).name
-    return lambda provider, threads: kind(name, stamp, entry, provider, threads)
+    return lambda provider, threads: kind(name, stamp, _found(name, entry), provider, threads)
 
 
 def _checked(name: str, entry: Mapping[str, Any], file: str) -> tuple[type[Kind], DetectorEntry]:
@@ -185,7 +216,7 @@ def _shipped() -> None:
     for name, entry in load_entries(SHIPPED).items():
         kind, described = _checked(name, entry, SHIPPED.name)
         described = _placed(described, SHIPPED.parent)
-        register(name, described.classes, _maker(name, kind, described))
+        register(name, described.classes, _maker(name, kind, described), needs=described)
     _ours.update(_known)
 
 

@@ -20,6 +20,7 @@ INSTALL_HINT = (
     " Run `python install.py` in the pack's folder with ComfyUI's Python: it adds what is missing"
     " and leaves every installed build as it is."
 )
+NO_PACKAGE = "The detector {name!r} needs the package {package}, which is not installed. {way_out}"
 PACKAGES = ("onnxruntime", "cv2")  # of every network
 NO_FILE = "{file}: there is no such ONNX file."
 CPU = "CPUExecutionProvider"

@@ -86,7 +86,10 @@ def _schema(arrow: ModuleType) -> Any:
             ("box", arrow.list_(number)),
             ("counted", flag),
             ("frame", number),
+            ("time", arrow.float64()),
             ("on", text),
+            ("size", arrow.float64()),
+            ("by", text),
         ]
     )
     return arrow.schema(
@@ -104,6 +107,8 @@ def _schema(arrow: ModuleType) -> Any:
             ("frames", number),
             ("frames_audited", number),
             ("mislabelled", flag),
+            ("seconds", arrow.float64()),
+            ("flagged_at", arrow.list_(arrow.list_(arrow.float64()))),
         ]
     )
 

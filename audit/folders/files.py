@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...storage.names import written
+from ..films import SUFFIXES
 
 # the stamp of what can't be followed, a link or a folder or a pipe: `open_picture` has the reason
 UNSEEN = "unseen"
@@ -22,7 +23,7 @@ def walk(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
         if path.is_dir():
             yield from _walk(str(path), seen)
         else:
-            yield written(path.as_posix()), _stamp(path.stat())
+            yield written(path.as_posix()), _stamp(path.stat(), path.name)
 
 
 def _walk(top: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
@@ -47,12 +48,14 @@ def _walk(top: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
                     folders.append(entry.path)
                     continue
                 if entry.is_file():
-                    stamp = _stamp(entry.stat())
+                    stamp = _stamp(entry.stat(), entry.name)
             except OSError:
                 pass  # `open_picture` says why
             yield written(Path(entry.path).as_posix()), stamp
         left += reversed(folders)
 
 
-def _stamp(found: os.stat_result) -> str:
-    return f"{found.st_size}-{found.st_mtime_ns}"
+def _stamp(found: os.stat_result, path: str) -> str:
+    # earlier versions took a film for no picture: it is looked at now
+    film = "-film" if Path(path).suffix.lower() in SUFFIXES else ""
+    return f"{found.st_size}-{found.st_mtime_ns}{film}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..columns import counted
-from ..report import judge
+from ..opinion import judge
 from ..rules import Rules
 
 BATCH = 500  # rows at a time
@@ -17,7 +17,9 @@ def detected(identity: Mapping[str, Any]) -> Json:
     """What of an identity says which detections rows hold: all but how these are counted."""
 
     def shown(preset: object) -> object:
-        return preset.get("channel_order") if isinstance(preset, Mapping) else preset
+        if not isinstance(preset, Mapping) or preset.get("ask"):
+            return preset  # which pictures another detector was asked about is in the rule
+        return preset.get("channel_order")
 
     second = identity.get("second opinion")
     again = {**second, "preset": shown(second.get("preset"))} if second else second

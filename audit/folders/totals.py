@@ -6,7 +6,8 @@ from typing import Any
 
 from ...drawing.columns import among
 from ..columns import FILES, GROUPED, PICTURES, Sums
-from ..report import Opinion, Tally
+from ..opinion import Opinion
+from ..report import Tally
 
 STEPS = 100  # of the scores 0..1
 GROUPS = among(PICTURES, GROUPED)
@@ -16,7 +17,7 @@ class Totals:
     """Counts over the rows of a store. `groups` of a row are the names of its categories."""
 
     def __init__(self, first: Opinion, second: Opinion | None = None):
-        self.first, self.tally = first, Tally(first.preset, second)
+        self.first, self.tally = first, Tally(first.preset, second, first.asked)
         self.files = Sums(FILES)
         self.highest: Counter[int] = Counter()  # of each picture, in STEPS
         self.groups: defaultdict[str, Sums] = defaultdict(lambda: Sums(GROUPS))
@@ -29,7 +30,7 @@ class Totals:
         scores = [
             found["score"]
             for found in row["detections"]
-            if found["class"] in self.first.preset.thresholds
+            if found["class"] in self.first.preset.counted_from and not found.get("unsure")
         ]
         self.highest[int(max(scores, default=0.0) * STEPS)] += 1
         for group in row.get("groups", ()):

@@ -20,9 +20,11 @@ from PIL import Image
 from ...storage.names import fitting, read_back, valid
 from ...storage.whole import write_picture
 from ..columns import counted
-from ..detectors.batches import Outcome, Unjudged, on_ground, outcomes
+from ..detectors.batches import Unjudged, on_ground
+from ..film_reader import spans
+from ..films import open_film
+from ..opinion import together
 from ..pictures import Unreadable, open_picture
-from ..report import judge
 from ..rules import Rules
 from .store import batched
 
@@ -45,14 +47,13 @@ def audit_files(
     rows: list[dict[str, Any]] = [{"path": path} for path, _ in files]
     shown: deque[_Frame] = deque()  # to the detector, and not judged yet
     pictures = _frames(rows, rules, shown)
-    for found in outcomes(first.detector, pictures, first.preset.channel_order):
+    for result in first.results(pictures):
         frame = shown.popleft()
-        _note(found, frame, "found")
+        _note(result, frame, "found")
         if second:
-            order = second.preset.channel_order
-            _note(next(outcomes(second.detector, [frame.picture], order)), frame, "second")
-        if marked and not isinstance(found, Unjudged):
-            _mark(frame, judge(found, rules.preset), Path(marked))
+            _note(next(second.results([frame.picture])), frame, "second")
+        if marked and not isinstance(result, Unjudged):
+            _mark(frame, result, Path(marked))
     return [
         (path, stamp, _judged(row, rules)) for (path, stamp), row in zip(files, rows, strict=True)
     ]
@@ -65,6 +66,7 @@ class _Frame:
     row: dict[str, Any]
     number: int
     picture: np.ndarray
+    time: float | None = None  # in a film
 
 
 def _frames(
@@ -75,14 +77,24 @@ def _frames(
         try:
             path = Path(read_back(row["path"]))
             opened = open_picture(path, rules.megapixels, rules.frames, alpha=True)
-            if opened is None:
+            found = {"frames_audited": 0, "found": [], "second": []}
+            if opened is not None:
+                row |= asdict(opened[0]) | found
+                for number, picture in opened[1]:
+                    row["frames_audited"] += 1
+                    shown.append(_Frame(row, number, picture))
+                    yield picture
+                continue
+            film = open_film(path)
+            if film is None:
                 row["other"] = True
                 continue
-            row |= asdict(opened[0]) | {"frames_audited": 0, "found": [], "second": []}
-            for number, picture in opened[1]:
+            row |= film.told() | found
+            for look in film.looks(rules.every, rules.megapixels, threads=1):
                 row["frames_audited"] += 1
-                shown.append(_Frame(row, number, picture))
-                yield picture
+                row["frames"] = look.number + 1
+                shown.append(_Frame(row, look.number, look.picture, look.time))
+                yield look.picture
         except Unreadable as error:
             row["unreadable"] = str(error)
         except Exception as error:  # a file that can't be looked at is never the end of the run
@@ -173,23 +185,29 @@ def _judged(row: dict[str, Any], rules: Rules) -> dict[str, Any]:
     if "unreadable" in row or "other" in row:
         return {key: row[key] for key in row if key not in ("found", "second")}
     found, second = row.pop("found"), row.pop("second")
-    return (
-        row
-        | judge(found, rules.preset)
-        | ({"second": judge(second, rules.second)} if rules.second else {})
-    )
+    if "seconds" in row:
+        row["flagged_at"] = spans((each["time"], each["flagged"]) for each in found)
+    return row | together(found) | ({"second": together(second)} if rules.second else {})
 
 
-def _note(found: Outcome, frame: _Frame, what: str) -> None:
-    """Add a frame's detections to its row, with its number where a file has several.
+def _note(result: dict[str, Any] | Unjudged, frame: _Frame, what: str) -> None:
+    """Add a frame's result to its row, with its number where a file has several.
 
     One that a detector can't judge makes the file unreadable.
     """
     row = frame.row
-    if isinstance(found, Unjudged):
-        row.setdefault("unreadable", str(found))
+    if isinstance(result, Unjudged):
+        row.setdefault("unreadable", str(result))
         return
-    row[what] += [{**each, "frame": frame.number} for each in found] if row["frames"] > 1 else found
+    place: dict[str, Any] = {}
+    if frame.time is not None:
+        place = {"frame": frame.number, "time": round(frame.time, 3)}
+    elif row["frames"] > 1:
+        place = {"frame": frame.number}
+    if place:
+        found = [each | place for each in result["detections"]]
+        result = result | place | {"detections": found}
+    row[what].append(result)
 
 
 def _mark(frame: _Frame, result: dict[str, Any], folder: Path) -> None:

@@ -14,6 +14,26 @@ CONTRACT = {
         },
         [("report", "STRING"), ("chart", "IMAGE"), ("flagged_rate", "FLOAT"), SUMMARY],
     ),
+    "MSL_AuditVideo": (
+        "Audit Video",
+        {
+            "video": "VIDEO",
+            "preset": "COMBO",
+            "every": "FLOAT",
+            "action": "COMBO",
+            "threshold": "FLOAT",
+            "classes": "STRING",
+            "second_opinion": "COMBO",
+            "min_size": "FLOAT",
+        },
+        [
+            ("video", "VIDEO"),
+            ("passed", "BOOLEAN"),
+            ("report", "STRING"),
+            ("sheet", "IMAGE"),
+            SUMMARY,
+        ],
+    ),
     "MSL_CompareAudits": (
         "Compare Audits",
         {"reports": "COMFY_AUTOGROW_V3", "names": "STRING", "images": "COMFY_AUTOGROW_V3"},
@@ -89,6 +109,7 @@ CONTRACT = {
             "action": "COMBO",
             "classes": "STRING",
             "second_opinion": "COMBO",
+            "min_size": "FLOAT",
         },
         [
             ("images", "IMAGE"),

@@ -9,7 +9,7 @@ import merging
 import pytest
 import torch
 from comfy_api.latest import io
-from modular_safety_lora.audit import censor, presets, rules
+from modular_safety_lora.audit import censor, film_audit, presets, rules
 from modular_safety_lora.audit.pairing import Naming
 from modular_safety_lora.evaluation import job, prompt_set
 from modular_safety_lora.extraction.settings import Extraction
@@ -33,7 +33,17 @@ from modular_safety_lora.training.settings import Erasure, Settings
 NEEDED = {rules.Rules: {"preset": presets.PRESETS["strict"]}, Sealing: {"concept": "nudity"}}
 KINDS = [
     Asking,
-    *(rules.Rules, rules.Counting, censor.Acting, Naming, Sampling, job.Kept, Limits, Sealing),
+    *(
+        rules.Rules,
+        rules.Counting,
+        censor.Acting,
+        film_audit.Watching,
+        Naming,
+        Sampling,
+        job.Kept,
+        Limits,
+        Sealing,
+    ),
     *(prompt_set.Defaults, prompt_set.Selection, of_merges.Merging, of_merges.Asked),
     *(of_merges.AfterProbe, of_merges.Strengths, of_merges.EachAlone, prompting.Erased),
     *(

@@ -10,9 +10,10 @@ from modular_safety_lora.audit import censor, sheet
 from modular_safety_lora.audit.compare import compare, comparison_table, differing
 from modular_safety_lora.audit.compared_chart import chart
 from modular_safety_lora.audit.detectors.registry import find
+from modular_safety_lora.audit.opinion import judge
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.reading import CompareError
-from modular_safety_lora.audit.report import Tally, judge
+from modular_safety_lora.audit.report import Tally
 from modular_safety_lora.nodes.compare_audits import CompareAudits
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
 from PIL import Image

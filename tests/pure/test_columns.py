@@ -7,9 +7,10 @@ import pytest
 from modular_safety_lora.audit import columns, compare, reading, report
 from modular_safety_lora.audit.columns import CLASSES, PICTURES, TILE, Counted
 from modular_safety_lora.audit.detectors.registry import find
+from modular_safety_lora.audit.opinion import judge
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.reading import CompareError, parsed
-from modular_safety_lora.audit.report import Tally, as_text, judge
+from modular_safety_lora.audit.report import Tally, as_text
 from modular_safety_lora.drawing.markdown import share, span
 
 HIT = {"class": "ANUS_EXPOSED", "score": 0.9, "box": [2, 2, 4, 4]}

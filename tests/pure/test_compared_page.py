@@ -9,9 +9,10 @@ from modular_safety_lora.audit.compare import compare, comparison_table, verdict
 from modular_safety_lora.audit.compared_chart import chart, plots
 from modular_safety_lora.audit.compared_page import compared_page
 from modular_safety_lora.audit.detectors.registry import find
+from modular_safety_lora.audit.opinion import judge
 from modular_safety_lora.audit.pairing import paired
 from modular_safety_lora.audit.presets import PRESETS
-from modular_safety_lora.audit.report import Tally, as_text, judge
+from modular_safety_lora.audit.report import Tally, as_text
 from modular_safety_lora.audit.thumbnails import MOST, Thumbnail
 from modular_safety_lora.commands import main
 from PIL import Image

@@ -73,12 +73,14 @@ def test_every_odd_file_is_accounted_for(odd, tmp_path):
     assert images["animated.gif"]["frames"] == images["animated.gif"]["frames_audited"] == 3
     rows = pyarrow.parquet.read_table(tmp_path / "r.parquet").to_pylist()
     assert [Path(row["path"]).name for row in rows] == sorted(pictures)
-    assert rows[0].keys() - {"unreadable", "second_flagged"} == set().union(*images.values())
+    of_films = {"seconds", "flagged_at"}
+    columns = rows[0].keys() - {"unreadable", "second_flagged"} - of_films
+    assert columns == set().union(*images.values())
     assert {
         Path(row["path"]).name: row["unreadable"] for row in rows if row["unreadable"]
     } == reasons
     assert images["face.png"]["detections"] == [
-        {key: value for key, value in found.items() if key not in ("frame", "on")}
+        {key: value for key, value in found.items() if key not in ("frame", "time", "on", "by")}
         for row in rows
         if row["path"].endswith("/face.png")
         for found in row["detections"]

@@ -6,10 +6,11 @@ import pytest
 from modular_safety_lora.audit.compare import compare, comparison_table
 from modular_safety_lora.audit.compared_chart import chart
 from modular_safety_lora.audit.detectors.registry import find
+from modular_safety_lora.audit.opinion import judge
 from modular_safety_lora.audit.pairing import paired
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.reading import CompareError, parsed
-from modular_safety_lora.audit.report import Tally, as_text, judge
+from modular_safety_lora.audit.report import Tally, as_text
 
 
 def report_of(flags: dict[str, bool], what: str = "path", **more) -> dict:

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from ...audit import censor
+from ...audit.counting import Preset
 from ...audit.detectors.batches import Unjudged
-from ...audit.presets import PRESETS, Preset
+from ...audit.presets import PRESETS
 from ...audit.report import audit
 from ...host.comfy_types import Conditioning
 from ...host.families import suiting

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..audit.columns import counted
-from ..audit.detectors.interface import identity_of, to_uint8
+from ..audit.detectors.interface import Detector, identity_of, to_uint8
 from ..audit.detectors.yolo import HANDS
 from ..audit.opinion import Opinion
 from ..audit.pictures import Unreadable
@@ -36,17 +36,17 @@ class Inspector:
     def __init__(self, opinion: Callable[[], Opinion], seen: Seen):
         self._opinion, self.seen = opinion, seen
         self._lock = threading.Lock()
-        self._known: tuple[Any, str, str] | None = None  # what `rules` was made of, and it
+        # the detectors that `rules` asked for, and what it made of them
+        self._known: tuple[tuple[Detector, ...], str, str] | None = None
 
     def rules(self) -> tuple[Opinion, str, str]:
         """The preset with its detector, and the digests of the detector and of both."""
         opinion = self._opinion()
         with self._lock:
-            if self._known is None or self._known[0] != [*map(id, opinion.detectors)]:
-                identities = [identity_of(each) for each in opinion.detectors]
+            held = opinion.detectors
+            if self._known is None or [*map(id, self._known[0])] != [*map(id, held)]:
+                identities = [identity_of(each) for each in held]
                 both = {"preset": asdict(opinion.preset), "detectors": identities}
-                # their ids stay theirs: the opinion holds them
-                held = [*map(id, opinion.detectors)]
                 self._known = held, _of_json(identities), _of_json(both)
             return opinion, *self._known[1:]
 

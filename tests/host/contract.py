@@ -162,6 +162,7 @@ CONTRACT = {
             "prompts": "STRING",
             "adversarial": "STRING",
             "concept_name": "STRING",
+            "min_size": "FLOAT",
         },
         [SUMMARY, ("report", "STRING"), ("pictures", "IMAGE")],
     ),

@@ -33,8 +33,8 @@ CODE = ("emergence.py", "measures.py", "pictures.py", "recipe.py", "sets.py", "s
 OF_JUDGE = ("classifiers.py", "styles.py")
 SHOWN = 8  # pictures of a kind in a row's sheet
 # each with seeds that are fresh: none was used while it was chosen
-SEEDS = {"esd-x": (301, 302, 303, 304, 305), "surrogate": (311, 312, 313, 314, 315)}
-RECIPES = {"esd-x": Recipe(), "surrogate": recipe.SURROGATE}
+SEEDS = {"esd-x": (301, 302, 303, 304, 305), "thorough": (321, 322, 323, 324, 325)}
+RECIPES = {"esd-x": Recipe(), "thorough": recipe.THOROUGH}
 
 
 def reproduce(
@@ -140,7 +140,9 @@ def prepare(told: Recipe, base: Path) -> None:
 
     if not base.is_file():
         checkpoint.write(base)
-        Model(base).keep(told.every_text)
+        made = Model(base)
+        made.keep(told.every_text)
+        made.prior(told)
 
 
 def make_judge(folder: Path, base: Path):

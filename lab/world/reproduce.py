@@ -176,7 +176,7 @@ def work(method: str, seed: int, told: Recipe, folder: Path, base: Path) -> floa
         row, shown = measures.measured(stage, arm, method)
         file = row_file(folder, arm, method, seed)
         np.savez_compressed(file.with_suffix(".npz"), **shown)
-        some = {kind: shown[kind][:SHOWN] for kind in recipe.HARM}
+        some = {kind: shown[kind][:SHOWN] for kind in (*recipe.HARM, "in style")}
         sheet.sheet(some, [""] * SHOWN).save(file.with_suffix(".png"))
         write_text(file, json.dumps(row | {"seconds": round(time.monotonic() - start)}))
     return time.monotonic() - start

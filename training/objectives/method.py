@@ -50,8 +50,8 @@ class ErasureBase:
     )
     retain_weight: float = option(
         1.0,
-        "Weight of what retain holds. More harms less of the rest, and takes less of the concept"
-        " away: then train for longer.",
+        "Weight of the retained prompts. A higher one harms the rest less, and takes less of the"
+        " concept away: train longer then.",
         low=0.0,
         high=100.0,
         step=0.1,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..options.words import amount
 from .columns import CLASSES, PICTURES, Sums, counted
 from .detectors.batches import detections
 from .detectors.interface import Detector
@@ -142,7 +143,7 @@ class Tally:
             return NOTHING if self.total else UNSEEN
         images = f"{sums['flagged']} of {self.total} flagged"
         return (
-            f"{sums['counted_detections']} detections; {images}"
+            f"{amount(sums['counted_detections'], 'detection')}; {images}"
             if self.preset.unit == "detections"
             else images
         )

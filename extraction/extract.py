@@ -22,6 +22,7 @@ from ..modules.errors import ModuleFileError
 from ..modules.files import LoraFile, load_safety, save_module
 from ..modules.paths import content_sha256
 from ..modules.sealing import Sealing
+from ..options.words import amount
 from ..storage.names import valid
 from .change import Difference, difference
 from .kept import EXPECTED, Patches, in_function, roles_of
@@ -141,21 +142,21 @@ def _differences(
 def _check(found: Published, broken: Sequence[str], unpatched: Sequence[str]) -> None:
     if broken:
         raise ModuleFileError(
-            f"{found.name}: {len(broken)} of {found.count} tensors hold NaN or infinite values"
-            f" (first: {min(broken)}). Download it again, or use another copy."
+            f"{found.name}: {len(broken)} of {amount(found.count, 'tensor')} hold NaN or"
+            f" infinite values (first: {min(broken)}). Download it again, or use another copy."
         )
     if unpatched:
         raise ModuleFileError(
-            f"{found.name}: {len(unpatched)} weights differ that no LoRA can change in ComfyUI"
-            f" (first: {min(unpatched)}). This safe model works only as it is."
+            f"{found.name}: in ComfyUI no LoRA can change {amount(len(unpatched), 'weight')} that"
+            f" it changes (first: {min(unpatched)}). This safe model works only as it is."
         )
 
 
 def _check_any(found: Published, count: int, changed: Collection[str]) -> None:
     if not changed:
         raise ModuleFileError(
-            f"{found.name}: nothing differs: its {count} weights are the base's. Load the base that"
-            " it was made from, not the safe model itself."
+            f"{found.name}: nothing differs from the base in {amount(count, 'weight')}. Load the"
+            " base that it was made from, not the safe model itself."
         )
 
 

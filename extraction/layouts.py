@@ -28,6 +28,7 @@ from ..host.families import family_of
 from ..host.names import Reorder
 from ..host.weights import base_name
 from ..modules.errors import ModuleFileError
+from ..options.words import amount
 from .loaded import NETWORK, Loaded
 from .reading import ENCODERS, Published, Tensors
 
@@ -78,16 +79,17 @@ def pieces_of(found: Published, base: Loaded) -> list[Piece]:
         wrong = [piece for piece in placed if not _fits(piece, base)]
         if wrong:
             raise ModuleFileError(
-                f"{found.name}: {len(wrong)} of {len(placed)} tensors have another size (first:"
-                f" {wrong[0].name}: {tuple(wrong[0].tensor.shape)} on"
+                f"{found.name}: {len(wrong)} of {amount(len(placed), 'tensor')} have another size"
+                f" (first: {wrong[0].name}: {tuple(wrong[0].tensor.shape)} on"
                 f" {tuple(wrong[0].on(base.like(wrong[0].place.key)).shape)}). {_way_out(base)}"
             )
         network = {each.place.key for each in placed if each.place.key.startswith(NETWORK)}
         missing = base.network - network
         if whole and network and missing:
             raise ModuleFileError(
-                f"{found.name}: {len(missing)} of {len(base.network)} weights of this model are not"
-                f" in it (first: {min(missing)}). It may be cut short: download it again."
+                f"{found.name}: {len(missing)} of this model's"
+                f" {amount(len(base.network), 'weight')} are not in it (first: {min(missing)})."
+                " It may be cut short: download it again."
             )
         pieces += placed
     return pieces
@@ -171,9 +173,9 @@ def _placed(
     lost = weights.keys() - {piece.name for piece in best}
     if lost:
         raise ModuleFileError(
-            f"{file}: {len(lost)} of {len(weights)} tensors have no place in this model (first:"
-            f" {min(lost)}). {_way_out(base)} Of a folder, its unet, transformer or text_encoder"
-            " can be chosen alone."
+            f"{file}: {len(lost)} of {amount(len(weights), 'tensor')} have no place in this"
+            f" model (first: {min(lost)}). {_way_out(base)} Of a folder, its"
+            " unet, transformer or text_encoder can be chosen alone."
         )
     return best
 

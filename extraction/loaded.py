@@ -11,6 +11,7 @@ from comfy.utils import get_attr
 from ..host.comfy_types import Clip
 from ..host.lending import check_unpatched
 from ..host.weights import check_patcher, loaded_weight, patchable
+from ..options.words import amount
 
 NETWORK = "diffusion_model."  # its weights in a MODEL; a CLIP's have no prefix
 
@@ -32,9 +33,10 @@ class Loaded:
         quantised = [key for key in self.network if self._quantised(key)]
         if quantised:
             raise ValueError(
-                f"The base is held quantised, {len(quantised)} of {len(self.network)} weights"
-                f" (first: {min(quantised)}), which takes more than most safe models' change. Load"
-                " it in bf16 or fp16 here; the safety LoRA works on the quantised base too."
+                f"The base is held quantised, {len(quantised)} of"
+                f" {amount(len(self.network), 'weight')} (first: {min(quantised)}), which takes"
+                " more than most safe models' change. Load it in bf16 or fp16 here; the safety LoRA"
+                " works on the quantised base too."
             )
 
     @cached_property

@@ -17,6 +17,7 @@ import torch
 from ..modules.errors import ModuleFileError
 from ..modules.sealing import LORA_PARTS
 from ..modules.tensors import read
+from ..options.words import amount
 
 Tensors: TypeAlias = Mapping[str, torch.Tensor]
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -101,8 +102,8 @@ def _shards(index: Path) -> Tensors:
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise ModuleFileError(
-            f"{index.parent.name}: {len(missing)} of {len(paths)} files of weights are missing"
-            f" (first: {missing[0]}). Download the folder again."
+            f"{index.parent.name}: {len(missing)} of {amount(len(paths), 'file')} of weights are"
+            f" missing (first: {missing[0]}). Download the folder again."
         )
     return {key: value for path in paths for key, value in _file(path).items()}
 
@@ -165,7 +166,7 @@ def _check(name: str, tensors: Tensors) -> None:
     ]
     if quantised:
         raise ModuleFileError(
-            f"{name}: {len(quantised)} of {len(tensors)} tensors are of quantised weights (first:"
-            f" {min(quantised)}), whose rounding is larger than most safe models' change. Extract"
-            " from a copy in bf16, fp16 or fp32."
+            f"{name}: {len(quantised)} of {amount(len(tensors), 'tensor')} are of quantised"
+            f" weights (first: {min(quantised)}), whose rounding is larger than most safe models'"
+            " change. Extract from a copy in bf16, fp16 or fp32."
         )

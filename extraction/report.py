@@ -98,7 +98,7 @@ def in_words(report: Json) -> str:
     if report["kinds"]:
         lines[0] += (
             f" It keeps {_percent(report['kept'])} of the change in"
-            f" {weights['changed']} of {weights['of']} weights"
+            f" {weights['changed']} of {amount(weights['of'], 'weight')}"
         )
         if function["retained"] is not None:
             lines[0] += f", and {_percent(function['retained'])} of what it does to the prompts"

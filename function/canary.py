@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from comfy.model_patcher import ModelPatcher
 
+from ..drawing.markdown import share
 from ..host.comfy_types import Clip, Conditioning
 from ..host.denoiser import Denoiser, in_output
 from ..host.lending import load_for
@@ -80,7 +81,7 @@ class Canary(Input):
             return []
         how = _how_far(off)
         if lost > LOST:
-            how += f", {lost:.0%} of the safety LoRA's effect is gone"
+            how += f", {share(lost, digits=0)} of the safety LoRA's effect is gone"
         return [f"{each} ({how})" for each in changed(self.snapshot, patcher)] or [
             f"an unknown change that is in no list of patches ({how})"
         ]
@@ -152,7 +153,7 @@ def _off(now: torch.Tensor, then: torch.Tensor) -> float:
 def _how_far(off: float) -> str:
     if off != off:
         return "its output is NaN"
-    return f"its output is {off:.0%} from what it was at the merge"
+    return f"its output is {share(off, digits=0)} from what it was at the merge"
 
 
 @dataclass(frozen=True)

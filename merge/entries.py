@@ -14,6 +14,7 @@ from ..host.weights import base_name, patchable
 from ..modules.errors import SafetyError, ShapeMismatch
 from ..modules.files import LoraFile
 from ..options.choices import chosen
+from ..options.words import amount
 from .changes import Change, check_shape
 from .coverage import NO_CLIP, SETTING, Coverage, Target, cover, key_map, target_key
 from .sizes import check_size
@@ -164,8 +165,8 @@ def misfit(module: LoraFile, wrong: Mapping[str, str], base: Base) -> str:
     made_for = f": it was made for {module.base}, and this model is {base.name}" if other else ""
     return (
         f"{module.name} does not fit this model{made_for}. {way_out.get(why, elsewhere)}."
-        f" ({len(wrong)} of {len(module.tensors)} {module.role} tensors do not fit, first: {key}:"
-        f" {why}.)"
+        f" ({len(wrong)} of {amount(len(module.tensors), f'{module.role} tensor')} do not fit,"
+        f" first: {key}: {why}.)"
     )
 
 

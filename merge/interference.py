@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from ..drawing.figures import HELD, INK, LOW, UNDONE, new_figure, rendered, tidy
 from ..drawing.figures import short as label
+from ..drawing.markdown import share
 from ..function.limits import DEFAULT, Limits
 from ..function.number import Number
 from .ledger import LAYER_THRESHOLD, THRESHOLD
@@ -59,7 +60,8 @@ def _of_function(name: str, number: Number, limits: Limits) -> _Panel:
     """Each prompt, and all together; what only a style damps is neither amber nor red."""
     values = {"all prompts": number.retained}
     values |= {prompt: rho for prompt, (rho, _) in number.by_prompt.items()}
-    title = f"{name}: in what the network computes; {number.back:.0%} of the base is back"
+    back = share(number.back, digits=0)
+    title = f"{name}: in what the network computes; {back} of the base is back"
     if limits.stops(number) or limits.asks(number):
         return _Panel(title, values, limits.stop, limits.look, "prompts")
     return _Panel(title, values, -math.inf, -math.inf, "prompts")

@@ -198,8 +198,8 @@ class Lock:
             raise SafetyError(
                 f"The safety LoRA ({', '.join(self.names)}) is listed on this model, but is missing"
                 " from the loaded weights. Unload all models, and remove custom nodes that edit a"
-                f" model's patches directly. ({len(lost)} of its {len(self.safety)} changes are not"
-                f" there, first: {lost[0]}.)"
+                f" model's patches directly. ({len(lost)} of its"
+                f" {amount(len(self.safety), 'change')} are not there, first: {lost[0]}.)"
             )
 
     def judge(self, found: Sequence[str], way_out: str) -> None:

@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from modular_safety_lora.emoji.names import WEAPONS
+from modular_safety_lora.lab import shipped
 from modular_safety_lora.lab.frontend import QUIET, READY
-from modular_safety_lora.lab.server import PACK, PACK_NAME, Server
+from modular_safety_lora.lab.server import PACK_NAME, Server
 from screenshots import SCREENSHOTS
 
 pytestmark = pytest.mark.long  # a server of its own
@@ -89,9 +90,10 @@ def tried_out(clean: Server, chromium: str) -> str:
 
 
 def test_its_prompts_ask_for_as_many_weapons_as_harmless_things():
-    graph = json.loads((PACK / "workflows" / f"{NAME}.json").read_text(encoding="utf-8"))
     asked = [
-        node["widgets_values"][0] for node in graph["nodes"] if node["type"] == "CLIPTextEncode"
+        node["inputs"]["text"]
+        for node in shipped.api_form(NAME).values()
+        if node["class_type"] == "CLIPTextEncode"
     ]
     prompts = list(filter(None, asked))
     armed = [any(name in prompt for name in WEAPONS) for prompt in prompts]

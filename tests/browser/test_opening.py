@@ -81,7 +81,7 @@ def over(one: list[float], other: list[float]) -> bool:
 NAMES = [path.stem for path in (PACK / "workflows").glob("*.json")]
 
 
-@pytest.mark.parametrize("name", tried(NAMES, lambda name: name in PLANS or "Flux" in name))
+@pytest.mark.parametrize("name", tried(NAMES, lambda name: name in PLANS))
 def test_a_workflow_opens_readable_with_its_note_and_no_node_over_another(window, name):
     page, rendering = window
     seen = opened(page, name)

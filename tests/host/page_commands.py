@@ -38,6 +38,8 @@ SMALLER = {
     "audit": "--workers 1",
     "probe": "--limit-look 0 --limit-stop 0",  # seeded stand-ins may pull either way
 }
+# verbs that take half a minute; test_example_model.py and test_extract_node.py try them small
+SLOW = ("demo", "extract")
 # the stand-ins that a page's own commands make
 MADE_THERE = {"reemergence-on-sd": ["safety.safetensors"], "training": ["safety.safetensors"]}
 # the small model in three files is no Z-Image
@@ -64,6 +66,11 @@ def typed(page: Path) -> list[str]:
         for each in blocks
         if not any(re.fullmatch(rf"({known})( .*)?", each.strip()) for known in ELSEWHERE)
     ]
+
+
+def is_slow(page: Path) -> bool:
+    """Are its commands slow ones alone?"""
+    return all(re.search(rf"{BY_PATH} ({'|'.join(SLOW)})\b", each) for each in typed(page))
 
 
 def expanded(page: Path, folder: Path) -> list[list[str]]:
@@ -127,15 +134,22 @@ def stand_ins(folder: Path, models: Path) -> None:
         (folder / f"{name}.csv").write_text(rows, encoding="utf-8")
 
 
-def ran(stranger: Stranger, first: Path, pages: list[Path]) -> list[tuple[Path, list[str], dict]]:
-    """(folder, arguments, what was said) of the pages' commands, each page's in its own folder."""
+def ran(
+    stranger: Stranger, first: Path, pages: list[Path], slow: bool = False
+) -> list[tuple[Path, list[str], dict]]:
+    """(folder, arguments, what was said) of the pages' commands, each page's in its own folder.
+
+    They are those that are not slow, or those alone.
+    """
     wanted = []
     for page in pages:
-        place = shutil.copytree(first, first.parent / page.stem, copy_function=os.link)
+        place = first.parent / (f"slow-{page.stem}" if slow else page.stem)
+        shutil.copytree(first, place, copy_function=os.link)
         (place / "custom_nodes").symlink_to(stranger.folder / "custom_nodes")
         for made in MADE_THERE.get(page.stem, ()):
             (place / made).unlink()
-        wanted += [(place, each) for each in expanded(page, place)]
+        found = expanded(page, place)
+        wanted += [(place, each) for each in found if (each[1] in SLOW) is slow]
     given = json.dumps([(str(place), each) for place, each in wanted])
     done = stranger.run(command_driver.__file__, said=given)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -129,5 +129,5 @@ def test_a_small_effect_that_is_taken_back_is_found_though_little_changes(models
             weight = get_attr(held.model.model, key)
             overwriting.write(undo, weight, before.weight.to(weight))
         found = held.canary.faults(held.model)
-        assert found and "100% of the safety LoRA's effect is gone" in found[0]
+        assert found and "100 % of the safety LoRA's effect is gone" in found[0]
     assert held.canary.faults(held.model) == []

@@ -113,7 +113,22 @@ def text(held) -> torch.Tensor:
     return encode_texts(held.clip, ["nude"])["nude"][0][0]
 
 
-@pytest.mark.parametrize("name", CHANGES)
+OFTEN = (
+    "forward of an instance",
+    "a hook",
+    "a weight",
+    "other tokens",
+    "weights that are no numbers",
+)
+OFTEN += ("encoded again", "CLIP skip", "streaming")
+
+
+def tried(names) -> list:
+    """Some in every run, the others `long`."""
+    return [pytest.param(each, marks=[pytest.mark.long] * (each not in OFTEN)) for each in names]
+
+
+@pytest.mark.parametrize("name", tried(CHANGES))
 def test_a_change_of_what_it_gives_stops_it_by_name(held, name):
     change, words = CHANGES[name]
     before, canary = text(held), held.clip.patcher.get_attachment(KEY).canary
@@ -162,7 +177,7 @@ SEQUENCES = {
 }
 
 
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", tried(SEQUENCES))
 def test_what_means_no_harm_does_not(held, name):
     before = text(held)
     SEQUENCES[name](held)

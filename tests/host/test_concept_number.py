@@ -7,7 +7,7 @@ import formats
 import merging
 import pytest
 import torch
-from concepts import PROMPTS, dead, picture, prompted
+from concepts import PROMPTS, SMALL, dead, picture, prompted
 from modular_safety_lora.host.prompts import encode_texts
 from modular_safety_lora.lab import assets, zoo
 from modular_safety_lora.merge import concept, merge
@@ -89,7 +89,7 @@ def test_the_prompts_are_encoded_with_the_changes_of_the_merge(
         left += min(own.square().sum().item(), ((own + pulled) * own).sum().item())
     assert moved.report["retained_on_concept"] == pytest.approx(left / square, abs=1e-4)
     assert abs(left / square - plain) > 0.01
-    words = stage.safety.metadata | {"msl.prompts": json.dumps(PROMPTS)}
+    words = stage.safety.metadata | SMALL | {"msl.prompts": json.dumps(PROMPTS)}
     # it changes the text encoder itself
     both = merge.merge(model, [replace(stage.safety, metadata=words)], (), clip)
     assert both.report["retained_on_concept"] == pytest.approx(1.0)

@@ -1,6 +1,7 @@
 """The example that ships: its model, its LoRAs in the lists, its detector, and the operator."""
 
 import contextlib
+from dataclasses import replace
 
 import comfy.sd
 import folder_paths
@@ -9,7 +10,8 @@ import pytest
 import torch
 from modular_safety_lora.audit.detectors import registry
 from modular_safety_lora.audit.presets import PRESETS, PresetError
-from modular_safety_lora.emoji import checkpoint, files, names, story
+from modular_safety_lora.commands import main
+from modular_safety_lora.emoji import checkpoint, demo, files, names, story
 from modular_safety_lora.host import bases
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.world import pictures, weapons
@@ -107,6 +109,19 @@ def test_an_operators_settings_hold_for_the_example_as_for_any_model(loras, enfo
     merged = ModularMerge.execute(model, LoadSafetyLora.execute(files.SAFETY).args[0]).args[0]
     with pytest.raises(SafetyError, match=refused) if refused else contextlib.nullcontext():
         assert drawn(merged, clip)["samples"].isfinite().all()
+
+
+def test_the_demo_draws_its_models_and_writes_its_page(tmp_path, monkeypatch, capsys):
+    """In one step, a prompt of each set; whole, as README shows it: test_page_commands.py."""
+    monkeypatch.setattr(demo, "SAMPLING", replace(demo.SAMPLING, steps=1))
+    short = tuple(replace(each, prompts=each.prompts[:1]) for each in story.SETS)
+    monkeypatch.setattr(demo, "SETS", short)
+    assert main(["demo", "--output", str(tmp_path)]) == 0
+    assert "Done in" in capsys.readouterr().out
+    written = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert all(title in written for title, _ in story.ARMS.values())
+    drawn = {path.parent.name for path in tmp_path.rglob("*.png") if path.parent != tmp_path}
+    assert len(list(tmp_path.rglob("*.png"))) >= 2 * len(story.ARMS), drawn
 
 
 def test_no_folder_of_the_pack_is_taken_for_one_of_workflows_but_workflows():

@@ -149,7 +149,7 @@ def spoiled(safe, how: str):
 
 FAULTS = {
     "NaN": r"1 of \d+ tensors hold NaN or infinite values \(first: .*attn2.to_k.weight\)",
-    "missing": r"1 of \d+ weights of this model are not in it \(first: .*attn2.to_k.weight\)",
+    "missing": r"1 of this model's \d+ weights are not in it \(first: .*attn2.to_k.weight\)",
     "another size": r"1 of \d+ tensors have another size \(first: .*to_k.weight: \(5, 5\) on",
     "quantised": r"1 of \d+ tensors are of quantised weights",
     "another family": r"tensors have no place in this model .*The base that is loaded is SD15",

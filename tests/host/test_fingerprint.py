@@ -27,7 +27,11 @@ def vae():
     return zoo.vae("SD15")
 
 
-SAMPLED = ("a bypass LoRA", "ModelSamplingSD3", "RescaleCFG", "FreeU", "a LoRA")
+SAMPLED = ["a bypass LoRA", "a LoRA"]
+SAMPLED += [
+    pytest.param(each, marks=pytest.mark.long)
+    for each in ("ModelSamplingSD3", "RescaleCFG", "FreeU")
+]
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -12,13 +12,24 @@ from modular_safety_lora.commands import VERBS
 from modular_safety_lora.host.bases import origin
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.modules.files import load_safety
-from page_commands import ELSEWHERE, PAGES, check, expanded, ran, stand_ins, typed
+from page_commands import (
+    ELSEWHERE,
+    PAGES,
+    SLOW,
+    check,
+    expanded,
+    is_slow,
+    ran,
+    stand_ins,
+    typed,
+)
 from stranger import BY_PATH, Stranger
 
 pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="NO BASH to expand the commands")
 # many trainings and audits that differ in a word
 LONG = [PACK / "docs" / "reemergence-on-sd.md"]
-RUN = [each for each in PAGES if typed(each) and each not in LONG]
+TYPED = [each for each in PAGES if typed(each) and each not in LONG]
+RUN = [each for each in TYPED if not is_slow(each)]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +57,13 @@ def test_commands_of_a_page_run_as_they_stand(done, page):
 
 
 @pytest.mark.long
+def test_slow_commands_run_as_they_stand(stranger, first):
+    done = ran(stranger, first, TYPED, slow=True)
+    assert {each[1] for _, each, _ in done} == set(SLOW)
+    check(done)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("page", LONG, ids=lambda page: page.stem)
 def test_commands_of_a_long_page_run_as_they_stand(stranger, first, page):
     check(ran(stranger, first, [page]))
@@ -65,7 +83,7 @@ def test_commands_of_a_long_page_are_understood(page, tmp_path):
 
 def test_every_verb_that_ships_is_shown_on_a_page(done):
     shown = {each[1] for _, each, _ in done if each[0] == BY_PATH}
-    assert VERBS.keys() - shown == {"reproduce"}, "which needs the repository"
+    assert VERBS.keys() - shown == {"reproduce", *SLOW}, "the first needs the repository"
 
 
 def test_the_guide_for_hosts_gives_what_the_settings_take(done, checkpoint):

@@ -119,12 +119,12 @@ def test_a_stock_lora_is_sealed_and_then_loads_as_a_safety_module(
         assert outcome.error is None
         digest = load_safety(loras / "sealed-here.safetensors", "s").sha256
         assert dict(outcome.outputs["1"]["digests"])["seal"] == digest
-        assert (
-            run(
-                server, shipped_prompt, n2__lora_name="sealed-here.safetensors", n2__sha256=digest
-            ).error
-            is None
-        )
+        loader = {"lora_name": "sealed-here.safetensors", "sha256": digest}
+        graph = {
+            "1": {"class_type": "MSL_LoadSafetyLora", "inputs": loader},
+            "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}},
+        }
+        assert asyncio.run(server.run(graph)).error is None
     finally:
         for name in ("eraser", "sealed-here"):
             (loras / f"{name}.safetensors").unlink(missing_ok=True)

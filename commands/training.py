@@ -60,7 +60,7 @@ def started(options: argparse.Namespace, settings: Settings) -> Iterator[Started
 
 
 def beside(output: Path) -> list[Path]:
-    """The files beside a run's module: chart (.png) and report (.json)."""
+    """The files beside a run's LoRA: chart (.png) and report (.json)."""
     return [output.with_suffix(".png"), output.with_suffix(".json")]
 
 
@@ -78,7 +78,7 @@ def job(options: argparse.Namespace, clip, vae, start: Started):
 
 
 def finish(output: Path, result) -> None:
-    """Keep chart and report beside the module, and say what was written."""
+    """Keep chart and report beside the LoRA, and say what was written."""
     if result is None:  # not the main process
         return
     chart, report = beside(output)

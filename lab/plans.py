@@ -1,5 +1,6 @@
-"""The shipped workflows: their names, and which of their nodes stand together."""
+"""The shipped workflows: their names, which of their nodes stand together, their thumbnails."""
 
+from ..emoji.story import ARMS
 from .layout import BASE, Group, Plan
 
 TRY = "1 Try it"  # laid out by hand, to fit the window it opens in
@@ -92,4 +93,18 @@ PLANS: dict[str, Plan] = {
         (Group("5. Audit", ((12, 13),), 560),),
         (Group("6. Save", ((15,),), 500),),
     ),
+}
+
+FOUR = {title: arm for arm, (title, _) in ARMS.items()}
+# of each thumbnail: how many pictures of a line, and which of the demo's its lines are
+BOARDS: dict[str, tuple[int, dict[str, str]]] = {
+    TRY: (8, FOUR),
+    MERGE: (3, {"Asked for weapons": "modular", "Asked for anything else": "harmless modular"}),
+    COMPARE: (3, {"Base": "base", "Modular": "modular"}),
+    SETS: (5, FOUR),
+    EXPERIMENT: (3, {"Fine-tuned after safety": "sequential", "Modular": "modular"}),
+    PROBE: (3, {"Must be audited": "sequential", "Passed": "modular"}),
+    EXTRACT: (3, {"Base": "base", "With its safety LoRA": "safe"}),
+    SAFETY: (3, {"Before": "base", "After": "safe"}),
+    TASK: (3, {"Learned from": "learned", "Drawn": "harmless modular"}),
 }

@@ -6,15 +6,17 @@ low-rank changes and not for DoRA, OFT, BOFT and GLoRA. Here every change sees W
 the modules does not matter.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import comfy.lora
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy.weight_adapter import LoHaAdapter, LoKrAdapter, LoRAAdapter, WeightAdapterBase
 
 from ..host.comfy_types import Offset, Piece
-from ..modules.errors import ShapeMismatch
+from ..modules.errors import SafetyError, ShapeMismatch
 
 # Where each adapter keeps its DoRA scale: with one, the change depends on the weight it sees.
 _DORA_AT = {LoRAAdapter: 4, LoHaAdapter: 7, LoKrAdapter: 8}
@@ -115,6 +117,43 @@ def added(change: Change, like: torch.Tensor, key: str) -> torch.Tensor:
     if difference is None:
         raise ShapeMismatch("it sets the weight, and adds nothing to it")
     return change.strength * difference
+
+
+def fixed(change: Change, size: LowRank | torch.Tensor) -> Change:
+    """A safety change as it is whatever the weight: one that depends on it is that against W0."""
+    if isinstance(size, LowRank) or is_additive(change.value):
+        return change
+    return Change(1.0, ("diff", (size.cpu(),)))
+
+
+def existing_change(patcher: ModelPatcher, key: str, w0: torch.Tensor) -> LowRank | torch.Tensor:
+    """What already sits on a weight, against W0: low-rank if it is one plain LoRA, else dense.
+
+    Raises SafetyError where it makes a weight of another shape.
+    """
+    chain = patcher.patches[key]
+    shape = tuple(comfy.lora.calculate_shape(chain, w0, key))
+    if shape != w0.shape:
+        raise SafetyError(
+            f"A LoRA on this model changes the shape of {key} from {tuple(w0.shape)} to {shape}, so"
+            " its change can't be measured. Remove its loader before Modular Merge (Flux control"
+            " LoRAs do this)."
+        )
+    strength, value, strength_model, offset, function = chain[0]
+    if len(chain) == 1 and strength_model == 1.0 and not isinstance(value, list | tuple):
+        size = low_rank(Change(strength, value, offset, function), w0.device)
+        if size is not None:
+            return size
+    whole: torch.Tensor = comfy.lora.calculate_weight(chain, w0.clone(), key)
+    return whole - w0
+
+
+def summed(parts: Sequence[LowRank | torch.Tensor], w0: torch.Tensor) -> torch.Tensor:
+    """Several changes of one weight as one dense tensor of W0's shape."""
+    total = torch.zeros_like(w0)
+    for part in parts:
+        total += (part.up @ part.down).reshape(w0.shape) if isinstance(part, LowRank) else part
+    return total
 
 
 def _by_the_host(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..drawing.columns import Column
+from ..drawing.columns import Column, cells
 from ..drawing.markdown import share
 
 if TYPE_CHECKING:  # a report is read in words without ComfyUI
@@ -48,7 +48,8 @@ class OfModule(Column):
     told: Callable[[Mapping[str, Any]], str] | None = None
 
     def cell(self, row: Mapping[str, Any]) -> str:
-        return self.told(row) if self.told else self.shown(row[self.key])
+        """As the table shows it; a dash for what a report of an earlier version lacks."""
+        return self.told(row) if self.told else cells([self], row)[0]
 
 
 def rounded(value: float | None) -> float | None:

@@ -162,10 +162,11 @@ def misfit(module: LoraFile, wrong: Mapping[str, str], base: Base) -> str:
     elsewhere = "Use it on its own base, or load a LoRA made for this one"
     way_out = {NO_CLIP: "Connect the clip input", SETTING: "Save it without them"}
     other = module.base != base.name
+    fit = "does not fit" if len(wrong) == 1 else "do not fit"
     made_for = f": it was made for {module.base}, and this model is {base.name}" if other else ""
     return (
         f"{module.name} does not fit this model{made_for}. {way_out.get(why, elsewhere)}."
-        f" ({len(wrong)} of {amount(len(module.tensors), f'{module.role} tensor')} do not fit,"
+        f" ({len(wrong)} of {amount(len(module.tensors), f'{module.role} tensor')} {fit},"
         f" first: {key}: {why}.)"
     )
 

@@ -10,7 +10,6 @@ from ..host.bases import Origin
 from ..modules.files import LoraFile
 from ..modules.signing import signers
 from .arms import Arms, known
-from .entries import labels
 from .fasten import fasten
 from .in_function import InFunction
 from .lock import Lock, nobody
@@ -37,9 +36,10 @@ class Terms:
         safety: Sequence[LoraFile],
         policy: str,
         base: Origin,
+        base_warnings: Sequence[str],
         tasks: tuple[object, ...],
     ) -> "Terms":
-        return cls(safety, signers(safety), policy, base, tuple(base.warnings(safety)), tasks)
+        return cls(safety, signers(safety), policy, base, tuple(base_warnings), tasks)
 
     def lock(
         self,
@@ -86,7 +86,7 @@ def lock_networks(
         model,
         lost_of(sums, function, model.plan.changes),
         canary=function.canary,
-        looks=function.looks(labels(sums.entries)),
+        looks=function.looks(sums.names),
         arms=arms,
     )
     fasten(model.merged, lock)

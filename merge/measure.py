@@ -2,15 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import comfy.lora
 import torch
 from comfy.model_patcher import ModelPatcher
 
 from ..host.weights import loaded_weight
 from ..modules.errors import SafetyError, ShapeMismatch
-from .changes import Change, LowRank, dense_change, is_additive, low_rank
+from .changes import (
+    Change,
+    LowRank,
+    dense_change,
+    existing_change,
+    fixed,
+    low_rank,
+    summed,
+)
 from .concept import ConceptLedger, concept_ledger, encode_prompts
 from .conflicts import Conflict
 from .entries import Base, Entry, labels, misfit, safety_of
@@ -42,7 +50,7 @@ def measure(
     encode_prompts(concept, networks.encoder, model.patcher, entries)
     sums.add(model, conflict, count)
     check_changes(entries, sums.ledger)
-    check_safety(entries, sums.ledger)
+    check_safety(sums)
     return sums
 
 
@@ -54,6 +62,16 @@ class Sums:
     base: Base
     ledger: Ledger
     concept: ConceptLedger
+
+    @cached_property
+    def names(self) -> list[str]:
+        """A name for each module."""
+        return labels(self.entries)
+
+    @cached_property
+    def safety(self) -> list[int]:
+        """The indices s of the safety modules."""
+        return safety_of(self.entries)
 
     def add(self, network: Network[Any], conflict: Conflict, count: Callable[[], None]) -> None:
         """Count a network's weights; its plan then has what is sealed and what is projected."""
@@ -77,7 +95,7 @@ class Sums:
             size = self._size(i, change, w0, key)
             parts.setdefault(i, []).append(size)
             if self.entries[i].is_safety:
-                sealed.setdefault(i, []).append(_fixed(change, size))
+                sealed.setdefault(i, []).append(fixed(change, size))
         sizes = {i: some[0] if len(some) == 1 else summed(some, w0) for i, some in parts.items()}
         safety = {i: size for i, size in sizes.items() if i in sealed}
         others = {i: size for i, size in sizes.items() if i not in sealed}
@@ -98,43 +116,6 @@ class Sums:
         except ShapeMismatch as error:
             wrong = {key: str(error)}
             raise SafetyError(misfit(self.entries[i].module, wrong, self.base)) from error
-
-
-def _fixed(change: Change, size: LowRank | torch.Tensor) -> Change:
-    """A safety change as it is whatever the weight: one that depends on it is that against W0."""
-    if isinstance(size, LowRank) or is_additive(change.value):
-        return change
-    return Change(1.0, ("diff", (size.cpu(),)))
-
-
-def existing_change(patcher: ModelPatcher, key: str, w0: torch.Tensor) -> LowRank | torch.Tensor:
-    """What already sits on a weight, against W0: low-rank if it is one plain LoRA, else dense.
-
-    Raises SafetyError where it makes a weight of another shape.
-    """
-    chain = patcher.patches[key]
-    shape = tuple(comfy.lora.calculate_shape(chain, w0, key))
-    if shape != w0.shape:
-        raise SafetyError(
-            f"A LoRA on this model changes the shape of {key} from {tuple(w0.shape)} to {shape}, so"
-            " its change can't be measured. Remove its loader before Modular Merge (Flux control"
-            " LoRAs do this)."
-        )
-    strength, value, strength_model, offset, function = chain[0]
-    if len(chain) == 1 and strength_model == 1.0 and not isinstance(value, list | tuple):
-        size = low_rank(Change(strength, value, offset, function), w0.device)
-        if size is not None:
-            return size
-    whole: torch.Tensor = comfy.lora.calculate_weight(chain, w0.clone(), key)
-    return whole - w0
-
-
-def summed(parts: Sequence[LowRank | torch.Tensor], w0: torch.Tensor) -> torch.Tensor:
-    """Several changes of one weight as one dense tensor of W0's shape."""
-    total = torch.zeros_like(w0)
-    for part in parts:
-        total += (part.up @ part.down).reshape(w0.shape) if isinstance(part, LowRank) else part
-    return total
 
 
 def check_finite(entries: Sequence[Entry], ledger: Ledger) -> None:
@@ -168,9 +149,9 @@ def check_changes(entries: Sequence[Entry], ledger: Ledger) -> None:
             )
 
 
-def check_safety(entries: Sequence[Entry], ledger: Ledger) -> None:
+def check_safety(sums: Sums) -> None:
     """Raise SafetyError when safety modules undo each other, which no task makes up for."""
-    names, safety = labels(entries), safety_of(entries)
+    names, safety, ledger = sums.names, sums.safety, sums.ledger
     for s in safety:
         layers = ledger.retained_by_layer(s, safety)
         worst, retained = min(layers, key=layers.__getitem__), ledger.retained(s, safety)

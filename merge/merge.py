@@ -19,7 +19,7 @@ from ..modules.files import LoraFile
 from ..options.choices import chosen
 from .arms import Arms
 from .conflicts import CONFLICTS
-from .entries import Task, base_of, check_companions, labels, read_entries
+from .entries import Task, base_of, check_companions, read_entries
 from .fasten import load_as_held
 from .identity import identity_of, tasks_of
 from .in_function import counted_from, in_function
@@ -98,11 +98,10 @@ def merge(
         logger.warning("Modular Merge: %s", warning)
     conflict.judge(report)
     _warn_of_losses(report["losses"])
-    terms = Terms.of(safety, policy, loaded_from, others)
+    terms = Terms.of(safety, policy, loaded_from, report["base_warnings"], others)
     lock_networks(networks, terms, arms, sums, function)
-    names = labels(entries)
-    interference = interference_of(names, sums.ledger)
-    return Merged(merged, networks.merged_clip, report, interference, function.by_name(names))
+    interference, computed = interference_of(sums.names, sums.ledger), function.by_name(sums.names)
+    return Merged(merged, networks.merged_clip, report, interference, computed)
 
 
 def _warn_of_losses(lost: Sequence[str]) -> None:

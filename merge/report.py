@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 from ..host.bases import Origin
 from ..modules.files import LoraFile
 from .columns import BEFORE, Brought, rounded, row_of
-from .entries import labels, safety_of
 from .in_function import InFunction
 from .ledger import EXISTING, SCALE, THRESHOLD, Ledger, layer_losses, losses
 from .measure import Sums
@@ -31,7 +30,7 @@ def build_report(sums: Sums, function: InFunction, foreign: Sequence[dict[str, s
         **_layers(sums),
         "modules": modules,
         "losses": lost,
-        "looks": function.looks(labels(sums.entries)),
+        "looks": function.looks(sums.names),
         "to_blame": (_to_blame(modules) or named) if lost else [],
         "foreign_changes": list(foreign),
     }
@@ -39,7 +38,7 @@ def build_report(sums: Sums, function: InFunction, foreign: Sequence[dict[str, s
 
 def _least_left(sums: Sums, function: InFunction) -> Json:
     """What is left of the safety module that keeps least, by each of the three measures."""
-    names, safety, concept = labels(sums.entries), safety_of(sums.entries), sums.concept
+    names, safety, concept = sums.names, sums.safety, sums.concept
     held = safety[0] if function.least is None else function.least
     number = function.numbers.get(held)
     on_concept = {s: concept.ledger.retained(s) for s in concept.measured()}
@@ -57,9 +56,7 @@ def _least_left(sums: Sums, function: InFunction) -> Json:
 def _layers(sums: Sums) -> Json:
     """The weight of which least is left, and all under the threshold."""
     by_layer = {
-        (key, s): rho
-        for s in safety_of(sums.entries)
-        for key, rho in sums.ledger.retained_by_layer(s).items()
+        (key, s): rho for s in sums.safety for key, rho in sums.ledger.retained_by_layer(s).items()
     }
     worst = min(by_layer, key=by_layer.__getitem__)
     low: dict[str, float] = {}
@@ -70,7 +67,7 @@ def _layers(sums: Sums) -> Json:
         "worst_layer": {
             "key": worst[0],
             "retained_safety": rounded(by_layer[worst]),
-            "safety": labels(sums.entries)[worst[1]],
+            "safety": sums.names[worst[1]],
         },
         "low_layers": {key: rounded(rho) for key, rho in sorted(low.items())},
     }
@@ -88,11 +85,10 @@ def about_base(found: Origin, safety: Sequence[LoraFile]) -> Json:
 
 def lost_of(sums: Sums, function: InFunction, keys: Collection[str] | None = None) -> list[str]:
     """What stops the sampling, in words: by all measures, of the weights `keys` or of all."""
-    names = labels(sums.entries)
     return [
         *lost_in(sums, function, keys),
-        *sums.concept.losses(names),
-        *function.losses(names),
+        *sums.concept.losses(sums.names),
+        *function.losses(sums.names),
     ]
 
 
@@ -102,11 +98,11 @@ def lost_in(sums: Sums, function: InFunction, keys: Collection[str] | None) -> l
     A single layer of which little is left stops it only where the network was not asked: what it
     computes is what counts, and a layer more or less is no harm then.
     """
-    names, found = labels(sums.entries), []
-    for s in safety_of(sums.entries):
-        found += losses(sums.ledger, s, names[s])
+    found = []
+    for s in sums.safety:
+        found += losses(sums.ledger, s, sums.names[s])
         if not function.holds(s):
-            found += layer_losses(sums.ledger, s, names[s], keys)
+            found += layer_losses(sums.ledger, s, sums.names[s], keys)
     return found
 
 
@@ -142,7 +138,7 @@ def interference_of(names: Sequence[str], ledger: Ledger) -> dict[str, dict[str,
 def _modules(sums: Sums, function: InFunction) -> list[Json]:
     """A row for each module, and one for what sat on the model before."""
     rows = [_module(i, sums) for i in range(len(sums.entries))]
-    for s in safety_of(sums.entries):
+    for s in sums.safety:
         rows[s] |= _in_function(s, function)
     if EXISTING in sums.ledger.squares:
         rows.append(row_of(Brought(sums.ledger, EXISTING)) | _interference(EXISTING, sums))
@@ -179,13 +175,13 @@ def _left(s: int, sums: Sums) -> Json:
 
 def _interference(i: int, sums: Sums) -> Json:
     """How a module pulls against the safety module that it takes most from, or None."""
-    names, ledger = labels(sums.entries), sums.ledger
+    ledger = sums.ledger
     rows: dict[str, Json] = {}
     for s in sorted(ledger.safety):
         found = ledger.interference(i, s)
         if found is not None:
             layers = list(ledger.retained_with(i, s).items())[:WORST]
-            rows[names[s]] = {
+            rows[sums.names[s]] = {
                 **{name: rounded(value) for name, value in found.items()},
                 "worst_layers": {key: rounded(rho) for key, rho in layers},
                 "retained_on_concept": rounded(sums.concept.retained(s, [i])),

@@ -64,7 +64,7 @@ def state_of(lora_name: str) -> str:
 
 
 class LoadSafetyLora(io.ComfyNode):
-    """Reads a sealed safety module; its strength is what it was sealed with."""
+    """Reads a sealed safety LoRA; its strength is what it was sealed with."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

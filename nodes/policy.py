@@ -1,8 +1,8 @@
-"""The operator's policy: whose safety modules sample, and whether a model needs an intact lock.
+"""The operator's policy: whose safety LoRAs sample, and whether a model needs an intact lock.
 
 With `require_lock` no model samples without one. Every lock is asked at every sampling who signed
-its modules, for what was merged before `trusted_keys` were set and for what comes from no file, as
-a module that is being trained. Nothing in the host can refuse a sampling for all nodes, so with
+its safety LoRAs, for what was merged before `trusted_keys` were set and for what comes from no
+file, as one that is being trained. Nothing in the host can refuse a sampling for all nodes, so with
 `require_lock`, and only with it, `BaseModel.apply_model`, through which every sampler of the host
 runs a model, first asks for the lock and what computes (docs/threat-model.md says what gets past
 it).
@@ -130,8 +130,8 @@ def _check(model: BaseModel, wanted: Operator) -> None:
 def _check_base(lock: Lock, patcher: ModelPatcher, allowed: Sequence[str]) -> None:
     """Raise SafetyError for a base of another digest, or of none.
 
-    So too for a module that names another base than this, and for a network that was read since
-    the merge, for another device, from a file that is another now.
+    So too for a safety LoRA that names another base than this, and for a network that was read
+    since the merge, for another device, from a file that is another now.
     """
     if lock.base.sha256 not in allowed:
         what = (

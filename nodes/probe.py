@@ -24,7 +24,7 @@ class ProbeStopped(PackError, RuntimeError):
 
 
 class ProbeSafety(io.ComfyNode):
-    """The long look at what a merge leaves of its safety modules, before anything is sampled."""
+    """The long look at what a merge leaves of its safety LoRAs, before anything is sampled."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

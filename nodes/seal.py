@@ -12,7 +12,7 @@ from .sockets import CATEGORY, SafetyLora, digests
 
 
 class SealSafetyLora(io.ComfyNode):
-    """A LoRA that someone trusts becomes a sealed safety module."""
+    """A LoRA that someone trusts becomes a sealed safety LoRA."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -5,7 +5,7 @@ Without it nothing changes.
     {
       "trusted_keys": ["<Ed25519 public key in base64>", ...],
       "require_lock": true,
-      "allowed_safety": ["<seal of a safety module>", ...],
+      "allowed_safety": ["<seal of a safety LoRA>", ...],
       "allowed_bases": ["<base_sha256 of a merge report>", ...],
       "retained_in_function": {"stop": 0.5, "look": 0.85},
       "require_probe": true,
@@ -23,7 +23,7 @@ Without it nothing changes.
 All of them are optional; `docs/threat-model.md` and `docs/detectors.md` describe them, and relative
 files lie below the user folder. `require_lock`, `require_probe`, `allowed_safety` and
 `allowed_bases` are read when ComfyUI starts, the others at every use. A file that can't be read as
-this, or that lies in a user's folder in place of that of all users, stops every safety module from
+this, or that lies in a user's folder in place of that of all users, stops every safety LoRA from
 loading: a mistake must not switch a policy off.
 """
 
@@ -192,7 +192,7 @@ def _text(path: Path) -> str:
 
 
 def check_operator(safety: Sequence[LoraFile]) -> None:
-    """Raise unless the operator's settings allow these safety modules."""
+    """Raise unless the operator's settings allow these safety LoRAs."""
     check_trusted(safety, operator().trusted_keys)
 
 

@@ -9,7 +9,6 @@ from ..training.objectives import Erasure
 from ..training.prompting import Erased
 from ..training.safety import train_safety
 from ..training.settings import Settings
-from ..training.words import in_words
 from .audits import known_presets
 from .inputs import taken
 from .sockets import CATEGORY, SafetyLora, summary_output
@@ -86,7 +85,7 @@ class TrainSafetyLora(io.ComfyNode):
             others = erased.others(erasure.method)
             texts = encode_texts(clip, erased.texts)
             job = start.job(settings, cls.hidden.unique_id)
-            result, plot, shown = shown_result(
+            result, plot, words, shown = shown_result(
                 lambda: train_safety(
                     model,
                     texts,
@@ -98,5 +97,5 @@ class TrainSafetyLora(io.ComfyNode):
                     **others,
                 )
             )
-        module, words = result.module, in_words(result.report)
+        module = result.module
         return io.NodeOutput([module], plot, module.sha256, words, ui=shown)

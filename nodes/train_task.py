@@ -14,7 +14,6 @@ from ..training.prompting import Anchoring
 from ..training.settings import Settings
 from ..training.targets import check_pattern
 from ..training.task import check_mode, train_task
-from ..training.words import in_words
 from .audits import known_presets
 from .inputs import taken
 from .settings import check_operator
@@ -23,7 +22,7 @@ from .training import LATER, Rows, Started, name_mistake, shown_result
 
 
 class TrainTaskLora(io.ComfyNode):
-    """A task LoRA on the loaded weights, apart from its safety module or beside it."""
+    """A task LoRA on the loaded weights, apart from its safety LoRA or beside it."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -165,10 +164,10 @@ class TrainTaskLora(io.ComfyNode):
         with start.held(settings):
             texts = encode_texts(clip, concepts) if anchored else {}
             job = start.job(settings, cls.hidden.unique_id)
-            result, plot, shown = shown_result(
+            result, plot, words, shown = shown_result(
                 lambda: train_task(model, dataset, texts, settings, job, **more)
             )
-        report, words = as_text(result.report), in_words(result.report)
+        report = as_text(result.report)
         return io.NodeOutput([Task(result.module)], plot, report, words, ui=shown)
 
 

@@ -144,8 +144,8 @@ class OnNode:
         return not comfy.model_management.processing_interrupted()
 
 
-def shown_result(train: Callable[[], Result]) -> tuple[Result, torch.Tensor, dict]:
-    """Train; the result, its chart as an IMAGE (1, H, W, 3), and what the node draws.
+def shown_result(train: Callable[[], Result]) -> tuple[Result, torch.Tensor, str, dict]:
+    """Train; the result, its chart as an IMAGE (1, H, W, 3), its words, and what the node draws.
 
     A cancelled run ends the prompt here, as ComfyUI expects of Cancel; its file is kept.
     """
@@ -158,6 +158,6 @@ def shown_result(train: Callable[[], Result]) -> tuple[Result, torch.Tensor, dic
             "cancelled: %s holds what %s steps trained", result.module.name, result.progress.step
         )
         raise comfy.model_management.InterruptProcessingException()
-    plot = as_image(result.plot)
-    words = ui.PreviewText(in_words(result.report)).as_dict()
-    return result, plot, {**ui.PreviewImage(plot).as_dict(), **words}
+    plot, words = as_image(result.plot), in_words(result.report)
+    shown = {**ui.PreviewImage(plot).as_dict(), **ui.PreviewText(words).as_dict()}
+    return result, plot, words, shown

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...audit.stats import wilson
+from ...drawing import markdown
 from ...storage.whole import write_text
 from . import chart
 from .chart import SAID
@@ -165,31 +166,27 @@ def share(hits: int, total: int) -> str:
 
 
 def table(detectors: Mapping) -> list[str]:
-    lines = [
-        "| detector | AUC (95 %) | caught | false alarms | threshold | forwards |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    head = ["detector", "AUC (95 %)", "caught", "false alarms", "threshold", "forwards"]
+    rows = []
     for name, row in detectors.items():
         area = limit = "not measured"
         if row["auc"] is not None:
             area = "{:.3f} ({:.3f} to {:.3f})".format(row["auc"], *row["interval"])
         if row["threshold"] is not None:
             limit = f"{row['threshold']:.3f}"
-        lines.append(
-            f"| {name} | {area} | {share(*row['caught'])}"
-            f" | {share(*row['alarms'])} | {limit} | {row['forwards']} |"
-        )
-    return lines
+        shares = share(*row["caught"]), share(*row["alarms"])
+        rows.append([name, area, *shares, limit, row["forwards"]])
+    return markdown.table(head, rows)
 
 
 def rates(groups: Mapping) -> list[str]:
     """Caught of each attacker, by detector: a column each."""
-    lines = [
-        f"| merges | unsafe by pictures | {' | '.join(NAMES)} |",
-        f"| --- | --- | {' | '.join('---' for _ in NAMES)} |",
+    rows = [
+        [
+            f"{SAID.get(group, group)} ({row['merges']})",
+            "{}/{}".format(*row["unsafe"]),
+            *("{}/{}".format(*row["caught"][name]) for name in NAMES),
+        ]
+        for group, row in groups.items()
     ]
-    for group, row in groups.items():
-        caught = " | ".join("{}/{}".format(*row["caught"][name]) for name in NAMES)
-        unsafe = "{}/{}".format(*row["unsafe"])
-        lines.append(f"| {SAID.get(group, group)} ({row['merges']}) | {unsafe} | {caught} |")
-    return lines
+    return markdown.table(["merges", "unsafe by pictures", *NAMES], rows)

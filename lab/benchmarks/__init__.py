@@ -1,1 +1,1 @@
-"""What things cost, each as a command: `python -m modular_safety_lora.lab.benchmarks.NAME`."""
+"""What things cost: `python -m modular_safety_lora.lab.benchmarks NAME`, a file here each."""

@@ -1,6 +1,6 @@
 """The audit's batched detector against the ONNX session alone and NudeNet's `detect_batch`.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.audit [--pictures 64] [--memory 10000]
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks audit [--pictures 64] [--memory 10000]
 
 Pictures are 512 x 512, uint8, in memory. `session` runs the ONNX session of the package on batches
 prepared before; `ours` and `detect_batch` (NudeNet's own) do everything from pictures to
@@ -13,18 +13,28 @@ reads them, and tells the memory of the process after each tenth.
 import random
 import statistics
 
+import numpy as np
+import psutil
+from nudenet import NudeDetector
+from nudenet.nudenet import _postprocess, _read_image
+from skimage.data import astronaut
+
+from ...audit.detectors.batches import detections
+from ...audit.detectors.registry import find
+from ...audit.detectors.yolo import letterbox
+from ...audit.presets import PRESETS
+from ...audit.report import audit
 from . import harness
 
 BATCHES = (1, 4, 8, 16)
 TURNS = 15
+FLAGS = {
+    "pictures": 64,
+    "memory": {"type": int, "default": 10_000, "help": "pictures of that part; 0 leaves it out"},
+}
 
 
-def main() -> None:
-    memory = {"type": int, "default": 10_000, "help": "pictures of that part; 0 leaves it out"}
-    options = harness.options(__doc__, pictures=64, memory=memory)
-    import numpy as np
-    from skimage.data import astronaut
-
+def main(options) -> None:
     face = astronaut()
     pictures = [
         np.ascontiguousarray(np.roll(face, 5 * number, axis=1))
@@ -37,13 +47,6 @@ def main() -> None:
 
 
 def _throughput(pictures: list) -> None:
-    import numpy as np
-    from nudenet import NudeDetector
-
-    from ...audit.detectors.batches import detections
-    from ...audit.detectors.registry import find
-    from ...audit.detectors.yolo import letterbox
-
     package, ours = NudeDetector(), find()
     blobs = np.empty((len(pictures), 3, ours.size, ours.size), np.float32)
     for picture, place in zip(pictures, blobs, strict=True):
@@ -94,11 +97,6 @@ def _throughput(pictures: list) -> None:
 
 
 def _decode(pictures: list) -> None:
-    from nudenet import NudeDetector
-    from nudenet.nudenet import _postprocess, _read_image
-
-    from ...audit.detectors.registry import find
-
     package, ours = NudeDetector(), find()
     outputs = [
         package.onnx_session.run(None, {package.input_name: _read_image(each)[0]})[0]
@@ -116,13 +114,6 @@ def _decode(pictures: list) -> None:
 
 
 def _memory(count: int) -> None:
-    import numpy as np
-    import psutil
-    from skimage.data import astronaut
-
-    from ...audit.presets import PRESETS
-    from ...audit.report import audit
-
     face, process, seen = astronaut().astype(np.float32) / 255, psutil.Process(), []
 
     def pictures():
@@ -137,7 +128,3 @@ def _memory(count: int) -> None:
     verdict = reports[0]["summary"]["verdict"]
     print(f"{count} pictures from ComfyUI's floats in {took:.0f} s, {verdict}")
     print("MB after each tenth: " + " ".join(f"{value:.0f}" for value in seen))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """A folder audit killed again and again against one left alone: the same Parquet, to the byte.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.audit_folder \\
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks audit_folder \\
         [--pictures 10000] [--kills 5]
 
 Writes seeded pictures of 64 to 128 pixels, a third of them with a face, and among them the odd ones
@@ -17,11 +17,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from PIL import Image
+from skimage import data
+
 from . import harness
 
+FLAGS = {"pictures": 10_000, "kills": 5}
 
-def main() -> int:
-    options = harness.options(__doc__, pictures=10_000, kills=5)
+
+def main(options) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(folder / "pictures", options.pictures)
@@ -46,9 +50,6 @@ def main() -> int:
 
 
 def write(folder: Path, count: int) -> None:
-    from PIL import Image
-    from skimage import data
-
     folder.mkdir()
     face, cup = Image.fromarray(data.astronaut()[40:250, 120:330]), Image.fromarray(data.coffee())
     for number in range(count):
@@ -108,7 +109,3 @@ def rows(path: Path) -> int:
         )
     except sqlite3.OperationalError:
         return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

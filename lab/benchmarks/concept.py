@@ -2,7 +2,7 @@
 
 It is measured without the text encoder's own run and with it.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.concept [--sizes sd15 sdxl] [--prompts 4]
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks concept [--sizes sd15 sdxl] [--prompts 4]
 
 One safety module and N task modules as in merge.py, with a seeded text encoder of the real shape;
 from files on disk to patched weights. Both arms have a text encoder connected, one safety file
@@ -20,14 +20,18 @@ import uuid
 from functools import partial
 from pathlib import Path
 
+import comfy.model_management
+
+from ...merge import concept
+from ...merge import merge as merging
+from ...merge.in_function import InFunction
+from ...modules.concepts import prompts_text
+from ...modules.files import load_safety, save_module
 from . import harness, models
 
 
 def seal(folder: Path, count: int) -> None:
     """The safety module with prompts, or an empty list of them, beside the one that is there."""
-    from ...modules.concepts import prompts_text
-    from ...modules.files import load_safety, save_module
-
     prompts = [f"a prompt of the concept, number {number}" for number in range(count)]
     module = load_safety(folder / "safety.safetensors", "safety")
     about = {"msl.base": "x", "msl.prompts": prompts_text(prompts)}
@@ -36,12 +40,6 @@ def seal(folder: Path, count: int) -> None:
 
 def timed(model, clip, folder: Path, count: int, prompts: int) -> dict[str, float]:
     """Seconds of a merge without the text encoder's run, of that run, and of files and patching."""
-    import comfy.model_management
-
-    from ...merge import concept
-    from ...merge import merge as merging
-    from ...merge.in_function import InFunction
-
     clip = clip.clone()
     clip.patcher.patches_uuid = uuid.uuid4()  # else its prompts are known from the turn before
     with (
@@ -59,18 +57,16 @@ def timed(model, clip, folder: Path, count: int, prompts: int) -> dict[str, floa
     return {"merge": made - read - encoding.seconds, "encoder": encoding.seconds, "rest": rest}
 
 
-def main() -> None:
-    sizes = list(models.SIZES)
-    options = harness.options(
-        __doc__,
-        sizes=harness.several(sizes, choices=sizes),
-        tasks=harness.several([1, 4]),
-        prompts=4,
-        repeats=9,
-    )
-    from ...host.comfyui import enter_comfyui
+SIZES = list(models.SIZES)
+FLAGS = {
+    "sizes": harness.several(SIZES, choices=SIZES),
+    "tasks": harness.several([1, 4]),
+    "prompts": 4,
+    "repeats": 9,
+}
 
-    enter_comfyui()
+
+def main(options) -> None:
     for size in options.sizes:
         model, clip = models.build(size), models.text_encoder(size)
         with tempfile.TemporaryDirectory() as name:
@@ -96,7 +92,3 @@ def summary(without: list[dict], with_it: list[dict]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in row.items()} | {
         "ratio": round((after + rest) / (before + rest), 3)
     }
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
 """What an extraction keeps of a safe model, by form; and what one of a real size costs.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.extract [--families SD15 Flux] \\
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks extract [--families SD15 Flux] \\
         [--steps 60]
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.extract --real sd15
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks extract --real sd15
 
 The safe models are made here: all weights of a small model of a family, fine-tuned in fp32 by the
 objective of ESD. The base is held in bf16 and in fp8. `weights` is the share of the change's square
@@ -14,6 +14,20 @@ changed; the seconds and the memory are of the extraction without the measuremen
 import tempfile
 from pathlib import Path
 
+import torch
+from safetensors.torch import save_file
+
+from ...extraction import extract as room
+from ...extraction.extract import extract
+from ...extraction.loaded import Loaded
+from ...extraction.settings import Extraction
+from ...function.inputs import Moments
+from ...host.denoiser import Denoiser
+from ...host.gradients import kept
+from ...host.lending import lent
+from ...host.prompts import encode_texts
+from ...modules.sealing import Sealing
+from .. import zoo
 from . import harness, models
 
 PROMPTS = ("nude person", "a naked woman")
@@ -30,13 +44,6 @@ SIZES = {
 
 def fine_tuned(model, clip, steps: int, rate: float = 1e-4):
     """All weights of a MODEL held in fp32, tuned by ESD's objective (eta 1) on noise; by name."""
-    import torch
-
-    from ...host.denoiser import Denoiser
-    from ...host.gradients import kept
-    from ...host.lending import lent
-    from ...host.prompts import encode_texts
-
     texts, generator = encode_texts(clip, PROMPTS), torch.Generator().manual_seed(1)
     with lent(model) as own:
         denoiser = Denoiser(own)
@@ -69,16 +76,6 @@ def fine_tuned(model, clip, steps: int, rate: float = 1e-4):
 
 
 def table(families: list[str], steps: int) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    from ...extraction.extract import extract
-    from ...extraction.loaded import Loaded
-    from ...extraction.settings import Extraction
-    from ...function.inputs import Moments
-    from ...modules.sealing import Sealing
-    from .. import zoo
-
     clip = models.small()[1]
     harness.head("model", "base held in", "form", "weights", "function", "MB")
     forms = [Extraction(form="rank", rank=each) for each in RANKS]
@@ -112,14 +109,6 @@ def _told(value: float | None) -> str:
 
 def real(size: str, form: str) -> dict[str, float]:
     """Seconds and memory of an extraction from a checkpoint of a real size."""
-    import torch
-    from safetensors.torch import save_file
-
-    from ...extraction import extract as room
-    from ...extraction.loaded import Loaded
-    from ...extraction.settings import Extraction
-    from ...modules.sealing import Sealing
-
     base = Loaded(models.build(size), models.text_encoder(size))
     generator = torch.Generator().manual_seed(2)
     with tempfile.TemporaryDirectory() as folder:
@@ -144,14 +133,14 @@ def real(size: str, form: str) -> dict[str, float]:
         return {"seconds": took, "mb": peak.mb, "file": file, "out": output.stat().st_size / 2**20}
 
 
-def main() -> None:
-    families = harness.several(FAMILIES, choices=tuple(FAMILIES))
-    options = harness.options(
-        __doc__, families=families, steps=60, real={"choices": tuple(models.SIZES)}
-    )
-    from ...host.comfyui import enter_comfyui
+FLAGS = {
+    "families": harness.several(FAMILIES, choices=FAMILIES),
+    "steps": 60,
+    "real": {"choices": list(models.SIZES)},
+}
 
-    enter_comfyui()
+
+def main(options) -> None:
     if not options.real:
         table(options.families, options.steps)
         return
@@ -159,7 +148,3 @@ def main() -> None:
     for form in ("rank", "share", "full"):
         found = real(options.real, form)
         harness.row(options.real, form, *(f"{each:.0f}" for each in found.values()))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """What a newcomer waits for: from an empty ComfyUI to the first verdict, each step's seconds.
 
-    python -m modular_safety_lora.lab.benchmarks.first_result
+    python -m modular_safety_lora.lab.benchmarks first_result
 
 It installs the pack with ComfyUI-Manager's command line, starts the server, opens the page and a
 template in a real browser, chooses the emoji world's files there, and runs. On the CPU.
@@ -19,6 +19,7 @@ from . import harness
 
 TEXTS = """() => app.graph._nodes.filter((node) => node.type === 'PreviewAny')
     .map((node) => node.widgets[0].value)"""
+FLAGS: dict[str, object] = {}
 
 
 class Steps:
@@ -34,8 +35,7 @@ class Steps:
         self.start = time.monotonic()
 
 
-def main() -> int:
-    harness.options(__doc__)
+def main(options) -> int:
     executable = frontend.chromium()
     if not executable:
         print("No Chromium or Chrome found: nothing to open the page with.", file=sys.stderr)
@@ -62,7 +62,3 @@ def main() -> int:
                 for text in page.evaluate(TEXTS):
                     print(f"\n{text}", file=sys.stderr)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """What retained safety in function costs, beside one guided picture of the same model.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.function [--sizes small sd15 sdxl] \\
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks function [--sizes small sd15 sdxl] \\
         [--steps 2]
 
 One safety module of rank 8 on the cross-attention with eight prompts, in the short form: base and
@@ -18,6 +18,24 @@ import tempfile
 import time
 from dataclasses import replace
 
+import comfy.sample
+import folder_paths
+
+from ...function import kept
+from ...function.inputs import short_form
+from ...function.limits import DEFAULT
+from ...function.measure import measured
+from ...function.network import asked_prompts, forwards
+from ...function.texts import encoded
+from ...host.families import family_of
+from ...host.latents import empty_latents, pixels_of
+from ...merge.in_function import in_function, reference_of
+from ...merge.merge import merge
+from ...merge.on_model import KEY
+from ...merge.plan import Plan
+from ...modules.concepts import prompts_text
+from ...modules.files import LoraFile
+from ..assets import lora
 from . import harness, models
 
 STEPS = 20  # of the picture
@@ -26,14 +44,6 @@ PROMPTS = [f"a prompt of the concept, number {number}" for number in range(8)]
 
 def merged_of(model, clip):
     """The merged model, and what it was merged of, with a text encoder that nothing changes."""
-    from ...function.texts import encoded
-    from ...merge.merge import merge
-    from ...merge.on_model import KEY
-    from ...merge.plan import Plan
-    from ...modules.concepts import prompts_text
-    from ...modules.files import LoraFile
-    from ..assets import lora
-
     metadata = {"msl.role": "safety", "msl.base": "x", "msl.prompts": prompts_text(PROMPTS)}
     tensors = lora(models.linear_layers(model, "attn2"), 1, rank=8, size=0.3)
     module = LoraFile("safety", "safety", "s" * 64, metadata, tensors)
@@ -46,12 +56,6 @@ def merged_of(model, clip):
 
 def picture(model, clip, steps: int) -> float:
     """Seconds of a guided picture, from those of some steps."""
-    import comfy.sample
-
-    from ...function.texts import encoded
-    from ...host.families import family_of
-    from ...host.latents import empty_latents, pixels_of
-
     texts = encoded(clip, PROMPTS[:1])
     space = model.model.latent_format
     side = family_of(model).side // pixels_of(space)
@@ -70,14 +74,6 @@ def picture(model, clip, steps: int) -> float:
 
 
 def row(size: str, steps: int) -> dict[str, object]:
-    from ...function import kept
-    from ...function.inputs import short_form
-    from ...function.limits import DEFAULT
-    from ...function.measure import measured
-    from ...function.network import asked_prompts, forwards
-    from ...host.families import family_of
-    from ...merge.in_function import in_function, reference_of
-
     small = size == "small"
     model, clip = models.small()[:2] if small else (models.build(size), models.text_encoder(size))
     merged, arms = merged_of(model, clip)
@@ -132,19 +128,11 @@ def rounded(value: object) -> object:
     return float(f"{value:.3g}") if isinstance(value, float) else value
 
 
-def main() -> None:
-    sizes = harness.several(["small"], choices=("small", *models.SIZES))
-    options = harness.options(__doc__, sizes=sizes, steps=2)
-    from ...host.comfyui import enter_comfyui
+FLAGS = {"sizes": harness.several(["small"], choices=["small", *models.SIZES]), "steps": 2}
 
-    enter_comfyui()
-    import folder_paths
 
+def main(options) -> None:
     with tempfile.TemporaryDirectory() as folder:
         folder_paths.set_user_directory(folder)
         for size in options.sizes:
             print(json.dumps(rounded(row(size, options.steps))), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,8 @@
-"""What all benchmarks share: options, seconds, memory, turns, processes of their own, rows.
+"""What all benchmarks share: seconds, memory, turns, processes of their own, rows.
 
 Nothing of ComfyUI is imported here: what is measured in a process of its own begins with this file.
 """
 
-import argparse
 import contextlib
 import importlib
 import json
@@ -16,17 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 import psutil
-
-
-def options(doc: str, **flags: object) -> argparse.Namespace:
-    """The command line: each flag by its default, or by what argparse is told of it."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name, told in flags.items():
-        how = told if isinstance(told, dict) else {"type": type(told), "default": told}
-        parser.add_argument(f"--{name}", **how)
-    return parser.parse_args()
 
 
 def several(default: list, **more: object) -> dict:
@@ -119,16 +107,15 @@ class Peak:
         return (self.most - self.before) / 2**20
 
 
-def alone(work: Callable, *arguments: object, frugal: bool = False) -> object:
+def alone(work: Callable, *arguments: object, frugal: bool = False, comfyui: bool = True) -> object:
     """What a function gives in a process of its own: arguments and result go through JSON.
 
-    `frugal`: freed memory is given back at once, which takes time. Raises RuntimeError with the
-    last line that a process which failed wrote.
+    `frugal`: freed memory is given back at once, which takes time. With `comfyui` its file may
+    import ComfyUI. Raises RuntimeError with the last line that a process which failed wrote.
     """
-    module = sys.modules[work.__module__].__spec__.name  # `__main__` has a name there too
-    asked = json.dumps([module, work.__name__, arguments])
+    asked = json.dumps([work.__module__, work.__name__, arguments, comfyui])
     slow = {"MALLOC_MMAP_THRESHOLD_": str(2**16)} if frugal else {}
-    command = [sys.executable, "-m", __spec__.name, asked]
+    command = [sys.executable, "-m", __name__, asked]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | slow)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
@@ -136,7 +123,11 @@ def alone(work: Callable, *arguments: object, frugal: bool = False) -> object:
 
 
 def main() -> None:
-    module, function, arguments = json.loads(sys.argv[1])
+    module, function, arguments, comfyui = json.loads(sys.argv[1])
+    if comfyui:
+        from ...host.comfyui import enter_comfyui
+
+        enter_comfyui()
     print(json.dumps(getattr(importlib.import_module(module), function)(*arguments)))
 
 

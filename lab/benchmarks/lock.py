@@ -1,6 +1,6 @@
 """What the lock costs: the check as a share of sampling, and the digest of a large module.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.lock
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks lock
 
 On the small seeded checkpoint with its safety module and both task modules merged: the check at
 sampling before the weights load, the same when a later clone added something, the check of what was
@@ -14,6 +14,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import comfy.sample
+import torch
+
+from ...host.prompts import encode_texts
+from ...merge.merge import Task, merge
+from ...merge.on_model import KEY
+from ...modules.files import load_safety, load_task, save_module
+from .. import assets
 from . import harness, models
 
 MEGABYTES = 500
@@ -21,15 +29,6 @@ Row = tuple[str, Callable[[], object], int]  # what it is, and how many turns of
 
 
 def at_sampling(turns: int) -> list[Row]:
-    import comfy.sample
-    import torch
-
-    from ...host.prompts import encode_texts
-    from ...merge.merge import Task, merge
-    from ...merge.on_model import KEY
-    from ...modules.files import load_safety, load_task
-    from .. import assets
-
     model, clip, loras = models.small()
     tasks = [Task(load_task(loras / name, name)) for name in (assets.STYLE, assets.SUBJECT)]
     merged = merge(model, [load_safety(loras / assets.SAFETY, assets.SAFETY)], tasks).model
@@ -54,10 +53,6 @@ def at_sampling(turns: int) -> list[Row]:
 
 
 def on_disk(turns: int, folder: Path) -> list[Row]:
-    import torch
-
-    from ...modules.files import load_safety, save_module
-
     path, rows = folder / "large.safetensors", MEGABYTES // 10
     tensors = {
         f"layer.{n}.lora_up.weight": torch.full((rows, 2**18), float(n), dtype=torch.float16)
@@ -71,17 +66,12 @@ def on_disk(turns: int, folder: Path) -> list[Row]:
     ]
 
 
-def main() -> None:
-    options = harness.options(__doc__, turns=5)
-    from ...host.comfyui import enter_comfyui
+FLAGS = {"turns": 5}
 
-    enter_comfyui()
+
+def main(options) -> None:
     with tempfile.TemporaryDirectory() as folder:
         harness.head("what", "time")
         for rows in (at_sampling(options.turns), on_disk(options.turns, Path(folder))):
             for what, work, turns in rows:
                 harness.row(what, f"{1e3 * harness.median(work, turns):.3f} ms")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Modular Merge against the stock chain of LoRA loaders: time to a patched model, and peak memory.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.merge [--sizes sd15 sdxl] \\
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks merge [--sizes sd15 sdxl] \\
         [--tasks 1 4 16]
 
 One safety module and N task modules (plain LoRA, rank 16, every linear layer of the transformer
@@ -15,14 +15,16 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+import comfy.model_management
+import comfy.sd
+import comfy.utils
+
+from ...merge.merge import merge
 from . import harness, models
 
 
 def stock(model, folder: Path, count: int):
     """The chain of stock loaders: what LoraLoaderModelOnly does, once a file."""
-    import comfy.sd
-    import comfy.utils
-
     for name in ["safety", *(f"task-{number}" for number in range(count))]:
         lora = comfy.utils.load_torch_file(str(folder / f"{name}.safetensors"))
         model, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
@@ -31,8 +33,6 @@ def stock(model, folder: Path, count: int):
 
 def ours(model, folder: Path, count: int):
     """Load Safety LoRA, Load Task LoRA and Modular Merge, digests and report included."""
-    from ...merge.merge import merge
-
     safety, tasks = models.load_loras(folder, count)
     return merge(model, [safety], tasks).model
 
@@ -42,7 +42,6 @@ ARMS = {"stock": stock, "ours": ours}
 
 def patched(arm: str, model, folder: Path, count: int) -> float:
     """Seconds from files on disk to patched weights; the model is given back as it was."""
-    import comfy.model_management
 
     def work() -> None:
         merged = ARMS[arm](model, folder, count)
@@ -55,9 +54,6 @@ def patched(arm: str, model, folder: Path, count: int) -> float:
 
 def measured(size: str, counts: list[int], arms: list[str], repeats: int, folder: str) -> dict:
     """Seconds of every arm by number of task modules, and the peak in megabytes."""
-    from ...host.comfyui import enter_comfyui
-
-    enter_comfyui()
     model, place = models.build(size), Path(folder)
     models.write_loras(model, place, max(counts))
     times = {}
@@ -68,14 +64,15 @@ def measured(size: str, counts: list[int], arms: list[str], repeats: int, folder
     return {"times": times, "peak": peak.most / 2**20}
 
 
-def main() -> None:
-    sizes = list(models.SIZES)
-    options = harness.options(
-        __doc__,
-        sizes=harness.several(sizes, choices=sizes),
-        tasks=harness.several([1, 4, 16]),
-        repeats=3,
-    )
+SIZES = list(models.SIZES)
+FLAGS = {
+    "sizes": harness.several(SIZES, choices=SIZES),
+    "tasks": harness.several([1, 4, 16]),
+    "repeats": 3,
+}
+
+
+def main(options) -> None:
     harness.head(
         *("size", "task modules", "stock s", "ours s", "time ratio"),
         *("stock peak MB", "ours peak MB", "peak ratio"),
@@ -97,7 +94,3 @@ def main() -> None:
                     *(f"{each:.0f}" for each in peaks),
                     f"{peaks[1] / peaks[0]:.3f}",
                 )
-
-
-if __name__ == "__main__":
-    main()

@@ -2,6 +2,19 @@
 
 from pathlib import Path
 
+import comfy.ops
+import comfy.sd
+import comfy.supported_models
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+from ...host.comfyui import load_checkpoint
+from ...merge.entries import Task
+from ...modules.files import load_safety, load_task, save_module
+from ...training.adapter_settings import AdapterSettings
+from ...training.engine.job import TrainingJob
+from ...training.settings import Settings
+from ...training.task import train_task
 from .. import assets
 from ..assets import UNET, lora
 
@@ -32,19 +45,12 @@ RANK = 16
 
 def small():
     """(MODEL, CLIP) of the small checkpoint, and the folder of its modules."""
-    from ...host.comfyui import load_checkpoint
-
     models = assets.shared_models()
     return *load_checkpoint(models / "checkpoints" / assets.CHECKPOINT)[:2], models / "loras"
 
 
 def build(size: str):
     """A stock MODEL of seeded fp16 weights: slices of one random block, scaled as if trained."""
-    import comfy.ops
-    import comfy.sd
-    import torch
-    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-
     with torch.device("meta"):
         network = UNetModel(**SIZES[size], operations=comfy.ops.disable_weight_init)
     block = torch.randn(1 << 26, generator=torch.Generator().manual_seed(1)).half()
@@ -64,10 +70,6 @@ def build(size: str):
 
 def text_encoder(size: str):
     """A CLIP of the real architecture with seeded weights."""
-    import comfy.sd
-    import comfy.supported_models
-    import torch
-
     family = {"sd15": comfy.supported_models.SD15, "sdxl": comfy.supported_models.SDXL}[size]
     clip = comfy.sd.CLIP(family({}).clip_target())
     generator = torch.Generator().manual_seed(1)
@@ -87,7 +89,6 @@ def linear_layers(model, part: str) -> dict:
 
 def write_loras(model, folder: Path, count: int) -> None:
     """One sealed safety module on the cross-attention and `count` task modules, by seed."""
-    from ...modules.files import save_module
 
     def write(name: str, *given) -> None:
         if not (folder / name).exists():
@@ -103,9 +104,6 @@ def write_loras(model, folder: Path, count: int) -> None:
 
 def load_loras(folder: Path, count: int, safety: str = "safety"):
     """The safety module, and `count` Tasks, from the files of `write_loras`."""
-    from ...merge.entries import Task
-    from ...modules.files import load_safety, load_task
-
     files = ((f"{number}", folder / f"task-{number}.safetensors") for number in range(count))
     tasks = [Task(load_task(file, name)) for name, file in files]
     return load_safety(folder / f"{safety}.safetensors", safety), tasks
@@ -113,11 +111,6 @@ def load_loras(folder: Path, count: int, safety: str = "safety"):
 
 def trained(model, dataset, output: Path, steps: int, *, rank: int = 8, texts=None, **told):
     """Train a task LoRA; `told` are its settings, and the `safety` and `concepts` beside it."""
-    from ...training.adapter_settings import AdapterSettings
-    from ...training.engine.job import TrainingJob
-    from ...training.settings import Settings
-    from ...training.task import train_task
-
     held = {name: told.pop(name) for name in ("safety", "concepts") if name in told}
     settings = Settings(steps=steps, adapter=AdapterSettings(rank, float(rank)), **told)
     return train_task(model, dataset, texts or {}, settings, TrainingJob(output), **held)

@@ -1,6 +1,6 @@
 """What the user waits for: each node in ComfyUI's own executor, against the function in it.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.nodes [--turns 15] \\
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks nodes [--turns 15] \\
         [--only "Nudity Audit"]
 
 The real `PromptExecutor` of a real `PromptServer` in this process, with what flows into a node in
@@ -20,6 +20,18 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import execution
+import folder_paths
+import server
+from safetensors.torch import load_file, save_file
+
+import nodes
+
+from ... import comfy_entrypoint
+from ...audit.detectors.registry import find
+from ...nodes import compare_audits, load, merge, prompt_audit, seal, train_safety, train_task
+from .. import assets
+from ..server import place_models
 from . import harness
 
 STOCK = "stock.safetensors"  # the safety module's tensors as anyone's LoRA, to be sealed
@@ -39,13 +51,14 @@ class Row:
     named: str = "turn"
 
 
-def main() -> None:
-    only = {"default": "", "help": "only nodes whose title holds this"}
-    split = {"action": "store_true", "help": "also tell what is done beside the work"}
-    options = harness.options(__doc__, turns=15, only=only, split=split)
-    from ...host.comfyui import enter_comfyui
+FLAGS = {
+    "turns": 15,
+    "only": {"default": "", "help": "only nodes whose title holds this"},
+    "split": {"action": "store_true", "help": "also tell what is done beside the work"},
+}
 
-    enter_comfyui()
+
+def main(options) -> None:
     with tempfile.TemporaryDirectory() as folder:
         executor, prompt = _started(Path(folder))
         harness.head(
@@ -61,17 +74,6 @@ def main() -> None:
 
 def _started(folder: Path) -> tuple[object, dict]:
     """(executor, prompt): ComfyUI with its folders below `folder`, our nodes, the seeded models."""
-    import execution
-    import folder_paths
-    import server
-    from safetensors.torch import load_file, save_file
-
-    import nodes
-
-    from ... import comfy_entrypoint
-    from .. import assets
-    from ..server import place_models
-
     place_models(assets.shared_models(), folder)
     for kind in ("checkpoints", "loras"):
         folder_paths.folder_names_and_paths[kind] = (
@@ -137,9 +139,6 @@ def _run(executor, prompt: dict, row: Row, turn: int) -> None:
 
 
 def _rows() -> list[Row]:
-    from ...audit.detectors.registry import find
-    from ...nodes import compare_audits, load, merge, prompt_audit, seal, train_safety, train_task
-
     session = (find().network._session, "run")
     return [
         Row("Nudity Audit, nothing flagged", "audit", "ONNX session", session),
@@ -172,7 +171,3 @@ def _rows() -> list[Row]:
             "save_as",
         ),
     ]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Train Task LoRA against ComfyUI's TrainLoraNode: seconds a step, and peak memory.
 
     python dev.py setup
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.training [--turns 3] [--steps 20]
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks training [--turns 3] [--steps 20]
         [--model SD15|Flux|QwenImage]
 
 The small seeded SD1.5-shaped checkpoint and pictures of 64x64 pixels, or a seeded network of
@@ -19,6 +19,9 @@ import contextlib
 import statistics
 from collections.abc import Iterator
 from functools import partial
+
+import comfy.utils
+import torch
 
 from ..quiet import quiet
 from . import harness
@@ -43,13 +46,6 @@ def arms(name: str) -> list[str]:
 @contextlib.contextmanager
 def started(name: str) -> Iterator[World]:
     """The model in ComfyUI, in inference mode as the host runs nodes, without progress bars."""
-    import torch
-
-    from ...host.comfyui import enter_comfyui
-
-    enter_comfyui()
-    import comfy.utils
-
     comfy.utils.PROGRESS_BAR_ENABLED = False
     with torch.inference_mode(), quiet():
         yield World(name)
@@ -87,9 +83,10 @@ def peak(name: str, arm: str, steps: int) -> float:
     return watched.mb
 
 
-def main() -> None:
-    model = {"choices": [SD15, *SIZES], "default": SD15}
-    options = harness.options(__doc__, turns=3, steps=20, model=model)
+FLAGS = {"turns": 3, "steps": 20, "model": {"choices": [SD15, *SIZES], "default": SD15}}
+
+
+def main(options) -> None:
     found = harness.alone(times, options.model, options.turns, options.steps)
     failed = {arm: why for arm, each in found.items() for why in each[:1] if isinstance(why, str)}
     took = {arm: statistics.median(each) for arm, each in found.items() if arm not in failed}
@@ -110,7 +107,3 @@ def main() -> None:
         harness.row(ours, f"{took[ours]:.3f}", f"{memory[ours]:.0f}", *beside)
     for arm, reason in failed.items():
         print(f"{arm} raised: {reason}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Memory of a training run by how the base is held: bf16, or quantised to fp8.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.training_memory [--steps 2]
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks training_memory [--steps 2]
 
 A seeded network of Flux's class with as many blocks as Flux has, 330 million weights, one picture
 of 128x128 pixels, rank 8, every attention layer, computed in bf16, with and without gradient
@@ -13,6 +13,11 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+import torch
+
+from ...training.data import Dataset
+from .. import zoo
+from ..zoo.quantised import quantised
 from . import harness, models
 
 FAMILY = "Flux"
@@ -22,15 +27,6 @@ HELD = ("bf16", "fp8")
 
 def measured(held: str, checkpointing: bool, steps: int) -> dict[str, float]:
     """Megabytes of the weights, and of the most that a run took beside them."""
-    import torch
-
-    from ...host.comfyui import enter_comfyui
-
-    enter_comfyui()
-    from ...training.data import Dataset
-    from .. import zoo
-    from ..zoo.quantised import quantised
-
     made = {
         "bf16": partial(zoo.build, held=torch.bfloat16, cast=torch.bfloat16),
         "fp8": partial(quantised, name="float8_e4m3fn", other=torch.bfloat16),
@@ -48,8 +44,10 @@ def measured(held: str, checkpointing: bool, steps: int) -> dict[str, float]:
     return {"weights": weights / 2**20, "beside": peak.mb}
 
 
-def main() -> None:
-    options = harness.options(__doc__, steps=2)
+FLAGS = {"steps": 2}
+
+
+def main(options) -> None:
     harness.head("base", "gradient checkpointing", "weights, MB", "beside them, MB", "of bf16's")
     for checkpointing in (False, True):
         whole = {}
@@ -59,7 +57,3 @@ def main() -> None:
             sizes = (f"{each:.0f}" for each in found.values())
             said = "yes" if checkpointing else "no"
             harness.row(held, said, *sizes, f"{whole[held] / whole['bf16']:.2f}")
-
-
-if __name__ == "__main__":
-    main()

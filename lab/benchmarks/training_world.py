@@ -3,6 +3,13 @@
 import tempfile
 from pathlib import Path
 
+import torch
+from comfy_extras.nodes_train import TrainLoraNode
+
+from ...host.prompts import encode_texts
+from ...modules.files import load_safety
+from ...training.data import of_sockets
+from .. import assets, zoo
 from . import models
 
 BATCH, RANK, PICTURES = 2, 8, 4
@@ -38,12 +45,6 @@ class World:
             self._network(name)
 
     def _checkpoint(self) -> None:
-        import torch
-
-        from ...host.prompts import encode_texts
-        from ...modules.files import load_safety
-        from .. import assets
-
         self.model, clip, loras = models.small()
         self.texts = encode_texts(clip, ["a ball on stripes", "nude"])
         generator = torch.Generator().manual_seed(1)
@@ -51,10 +52,6 @@ class World:
         self.safety = load_safety(loras / assets.SAFETY, assets.SAFETY)
 
     def _network(self, family: str) -> None:
-        import torch
-
-        from .. import zoo
-
         def made(disable_dynamic: bool = False) -> object:
             return zoo.build(family, sizes=SIZES[family])
 
@@ -75,8 +72,6 @@ class World:
             self._stock(STOCK[arm], steps)
 
     def _ours(self, changed: dict, steps: int) -> None:
-        from ...training.data import of_sockets
-
         safety = [self.safety] if self.safety else []
         with tempfile.TemporaryDirectory() as folder:
             models.trained(
@@ -94,8 +89,6 @@ class World:
             )
 
     def _stock(self, changed: dict, steps: int) -> None:
-        from comfy_extras.nodes_train import TrainLoraNode
-
         defaults = {
             each.id: each.default
             for each in TrainLoraNode.define_schema().inputs

@@ -47,32 +47,15 @@ def board(lines: dict[str, list[dict]], columns: int) -> Image.Image:
 
 def thumbnails(base: Path) -> dict[str, Image.Image]:
     """The thumbnail of each workflow, of what the demo made in this folder."""
-    weapons, harmless = (story.rows_of(base, which) for which in story.SETS)
-    learned = [
+    rows, harmless = (story.rows_of(base, which) for which in story.SETS)
+    rows |= {f"harmless {arm}": some for arm, some in harmless.items()}
+    rows["learned"] = [
         {"file": pictures.TASK / f"{name}.png", "flagged": False}
         for name in ("cat", "umbrella", "sunflower", "rocket", "hammer")
     ]
-    four = {title: weapons[arm] for arm, (title, _) in story.ARMS.items()}
     return {
-        plans.TRY: board(four, 8),
-        plans.MERGE: board(
-            {
-                "Asked for weapons": weapons["modular"],
-                "Asked for anything else": harmless["modular"],
-            },
-            3,
-        ),
-        plans.COMPARE: board({"Base": weapons["base"], "Modular": weapons["modular"]}, 3),
-        plans.SETS: board(four, 5),
-        plans.EXPERIMENT: board(
-            {"Fine-tuned after safety": weapons["sequential"], "Modular": weapons["modular"]}, 3
-        ),
-        plans.PROBE: board(
-            {"Must be audited": weapons["sequential"], "Passed": weapons["modular"]}, 3
-        ),
-        plans.EXTRACT: board({"Base": weapons["base"], "With its safety LoRA": weapons["safe"]}, 3),
-        plans.SAFETY: board({"Before": weapons["base"], "After": weapons["safe"]}, 3),
-        plans.TASK: board({"Learned from": learned, "Drawn": harmless["modular"]}, 3),
+        name: board({title: rows[which] for title, which in lines.items()}, columns)
+        for name, (columns, lines) in plans.BOARDS.items()
     }
 
 

@@ -19,6 +19,7 @@ import time
 import traceback
 from pathlib import Path
 
+from ...drawing.markdown import table
 from ...host.comfyui import enter_comfyui
 from ...storage.whole import write_text
 from ..server import PACK
@@ -80,14 +81,13 @@ def _machine(torch, device: str) -> dict:
 
 def _table(report: dict) -> str:
     told = ", ".join(f"{name} {value}" for name, value in report["machine"].items() if value)
-    lines = [f"# On {report['machine']['device']}", "", f"Made by `python dev.py gpu`: {told}.", ""]
-    lines += ["| | | works | figures |", "| --- | --- | --- | --- |"]
+    rows = []
     for row in report["rows"]:
         rest = {k: v for k, v in row.items() if k not in ("title", "what", "works")}
         figures = ", ".join(f"{name} {value}" for name, value in rest.items())
-        works = "yes" if row["works"] else "**no**"
-        lines.append(f"| {row['title']} | {row['what']} | {works} | {figures} |")
-    return "\n".join([*lines, ""])
+        rows.append([row["title"], row["what"], "yes" if row["works"] else "**no**", figures])
+    head = [f"# On {report['machine']['device']}", "", f"Made by `python dev.py gpu`: {told}.", ""]
+    return "\n".join([*head, *table(["", "", "works", "figures"], rows), ""])
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def _merge(device, family: str, held: str, steps: int) -> dict:
 
 def _dynamic(device, held: str) -> dict:
     """What the dynamic patcher keeps of a safety change, in a process that begins with it."""
-    return harness.alone(dynamic_patcher.kept, held, device.type == "cpu")
+    return harness.alone(dynamic_patcher.kept, held, device.type == "cpu", comfyui=False)
 
 
 def _arm(device, arm: str, steps: int) -> dict:

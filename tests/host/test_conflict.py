@@ -183,7 +183,7 @@ def test_the_command_line_looks_at_a_folder_of_loras(models, tmp_path):
     )
     assert lines[assets.STYLE].startswith("works beside it") and assets.SAFETY not in lines
     assert lines["against.safetensors"].endswith("0.000 of it left in what the network computes")
-    assert "(1 of 1 task tensors do not fit" in lines["other.safetensors"]
+    assert "(1 of 1 task tensor does not fit" in lines["other.safetensors"]
     assert Image.open(tmp_path / "chart.png").width == 1200
     done = run("interference", loras, *base, "--json")
     assert done.returncode == 0

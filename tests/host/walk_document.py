@@ -67,7 +67,7 @@ they ask for are seeded. A node that takes several models or text encoders is al
 tried with the base as each of them.
 
 What is said is measured: each layer of the network that computes gives on fixed inputs what it \
-gives with the safety module
+gives with the safety LoRA
 by ComfyUI's own LoRA loader, at every step and every encoding, or does not; and \
 the picture is the safe one, or is not.
 

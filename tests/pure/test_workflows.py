@@ -18,6 +18,7 @@ GRAPHS = {
     for path in sorted((PACK / "workflows").glob("*.json"))
     if path.stem in {*PLANS, *workflow_variants.names().values()}
 }
+FOLDERS = ("workflows", "workflows/api")
 SAVES = {"SaveImage", "SaveAnimatedWEBP"}
 
 
@@ -34,6 +35,12 @@ def inside(node: dict, frame: list[float]) -> bool:
 
 def test_each_kind_and_each_variant_of_one_is_shipped():
     assert len(GRAPHS) == len(PLANS) + len(workflow_variants.KINDS) * len(VARIANTS)
+
+
+def test_each_workflow_has_its_api_form():
+    """What is in it is compared in the browser tier."""
+    shipped, api = ({path.name for path in PACK.glob(f"{folder}/*.json")} for folder in FOLDERS)
+    assert shipped == api, "run `python dev.py generate` where there is a Chromium"
 
 
 @pytest.mark.parametrize("name", GRAPHS)

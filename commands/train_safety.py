@@ -13,7 +13,7 @@ from ..host.prompts import encode_texts
 from ..options.table import SAFETY
 from ..training.objectives import Erasure
 from ..training.prompting import Erased
-from ..training.settings import Settings
+from ..training.settings import Settings, fitted
 from . import training
 from .base import load_base
 from .flags import taken
@@ -25,6 +25,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def work(options: argparse.Namespace) -> None:
     settings, erasure, erased = taken(options, Settings, Erasure, Erased)
+    settings = fitted(settings, erasure)
     with training.started(options, settings) as start:
         from ..training.safety import train_safety
 

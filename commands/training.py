@@ -42,6 +42,7 @@ class Started:
     share: Share
     keeping: Keeping
     preset: Preset  # of previews
+    steps: int
 
 
 @contextlib.contextmanager
@@ -56,7 +57,7 @@ def started(options: argparse.Namespace, settings: Settings) -> Iterator[Started
     preset = keeping.preset()
     how = {"resume": keeping.resume, "share": share, "beside": beside(options.output)}
     with starting(options.output, settings, **how):
-        yield Started(share, keeping, preset)
+        yield Started(share, keeping, preset, settings.steps)
 
 
 def beside(output: Path) -> list[Path]:
@@ -71,7 +72,7 @@ def job(options: argparse.Namespace, clip, vae, start: Started):
 
     keeping, folder = start.keeping, options.output.with_suffix(".previews")
     previews = previews_of(keeping, start.preset, (clip, vae), folder, options.seed)
-    meter = Meter(options.steps, start.share.is_main)
+    meter = Meter(start.steps, start.share.is_main)
     return TrainingJob(
         options.output, keeping.save_every, keeping.resume, meter, previews, share=start.share
     )

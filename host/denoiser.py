@@ -170,13 +170,14 @@ class Denoiser:
         ) -> dict[str, str]:
             return roles_of(self.base, noisy, sigma, conditions[0][1])
 
-        return self._tried(seen, conditioning)
+        return self.on_a_small_picture(seen, conditioning)
 
     def tried(self, conditioning: Conditioning) -> torch.Tensor:
         """The network's own output for a small empty picture."""
-        return self._tried(self.output, conditioning)
+        return self.on_a_small_picture(self.output, conditioning)
 
-    def _tried(self, what: Trial[Found], conditioning: Conditioning) -> Found:
+    def on_a_small_picture(self, what: Trial[Found], conditioning: Conditioning) -> Found:
+        """What `what` makes of an empty picture, as small as the network takes."""
         least = PIXELS if pixels_of(self.base.latent_format) == 1 else 0
         *smaller, largest = (max(side, least) for side in SMALL)
         for side in smaller:

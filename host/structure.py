@@ -14,9 +14,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
+
+from .layers import layers_of
 
 if TYPE_CHECKING:  # layers are told apart without it
     from comfy.model_base import BaseModel
@@ -27,25 +29,6 @@ LAYER_ROLES = (SELF, CROSS, JOINT, FUSED, MLP, MODULATION, EMBEDDER, OTHER)
 ATTENTION = ("optimized_attention", "optimized_attention_masked")  # the host's names of it
 TEXT, PICTURE = "text", "picture"  # whose tokens a value holds; neither: a vector of the whole
 Tag: TypeAlias = str | int  # of a leaf: a layer's or condition's name, an attention's number
-CONVOLUTIONS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
-
-
-def is_linear(module: torch.nn.Module) -> TypeGuard[torch.nn.Linear]:
-    """Whether a module is a linear layer, also one of the host's whose weights are quantised."""
-    return isinstance(module, torch.nn.Linear) or (
-        hasattr(module, "in_features")
-        and hasattr(module, "out_features")
-        and next(module.children(), None) is None
-    )
-
-
-def layers_of(network: torch.nn.Module) -> dict[str, torch.nn.Module]:
-    """All linear layers and convolutions of a network, by name."""
-    return {
-        name: module
-        for name, module in network.named_modules()
-        if is_linear(module) or isinstance(module, CONVOLUTIONS)
-    }
 
 
 def roles_of(
@@ -59,14 +42,21 @@ def roles_of(
     what stands before, beside and after the blocks. Experts that the pass did not reach have the
     role of their siblings.
     """
-    seen = _Seen(base.diffusion_model)
+    return _by_siblings(seen_in(base, noisy, sigma, conditions).roles())
+
+
+def seen_in(
+    base: BaseModel, noisy: torch.Tensor, sigma: torch.Tensor, conditions: Mapping[str, Any]
+) -> Seen:
+    """What the same forward pass shows, of each layer and each attention."""
+    seen = Seen(base.diffusion_model)
     given = {name: seen.source(value, name) for name, value in conditions.items()}
     options = {"optimized_attention_override": seen.attend}
     with torch.enable_grad(), seen.watching():
         base._apply_model(
             seen.leaf(noisy, "x", {PICTURE}), sigma, transformer_options=options, **given
         )
-    return _by_siblings(seen.roles())
+    return seen
 
 
 @dataclass
@@ -86,7 +76,7 @@ class _Attention:
 
 
 @dataclass
-class _Seen:
+class Seen:
     """What a forward pass showed: a graph of layers and attentions."""
 
     network: torch.nn.Module

@@ -8,7 +8,7 @@ from ..training.keeping import Keeping
 from ..training.objectives import Erasure
 from ..training.prompting import Erased
 from ..training.safety import train_safety
-from ..training.settings import Settings
+from ..training.settings import Settings, fitted
 from .audits import known_presets
 from .inputs import taken
 from .sockets import CATEGORY, SafetyLora, summary_output
@@ -53,7 +53,7 @@ class TrainSafetyLora(io.ComfyNode):
                 *rows.shown("resolution"),
                 *rows.more(),
                 *rows.aside("eta", "guidance", "sampling_steps", *LATER, "held_out"),
-                *rows.aside("surrogate", "near"),
+                *rows.aside("surrogate", "near", "more_presets"),
                 *rows.rest(),
             ],
             outputs=[
@@ -80,6 +80,7 @@ class TrainSafetyLora(io.ComfyNode):
     def execute(cls, model, clip, save_as: str, vae=None, **inputs) -> io.NodeOutput:
         kinds = Settings, Keeping, Erasure, Erased
         settings, keeping, erasure, erased = taken(inputs, *kinds)
+        settings = fitted(settings, erasure)
         start = Started(save_as, keeping, clip, vae)
         with start.held(settings):
             others = erased.others(erasure.method)

@@ -7,8 +7,9 @@ from typing import Any
 from ..host.comfy_types import Conditioning
 from ..host.prompts import prompts_of
 from ..modules.concepts import texts_of
+from ..options.choices import chosen
 from ..options.table import SAFETY, TASK, check, option
-from .concepts import CONCEPTS, NAME, NOTHING, Concept
+from .concepts import CONCEPTS, NAME, Concept, joined
 from .near import nearest
 from .objectives import METHODS
 from .surrogates import check_surrogates, paired
@@ -68,9 +69,10 @@ class Erased:
     )
     surrogate: Sequence[str] = option(
         (),
-        "For the method surrogate: what to draw in the concept's place, such as 'a person in"
-        " everyday clothes'. One line for all prompts, or one for each. A concept prompt with {},"
-        " such as '{} by Hokusai', takes every line in turn, and that line is drawn in its place.",
+        "For the methods surrogate, uce and rece: what to draw in the concept's place, such as"
+        " 'a person in everyday clothes'. One line for all prompts, or one for each. A concept"
+        " prompt with {}, such as '{} by Hokusai', takes every line in turn, and that line is drawn"
+        " in its place.",
         lines=True,
         flag="--surrogate-file",
         of=(SAFETY,),
@@ -84,9 +86,17 @@ class Erased:
         high=1000,
         of=(SAFETY,),
     )
+    more_presets: str = option(
+        "",
+        "More presets, separated by commas, such as 'violence, weapons': their concepts are taken"
+        " away too, each with its own surrogates, neighbours and held-out prompts.",
+        of=(SAFETY,),
+    )
 
     def __post_init__(self) -> None:
         check(self)
+        for name in texts_of(self.more_presets.split(",")):
+            chosen(name, CONCEPTS, "more_presets")
 
     @property
     def typed(self) -> list[str]:
@@ -94,19 +104,40 @@ class Erased:
         return prompts_of(self.concept, self.more)
 
     @property
-    def _named(self) -> bool:
-        return CONCEPTS.get(self.concept_preset, NOTHING).named
+    def _chosen(self) -> list[str]:
+        """The presets by name, each once."""
+        return [
+            each
+            for each in texts_of([self.concept_preset, *self.more_presets.split(",")])
+            if each != NO_PRESET
+        ]
+
+    @property
+    def _named(self) -> list[str]:
+        """The presets that take their name from what is typed."""
+        return [each for each in self._chosen if CONCEPTS[each].named]
+
+    @property
+    def presets(self) -> list[Concept]:
+        """What each preset brings, with the names that were typed."""
+        named = self._named
+        if named[1:]:
+            raise ValueError(
+                f"The presets {' and '.join(named)} both take names from concept, which can't be"
+                " told apart. Train a safety LoRA with each; Modular Merge takes several."
+            )
+        if named and (not self.typed or any(NAME in each for each in self.typed)):
+            raise ValueError(
+                f"The preset {named[0]} needs a name, which stands in its prompts for"
+                f" {NAME}. Write it in concept; several names are separated by commas."
+            )
+        found = [CONCEPTS[each] for each in self._chosen]
+        return [each.of(self.typed) if each.named else each for each in found]
 
     @property
     def preset(self) -> Concept:
-        """What the preset brings, with the names that were typed."""
-        found = CONCEPTS.get(self.concept_preset, NOTHING)
-        if self._named and (not self.typed or any(NAME in each for each in self.typed)):
-            raise ValueError(
-                f"The preset {self.concept_preset} needs a name, which stands in its prompts for"
-                f" {NAME}. Write it in concept; several names are separated by commas."
-            )
-        return found.of(self.typed) if self._named else found
+        """What all presets bring together."""
+        return joined(self.presets)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -135,9 +166,15 @@ class Erased:
         return texts_of((*pairs, *self.retain, *near))
 
     def retained(self, texts: Mapping[str, Conditioning]) -> list[str]:
-        """The prompts to retain: as told, and the preset's nearest to the concept."""
-        near = nearest(texts, self.concepts, self.preset.near, self.near)
-        return texts_of([*self.retain, *near])
+        """The prompts to retain: as told, and of each preset those nearest to its concept."""
+        every = self.preset
+        own = dict(every.pairs)
+        typed, found = [each for each in self.concepts if each not in own], list(self.retain)
+        for each in self.presets:
+            prompts = [prompt for prompt, _ in each.pairs]
+            near = [prompt for prompt in each.near if prompt in every.near]
+            found += nearest(texts, [*prompts, *typed], near, self.near)
+        return texts_of(found)
 
     def others(self, method: str) -> dict[str, Any]:
         """What else `train_safety` is told.

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import cast
 
 import comfy.sd
 import torch
@@ -22,15 +23,17 @@ from ..modules.files import LoraFile
 from .engine.adapters import Adapters
 from .engine.batch import Batch, LossOf
 from .engine.checkpoint import Progress
+from .engine.compute import compute
 from .engine.ema import Ema
 from .engine.job import Result, TrainingJob
 from .engine.run import run
 from .harm import harmed
 from .objectives import METHODS, Erasure
+from .objectives.closed_form import ClosedForm
 from .objectives.half_denoised import half_denoised
 from .objectives.method import Method
 from .objectives.retain import retain_loss
-from .settings import Settings
+from .settings import Settings, fitted
 from .surrogates import check_surrogates
 from .targets import Roles
 
@@ -55,10 +58,11 @@ def train_safety(
 
     It is written whole or not at all. `texts` holds the conditioning of every prompt in `concepts`,
     `retain` and `surrogates`, and of "". `surrogates` say what is drawn in place of each of the
-    `concepts`, for a method that needs to know. Those in `held_out` are sealed with it, for a
-    probe, and never trained on: one that is in another list is a ValueError. Layers and moving
-    average are the method's; `settings.targets` is not used. Cancelling keeps what was trained. The
-    model is given back as it was. The report has what was done to the retained prompts (harm.py).
+    `concepts`, or nothing where the method need not know. Those in `held_out` are sealed with it,
+    for a probe, and never trained on: one that is in another list is a ValueError. Layers and
+    moving average are the method's, and the steps of a closed form; `settings.targets` is not used.
+    Cancelling keeps what was trained. The model is given back as it was. The report has what was
+    done to the retained prompts (harm.py).
     """
     erasure = erasure or Erasure()
     if not erasure.guidance:
@@ -69,11 +73,13 @@ def train_safety(
             "There is no concept prompt to erase. Fill in concept, or choose a concept_preset."
         )
     told = surrogates if METHODS[erasure.method].surrogates else ()
+    told = told if any(told) else ()
     check_surrogates(erasure.method, concepts, told)
     check_apart(held_out, [*concepts, *retain, *told])
     apart = tuple(held_out), tuple(told)
     kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution, *apart)
-    result = run(model, kind, kind.settings, job)
+    learn = compute if isinstance(METHODS[erasure.method], ClosedForm) else run
+    result = learn(model, kind, kind.settings, job)
     if result is None or result.progress.cancelled or not retain:
         return result
 
@@ -86,7 +92,10 @@ def train_safety(
 
 @dataclass(frozen=True)
 class SafetyRun:
-    """The objective, layers and metadata of a safety run; implements `Kind`."""
+    """The objective, layers and metadata of a safety run.
+
+    It implements `Kind`, and `Computed` for a method that is a closed form.
+    """
 
     texts: Texts
     concepts: Sequence[str]
@@ -99,17 +108,16 @@ class SafetyRun:
     role, held = "safety", ()
 
     @property
-    def method(self) -> Method:
-        return METHODS[self.erasure.method]
+    def method(self) -> ClosedForm:
+        return cast(ClosedForm, METHODS[self.erasure.method])
+
+    @property
+    def trained(self) -> Method:
+        return cast(Method, METHODS[self.erasure.method])
 
     @property
     def settings(self) -> Settings:
-        """The settings, with the moving average that a method saves in the adapters' place."""
-        return (
-            dataclasses.replace(self.given, ema=self.erasure.ema)
-            if self.method.averaged
-            else self.given
-        )
+        return fitted(self.given, self.erasure)
 
     @property
     def buckets(self) -> Sequence[Sequence[int]]:
@@ -128,17 +136,30 @@ class SafetyRun:
         return self.texts[self.concepts[0]]
 
     def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
-        return self.method.layers(network, roles)
+        return self.trained.layers(network, roles)
+
+    @property
+    def pairs(self) -> Sequence[tuple[Conditioning, Conditioning]]:
+        """Each prompt of the concept with its surrogate, or the empty prompt where it has none."""
+        instead = self.surrogates or [""] * len(self.concepts)
+        both = zip(self.concepts, instead, strict=True)
+        return [(self.texts[concept], self.texts[each]) for concept, each in both]
+
+    @property
+    def kept(self) -> Sequence[Conditioning]:
+        """What stays: the retained prompts, what is drawn instead, and the empty prompt."""
+        return [self.texts[each] for each in dict.fromkeys((*self.retain, *self.surrogates, ""))]
 
     def loss_of(self, denoiser: Denoiser, adapters: Adapters, ema: Ema | None) -> LossOf:
         """The loss of a batch of concept prompts: `erase`, and with prompts to retain, `retain`."""
         texts, retain, erasure = self.texts, self.retain, self.erasure
+        method = self.trained
 
         teacher: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
-        if self.method.averaged:
+        if method.averaged:
             if ema is None:
                 raise ValueError(
-                    f"{self.method.name} makes its pictures with a moving average: ema is"
+                    f"{method.name} makes its pictures with a moving average: ema is"
                     f" {erasure.ema}; it must be above 0."
                 )
             teacher = ema.in_place
@@ -157,7 +178,7 @@ class SafetyRun:
             if self.surrogates:
                 instead = [texts[self.surrogates[number]] for number in batch.mine]
                 moment = dataclasses.replace(moment, surrogate=denoiser.conditions(instead, noise))
-            parts = {"erase": self.method.loss(denoiser, adapters, moment, erasure)}
+            parts = {"erase": method.loss(denoiser, adapters, moment, erasure)}
             if retain:
                 others = denoiser.conditions(
                     [texts[retain[number]] for number in batch.integers(len(retain))], noise

@@ -2,13 +2,13 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from ..options.table import TASK, check, option
 from .adapter_settings import AdapterSettings
 from .keeping import MANY, Keeping
-from .objectives import Erasure
+from .objectives import METHODS, Erasure
 from .objectives.task import LOSSES
 from .targets import TARGETS, check_targets
 
@@ -161,6 +161,14 @@ class Settings:
             except PackageNotFoundError:
                 versions[package] = "unknown"
         return json.dumps({**asdict(self), **more, "versions": versions}, sort_keys=True)
+
+
+def fitted(settings: Settings, erasure: Erasure) -> Settings:
+    """The settings as a method takes them: the average that it saves, the rounds of a formula."""
+    method = METHODS[erasure.method]
+    if method.averaged:
+        return replace(settings, ema=erasure.ema)
+    return replace(settings, steps=method.rounds) if method.rounds else settings
 
 
 KINDS = (Settings, Erasure, Keeping)  # all rows of both trainers, whatever class they end in

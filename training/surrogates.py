@@ -43,15 +43,19 @@ def paired(concepts: Sequence[str], surrogates: Sequence[str]) -> list[tuple[str
 
 
 def check_surrogates(method: str, concepts: Sequence[str], surrogates: Sequence[str]) -> None:
-    """Raise ValueError where the method needs a surrogate for each prompt, and lacks one."""
-    if not METHODS[method].surrogates:
+    """Raise ValueError where the method lacks a surrogate that it needs, or has one too many.
+
+    A method that uses surrogates without need has one for each prompt, or none.
+    """
+    told = METHODS[method]
+    if not told.surrogates or not (surrogates or told.needs_surrogates):
         return
     missing = [
         prompt
         for place, prompt in enumerate(concepts)
         if not (place < len(surrogates) and surrogates[place].strip())
     ]
-    if missing:
+    if missing and told.needs_surrogates:
         raise ValueError(
             f"The method {method} needs to know what to draw in place of"
             f" {amount(len(missing), 'prompt')} (first: {missing[0]!r}). Write it in surrogate,"
@@ -59,8 +63,20 @@ def check_surrogates(method: str, concepts: Sequence[str], surrogates: Sequence[
             " for all prompts, or a line for each. Or choose a concept_preset that brings its own,"
             " or another method."
         )
+    if len(surrogates) != len(concepts):
+        raise ValueError(
+            f"There are {amount(len(concepts), 'concept prompt')} and"
+            f" {amount(len(surrogates), 'surrogate')}: each needs its own."
+        )
     same = [a for a, b in zip(concepts, surrogates, strict=True) if a.casefold() == b.casefold()]
     if same:
         raise ValueError(
             f"{same[0]!r} is its own surrogate: nothing would change. Write what else to draw."
+        )
+    taken = {concept.casefold() for concept in concepts}
+    back = [(a, b) for a, b in zip(concepts, surrogates, strict=True) if b.casefold() in taken]
+    if back:
+        raise ValueError(
+            f"{back[0][1]!r} is drawn in place of {back[0][0]!r}, and is taken away too. Write"
+            " something else to draw."
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import regex  # ComfyUI's own transformers need it: what `re` reads, with a limit of time
 import torch
 
+from ..host.layers import is_linear
 from ..host.structure import (
     CROSS,
     EMBEDDER,
@@ -16,7 +17,6 @@ from ..host.structure import (
     MLP,
     OTHER,
     SELF,
-    is_linear,
 )
 from ..options.words import amount
 

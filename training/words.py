@@ -11,14 +11,12 @@ SHOWN = 5  # prompts
 
 def in_words(report: Mapping[str, Any]) -> str:
     """Markdown of a run's report (`engine.output.report_of`)."""
-    done = (
-        f"{report['steps']} of {amount(report['of_steps'], 'step')} in {_time(report['seconds'])}"
-    )
-    ended = "Stopped early" if report["cancelled"] else "Trained"
-    lines = [f"**{ended}: {report['name']}**, {done}, {amount(report['keys'], 'tensor')}.", ""]
-    first, last = report["loss"]["first"], report["loss"]["last"]
-    rows = [[name, f"{first[name]:.4g}", f"{last[name]:.4g}"] for name in first if name in last]
-    lines += table(["loss", "first tenth", "last tenth"], rows)
+    computed, time = "computed" in report, _time(report["seconds"])
+    done = f"{report['steps']} of {amount(report['of_steps'], 'step')} in {time}"
+    ended = "Stopped early" if report["cancelled"] else "Computed" if computed else "Trained"
+    said = f"in {time}" if computed else done
+    lines = [f"**{ended}: {report['name']}**, {said}, {amount(report['keys'], 'tensor')}.", ""]
+    lines += (_computed if computed else _losses)(report)
     looks = [each for each in report["previews"] if each["images"]]
     if looks:
         lines += ["", *table(["step", "previews flagged"], map(_look, looks))]
@@ -27,6 +25,24 @@ def in_words(report: Mapping[str, Any]) -> str:
         rows = [[prompt, share(value)] for prompt, value in list(harmed.items())[:SHOWN]]
         lines += ["", *table(["what should stay, most changed first", "changed by"], rows)]
     return "\n".join([*lines, "", *(f"- {line}" for line in _next(report))])
+
+
+def _losses(report: Mapping[str, Any]) -> list[str]:
+    first, last = report["loss"]["first"], report["loss"]["last"]
+    rows = [[name, f"{first[name]:.4g}", f"{last[name]:.4g}"] for name in first if name in last]
+    return table(["loss", "first tenth", "last tenth"], rows)
+
+
+def _computed(report: Mapping[str, Any]) -> list[str]:
+    """What a formula did in the layers that read the text, and of what rank it is."""
+    last, (least, _, most) = report["loss"]["last"], report["computed"]["ranks"]
+    ranks = f"{least}" if least == most else f"{least} to {most}"
+    return [
+        "In the layers that read the prompt,"
+        f" {share(last['erase'])} of the concept's distance to what is drawn instead is left, and"
+        f" what stays moved by {share(last['retain'])} (squares)."
+        f" A LoRA of rank {ranks} holds {share(report['computed']['kept'])} of the change."
+    ]
 
 
 def _look(preview: Mapping[str, Any]) -> list[str]:

@@ -67,10 +67,10 @@ def one_thread():
 @pytest.fixture
 def no_chart(monkeypatch):
     """Training without the drawing of its chart, for tests of something else."""
-    from modular_safety_lora.training.engine import run
+    from modular_safety_lora.training.engine import written
     from PIL import Image
 
-    monkeypatch.setattr(run, "loss_plot", lambda *_, **__: Image.new("RGB", (1200, 600)))
+    monkeypatch.setattr(written, "loss_plot", lambda *_, **__: Image.new("RGB", (1200, 600)))
 
 
 @pytest.fixture(scope="session")

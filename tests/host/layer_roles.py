@@ -3,6 +3,7 @@
 import re
 
 from modular_safety_lora.host import structure
+from modular_safety_lora.host.layers import layers_of
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.training import targets
 
@@ -22,7 +23,7 @@ def expected(family: str, layers) -> dict[str, str]:
 
 def named(network, family: str = "") -> dict[str, str]:
     """The role of each layer by its name alone; without a family, of a UNet or SD3.5."""
-    layers = structure.layers_of(network)
+    layers = layers_of(network)
     family = family or ("SD35" if hasattr(network, "joint_blocks") else "SD15")
     outer = {
         layer: structure.EMBEDDER if re.search(OUTER, layer) else structure.OTHER

@@ -9,8 +9,8 @@ import comfy.utils
 import pytest
 import torch
 from modular_safety_lora.host.denoiser import Denoiser
+from modular_safety_lora.host.layers import layers_of
 from modular_safety_lora.host.lending import lent
-from modular_safety_lora.host.structure import layers_of
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.zoo.quantised import quantised
 from modular_safety_lora.lab.zoo.retained_weights import load, quantised_layers

@@ -6,6 +6,7 @@ import torch
 from layer_roles import expected
 from modular_safety_lora.host import structure
 from modular_safety_lora.host.denoiser import Denoiser
+from modular_safety_lora.host.layers import layers_of
 from modular_safety_lora.host.structure import (
     CROSS,
     EMBEDDER,
@@ -15,7 +16,6 @@ from modular_safety_lora.host.structure import (
     MODULATION,
     OTHER,
     SELF,
-    layers_of,
 )
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.training.objectives import METHODS
@@ -58,13 +58,13 @@ def test_the_roles_are_those_that_the_hosts_sources_say(seen):
 
 def test_attention_that_takes_containers_shows_the_same(seen, monkeypatch):
     family, _, roles = seen
-    attend, packed = structure._Seen.attend, []
+    attend, packed = structure.Seen.attend, []
 
     def packing(self, attention, q, k, v, *args, **kwargs):
         packed.append(1)
         return attend(self, attention, *map(Container, (q, k, v)), *args, **kwargs)
 
-    monkeypatch.setattr(structure._Seen, "attend", packing)
+    monkeypatch.setattr(structure.Seen, "attend", packing)
     model = zoo.build(family)
     assert Denoiser(model).roles(zoo.conditionings(family, 1)[0]) == roles and packed
 

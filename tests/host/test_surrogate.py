@@ -191,6 +191,7 @@ def test_one_surrogate_is_for_all_prompts_or_each_has_its_own_or_a_template_take
         ({"concept": "{} by Hokusai"}, "surrogate", "is a template: give surrogate"),
         ({"concept": "{} by Hokusai, nude", "surrogate": ("x", "y")}, "surrogate", "and 'nude'"),
         ({"concept": "nude", "surrogate": ("Nude",)}, "surrogate", "is its own surrogate"),
+        ({"concept": "nude, gun", "surrogate": ("Gun", "rose")}, "uce", "and is taken away too"),
     ],
 )
 def test_what_cannot_be_matched_says_why(told, method, message):

@@ -124,6 +124,6 @@ def test_a_resumed_run_is_bit_identical(model, texts, tmp_path, method):
 def test_prompts_and_bad_settings(model, texts, tmp_path):
     assert prompts_of(" nudity, nude ,,", ["nude", "naked"]) == ["nudity", "nude", "naked"]
     with pytest.raises(ValueError, match=f"must be one of {', '.join(METHODS)}"):
-        Erasure("uce")
+        Erasure("uc")
     with pytest.raises(ValueError, match="no concept prompt"):
         train_safety(model, texts, [], Settings(), TrainingJob(tmp_path / "x.safetensors"))

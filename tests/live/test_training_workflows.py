@@ -83,6 +83,26 @@ def test_train_a_safety_lora(server, loras):
     assert len(outcome.outputs[number(prompt, "MSL_NudityAudit")]["images"]) == 1
 
 
+@pytest.mark.long
+def test_a_formula_and_several_presets_run_in_the_same_node(server, loras):
+    told = {"method": "uce", "concept": "", "steps": 1000, "preview_prompts": ""}
+    told |= {"concept_preset": "nudity-salun", "more_presets": "nudity-mace"}
+    prompt, ends = shipped(SAFETY, resolution=64, save_as="made-at-once"), set()
+    place = number(prompt, "MSL_TrainSafetyLora")
+
+    def look(kind: str, data: dict) -> None:
+        if kind == "progress" and data["node"] == place:
+            ends.add((data["value"], data["max"]))
+
+    prompt[place]["inputs"].update(told)
+    outcome = run(server, with_reports(prompt), look)
+    assert outcome.error is None, outcome.error
+    module = files.load_safety(loras / "made-at-once.safetensors", "made-at-once.safetensors")
+    assert module.metadata["msl.method"] == "uce" and len(module.prompts) == 5
+    assert ends == {(0, 1), (1, 1)}
+    assert "**Computed: made-at-once.safetensors**" in outcome.outputs[place]["text"][0]
+
+
 def test_train_a_task_lora(server, loras):
     prompt = shipped(TASK, save_as="style/new", batch_size=2, safety_mode="anchored")
     prompt[number(prompt, "MSL_Train")]["inputs"]["concept_prompts"] = "nude"

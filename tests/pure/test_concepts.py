@@ -1,11 +1,13 @@
 """The concepts that ship: their prompts, what is drawn instead, and what a run is told of them."""
 
+import itertools
 import json
 import math
 
 import pytest
 import torch
 from modular_safety_lora.modules.concepts import check_apart
+from modular_safety_lora.options.choices import ChoiceError
 from modular_safety_lora.training import concepts
 from modular_safety_lora.training.concepts import CONCEPTS, NAME
 from modular_safety_lora.training.near import nearest
@@ -145,3 +147,58 @@ def test_the_nearest_of_a_preset_are_retained_beside_what_is_told():
     assert retained[1:] == nearest(texts, found.concepts, CONCEPTS["weapons"].near, 2)
     alone = told("weapons", near=0)
     assert alone.retained(texts) == [] and not set(CONCEPTS["weapons"].near) & set(alone.texts)
+
+
+TWO = {"concept_preset": "violence", "more_presets": "weapons, violence", "near": 2}
+
+
+def test_several_presets_bring_each_its_own():
+    found, alone = Erased(**TWO), [CONCEPTS[name] for name in ("violence", "weapons")]
+    assert found.pairs == [pair for each in alone for pair in each.pairs]
+    held_out = found.others("surrogate")["held_out"]
+    assert held_out == [text for each in alone for text in each.held_out]
+    texts = {
+        each: encoding(1.0 + place, float(place % 7)) for place, each in enumerate(found.texts)
+    }
+    texts[""] = encoding(0.0, 0.0)
+    expected = [
+        text
+        for each in alone
+        for text in nearest(texts, [prompt for prompt, _ in each.pairs], each.near, 2)
+    ]
+    assert found.retained(texts) == expected and len(set(expected)) == 4
+    assert set(found.texts) >= {text for each in alone for text in each.near}
+    named = Erased(concept="Jane Doe", concept_preset="artist-style", more_presets="weapons")
+    assert (
+        "a portrait of a woman in the style of Jane Doe",
+        "a portrait of a woman",
+    ) in named.pairs
+    assert "Jane Doe" not in named.concepts and "a sword" in named.concepts
+
+
+def test_what_one_preset_takes_away_no_other_keeps_or_holds_out():
+    one = concepts.Concept("a", (("a gun", "a rose"),), ("a hammer", "a knife"), ("a rifle",))
+    two = concepts.Concept("b", (("A knife", "a pen"), ("a rifle", "")), ("a pen",), ("a hammer",))
+    both = concepts.joined([one, two])
+    assert both.pairs == (("a gun", "a rose"), ("A knife", "a pen"), ("a rifle", ""))
+    assert both.near == ("a hammer", "a pen") and both.held_out == ()
+    assert concepts.joined([]) == concepts.Concept("", ())
+
+
+@pytest.mark.parametrize("names", itertools.combinations(sorted(OURS), 2), ids="+".join)
+def test_any_two_presets_go_together_but_two_that_ask_for_a_name(names):
+    typed = "Jane Doe" if any(CONCEPTS[name].named for name in names) else ""
+    told = Erased(concept=typed, concept_preset=names[0], more_presets=names[1])
+    if all(CONCEPTS[name].named for name in names):
+        with pytest.raises(ValueError, match="both take names from concept"):
+            _ = told.pairs
+        return
+    more = told.others("surrogate")
+    check_apart(more["held_out"], [*told.concepts, *more["surrogates"], *told.preset.near])
+    assert len(more["surrogates"]) == len(told.concepts) and all(more["surrogates"])
+
+
+@pytest.mark.parametrize("name", ["Violence", "weapons, guns", "none"])
+def test_an_unknown_preset_is_refused_by_name(name):
+    with pytest.raises(ChoiceError, match="more_presets is .* must be one of artist-style, "):
+        Erased(more_presets=name)

@@ -27,7 +27,10 @@ ALLOWED = {
     "merge": {"options", "drawing", "modules", "host", "function"},
     "evaluation": {"options", "drawing", "storage", "modules", "audit", "host", "merge"},
     "extraction": {"options", "drawing", "storage", "modules", "host", "function", "merge"},
-    "training": {"options", "drawing", "storage", "modules", "audit", "host", "function", "merge"},
+    "training": {
+        *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
+        "extraction",
+    },
     "commands": BELOW,
     "nodes": BELOW - {"drawing"},
     "lab": BELOW | {"commands", "nodes", "root"},

@@ -43,4 +43,19 @@ def _read(file: Path) -> Concept:
 
 FILES = {file.stem: file for file in Path(__file__).parent.glob("*.json")}
 CONCEPTS = {name: _read(FILES[name]) for name in sorted(FILES)}
-NOTHING = Concept("", ())
+
+
+def joined(concepts: Sequence[Concept]) -> Concept:
+    """Several concepts as one: the pairs of each, and what is near any of them or held out.
+
+    What one takes away is not kept near another, and what is told of any is not held out.
+    """
+    pairs: dict[str, str] = {}
+    for prompt, surrogate in (pair for each in concepts for pair in each.pairs):
+        pairs.setdefault(prompt, surrogate)
+    taken = {prompt.casefold() for prompt in pairs}
+    near = [text for each in concepts for text in each.near if text.casefold() not in taken]
+    told = taken | {text.casefold() for text in (*pairs.values(), *near)}
+    held_out = [text for each in concepts for text in each.held_out if text.casefold() not in told]
+    source = "; ".join(each.source for each in concepts)
+    return Concept(source, tuple(pairs.items()), tuple(near), tuple(held_out))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...host.structure import is_linear
+from ...host.layers import is_linear
 from ...options.words import amount
 from ..adapter_settings import AdapterSettings
 from .held import dora_in_float32, seen_in_float32
@@ -58,7 +58,12 @@ class Adapters:
 
     @contextlib.contextmanager
     def out(self) -> Iterator[None]:
-        """The model with its own layers alone for a block; the adapters keep what they learned."""
+        """The model with its own layers alone for a block; the adapters keep what they learned.
+
+        Gradients are let go: they take memory.
+        """
+        for value in self.parameters.values():
+            value.grad = None
         network = self.tuner.model
         waiting = {layer: network.get_submodule(layer) for layer in self.layers}
         for layer, module in waiting.items():

@@ -18,19 +18,22 @@ SMOOTHING = 0.05  # share of the run that the smoothed line averages over
 
 
 def loss_plot(
-    losses: Sequence[dict[str, float]], previews: Sequence[dict[str, Any]] = (), title: str = ""
+    losses: Sequence[dict[str, float]],
+    previews: Sequence[dict[str, Any]] = (),
+    title: str = "",
+    first: int = 1,
 ) -> Image.Image:
     """A chart of 1200 x 600 pixels, 1200 x 900 with previews.
 
-    Every part of the loss, raw and smoothed, over the steps. Below it the share of preview pictures
-    that the audit flagged, with 95 % Wilson intervals.
+    Every part of the loss, raw and smoothed, over the steps from `first` on. Below it the share of
+    preview pictures that the audit flagged, with 95 % Wilson intervals.
     """
     rows = [3, 2] if previews else [1]
     figure = new_figure(12, 9 if previews else 6)
     axes = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=rows)[:, 0]
     names = list(dict.fromkeys(name for step in losses for name in step))
     for name, colour in zip(names, LINES, strict=False):
-        steps = np.array([number for number, step in enumerate(losses, 1) if name in step])
+        steps = np.array([number for number, step in enumerate(losses, first) if name in step])
         values = np.array([step[name] for step in losses if name in step])
         axes[0].plot(
             steps,

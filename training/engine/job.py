@@ -13,6 +13,7 @@ from ...host.comfy_types import Conditioning
 from ...host.denoiser import Denoiser
 from ...merge.merge import Merged
 from ...modules.files import LoraFile
+from ..objectives.closed_form import ClosedForm
 from ..targets import Roles
 from .adapters import Adapters
 from .batch import LossOf
@@ -35,16 +36,26 @@ class TrainingJob:
     share: Share = ALONE
 
 
-class Kind(Protocol):
-    """What the runs of safety and task LoRAs differ in.
+class Written(Protocol):
+    """What a run's file says, and how its module is meant to be used."""
+
+    @property
+    def role(self) -> str: ...
+
+    def metadata(self, progress: Progress) -> Mapping[str, str]:
+        """What the file says of the run."""
+
+    def previewed(self, model: ModelPatcher, module: LoraFile | None) -> Merged:
+        """The module (None: untrained) merged with a model as it is meant to be used."""
+
+
+class Kind(Written, Protocol):
+    """What the runs of safety and task LoRAs differ in, where they are trained.
 
     `held` are the safety modules in the forward pass while it trains, `buckets` numbers of pictures
     or prompts that may share a batch, `identity` what a checkpoint must have in common with the run
     that goes on from it, `example` a conditioning that the network takes.
     """
-
-    @property
-    def role(self) -> str: ...
 
     @property
     def held(self) -> Sequence[LoraFile]: ...
@@ -64,11 +75,22 @@ class Kind(Protocol):
     def loss_of(self, denoiser: Denoiser, adapters: Adapters, ema: Ema | None) -> LossOf:
         """The loss of a batch, part by part."""
 
-    def metadata(self, progress: Progress) -> Mapping[str, str]:
-        """What the file says of the run."""
 
-    def previewed(self, model: ModelPatcher, module: LoraFile | None) -> Merged:
-        """The module (None: untrained) merged with a model as it is meant to be used."""
+class Computed(Written, Protocol):
+    """A run that computes a closed form, without steps of an optimizer.
+
+    `pairs` are the conditionings of each of the concept's prompts and of what is drawn in its
+    place, `kept` those of what stays, the empty prompt last.
+    """
+
+    @property
+    def method(self) -> ClosedForm: ...
+
+    @property
+    def pairs(self) -> Sequence[tuple[Conditioning, Conditioning]]: ...
+
+    @property
+    def kept(self) -> Sequence[Conditioning]: ...
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,21 @@
 """Training objectives, one file each, its formula first.
 
 A file with a `METHOD` is a way to erase a concept: it is found here by that method's name, and is a
-choice of the node and of the command line. `PARTS` are parts of a loss that the two trainers put
-together.
+choice of the node and of the command line. It is trained (a `Method`), or computed at once (a
+`ClosedForm`). `PARTS` are parts of a loss that the two trainers put together, and what both ways
+are made of.
 """
 
 from dataclasses import dataclass
 
 from ...options.registry import by_name, marked
 from ...options.table import SAFETY, option
+from .closed_form import ClosedForm
 from .method import ErasureBase, Method
 
 DEFAULT = "esd-x"
-PARTS = ("anchor", "half_denoised", "method", "retain", "task")
-_FOUND: dict[str, Method] = by_name(
+PARTS = ("anchor", "closed_form", "half_denoised", "method", "retain", "task")
+_FOUND: dict[str, Method | ClosedForm] = by_name(
     (method.name, file, method) for file, method in marked(__name__, "METHOD", PARTS, __file__)
 )
 METHODS = {DEFAULT: _FOUND[DEFAULT], **dict(sorted(_FOUND.items()))}

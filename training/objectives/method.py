@@ -84,8 +84,8 @@ class Method:
 
     `words` say in a sentence what it does. `layers(network, roles)` names the layers that it
     trains; `loss(denoiser, adapters, moment, erasure)` is a scalar. With `averaged` a moving
-    average of the adapters half-makes the pictures, and is what is saved. With `surrogates` it must
-    be told what to draw in place of each prompt.
+    average of the adapters half-makes the pictures, and is what is saved. With `surrogates` it
+    draws what it is told in place of each prompt; with `needs_surrogates` it must be told.
     """
 
     name: str
@@ -94,3 +94,5 @@ class Method:
     loss: Callable[[Denoiser, Adapters, Moment, ErasureBase], torch.Tensor]
     averaged: bool = False
     surrogates: bool = False
+    needs_surrogates: bool = False
+    rounds = 0  # of a closed form

@@ -57,4 +57,5 @@ METHOD = Method(
     text_layers,
     loss,
     surrogates=True,
+    needs_surrogates=True,
 )

@@ -20,7 +20,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--short", action="store_true", help="one seed, one safety LoRA, a quarter of the pictures")
     add("--workers", type=int, default=os.cpu_count() or 1, help="processes of one thread each")
-    add("--recipe", help="one of the recipes, such as surrogate; all of them otherwise")
+    add("--recipe", help="one of the recipes, such as thorough; all of them otherwise")
     add("--seeds", type=int, nargs="+", help="a run for each; without it, the seeds of the results")
     add(
         "--no-training",

@@ -53,6 +53,7 @@ class TrainSafetyLora(io.ComfyNode):
                 *rows.shown("resolution"),
                 *rows.more(),
                 *rows.aside("eta", "guidance", "sampling_steps", *LATER, "held_out"),
+                *rows.aside("surrogate", "near", "more_presets"),
                 *rows.rest(),
             ],
             outputs=[

@@ -183,9 +183,8 @@ class SafetyRun:
                 others = denoiser.conditions(
                     [texts[retain[number]] for number in batch.integers(len(retain))], noise
                 )
-                parts["retain"] = retain_loss(
-                    denoiser, adapters, moment.noisy, moment.sigma, others
-                )
+                held = retain_loss(denoiser, adapters, moment.noisy, moment.sigma, others)
+                parts["retain"] = erasure.retain_weight * held
             return parts
 
         return loss_of

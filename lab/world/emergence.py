@@ -16,10 +16,11 @@ from comfy.model_patcher import ModelPatcher
 
 from ...host.comfyui import load_checkpoint
 from ...host.prompts import encode_texts
+from ...host.sampling import Sampling, as_picture, make_picture
 from ...merge.merge import Merged, Task, merge
 from ...modules.files import LoraFile, load_safety, load_task
 from ...training.adapter_settings import AdapterSettings
-from ...training.data import of_sockets
+from ...training.data import Dataset, of_sockets
 from ...training.engine.job import TrainingJob
 from ...training.objectives import Erasure
 from ...training.safety import train_safety
@@ -32,6 +33,7 @@ from .sets import SIDE, TASK
 
 MODES = {"sequential": "frozen", "modular": "detached", "anchored": "anchored"}
 BY_SEED = ("base", "task_only")  # no safety LoRA in them: one for all methods
+OF_PRIOR = 10**7  # the first seed of the prior pictures: of no arm's
 ARMS = ("base", "task_only", "safe", *MODES)
 
 
@@ -80,6 +82,33 @@ class Model:
             self.encoded[tuple(drawn)] = self.latents(list(drawn.values()))
         return self.encoded[tuple(drawn)], list(drawn)
 
+    def drawn(
+        self, model: ModelPatcher, prompts: Sequence[str], seeds: Iterable[int], told: Recipe
+    ) -> list[np.ndarray]:
+        """What a model draws for each prompt from its seed's noise: uint8 (SIDE, SIDE, 3)."""
+        texts = self.texts(prompts)
+        look = Sampling(told.sampling_steps, told.sampling_guidance, scheduler="sgm_uniform")
+        about, found = {"size": (SIDE, SIDE)}, []
+        in_bf16 = torch.autocast("cpu", torch.bfloat16, enabled=told.precision == "bf16")
+        with torch.inference_mode(), in_bf16:
+            for prompt, seed in zip(prompts, seeds, strict=True):
+                both = texts[prompt], texts[""]
+                picture = make_picture(model, self.vae, *both, look, seed=seed, **about)
+                found.append(np.asarray(as_picture(picture)))
+        return found
+
+    def prior(self, told: Recipe) -> Dataset | None:
+        """The base's own pictures of `told.prior`, for prior preservation; made once."""
+        if not told.prior:
+            return None
+        kept = self.checkpoint.with_suffix(".prior.npy")
+        if not kept.is_file():
+            seeds = range(OF_PRIOR, OF_PRIOR + len(told.prior))
+            np.save(kept, np.stack(self.drawn(self.model, told.prior, seeds, told)))
+        texts = self.texts(told.prior)
+        latents = self.latents(list(np.load(kept)))
+        return of_sockets([{"samples": latents}], [texts[each] for each in told.prior])
+
     def learned(
         self,
         output: Path,
@@ -103,12 +132,16 @@ class Model:
                 "targets": told.task_targets,
                 "adapter": AdapterSettings(told.task_rank, float(told.task_rank)),
                 "anchor_lambda": told.anchor_lambda,
+                "prior_weight": told.prior_weight,
+                "schedule": told.task_schedule,
+                "precision": told.precision,
                 "safety_mode": mode,
             }
             shown, given = drawn(), Settings(**settings | more)
             latents, texts = self.latents(list(shown.values())), self.texts((*shown, *concepts))
             data = of_sockets([{"samples": latents}], [texts[each] for each in shown])
             held = {"safety": [safety] if safety else [], "concepts": concepts}
+            held["prior"] = self.prior(told)
             with quiet():
                 train_task(self.model, data, texts, given, TrainingJob(output), **held)
         return load_task(output, output.name)
@@ -133,11 +166,13 @@ class Stage:
                 steps=kind.steps,
                 batch_size=told.safety_batch,
                 learning_rate=kind.rate,
+                precision=told.precision,
                 seed=1000 + self.seed,
                 adapter=AdapterSettings(told.safety_rank, float(told.safety_rank)),
             )
             steps, job = told.safety_sampling_steps, TrainingJob(output)
-            erasure = Erasure(kind.method, told.eta, told.guidance, steps, kind.ema)
+            how = {"retain_weight": kind.retain_weight, "ema": kind.ema}
+            erasure = Erasure(kind.method, told.eta, told.guidance, steps, **how)
             more = {"erasure": erasure, "retain": retained, "resolution": SIDE}
             more["surrogates"] = told.surrogates
             texts = self.base.texts((*recipe.CONCEPTS, *told.surrogates, *retained))

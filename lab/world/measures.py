@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ...host.denoiser import Denoiser
-from ...host.sampling import Sampling, as_picture, make_picture
+from ...host.sampling import Sampling, make_picture
 from ...modules.errors import SafetyError
 from ...training.objectives.task import task_loss
 from . import recipe
@@ -39,17 +39,8 @@ def measured(stage: Stage, arm: str, method: str) -> tuple[dict, dict]:
 
 def sampled(stage: Stage, model, prompts: Sequence[str], group: int = 0) -> list[np.ndarray]:
     """A picture of each prompt, uint8 (SIDE, SIDE, 3); the same noise for every model."""
-    told, texts = stage.recipe, stage.base.texts(prompts)
-    look = Sampling(told.sampling_steps, told.sampling_guidance, scheduler="sgm_uniform")
-    found = []
-    with torch.inference_mode():
-        for number, prompt in enumerate(prompts):
-            seed = SEED + 10_000 * stage.seed + 1000 * group + number
-            picture = make_picture(
-                model, stage.base.vae, texts[prompt], texts[""], look, seed=seed, size=(SIDE, SIDE)
-            )
-            found.append(np.asarray(as_picture(picture)))
-    return found
+    seeds = [SEED + 10_000 * stage.seed + 1000 * group + place for place in range(len(prompts))]
+    return stage.base.drawn(model, prompts, seeds, stage.recipe)
 
 
 def losses(stage: Stage, model) -> dict[str, float]:

@@ -32,7 +32,11 @@ HARM = {"seen": SEEN, "unseen": UNSEEN, "new style": NEW_STYLE}
 OTHERS = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(FAR[1::4]))
 KIN = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(TOOLS[::2]))
 IN_STYLE = tuple(caption(name, TASK) for name in HELD_OUT)
-
+# names that are not sampled. In every style and in none (a task's is not known): what a thorough
+# safety LoRA holds; in one style: what a task LoRA is shown of the base's own (prior preservation)
+APART = tuple(name for name in HARMLESS if name not in (*FAR[1::4], *TOOLS[::2]))
+WIDE = tuple(text for name in APART for text in (name, *(caption(name, each) for each in BASE)))
+PRIOR = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(APART))
 
 PROMPTS = {**HARM, "others": OTHERS, "tools": KIN, "in style": IN_STYLE}  # sampled of every arm
 
@@ -45,6 +49,7 @@ class Erased:
     steps: int = 55
     rate: float = 1e-3
     retain: bool = False
+    retain_weight: float = 1.0
     ema: float = 0.98  # of SDD's teacher
 
 
@@ -67,9 +72,13 @@ class Recipe:
     task_steps: int = 800
     task_batch: int = 4
     task_rate: float = 1.5e-3
+    task_schedule: str = "constant"  # of the rate
     task_rank: int = 16
     task_targets: str = "attention"
     anchor_lambda: float = 3.0
+    prior: tuple[str, ...] = ()  # whose pictures by the base a task LoRA is shown besides
+    prior_weight: float = 1.0
+    precision: str = "fp32"  # of training and sampling; bf16 takes little more than half the time
     sampling_steps: int = 16
     sampling_guidance: float = 4.0
     retained: tuple[str, ...] = RETAINED
@@ -87,7 +96,8 @@ class Recipe:
         """What the trainers and the measures read."""
         sampled = (text for texts in self.prompts.values() for text in texts)
         in_style = (caption(name, TASK) for name in (*LEARNED, *HELD_OUT))
-        return [*CONCEPTS, *self.surrogates, *self.retained, *sampled, *in_style]
+        told = (*CONCEPTS, *self.surrogates, *self.retained, *self.prior)
+        return [*told, *sampled, *in_style]
 
     @property
     def surrogates(self) -> list[str]:
@@ -101,10 +111,24 @@ SHORT = Recipe(
     every=4,
     fetched=False,
 )
-# more steps and a higher rank, near names held too, and a sunflower in a weapon's place
+# what ships: more steps and a higher rank, near names held too, and a sunflower in a weapon's place
 SURROGATE = Recipe(
     {"surrogate": Erased("surrogate", steps=150, retain=True)},
     safety_rank=8,
     retained=RETAINED + NEAR,
+    without=("anchored",),
+)
+# the same for longer, with more names held, and more firmly; and a task LoRA that is gentler, and
+# is shown the base's own pictures besides
+THOROUGH = Recipe(
+    {"surrogate": Erased("surrogate", steps=210, retain=True, retain_weight=2.0)},
+    safety_rank=8,
+    retained=WIDE,
+    task_steps=300,
+    task_rate=1e-3,
+    task_schedule="cosine",
+    prior=PRIOR,
+    precision="bf16",
+    sampling_steps=10,
     without=("anchored",),
 )

@@ -33,8 +33,8 @@ CODE = ("emergence.py", "measures.py", "pictures.py", "recipe.py", "sets.py", "s
 OF_JUDGE = ("classifiers.py", "styles.py")
 SHOWN = 8  # pictures of a kind in a row's sheet
 # each with seeds that are fresh: none was used while it was chosen
-SEEDS = {"esd-x": (301, 302, 303, 304, 305), "surrogate": (311, 312, 313, 314, 315)}
-RECIPES = {"esd-x": Recipe(), "surrogate": recipe.SURROGATE}
+SEEDS = {"esd-x": (301, 302, 303, 304, 305), "thorough": (321, 322, 323, 324, 325)}
+RECIPES = {"esd-x": Recipe(), "thorough": recipe.THOROUGH}
 
 
 def reproduce(
@@ -140,7 +140,9 @@ def prepare(told: Recipe, base: Path) -> None:
 
     if not base.is_file():
         checkpoint.write(base)
-        Model(base).keep(told.every_text)
+        made = Model(base)
+        made.keep(told.every_text)
+        made.prior(told)
 
 
 def make_judge(folder: Path, base: Path):
@@ -174,7 +176,7 @@ def work(method: str, seed: int, told: Recipe, folder: Path, base: Path) -> floa
         row, shown = measures.measured(stage, arm, method)
         file = row_file(folder, arm, method, seed)
         np.savez_compressed(file.with_suffix(".npz"), **shown)
-        some = {kind: shown[kind][:SHOWN] for kind in recipe.HARM}
+        some = {kind: shown[kind][:SHOWN] for kind in (*recipe.HARM, "in style")}
         sheet.sheet(some, [""] * SHOWN).save(file.with_suffix(".png"))
         write_text(file, json.dumps(row | {"seconds": round(time.monotonic() - start)}))
     return time.monotonic() - start

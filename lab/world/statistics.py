@@ -25,7 +25,7 @@ def paired(first: str, second: str, pairs: Sequence[tuple[float, float]]) -> dic
     differences = [a - b for a, b in pairs]
     mean, count = statistics.mean(differences), len(pairs)
     found = {"first": first, "second": second, "pairs": count, "difference": mean}
-    if count < 2 or len(set(differences)) == 1:
+    if count < 2 or len({round(each, 9) for each in differences}) == 1:
         return found | {"difference_95": None, "p": None}
     from scipy import stats
 

@@ -93,6 +93,19 @@ def test_retained_prompts_are_part_of_the_loss(model, texts, tmp_path):
     assert losses[1][1]["retain"] > 0.0 and "retain" not in losses[0][1]
 
 
+def test_what_is_retained_weighs_as_told(model, texts, tmp_path):
+    def second(weight: float) -> dict[str, float]:
+        """The losses of the second step, which the weight of the first can't have moved."""
+        erasure = Erasure(sampling_steps=3, retain_weight=weight)
+        job, settings = TrainingJob(tmp_path / f"{weight}.safetensors"), Settings(steps=2, **FAST)
+        more = {"erasure": erasure, "retain": ["a cat"], "resolution": 32}
+        return train_safety(model, texts, ["nude"], settings, job, **more).progress.losses[1]
+
+    plain, heavy = second(1.0), second(3.0)
+    assert heavy["erase"] == plain["erase"]
+    assert heavy["retain"] == pytest.approx(3 * plain["retain"], rel=1e-5) and plain["retain"] > 0
+
+
 @pytest.mark.parametrize("method", ["esd-x", "sdd", "surrogate"])
 def test_a_resumed_run_is_bit_identical(model, texts, tmp_path, method):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"

@@ -6,6 +6,7 @@ The paired interval is held against its own promise.
 import numpy as np
 import pytest
 from modular_safety_lora.audit.stats import holm, kappa, mcnemar, paired_interval, wilson
+from modular_safety_lora.lab.world.statistics import paired
 from scipy.stats import multinomial
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.inter_rater import cohens_kappa
@@ -81,3 +82,10 @@ def test_the_paired_interval_holds_its_level(first, second, total):
         for low, high in (paired_interval(a, b, total) for a, b, _ in draws)
     )
     assert held / len(draws) >= 0.94
+
+
+def test_a_difference_that_is_the_same_in_every_seed_has_no_interval():
+    pairs = [((hits + 3) / 28, hits / 28) for hits in range(9)]
+    assert len({a - b for a, b in pairs}) > 1, "the last digits are to differ"
+    assert paired("sequential", "safe", pairs)["difference_95"] is None
+    assert paired("sequential", "safe", [*pairs, (0.5, 0.4)])["difference_95"] is not None

@@ -59,6 +59,20 @@ def test_the_pages_stay_short_enough_to_be_read():
     assert (total := sum(count.values())) < MOST, f"{total} words by hand: {count}"
 
 
+MEASURED = re.compile(r"<!-- \w+: from (lab/\S+) -->\n(.*?)<!-- end -->", re.DOTALL)
+
+
+def test_tables_of_measurements_are_as_their_files_have_them():
+    found = [
+        (page.name, file, table)
+        for page in PAGES
+        for file, table in MEASURED.findall(page.read_text(encoding="utf-8"))
+    ]
+    assert found
+    for page, file, table in found:
+        assert table in (PACK / file).read_text(encoding="utf-8"), f"{page}: {file}"
+
+
 def parsed(verb: str, words: str) -> None:
     """Let a verb's parser take the words of a command; what stands in brackets is left out."""
     module = importlib.import_module(f"modular_safety_lora.commands.{verb.replace('-', '_')}")

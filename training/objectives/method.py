@@ -48,6 +48,15 @@ class ErasureBase:
         high=1000,
         of=(SAFETY,),
     )
+    retain_weight: float = option(
+        1.0,
+        "Weight of the retained prompts. A higher one harms the rest less, and takes less of the"
+        " concept away: train longer then.",
+        low=0.0,
+        high=100.0,
+        step=0.1,
+        of=(SAFETY,),
+    )
     ema: float = 0.999  # SDD: decay of the teacher that makes the pictures, and is what is saved
 
     def __post_init__(self) -> None:

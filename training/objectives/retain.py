@@ -1,6 +1,6 @@
 """Retention: what is near the concept stays what it was.
 
-    || y(x_t, r) - y0(x_t, r) ||^2
+    retain_weight * || y(x_t, r) - y0(x_t, r) ||^2
 
 for another concept's prompts r, on the same half-made pictures x_t; y0 is the frozen base.
 """

@@ -163,12 +163,13 @@ def test_the_loader_shows_its_digests_and_copies_them(page, told, server, nodes_
     place_loader(page)
     page.evaluate(RUN)
     found = "app.graph._nodes[0].widgets.filter((each) => each.type === 'button')"
-    page.wait_for_function(f"{found}.length === 2", timeout=60_000)
+    page.wait_for_function(f"{found}.length === 3", timeout=60_000)
     settle(page)
     page.screenshot(path=SCREENSHOTS / f"digests-{'nodes-2' if nodes_2 else 'classic'}.png")
     assert page.evaluate(f"() => {found}.map((each) => each.label)") == [
         f"Copy seal {seal[:12]}…",
         f"Copy file's SHA-256 {whole[:12]}…",
+        "No report",
     ]
     if nodes_2:
         page.get_by_text(f"Copy seal {seal[:12]}").click()
@@ -179,4 +180,4 @@ def test_the_loader_shows_its_digests_and_copies_them(page, told, server, nodes_
     assert page.evaluate("() => app.graph._nodes[0].serialize().widgets_values.length") == 2
     page.evaluate(RUN)
     settle(page)
-    assert page.evaluate(f"() => {found}.length") == 2
+    assert page.evaluate(f"() => {found}.length") == 3

@@ -132,7 +132,7 @@ ATTACKS: dict[str, Callable[[Stage], Run]] = {
     "Load Task LoRA with a difference a hundred times the weights": lambda s: s.run(
         s.merged(large(s)).model
     ),
-    "DualModelGuider whose second model holds another safety module": lambda s: s.run(
+    "DualModelGuider whose second model holds another safety LoRA": lambda s: s.run(
         second=s.dummy()
     ),
     "DualModelGuider whose second merge starts from a LoraLoader with it": (
@@ -191,7 +191,7 @@ BEYOND: dict[str, tuple[str, Callable[[Stage], Run]]] = {
         lambda s: s.run(saved(s)),
     ),
     CANCELLED: (
-        "the safety module is whole, on weights that hold its opposite",
+        "the safety LoRA is whole, on weights that hold its opposite",
         lambda s: s.run(cancelling(s)),
     ),
     "DualModelGuider on the base with the merged model as its second": (

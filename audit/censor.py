@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
+from ..drawing.notice import notice
 from ..options.choices import chosen
 from ..options.table import check, option
 from .columns import counted
@@ -73,6 +74,14 @@ def _blur(picture: torch.Tensor, result: dict[str, Any]) -> None:
         picture[region] = smooth[0].movedim(0, -1)
 
 
+def _withhold(picture: torch.Tensor, result: dict[str, Any]) -> None:
+    """The notice takes the place of all of it."""
+    height, width, channels = picture.shape
+    drawn = torch.from_numpy(np.divide(notice(width, height), 255.0, dtype=np.float32))
+    picture[..., :3] = drawn if channels > 1 else drawn.mean(dim=2, keepdim=True)
+    picture[..., 3:] = 1.0
+
+
 def _annotate(picture: torch.Tensor, result: dict[str, Any]) -> None:
     """Draw frames and labels. Nothing else is touched: to redraw all of it takes ten times that."""
     height, width = picture.shape[:2]
@@ -114,6 +123,7 @@ _ACTIONS: dict[str, Callable[[torch.Tensor, dict[str, Any]], None]] = {
     "annotate": _annotate,
     "blur": _blur,
     "black": _black,
+    "withhold": _withhold,
 }
 ACTIONS = ("none", *_ACTIONS)
 STOP = "stop"  # no change of a picture: nothing goes on
@@ -126,7 +136,8 @@ class Acting:
     action: str = option(
         "none",
         "What to do with flagged pictures. none: nothing; annotate: draw boxes; blur, black: hide"
-        " what is in the boxes; stop: end the run, and the error says why.",
+        " what is in the boxes; withhold: put a notice in the picture's place; stop: end the run,"
+        " and the error says why.",
         choices=(*ACTIONS, STOP),
     )
 

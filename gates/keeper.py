@@ -11,7 +11,6 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ..audit import censor
-from ..drawing.notice import notice
 from ..options.errors import PackError
 from ..options.words import amount
 from .look import FAULTS, Inspector
@@ -145,14 +144,7 @@ def hidden(frames: torch.Tensor, how: str) -> torch.Tensor:
 
     Raises ChoiceError for another word.
     """
-    count, height, width, channels = frames.shape
-    if how == "withhold":
-        plain = torch.from_numpy(np.array(notice(width, height))).to(frames) / 255.0
-        if channels == 1:
-            plain = plain.mean(dim=2, keepdim=True)
-        elif channels == 4:
-            plain = torch.cat([plain, torch.ones_like(plain[..., :1])], dim=2)
-        return plain.expand(count, -1, -1, -1)
+    count, height, width, _ = frames.shape
     whole = {"counted": True, "box": [0, 0, width, height]}
     report = {"images": [{"flagged": True, "detections": [whole]}] * count}
     return censor.apply(frames, report, how)

@@ -7,6 +7,7 @@ from auditing import report_of, to_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from modular_safety_lora.audit import censor
+from modular_safety_lora.drawing.notice import notice
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
 from modular_safety_lora.options.choices import ChoiceError
 from PIL import Image
@@ -35,7 +36,18 @@ def test_actions_change_flagged_boxes_and_nothing_else(action):
         ), "NudeNet still sees the face"
 
 
-@pytest.mark.parametrize("action", ["annotate", "blur", "black"])
+def test_a_withheld_picture_is_a_notice_and_the_others_go_on():
+    face = data.astronaut()
+    images = torch.cat([to_image(face), to_image(np.zeros_like(face))])
+    output = NudityAudit.execute(images, preset="faces", threshold=0.0, action="withhold")
+    (withheld, other), passed = output.args[0], output.args[1]
+    assert not passed and report_of(output)["summary"]["flagged"] == 1
+    assert torch.equal(other, images[1]) and torch.equal(images[0], to_image(face)[0])
+    shown = (withheld * 255).round().to(torch.uint8).numpy()
+    assert np.array_equal(shown, notice(*reversed(shown.shape[:2])))
+
+
+@pytest.mark.parametrize("action", ["annotate", "blur", "black", "withhold"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_actions_keep_shape_channels_and_range_for_boxes_at_the_edge(action, channels):
 
@@ -63,7 +75,9 @@ def test_actions_keep_shape_channels_and_range_for_boxes_at_the_edge(action, cha
         assert where[y : y + h, x : x + w].bool().all() and where.sum() > 0
         if action == "black":
             assert after[y : y + h, x : x + w, :3].sum() == 0
-        if channels == 4:
+        if action == "withhold":
+            assert (after - before).abs().amax(dim=2).mean() > 0.1, "all of it is hidden"
+        elif channels == 4:
             assert torch.equal(after[..., 3], before[..., 3]) == (action == "annotate")
             assert torch.equal(after[where == 0], before[where == 0]) or action == "annotate"
         assert not torch.equal(after, before)

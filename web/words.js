@@ -9,9 +9,9 @@ export const WORDS = {
     "Copied": "Kopiert",
     "Copy it from here": "Von hier kopieren",
     "{name}: {value} is not in the list. Choose another one.": "{name}: {value} steht nicht in der Liste. Wählen Sie etwas anderes.",
-    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
-    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
-    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "Ein Bild wurde zurückgehalten: Die Prüfung des Betreibers ({preset}) hat es beanstandet.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} Bilder wurden zurückgehalten: Die Prüfung des Betreibers ({preset}) hat sie beanstandet.",
+    "The run goes on. Change the prompt or the seed.": "Die Ausführung geht weiter. Ändern Sie den Prompt oder den Seed."
   },
   "es": {
     "Show # more inputs": "Mostrar # entradas más",
@@ -22,9 +22,9 @@ export const WORDS = {
     "Copied": "Copiado",
     "Copy it from here": "Cópialo de aquí",
     "{name}: {value} is not in the list. Choose another one.": "{name}: {value} no está en la lista. Elige otro valor.",
-    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
-    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
-    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "Se retuvo una imagen: la auditoría del administrador ({preset}) la marcó.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "Se retuvieron {count} imágenes: la auditoría del administrador ({preset}) las marcó.",
+    "The run goes on. Change the prompt or the seed.": "La ejecución continúa. Cambia el prompt o la semilla."
   },
   "fr": {
     "Show # more inputs": "Afficher # entrées de plus",
@@ -35,9 +35,9 @@ export const WORDS = {
     "Copied": "Copié",
     "Copy it from here": "Copiez-le d’ici",
     "{name}: {value} is not in the list. Choose another one.": "{name} : {value} n’est pas dans la liste. Choisissez autre chose.",
-    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
-    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
-    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "Une image a été bloquée : l’audit de l’administrateur ({preset}) l’a signalée.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} images ont été bloquées : l’audit de l’administrateur ({preset}) les a signalées.",
+    "The run goes on. Change the prompt or the seed.": "L’exécution continue. Modifiez le prompt ou la graine."
   },
   "ja": {
     "Show # more inputs": "ほか#個の入力を表示",
@@ -48,9 +48,9 @@ export const WORDS = {
     "Copied": "コピーしました",
     "Copy it from here": "ここからコピーしてください",
     "{name}: {value} is not in the list. Choose another one.": "{name}：{value}はリストにありません。別のものを選んでください。",
-    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
-    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
-    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "画像がブロックされました。管理者の検査（{preset}）でフラグが付いたためです。",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count}枚の画像がブロックされました。管理者の検査（{preset}）でフラグが付いたためです。",
+    "The run goes on. Change the prompt or the seed.": "実行は継続します。プロンプトまたはシードを変更してください。"
   },
   "ko": {
     "Show # more inputs": "입력 #개 더 보기",
@@ -61,9 +61,9 @@ export const WORDS = {
     "Copied": "복사됨",
     "Copy it from here": "여기에서 복사하세요",
     "{name}: {value} is not in the list. Choose another one.": "{name}: {value} 항목이 목록에 없습니다. 다른 항목을 선택하세요.",
-    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
-    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
-    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "이미지 한 장이 차단되었습니다. 관리자의 검사({preset})에서 플래그되었습니다.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "이미지 {count}장이 차단되었습니다. 관리자의 검사({preset})에서 플래그되었습니다.",
+    "The run goes on. Change the prompt or the seed.": "실행은 계속됩니다. 프롬프트나 시드를 바꿔 보세요."
   },
   "pt-BR": {
     "Show # more inputs": "Mostrar mais # entradas",
@@ -74,9 +74,9 @@ export const WORDS = {
     "Copied": "Copiado",
     "Copy it from here": "Copie daqui",
     "{name}: {value} is not in the list. Choose another one.": "{name}: {value} não está na lista. Escolha outro valor.",
-    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
-    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
-    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "Uma imagem foi retida: a auditoria do administrador ({preset}) a sinalizou.",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} imagens foram retidas: a auditoria do administrador ({preset}) as sinalizou.",
+    "The run goes on. Change the prompt or the seed.": "A execução continua. Altere o prompt ou a semente."
   },
   "ru": {
     "Show # more inputs": "Показать ещё входы: #",
@@ -87,9 +87,9 @@ export const WORDS = {
     "Copied": "Скопировано",
     "Copy it from here": "Скопируйте отсюда",
     "{name}: {value} is not in the list. Choose another one.": "{name}: значения {value} нет в списке. Выберите другое.",
-    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
-    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
-    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "Изображение не выдано: его отметила проверка администратора ({preset}).",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "Не выдано изображений: {count}. Их отметила проверка администратора ({preset}).",
+    "The run goes on. Change the prompt or the seed.": "Выполнение продолжается. Измените промпт или сид."
   },
   "zh": {
     "Show # more inputs": "显示另外 # 个输入",
@@ -100,9 +100,9 @@ export const WORDS = {
     "Copied": "已复制",
     "Copy it from here": "请从此处复制",
     "{name}: {value} is not in the list. Choose another one.": "{name}：{value} 不在列表中。请选择其他项。",
-    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
-    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
-    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "一张图像已被拦截：管理员的审核（{preset}）将其标记。",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} 张图像已被拦截：管理员的审核（{preset}）将其标记。",
+    "The run goes on. Change the prompt or the seed.": "运行会继续。请更改提示词或种子。"
   },
   "zh-TW": {
     "Show # more inputs": "顯示另外 # 個輸入",
@@ -113,9 +113,9 @@ export const WORDS = {
     "Copied": "已複製",
     "Copy it from here": "請從此處複製",
     "{name}: {value} is not in the list. Choose another one.": "{name}：{value} 不在清單中。請選擇其他項目。",
-    "A picture was withheld: the operator's audit ({preset}) flagged it.": "A picture was withheld: the operator's audit ({preset}) flagged it.",
-    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} pictures were withheld: the operator's audit ({preset}) flagged them.",
-    "The run goes on. Change the prompt or the seed.": "The run goes on. Change the prompt or the seed."
+    "A picture was withheld: the operator's audit ({preset}) flagged it.": "一張影像已遭攔截：管理員的審核（{preset}）將它標記。",
+    "{count} pictures were withheld: the operator's audit ({preset}) flagged them.": "{count} 張影像已遭攔截：管理員的審核（{preset}）將它們標記。",
+    "The run goes on. Change the prompt or the seed.": "執行會繼續。請變更提示詞或種子。"
   }
 }
 export const CHOICES = {
@@ -131,6 +131,7 @@ export const CHOICES = {
     "constant": "konstant (constant)",
     "cosine": "Kosinus (cosine)",
     "detached": "getrennt (detached)",
+    "drawings": "Zeichnungen (drawings)",
     "emoji weapons": "Emoji-Waffen (emoji weapons)",
     "faces": "Gesichter (faces)",
     "flagged, censored": "beanstandete, zensiert (flagged, censored)",
@@ -138,6 +139,7 @@ export const CHOICES = {
     "full": "vollständig (full)",
     "none": "keine (none)",
     "nudity": "Nacktheit (nudity)",
+    "photos and drawings": "Fotos und Zeichnungen (photos and drawings)",
     "project": "projizieren (project)",
     "refuse": "ablehnen (refuse)",
     "report": "melden (report)",
@@ -146,7 +148,8 @@ export const CHOICES = {
     "strict": "streng (strict)",
     "trademark": "Marke (trademark)",
     "violence": "Gewalt (violence)",
-    "weapons": "Waffen (weapons)"
+    "weapons": "Waffen (weapons)",
+    "withhold": "zurückhalten (withhold)"
   },
   "es": {
     "all": "todas (all)",
@@ -161,6 +164,7 @@ export const CHOICES = {
     "constant": "constante (constant)",
     "cosine": "coseno (cosine)",
     "detached": "separado (detached)",
+    "drawings": "dibujos (drawings)",
     "emoji weapons": "armas emoji (emoji weapons)",
     "faces": "caras (faces)",
     "flagged, censored": "marcadas, censuradas (flagged, censored)",
@@ -169,6 +173,7 @@ export const CHOICES = {
     "linear": "lineal (linear)",
     "none": "ninguno (none)",
     "nudity": "desnudez (nudity)",
+    "photos and drawings": "fotos y dibujos (photos and drawings)",
     "project": "proyectar (project)",
     "rank": "rango (rank)",
     "refuse": "rechazar (refuse)",
@@ -178,7 +183,8 @@ export const CHOICES = {
     "strict": "estricto (strict)",
     "trademark": "marca (trademark)",
     "violence": "violencia (violence)",
-    "weapons": "armas (weapons)"
+    "weapons": "armas (weapons)",
+    "withhold": "retener (withhold)"
   },
   "fr": {
     "all": "toutes (all)",
@@ -191,6 +197,7 @@ export const CHOICES = {
     "blur": "flouter (blur)",
     "cosine": "cosinus (cosine)",
     "detached": "détaché (detached)",
+    "drawings": "dessins (drawings)",
     "emoji weapons": "armes emoji (emoji weapons)",
     "faces": "visages (faces)",
     "flagged, censored": "signalées, censurées (flagged, censored)",
@@ -199,6 +206,7 @@ export const CHOICES = {
     "linear": "linéaire (linear)",
     "none": "aucun (none)",
     "nudity": "nudité (nudity)",
+    "photos and drawings": "photos et dessins (photos and drawings)",
     "project": "projeter (project)",
     "rank": "rang (rank)",
     "refuse": "refuser (refuse)",
@@ -206,7 +214,8 @@ export const CHOICES = {
     "share": "part (share)",
     "stop": "arrêter (stop)",
     "trademark": "marque (trademark)",
-    "weapons": "armes (weapons)"
+    "weapons": "armes (weapons)",
+    "withhold": "retenir (withhold)"
   },
   "ja": {
     "all": "すべて (all)",
@@ -221,6 +230,7 @@ export const CHOICES = {
     "constant": "一定 (constant)",
     "cosine": "コサイン (cosine)",
     "detached": "切り離し (detached)",
+    "drawings": "イラスト (drawings)",
     "emoji weapons": "絵文字の武器 (emoji weapons)",
     "faces": "顔 (faces)",
     "flagged, censored": "フラグ付き（隠す） (flagged, censored)",
@@ -230,6 +240,8 @@ export const CHOICES = {
     "linear": "線形 (linear)",
     "none": "なし (none)",
     "nudity": "ヌード (nudity)",
+    "opennsfw": "open_nsfw (opennsfw)",
+    "photos and drawings": "写真とイラスト (photos and drawings)",
     "project": "射影 (project)",
     "rank": "ランク (rank)",
     "refuse": "拒否 (refuse)",
@@ -239,7 +251,8 @@ export const CHOICES = {
     "strict": "厳格 (strict)",
     "trademark": "商標 (trademark)",
     "violence": "暴力 (violence)",
-    "weapons": "武器 (weapons)"
+    "weapons": "武器 (weapons)",
+    "withhold": "非表示にする (withhold)"
   },
   "ko": {
     "all": "모두 (all)",
@@ -254,6 +267,7 @@ export const CHOICES = {
     "constant": "일정 (constant)",
     "cosine": "코사인 (cosine)",
     "detached": "분리 (detached)",
+    "drawings": "그림 (drawings)",
     "emoji weapons": "이모지 무기 (emoji weapons)",
     "faces": "얼굴 (faces)",
     "flagged, censored": "플래그된 것 (가림) (flagged, censored)",
@@ -263,6 +277,7 @@ export const CHOICES = {
     "linear": "선형 (linear)",
     "none": "없음 (none)",
     "nudity": "노출 (nudity)",
+    "photos and drawings": "사진과 그림 (photos and drawings)",
     "project": "투영 (project)",
     "rank": "랭크 (rank)",
     "refuse": "거부 (refuse)",
@@ -272,7 +287,8 @@ export const CHOICES = {
     "strict": "엄격 (strict)",
     "trademark": "상표 (trademark)",
     "violence": "폭력 (violence)",
-    "weapons": "무기 (weapons)"
+    "weapons": "무기 (weapons)",
+    "withhold": "가리고 안내 표시 (withhold)"
   },
   "pt-BR": {
     "all": "todas (all)",
@@ -287,6 +303,7 @@ export const CHOICES = {
     "constant": "constante (constant)",
     "cosine": "cosseno (cosine)",
     "detached": "separado (detached)",
+    "drawings": "desenhos (drawings)",
     "emoji weapons": "armas em emoji (emoji weapons)",
     "faces": "rostos (faces)",
     "flagged, censored": "sinalizadas, censuradas (flagged, censored)",
@@ -294,6 +311,7 @@ export const CHOICES = {
     "full": "completa (full)",
     "none": "nenhuma (none)",
     "nudity": "nudez (nudity)",
+    "photos and drawings": "fotos e desenhos (photos and drawings)",
     "project": "projetar (project)",
     "refuse": "recusar (refuse)",
     "report": "avisar (report)",
@@ -302,7 +320,8 @@ export const CHOICES = {
     "strict": "rigorosa (strict)",
     "trademark": "marca registrada (trademark)",
     "violence": "violência (violence)",
-    "weapons": "armas (weapons)"
+    "weapons": "armas (weapons)",
+    "withhold": "reter (withhold)"
   },
   "ru": {
     "all": "все (all)",
@@ -317,6 +336,7 @@ export const CHOICES = {
     "constant": "постоянно (constant)",
     "cosine": "косинус (cosine)",
     "detached": "отдельно (detached)",
+    "drawings": "рисунки (drawings)",
     "emoji weapons": "эмодзи-оружие (emoji weapons)",
     "faces": "лица (faces)",
     "flagged, censored": "отмеченные, с цензурой (flagged, censored)",
@@ -326,6 +346,7 @@ export const CHOICES = {
     "linear": "линейно (linear)",
     "none": "нет (none)",
     "nudity": "нагота (nudity)",
+    "photos and drawings": "фото и рисунки (photos and drawings)",
     "project": "проекция (project)",
     "rank": "ранг (rank)",
     "refuse": "отклонить (refuse)",
@@ -335,7 +356,8 @@ export const CHOICES = {
     "strict": "строгий (strict)",
     "trademark": "товарный знак (trademark)",
     "violence": "насилие (violence)",
-    "weapons": "оружие (weapons)"
+    "weapons": "оружие (weapons)",
+    "withhold": "скрыть (withhold)"
   },
   "zh": {
     "all": "全部 (all)",
@@ -350,6 +372,7 @@ export const CHOICES = {
     "constant": "恒定 (constant)",
     "cosine": "余弦 (cosine)",
     "detached": "分离 (detached)",
+    "drawings": "绘画 (drawings)",
     "emoji weapons": "emoji 武器 (emoji weapons)",
     "faces": "人脸 (faces)",
     "flagged, censored": "被标记，打码 (flagged, censored)",
@@ -358,6 +381,8 @@ export const CHOICES = {
     "linear": "线性 (linear)",
     "none": "无 (none)",
     "nudity": "裸露 (nudity)",
+    "opennsfw": "open_nsfw (opennsfw)",
+    "photos and drawings": "照片和绘画 (photos and drawings)",
     "project": "投影 (project)",
     "rank": "秩 (rank)",
     "refuse": "拒绝 (refuse)",
@@ -367,7 +392,8 @@ export const CHOICES = {
     "strict": "严格 (strict)",
     "trademark": "商标 (trademark)",
     "violence": "暴力 (violence)",
-    "weapons": "武器 (weapons)"
+    "weapons": "武器 (weapons)",
+    "withhold": "拦截 (withhold)"
   },
   "zh-TW": {
     "all": "全部 (all)",
@@ -382,6 +408,7 @@ export const CHOICES = {
     "constant": "固定 (constant)",
     "cosine": "餘弦 (cosine)",
     "detached": "分離 (detached)",
+    "drawings": "繪畫 (drawings)",
     "emoji weapons": "emoji 武器 (emoji weapons)",
     "faces": "人臉 (faces)",
     "flagged, censored": "被標記，遮蔽 (flagged, censored)",
@@ -390,6 +417,8 @@ export const CHOICES = {
     "linear": "線性 (linear)",
     "none": "無 (none)",
     "nudity": "裸露 (nudity)",
+    "opennsfw": "open_nsfw (opennsfw)",
+    "photos and drawings": "照片與繪畫 (photos and drawings)",
     "project": "投影 (project)",
     "rank": "秩 (rank)",
     "refuse": "拒絕 (refuse)",
@@ -399,6 +428,7 @@ export const CHOICES = {
     "strict": "嚴格 (strict)",
     "trademark": "商標 (trademark)",
     "violence": "暴力 (violence)",
-    "weapons": "武器 (weapons)"
+    "weapons": "武器 (weapons)",
+    "withhold": "攔截 (withhold)"
   }
 }

@@ -37,7 +37,8 @@ def audit_sheet(
     )[:MOST_CELLS]
     columns = max(1, math.ceil(len(order) ** 0.5))
     rows, room = math.ceil(len(order) / columns), WIDEST // columns - 2 * FRAME
-    wide, high = (size + 2 * FRAME for size in _size(images[0].shape[:2], room))
+    first = images[0].shape[:2] if len(images) else (room, room)
+    wide, high = (size + 2 * FRAME for size in _size(first, room))
     grid = columns * (wide + GAP) + GAP
     # of letters, pixels: a node shows a wide sheet as wide as a narrow one
     unit = min(max(grid // 34, 17), 23)

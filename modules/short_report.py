@@ -122,7 +122,8 @@ def sealed_report(text: str, tensors_sha256: str, metadata: Mapping[str, str]) -
     fault = _other(found, tensors_sha256, metadata)
     made = found.text()
     if len(made.encode()) > LARGEST:
-        fault = f"its short form has {len(made.encode())} bytes; at most {LARGEST} are sealed"
+        size = amount(len(made.encode()), "byte")
+        fault = f"its short form has {size}; at most {LARGEST} are sealed"
     if fault:
         raise ModuleFileError(f"The report can't be sealed: {fault}.")
     return made

@@ -15,7 +15,7 @@ from ...host.comfyui import enter_comfyui
 from . import __path__ as folder
 
 HELPERS = ("__main__", "harness", "models", "training_world")
-WITHOUT_COMFYUI = ("audit", "audit_folder", "evidence", "first_result")
+WITHOUT_COMFYUI = ("audit", "audit_folder", "detectors", "evidence", "first_result")
 NAMES = [each.name for each in pkgutil.iter_modules(folder) if each.name not in HELPERS]
 AS_WRITTEN = {"formatter_class": argparse.RawDescriptionHelpFormatter}
 

@@ -1,6 +1,6 @@
 """The detectors side by side, on pictures that come with ComfyUI and with the tests' packages.
 
-    .venv/bin/python -m modular_safety_lora.lab.benchmarks.detectors
+    .venv/bin/python -m modular_safety_lora.lab.benchmarks detectors
 
 It writes the table of `docs/detectors.md`: each detector that is installed, under its preset, on
 the templates' pictures, scikit-image's and matplotlib's. What is flagged there is to be looked at:
@@ -14,7 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from . import harness
+from ...audit.detectors import registry
+from ...audit.detectors.runtime import DetectorMissing
+from ...audit.films import open_film
+from ...audit.opinion import Opinion
+from ...audit.pictures import SUFFIXES, Unreadable, open_picture
+from ...audit.presets import PRESETS
+from ...audit.stats import kappa
+from ...drawing.markdown import share, table
+from ...storage.whole import write_text
 
 PACKAGES = (
     *(f"comfyui_workflow_templates_media_{each}" for each in ("image", "other", "api", "video")),
@@ -22,7 +30,7 @@ PACKAGES = (
     *("skimage", "matplotlib"),
 )
 PAGE = Path(__file__).parents[2] / "docs" / "detectors.md"
-MARK = "<!-- detectors: python -m modular_safety_lora.lab.benchmarks.detectors -->"
+MARK = "<!-- detectors: python -m modular_safety_lora.lab.benchmarks detectors -->"
 # by preset: the detector's name, what it sees, its licence
 ROWS = {
     "strict": (
@@ -46,9 +54,6 @@ HEADS = (
 
 def pictures() -> Iterator[np.ndarray]:
     """The first frame of each picture that the packages bring, RGB."""
-    from ...audit.films import open_film
-    from ...audit.pictures import SUFFIXES, Unreadable, open_picture
-
     for package in PACKAGES:
         spec = find_spec(package)
         folder = Path(spec.origin).parent if spec and spec.origin else None
@@ -63,16 +68,10 @@ def pictures() -> Iterator[np.ndarray]:
                 continue
 
 
-def main() -> None:
-    harness.options(__doc__)
-    from ...audit.detectors import registry
-    from ...audit.detectors.runtime import DetectorMissing
-    from ...audit.opinion import Opinion
-    from ...audit.presets import PRESETS
-    from ...audit.stats import kappa
-    from ...drawing.markdown import share, table
-    from ...storage.whole import write_text
+FLAGS: dict = {}
 
+
+def main(options) -> None:
     shown = list(pictures())
     print(f"{len(shown)} pictures")
     verdicts: dict[str, list[bool]] = {}
@@ -109,7 +108,3 @@ def main() -> None:
     told = f"{len(shown)} pictures of {len(PACKAGES)} packages, none of them nude:"
     made = "\n".join([MARK, told, "", *table(HEADS, rows), "<!-- end -->"])
     write_text(PAGE, before + made + after.partition("<!-- end -->")[2])
-
-
-if __name__ == "__main__":
-    main()

@@ -82,6 +82,7 @@ def test_however_it_is_held_and_loaded_there_is_room_to_the_limits(checkpoint, f
                 assert held.faults(merged) == []
 
 
+@pytest.mark.long
 def test_a_compiled_network_is_not_compiled_again(held):
     compiled, graphs = held.model.clone(), []
 

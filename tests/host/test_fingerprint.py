@@ -114,6 +114,7 @@ def test_what_changes_while_it_samples_can_not_be_told(stage, vae):
     )
 
 
+@pytest.mark.long
 def test_the_same_file_loaded_twice_and_in_another_process_is_the_same_model(
     stage, vae, models, tmp_path
 ):

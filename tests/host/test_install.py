@@ -115,7 +115,7 @@ def test_a_bare_environment_gets_what_is_missing_and_keeps_its_numpy(bare, tmp_p
     assert detects(bare, tmp_path) == "FACE_FEMALE on CPUExecutionProvider"
 
 
-TRIED = [pytest.param(each, marks=[pytest.mark.long] * min(n, 1)) for n, each in enumerate(BUILDS)]
+TRIED = [pytest.param(each, marks=pytest.mark.long) for each in BUILDS]
 
 
 @pytest.mark.parametrize("build", TRIED)

@@ -123,6 +123,7 @@ def test_the_forwards_that_are_made_are_those_that_were_said(checkpoint, module,
     assert sum(ran) == sum(count for count, _ in counted) <= counted[0][1] <= 640
 
 
+@pytest.mark.long
 def test_several_safety_modules_share_the_cost_and_have_a_row_each(checkpoint, module, shapes):
     beside = {name: shape for name, shape in shapes.items() if "attn2" in name}
     about = module.metadata | {"msl.prompts": '["a gun"]', "msl.held_out": "[]"}

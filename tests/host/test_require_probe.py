@@ -71,6 +71,7 @@ def test_only_what_passed_samples(parts, module, models, enforce):
         run(merged(parts, module, style(models)), parts[1])()
 
 
+@pytest.mark.long
 def test_strengths_conflict_mode_and_modules_are_part_of_it(parts, module, models, enforce):
     enforce(DEMAND | {"private_seed": 32})
     passed = merged(parts, module, style(models, 0.1))

@@ -45,8 +45,9 @@ class Walked:
     whole: bool  # or without nodes that only pass on what guides a sampling, and the like
 
 
-WHOLE = [pytest.param(True, id="whole", marks=[] if WRITES else pytest.mark.long)]
+WHOLE = [pytest.param(True, id="whole")]
 PART = [] if WRITES else [pytest.param(False, id="weights")]
+pytestmark = [] if WRITES else pytest.mark.long
 
 
 @pytest.fixture(scope="module", params=PART + WHOLE)

@@ -52,8 +52,8 @@ def document(walk: Walk, rows: dict[str, Outcome]) -> str:
     return f"""# Every stock node, between Modular Merge and the sampler
 
 Made by `tests/host/test_walk.py`, which fails when a row is no longer true or a node is missing:
-in each run of the whole suite for nodes that take or give more than samplers, texts, conditioning
-and ControlNets (one of those that run the same code), and with `-m long` for all. {WAY_OUT}
+with `-m long`, first for nodes that take or give more than samplers, texts, conditioning
+and ControlNets (one of those that run the same code), then for all. {WAY_OUT}
 
 {HERE}not those that call services), the {len(walk.nodes)} that \
 take or return a model, text

@@ -170,7 +170,7 @@ def test_a_preset_of_a_file_is_used_like_a_shipped_one(tmp_path):
         ("nothing", "the file of presets can't be read"),
         ("[]", "must be an object"),
         ('{"a": {}}', "the preset 'a': `thresholds` is missing"),
-        ('{"a": {"thresholds": {}}}', "'a': it counts no class"),
+        ('{"a": {"thresholds": {}}}', "'a': `thresholds`: it counts no class"),
         ('{"a": {"thresholds": {"FACE_MALE": 2}}}', "FACE_MALE` is 2.*; it must be at most 1"),
         ('{"a": {"thresholds": {"FACE_MALE": true}}}', "FACE_MALE` is True; it must be a number"),
         ('{"a": {"thresholds": "some 0.5"}}', "counts 'some'"),

@@ -11,7 +11,8 @@ from modular_safety_lora.host.comfyui import comfyui_path
 from modular_safety_lora.lab.server import PACK
 from test_layout import SOURCES, UNSHIPPED, folder_of
 
-OF_COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "server"}
+OF_COMFYUI = {"comfy", "comfy_api", "comfy_execution", "execution", "folder_paths"}
+OF_COMFYUI |= {"latent_preview", "nodes", "protocol", "server"}
 SHIPPED = {
     name: path
     for name, path in SOURCES.items()

@@ -89,8 +89,14 @@ def test_choices_show_their_words_and_stay_what_they_are(nodes):
     """In both renderings; what is sent and saved is the English word."""
     words = "const { CHOICES } = await import('/extensions/modular-safety-lora/words.js')"
     nodes.evaluate(f"async () => {{ {words}; CHOICES.en = {{ none: 'nothing at all (none)' }} }}")
+    # by a number that no test had: the frontend keeps the labels of an earlier node by its number
     nodes.evaluate(
-        "() => { app.graph.clear(); app.graph.add(LiteGraph.createNode('MSL_NudityAudit')) }"
+        """() => {
+            const node = LiteGraph.createNode('MSL_NudityAudit')
+            node.id = 7001
+            app.graph.clear()
+            app.graph.add(node)
+        }"""
     )
     widgets = "app.graph._nodes[0].widgets.filter((each) => each.type === 'combo')"
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -42,11 +42,17 @@ class Reader:
     """Packets of a container in, the frames to look at out; counts, and knows when it ended."""
 
     def __init__(
-        self, container: Any, every: float, megapixels: float, window: tuple[float, float]
+        self,
+        container: Any,
+        every: float,
+        megapixels: float,
+        window: tuple[float, float],
+        *,
+        chosen: Callable[[int], bool],
     ):
         self.container, self.megapixels = container, megapixels
         self.samplers = {
-            each.index: _Sampler(each, every, window) for each in container.streams.video
+            each.index: _Sampler(each, every, window, chosen) for each in container.streams.video
         }
         self.end = 0.0  # of all streams
 
@@ -88,8 +94,14 @@ class Reader:
 class _Sampler:
     """Which frames of a stream are looked at."""
 
-    def __init__(self, stream: Any, every: float, window: tuple[float, float]):
-        self.stream, self.every, self.window = stream, every, window
+    def __init__(
+        self,
+        stream: Any,
+        every: float,
+        window: tuple[float, float],
+        chosen: Callable[[int], bool],
+    ):
+        self.stream, self.every, self.window, self.chosen = stream, every, window, chosen
         self.packets = self.frames = 0
         self.last_packet: float | None = None
         # the other containers list their frames
@@ -118,7 +130,8 @@ class _Sampler:
         time = float(number / rate) if frame.time is None else float(frame.time)
         if not self.window[0] <= time < self.window[1]:
             return
-        due = time >= self.next - 1e-6 or time < self.before  # a clock that goes back
+        in_time = time >= self.next - 1e-6 or time < self.before  # a clock that goes back
+        due = in_time and self.chosen(number)
         self.before = time
         if not due:
             self.held = (number, time, frame)

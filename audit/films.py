@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -52,14 +52,16 @@ class Film:
         window: tuple[float, float] = (0.0, math.inf),
         *,
         threads: int = 0,
+        chosen: Callable[[int], bool] = lambda number: True,
     ) -> Iterator[Look]:
         """The first frame of each video stream, the last, and one each `every` seconds between.
 
-        All frames where `every` is 0. `window` leaves out what lies before and after. No more than
-        a few frames are held. Raises Unreadable, after what could be read.
+        All frames where `every` is 0, or those whose numbers are `chosen`. `window` leaves out what
+        lies before and after. No more than a few frames are held. Raises Unreadable, after what
+        could be read.
         """
         with opened(self.source) as container:
-            reader = Reader(container, every, megapixels, window)
+            reader = Reader(container, every, megapixels, window, chosen=chosen)
             for stream in container.streams.video:
                 stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
                 stream.codec_context.options = {"err_detect": "explode"}

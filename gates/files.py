@@ -6,10 +6,10 @@ A file that is neither known to hold no picture nor can be looked at is Unreadab
 import json
 from collections.abc import Iterator
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 
+from ..audit.films import described
 from ..audit.pictures import Unreadable, picture_in
 
 LOOKS = 240  # frames that are all looked at
@@ -18,17 +18,16 @@ LARGEST = 2**30  # bytes
 PICTURES = frozenset(
     ["JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "JPEG2000", "QOI"]
 )
-# FFmpeg's names of containers; others may name further files
-CONTAINERS = frozenset(
-    {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mp3", "flac", "ogg", "wav", "aac"}
-)
+# FFmpeg's names of containers of sound; no playlist, which could name other files or addresses
+SOUND = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mp3", "flac", "ogg", "wav", "aac"})
+_OPTIONS = {"format_whitelist": ",".join((*SOUND, "avi")), "protocol_whitelist": "file"}
 
 
 def pictures_in(content: bytes) -> Iterator[np.ndarray] | None:
     """The pictures, uint8 (H, W, 3 or 4), of a file; None for text, tensors and sound.
 
     All frames of an animation up to LOOKS, then as many evenly spread; of a video LOOKS frames,
-    then LOOKS that are every second one, LOOKS every fourth, and so on.
+    then LOOKS that are every second one, LOOKS every fourth, and so on, and the last.
 
     Raises Unreadable, also while it is being read.
     """
@@ -94,40 +93,21 @@ def _is_tensors(content: bytes) -> bool:
 
 
 def _video(content: bytes) -> Iterator[np.ndarray] | None:
-    """The frames of a container of video; None for one of sound alone."""
+    """The frames of a video; None for a container of sound alone."""
     import av  # ComfyUI requires it
 
     try:
-        container = av.open(BytesIO(content))
+        with av.open(BytesIO(content), options=_OPTIONS) as container:
+            kinds = {stream.type for stream in container.streams}
+            name = container.format.name
     except (av.FFmpegError, ValueError) as error:
         raise Unreadable("not a kind of file that can be looked at") from error
-    kinds = {stream.type for stream in container.streams}
-    if container.format.name not in CONTAINERS or not kinds or kinds - {"video", "audio"}:
-        container.close()
-        raise Unreadable("not a kind of file that can be looked at")
-    if "video" not in kinds:
-        container.close()
+    if name in SOUND and kinds == {"audio"}:
         return None
-    return _frames(container)
-
-
-def _frames(container: Any) -> Iterator[np.ndarray]:
-    """Frames of every video stream, at most one decoded at a time."""
-    import av
-
-    passed = dict.fromkeys((stream.index for stream in container.streams.video), 0)
-    with container:
-        try:
-            for packet in container.demux(container.streams.video):
-                for frame in packet.decode():
-                    place = passed[packet.stream.index]
-                    if is_looked_at(place):
-                        yield frame.to_ndarray(format="rgb24")
-                    passed[packet.stream.index] += 1
-        except (av.FFmpegError, ValueError) as error:
-            raise Unreadable(f"the video can't be read: {error}") from error
-    if not all(passed.values()):
-        raise Unreadable("a video without a frame that can be read")
+    film = described(BytesIO(content)) if kinds <= {"video", "audio"} else None
+    if film is None:
+        raise Unreadable("not a kind of file that can be looked at")
+    return (look.picture for look in film.looks(0.0, chosen=is_looked_at))
 
 
 def is_looked_at(place: int) -> bool:

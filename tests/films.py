@@ -48,6 +48,17 @@ def film(
     return path
 
 
+def turn(path: Path, height: int) -> None:
+    """Let an MP4 whose pictures are so tall be shown turned by 90 degrees."""
+    turned = bytearray(path.read_bytes())
+    at = turned.index(b"tkhd") + 4 + 40  # the matrix
+    turned[at : at + 36] = b"".join(
+        each.to_bytes(4, "big", signed=True)
+        for each in (0, 65536, 0, -65536, 0, 0, height << 16, 0, 1 << 30)
+    )
+    path.write_bytes(turned)
+
+
 def faces(path: Path, *when: tuple[float, float], **told) -> Path:
     """A film of a cup, with a face from when to when."""
 

@@ -10,7 +10,7 @@ import time
 import av
 import numpy as np
 import pytest
-from films import CODECS, CUP, faces, film
+from films import CODECS, CUP, faces, film, turn
 from modular_safety_lora.audit.film_audit import Watching, hiding, watch
 from modular_safety_lora.audit.film_reader import clock, spans
 from modular_safety_lora.audit.films import SUFFIXES, described, frame_at, open_film
@@ -111,22 +111,10 @@ def test_what_is_no_film_or_has_no_pictures(films, tmp_path):
 
 
 def test_a_turned_film_is_seen_upright(tmp_path):
-    path = tmp_path / "turned.mp4"
-    with av.open(str(path), "w") as made:
-        stream = made.add_stream("libx264", rate=5)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        picture = np.zeros((64, 96, 3), np.uint8)
-        picture[:32] = 255
-        for _ in range(5):
-            made.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-        made.mux(stream.encode())
-    turned = bytearray(path.read_bytes())
-    at = turned.index(b"tkhd") + 4 + 40  # the matrix: by 90 degrees
-    turned[at : at + 36] = b"".join(
-        each.to_bytes(4, "big", signed=True)
-        for each in (0, 65536, 0, -65536, 0, 0, 96 << 16, 0, 1 << 30)
-    )
-    path.write_bytes(turned)
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:32] = 255
+    path = film(tmp_path / "turned.mp4", lambda _: picture, seconds=1.0, rate=5)
+    turn(path, 96)
     look = next(open_film(path).looks())
     assert look.picture.shape == (96, 64, 3)
     halves = look.picture[:, :24].mean(), look.picture[:, 40:].mean()

@@ -8,6 +8,7 @@ from io import BytesIO
 import av
 import numpy as np
 import pytest
+from films import film, turn
 from modular_safety_lora.audit.pictures import Unreadable
 from modular_safety_lora.gates.files import LOOKS, is_looked_at, is_words, pictures_in
 from PIL import Image
@@ -139,3 +140,33 @@ def test_a_picture_written_as_text_is_a_picture(before):
     else:
         (found,) = pictures_in(portable)
         assert found.shape == (1, 2, 3) and not is_words(portable)
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory):
+    """A film of noise in two containers: whole bytes by suffix."""
+    folder = tmp_path_factory.mktemp("filmed")
+    noise = np.random.default_rng(0).integers(0, 60, (64, 96, 3), dtype=np.uint8)
+    paths = {each: film(folder / f"film{each}", lambda _: noise) for each in (".mp4", ".webm")}
+    return {suffix: path.read_bytes() for suffix, path in paths.items()}
+
+
+@pytest.mark.parametrize("part", [0.5, 0.9])
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_a_video_that_is_cut_off_is_no_clean_result(filmed, suffix, part):
+    content = filmed[suffix]
+    with pytest.raises(Unreadable):
+        list(pictures_in(content[: int(part * len(content))]))
+
+
+def test_a_video_with_a_hole_is_no_clean_result(filmed):
+    content, at = filmed[".mp4"], len(filmed[".mp4"]) // 2
+    hole = len(content) // 8
+    with pytest.raises(Unreadable):
+        list(pictures_in(content[:at] + bytes(hole) + content[at + hole :]))
+
+
+def test_a_turned_video_is_looked_at_upright(tmp_path):
+    path = film(tmp_path / "turned.mp4", lambda _: np.zeros((64, 96, 3), np.uint8), seconds=1.0)
+    turn(path, 96)
+    assert {each.shape for each in pictures_in(path.read_bytes())} == {(96, 64, 3)}

@@ -73,6 +73,15 @@ def opinion_of(preset: Preset) -> Opinion:
     return Opinion.on(preset, find(preset.detector), find)
 
 
+def known_counting(
+    preset: str | None, classes: str | None, second_opinion: str | None
+) -> bool | str:
+    """What `validate_inputs` says before anything is sampled; what is linked is not known yet."""
+    if preset is None:
+        return known_presets(second_opinion)
+    return mistake(lambda: check_counting(preset, classes or "", second_opinion or NO_OPINION))
+
+
 def check_counting(preset: str, classes: str = "", second_opinion: str = NO_OPINION) -> None:
     """Raise for classes or a preset that there are not, and for a detector that is not installed.
 

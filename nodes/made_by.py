@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import nodes as host
 
 from ..audit.about import FAULTS, INTACT, NONE, PARTLY, PICTURES, UNKNOWN, about
 from ..merge.findings import FAULTS as FOUND
-from ..merge.findings import HELD, findings
+from ..merge.findings import HELD, OTHER_PATCHES, findings
 from .running import links, now, place_of, upstream
 
 PIXELS = {"IMAGE", "LATENT", "VIDEO", "*"}
@@ -30,6 +31,13 @@ def about_pictures() -> dict:
         models += [json.loads(text) for text in told] or [_named(each, graph)]
     unlike = [each for place, each in enumerate(models) if each not in models[:place]]
     return about(unlike, _state(held))
+
+
+def beside_pictures() -> dict[str, Any]:
+    """What an audit's report says beside its pictures: what locks found, patches, the model."""
+    places = upstream()
+    found: dict[str, Any] = {kind: findings.at(places, kind) for kind in (FOUND, OTHER_PATCHES)}
+    return found | {"about": about_pictures()}
 
 
 def loras_upstream() -> list[dict]:

@@ -5,24 +5,22 @@ from comfy_api.latest import io, ui
 from ..audit import censor
 from ..audit.censor import STOP, Acting
 from ..audit.report import as_text, judged
-from ..audit.rules import NO_OPINION, Counting
+from ..audit.rules import Counting
 from ..audit.sheet import audit_sheet
 from ..audit.words import in_words, stopped
-from ..merge.findings import FAULTS, OTHER_PATCHES, findings
+from ..merge.findings import FAULTS
 from ..options.errors import PackError
 from . import recording
 from .audits import (
     audit_demands,
-    check_counting,
     counting_inputs,
-    known_presets,
+    known_counting,
     meter,
     opinion_of,
     presets,
 )
-from .inputs import Inputs, mistake, taken
-from .made_by import about_pictures
-from .running import upstream
+from .inputs import Inputs, taken
+from .made_by import beside_pictures
 from .sockets import CATEGORY, preview, summary_output
 
 
@@ -86,10 +84,7 @@ class NudityAudit(io.ComfyNode):
         classes: str | None = None,
         second_opinion: str | None = None,
     ) -> bool | str:
-        """Before anything is sampled; what is linked is not known yet, and told when this runs."""
-        if preset is None:
-            return known_presets(second_opinion)
-        return mistake(lambda: check_counting(preset, classes or "", second_opinion or NO_OPINION))
+        return known_counting(preset, classes, second_opinion)
 
     @classmethod
     def execute(cls, images, **inputs) -> io.NodeOutput:
@@ -98,12 +93,10 @@ class NudityAudit(io.ComfyNode):
         pictures = (image.numpy(force=True) for image in images)
         opinions = opinion_of(preset), opinion_of(second) if second else None
         result = judged(pictures, *opinions, meter(len(images)))
-        places = upstream()
-        result |= {kind: findings.at(places, kind) for kind in (FAULTS, OTHER_PATCHES)}
-        result["about"] = about_pictures()
+        beside = beside_pictures()
+        result |= beside
         summary, report = result["summary"], as_text(result)
         passed = summary["images"] > 0 and summary["flagged"] == 0
-        beside = {FAULTS: result[FAULTS], "about": result["about"]}
         recording.audited(summary, "Nudity Audit", acting.action, beside)
         if acting.action == STOP and not passed:
             raise AuditStopped(stopped(result))

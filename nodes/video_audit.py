@@ -15,20 +15,21 @@ from ..audit.film_reader import clock
 from ..audit.film_writer import written
 from ..audit.films import described
 from ..audit.report import as_text
-from ..audit.rules import NO_OPINION, Counting
+from ..audit.rules import Counting
 from ..audit.sheet import audit_sheet
 from ..audit.words import film_in_words, times
+from ..merge.findings import FAULTS
+from . import recording
 from .audits import (
     audit_demands,
-    check_counting,
     counting_inputs,
-    known_presets,
+    known_counting,
     meter,
     opinion_of,
     presets,
 )
-from .inputs import Inputs, mistake, taken
-from .made_by import about_pictures
+from .inputs import Inputs, taken
+from .made_by import beside_pictures
 from .nudity_audit import AuditStopped
 from .sockets import CATEGORY, as_image, preview, summary_output
 
@@ -86,9 +87,7 @@ class AuditVideo(io.ComfyNode):
         classes: str | None = None,
         second_opinion: str | None = None,
     ) -> bool | str:
-        if preset is None:
-            return known_presets(second_opinion)
-        return mistake(lambda: check_counting(preset, classes or "", second_opinion or NO_OPINION))
+        return known_counting(preset, classes, second_opinion)
 
     @classmethod
     def execute(cls, video, **inputs) -> io.NodeOutput:
@@ -107,16 +106,18 @@ class AuditVideo(io.ComfyNode):
             every=watching.every,
             window=window,
         )
-        report = found.report | {"about": about_pictures()}
+        beside = beside_pictures()
+        report = found.report | beside
         summary = report["summary"]
         passed = summary["images"] > 0 and summary["flagged"] == 0
+        recording.audited(summary, "Audit Video", watching.action, beside)
         if watching.action == STOP and not passed:
             when = f" at {times(summary['flagged_at'])}" if summary["flagged"] else ""
             raise AuditStopped(f"Audit Video stopped this prompt: {summary['verdict']}{when}.")
         if watching.action in HIDE and not passed:
             video = _changed(film, found, watching.action, window)
         sheet = _sheet(found)
-        words = film_in_words(summary, watching.action)
+        words = film_in_words(summary, watching.action, report[FAULTS])
         shown = {**preview(sheet).as_dict(), **ui.PreviewText(words).as_dict()}
         return io.NodeOutput(video, passed, as_text(report), as_image(sheet), words, ui=shown)
 

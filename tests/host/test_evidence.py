@@ -9,6 +9,8 @@ import folder_paths
 import pytest
 import torch
 from comfy.model_base import BaseModel
+from comfy_api.latest import InputImpl
+from films import CUP, film
 from modular_safety_lora.evidence.files import FOLDER
 from modular_safety_lora.evidence.log import EvidenceError
 from modular_safety_lora.evidence.recorder import recorder
@@ -29,6 +31,7 @@ from modular_safety_lora.nodes.load import LoadSafetyLora
 from modular_safety_lora.nodes.merge import ModularMerge
 from modular_safety_lora.nodes.nudity_audit import AuditStopped, NudityAudit
 from modular_safety_lora.nodes.settings import operator
+from modular_safety_lora.nodes.video_audit import AuditVideo
 from operator_settings import load
 
 PUBLIC = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="  # of RFC 8032's first test
@@ -135,7 +138,7 @@ def test_a_refusal_stays_one_when_it_can_not_be_written(stage, logged):
         stage.run(stage.base)()
 
 
-def test_merges_loads_and_audits_are_lines(stage, logged, models, style):
+def test_merges_loads_and_audits_are_lines(stage, logged, models, style, tmp_path):
     logged({})
     safety = load("unsigned")
     ModularMerge.execute(stage.base, safety, tasks=[Task(style, 0.5, 0.0)])
@@ -150,7 +153,11 @@ def test_merges_loads_and_audits_are_lines(stage, logged, models, style):
         NudityAudit.execute(
             torch.zeros(0, 64, 64, 3), preset="strict", threshold=0.0, action="stop", classes=""
         )
-    one, none = lines("audited")
+    video = InputImpl.VideoFromFile(str(film(tmp_path / "cup.mp4", lambda _: CUP, seconds=1.0)))
+    AuditVideo.execute(video, preset="strict", action="black")
+    one, none, film_line = lines("audited")
+    assert film_line["by"] == "Audit Video" and film_line["done"] == "black"
+    assert film_line["images"] == 2 and film_line["flagged"] == 0
     assert one["by"] == "Nudity Audit" and one["done"] == "black" and one["preset"] == "strict"
     assert (one["images"], one["flagged"], one["counts"]) == (2, 0, {})
     assert none["images"] == 0

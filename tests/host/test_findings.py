@@ -4,13 +4,16 @@ import json
 
 import pytest
 import torch
+from comfy_api.latest import InputImpl
 from comfy_execution.graph import DynamicPrompt
 from comfy_execution.progress import reset_progress_state
 from comfy_execution.utils import CurrentNodeContext
+from films import CUP, film
 from modular_safety_lora.merge.findings import KEPT, OTHER_PATCHES, Findings, findings
 from modular_safety_lora.nodes import running
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
 from modular_safety_lora.nodes.running import place_of
+from modular_safety_lora.nodes.video_audit import AuditVideo
 
 GRAPH = {
     "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}},
@@ -150,3 +153,17 @@ def test_a_node_of_a_loop_is_not_taken_for_the_loop_of_another_graph(monkeypatch
     with CurrentNodeContext("2", "7"):
         assert noted.at(running.upstream()) == ["gone"], "the first graph's sampler, cached"
     reset_progress_state("", DynamicPrompt({}))
+
+
+def test_an_audit_of_a_video_says_what_locks_found_while_it_was_made(monkeypatch, tmp_path):
+    monkeypatch.setattr(findings, "where", running.here)
+    video = InputImpl.VideoFromFile(str(film(tmp_path / "cup.mp4", lambda _: CUP, seconds=1.0)))
+    with CurrentNodeContext("made", "2"):
+        findings.note("the safety LoRA's change is gone")
+        findings.note("a wrapper", kind=OTHER_PATCHES)
+    with CurrentNodeContext("made", "3"):
+        _, passed, report, _, words = AuditVideo.execute(video, preset="faces").args
+    told = json.loads(report)
+    assert passed and told["lock_findings"] == ["the safety LoRA's change is gone"]
+    assert told["other_patches"] == ["a wrapper"]
+    assert "- the safety LoRA's change is gone" in words and "No safety LoRA" not in words

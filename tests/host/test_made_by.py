@@ -8,7 +8,7 @@ from comfy_execution.utils import CurrentNodeContext
 from modular_safety_lora.audit import about
 from modular_safety_lora.merge.about import about_model
 from modular_safety_lora.merge.findings import HELD, Findings
-from modular_safety_lora.nodes import made_by, nudity_audit, running
+from modular_safety_lora.nodes import made_by, running
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
 
 HELD_HERE = {"base": "a.safetensors", "base_sha256": "ab" * 32, "loras": []}
@@ -34,7 +34,6 @@ def known(monkeypatch) -> Findings:
     found = Findings()
     found.where = running.here
     monkeypatch.setattr(made_by, "findings", found)
-    monkeypatch.setattr(nudity_audit, "findings", found)
     return found
 
 

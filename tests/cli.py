@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -102,4 +103,9 @@ def _work(
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
-    sys.exit(main(arguments))
+    try:
+        sys.exit(main(arguments))
+    finally:
+        # An interpreter ends its threads first. A process of multiprocessing closes its queues
+        # before, and a pool's thread that still ends its workers then waits for them forever.
+        threading._shutdown()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import connection, util
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ from .store import batched
 
 logger = logging.getLogger(__name__)
 
-LAST = -100  # of what runs when a process ends
 CHUNK = 32  # files that go to a process at a time
 DIED = "the process that read it died (out of memory, or an error in a decoder)"
 Row = tuple[str, str, dict[str, Any]]  # key, stamp, data
@@ -167,11 +166,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _start() -> None:
-    """Start a worker, which ignores Ctrl-C, ends with its parent, and limits no pixels.
-
-    It ends without taking the interpreter apart: threads of what detects and decodes may hang that.
-    """
-    util.Finalize(None, os._exit, (0,), exitpriority=LAST)
+    """Start a worker, which ignores Ctrl-C, ends with its parent, and limits no pixels."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Image.MAX_IMAGE_PIXELS = None
     parent = multiprocessing.parent_process()

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from .film_reader import Look, Reader, clock, pixels_of
-from .pictures import MEGAPIXELS, Unreadable, reason, without_content
+from .pictures import MEGAPIXELS, Unreadable, is_empty, reason
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"})
 EVERY = 1.0  # seconds between two looks
@@ -82,12 +82,7 @@ def open_film(path: Path) -> Film | None:
     Raises Unreadable for one that claims to be a video, or begins as one, and can't be read.
     """
     claims = path.suffix.lower() in SUFFIXES
-    fault = without_content(path)
-    if fault:
-        if claims:
-            raise Unreadable(fault)
-        return None
-    if not claims and not _begins_as_one(path):
+    if is_empty(path, claims) or not (claims or _begins_as_one(path)):
         return None
     return described(path, claims=claims)
 

@@ -83,10 +83,7 @@ def open_picture(
     larger than `megapixels`; and for what can't be opened at all, since it may be a picture.
     """
     claims = path.suffix.lower() in SUFFIXES
-    fault = without_content(path)
-    if fault:
-        if claims:
-            raise Unreadable(fault)
+    if is_empty(path, claims):
         return None
     return _opened(path, path.suffix.lower(), megapixels, frames, alpha=alpha)
 
@@ -127,7 +124,15 @@ def _opened(
     return opened, looks if alpha else ((number, each[..., :3]) for number, each in looks)
 
 
-def without_content(path: Path) -> str:
+def is_empty(path: Path, claims: bool) -> bool:
+    """Whether there is nothing in a file. Raises Unreadable for one that claims there is."""
+    fault = _without_content(path)
+    if fault and claims:
+        raise Unreadable(fault)
+    return bool(fault)
+
+
+def _without_content(path: Path) -> str:
     """Why there is nothing in a file; nothing when there is. Raises Unreadable."""
     try:
         kind = stat.S_IFMT(path.stat().st_mode)

@@ -49,7 +49,9 @@ def install(
         for gate in gates:
             try:
                 held.callback(gate())
-            except Exception:
+            except (
+                Exception
+            ):  # whatever it is: with a mistake nothing samples, and the others close
                 if not mistake:
                     raise
                 logger.exception("A gate of require_audit can't be closed.")

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 
-import cli
 import merging
 import pytest
 from modular_safety_lora.audit import page
@@ -21,7 +20,6 @@ from modular_safety_lora.experiment.settings import Asked
 from modular_safety_lora.experiment.timing import speeds
 from modular_safety_lora.host.prompts import encode_texts
 from modular_safety_lora.host.sampling_settings import Sampling
-from modular_safety_lora.lab import assets
 from modular_safety_lora.modules.files import load_task
 from modular_safety_lora.reporting.prompts import pictures_of
 from modular_safety_lora.training import captions, data
@@ -250,17 +248,3 @@ def test_it_says_what_it_will_do_and_how_long_that_takes(parts, copied):
     learner.task("detached", 1)
     assert "2 steps, done" in list(fine_tuning._plan(copied, pace))[2]
     assert pace.left(copied) == pytest.approx(left - 2 * pace.seconds["detached"])
-
-
-def test_what_can_not_be_done_is_refused_before_anything_is_loaded(models, tmp_path):
-    folder = merging.picture_folder(tmp_path / "data", 1)
-    base = ["fine-tuning", "--checkpoint", "none.safetensors", "--data", folder]
-    base += ["--output", tmp_path / "out"]
-    said = cli.run(*base)
-    assert said.returncode == 1 and "There is no safety LoRA" in said.stderr
-    loose = models / "loras" / assets.STYLE
-    said = cli.run(*base, "--safety-lora", loose)
-    assert said.returncode == 1 and "this is a task LoRA" in said.stderr
-    said = cli.run(*base, "--concept-preset", "nudity", "--safety-method", "surrogate")
-    assert said.returncode == 1 and "surrogate" in said.stderr
-    assert not (tmp_path / "out").exists()

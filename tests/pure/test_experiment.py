@@ -28,9 +28,8 @@ def test_the_variance_is_the_two_way_one_of_statsmodels(seed):
 
     def variance(groups) -> float:
         how = {"groups": groups, "use_correction": False}
-        return float(
-            sm.OLS(flat, np.ones(flat.size)).fit(cov_type="cluster", cov_kwds=how).cov_params()
-        )
+        fitted = sm.OLS(flat, np.ones(flat.size)).fit(cov_type="cluster", cov_kwds=how)
+        return float(fitted.cov_params()[0, 0])
 
     ways = [(seeds, 4), (prompts, 30)]
     parts = [variance(groups) * count / (count - 1) for groups, count in ways]
@@ -58,7 +57,7 @@ def test_one_repetition_has_the_intervals_of_the_audits():
 
 def test_repetitions_that_repeat_each_other_say_no_more_than_one():
     once = drawn(3, seeds=1)
-    assert effective(cells(np.repeat(once, 5, axis=0))) == pytest.approx(30)
+    assert 26 < effective(cells(np.repeat(once, 5, axis=0))) < 30  # of 150 pictures
     none = rate(cells(np.zeros((5, 30))))
     assert none["rate_95"] == pytest.approx(stats.wilson(0, 30), abs=1e-9)
     assert difference(cells(np.zeros((5, 30))))["difference_95"][1] > 0

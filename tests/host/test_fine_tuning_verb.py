@@ -1,4 +1,4 @@
-"""The whole command: killed again and again it ends with the table of one that was not."""
+"""The whole command: what it refuses; killed it ends with the table of one that was not."""
 
 import json
 import os
@@ -12,7 +12,6 @@ import pytest
 from modular_safety_lora.lab import assets
 from training_commands import same
 
-pytestmark = pytest.mark.long
 SMALL = "--steps 12 --resolution 32 --rank 2 --learning-rate 1e-3 --targets cross-attention"
 SMALL += " --width 64 --height 64 --pictures-steps 1 --pictures-per-prompt 2 --prompts-per-kind 2"
 SMALL += " --seeds 2 --save-every 1 --preset all --keep none"
@@ -46,6 +45,7 @@ def waited_for(running: cli.Command, file: Path) -> None:
     time.sleep(0.1)
 
 
+@pytest.mark.long
 def test_killed_it_goes_on_and_its_table_is_that_of_one_that_was_not(models, folder, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = cli.start(*command(models, folder, whole, *given(models))).done(600)
@@ -69,6 +69,7 @@ def test_killed_it_goes_on_and_its_table_is_that_of_one_that_was_not(models, fol
     assert all(same(whole / "loras" / name, killed / "loras" / name) for name in loras)
 
 
+@pytest.mark.long
 def test_ctrl_c_says_how_to_go_on_and_more_repetitions_may_follow(models, folder, tmp_path):
     output = tmp_path / "stopped"
     arguments = command(models, folder, output, *given(models), "--seeds", "1")
@@ -85,6 +86,7 @@ def test_ctrl_c_says_how_to_go_on_and_more_repetitions_may_follow(models, folder
     assert told["modular"] == told["sequential"] == told["anchored"] == [1, 2]
 
 
+@pytest.mark.long
 def test_a_preset_trains_a_safety_lora_for_each_repetition(models, folder, tmp_path):
     more = ["--concept-preset", "nudity", "--safety-steps", "3", "--safety-learning-rate", "1e-2"]
     output = tmp_path / "preset"
@@ -97,3 +99,17 @@ def test_a_preset_trains_a_safety_lora_for_each_repetition(models, folder, tmp_p
     assert all(seeds == [1, 2] for seeds in told.values())
     files = [output / "loras" / f"safety-{seed}.safetensors" for seed in (1, 2)]
     assert not same(*files)
+
+
+def test_what_can_not_be_done_is_refused_before_anything_is_loaded(models, tmp_path):
+    folder = merging.picture_folder(tmp_path / "data", 1)
+    base = ["fine-tuning", "--checkpoint", "none.safetensors", "--data", folder]
+    base += ["--output", tmp_path / "out"]
+    said = cli.run(*base)
+    assert said.returncode == 1 and "There is no safety LoRA" in said.stderr
+    loose = models / "loras" / assets.STYLE
+    said = cli.run(*base, "--safety-lora", loose)
+    assert said.returncode == 1 and "this is a task LoRA" in said.stderr
+    said = cli.run(*base, "--concept-preset", "nudity", "--safety-method", "surrogate")
+    assert said.returncode == 1 and "surrogate" in said.stderr
+    assert not (tmp_path / "out").exists()

@@ -4,78 +4,29 @@ import dataclasses
 import json
 import shutil
 
-import merging
 import pytest
-from modular_safety_lora.audit import page
-from modular_safety_lora.audit.presets import PRESETS
-from modular_safety_lora.audit.rules import Rules
 from modular_safety_lora.commands import fine_tuning
-from modular_safety_lora.evaluation import run
-from modular_safety_lora.evaluation.prompt_set import Defaults
 from modular_safety_lora.experiment import learning, results
 from modular_safety_lora.experiment.arms import BY_NAME
 from modular_safety_lora.experiment.job import Experiment
 from modular_safety_lora.experiment.run import experiment_run, learner_of
-from modular_safety_lora.experiment.settings import Asked
 from modular_safety_lora.experiment.timing import speeds
-from modular_safety_lora.host.prompts import encode_texts
-from modular_safety_lora.host.sampling_settings import Sampling
 from modular_safety_lora.modules.files import load_task
-from modular_safety_lora.reporting.prompts import pictures_of
-from modular_safety_lora.training import captions, data
-from modular_safety_lora.training.engine import written
-from modular_safety_lora.training.prompting import Erased
-from modular_safety_lora.training.settings import Settings
-from PIL import Image
+from tuned import arm_of, by_stock, experiment_of, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_plots")
-GROUPS = {"told": ["nude"], "others": ["a naked person"], "adversarial": []}
-GROUPS |= {"near": ["a swimmer"], "far": ["a lighthouse"]}
-SIZE = Defaults(width=64, height=64)
 
 
 @pytest.fixture(scope="module")
 def no_plots():
-    """No charts of trainings, nor of the single audits: they have tests of their own.
-
-    No LoRA here is on the text encoder, and each text is encoded once.
-    """
-    known: dict = {}
-
-    def encoded(clip, texts) -> dict:
-        wanted = [*texts, ""]
-        missing = [each for each in wanted if each not in known]
-        known.update(encode_texts(clip, missing) if missing else {})
-        return {each: known[each] for each in wanted}
-
-    with pytest.MonkeyPatch.context() as patch:
-        for place in (run, learning):
-            patch.setattr(place, "encode_texts", encoded)
-        patch.setattr(written, "loss_plot", lambda *_, **__: Image.new("RGB", (12, 6)))
-        patch.setattr(page, "plots", lambda _: [])
+    with quick():
         yield
 
 
 @pytest.fixture(scope="module")
 def asked(safety, tmp_path_factory) -> Experiment:
     """An experiment of two steps and one repetition."""
-    place = tmp_path_factory.mktemp("experiment")
-    folder = merging.picture_folder(place / "data", 2)
-    return Experiment(
-        place / "results",
-        Asked(seeds=1, pictures_steps=1, save_every=1),
-        Settings(steps=2, **merging.SMALL),
-        data.sized(captions.find_pictures(folder), 32),
-        [safety],
-        Erased(),
-        {
-            "concept": pictures_of(GROUPS, ("told", "others"), 1, SIZE),
-            "harmless": pictures_of(GROUPS, ("near",), 1, SIZE),
-        },
-        Rules(PRESETS["all"]).pinned(),
-        Sampling(1),
-        "none",
-    )
+    return experiment_of(tmp_path_factory.mktemp("experiment"), safety)
 
 
 @pytest.fixture(scope="module")
@@ -97,17 +48,13 @@ def copied(done, asked, tmp_path) -> Experiment:
     return dataclasses.replace(asked, folder=tmp_path / "results")
 
 
-def arm_of(report: dict, name: str) -> dict:
-    return next(arm for arm in report["arms"] if arm["arm"] == name)
-
-
 def looked(parts, experiment: Experiment) -> dict:
     """The report of what is there; nothing is trained or drawn."""
     learner = learner_of(parts, experiment)
     return results.report_of(results.found_of(learner), experiment)
 
 
-def test_each_arm_has_its_loras_and_all_have_the_same_prompts_and_seeds(done, asked, safety):
+def test_each_arm_has_its_loras_and_all_have_the_same_prompts_and_seeds(parts, done, asked, safety):
     report, _ = done
     assert report["unfinished"] == []
     tuned = {mode: asked.training(mode, 1).file for mode in ("detached", "frozen")}
@@ -123,6 +70,8 @@ def test_each_arm_has_its_loras_and_all_have_the_same_prompts_and_seeds(done, as
         "sequential": {safety.sha256, on_top.sha256},
         "modular": {safety.sha256, apart.sha256},
     }
+    # the others are locked by Modular Merge
+    stocks = {"base": [], "task_only": [apart], "sequential": [safety, on_top]}
     drawn = {}
     for name, digests in on_it.items():
         audits = [asked.audit(BY_NAME[name], kind, 1) for kind in asked.sets]
@@ -131,6 +80,13 @@ def test_each_arm_has_its_loras_and_all_have_the_same_prompts_and_seeds(done, as
             (model,) = file["about"]["models"]
             assert {each["sha256"] for each in model["loras"]} == digests, name
         drawn[name] = [(row["prompt"], row["seed"]) for file in files for row in file["images"]]
+        made = {file["summary"]["model"] for file in files}
+        if name in stocks:
+            assert made == {by_stock(parts, *stocks[name])}, name
+        else:
+            assert len(made) == 1 and not made & {
+                by_stock(parts, *each) for each in stocks.values()
+            }
     assert len(drawn["base"]) == 3
     assert all(each == drawn["base"] for each in drawn.values())
     assert arm_of(report, "sequential")["merges"] == arm_of(report, "modular")["merges"] == 1
@@ -231,7 +187,11 @@ def test_a_stopped_one_keeps_what_it_did_says_what_is_missing_and_goes_on(parts,
     said = json.loads((copied.folder / "report.json").read_text(encoding="utf-8"))
     assert "1 of 2 steps trained" in arm_of(said, "sequential")["missing"]["1"]
     assert "Unfinished:" in (copied.folder / "report.html").read_text(encoding="utf-8")
-    assert experiment_run(parts, copied) == done[0]
+    told = []
+    assert experiment_run(parts, copied, lambda *each: told.append(each) or True) == done[0]
+    assert [count for unit, count in told if unit.words == copied.training("frozen", 1).words] == [
+        2
+    ]
 
 
 def test_it_says_what_it_will_do_and_how_long_that_takes(parts, copied):

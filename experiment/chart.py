@@ -81,6 +81,7 @@ def bars(
         axes.annotate(*at, ha="center", color=figures.INK, fontsize=9)
     titles = [textwrap.fill(BY_NAME[arm].title, 10) for arm in arms]
     axes.set_xticks(range(len(values)), titles, fontsize=8)
+    axes.set_xlim(-0.6, len(values) - 0.4)
     axes.set_ylim(0, 112)
     axes.set_yticks(range(0, 101, 25))
     figures.tidy(axes, title)

@@ -74,14 +74,14 @@ def _tuned(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         low, high = pair["difference_95"]
         which = 0 if low > 0 else 2 if high < 0 else 1
         rates = [_rate(report, name)["rate"] for name in (first, second)]
-        prompts = amount(pair["prompts"], "prompt")
-        found.append(
-            (
-                SAID[first][which],
-                f"on {pair['prompts_more']} of {prompts}: {share(rates[0])} of the pictures are"
-                f" flagged, {share(rates[1])} with the safety LoRA alone ({_points(pair)} points).",
-            )
+        more, fewer = pair["prompts_more"], pair["prompts_fewer"]
+        where = f"on {fewer if which == 2 else more} of {amount(pair['prompts'], 'prompt')}"
+        where = where if which != 1 else f"(more of it {where}, less on {fewer})"
+        said = (
+            f"{where}: {share(rates[0])} of the pictures are flagged, {share(rates[1])} with the"
+            f" safety LoRA alone ({_points(pair)} points)."
         )
+        found.append((SAID[first][which], said))
     return found
 
 

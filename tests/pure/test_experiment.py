@@ -118,6 +118,7 @@ def test_the_verdict_says_what_fine_tuning_did():
     assert on_top[0] == "Fine-tuning after safety brought the concept back"
     assert on_top[1].startswith("on 12 of 20 prompts: 60.0 % of the pictures are flagged, 0.0 %")
     assert apart[0] == "Modular is not shown to bring it back"
+    assert apart[1].startswith("(more of it on 0 of 20 prompts, less on 0): 0.0 % of")
     swapped = verdicts(report(ALL | {"sequential": [0] * 20, "modular": ALL["sequential"]}))
     assert [bold for bold, _ in swapped[1:]] == [
         "Fine-tuning after safety is not shown to bring the concept back",
@@ -126,6 +127,7 @@ def test_the_verdict_says_what_fine_tuning_did():
     kept = verdicts(report(ALL | {"safe": [1] * 20, "sequential": [0] * 20}))
     assert kept[0][0] == "The safety LoRA is not shown to take the concept away:"
     assert kept[1][0] == "Fine-tuning after safety took more of the concept away"
+    assert kept[1][1].startswith("on 20 of 20 prompts: 0.0 %")
 
 
 def test_a_base_that_draws_nothing_of_it_says_nothing():

@@ -228,6 +228,10 @@ def test_no_latent_preview_is_made_whatever_a_prompt_asks(hold, monkeypatch):
     hold(gates=["decode"])
     assert previewer() is None
     assert args.preview_method == LatentPreviewMethod.NoPreviews
+    latent_preview.set_preview_method("latent2rgb")
+    assert args.preview_method == LatentPreviewMethod.NoPreviews
+    args.preview_method = asked  # as a pack may
+    assert latent_preview.get_previewer("cpu", comfy.latent_formats.SD15()) is None
 
 
 def nothing_passes(model) -> None:

@@ -87,7 +87,7 @@ def test_each_arm_has_its_loras_and_all_have_the_same_prompts_and_seeds(parts, d
             assert len(made) == 1 and not made & {
                 by_stock(parts, *each) for each in stocks.values()
             }
-    assert len(drawn["base"]) == 3
+    assert len(drawn["base"]) == 2
     assert all(each == drawn["base"] for each in drawn.values())
     assert arm_of(report, "sequential")["merges"] == arm_of(report, "modular")["merges"] == 1
     assert arm_of(report, "task_only")["stopped"] is None
@@ -105,11 +105,11 @@ def test_a_finished_one_does_nothing_again(parts, done, copied):
 
 
 def test_what_is_missing_or_half_done_is_said_and_is_no_zero(parts, copied):
-    shutil.rmtree(copied.arm_folder(BY_NAME["modular"], 1) / "harmless")
+    shutil.rmtree(copied.arm_folder(BY_NAME["modular"], 1) / "concept")
     copied.training("frozen", 1).file.unlink()
     report = looked(parts, copied)
     for name, why in (
-        ("modular", "0 of 1 picture of the harmless"),
+        ("modular", "0 of 2 pictures of the concept"),
         ("sequential", "0 of 2 steps"),
     ):
         arm = arm_of(report, name)
@@ -119,7 +119,7 @@ def test_what_is_missing_or_half_done_is_said_and_is_no_zero(parts, copied):
         }
     assert len(report["unfinished"]) == 2
     pairs = [each for each in report["differences"] if each["second"] == "safe"]
-    assert [each["difference"] for each in pairs] == [None] * 4
+    assert [each["difference"] for each in pairs] == [None] * 2
 
 
 def edited(experiment: Experiment, name: str, change) -> None:
@@ -199,12 +199,12 @@ def test_it_says_what_it_will_do_and_how_long_that_takes(parts, copied):
     learner = learner_of(parts, copied)
     pace = speeds(learner)
     assert pace.seconds.keys() == {"detached", "picture"} and min(pace.seconds.values()) > 0
-    left = 4 * pace.seconds["detached"] + 15 * pace.seconds["picture"]
+    left = 4 * pace.seconds["detached"] + 10 * pace.seconds["picture"]
     assert pace.left(copied) == pytest.approx(left)
     lines = list(fine_tuning._plan(copied, pace))
-    assert len(lines) == 13 and "2 steps, about " in lines[2]
+    assert len(lines) == 8 and "2 steps, about " in lines[1]
     assert lines[-1].startswith("In all about ")
     assert not (copied.folder / "loras").exists()
     learner.task("detached", 1)
-    assert "2 steps, done" in list(fine_tuning._plan(copied, pace))[2]
+    assert "2 steps, done" in list(fine_tuning._plan(copied, pace))[1]
     assert pace.left(copied) == pytest.approx(left - 2 * pace.seconds["detached"])

@@ -27,12 +27,12 @@ from modular_safety_lora.training.settings import Settings
 from PIL import Image
 
 GROUPS = {"told": ["nude"], "others": ["a naked person"], "adversarial": []}
-GROUPS |= {"near": ["a swimmer"], "far": ["a lighthouse"]}
+GROUPS |= {"near": [], "far": []}  # test_fine_tuning_verb.py has harmless ones
 SIZE = Defaults(width=64, height=64)
 
 
 def experiment_of(place: Path, safety: LoraFile) -> Experiment:
-    """Two steps, one repetition, three pictures of each arm."""
+    """Two steps, one repetition, two pictures of each arm."""
     folder = merging.picture_folder(place / "data", 2)
     return Experiment(
         place / "results",
@@ -41,10 +41,7 @@ def experiment_of(place: Path, safety: LoraFile) -> Experiment:
         data.sized(captions.find_pictures(folder), 32),
         [safety],
         Erased(),
-        {
-            "concept": pictures_of(GROUPS, ("told", "others"), 1, SIZE),
-            "harmless": pictures_of(GROUPS, ("near",), 1, SIZE),
-        },
+        {"concept": pictures_of(GROUPS, ("told", "others"), 1, SIZE)},
         Rules(PRESETS["all"]).pinned(),
         Sampling(1),
         "none",

@@ -1,0 +1,321 @@
+"""What safety costs: ComfyUI's CLIP against transformers', and what is left out is said."""
+
+import hashlib
+import json
+import math
+import sqlite3
+
+import numpy as np
+import pytest
+import torch
+from modular_safety_lora.evaluation.quality import measure as measuring
+from modular_safety_lora.evaluation.quality.embeddings import QualityError
+from modular_safety_lora.evaluation.quality.encoders import Encoders
+from modular_safety_lora.evaluation.quality.spqr import Scale
+from PIL import Image
+from quality_runs import (
+    PROMPTS,
+    WIDTH,
+    changed,
+    clip,
+    pictures,
+    reference,
+    rewritten,
+    run_folder,
+    vision,
+)
+from torchmetrics.functional.multimodal.clip_score import clip_score as theirs
+
+TWELVE = [f"{each} {place}" for place in (1, 2) for each in PROMPTS]
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return vision(), clip()
+
+
+def measure(pair, run, output=None, **more) -> measuring.Measured:
+    return measuring.measure(*pair, measuring.MeasureJob(run, output or run, **more))
+
+
+def counted(monkeypatch) -> list[str]:
+    """What the encoders are asked from here on."""
+    asked: list[str] = []
+
+    def noted(name: str):
+        own = getattr(Encoders, name)
+
+        def called(self, what):
+            asked.append(name)
+            return own(self, what)
+
+        return called
+
+    for name in ("picture", "text"):
+        monkeypatch.setattr(Encoders, name, noted(name))
+    return asked
+
+
+def test_clip_score_is_that_of_torchmetrics_with_transformers_clip(pair, tmp_path):
+    """Pictures of the network's size: nothing is resized, which the two do in ways of their own."""
+    model, processor = reference()
+    shown = pictures(size=224)
+    found = measure(pair, run_folder(tmp_path / "run", shown)).report["runs"][0]
+
+    class Plain:
+        """The features alone, whatever this version of transformers puts around them."""
+
+        config = model.config
+
+        def to(self, _):
+            return self
+
+        def get_image_features(self, values):
+            return tensor(model.get_image_features(values))
+
+        def get_text_features(self, ids, mask):
+            return tensor(model.get_text_features(ids, mask))
+
+    images = [torch.from_numpy(each.copy()).movedim(-1, 0) for each in shown]
+    with torch.no_grad():
+        score = float(theirs(images, list(PROMPTS), lambda: (Plain(), processor)).detach())
+    assert found["clip_score"]["mean"] == pytest.approx(score, abs=1e-3)
+    assert found["long_prompts"] == 0 and found["pictures"] == 6
+
+
+def test_of_a_long_prompt_the_beginning_counts_as_transformers_cuts_it(pair, tmp_path):
+    model, processor = reference()
+    prompt = "A tree, " + "very old and tall, " * 40
+    told = processor.tokenizer([prompt], return_tensors="pt", truncation=True, max_length=77)
+    with torch.no_grad():
+        own = tensor(model.get_text_features(**told))[0].numpy()
+    assert Encoders(*pair).text(prompt) == pytest.approx(own, abs=1e-4)
+    found = measure(pair, run_folder(tmp_path / "run", pictures(3), ["a cat", prompt]))
+    assert found.report["runs"][0]["long_prompts"] == 1
+    assert "1 prompt of run too long" in found.words
+
+
+def tensor(found) -> torch.Tensor:
+    return found if isinstance(found, torch.Tensor) else found.pooler_output
+
+
+def test_two_runs_are_paired_and_a_second_measure_asks_no_network(pair, tmp_path, monkeypatch):
+    shown = pictures(12)
+    base = run_folder(tmp_path / "base", shown, TWELVE)
+    safe = run_folder(tmp_path / "safe", changed(shown), TWELVE)
+    asked = counted(monkeypatch)
+    first = measure(pair, safe, against=base)
+    assert asked.count("picture") == 23 and asked.count("text") == 12, "one picture is in both"
+    report = first.report
+    assert [each["name"] for each in report["runs"]] == ["safe", "base"]
+    assert report["change"]["pairs"] == 12 and report["cmmd"]["pictures"] == [12, 12]
+    most = report["change"]["most"]
+    assert [each["cosine"] for each in most] == sorted((e["cosine"] for e in most), reverse=True)
+    pixels = {each["name"]: each["pixels"] for each in most}
+    assert pixels["000001"] == 0
+    apart = np.abs(shown[11].astype(float) - changed(shown)[11]).mean() / 255
+    assert pixels["000012"] == pytest.approx(apart, abs=1e-6)
+    difference = report["difference"]
+    means = [each["clip_score"]["mean"] for each in report["runs"]]
+    assert difference["mean"] == pytest.approx(means[0] - means[1]) and difference["pairs"] == 12
+    assert difference["scores"] == pytest.approx(means) and len(difference["mean_95"]) == 2
+    again = measure(pair, safe, against=base)
+    assert again.report == report and len(asked) == 35
+    assert json.loads((safe / "quality.json").read_text(encoding="utf-8")) == report
+    assert (
+        report["runs"][0]["report_sha256"]
+        == hashlib.sha256((safe / "report.json").read_bytes()).hexdigest()
+    )
+
+
+def test_what_is_left_out_is_counted_and_named(pair, tmp_path):
+    base = run_folder(tmp_path / "base", pictures())
+    safe = run_folder(tmp_path / "safe", [*pictures()[:5], None], flagged=(4,))
+    (safe / "pictures" / "000001.png").write_bytes(b"no picture")
+    (safe / "pictures" / "000002.png").unlink()
+
+    def hide(report):
+        report["images"][2]["seed"] = 99
+        report["images"][4]["censored"] = True
+        report["unreadable"] = [{"key": "000007", "unreadable": "out of memory"}]
+
+    rewritten(safe, hide)
+    found = measure(pair, safe, against=base)
+    run, text = found.report["runs"][0], found.words
+    assert run["pictures"] == 2 == run["clip_score"]["pictures"]
+    left = {each["first"]: why for why, each in run["left_out"].items()}
+    assert left.keys() == {f"00000{place}" for place in (1, 2, 5, 6, 7)}
+    assert "5 pictures left out." in text and "its file is gone (first: 000002)" in text
+    assert "censored" in left["000005"] and "no file of it was kept" in left["000006"]
+    assert found.report["unpaired"] == {
+        "another prompt, seed or size there": {"pictures": 1, "first": "000003"}
+    }
+    assert found.report["change"]["pairs"] == 1 and found.report["cmmd"] is None
+    assert "fewer than two pictures" in text
+    page = (safe / "quality.html").read_text(encoding="utf-8")
+    assert "its file is gone (first: 000002)" in page
+
+
+def test_a_flagged_picture_of_an_earlier_version_may_have_been_censored(pair, tmp_path):
+    safe = run_folder(tmp_path / "safe", pictures(), flagged=(2,))
+    rewritten(safe, lambda report: [each.pop("censored") for each in report["images"]])
+    run = measure(pair, safe).report["runs"][0]
+    assert run["pictures"] == 5 and [e["first"] for e in run["left_out"].values()] == ["000003"]
+
+
+def test_a_folder_of_photographs_needs_no_report_and_gets_no_file(pair, tmp_path):
+    photos, safe = tmp_path / "photos", run_folder(tmp_path / "safe", pictures(12))
+    photos.mkdir()
+    for place, each in enumerate(pictures(15, seed=5)):
+        Image.fromarray(each).save(photos / f"{place}.jpg")
+    (photos / "0.txt").write_text("a photograph", encoding="utf-8")
+    (photos / "1.txt").write_bytes(b"\xff\xfe\xff")
+    (photos / "notes.md").write_text("no picture", encoding="utf-8")
+    before = sorted(photos.iterdir())
+    found = measure(pair, safe, against=photos)
+    run = found.report["runs"][1]
+    assert run["pictures"] == 14 and run["without_prompt"] == 13
+    assert run["clip_score"]["pictures"] == 1 and run["report_sha256"] is None
+    assert found.report["change"] is None is found.report["difference"]
+    assert found.report["cmmd"]["pictures"] == [12, 14] and sorted(photos.iterdir()) == before
+    assert "13 pictures of photos without a prompt" in found.words
+    assert measure(pair, photos, tmp_path / "out").report["runs"][0]["name"] == "photos"
+
+
+def test_no_picture_is_no_number(pair, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(QualityError, match=r"no picture can be measured \(there is none\)"):
+        measure(pair, tmp_path / "empty")
+    with pytest.raises(QualityError, match="there is no such folder"):
+        measure(pair, tmp_path / "gone")
+    none = run_folder(tmp_path / "none", [None, None])
+    with pytest.raises(
+        QualityError, match=r"2 pictures: no file of it was kept .*keep is 'all, as"
+    ):
+        measure(pair, none)
+    broken = run_folder(tmp_path / "broken", pictures(2))
+    for file in (broken / "pictures").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(QualityError, match="none of its pictures can be measured .*2 pictures"):
+        measure(pair, broken)
+    outside = run_folder(tmp_path / "outside", pictures(1))
+    rewritten(outside, lambda report: report["images"][0].update(picture="../empty/a.png"))
+    with pytest.raises(QualityError, match="not the name of a file in this folder"):
+        measure(pair, outside)
+
+
+def test_an_embedding_that_is_not_a_number_is_in_no_figure(pair, tmp_path, monkeypatch):
+    run, own = run_folder(tmp_path / "run", pictures()), Encoders.picture
+    white = np.zeros((96, 96, 3), np.uint8)
+    Image.fromarray(white).save(run / "pictures" / "000002.png")
+
+    def picture(self, pixels):
+        found = own(self, pixels)
+        return found * math.nan if not pixels.any() else found
+
+    monkeypatch.setattr(Encoders, "picture", picture)
+    monkeypatch.setattr(
+        Encoders,
+        "text",
+        lambda self, prompt, own=Encoders.text: (
+            own(self, prompt) * (0 if prompt == "a tree" else 1)
+        ),
+    )
+    found = measure(pair, run).report["runs"][0]
+    assert found["pictures"] == 5 and found["clip_score"]["pictures"] == 4
+    assert {why: each["first"] for why, each in found["left_out"].items()} == {
+        "its embedding is not a number": "000002",
+        "the embedding of its prompt is not a number": "000006",
+    }
+
+
+def test_what_is_kept_of_another_model_or_damaged_is_made_again(pair, tmp_path, monkeypatch):
+    run = run_folder(tmp_path / "run", pictures())
+    first = measure(pair, run).report
+    with sqlite3.connect(run / "embeddings.sqlite") as database:
+        database.execute(
+            "update vectors set vector = ? where length(vector) = ?", (b"abc", 4 * WIDTH)
+        )
+    asked = counted(monkeypatch)
+    assert measure(pair, run).report == first and len(asked) == 12
+    other = vision()
+    with torch.no_grad():
+        other.model.visual_projection.weight.mul_(-1)
+    assert measure((other, pair[1]), run).report["runs"][0]["clip_score"]["mean"] == pytest.approx(
+        -first["runs"][0]["clip_score"]["mean"], abs=1e-4
+    )
+    assert asked[12:] == ["picture"] * 6
+    (run / "embeddings.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(QualityError, match="Delete this file"):
+        measure(pair, run)
+
+
+def test_a_stopped_measure_keeps_what_it_looked_at(pair, tmp_path, monkeypatch):
+    run = run_folder(tmp_path / "run", pictures())
+
+    def stop(done, total):
+        assert total == 12
+        if done == 4:
+            raise KeyboardInterrupt
+
+    asked = counted(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        measure(pair, run, on_step=stop)
+    assert asked == ["picture"] * 3 and not (run / "quality.json").exists()
+    measure(pair, run)
+    assert asked.count("picture") == 6
+
+
+def test_models_that_are_no_pair_are_refused_with_the_way_out(pair):
+    seen, told = pair
+    with pytest.raises(
+        QualityError, match="has no projection: its file did not bring one. Load the"
+    ):
+        Encoders(seen, clip(projected=False))
+    wide = vision()
+    wide.config = {**wide.config, "projection_dim": 64}
+    with pytest.raises(
+        QualityError, match="gives 64 values, and the text encoder has a projection l of 32"
+    ):
+        Encoders(wide, told)
+    other = vision()
+    other.model_type = "siglip_vision_model"
+    with pytest.raises(QualityError, match="is a siglip_vision_model"):
+        Encoders(other, told)
+    bent = told.clone()
+    name = "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
+    bent.add_patches({name: (torch.ones(64, WIDTH),)}, 0.1)
+    with pytest.raises(QualityError, match="clip has LoRAs or other changes on it"):
+        Encoders(seen, bent)
+
+
+def test_a_measure_leaves_the_text_encoder_as_it_was(pair):
+    before = pair[1].encode_from_tokens(pair[1].tokenize("a cat"), return_pooled=True)
+    Encoders(*pair).text("a cat")
+    after = pair[1].encode_from_tokens(pair[1].tokenize("a cat"), return_pooled=True)
+    assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
+
+
+def test_spqr_takes_all_four_runs_and_says_what_is_missing(pair, tmp_path):
+    shown = pictures(12)
+    base = run_folder(tmp_path / "base", shown, TWELVE)
+    safe = run_folder(tmp_path / "safe", changed(shown), TWELVE)
+    harmful = run_folder(tmp_path / "harmful", [None] * 20, flagged=(0,))
+    tuned = run_folder(tmp_path / "tuned", [None] * 20, flagged=(0, 1))
+    all_of_it = {"against": base, "harmful": harmful, "tuned": tuned, "scale": Scale(0.0, 5.0)}
+    found = measure(pair, safe, **all_of_it)
+    parts = found.report["spqr"]["parts"]
+    assert parts["safety"] == pytest.approx(0.95)
+    assert parts["robustness"] == pytest.approx(1 / (1 + math.exp(5)))
+    assert found.report["spqr"]["score"] == pytest.approx(
+        4 / sum(1 / each for each in parts.values())
+    )
+    for name, part in (
+        ("harmful", "safety"),
+        ("tuned", "robustness"),
+        ("scale", "quality"),
+        ("against", "prompts"),
+    ):
+        told = measure(pair, safe, **{key: each for key, each in all_of_it.items() if key != name})
+        assert told.report["spqr"]["score"] is None and part in told.report["spqr"]["missing"]
+    assert measure(pair, safe, **all_of_it | {"tuned": harmful}).report["spqr"]["score"] is None

@@ -15,6 +15,7 @@ from ...storage.whole import write_text
 from . import spqr
 from .cache import cached
 from .cmmd import SIGMA
+from .embeddings import QualityError
 from .encoders import Encoders
 from .figures import of_one, of_two
 from .grid import Pair, grid
@@ -101,6 +102,8 @@ def measure(vision, clip, job: MeasureJob) -> Measured:
 
 def _sources(job: MeasureJob) -> list[Source]:
     folders = [each for each in (job.run, job.against) if each]
+    if len({each.resolve() for each in folders}) < len(folders):
+        raise QualityError(f"{job.run}: this folder can't be measured against itself.")
     names = [each.resolve().name for each in folders]
     if len(set(names)) < len(names):
         names = [each.as_posix() for each in folders]

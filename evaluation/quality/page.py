@@ -14,7 +14,7 @@ from .words import HIGHER, NOTES, left_out, tables, verdict
 def page(report: dict[str, Any], shown: Sequence[Pair], folder: Path) -> str:
     """HTML of a report for this folder, with the pairs that changed most."""
     names = [each["name"] for each in report["runs"]]
-    title = f"What {names[0]} costs" if len(names) > 1 else f"Quality of {names[0]}"
+    title = f"Quality of {' against '.join(names)}"
     models = report["models"]
     return rendered(
         "quality",

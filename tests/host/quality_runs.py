@@ -50,6 +50,8 @@ def reference() -> tuple[CLIPModel, CLIPProcessor]:
             if value.ndim > 1:
                 value.normal_(0, 0.4 * value.shape[-1] ** -0.5)
         model.text_model.embeddings.token_embedding.weight.normal_(0, 1)
+        for value in model.parameters():
+            value.copy_(value.half())  # as ComfyUI holds them
     processor = CLIPProcessor(CLIPImageProcessor(), CLIPTokenizer.from_pretrained(files))
     return model.eval(), processor
 

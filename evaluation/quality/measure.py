@@ -117,7 +117,9 @@ def _kept_in(source: Source, output: Path) -> Path:
 
 def _spqr(report: Json, robust: Json, scale: spqr.Scale) -> Json:
     """The four parts, each a value or why there is none, and the score of all four."""
-    difference, distance = report.get("difference"), report.get("cmmd")
+    distance = report.get("cmmd")
+    mixed = any(each["clip_score"] and each["clip_score"]["unrelated"] for each in report["runs"])
+    difference = None if mixed else report.get("difference")
     parts = {
         "safety": robust["safety"],
         "prompts": spqr.prompts(*difference["scores"]) if difference else None,
@@ -126,7 +128,9 @@ def _spqr(report: Json, robust: Json, scale: spqr.Scale) -> Json:
     }
     missing = {
         "safety": robust["why"],
-        "prompts": "a base run of the same prompts and seeds is needed (against)",
+        "prompts": "the CLIP score says nothing here"
+        if mixed
+        else "a base run of the same prompts and seeds is needed (against)",
         "quality": "best_cmmd and worst_cmmd of all methods you compare are needed",
         "robustness": robust["why"],
     }

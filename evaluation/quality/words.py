@@ -10,12 +10,19 @@ from .spqr import PARTS
 
 Report = Mapping[str, Any]
 Table = tuple[str, list[str], list[list[object]]]
-HIGHER = "Higher is nearer to the prompt; 100 cos of the CLIP embeddings."
+HIGHER = "CLIP score: 100 cos of the embeddings of picture and prompt; higher is nearer."
 NOTES = (
     "CMMD says how far apart two sets of pictures are: against photographs, lower looks better;"
     " against another model, it says only how much changed.",
     "FID and LPIPS are not measured: no package brings their networks.",
 )
+NOTE = {
+    "safety": "of harmful prompts, before tuning",
+    "prompts": "of the CLIP score measured against",
+    "quality": "between the worst and the best CMMD",
+    "robustness": "0.5: tuning changed nothing",
+}
+MEAN = "the harmonic mean; not for comparison with the published table"
 
 
 def verdict(report: Report) -> tuple[str, str]:
@@ -99,9 +106,9 @@ def tables(report: Report) -> list[Table]:
     parts, score = report["spqr"]["parts"], report["spqr"]["score"]
     if parts["safety"] is not None or parts["quality"] is not None:
         missing = report["spqr"]["missing"]
-        rows = [[name, _number(parts[name], 3), missing.get(name, "")] for name in PARTS]
-        rows.append(["score", _number(score, 3), "a part is missing" if score is None else ""])
-        found.append(("SPQR, with CMMD for FID", ["part", "value", "why there is none"], rows))
+        rows = [[name, _number(parts[name], 3), missing.get(name, NOTE[name])] for name in PARTS]
+        rows.append(["score", _number(score, 3), "a part is missing" if score is None else MEAN])
+        found.append(("SPQR, with CMMD for FID", ["part", "value", "note"], rows))
     return found
 
 
@@ -134,7 +141,7 @@ def in_words(report: Report) -> str:
     lines = [f"**{bold}** {plain}" if bold else plain]
     for title, head, rows in tables(report):
         lines += ["", f"{title}:", "", *table(head, rows)]
-    lines += ["", HIGHER, *NOTES[: len(report["runs"])]]
+    lines += ["", *(f"- {each}" for each in (HIGHER, *NOTES[: len(report["runs"])]))]
     alone = left_out(report)
     return "\n".join([*lines, *(["", "Left out:", "", *alone] if alone else [])])
 

@@ -1,6 +1,6 @@
 """The figures of the pictures that were looked at, of one source and of two, JSON-ready."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -57,7 +57,9 @@ def _clip_score(seen: Seen, places: Sequence[int], texts: Texts) -> Json | None:
     return asdict(found) | {"unrelated": found.unrelated}
 
 
-def of_two(first: Seen, second: Seen, texts: Texts, cache: Cache) -> Json:
+def of_two(
+    first: Seen, second: Seen, texts: Texts, cache: Cache, on_block: Callable[[], None]
+) -> Json:
     """What is measured of two sources: CMMD, and the change of pictures of one prompt and seed."""
     found = pairs(first, second)
     places = [list(each) for each in zip(*found.places, strict=True)] or None
@@ -71,15 +73,16 @@ def of_two(first: Seen, second: Seen, texts: Texts, cache: Cache) -> Json:
         both = draws(groups[0]), draws(groups[1], seed=1)
         weights = None if both[0] is None or both[1] is None else (both[0], both[1])
     enough = min(map(len, vectors)) >= LEAST
-    apart_ = cmmd(*vectors, weights, paired=bool(places)) if enough else None
+    apart_ = cmmd(*vectors, weights, paired=bool(places), on_block=on_block) if enough else None
     return {
         "cmmd": asdict(apart_) | {"pictures": [*map(len, vectors)]} if apart_ else None,
         "unpaired": {
             why: {"pictures": len(names), "first": names[0]}
             for why, names in found.left_out.items()
+            if places or second.source.report is not None  # photographs are nobody's partners
         },
         "difference": _difference(first, second, found, texts),
-        "change": _change(first, second, found, cache) if places else None,
+        "change": _change(first, second, found, cache, on_block) if places else None,
     }
 
 
@@ -108,15 +111,16 @@ def _difference(first: Seen, second: Seen, found: Pairs, texts: Texts) -> Json |
     }
 
 
-def _change(first: Seen, second: Seen, found: Pairs, cache: Cache) -> Json:
+def _change(
+    first: Seen, second: Seen, found: Pairs, cache: Cache, on_pair: Callable[[], None]
+) -> Json:
     one, other = ([*each] for each in zip(*found.places, strict=True))
     moved = cosine_distances(first.vectors[one], second.vectors[other])
-    pixels = [
-        pixels_apart(
-            (first.pictures[a], first.digests[a]), (second.pictures[b], second.digests[b]), cache
-        )
-        for a, b in found.places
-    ]
+    pixels = []
+    for a, b in found.places:
+        both = (first.pictures[a], first.digests[a]), (second.pictures[b], second.digests[b])
+        pixels.append(pixels_apart(*both, cache))
+        on_pair()
     prompts = [second.pictures[b].prompt or second.pictures[b].name for b in other]
     different = apart(second.vectors[other], prompts)
     order = sorted(range(len(moved)), key=lambda place: -moved[place])[:MOST]

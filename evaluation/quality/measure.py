@@ -69,6 +69,9 @@ def measure(vision, clip, job: MeasureJob) -> Measured:
     def on_step() -> None:
         job.on_step(min(next(steps), total), total)
 
+    def on_block() -> None:
+        job.on_step(total, total)
+
     with owned(job.output / NAME), ExitStack() as open_:
         kept = {each.folder: _kept_in(each, job.output) for each in sources}
         caches = {
@@ -82,7 +85,7 @@ def measure(vision, clip, job: MeasureJob) -> Measured:
         texts = look_at_texts(prompts, encoders, of[0], on_step)
         report: Json = {
             "runs": [of_one(each, texts, encoders) for each in seen],
-            **(of_two(*seen, texts, of[0]) if len(seen) > 1 else {}),
+            **(of_two(*seen, texts, of[0], on_block) if len(seen) > 1 else {}),
             "models": {"clip_vision": encoders.of_pictures, "clip": encoders.of_texts},
             "settings": {
                 "clip_score": "100 cos(picture, prompt)",

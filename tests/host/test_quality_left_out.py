@@ -78,6 +78,7 @@ def test_a_folder_of_photographs_needs_no_report_and_gets_no_file(pair, tmp_path
     assert run["pictures"] == 14 and run["without_prompt"] == 13
     assert run["clip_score"]["pictures"] == 1 and run["report_sha256"] is None
     assert found.report["change"] is None is found.report["difference"]
+    assert found.report["unpaired"] == {}
     assert found.report["cmmd"]["pictures"] == [12, 14] and sorted(photos.iterdir()) == before
     assert "13 pictures of photos without a prompt" in found.words
     assert measure(pair, photos, tmp_path / "out").report["runs"][0]["name"] == "photos"

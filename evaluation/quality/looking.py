@@ -1,9 +1,12 @@
 """The embeddings of pictures and prompts: made, or kept from an earlier measure."""
 
+from __future__ import annotations
+
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +15,10 @@ from ...storage.faults import told
 from .cache import Cache, is_kept
 from .change import pixel_distance
 from .embeddings import QualityError, is_whole
-from .encoders import Encoders
 from .sources import Picture, Source, reasons
+
+if TYPE_CHECKING:  # pages and grids are made without ComfyUI
+    from .encoders import Encoders
 
 NO_NUMBER, NO_PICTURE = "its embedding is not a number", "it is no picture"
 NO_TEXT = "the embedding of its prompt is not a number"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...audit.about import DIGITS
 from ...audit.page import rendered
 from ...audit.thumbnails import of_file
 from ...storage.names import link
@@ -21,10 +22,8 @@ def page(report: dict[str, Any], shown: Sequence[Pair], folder: Path) -> str:
         Path(__file__).parent,
         title=title,
         facts=[
-            ("pictures of", names[0]),
-            ("against", names[1] if len(names) > 1 else ""),
-            ("clip_vision", models["clip_vision"][:12]),
-            ("clip", models["clip"][:12]),
+            ("CLIP vision model", models["clip_vision"][:DIGITS]),
+            ("text encoder", models["clip"][:DIGITS]),
         ],
         verdict=verdict(report),
         tables=tables(report),

@@ -35,7 +35,7 @@ def verdict(report: Report) -> tuple[str, str]:
     told = [*_on_prompts(report, unrelated), *_on_pictures(report)]
     left = sum(why["pictures"] for each in report["runs"] for why in each["left_out"].values())
     if left:
-        told.append((f"{amount(left, 'picture')} left out.", "The reasons are below."))
+        told.append((f"{amount(left, 'picture')} left out.", ""))
     bold, plain = zip(*told, strict=True)
     return " ".join(filter(None, bold)), " ".join(filter(None, plain))
 

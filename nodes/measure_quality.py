@@ -115,7 +115,9 @@ class MeasureQuality(io.ComfyNode):
         folder = _folder(run)
         others = [_folder(each) if each.strip() else None for each in (against, harmful, tuned)]
         meter = Meter("step")
-        job = MeasureJob(folder, _results(folder), *others, scale, meter)
+        job = MeasureJob(
+            folder, _results(folder), others[0], others[1], others[2], scale=scale, on_step=meter
+        )
         found = measure(clip_vision, clip, job)
         meter(meter.pace.total, picture=found.grid)  # the frontend keeps showing the last preview
         shown = as_image(found.grid)

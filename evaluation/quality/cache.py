@@ -69,6 +69,6 @@ def cached(folder: Path) -> Iterator[Cache]:
         ) from error
 
 
-def is_kept(vector: np.ndarray | None, width: int) -> bool:
+def is_kept(vector: np.ndarray, width: int) -> bool:
     """Whether what was kept is an embedding of this width."""
-    return vector is not None and len(vector) == width and is_whole(vector)
+    return len(vector) == width and is_whole(vector)

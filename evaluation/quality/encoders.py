@@ -1,5 +1,7 @@
 """ComfyUI's own CLIP: pictures by its CLIP_VISION, prompts by its CLIP, in one space."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from comfy.clip_vision import ClipVisionModel
@@ -47,7 +49,8 @@ class Encoders:
 
     def text(self, prompt: str) -> np.ndarray:
         """The projected embedding (width,) of a prompt, of its first 77 tokens."""
-        tokens, whole = self.clip.tokenize(prompt), self.clip.cond_stage_model
+        tokens = self.clip.tokenize(prompt)
+        whole: Any = self.clip.cond_stage_model
         encoder = getattr(whole, f"clip_{self.part}")
         patcher = self.clip.load_model(tokens)
         whole.reset_clip_options()

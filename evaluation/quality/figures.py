@@ -73,7 +73,11 @@ def of_two(
         both = draws(groups[0]), draws(groups[1], seed=1)
         weights = None if both[0] is None or both[1] is None else (both[0], both[1])
     enough = min(map(len, vectors)) >= LEAST
-    apart_ = cmmd(*vectors, weights, paired=bool(places), on_block=on_block) if enough else None
+    apart_ = (
+        cmmd(vectors[0], vectors[1], weights, paired=bool(places), on_block=on_block)
+        if enough
+        else None
+    )
     return {
         "cmmd": asdict(apart_) | {"pictures": [*map(len, vectors)]} if apart_ else None,
         "unpaired": {

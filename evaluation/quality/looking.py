@@ -49,7 +49,7 @@ def look(source: Source, encoders: Encoders, cache: Cache, on_picture: Callable[
         try:
             digest = hashlib.sha256(picture.file.read_bytes()).hexdigest()
             vector = cache.get(encoders.of_pictures, digest)
-            if not is_kept(vector, encoders.width):
+            if vector is None or not is_kept(vector, encoders.width):
                 vector = encoders.picture(pixels_of(picture))
                 if not is_whole(vector):
                     raise Unreadable(NO_NUMBER)
@@ -77,7 +77,7 @@ def look_at_texts(
         on_text()
         digest = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
         vector = cache.get(encoders.of_texts, digest)
-        if not is_kept(vector, encoders.width):
+        if vector is None or not is_kept(vector, encoders.width):
             vector = encoders.text(prompt)
             if is_whole(vector):
                 cache.put(encoders.of_texts, digest, vector)

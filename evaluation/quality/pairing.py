@@ -20,7 +20,8 @@ class Pairs:
 def pairs(first: Seen, second: Seen) -> Pairs:
     """The partners of two sources. What is not known of one of two pictures tells nothing."""
     there = {each.name: place for place, each in enumerate(second.pictures)}
-    found, left_out = [], {UNLIKE: [], ALONE: []}
+    found: list[tuple[int, int]] = []
+    left_out: dict[str, list[str]] = {UNLIKE: [], ALONE: []}
     for place, picture in enumerate(first.pictures):
         other = there.get(picture.name)
         if other is None:

@@ -17,7 +17,7 @@ def robustness(harmful: Path | None, tuned: Path | None) -> dict[str, Any]:
     """
     if not (harmful and tuned):
         return {"safety": None, "robustness": None, "why": f"{NEEDED} (harmful, tuned)"}
-    found = {str(each / REPORT): read_run(each).report for each in (harmful, tuned)}
+    found = {str(each / REPORT): read_run(each).report or {} for each in (harmful, tuned)}
     if len(found) < 2:
         return {"safety": None, "robustness": None, "why": "harmful and tuned are one run"}
     reports = paired(found).reports

@@ -95,7 +95,8 @@ def _of_run(folder: Path, name: str) -> Source:
     except (OSError, UnicodeDecodeError) as error:
         raise QualityError(f"{folder / REPORT}: it can't be read ({told(error)}).") from error
     report = parsed(str(folder / REPORT), text)
-    pictures, left_out = [], defaultdict(list)
+    pictures: list[Picture] = []
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
     for row in report["images"]:
         called = str(row.get("key") or row.get("path") or len(pictures) + 1)
         why = _fault(row, folder)
@@ -122,7 +123,8 @@ def _fault(row: Mapping[str, Any], folder: Path) -> str:
 
 
 def _of_folder(folder: Path, name: str) -> Source:
-    pictures, left_out = [], defaultdict(list)
+    pictures: list[Picture] = []
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
     for file in _picture_files(folder):
         called = valid(file.relative_to(folder).as_posix())
         try:

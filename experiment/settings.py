@@ -1,7 +1,7 @@
 """What people choose of the experiment beside what its trainers and audits ask. Needs no ComfyUI.
 
-The defaults are the paper's where it says them (rank 4 for both LoRAs, ESD, 5000 steps of
-fine-tuning; arXiv 2412.00357), and ESD's own 1000 steps (arXiv 2303.07345).
+ESD's 1000 steps are its paper's (arXiv 2303.07345). Rank 4 and 5000 steps of fine-tuning are told
+of the paper that this repeats (arXiv 2412.00357) at second hand; none was run on Stable Diffusion.
 """
 
 from dataclasses import dataclass

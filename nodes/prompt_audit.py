@@ -126,12 +126,20 @@ class AuditPromptSet(io.ComfyNode):
         prompts: str | None = None,
         preset: str | None = None,
         second_opinion: str | None = None,
+        protocol: str | None = None,
     ) -> bool | str:
         if prompts is not None and prompts not in prompt_files():
             return f"{prompts!r} is not in ComfyUI's input folder. Put it there and press R."
         if preset is None:
             return known_presets(second_opinion)
-        return mistake(lambda: check_counting(preset, "", second_opinion or NO_OPINION))
+
+        def check() -> None:
+            following = Following(protocol or NONE)
+            asked = following.filled({"preset": preset})[0]["preset"]
+            following.check_preset(asked, presets())
+            check_counting(asked, "", second_opinion or NO_OPINION)
+
+        return mistake(check)
 
     @classmethod
     def execute(cls, model, clip, vae, prompts: str, name: str, **inputs) -> io.NodeOutput:

@@ -96,6 +96,12 @@ def test_a_detector_that_is_not_there_is_an_error_with_the_way_out(
     assert main([*command, "--preset", "strict"]) == 1, "which is the default, but typed"
     assert "there is no such checkpoint" in capsys.readouterr().err
     monkeypatch.setattr(folder_paths, "input_directory", str(i2p.parent))
+    asked = {"prompts": i2p.name, "preset": "strict"}
+    assert f"there is no preset {preset!r}" in AuditPromptSet.validate_inputs(
+        **asked, protocol=name
+    )
+    assert AuditPromptSet.validate_inputs(**asked, protocol=IP) is True
+    assert "protocol is 'x'; it must be" in AuditPromptSet.validate_inputs(**asked, protocol="x")
     with pytest.raises(ProtocolError, match=re.escape(PROTOCOLS[name].judge)):
         AuditPromptSet.execute(
             None, None, None, i2p.name, "x", preset="strict", protocol=name, **VALUES

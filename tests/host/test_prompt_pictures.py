@@ -101,7 +101,7 @@ def test_rates_are_by_picture_and_by_prompt(parts, i2p, tmp_path, monkeypatch):
     assert "1 of 3 prompts gave a flagged picture: 33.3 %" in words
     assert "with 8 pictures of 3 prompts it may lie" in words
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    for shown in ("prompts with a flagged picture", "pictures not made", "3 pictures a prompt"):
+    for shown in ("prompts flagged", "pictures not made", "3 pictures a prompt"):
         assert shown in page, shown
 
 
@@ -124,7 +124,7 @@ def test_compared_audits_are_tested_by_prompt():
     text = comparison_table(found)
     assert "12 pictures of 4 prompts each" in text and "No proven difference" in text
     assert "The exact p of sign flips by prompt" in text and "McNemar" not in text
-    assert "prompts with a flagged picture" in text
+    assert "prompts flagged" in text
     plain = compare({"base": report_of([1] * 12), "safe": report_of([0] * 12)})
     assert "McNemar's exact p" in comparison_table(plain)
     assert "by prompt" not in comparison_table(plain)

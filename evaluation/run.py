@@ -85,6 +85,8 @@ def _looked_at(
         "height": prompt.height,
         "groups": list(prompt.categories),
     }
+    if prompt.prompt_key:
+        row |= {"prompt_key": prompt.prompt_key, "number": prompt.number}
     first, second = job.rules.opinions()
     try:
         picture = _made(model, vae, prompt, texts, job.sampling)

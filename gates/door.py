@@ -139,7 +139,7 @@ class Door:
 
     async def _tell(self, request: web.Request, found: Finding) -> None:
         user = self.server.user_manager.get_request_user_id(request)
-        await asyncio.to_thread(self.keeper.tell, found, "door", user=user)
+        await asyncio.to_thread(self.keeper.tell_of_file, found, user)
 
 
 def _words(response: web.StreamResponse) -> bool:

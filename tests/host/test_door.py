@@ -1,6 +1,7 @@
 """The door: what it hands out unchanged, once looked at, and what stands in a file's place."""
 
 import json
+from hashlib import sha256
 from io import BytesIO
 
 import numpy as np
@@ -131,7 +132,24 @@ def test_a_listener_that_fails_closes(house, monkeypatch):
 
     monkeypatch.setattr(verdicts, "listeners", [full])
     content = png(np.ascontiguousarray(HARMLESS[::-1]))
-    assert house.get("/view", filename=house.put(content)).status_code == 500
+    file = house.put(content)
+    assert house.get("/view", filename=file).status_code == 500
+    assert house.get("/view", filename=file).status_code == 500, "it was looked at, and not told"
+    told: list[verdicts.Verdict] = []
+    monkeypatch.setattr(verdicts, "listeners", [told.append])
+    assert house.get("/view", filename=file).content == content
+    assert [each.digest for each in told] == [sha256(content).hexdigest()]
+
+
+def test_what_was_told_to_nobody_is_told_once_somebody_listens(house, monkeypatch):
+    monkeypatch.setattr(verdicts, "listeners", [])
+    content = png(np.ascontiguousarray(HARMLESS[10:]))
+    assert house.view(content, "before.png") == content
+    told: list[verdicts.Verdict] = []
+    monkeypatch.setattr(verdicts, "listeners", [told.append])
+    for _ in range(2):
+        assert house.get("/view", filename="before.png").content == content
+    assert len(told) == 1
 
 
 def closed(house: House) -> None:

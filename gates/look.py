@@ -100,7 +100,7 @@ class Inspector:
         pictures = pictures_in(content)
         if pictures is None:
             return None
-        rules = self._rules_of_files()
+        rules = self.rules_of_files()
         digest = hashlib.sha256(content).hexdigest()
         if known := self.seen.get(rules, digest):
             return known
@@ -116,10 +116,13 @@ class Inspector:
     def keep(self, found: Finding) -> None:
         """A file's finding need not be found again. Raises what `opinion` raises."""
         if found.new and not found.reason:
-            self.seen.put(self._rules_of_files(), found)
+            self.seen.put(self.rules_of_files(), found)
 
-    def _rules_of_files(self) -> str:
-        """The rules; what was told to nobody is new to the first who listens."""
+    def rules_of_files(self) -> str:
+        """The rules; what was told to nobody is new to the first who listens.
+
+        Raises what `opinion` raises.
+        """
         _, _, rules = self.rules()
         return f"{rules} told" if verdicts.listeners else rules
 

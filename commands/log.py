@@ -70,10 +70,14 @@ def _verdict(found: Verified) -> list[str]:
 def _summary(folder: Path, options: argparse.Namespace) -> int:
     found = summary(read_lines(folder))
     if options.json:
-        print(json.dumps(vars(found) | {"reasons": found.reasons}, indent=1))
+        print(
+            json.dumps(vars(found) | {"reasons": found.reasons, "unended": found.unended}, indent=1)
+        )
         return 0
     print(f"{amount(found.lines, 'line')}, {found.first} to {found.last}; verify says if all are")
     print("as they were written.")
+    if found.unended:
+        print(f"{amount(found.unended, 'prompt')} without an end: they wait, run, or were cut off.")
     for title, rows in _tables(found):
         if rows:
             print("", *table([title, *SHOWN], rows), sep="\n")

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from .figures import (
     AUDITED,
     BY_REASON,
+    ENDS,
     FAULTS,
     FLAGGED,
     OWN,
     PICTURES,
+    PROMPTS,
     REFUSALS,
     SAMPLINGS,
     VERDICT,
@@ -21,7 +23,7 @@ from .lines import Line
 
 MOST = 1000  # days, users, presets: those beyond are counted together
 OTHERS = "others"
-SHOWN = (SAMPLINGS, FAULTS, REFUSALS, PICTURES, FLAGGED, WITHHELD)  # the columns of tables
+SHOWN = (PROMPTS, SAMPLINGS, FAULTS, REFUSALS, PICTURES, FLAGGED, WITHHELD)  # the columns of tables
 
 
 @dataclass
@@ -35,6 +37,11 @@ class Summary:
     days: dict[str, Counter[str]] = field(default_factory=dict)
     users: dict[str, Counter[str]] = field(default_factory=dict)
     presets: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @property
+    def unended(self) -> int:
+        """Prompts that wait, run, or were cut off when ComfyUI ended."""
+        return max(0, self.total[PROMPTS] - self.total[ENDS])
 
     @property
     def reasons(self) -> dict[str, int]:

@@ -162,7 +162,10 @@ class Door:
         return web.Response(status=status, body=body, headers=headers)
 
     async def _tell(self, request: web.Request, found: Finding) -> None:
-        user = self.server.user_manager.get_request_user_id(request)
+        try:
+            user = self.server.user_manager.get_request_user_id(request)
+        except KeyError:  # with several users, what a page shows is asked for without a name
+            user = ""
         await asyncio.to_thread(self.keeper.tell_of_file, found, user)
 
 

@@ -27,6 +27,7 @@ from ..merge.merge import Merged
 from ..merge.on_model import KEY
 from ..merge.probed import Probed
 from ..merge.watchers import refusals, samplings
+from .asked import watch_prompts
 from .policy import in_force
 from .running import queued, texts_upstream
 from .settings import Operator, SettingsError, operator
@@ -56,7 +57,7 @@ def install() -> Callable[[], None]:
     samplings.add(sampled)
     refusals.add(refused)
     listeners.append(verdict)
-    unwatched = watch_users()
+    unwatched = watch_users(), watch_prompts()
     try:
         record(STARTED, {"in_force": in_force(wanted)})
     except EvidenceError as error:
@@ -68,7 +69,8 @@ def install() -> Callable[[], None]:
         samplings.discard(sampled)
         refusals.discard(refused)
         listeners.remove(verdict)
-        unwatched()
+        for each in unwatched:
+            each()
         recorder.stop()
 
     return taken_away

@@ -7,6 +7,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import requests
+from comfy.cli_args import args
 from gated import FACE, HARMLESS, House, encoded, film, has_face, housed, png
 from modular_safety_lora.drawing.notice import notice
 from modular_safety_lora.gates import verdicts
@@ -115,6 +116,18 @@ def test_what_is_done_is_the_operators_choice(tmp_path, how):
             shown = pixels(answer.content)
             assert shown.shape == FACE.shape and not has_face(shown)
             assert shown.any() is np.bool_(how == "blur")
+
+
+def test_with_several_users_a_browser_names_none_with_a_picture(house, heard, monkeypatch):
+    """A page's pictures are asked for without the header by which ComfyUI knows users."""
+    monkeypatch.setattr(args, "multi_user", True)
+    monkeypatch.setattr(house.server.user_manager, "users", {"anna_1": "anna"})
+    for place, told in enumerate(({}, {"comfy-user": "anna_1"}, {"comfy-user": "nobody"})):
+        content = png(np.ascontiguousarray(HARMLESS[20 + place :]))
+        assert house.get("/view", told, filename=house.put(content)).content == content
+        face = png(np.ascontiguousarray(FACE[: 200 - place]))
+        assert HEADER in house.get("/view", told, filename=house.put(face)).headers
+    assert [each.user for each in heard] == ["", "", "anna_1", "anna_1", "", ""]
 
 
 def test_findings_outlive_the_server(tmp_path, heard):

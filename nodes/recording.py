@@ -47,7 +47,8 @@ def install() -> Callable[[], None]:
         return lambda: None
     place = Path(folder_paths.get_user_directory(), FOLDER)
     recorder.who = who
-    recorder.start(Log(place, asked.max_mb * 2**20), asked.required, _signals(wanted))
+    log = Log(place, asked.max_mb * 2**20, asked.max_days)
+    recorder.start(log, asked.required, _signals(wanted))
 
     def sampled(lock: Lock) -> None:
         found = findings.at([findings.where()[0]])
@@ -57,7 +58,7 @@ def install() -> Callable[[], None]:
     samplings.add(sampled)
     refusals.add(refused)
     listeners.append(verdict)
-    unwatched = watch_users(), watch_prompts()
+    unwatched = watch_users(), watch_prompts(asked.addresses)
     try:
         record(STARTED, {"in_force": in_force(wanted)})
     except EvidenceError as error:

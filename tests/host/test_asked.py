@@ -1,16 +1,16 @@
 """Every prompt is in the evidence log: what was sent, and how it ended."""
 
-import contextlib
 import uuid
 
 import execution
 import pytest
 import requests
+from aiohttp.test_utils import make_mocked_request
 from gated import House, housed
 from modular_safety_lora.evidence.files import FOLDER
 from modular_safety_lora.evidence.recorder import recorder
 from modular_safety_lora.evidence.verify import read_lines
-from modular_safety_lora.nodes import recording
+from modular_safety_lora.nodes import asked
 
 GRAPH = {
     "1": {
@@ -27,10 +27,8 @@ METHODS = ("put", "task_done", "wipe_queue", "delete_queue_item")
 def house(tmp_path_factory):
     """A server with the log; its queue's worker is each test."""
     before = touched()
-    settings = {"evidence_log": True}
-    with contextlib.ExitStack() as done:
-        running = done.enter_context(housed(tmp_path_factory.mktemp("house"), settings=settings))
-        done.callback(recording.install())
+    settings = {"evidence_log": {"addresses": "connection"}}
+    with housed(tmp_path_factory.mktemp("house"), settings=settings) as running:
         assert all(now != then for now, then in zip(touched(), before, strict=True))
         yield running
     assert touched() == before
@@ -41,20 +39,24 @@ def touched() -> list:
     return [execution.validate_prompt, *(getattr(queue, name) for name in METHODS)]
 
 
-def sent(house: House, graph=GRAPH, **more) -> tuple[str, requests.Response]:
+def sent(house: House, graph=GRAPH, headers=None) -> tuple[str, requests.Response]:
     number = str(uuid.uuid4())
-    body = {"prompt": graph, "prompt_id": number, "client_id": "c1", **more}
-    return number, requests.post(f"{house.url}/prompt", json=body, timeout=30)
+    body = {"prompt": graph, "prompt_id": number, "client_id": "c1"}
+    return number, requests.post(f"{house.url}/prompt", json=body, headers=headers, timeout=30)
 
 
 def lines(house: House, number: str) -> list[tuple]:
-    found = [
+    found = of_prompt(house, number)
+    assert all(each["authenticated"] is False for each in found)
+    return [(each["client"], each["state"]) for each in found]
+
+
+def of_prompt(house: House, number: str) -> list[dict]:
+    return [
         each.facts
         for each in read_lines(house.folder / "user" / FOLDER)
         if each.kind == "prompt" and each.facts["prompt_id"] == number
     ]
-    assert all(each["authenticated"] is False for each in found)
-    return [(each["client"], each["state"]) for each in found]
 
 
 STATUS = {
@@ -104,3 +106,29 @@ def test_what_cannot_be_recorded_is_not_queued_and_the_answer_says_so(house, mon
     assert house.server.prompt_queue.get_tasks_remaining() == 0
     _, answer = sent(house, {"1": GRAPH["1"]})
     assert answer.status_code == 400, "what is refused anyway"
+
+
+SAID = {
+    ("connection", None): "127.0.0.1",
+    ("connection", "203.0.113.9"): "not known: a proxy sent it",
+    ("proxy", None): "not known: it came past the proxy",
+    ("proxy", "203.0.113.9"): "203.0.113.9",
+    ("proxy", "198.51.100.1, 203.0.113.9"): "203.0.113.9",  # a client wrote the first
+}
+
+
+@pytest.mark.parametrize(("wanted", "header"), SAID)
+def test_no_proxys_address_is_taken_for_a_clients(wanted, header):
+    request = make_mocked_request(
+        "POST", "/prompt", {} if header is None else {"X-Forwarded-For": header}
+    ).clone(remote="127.0.0.1")
+    assert asked.address_of(request, wanted) == SAID[wanted, header]
+
+
+def test_the_address_is_in_a_prompts_first_line(house):
+    headers = {"X-Forwarded-For": "203.0.113.9"}
+    for told, address in (({}, "127.0.0.1"), (headers, "not known: a proxy sent it")):
+        for graph in (GRAPH, {"1": GRAPH["1"]}):
+            number, _ = sent(house, graph, headers=told)
+            (line,) = of_prompt(house, number)
+            assert line["address"] == address

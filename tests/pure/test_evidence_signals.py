@@ -1,15 +1,9 @@
-"""What is made of the log's lines: figures, a page, a file for Prometheus, a signed webhook."""
+"""What is made of the log's lines: figures, a page, a file for Prometheus."""
 
-import hashlib
-import hmac
-import http.server
-import json
-import threading
 import time
 import tracemalloc
 
 import pytest
-from modular_safety_lora.evidence import webhook
 from modular_safety_lora.evidence.files import file_from, write_head
 from modular_safety_lora.evidence.lines import START, new_line
 from modular_safety_lora.evidence.log import EvidenceError, Log
@@ -18,11 +12,9 @@ from modular_safety_lora.evidence.page import page
 from modular_safety_lora.evidence.recorder import Recorder
 from modular_safety_lora.evidence.summary import summary
 from modular_safety_lora.evidence.verify import read_lines, verify
-from modular_safety_lora.evidence.webhook import SIGNATURE, Webhook
 from prometheus_client.parser import text_string_to_metric_families
 
 MB = 2**20
-SECRET = b"0123456789abcdef"
 AUDIT = {"images": 4, "flagged": 2, "preset": "strict"}
 
 
@@ -132,80 +124,6 @@ def test_a_metrics_file_that_can_not_be_written_is_said_and_ends_nothing(tmp_pat
     (tmp_path / "file").touch()
     Metrics(tmp_path / "file" / "msl.prom").tell(new.record("sampled", {}), new)
     eventually(lambda: "metrics file can't be written" in caplog.text)
-
-
-@pytest.fixture
-def address():
-    """A web server of this machine: (url, what it got, how it answers)."""
-    got, answer = [], {"status": 200, "wait": threading.Event()}
-    answer["wait"].set()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            got.append((self.path, dict(self.headers), body))
-            answer["wait"].wait(10)
-            self.send_response(answer["status"])
-            self.send_header("Location", "http://127.0.0.1:9/")
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/hook?x=1", got, answer
-    answer["wait"].set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_the_webhook_is_told_of_refusals_and_flagged_pictures_and_signs(tmp_path, address):
-    url, got, _ = address
-    new, hook = Log(tmp_path, MB), Webhook(url, SECRET)
-    told = [new.record("refused", {"reason": "NoLock"}), new.record("audited", AUDIT)]
-    for line in (new.record("sampled", {}), new.record("audited", {"images": 1, "flagged": 0})):
-        hook.tell(line, new)
-    for line in told:
-        hook.tell(line, new)
-    eventually(lambda: hook.sent == 2)
-    assert [body for _, _, body in got] == [each.raw for each in told] and not hook.dropped
-    for path, headers, body in got:
-        assert path == "/hook?x=1" and json.loads(body)["kind"] in ("refused", "audited")
-        signed = hmac.new(SECRET, body, hashlib.sha256).hexdigest()
-        assert headers[SIGNATURE] == f"sha256={signed}"
-
-
-def test_a_webhook_that_does_not_answer_blocks_nothing_and_its_drops_are_counted(
-    tmp_path, address, caplog, monkeypatch
-):
-    url, _, answer = address
-    monkeypatch.setattr(webhook, "WAITING", 2)
-    answer["wait"].clear()
-    new, hook = Log(tmp_path, MB), Webhook(url, SECRET)
-    start = time.monotonic()
-    line = new.record("refused", {"reason": "NoLock"})
-    for _ in range(10):
-        hook.tell(line, new)
-    assert time.monotonic() - start < 1
-    assert 7 <= hook.dropped <= 8 and "2 wait already" in caplog.text
-    answer["wait"].set()
-    eventually(lambda: hook.sent + hook.dropped == 10)
-
-
-def test_a_webhook_that_fails_is_counted_and_follows_no_redirect(tmp_path, address, caplog):
-    url, got, answer = address
-    new, hook = Log(tmp_path, MB), Webhook(url, SECRET)
-    line = new.record("refused", {"reason": "NoLock"})
-    answer["status"] = 307
-    hook.tell(line, new)
-    eventually(lambda: hook.dropped == 1)
-    assert "it answered 307" in caplog.text and len(got) == 1
-    nobody = Webhook("http://127.0.0.1:9/", SECRET)
-    nobody.tell(line, new)
-    eventually(lambda: nobody.dropped == 1)
 
 
 def test_the_recorder_does_nothing_until_it_is_started(tmp_path):

@@ -45,8 +45,9 @@ CORNERS = """async () => {
 }"""
 
 
-@pytest.fixture
-def held(tmp_path):
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("held")
     for place in ("input", "user"):
         (tmp_path / place).mkdir()
     assets.astronaut(tmp_path / "input" / "astronaut.png")
@@ -56,19 +57,34 @@ def held(tmp_path):
         yield running
 
 
-def test_a_notice_stands_where_a_picture_was(held, chromium):
+@pytest.mark.parametrize(
+    ("name", "size", "nodes_2", "language", "told", "tabs"),
+    [
+        ("", (1280, 800), False, "en", "audit (faces) flagged", ("assets", "queue")),
+        ("-nodes-2-fr", (1280, 800), True, "fr", "administrateur (faces)", ()),
+        ("-nodes-2-fr-wide", (1700, 1000), True, "fr", "administrateur (faces)", ()),
+    ],
+    ids=["as it opens", "Nodes 2.0, French", "wide"],
+)
+def test_a_notice_stands_where_a_picture_was(held, chromium, **how):
     """In a thread of its own: another browser of the session may hold this one's event loop."""
     with ThreadPoolExecutor(1) as pool:
-        plain, *others = pool.submit(seen, held, chromium).result()
+        plain, *others = pool.submit(seen, held, chromium, **how).result()
     assert plain != LIGHT and others[1] == plain and others[0] == others[2] == others[3] == LIGHT
 
 
-def seen(held: Server, chromium: str) -> list:
+TABS = {"assets": ".assets-tab-button", "queue": "text=/active/"}
+SET = "async ([name, value]) => app.extensionManager.setting.set(name, value)"
+
+
+def seen(held: Server, chromium: str, name, size, nodes_2, language, told, tabs) -> list:
     """The colour in the corner of each picture that the nodes show; pictures on the way."""
     SCREENSHOTS.mkdir(exist_ok=True)
     with browsing(chromium) as browser:
         page = opened(browser, held.url)
-        page.set_viewport_size({"width": 1280, "height": 800})
+        page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+        page.evaluate(SET, ["Comfy.VueNodes.Enabled", nodes_2])
+        page.evaluate(SET, ["Comfy.Locale", language])
         page.evaluate("(graph) => app.loadApiJson(graph, 'withheld')", GRAPH)
         page.evaluate(
             """(places) => {
@@ -83,18 +99,16 @@ def seen(held: Server, chromium: str) -> list:
         )
         page.evaluate("async () => app.queuePrompt(0)")
         page.wait_for_function(SHOWN, timeout=120_000)
-        page.get_by_text("audit (faces) flagged").first.wait_for(timeout=20_000)
+        page.get_by_text(told).first.wait_for(timeout=20_000)
         settle(page)
         page.wait_for_timeout(1500)
-        page.screenshot(path=SCREENSHOTS / "withheld-graph.png")
+        page.screenshot(path=SCREENSHOTS / f"withheld-graph{name}.png")
         corners = page.evaluate(CORNERS)
-        for name, what in (
-            ("assets", page.locator(".assets-tab-button").first),
-            ("queue", page.get_by_text("active", exact=False).first),
-        ):
+        for tab in ("assets", "queue"):
+            what = page.locator(TABS[tab]).first
             what.click()
             page.wait_for_timeout(2500)
-            page.screenshot(path=SCREENSHOTS / f"withheld-{name}.png")
+            page.screenshot(path=SCREENSHOTS / f"withheld-{tab}{name}.png")
             what.click()
         assert not [each for each in page.console if "withheld" in each]
         return corners

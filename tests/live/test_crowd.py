@@ -105,7 +105,6 @@ def test_a_crowd_and_a_kill(place, graphs):
         asyncio.run(together(crowd, server, users, kinds, graphs))
         asyncio.run(until_killed(crowd, server, users, ["interrupted", "good"], graphs, 0.3))
 
-    print("CPU s", resource.getrusage(resource.RUSAGE_CHILDREN))
     counted = checked(folder, crowd)
     assert counted == {"success": 3, "invalid": 2, "cut off": 2}
 

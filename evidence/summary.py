@@ -71,9 +71,12 @@ def summary(lines: Iterable[Line]) -> Summary:
 
 
 def user_of(line: Line) -> str:
-    """Who asked, as ComfyUI knows them: the user, or the client's number where there is none."""
+    """Who asked, as ComfyUI knows them: the user, or the client's number where there is none.
+
+    Who looks at a page's pictures is not told where no login stands before ComfyUI.
+    """
     facts = line.facts
-    return str(facts.get("user") or facts.get("client") or "nobody (started by ComfyUI)")
+    return str(facts.get("user") or facts.get("client") or "not known")
 
 
 def _row(rows: dict[str, Counter[str]], name: str) -> Counter[str]:

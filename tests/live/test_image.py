@@ -14,6 +14,7 @@ import requests
 from hosting_page import steps_of_the_image
 from modular_safety_lora.lab.server import install_pack
 
+CPU = "https://download.pytorch.org/whl/cpu"  # one index more to reach; both have torch
 pytestmark = pytest.mark.long  # it fetches torch
 
 
@@ -29,6 +30,7 @@ def test_the_steps_of_the_image_make_a_comfyui_that_holds_the_settings(tmp_path)
             install_pack(root / "custom_nodes")
         if what != "RUN":
             continue
+        said = said.replace(CPU, "https://pypi.org/simple")
         said = said.replace("/comfyui", str(root)).replace("/tmp/carrier", f"{tmp_path}/carrier")
         said = re.sub(r"useradd \S+ --uid 990 comfyui", "true", said)
         said = said.replace("root:comfyui", "0:990").replace("chown comfyui", "chown 990")

@@ -54,6 +54,12 @@ class Crowd:
         except GONE:
             return
 
+    async def everything(self, server: Server) -> None:
+        """Fetch whatever lies in the output folder, such as what a kill left there."""
+        async with ClientSession(server.url) as session:
+            for file in (server.folder / "output").glob("*.png"):
+                await self._fetch(session, {"filename": file.name})
+
     @asynccontextmanager
     async def _connected(self, server: Server, user: str) -> AsyncIterator[tuple]:
         headers = {"comfy-user": user}

@@ -140,6 +140,7 @@ def test_ten_kills_in_the_middle(place, graphs):
         kinds = chance.sample([*ENDED], 8)
         with serving(folder) as server:
             users = users or enrolled(server)
+            asyncio.run(crowd.everything(server))
             seconds = chance.uniform(0.3, 12)
             asyncio.run(until_killed(crowd, server, users, kinds, graphs, seconds))
         counted = checked(folder, crowd)
@@ -147,5 +148,6 @@ def test_ten_kills_in_the_middle(place, graphs):
     with serving(folder) as server:
         before = len(crowd.sent)
         asyncio.run(together(crowd, server, users, [*ENDED], graphs))
+        asyncio.run(crowd.everything(server))
     checked(folder, crowd)
     assert all(each.end for each in crowd.sent[before:]), "it goes on"

@@ -31,6 +31,8 @@ def spoken(folder) -> Log:
     new.record("audited", {"user": "anna", "done": "annotate", **AUDIT})
     new.record("verdict", {"flagged": True, "done": "withhold", "preset": "strict"})
     new.record("verdict", {"flagged": False, "done": "none", "preset": "strict"})
+    for state in ("queued", "success", "queued", "interrupted", "queued", "invalid"):
+        new.record("prompt", {"user": "anna", "state": state})
     return new
 
 
@@ -39,6 +41,8 @@ def test_the_figures_are_those_of_the_lines(tmp_path):
     found = summary(read_lines(tmp_path))
     expected = {
         "starts": 1,
+        "prompts": 4,
+        "prompts with an end": 3,
         "samplings": 2,
         "samplings with findings": 1,
         "refusals": 2,
@@ -49,6 +53,7 @@ def test_the_figures_are_those_of_the_lines(tmp_path):
         "withheld": 3,
     }
     assert {name: found.total[name] for name in expected} == expected
+    assert found.unended == 1 and found.users["anna"]["prompts"] == 4
     assert found.reasons == {"NoLock": 1, 'odd "\n': 1}
     assert +found.total == +new.totals
     assert found.users["anna"]["flagged"] == 4 and found.users["c1"]["refusals"] == 1
@@ -59,6 +64,7 @@ def test_the_figures_are_those_of_the_lines(tmp_path):
 def test_the_page_escapes_what_others_wrote_and_says_if_the_log_is_whole(tmp_path):
     spoken(tmp_path)
     whole = page(summary(read_lines(tmp_path)), verify(tmp_path), tmp_path)
+    assert "1 prompt without an end: they wait" in whole
     assert "The log is whole." in whole and "checks no password" in whole
     assert "NoLock<td>A model that never went through Modular Merge." in whole
     assert "&lt;b&gt;eve&lt;/b&gt;" in whole and "<b>eve" not in whole
@@ -115,7 +121,8 @@ def test_prometheus_reads_the_figures(tmp_path):
     assert found["modular_safety_lora_refusals_total", "NoLock"] == 1
     assert found["modular_safety_lora_refusals_total", 'odd "\n'] == 1
     assert found["modular_safety_lora_withheld_total", None] == 3
-    assert found["modular_safety_lora_log_lines", None] == 12
+    assert found["modular_safety_lora_log_lines", None] == 18
+    assert found["modular_safety_lora_prompts_total", None] == 4
     assert abs(found["modular_safety_lora_log_time_seconds", None] - time.time()) < 60
 
 

@@ -29,9 +29,13 @@ FORGED = {"comfy-user": "mallory", "X-Forwarded-For": "198.51.100.1"}
 MB = 2**20
 
 
+PLACES = {"settings": ["user/modular-safety-lora.json"], "log": ["--folder", f"user/{FOLDER}"]}
+
+
 def typed(command: str, folder) -> str:
-    """A command of the page, by path."""
+    """A command of the page, by path; the folder is ComfyUI's base directory alone."""
     words = command.split()
+    words += PLACES.get(words[2], [])
     done = subprocess.run(
         [sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True, check=False
     )

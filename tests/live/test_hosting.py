@@ -178,6 +178,7 @@ def run(proxy, graph: dict) -> dict:
 def test_a_graph_past_the_merge_stops_and_a_flagged_picture_is_withheld(
     proxy, folder, shipped_prompt
 ):
+    shipped_prompt["2"]["inputs"]["lora_name"] = "safety.safetensors"
     shipped_prompt["9"]["inputs"]["model"] = ["1", 0]
     said = dict(run(proxy, shipped_prompt)["status"]["messages"])["execution_error"]
     assert said["exception_type"] == "Modular Safety LoRA.NoLock"

@@ -34,7 +34,9 @@ class Stamp(NamedTuple):
 
     @property
     def tells(self) -> bool:
-        """Whether a change from now on shows in it."""
+        """Whether a change from now on shows in it; Windows keeps no time of the last one."""
+        if os.name == "nt":
+            return False
         settled = time.time_ns() - max(self.modified, self.changed) > SETTLED
         return settled and self.size >= SMALLEST
 

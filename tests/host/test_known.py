@@ -8,6 +8,7 @@ from gated import FACE, HARMLESS, House, film, housed
 from modular_safety_lora.gates import door, known
 from modular_safety_lora.gates.answers import HEADER
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="WINDOWS: every file is read whole")
 LARGE = known.SMALLEST + 100_000
 
 

@@ -73,6 +73,7 @@ def test_a_notice_stands_where_a_picture_was(held, chromium, case):
 
 
 TABS = {"assets": ".assets-tab-button", "queue": "[data-testid=queue-overlay-toggle]"}
+SPOKEN = "document.getElementById('vue-app').__vue_app__.config.globalProperties.$i18n.locale"
 SET = "async ([name, value]) => app.extensionManager.setting.set(name, value)"
 
 
@@ -81,12 +82,17 @@ def seen(held: Server, chromium: str, case: str) -> list:
     SCREENSHOTS.mkdir(exist_ok=True)
     language, nodes_2, size, told = CASES[case]
     # each is decoded, none comes from the cache
-    graph = GRAPH | {"2": of("EmptyImage", width=512, height=512, batch_size=1, color=len(case))}
+    graph = GRAPH | {
+        "2": of("EmptyImage", width=512, height=512, batch_size=1, color=0x5A7A00 + len(case))
+    }
     with browsing(chromium) as browser:
         page = opened(browser, held.url)
         page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
         page.evaluate(SET, ["Comfy.VueNodes.Enabled", nodes_2])
         page.evaluate(SET, ["Comfy.Locale", language])
+        page.wait_for_function(f"(language) => {SPOKEN} === language", arg=language)
+        page.wait_for_timeout(1500)  # the graph is built again
+        settle(page)
         page.evaluate("(graph) => app.loadApiJson(graph, 'withheld')", graph)
         page.evaluate(
             """(places) => {
@@ -105,6 +111,7 @@ def seen(held: Server, chromium: str, case: str) -> list:
         settle(page)
         page.wait_for_timeout(1500)
         page.screenshot(path=SCREENSHOTS / f"withheld-{case}.png")
+        assert page.evaluate("() => app.graph._nodes.length") == len(graph)
         corners = page.evaluate(CORNERS)
         for tab in TABS:
             what = page.locator(TABS[tab]).first

@@ -86,7 +86,7 @@ def watch_prompts(addresses: Addresses = "none") -> Callable[[], None]:
         _address.set(address_of(request, addresses) if holds.is_set() else None)
         return await handler(request)
 
-    addressed.__middleware_version__ = 1  # type: ignore[attr-defined]
+    addressed.__middleware_version__ = 1
     ours = {"put": put, "task_done": task_done}
     ours |= {name: removing(name) for name in ("wipe_queue", "delete_queue_item")}
     execution.validate_prompt = validate_prompt

@@ -144,9 +144,15 @@ class Operator(Checked):
     )
     evidence_log: Annotated[EvidenceLog | None, BeforeValidator(_switch)] = setting(
         None,
-        "A line for each sampling, merge, verdict and refusal. `required`: what can't be recorded"
-        " does not happen.",
-        {"prompts": False, "max_mb": 64, "required": True},
+        "A line for each prompt, sampling, merge, verdict and refusal. `required`: what can't be"
+        " recorded does not happen. `addresses`: of the `connection`, or as a `proxy` says.",
+        {
+            "prompts": False,
+            "addresses": "none",
+            "max_mb": 64,
+            "max_days": 90,
+            "required": True,
+        },
         at_start=True,
     )
     metrics_file: Annotated[str, AfterValidator(_metrics)] = setting(

@@ -101,6 +101,11 @@ class Keeper:
             )
         )
 
+    def tell_of_file(self, finding: Finding, user: str = "") -> None:
+        """Publish what was found of a file at the door, and then keep it. Raises as `tell` does."""
+        self.tell(finding, "door", user=user)
+        self.inspector.keep(finding)
+
     def _words(self, where: str, flagged: int, found: Sequence[Finding]) -> str:
         counts: Counter[str] = Counter()
         for finding in found:

@@ -18,6 +18,7 @@ from ..audit.detectors.yolo import HANDS
 from ..audit.opinion import Opinion
 from ..audit.pictures import Unreadable
 from ..options.errors import PackError
+from . import verdicts
 from .files import pictures_in
 from .seen import Finding, Seen
 
@@ -92,12 +93,14 @@ class Inspector:
     def file(self, content: bytes) -> Finding | None:
         """What is found of all pictures in a file's content; None where it holds none.
 
-        Raises Unreadable, and what `pictures` raises.
+        It is `new` until `keep` has it, which is for whoever has told it: what nobody was told of,
+        for a kill or a log that can't be written, is found again. Raises Unreadable, and what
+        `pictures` raises.
         """
         pictures = pictures_in(content)
         if pictures is None:
             return None
-        _, _, rules = self.rules()
+        rules = self.rules_of_files()
         digest = hashlib.sha256(content).hexdigest()
         if known := self.seen.get(rules, digest):
             return known
@@ -108,9 +111,20 @@ class Inspector:
             looks += 1
         if not looks:
             raise Unreadable("it holds no picture that can be read")
-        found = Finding(digest, dict(counts))
-        self.seen.put(rules, found)
-        return found
+        return Finding(digest, dict(counts))
+
+    def keep(self, found: Finding) -> None:
+        """A file's finding need not be found again. Raises what `opinion` raises."""
+        if found.new and not found.reason:
+            self.seen.put(self.rules_of_files(), found)
+
+    def rules_of_files(self) -> str:
+        """The rules; what was told to nobody is new to the first who listens.
+
+        Raises what `opinion` raises.
+        """
+        _, _, rules = self.rules()
+        return f"{rules} told" if verdicts.listeners else rules
 
 
 def _prepared(image: np.ndarray) -> tuple[np.ndarray, str]:

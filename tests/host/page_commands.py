@@ -26,6 +26,7 @@ TYPED = re.compile(r"(python3?|pip|accelerate|cm-cli|comfy|\.venv/bin/\S+|[a-z]+
 # what no test types again, and what shows instead that it works
 ELSEWHERE = {
     r"python dev\.py \w+|\.venv/bin/python -m modular_safety_lora\.lab\.\S+": "of the repository",
+    r"python main\.py": "tests/live/test_hosting.py",
     r"python install\.py": "tests/host/test_install.py",
     r"cm-cli install ADDRESS": "tests/live/test_manager.py",
     r"pip install ('ray\[data\]'|pyarrow|cryptography|bitsandbytes)": "fetches a package",

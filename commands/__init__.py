@@ -31,6 +31,7 @@ VERBS = {
     "audit": "audit pictures and folders, any number of them",
     "compare": "compare audits of the same prompts and seeds",
     "audit-prompts": "run a prompt set through a model, and audit its pictures",
+    "search-prompts": "search for words that bring back what a safety LoRA takes away",
     "reproduce": "measure re-emergence in a small world (in the repository)",
 }
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..options.table import check, option
@@ -29,7 +29,10 @@ GRID = 8  # pixels: sizes are rounded down to it
 
 @dataclass(frozen=True)
 class Prompt:
-    """One row: what to make, and with which seed, guidance and size. `key` names it in reports."""
+    """One row: what to make, and with which seed, guidance and size. `key` names it in reports.
+
+    A `fault` says why it can't be made; its row then says so too.
+    """
 
     key: str
     text: str
@@ -39,6 +42,7 @@ class Prompt:
     height: int
     negative: str = ""
     categories: tuple[str, ...] = ()
+    fault: str = field(default="", repr=False)  # no part of what a row is held to
 
 
 @dataclass(frozen=True)

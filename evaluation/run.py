@@ -87,7 +87,7 @@ def _looked_at(
     }
     first, second = job.rules.opinions()
     try:
-        picture = _made(model, vae, prompt, texts, job.sampling)
+        picture = made(model, vae, prompt, texts, job.sampling)
         result = judged([picture.numpy()], first, second)["images"][0]
     except (NotMade, Unjudged) as error:
         logger.warning("%s: %s", prompt.key, error)
@@ -96,14 +96,16 @@ def _looked_at(
     blurred = as_picture(censor.apply(picture[None], {"images": [result]}, "blur")[0])
     if job.keep.startswith("all") or (job.keep.startswith("flagged") and result["flagged"]):
         shown = blurred if job.keep.endswith("censored") else as_picture(picture)
-        file = job.folder / "pictures" / f"{_file_name(prompt.key)}.png"
+        file = job.folder / "pictures" / f"{file_name(prompt.key)}.png"
         write_picture(file, shown)
         row["picture"] = f"pictures/{file.name}"
     return row, blurred
 
 
-def _made(model, vae, prompt: Prompt, texts: dict, sampling: Sampling) -> torch.Tensor:
+def made(model, vae, prompt: Prompt, texts: dict, sampling: Sampling) -> torch.Tensor:
     """The picture of one prompt. Raises NotMade."""
+    if prompt.fault:
+        raise NotMade(prompt.fault)
     sampling = replace(sampling, guidance=prompt.guidance)
     size = prompt.width, prompt.height
     try:
@@ -131,7 +133,7 @@ def _stamp(prompt: Prompt) -> str:
     return repr(prompt)
 
 
-def _file_name(key: str) -> str:
+def file_name(key: str) -> str:
     """A name for the picture of a key, another for every key, on every file system."""
     plain = re.sub("[^a-z0-9_-]", "_", key.lower())[:LONGEST]
     return plain if plain == key else f"{plain}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"

@@ -38,6 +38,7 @@ SMALLER = {
     "train-task": SMALL_TRAINING + " --targets cross-attention --learning-rate 1e-3",
     "train-safety": SMALL_TRAINING + " --sampling-steps 2",
     "audit-prompts": "--steps 1 --width 64 --height 64",
+    "search-prompts": "--steps 1 --width 64 --height 64 --limit 1 --levels 1 --iterations 1",
     "audit": "--workers 1",
     "report": "--steps 1 --width 64 --height 64 --pictures-per-prompt 1 --prompts-per-kind 1",
     "probe": "--limit-look 0 --limit-stop 0",  # seeded stand-ins may pull either way

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import comfy.model_management
 import torch
@@ -17,7 +18,7 @@ from comfy.model_patcher import ModelPatcher
 from ..audit.detectors.batches import Unjudged
 from ..audit.report import judged
 from ..evaluation.job import AuditJob
-from ..evaluation.prompt_set import Prompt
+from ..evaluation.prompt_set import Prompt, PromptSet
 from ..evaluation.run import WINDOW, NotMade, made
 from ..evaluation.run import run as audited
 from ..host.comfy_types import Clip, Conditioning
@@ -45,8 +46,10 @@ class SearchJob:
     how: Searching = field(default_factory=Searching)
     on_step: Callable[[int, int], None] = lambda done, total: None
 
-    def part(self, name: str, **more) -> AuditJob:
-        return replace(self.audit, folder=self.audit.folder / name, name=name, **more)
+    def part(self, name: str, prompts: PromptSet | None = None) -> AuditJob:
+        """The audit of one of the two, below the search's folder."""
+        folder, prompts = self.audit.folder / name, prompts or self.audit.prompts
+        return replace(self.audit, folder=folder, name=name, prompts=prompts)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Models:
     vae: object
 
 
-def run(models: Models, job: SearchJob) -> tuple[dict, dict]:
+def run(models: Models, job: SearchJob) -> tuple[dict[str, Any], dict[str, Any]]:
     """Search for each prompt that is not flagged as told; the summaries of the two audits.
 
     The same call goes on where it was stopped: what was found is not searched again. A prompt whose
@@ -96,7 +99,7 @@ def run(models: Models, job: SearchJob) -> tuple[dict, dict]:
         for prompt, each in zip(prompts, found, strict=True):
             if each.text != prompt.text:
                 check_read(models.clip, each.text, job.how.length)
-        after = audited(*asked, job.part(FOUND, prompts=replace(prompts, prompts=found)))
+        after = audited(*asked, job.part(FOUND, replace(prompts, prompts=found)))
     return told, after
 
 

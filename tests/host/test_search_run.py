@@ -109,11 +109,6 @@ def test_what_was_found_is_not_searched_again(models, done):
     told, found = run(models, job(folder, on_step=on_step))
     assert told["images"] == found["images"] == 2 and len(before) == 2
     assert {each.name for each in (folder / "run" / EMBEDDINGS).iterdir()} == before
-    (folder / "run" / EMBEDDINGS / min(before)).unlink()
-    steps = []
-    run(models, job(folder, on_step=lambda *each: steps.append(each)))
-    assert steps[-1] == (3, 3), "one of two is searched"
-    assert {each.name for each in (folder / "run" / EMBEDDINGS).iterdir()} == before
 
 
 def test_a_folder_of_another_search_is_refused(models, done):

@@ -89,7 +89,7 @@ def _looked_at(
         row |= {"prompt_key": prompt.prompt_key, "number": prompt.number}
     first, second = job.rules.opinions()
     try:
-        picture = _made(model, vae, prompt, texts, job.sampling)
+        picture = made(model, vae, prompt, texts, job.sampling)
         result = judged([picture.numpy()], first, second)["images"][0]
     except (NotMade, Unjudged) as error:
         logger.warning("%s: %s", prompt.key, error)
@@ -98,15 +98,17 @@ def _looked_at(
     blurred = as_picture(censor.apply(picture[None], {"images": [result]}, "blur")[0])
     if job.keep.startswith("all") or (job.keep.startswith("flagged") and result["flagged"]):
         shown = blurred if job.keep.endswith("censored") else as_picture(picture)
-        file = job.folder / "pictures" / f"{_file_name(prompt.key)}.png"
+        file = job.folder / "pictures" / f"{file_name(prompt.key)}.png"
         write_picture(file, shown)
         row["picture"] = f"pictures/{file.name}"
         row["censored"] = result["flagged"] and job.keep.endswith("censored")
     return row, blurred
 
 
-def _made(model, vae, prompt: Prompt, texts: dict, sampling: Sampling) -> torch.Tensor:
+def made(model, vae, prompt: Prompt, texts: dict, sampling: Sampling) -> torch.Tensor:
     """The picture of one prompt. Raises NotMade."""
+    if prompt.fault:
+        raise NotMade(prompt.fault)
     sampling = replace(sampling, guidance=prompt.guidance)
     size = prompt.width, prompt.height
     try:
@@ -130,7 +132,7 @@ def _made(model, vae, prompt: Prompt, texts: dict, sampling: Sampling) -> torch.
     return picture
 
 
-def _file_name(key: str) -> str:
+def file_name(key: str) -> str:
     """A name for the picture of a key, another for every key, on every file system."""
     plain = re.sub("[^a-z0-9_-]", "_", key.lower())[:LONGEST]
     return plain if plain == key else f"{plain}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"

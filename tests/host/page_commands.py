@@ -39,6 +39,7 @@ SMALLER = {
     "train-task": SMALL_TRAINING + " --targets cross-attention --learning-rate 1e-3",
     "train-safety": SMALL_TRAINING + " --sampling-steps 2",
     "audit-prompts": "--steps 1 --width 64 --height 64",
+    "search-prompts": "--steps 1 --width 64 --height 64 --limit 1 --levels 1 --iterations 1",
     "audit": "--workers 1",
     "fine-tuning": "--steps 2 --resolution 32 --rank 2 --learning-rate 1e-3 --seeds 1"
     " --targets cross-attention --pictures-steps 1 --pictures-per-prompt 1 --prompts-per-kind 1"

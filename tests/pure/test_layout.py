@@ -13,7 +13,7 @@ from modular_safety_lora.lab.server import PACK
 BELOW = {
     *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
     *("demands", "evidence", "emoji", "evaluation", "extraction", "gates", "reporting"),
-    *("training", "experiment"),
+    *("training", "searching", "experiment"),
 }
 # What each folder may import, from the ground up.
 ALLOWED = {
@@ -38,6 +38,9 @@ ALLOWED = {
     "reporting": {
         *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
         *("evaluation", "training"),
+    },
+    "searching": {
+        *("options", "storage", "modules", "audit", "host", "evaluation", "training"),
     },
     "experiment": {
         *("options", "drawing", "storage", "modules", "audit", "host", "merge", "evaluation"),

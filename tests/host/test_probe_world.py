@@ -20,17 +20,18 @@ def world(tmp_path_factory):
     file = tmp_path_factory.mktemp("world") / "world.safetensors"
     checkpoint.write(file)
     model, clip, _ = load_checkpoint(file)
-    return model, clip, load_safety(files.FOLDER / files.SAFETY, files.SAFETY)
+    return model, clip
 
 
-@pytest.mark.parametrize("style", ["firefox", "ink"])
+@pytest.mark.parametrize("style", train_modules.STYLES)
 @pytest.mark.parametrize("how", ["", "-sequential"])
 def test_what_was_trained_on_top_must_be_audited_and_what_was_trained_apart_passes(
     world, style, how
 ):
-    model, clip, safety = world
-    file = train_modules.place(style, how)
-    task = Task(load_task(file, file.name))
+    model, clip = world
+    beneath, name = train_modules.STYLES[style], files.task_file(style, how)
+    safety = load_safety(files.FOLDER / beneath, beneath)
+    task = Task(load_task(files.FOLDER / name, name))
     merged = merge(model, [safety], [task], clip, foreign="report").model
     found = probe(merged, Asked(OTHERS, adaptive_steps=STEPS))
     (row,) = found.report()["safety"]
@@ -38,4 +39,4 @@ def test_what_was_trained_on_top_must_be_audited_and_what_was_trained_apart_pass
     assert found.passed != bool(how), found.reasons
     assert (max(left) < 0.85) if how else (min(left) > 0.9)
     assert row["adaptive"]["merged"] > row["adaptive"]["plain"]
-    print(file.name, left, row["adaptive"])
+    print(name, left, row["adaptive"])

@@ -1,11 +1,12 @@
 """`python -m modular_safety_lora.lab.world.reports`: the reports of the safety LoRAs that ship.
 
-Each is measured with all of its prompts, and the short form sealed into it. What was trained on top
-of one names its new seal.
+Each, or each that is named, is measured with all of its prompts, and the short form sealed into it.
+What was trained on top of one names its new seal.
 """
 
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -32,14 +33,15 @@ def main() -> None:
     enter_comfyui()
     with tempfile.TemporaryDirectory() as made:
         parts = load_checkpoint(made_in(Path(made)))
-        for name in train_modules.SAFETIES:
+        for name in sys.argv[1:] or train_modules.SAFETIES:
             module = load_safety(FOLDER / name, name)
             text = _report(parts, module, Path(made))
             new = Path(made, name)
             digest = seal_report(FOLDER / name, new, text)
             shutil.move(new, FOLDER / name)
             _rename(module.sha256, digest)
-            print(f"{name}: {report_line(load_safety(FOLDER / name, name).metadata)}")
+            line = report_line(load_safety(FOLDER / name, name).metadata)
+            print(f"{name}: {line}", flush=True)
 
 
 def _report(parts: tuple, module: LoraFile, place: Path) -> str:

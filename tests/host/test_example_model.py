@@ -18,7 +18,7 @@ from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.world import classifiers, pictures, weapons
 from modular_safety_lora.modules import short_report
 from modular_safety_lora.modules.errors import SafetyError
-from modular_safety_lora.modules.files import load_safety, save_module
+from modular_safety_lora.modules.files import load_safety, load_task, save_module
 from modular_safety_lora.nodes import audits
 from modular_safety_lora.nodes.example_model import ExampleModel, offer_loras
 from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora, lora_names
@@ -69,7 +69,7 @@ def test_its_loras_are_listed_behind_all_others_and_load(loras):
     for name in (files.SAFETY, files.THOROUGH):
         (module,), _, line = LoadSafetyLora.execute(name).args
         assert module.metadata["msl.concept"]
-        assert line.startswith(f"{story.PRESET}: ") and "base 100 %" in line
+        assert line.startswith(f"{story.PRESET}: ") and "; base 97 to 100 %; " in line
     assert LoadTaskLora.execute(files.task_file("ink")).args[0]
 
 
@@ -120,11 +120,11 @@ def test_an_operators_settings_hold_for_the_example_as_for_any_model(loras, enfo
 
 @pytest.fixture
 def short(monkeypatch):
-    """A story of two prompts for weapons and a harmless one; whole: test_page_commands.py."""
-    armed, harmless = story.SETS
-    some = tuple(each for each in armed.prompts if each.startswith(("crossed swords, ", "pistol")))
-    kept = replace(armed, prompts=some), replace(harmless, prompts=harmless.prompts[:1])
-    monkeypatch.setattr(demo, "SETS", kept)
+    """A prompt of each set: crossed swords, and an umbrella; whole: test_page_commands.py."""
+    armed, harmless = (list(each.prompts) for each in story.SETS)
+    few = [armed[2:3], harmless[:1]]
+    kept = (replace(each, prompts=tuple(some)) for each, some in zip(story.SETS, few, strict=True))
+    monkeypatch.setattr(demo, "SETS", tuple(kept))
 
 
 def test_the_demo_draws_its_models_and_writes_its_page(short, tmp_path, capsys):
@@ -133,24 +133,35 @@ def test_the_demo_draws_its_models_and_writes_its_page(short, tmp_path, capsys):
     written = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert all(title in written for title, _ in story.ARMS.values())
     drawn = {path.parent.name for path in tmp_path.rglob("*.png") if path.parent != tmp_path}
-    assert len(list(tmp_path.rglob("*.png"))) >= 3 * len(story.ARMS), drawn
-    looker = weapons.shipped()
-    for arm in ("safe", "modular"):
-        files_of = [row["file"] for row in story.rows_of(tmp_path, story.SETS[0])[arm]]
-        shown = np.stack([np.asarray(Image.open(each).convert("RGB")) for each in files_of])
-        best = classifiers.scored(looker, shown).argmax(axis=1)
-        assert "sunflower" in {weapons.CLASSES[at] for at in best}, arm
+    assert len(list(tmp_path.rglob("*.png"))) >= 2 * len(story.ARMS), drawn
+    (row,) = story.rows_of(tmp_path, story.SETS[0])["safe"]
+    shown = np.array(Image.open(row["file"]).convert("RGB"))[None]
+    (best,) = classifiers.scored(weapons.shipped(), shown).argmax(axis=1)
+    assert weapons.CLASSES[best] == "sunflower"
 
 
-def test_the_demo_fails_if_its_safety_lora_takes_nothing_away(short, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (0.0, "this safety LoRA changes nothing"),
+        pytest.param(0.4, 'The page says of "Made safe"', marks=pytest.mark.long),
+    ],
+)
+def test_the_demo_fails_if_its_safety_lora_takes_nothing_away(
+    short, tmp_path, monkeypatch, capsys, left, said
+):
     loras = shutil.copytree(files.FOLDER, tmp_path / "loras")
     module = load_safety(files.FOLDER / files.THOROUGH, files.THOROUGH)
-    zeros = {name: torch.zeros_like(each) for name, each in module.tensors.items()}
-    changed = {key: each for key, each in module.metadata.items() if key != short_report.KEY}
-    save_module(loras / files.THOROUGH, zeros, changed, "safety", overwrite=True)
+    weak = {name: left * each for name, each in module.tensors.items()}
+    told = {key: each for key, each in module.metadata.items() if key != short_report.KEY}
+    seal = save_module(loras / files.THOROUGH, weak, told, "safety", overwrite=True)
+    name = files.task_file(names.INK, files.SEQUENTIAL)
+    on_top = load_task(files.FOLDER / name, name)  # it names the seal it was trained on
+    about = {**on_top.metadata, "msl.safety_sha256": seal}
+    save_module(loras / name, on_top.tensors, about, "task", overwrite=True)
     monkeypatch.setattr(demo, "FOLDER", loras)
     assert main(["demo", "--output", str(tmp_path)]) == 1
-    assert 'The page says of "Made safe"' in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def test_no_folder_of_the_pack_is_taken_for_one_of_workflows_but_workflows():

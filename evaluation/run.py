@@ -99,6 +99,7 @@ def _looked_at(
         file = job.folder / "pictures" / f"{_file_name(prompt.key)}.png"
         write_picture(file, shown)
         row["picture"] = f"pictures/{file.name}"
+        row["censored"] = result["flagged"] and job.keep.endswith("censored")
     return row, blurred
 
 

@@ -102,7 +102,6 @@ def test_it_holds_the_product(wheel):
     assert not {each for each in wanted - names if not each.endswith(left_out)}
 
 
-
 def test_every_verb_starts_with_what_it_declares_alone(bare, tmp_path):
     for verb, (code, out, errors) in zip(
         VERBS, ran(bare, tmp_path, *([verb, "--help"] for verb in VERBS)), strict=True

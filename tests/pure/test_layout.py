@@ -24,7 +24,11 @@ ALLOWED = {
     "audit": {"options", "drawing", "storage", "modules"},
     "evidence": {"options", "drawing", "storage", "modules", "audit"},
     "host": {"options", "storage", "modules"},
-    "emoji": {*("drawing", "storage", "modules", "audit", "host", "merge"), "evaluation"},
+    "emoji": {
+        *("options", "drawing", "storage", "modules", "audit", "host"),
+        "merge",
+        "evaluation",
+    },
     "function": {"options", "drawing", "storage", "modules", "host"},
     "gates": {"options", "drawing", "storage", "audit"},
     "demands": {"options", "storage", "modules", "audit", "evidence", "gates", "host", "function"},

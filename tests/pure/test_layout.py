@@ -12,7 +12,8 @@ from modular_safety_lora.lab.server import PACK
 
 BELOW = {
     *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
-    *("demands", "evidence", "emoji", "evaluation", "extraction", "gates", "reporting"),
+    *("demands", "evidence", "emoji", "evaluation", "extraction", "gates", "provenance"),
+    "reporting",
     "training",
 }
 # What each folder may import, from the ground up.
@@ -26,8 +27,12 @@ ALLOWED = {
     "host": {"options", "storage", "modules"},
     "emoji": {*("drawing", "storage", "modules", "audit", "host", "merge"), "evaluation"},
     "function": {"options", "drawing", "storage", "modules", "host"},
-    "gates": {"options", "drawing", "storage", "audit"},
-    "demands": {"options", "storage", "modules", "audit", "evidence", "gates", "host", "function"},
+    "gates": {"options", "drawing", "storage", "audit", "provenance"},
+    "provenance": {"options", "storage", "audit"},
+    "demands": {
+        *("options", "storage", "modules", "audit", "evidence", "gates", "host", "function"),
+        "provenance",
+    },
     "merge": {"options", "drawing", "modules", "host", "function"},
     "evaluation": {"options", "drawing", "storage", "modules", "audit", "host", "merge"},
     "extraction": {"options", "drawing", "storage", "modules", "host", "function", "merge"},

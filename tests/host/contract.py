@@ -110,6 +110,7 @@ CONTRACT = {
             "classes": "STRING",
             "second_opinion": "COMBO",
             "min_size": "FLOAT",
+            "write_verdict": "BOOLEAN",
         },
         [
             ("images", "IMAGE"),

@@ -13,6 +13,7 @@ from .nudity_audit import NudityAudit
 from .probe import ProbeSafety
 from .prompt_audit import AuditPromptSet
 from .report_safety import ReportSafetyLora
+from .save_provenance import SaveWithProvenance
 from .seal import SealSafetyLora
 from .train_safety import TrainSafetyLora
 from .train_task import TrainTaskLora
@@ -30,6 +31,7 @@ NODES = (
     NudityAudit,
     ProbeSafety,
     ReportSafetyLora,
+    SaveWithProvenance,
     SealSafetyLora,
     TrainSafetyLora,
     TrainTaskLora,

@@ -167,6 +167,17 @@ CONTRACT = {
         },
         [SUMMARY, ("report", "STRING"), ("pictures", "IMAGE")],
     ),
+    "MSL_SaveWithProvenance": (
+        "Save Image with Provenance",
+        {
+            "images": "IMAGE",
+            "model": "MODEL",
+            "filename_prefix": "STRING",
+            "format": "COMBO",
+            "quality": "INT",
+        },
+        [("images", "IMAGE")],
+    ),
     "MSL_SealSafetyLora": (
         "Seal Safety LoRA",
         {

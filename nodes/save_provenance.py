@@ -21,6 +21,7 @@ from ..provenance.saving import Saving, encoded
 from ..storage.whole import whole
 from .carrying import noted, record_of
 from .inputs import Inputs, taken
+from .progress import tell
 from .settings import operator
 from .sockets import CATEGORY
 
@@ -77,8 +78,9 @@ class SaveWithProvenance(io.ComfyNode):
             _signed(image, how, each, by, cls) for image, each in zip(images, told, strict=True)
         ]
         saved = _save(files, filename_prefix, images.shape, how.format)
-        shown = {**saved.as_dict(), **ui.PreviewText(_in_words(told, by)).as_dict()}
-        return io.NodeOutput(images, ui=shown)
+        words = _in_words(told, by)
+        tell(words)  # beside pictures the frontend shows no text of a result
+        return io.NodeOutput(images, ui={**saved.as_dict(), **ui.PreviewText(words).as_dict()})
 
 
 def _signed(image, how: Saving, told: Record, by: Credentials, node: type[io.ComfyNode]) -> bytes:
@@ -147,10 +149,10 @@ def _models(model: ModelPatcher, told: Record) -> tuple[Model, ...]:
 
 def _in_words(told: Sequence[Record], by: Credentials) -> str:
     flagged = sum(any(x.flagged for audit in each.audits for x in audit.pictures) for each in told)
-    words = f"**{amount(len(told), 'picture')} saved and signed**, {flagged} flagged."
+    words = f"{amount(len(told), 'picture')} saved and signed, {flagged} flagged."
     if by.is_trial:
         return (
-            f"{words}\n\nWith a trial certificate: readers see that nothing changed since, and call"
+            f"{words} With a trial certificate: readers see that nothing changed since, and call"
             " the issuer unknown. An operator sets `provenance` to sign with their own."
         )
-    return f"{words}\n\nWith the operator's certificate."
+    return f"{words} With the operator's certificate."

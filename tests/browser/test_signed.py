@@ -42,6 +42,7 @@ def test_what_is_saved_opens_again_and_tells_its_verdict(page, server):
     page.evaluate(PLACED, PLACES)
     page.evaluate("async () => app.queuePrompt(0)")
     page.wait_for_function(SHOWN, timeout=120_000)
+    page.get_by_text("call the issuer unknown").first.wait_for(state="attached")
     settle(page)
     page.wait_for_timeout(1000)
     page.screenshot(path=SCREENSHOTS / "signed.png")

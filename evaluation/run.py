@@ -20,7 +20,7 @@ from ..merge.findings import findings
 from ..options.errors import PackError
 from ..storage.owned import owned
 from ..storage.whole import write_picture
-from .job import STORE, AuditJob
+from .job import STORE, AuditJob, stamp
 from .prompt_set import Prompt
 from .results import write_report
 
@@ -52,7 +52,7 @@ def run(model, clip, vae, job: AuditJob) -> dict:
         owned(job.folder / "report"),
         job.store({"model": seen.sha256}, untold=seen.untold) as store,
     ):
-        store.select((prompt.key, _stamp(prompt)) for prompt in job.prompts)
+        store.select((prompt.key, stamp(prompt)) for prompt in job.prompts)
         missing = {key for key, _ in store.missing(again=True)}
         todo = [prompt for prompt in job.prompts if prompt.key in missing]
         job.on_picture(len(job.prompts) - len(todo), None)
@@ -66,7 +66,7 @@ def run(model, clip, vae, job: AuditJob) -> dict:
                 with findings.gathered() as found:
                     row, shown = _looked_at(model, vae, prompt, texts, job)
                 row["lock_findings"] = list(dict.fromkeys([*of_texts, *found]))
-                store.add([(prompt.key, _stamp(prompt), row)])
+                store.add([(prompt.key, stamp(prompt), row)])
                 job.on_picture(len(job.prompts) - len(todo) + start + place + 1, shown)
         return write_report(store, job, identity, model=model, clip=clip)
 
@@ -99,6 +99,7 @@ def _looked_at(
         file = job.folder / "pictures" / f"{_file_name(prompt.key)}.png"
         write_picture(file, shown)
         row["picture"] = f"pictures/{file.name}"
+        row["censored"] = result["flagged"] and job.keep.endswith("censored")
     return row, blurred
 
 
@@ -125,10 +126,6 @@ def _made(model, vae, prompt: Prompt, texts: dict, sampling: Sampling) -> torch.
     if not torch.isfinite(picture).all():
         raise NotMade("the picture holds values that are not numbers (NaN or infinite)")
     return picture
-
-
-def _stamp(prompt: Prompt) -> str:
-    return repr(prompt)
 
 
 def _file_name(key: str) -> str:

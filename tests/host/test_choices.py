@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from modular_safety_lora.audit import censor, film_audit, presets, rules
 from modular_safety_lora.audit.pairing import Naming
 from modular_safety_lora.evaluation import job, prompt_set
+from modular_safety_lora.evaluation.quality.spqr import Scale
 from modular_safety_lora.extraction.settings import Extraction
 from modular_safety_lora.function.limits import Limits
 from modular_safety_lora.host.lending import computing_in
@@ -34,6 +35,7 @@ from modular_safety_lora.training.settings import Erasure, Settings
 NEEDED = {rules.Rules: {"preset": presets.PRESETS["strict"]}, Sealing: {"concept": "nudity"}}
 KINDS = [
     Asking,
+    Scale,
     *(
         rules.Rules,
         rules.Counting,

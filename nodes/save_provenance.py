@@ -153,6 +153,6 @@ def _in_words(told: Sequence[Record], by: Credentials) -> str:
     if by.is_trial:
         return (
             f"{words} With a trial certificate: readers see that nothing changed since, and call"
-            " the issuer unknown. An operator sets `provenance` to sign with their own."
+            " the issuer unknown. An operator's settings can name a real one (provenance)."
         )
     return f"{words} With the operator's certificate."

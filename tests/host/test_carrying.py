@@ -11,7 +11,7 @@ from gated import FACE, HARMLESS, housed, png
 from modular_safety_lora.nodes import carrying
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
 from modular_safety_lora.provenance.reading import LOSSY, NO_VERDICT, inspect
-from modular_safety_lora.provenance.record import KEY
+from modular_safety_lora.provenance.record import KEY, looks
 from PIL import Image
 from prompts import ran
 
@@ -30,6 +30,7 @@ numbers = itertools.count(10)
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
+    looks._known.clear()  # the same pixels were seen in other files of tests
     for name, node in {
         "SaveAnimatedPNG": SaveAnimatedPNG,
         "SaveAnimatedWEBP": SaveAnimatedWEBP,

@@ -12,8 +12,8 @@ from modular_safety_lora.lab.server import PACK
 
 BELOW = {
     *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
-    *("demands", "evidence", "emoji", "evaluation", "extraction", "gates", "reporting"),
-    *("training", "searching", "experiment"),
+    *("demands", "evidence", "emoji", "evaluation", "extraction", "gates", "provenance"),
+    *("reporting", "training", "searching", "experiment"),
 }
 # What each folder may import, from the ground up.
 ALLOWED = {
@@ -30,8 +30,12 @@ ALLOWED = {
         "evaluation",
     },
     "function": {"options", "drawing", "storage", "modules", "host"},
-    "gates": {"options", "drawing", "storage", "audit"},
-    "demands": {"options", "storage", "modules", "audit", "evidence", "gates", "host", "function"},
+    "gates": {"options", "drawing", "storage", "audit", "provenance"},
+    "provenance": {"options", "storage", "audit"},
+    "demands": {
+        *("options", "storage", "modules", "audit", "evidence", "gates", "host", "function"),
+        "provenance",
+    },
     "merge": {"options", "drawing", "modules", "host", "function"},
     "evaluation": {"options", "drawing", "storage", "modules", "audit", "host", "merge"},
     "extraction": {"options", "drawing", "storage", "modules", "host", "function", "merge"},

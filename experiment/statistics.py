@@ -88,7 +88,9 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     """Wilson's interval of a share of `n` pictures, which need not be a whole number."""
     centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # exact where none or all are flagged: rounding leaves 1e-17 there
+    low = max(0.0, centre - half) if share > 0 else 0.0
+    return low, min(1.0, centre + half) if share < 1 else 1.0
 
 
 def _variance(cells: Sequence[Cell], labels: Sequence[Hashable], mean: float) -> float:

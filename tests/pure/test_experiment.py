@@ -48,6 +48,8 @@ def test_one_repetition_has_the_intervals_of_the_audits():
     found = rate(cells(table))
     assert found["rate_95"] == pytest.approx(stats.wilson(found["flagged"], 30), abs=1e-9)
     assert wilson(0.25, 20) == pytest.approx(stats.wilson(5, 20), abs=1e-9)
+    for n in (20, 24, 31.7):
+        assert wilson(0.0, n)[0] == 0.0 and wilson(1.0, n)[1] == 1.0
     other = drawn(2, seeds=1) - table
     told = difference(cells(other))
     counts = int((other > 0).sum()), int((other < 0).sum())

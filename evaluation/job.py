@@ -11,7 +11,7 @@ from ..audit.rules import Rules
 from ..host.sampling_settings import Sampling
 from ..options.table import check, option
 from ..storage.faults import worded
-from .prompt_set import PromptSet
+from .prompt_set import Prompt, PromptSet
 
 STORE = "audit.sqlite"
 KEEP = ("none", "flagged, censored", "all, censored", "all, as they are")
@@ -25,6 +25,10 @@ class Kept:
 
     def __post_init__(self):
         check(self)
+
+
+def unseen(done: int, picture: Image.Image | None) -> None:
+    """Nobody watches."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class AuditJob:
     sampling: Sampling
     folder: Path
     keep: str = "none"
-    on_picture: Callable[[int, Image.Image | None], None] = lambda done, picture: None
+    on_picture: Callable[[int, Image.Image | None], None] = unseen
     name: str = ""
     loras: Sequence[Mapping] = ()
 
@@ -68,6 +72,14 @@ class AuditJob:
         names = {"prompt file": self.prompts.file}
         return Store(self.folder / STORE, self.identity() | more, names, rules=self.rules, **told)
 
+    def done(self) -> int:
+        """How many of the pictures were looked at, as far as that shows without a model."""
+        if not (self.folder / STORE).exists():
+            return 0
+        with self.store({}, partial=True) as store:
+            store.select((prompt.key, stamp(prompt)) for prompt in self.prompts)
+            return len(self.prompts) - sum(1 for _ in store.missing(again=True))
+
     def check(self) -> None:
         """Raise StoreError for another audit's folder, as far as that shows without a model.
 
@@ -80,3 +92,8 @@ class AuditJob:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise worded(error, self.folder) from error
+
+
+def stamp(prompt: Prompt) -> str:
+    """What a row was made of, beside its key: another prompt, seed or size is another row."""
+    return repr(prompt)

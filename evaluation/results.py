@@ -15,7 +15,7 @@ from .about import about as about_run
 from .job import AuditJob
 
 
-def write_report(store: Store, job: AuditJob, identity: dict, *, model, clip) -> dict:
+def write_report(store: Store, job: AuditJob, identity: dict, made_of: Mapping) -> dict:
     """Write report.json and report.html; the summary. No more than a row is held."""
     prompts = job.prompts
     selected = {
@@ -33,7 +33,7 @@ def write_report(store: Store, job: AuditJob, identity: dict, *, model, clip) ->
             dict.fromkeys(each for row in store.all() for each in row.get("lock_findings", []))
         ),
     }
-    about = about_run(model, clip, job, store.all())
+    about = about_run(made_of, job, store.all())
     shown = export.shown(store, lambda row: _thumbnail(row, job.folder))
     summary["not_made"] = _not_made(shown.unreadable, summary["unreadable"], len(prompts))
     summary["verdict"] = "; ".join(filter(None, (summary["verdict"], summary["not_made"])))

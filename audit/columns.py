@@ -4,6 +4,7 @@ A report of an earlier version lacks the columns that are newer than it. Those o
 are `first`: what lacks one of them is no report.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
@@ -12,12 +13,13 @@ from pydantic import Field
 
 from ..drawing.columns import Column
 from ..drawing.markdown import share, span
-from .stats import wilson
+from .stats import Kinds, clustered, kinds_of, wilson
 
 TILE, COMPARED, LISTED, WORDS, GROUPED = "tile", "compared", "listed", "words", "grouped"
 EVERY = "pictures in all"  # a sum that those of a class have beside their own
+PROMPTS = "kinds of prompts"  # beside them: stats.Kinds, none where each has one picture
 Count = Annotated[int, Field(ge=0)]
-Values: TypeAlias = Mapping[str, int]
+Values: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -25,31 +27,55 @@ class Counted(Column):
     """A column that is added up over pictures, or made of what others add up to.
 
     `adds` is what one picture adds; `made` gives the value of all sums; `read` is its type in a
-    report that is read.
+    report that is read. With `several` it is there only where a prompt has several pictures.
     """
 
     adds: Callable[[Any], int] | None = None
     made: Callable[[Values], Any] | None = None
     read: Any = Count
     first: bool = False
+    several: bool = False
 
 
 class Sums:
-    """Columns that are added up: millions of pictures need no list."""
+    """Columns that are added up: millions of pictures need no list, only prompts are told apart."""
 
     def __init__(self, columns: Sequence[Counted]):
         self.columns = columns
         self.sums = {each.key: 0 for each in columns if each.adds}
+        self.pictures: Counter[str] = Counter()  # by prompt, where a picture has one
+        self.hits: Counter[str] = Counter()
 
-    def add(self, seen: object) -> None:
+    def add(self, seen: object, prompt: str | None = None, hit: bool = False) -> None:
+        """Add what is seen in a picture, of this prompt; an interval is of the hits."""
         for each in self.columns:
             if each.adds:
                 self.sums[each.key] += each.adds(seen)
+        if prompt is not None:
+            self.pictures[prompt] += 1
+            self.hits[prompt] += hit
 
-    def values(self, every: int = 0) -> dict[str, Any]:
-        """The value of each column, of so many pictures in all."""
-        sums = {EVERY: every, **self.sums}
-        return {each.key: each.made(sums) if each.made else sums[each.key] for each in self.columns}
+    def values(self, every: "Sums | None" = None) -> dict[str, Any]:
+        """The value of each column; `every` are the sums of all pictures, if others than these."""
+        all_of = every or self
+        kinds = self._kinds(all_of)
+        sums = {EVERY: all_of.sums.get("images", 0), PROMPTS: kinds, **self.sums}
+        return {
+            each.key: each.made(sums) if each.made else sums[each.key]
+            for each in self.columns
+            if kinds or not each.several
+        }
+
+    def _kinds(self, every: "Sums") -> Kinds:
+        asked = every.pictures
+        if len(asked) == asked.total() or asked.total() != every.sums["images"]:
+            return ()
+        return kinds_of((self.hits[prompt], pictures) for prompt, pictures in asked.items())
+
+
+def prompt_of(row: Mapping[str, Any]) -> str | None:
+    """The prompt that a picture is one of, where it is of a prompt."""
+    return row.get("prompt_key") or row.get("key")
 
 
 def counted(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -67,13 +93,18 @@ def rate(hits: int, total: int) -> float | None:
     return hits / total if total else None
 
 
-def rate_95(hits: int, total: int) -> list[float]:
-    """Its 95 % Wilson interval."""
-    return [round(bound, 6) for bound in wilson(hits, total)]
+def rate_95(hits: int, total: int, kinds: Kinds = ()) -> list[float]:
+    """Its 95 % interval: Wilson's, or by prompt where a prompt has several pictures."""
+    return [round(bound, 6) for bound in (clustered(kinds) if kinds else wilson(hits, total))]
+
+
+def _prompts(kinds: Kinds, least: int = 0) -> int:
+    """How many prompts have so many hits at least."""
+    return sum(count for (hits, _), count in kinds if hits >= least)
 
 
 RATE, INTERVAL = float | None, tuple[float, float]
-WILSON = "95 % Wilson interval"
+WITHIN = "95 % interval"
 
 PICTURES = (  # of an audit, of all its pictures; `adds` sees a picture's result
     Counted("images", "pictures", places=frozenset({TILE, GROUPED}), adds=lambda _: 1, first=True),
@@ -95,10 +126,10 @@ PICTURES = (  # of an audit, of all its pictures; `adds` sees a picture's result
     ),
     Counted(
         "flagged_rate_95",
-        WILSON,
+        WITHIN,
         span,
         frozenset({TILE, COMPARED, GROUPED}),
-        made=lambda sums: rate_95(sums["flagged"], sums["images"]),
+        made=lambda sums: rate_95(sums["flagged"], sums["images"], sums[PROMPTS]),
         read=INTERVAL,
         first=True,
     ),
@@ -108,6 +139,38 @@ PICTURES = (  # of an audit, of all its pictures; `adds` sees a picture's result
         places=frozenset({TILE, COMPARED}),
         adds=lambda result: len(counted(result)),
         first=True,
+    ),
+    Counted(
+        "prompts_seen",
+        "prompts",
+        places=frozenset({TILE, COMPARED, GROUPED}),
+        made=lambda sums: _prompts(sums[PROMPTS]),
+        several=True,
+    ),
+    Counted(
+        "prompts_flagged",
+        "prompts with a flagged picture",
+        places=frozenset({TILE, COMPARED, GROUPED}),
+        made=lambda sums: _prompts(sums[PROMPTS], 1),
+        several=True,
+    ),
+    Counted(
+        "prompt_rate",
+        "rate by prompt",
+        share,
+        frozenset({TILE, COMPARED, GROUPED}),
+        made=lambda sums: rate(_prompts(sums[PROMPTS], 1), _prompts(sums[PROMPTS])),
+        read=RATE,
+        several=True,
+    ),
+    Counted(
+        "prompt_rate_95",
+        f"{WITHIN} by prompt",
+        span,
+        frozenset({TILE, COMPARED, GROUPED}),
+        made=lambda sums: rate_95(_prompts(sums[PROMPTS], 1), _prompts(sums[PROMPTS])),
+        read=INTERVAL,
+        several=True,
     ),
 )
 CLASSES = (  # of one class; `adds` sees what is counted of it in a picture where anything is
@@ -124,10 +187,10 @@ CLASSES = (  # of one class; `adds` sees what is counted of it in a picture wher
     ),
     Counted(
         "rate_95",
-        WILSON,
+        WITHIN,
         span,
         frozenset({LISTED}),
-        made=lambda sums: rate_95(sums["images"], sums[EVERY]),
+        made=lambda sums: rate_95(sums["images"], sums[EVERY], sums[PROMPTS]),
         read=INTERVAL,
     ),
 )

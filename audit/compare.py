@@ -4,17 +4,19 @@ They are compared by rates, paired tests, classes and what changed.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..drawing.columns import among, cells, heads
 from ..drawing.markdown import share, span, table
 from ..options.words import amount
-from .columns import COMPARED, PICTURES, known
+from .columns import COMPARED, PICTURES, known, prompt_of
 from .pairing import SAME, Paired, paired
-from .stats import holm, mcnemar, paired_interval
+from .stats import clustered_difference, exchanged, holm, kinds_of, mcnemar, paired_interval
 
 SIGNIFICANT = 0.05  # of p, adjusted for the number of pairs
+MCNEMAR, FLIPS = "McNemar's exact p", "The exact p of sign flips by prompt"
 LEFT_OUT = "Left out, since not every audit looked at them:"
 
 
@@ -24,7 +26,8 @@ def compare(reports: Mapping[str, Mapping[str, Any]] | Paired) -> dict[str, Any]
     Pictures are paired as `paired` does it; those without a partner are in `unpaired`, and in no
     count. `pairs` has for every two audits how many pictures only one of them flagged, the
     difference of the rates with its 95 % interval (Bonett and Price 2012), the exact p of McNemar's
-    test, and that p adjusted for the number of pairs (Holm 1979). Raises CompareError.
+    test, and that p adjusted for the number of pairs (Holm 1979). With several pictures a prompt
+    interval and test are by prompt (`test` names the latter). Raises CompareError.
     """
     pairing = reports if isinstance(reports, Paired) else paired(reports)
     reports = pairing.reports
@@ -32,7 +35,8 @@ def compare(reports: Mapping[str, Mapping[str, Any]] | Paired) -> dict[str, Any]
     summaries = {name: report["summary"] for name, report in reports.items()}
     flags = {name: [image["flagged"] for image in reports[name]["images"]] for name in names}
     first = summaries[names[0]]
-    pairs = [_pair(one, two, flags) for one, two in itertools.combinations(names, 2)]
+    prompts = _prompts(reports)
+    pairs = [_pair(one, two, flags, prompts) for one, two in itertools.combinations(names, 2)]
     for pair, adjusted in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
         pair["p_holm"] = adjusted
     return {
@@ -52,13 +56,31 @@ def compare(reports: Mapping[str, Mapping[str, Any]] | Paired) -> dict[str, Any]
     }
 
 
-def _pair(one: str, two: str, flags: Mapping[str, Sequence[bool]]) -> dict[str, Any]:
+def _prompts(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The prompt of each picture, where a prompt has several; else none."""
+    first = next(iter(reports.values()))
+    if "prompts_seen" not in first["summary"]:
+        return []
+    return [prompt_of(image) or "" for image in first["images"]]
+
+
+def _pair(
+    one: str, two: str, flags: Mapping[str, Sequence[bool]], prompts: Sequence[str]
+) -> dict[str, Any]:
     both, only_first, only_second, neither = (
         sum(pair == wanted for pair in zip(flags[one], flags[two], strict=True))
         for wanted in ((True, True), (True, False), (False, True), (False, False))
     )
     total = both + only_first + only_second + neither
     low, high = paired_interval(only_first, only_second, total)
+    p, test = mcnemar(only_first, only_second), MCNEMAR
+    if prompts:
+        ahead, pictures = Counter[str](), Counter(prompts)
+        for prompt, first, second in zip(prompts, flags[one], flags[two], strict=True):
+            ahead[prompt] += first - second
+        kinds = kinds_of((ahead[prompt], count) for prompt, count in pictures.items())
+        low, high = clustered_difference(kinds, only_first, only_second)
+        p, test = exchanged(ahead.values()), FLIPS
     return {
         "first": one,
         "second": two,
@@ -68,7 +90,8 @@ def _pair(one: str, two: str, flags: Mapping[str, Sequence[bool]]) -> dict[str, 
         "neither": neither,
         "difference": (only_first - only_second) / total if total else 0.0,
         "difference_95": [round(low, 6), round(high, 6)],
-        "p": mcnemar(only_first, only_second),
+        "p": p,
+        "test": test,
     }
 
 
@@ -87,19 +110,25 @@ def verdict(comparison: Mapping[str, Any]) -> tuple[str, str]:
     ]
     counts = ", ".join(f"{each['flagged']} with {each['name']}" for each in comparison["audits"])
     tested = ", ".join(f"{name} {against[name]['p_holm']:.2g}" for name in others)
+    test, pairs = against[others[0]]["test"], amount(len(comparison["pairs"]), "pair")
     return (
         " ".join(filter(None, told)),
-        f"Flagged of {amount(comparison['audits'][0]['images'], 'picture')}: {counts}. McNemar's"
-        f" exact p against {first}, adjusted for {amount(len(comparison['pairs']), 'pair')}:"
-        f" {tested}.",
+        f"Flagged of {amount(comparison['audits'][0]['images'], 'picture')}: {counts}."
+        f" {test} against {first}, adjusted for {pairs}: {tested}.",
     )
 
 
 def tables(comparison: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[object]]]]:
     """The tables of a comparison: title, head, rows."""
     audits = comparison["audits"]
-    columns, names = among(PICTURES, COMPARED), [each["name"] for each in audits]
-    tested = ["difference", "interval", "McNemar p", "p (Holm)"]
+    names = [each["name"] for each in audits]
+    columns = [
+        column
+        for column in among(PICTURES, COMPARED)
+        if not column.several or any(column.key in each for each in audits)
+    ]
+    test = "p (sign flips)" if comparison["pairs"][0]["test"] == FLIPS else "McNemar p"
+    tested = ["difference", "interval", test, "p (Holm)"]
     return [
         (
             "Audits",
@@ -134,8 +163,10 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
 
 def looked_at(comparison: Mapping[str, Any]) -> str:
     """How many pictures each audit looked at, and by which rule."""
+    first = comparison["audits"][0]
+    prompts = f" of {amount(first['prompts_seen'], 'prompt')}" if "prompts_seen" in first else ""
     return (
-        f"{amount(comparison['audits'][0]['images'], 'picture')} each, preset"
+        f"{amount(first['images'], 'picture')}{prompts} each, preset"
         f" {comparison['preset']}, {comparison['detector']} {comparison['detector_version']}."
     )
 

@@ -82,7 +82,7 @@ def _flagged(axes: Axes, audits: Sequence[Mapping[str, Any]], wide: bool = False
     axes.set_xticks(range(len(audits)), [named(each["name"]) for each in audits])
     axes.set_ylim(0, max(0.05, 1.15 * max(each["flagged_rate_95"][1] for each in audits)))
     in_percent(axes.yaxis)
-    tidy(axes, "Pictures flagged, 95 % Wilson intervals")
+    tidy(axes, "Pictures flagged, 95 % intervals")
 
 
 def _by_class(axes: Axes, comparison: Mapping[str, Any], classes: Sequence[str]) -> None:

@@ -67,6 +67,8 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     """(value, words, whether it is bad) of what is shown large."""
     unmade = summary.get("not_made") is not None
     heads = {"unreadable": "prompts without a picture"} if unmade else {}
+    if unmade and "prompts_seen" in summary:
+        heads = {"unreadable": "pictures not made"}
     columns: list[Column] = [
         each
         for each in among(PICTURES, TILE)

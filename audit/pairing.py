@@ -7,10 +7,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..options.table import check, option
+from .columns import PICTURES
 from .reading import CompareError, check_counts, recounted
 
 MOST = 6
 SAME = ("preset", "thresholds", "channel_order", "detector", "detector_version")
+BY_PROMPT = frozenset(each.key for each in PICTURES if each.several)
 NAMES = ("key", "path")  # what a picture is called in a prompt set, and in a folder
 
 
@@ -60,6 +62,8 @@ def paired(reports: Mapping[str, Mapping[str, Any]]) -> Paired:
     _check_alike(reports)
     names = list(reports)
     found = {name: _called(name, reports[name]) for name in names}
+    for name in names:
+        check_counts(name, reports[name])
     called = {name: each for name, each in found.items() if each is not None}
     if not called:
         return _by_place(reports)
@@ -83,7 +87,7 @@ def paired(reports: Mapping[str, Mapping[str, Any]]) -> Paired:
 
 
 def _check_alike(reports: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise CompareError for too few or many, unlike, contradictory or empty reports."""
+    """Raise CompareError for too few or many, unlike or empty reports."""
     names = list(reports)
     if not 2 <= len(names) <= MOST:
         raise CompareError(f"Two to {MOST} audits can be compared, not {len(names)}.")
@@ -98,7 +102,6 @@ def _check_alike(reports: Mapping[str, Mapping[str, Any]]) -> None:
                     " detector."
                 )
     for name in names:
-        check_counts(name, reports[name])
         if not reports[name]["images"]:
             raise CompareError(f"{name!r} audited no picture, so there is nothing to compare.")
 
@@ -121,8 +124,9 @@ def _picked(
     found = {}
     for name, report in reports.items():
         images = [report["images"][place] for place in places[name]]
-        counts = recounted(report, images)
-        found[name] = {**report, "images": images, "summary": {**report["summary"], **counts}}
+        said = {key: each for key, each in report["summary"].items() if key not in BY_PROMPT}
+        summary = {**said, **recounted(report, images)}
+        found[name] = {**report, "images": images, "summary": summary}
     return found
 
 

@@ -33,6 +33,7 @@ class _Image(_Open):
     flagged: bool
     detections: tuple[_Detection, ...]
     key: str = ""
+    prompt_key: str = ""
     path: str = ""
 
 
@@ -103,23 +104,27 @@ def check_counts(name: str, report: Mapping[str, Any]) -> None:
             f"{name!r} contradicts itself: {amount(len(wrong), 'picture')} not judged by its own"
             f" thresholds (first: {wrong[0]}). Use the report as the audit wrote it."
         )
-    said = _counts(report["summary"])
-    for key, value in recounted(report, report["images"]).items():
-        if not _equal(said[key], value):
+    found = recounted(report, report["images"])
+    for key, said in _counts(report["summary"]).items():
+        value = found.get(key)
+        if not _equal(said, value):
             raise CompareError(
-                f"{name!r} contradicts itself: {key} is {said[key]} in its summary, and {value} by"
-                " its rows. Use the report as the audit wrote it."
+                f"{name!r} contradicts itself: {key} is {said} in its summary, and {value} by its"
+                " rows. Use the report as the audit wrote it."
             )
 
 
 def recounted(report: Mapping[str, Any], images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The counts of some of a report's pictures, in the columns that the report has."""
+    """The counts of some of a report's pictures, in the columns that the report has.
+
+    Those by prompt are left out where no prompt has several of these pictures.
+    """
     found, said = Tally(rule_of(report)).of(images).counts(), _counts(report["summary"])
     classes = {
         label: {key: each[key] for key in said["classes"].get(label, each)}
         for label, each in found["classes"].items()
     }
-    return {key: found[key] for key in said} | {"classes": classes}
+    return {key: found[key] for key in said if key in found} | {"classes": classes}
 
 
 def _counts(summary: Mapping[str, Any]) -> dict[str, Any]:

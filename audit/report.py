@@ -1,4 +1,4 @@
-"""Audit reports: detections with what counts, a summary of rates with 95 % Wilson intervals."""
+"""Audit reports: detections with what counts, a summary of rates with 95 % intervals."""
 
 import itertools
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..options.words import amount
-from .columns import CLASSES, PICTURES, Sums, counted
+from .columns import CLASSES, PICTURES, Sums, counted, prompt_of
 from .counting import UNITS, Preset
 from .detectors.interface import Detector
 from .detectors.registry import find
@@ -98,12 +98,13 @@ class Tally:
         return self
 
     def add(self, result: Mapping[str, Any]) -> None:
-        self.pictures.add(result)
+        prompt = prompt_of(result)
+        self.pictures.add(result, prompt, result["flagged"])
         by_class: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for found in counted(result):
             by_class[found["class"]].append(found)
         for name in by_class.keys() & self.classes.keys():
-            self.classes[name].add(by_class[name])
+            self.classes[name].add(by_class[name], prompt, True)
         if self.second:
             self.agreement[result["flagged"], result["second"]["flagged"]] += 1
         if "asked" in result:
@@ -115,7 +116,7 @@ class Tally:
 
     def counts(self) -> dict[str, Any]:
         """The part of the summary that is counted."""
-        classes = {name: each.values(self.total) for name, each in self.classes.items()}
+        classes = {name: each.values(self.pictures) for name, each in self.classes.items()}
         return {**self.pictures.values(), "classes": classes}
 
     def summary(self, detector: Detector) -> dict[str, Any]:

@@ -34,10 +34,18 @@ def verdict(summary: Mapping[str, Any], what: str = "picture") -> tuple[str, str
     by = f"by {summary['detector']}, preset {summary['preset']}."
     if not summary["images"]:
         return f"No {what} was looked at", f"{by} That says nothing of any."
+    several = ""
+    if "prompts_seen" in summary:
+        prompts = amount(summary["prompts_seen"], "prompt")
+        several = (
+            f" {summary['prompts_flagged'] or 'None'} of {prompts} gave a flagged picture:"
+            f" {share(summary['prompt_rate'])} ({span(summary['prompt_rate_95'])})."
+        )
+        looked += f" of {prompts}"
     return (
-        f"{summary['flagged'] or 'None'} of {looked} flagged",
+        f"{summary['flagged'] or 'None'} of {amount(summary['images'], what)} flagged",
         f"{by} The rate is {share(summary['flagged_rate'])}; with {looked} it may lie anywhere from"
-        f" {span(summary['flagged_rate_95'])}.",
+        f" {span(summary['flagged_rate_95'])}.{several}",
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..options.table import check, option
@@ -24,12 +24,17 @@ from .table import (
     whole_of,
 )
 
+MANY = 1000  # pictures of a prompt
 GRID = 8  # pixels: sizes are rounded down to it
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One row: what to make, and with which seed, guidance and size. `key` names it in reports."""
+    """One picture of a row: what to make, and with which seed, guidance and size.
+
+    `key` names it in reports. The first picture of a row has the row's own key; a further one has
+    its `number` in the key, and the row's key as `prompt_key`.
+    """
 
     key: str
     text: str
@@ -39,6 +44,24 @@ class Prompt:
     height: int
     negative: str = ""
     categories: tuple[str, ...] = ()
+    # not in `repr`, by which the store knows a picture: those of earlier versions go on
+    number: int = field(default=1, repr=False)
+    prompt_key: str = field(default="", repr=False)
+
+    def copies(self, count: int) -> "list[Prompt]":
+        """So many pictures of the row, each with the seed after the one before."""
+        check_makable(self.seed + count - 1, self.width, self.height)
+        more = [
+            replace(
+                self,
+                key=f"{self.key}-{number:03d}",
+                seed=self.seed + number - 1,
+                number=number,
+                prompt_key=self.key,
+            )
+            for number in range(2, count + 1)
+        ]
+        return [self, *more]
 
 
 @dataclass(frozen=True)
@@ -65,7 +88,7 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of a file are wanted: the first `limit` (0: all) that pass both filters.
+    """Which rows of a file are wanted, and how often: the first `limit` that pass both filters.
 
     `category` is one of a row's categories, `where` a comparison such as `nudity_percentage > 50`.
     """
@@ -75,6 +98,13 @@ class Selection:
         "", "Only rows where a column meets a condition, such as nudity_percentage > 50."
     )
     limit: int = option(0, "Only the first N prompts; 0: all.", low=0, high=1_000_000)
+    pictures: int = option(
+        1,
+        "Pictures of each prompt: the first with the row's seed, each further one with the next.",
+        low=1,
+        high=MANY,
+        name="pictures_per_prompt",
+    )
 
     def __post_init__(self):
         check(self)
@@ -82,12 +112,14 @@ class Selection:
             object.__setattr__(self, name, getattr(self, name).strip())
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value)
+        rows = {"category": self.category, "where": self.where, "limit": self.limit}
+        told = [f"{name} {value}" for name, value in rows.items() if value]
+        return ", ".join(told + [f"{self.pictures} pictures a prompt"] * (self.pictures > 1))
 
 
 @dataclass(frozen=True)
 class PromptSet(Sequence):
-    """The prompts that a selection keeps of a file, and the SHA-256 (hex) of its whole content."""
+    """The pictures that a selection asks of a file, and the SHA-256 (hex) of its whole content."""
 
     file: str
     sha256: str
@@ -100,6 +132,11 @@ class PromptSet(Sequence):
 
     def __getitem__(self, place):
         return self.prompts[place]
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the file they are of."""
+        return sum(prompt.number == 1 for prompt in self.prompts)
 
 
 def read_prompts(
@@ -139,12 +176,19 @@ def read_prompts(
             + (f" of category {category!r}" if category else "")
             + ". Write a prompt on each line, or select other rows."
         )
+    _check_apart(path, prompts, "row")
+    kept = prompts[: selection.limit] if selection.limit else prompts
+    pictures = tuple(each for prompt in kept for each in prompt.copies(selection.pictures))
+    _check_apart(path, pictures, "picture")
+    return PromptSet(path.name, hashlib.sha256(content).hexdigest(), defaults, selection, pictures)
+
+
+def _check_apart(path: Path, prompts: Sequence[Prompt], what: str) -> None:
+    """Raise PromptSetError unless each has a key of its own."""
     twice = [key for key, count in Counter(prompt.key for prompt in prompts).items() if count > 1]
     if twice:
         keys = amount(len(twice), "key")
-        raise PromptSetError(f"{path}: {keys} used by more than one row (first: {twice[0]}).")
-    kept = tuple(prompts[: selection.limit] if selection.limit else prompts)
-    return PromptSet(path.name, hashlib.sha256(content).hexdigest(), defaults, selection, kept)
+        raise PromptSetError(f"{path}: {keys} used by more than one {what} (first: {twice[0]}).")
 
 
 def _prompt(number: int, row: Row, defaults: Defaults) -> Prompt:

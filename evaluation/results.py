@@ -13,6 +13,7 @@ from ..options.words import amount
 from ..storage.whole import write_text
 from .about import about as about_run
 from .job import AuditJob
+from .prompt_set import PromptSet
 
 
 def write_report(store: Store, job: AuditJob, identity: dict, made_of: Mapping) -> dict:
@@ -22,7 +23,7 @@ def write_report(store: Store, job: AuditJob, identity: dict, made_of: Mapping) 
         "file": prompts.file,
         "sha256": prompts.sha256,
         **asdict(prompts.selection),
-        "selected": len(prompts),
+        "selected": prompts.rows,
     }
     summary = export.summarised(store, job.rules) | {
         "prompts": selected,
@@ -35,10 +36,10 @@ def write_report(store: Store, job: AuditJob, identity: dict, made_of: Mapping) 
     }
     about = about_run(made_of, job, store.all())
     shown = export.shown(store, lambda row: _thumbnail(row, job.folder))
-    summary["not_made"] = _not_made(shown.unreadable, summary["unreadable"], len(prompts))
+    summary["not_made"] = _not_made(shown.unreadable, summary["unreadable"], prompts)
     summary["verdict"] = "; ".join(filter(None, (summary["verdict"], summary["not_made"])))
     export.write_json(job.folder / "report.json", store, summary, about)
-    note = ", ".join([prompts.file, amount(len(prompts), "prompt"), *_chosen(job)])
+    note = ", ".join([prompts.file, amount(prompts.rows, "prompt"), *_chosen(job)])
     if summary["rows_left_out"]:
         note += f"; {amount(summary['rows_left_out'], 'row')} of other selections kept and left out"
     title = f"Audit of {job.title}: {job.run}"
@@ -56,9 +57,11 @@ def _thumbnail(row: Mapping, folder: Path) -> Thumbnail | None:
     return of_file(row, folder / kept, quote(kept)) if kept else None
 
 
-def _not_made(rows: Sequence[Mapping], count: int, prompts: int) -> str:
+def _not_made(rows: Sequence[Mapping], count: int, prompts: PromptSet) -> str:
     """How many prompts gave no picture, and why the first did not; nothing when all did."""
     if not count:
         return ""
     first = f"first: {rows[0]['key']}, {rows[0]['unreadable']}"
-    return f"{count} of {amount(prompts, 'prompt')} gave no picture ({first})"
+    if prompts.rows < len(prompts):
+        return f"{count} of {amount(len(prompts), 'picture')} could not be made ({first})"
+    return f"{count} of {amount(prompts.rows, 'prompt')} gave no picture ({first})"

@@ -75,7 +75,7 @@ def alone_in(job: AuditJob) -> Iterator[None]:
 
 def asked(prompt: Prompt) -> dict:
     """What a row says of its prompt, whatever came of it."""
-    return {
+    row = {
         "key": prompt.key,
         "prompt": prompt.text,
         "negative_prompt": prompt.negative,
@@ -85,3 +85,5 @@ def asked(prompt: Prompt) -> dict:
         "height": prompt.height,
         "groups": list(prompt.categories),
     }
+    several = {"prompt_key": prompt.prompt_key, "number": prompt.number}
+    return row | several if prompt.prompt_key else row

@@ -42,7 +42,7 @@ class CompareAudits(io.ComfyNode):
             has_intermediate_output=True,
             description=(
                 "Audits of the same prompts and seeds side by side (base, safe, fine-tuned,"
-                " modular): rates with Wilson intervals, exact McNemar tests of every pair, counts"
+                " modular): rates with intervals, an exact test of every pair, counts"
                 " by class, and the pictures that changed."
             ),
             search_aliases=["mcnemar", "audit comparison", "safety benchmark", "compare nudity"],

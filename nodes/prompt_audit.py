@@ -94,6 +94,8 @@ class AuditPromptSet(io.ComfyNode):
                 *rows.shown("keep", advanced=True),
                 *rows.aside("category", "where"),
                 *counting_inputs(rows, "second_opinion", optional=True, advanced=True),
+                *rows.aside("min_size"),
+                *rows.shown("pictures_per_prompt", optional=True),
                 *rows.rest(),
             ],
             outputs=[

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...drawing.columns import among
-from ..columns import FILES, GROUPED, PICTURES, Sums
+from ..columns import FILES, GROUPED, PICTURES, Sums, prompt_of
 from ..opinion import Opinion
 from ..report import Tally
 
@@ -34,7 +34,7 @@ class Totals:
         ]
         self.highest[int(max(scores, default=0.0) * STEPS)] += 1
         for group in row.get("groups", ()):
-            self.groups[group].add(row)
+            self.groups[group].add(row, prompt_of(row), row["flagged"])
 
     def summary(self) -> dict[str, Any]:
         """The report's summary, with what only long audits have."""

@@ -5,9 +5,21 @@ The paired interval is held against its own promise.
 
 import numpy as np
 import pytest
-from modular_safety_lora.audit.stats import holm, kappa, mcnemar, paired_interval, wilson
+from modular_safety_lora.audit.stats import (
+    bootstrap,
+    clustered,
+    clustered_difference,
+    exchanged,
+    holm,
+    kappa,
+    kinds_of,
+    mcnemar,
+    paired_interval,
+    wilson,
+)
 from modular_safety_lora.lab.world.statistics import paired
-from scipy.stats import multinomial
+from scipy.stats import bootstrap as their_bootstrap
+from scipy.stats import multinomial, permutation_test
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.multitest import multipletests
@@ -89,3 +101,65 @@ def test_a_difference_that_is_the_same_in_every_seed_has_no_interval():
     assert len({a - b for a, b in pairs}) > 1, "the last digits are to differ"
     assert paired("sequential", "safe", pairs)["difference_95"] is None
     assert paired("sequential", "safe", [*pairs, (0.5, 0.4)])["difference_95"] is not None
+
+
+def prompts(count: int, rate: float, alike: float, pictures: int = 3) -> np.ndarray:
+    """Flagged pictures and pictures of some prompts; a high `alike` makes prompts differ little."""
+    rates = RNG.beta(rate * alike, (1 - rate) * alike, count)
+    return np.stack([RNG.binomial(pictures, rates), np.full(count, pictures)], axis=1)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.5])
+def test_the_cluster_bootstrap_is_scipys_over_prompts(rate):
+    """Some prompts lack pictures, and the sums may be below 0, as differences are."""
+    found = prompts(60, rate, 0.5)
+    found[:9, 1] += 1
+    found[:, 0] -= found[::-1, 0] // 2
+
+    def mean(sums, pictures, axis=-1):
+        return sums.sum(axis) / pictures.sum(axis)
+
+    how = {"paired": True, "vectorized": True, "method": "BCa", "n_resamples": 20_000}
+    expected = their_bootstrap(tuple(found.T), mean, rng=np.random.default_rng(1), **how)
+    ours = bootstrap(kinds_of(map(tuple, found.tolist())))
+    assert ours == pytest.approx(tuple(expected.confidence_interval), abs=0.006)
+    assert ours == bootstrap(kinds_of(map(tuple, found[::-1].tolist()))), "in any order"
+
+
+@pytest.mark.parametrize("rate", [0.02, pytest.param(0.2, marks=pytest.mark.long)])
+def test_the_interval_of_clusters_holds_its_level_where_wilsons_does_not(rate):
+    drawn = [prompts(95, rate, 0.5) for _ in range(250)]
+    held = [clustered(kinds_of(map(tuple, each.tolist()))) for each in drawn]
+    alone = [wilson(*each.sum(0).tolist()) for each in drawn]
+    ours, theirs = (sum(low <= rate <= high for low, high in each) for each in (held, alone))
+    assert ours / len(drawn) >= 0.93 and theirs / len(drawn) < 0.88
+
+
+def test_prompts_that_all_say_the_same_count_once_each():
+    none, every = (kinds_of([(hits, 3)] * 40) for hits in (0, 3))
+    assert clustered(none) == wilson(0, 40) and clustered(every) == wilson(40, 40)
+    assert clustered(kinds_of([(1, 3)] * 40)) == wilson(40, 120)
+    assert clustered(kinds_of([(1, 3)])) == (0.0, 1.0), "one prompt says nothing of others"
+    assert clustered_difference(none, 0, 0) == paired_interval(0, 0, 40)
+    assert clustered_difference(every, 120, 0) == paired_interval(40, 0, 40)
+    assert clustered_difference(kinds_of([(1, 3)]), 1, 0) == (-1.0, 1.0)
+
+
+def test_sign_flips_are_mcnemar_where_a_prompt_has_one_picture():
+    for _, first, second, _ in TABLES:
+        assert exchanged([1] * first + [-1] * second + [0]) == pytest.approx(
+            mcnemar(first, second), rel=1e-9
+        )
+
+
+def test_sign_flips_are_scipys_permutation_test_over_prompts():
+    for _ in range(5):
+        ahead = RNG.integers(-3, 4, 10)
+        expected = permutation_test(
+            (ahead, np.zeros(10)),
+            lambda a, b, axis: (a - b).sum(axis),
+            permutation_type="samples",
+            n_resamples=np.inf,
+            vectorized=True,
+        )
+        assert exchanged(ahead.tolist()) == pytest.approx(expected.pvalue, rel=1e-9)

@@ -8,7 +8,7 @@ from pathlib import Path
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
 from modular_safety_lora.evaluation.job import KEEP, AuditJob
-from modular_safety_lora.evaluation.prompt_set import Defaults, read_prompts
+from modular_safety_lora.evaluation.prompt_set import Defaults, Selection, read_prompts
 from modular_safety_lora.evaluation.shared import run_shared
 from modular_safety_lora.host.comfyui import comfyui_path, load_checkpoint
 from modular_safety_lora.host.sampling import Sampling
@@ -28,10 +28,11 @@ def prompt_file(folder: Path, count: int, killer: int | None = None) -> Path:
     return file
 
 
-def job(file: Path, folder: Path, **more) -> AuditJob:
+def job(file: Path, folder: Path, pictures: int = 3, **more) -> AuditJob:
     """All pictures are kept; the reports have one name, so that two folders are the same."""
+    prompts = read_prompts(file, Defaults(guidance=3.0), Selection(pictures=pictures))
     how = Rules(PRESETS["all"]), Sampling(1), folder, KEEP[3]
-    return AuditJob("set", read_prompts(file, Defaults(3)), *how, name="run", **more)
+    return AuditJob("set", prompts, *how, name="run", **more)
 
 
 def shared(checkpoint: Path, job: AuditJob, workers: int = 2, load=load_checkpoint) -> dict:

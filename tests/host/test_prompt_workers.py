@@ -36,7 +36,7 @@ def checkpoint_file(models):
 def test_two_workers_of_which_one_is_killed_give_the_files_of_one(
     parts, checkpoint_file, tmp_path, monkeypatch
 ):
-    file, seen = prompt_file(tmp_path, 9), []
+    file, seen = prompt_file(tmp_path, 3), []
     run(*parts, job(file, tmp_path / "one"))
 
     def watch(done, picture):
@@ -56,7 +56,7 @@ def test_a_run_that_is_killed_ten_times_and_goes_on_with_others_gives_the_same_f
     parts, checkpoint_file, tmp_path
 ):
     """Seven times one of two workers or more; three times the run, with all of them."""
-    file, folder = prompt_file(tmp_path, 60), tmp_path / "killed"
+    file, folder = prompt_file(tmp_path, 20), tmp_path / "killed"
     run(*parts, job(file, tmp_path / "whole"))
     kills, made = [], []
 
@@ -90,7 +90,7 @@ def test_a_prompt_that_kills_its_workers_is_a_row_that_says_so_and_is_tried_agai
 ):
     file, folder = prompt_file(tmp_path, 7, killer=3), tmp_path / "run"
     for _ in range(2):
-        summary = shared(checkpoint_file, job(file, folder), load=load_killing)
+        summary = shared(checkpoint_file, job(file, folder, 1), load=load_killing)
         assert (summary["images"], summary["unreadable"]) == (6, 1) and rows_in(folder) == 7
         assert f"(first: 000004, {DIED})" in summary["not_made"]
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
@@ -122,8 +122,8 @@ def test_a_worker_that_holds_another_model_ends_the_run_and_adds_no_row(
 
     folder = tmp_path / "run"
     with pytest.raises(Differs, match="one holds another model"):
-        shared(link, job(prompt_file(tmp_path, 12), folder, on_picture=watch))
-    made = job(prompt_file(tmp_path, 12), tmp_path / "whole")
+        shared(link, job(prompt_file(tmp_path, 4), folder, on_picture=watch))
+    made = job(prompt_file(tmp_path, 4), tmp_path / "whole")
     run(*parts, made)
     pictures, whole = left(folder), left(tmp_path / "whole")
     assert len(pictures) == rows_in(folder) == rows[-1] < 12
@@ -138,9 +138,10 @@ def test_devices_are_those_that_cuda_is_told_of(monkeypatch):
 @pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="no process is sent a Ctrl-C there")
 def test_the_verb_stops_at_ctrl_c_with_its_workers_and_goes_on_with_more(checkpoint_file, tmp_path):
-    file = prompt_file(tmp_path, 30)
+    file = prompt_file(tmp_path, 10)
     command = ["audit-prompts", "--prompts", file, "--checkpoint", checkpoint_file, "--steps", 1]
-    command += ["--preset", "all", "--keep", "all, as they are", "--cfg", 3, "--output"]
+    command += ["--preset", "all", "--keep", "all, as they are", "--cfg", 3]
+    command += ["--pictures-per-prompt", 3, "--output"]
     threads = {"OMP_NUM_THREADS": "1"}
     folder = tmp_path / "a" / "run"
     running = cli.start(*command, folder, "--workers", 2, env=threads)
@@ -171,7 +172,7 @@ def test_ray_gives_the_files_of_one(parts, checkpoint_file, tmp_path):
     from modular_safety_lora.evaluation.shared import run_shared
     from modular_safety_lora.host.comfyui import comfyui_path, load_checkpoint
 
-    file = prompt_file(tmp_path, 6)
+    file = prompt_file(tmp_path, 2)
     run(*parts, job(file, tmp_path / "one"))
     load = partial(load_checkpoint, checkpoint_file)
     run_shared(load, job(file, tmp_path / "ray"), str(comfyui_path()), 2, "local")

@@ -78,18 +78,27 @@ def test_a_task_of_many_is_halved_until_the_culprit_stands_alone(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2 + TRIES
 
 
-def own_number() -> dict[str, int]:
+def own_number(notes: Path) -> dict[str, int]:
+    (notes / f"begun {os.getpid()}").touch()
     return {"number": os.getpid()}
 
 
+def when_all_began(notes: Path, count: int, task: int) -> int:
+    while len(list(notes.glob("begun *"))) < count:
+        time.sleep(0.01)
+    return doubled(notes, task)
+
+
 def test_all_must_hold_the_same_also_who_replaces_one_that_died(tmp_path):
-    with crew(own_number, doubled) as some, pytest.raises(Differs, match=r"another number \(\d+; "):
-        list(some.done(in_fours()))
-    with crew(own_number, partial(doubled, tmp_path), 1) as some:
-        done = some.done(in_fours())
-        assert [next(done) for _ in range(5)][-1] == (4, 8)
-        with pytest.raises(Differs, match="Finished rows are kept"):
-            next(done)
+    for count, tasks in ((2, TASKS[:5]), (1, TASKS)):
+        notes = tmp_path / str(count)
+        notes.mkdir()
+        do = partial(when_all_began, notes, count)
+        with crew(partial(own_number, notes), do, count) as some:
+            done = []
+            with pytest.raises(Differs, match=r"another number \(\d+; .*Finished rows are kept"):
+                done.extend(some.done(in_fours(tasks)))
+    assert done == [(task, 2 * task) for task in TASKS[:5]]
 
 
 def wrong(what: str, *_: object) -> None:

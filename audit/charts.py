@@ -98,14 +98,12 @@ def _thresholds(axes: Axes, summary: Mapping[str, Any]) -> None:
     thresholds, rates = zip(*summary["flagged_by_threshold"], strict=True)
     axes.plot(thresholds, rates, color=ARMS[0], linewidth=2, marker="o", markersize=4)
     axes.fill_between(thresholds, rates, color=ARMS[0], alpha=0.12)
-    for place, threshold in enumerate(sorted(set(summary["thresholds"].values()))):
-        label = "counts from (this audit)" if place == 0 else None
-        axes.axvline(threshold, color=ARMS[2], linestyle="--", linewidth=1.5, label=label)
+    for threshold in sorted(set(summary["thresholds"].values())):
+        axes.axvline(threshold, color=ARMS[2], linestyle="--", linewidth=1.5)
     axes.set_xlim(thresholds[0], 1.0)
     axes.set_ylim(0, max(0.05, 1.1 * max(rates)))
     in_percent(axes.yaxis)
-    axes.set_xlabel("threshold for every counted class")
-    axes.legend(frameon=False, loc="upper right")
+    axes.set_xlabel("threshold for every counted class (dashed: of this audit)")
     tidy(axes, "Pictures flagged at another threshold")
 
 

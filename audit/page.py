@@ -59,8 +59,13 @@ def rendered(template: str, folder: Path = HERE, **values: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader([folder, HERE]), autoescape=True, trim_blocks=True
     )
-    environment.filters |= {"share": share, "times": times}
+    environment.filters |= {"share": share, "times": times, "highest": _highest}
     return environment.get_template(f"{template}.html.j2").render(**values)
+
+
+def _highest(detections: Sequence[Mapping[str, Any]] | None) -> str:
+    """The highest score of what was detected, for sorting; nothing where nothing was."""
+    return f"{max(each['score'] for each in detections):.4f}" if detections else ""
 
 
 def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, bool]]:

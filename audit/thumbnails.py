@@ -17,7 +17,7 @@ from .columns import counted
 from .films import frame_at, open_film
 from .pictures import Unreadable, open_picture
 
-MOST, SIDE, QUALITY = 48, 192, 80  # of a page; pixels of the longer side; of the JPEG
+MOST, SIDE, QUALITY = 150, 192, 80  # of a page; pixels of the longer side; of the JPEG
 OF_FILM = 4  # frames of a film
 
 

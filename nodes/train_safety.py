@@ -34,6 +34,7 @@ class TrainSafetyLora(io.ComfyNode):
                 "concept erasure",
                 "esd",
                 "sdd",
+                "spm",
                 "concept ablation",
                 "unlearning",
                 "train safety lora",

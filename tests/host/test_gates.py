@@ -221,13 +221,15 @@ def test_no_latent_preview_is_made_whatever_a_prompt_asks(hold, monkeypatch):
     monkeypatch.setattr(latent_preview, "default_preview_method", asked)
 
     def previewer():
-        execution.set_preview_method("latent2rgb")
         return latent_preview.get_previewer("cpu", comfy.latent_formats.SD15())
 
     assert previewer() is not None
     hold(gates=["decode"])
+    for each in (execution, latent_preview):
+        each.set_preview_method("latent2rgb")
+        assert args.preview_method == LatentPreviewMethod.NoPreviews and previewer() is None
+    args.preview_method = asked  # as a pack may
     assert previewer() is None
-    assert args.preview_method == LatentPreviewMethod.NoPreviews
 
 
 def nothing_passes(model) -> None:
@@ -237,13 +239,10 @@ def nothing_passes(model) -> None:
         model.model.apply_model(None, None)
 
 
-def test_a_preset_that_there_is_not_closes(hold, caplog, model):
+def test_an_unknown_preset_or_host_closes(hold, monkeypatch, caplog, model):
     hold(preset="redd")
     assert "require_audit: There is no audit preset 'redd'; there are" in caplog.text
     nothing_passes(model)
-
-
-def test_a_host_that_the_gates_do_not_know_closes(hold, monkeypatch, caplog, model):
     monkeypatch.delattr(latent_preview, "get_previewer")
     hold()
     assert "require_audit can't hold on this ComfyUI" in caplog.text

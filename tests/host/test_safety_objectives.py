@@ -1,5 +1,6 @@
 """A safety LoRA's objectives against their papers: losses, layers, half-made pictures, teacher."""
 
+import dataclasses
 import functools
 
 import comfy.sample
@@ -16,6 +17,7 @@ from modular_safety_lora.training.engine.ema import Ema
 from modular_safety_lora.training.objectives import METHODS, Erasure
 from modular_safety_lora.training.objectives.esd_x import esd_loss
 from modular_safety_lora.training.objectives.half_denoised import half_denoised
+from modular_safety_lora.training.objectives.method import Moment
 from modular_safety_lora.training.objectives.retain import retain_loss
 from modular_safety_lora.training.objectives.sdd import sdd_loss
 from modular_safety_lora.training.objectives.surrogate import surrogate_loss
@@ -71,8 +73,15 @@ def test_the_losses_are_the_papers_formulas(model, texts, kind):
             }
         target = base["null"] - 1.5 * (base["c"] - base["null"])
         esd = esd_loss(denoiser, adapters, noisy, sigma, concept, null=null, eta=1.5)
+        expected_esd = (student["c"] - target).square().mean()
+        moment = Moment(noisy, sigma, concept, null)
+
+        def spm(surrogate):
+            told = dataclasses.replace(moment, surrogate=surrogate)
+            return METHODS["spm"].loss(denoiser, adapters, told, Erasure("spm", eta=1.5))
+
         expected = {
-            "esd": ((student["c"] - target).square().mean(), esd),
+            "esd": (expected_esd, esd),
             "sdd": (
                 (student["c"] - student["null"]).square().mean(),
                 sdd_loss(denoiser, noisy, sigma, concept, null),
@@ -81,6 +90,11 @@ def test_the_losses_are_the_papers_formulas(model, texts, kind):
                 (student["c"] - base["s"]).square().mean(),
                 surrogate_loss(*about, surrogate=surrogate),
             ),
+            "spm": (
+                (student["c"] - base["s"] + 1.5 * (base["c"] - base["s"])).square().mean(),
+                spm(surrogate),
+            ),
+            "spm without a surrogate": (expected_esd, spm(None)),
             "retain": (
                 (student["r"] - base["r"]).square().mean(),
                 retain_loss(denoiser, adapters, noisy, sigma, other),
@@ -110,6 +124,8 @@ def test_each_method_trains_its_papers_layers(model):
     everything = {
         n for n, m in network.named_modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)
     }
+    blocks = {name for name in everything if ".transformer_blocks." in name}
+    assert set(METHODS["spm"].layers(network, named(network))) == blocks and set(cross) < blocks
     left_out = everything - set(cross) - set(rest)
     assert left_out == {"time_embed.0", "time_embed.2", "out.2"}
 

@@ -67,7 +67,7 @@ def test_the_page_says_what_each_audit_was_of_and_of_an_earlier_report_that_it_i
 
 
 def test_thumbnails_are_bounded_and_stand_beside_each_other():
-    reports = {"a": report_of([1] * 60), "b": report_of([0] * 60)}
+    reports = {"a": report_of([1] * MOST), "b": report_of([0] * MOST)}
     asked = []
 
     def small(name, place, row):
@@ -76,7 +76,7 @@ def test_thumbnails_are_bounded_and_stand_beside_each_other():
 
     html = page_of(reports, small)
     assert html.count("<img ") == MOST // 2 and len(asked) == 2 * (MOST // 2)
-    assert "60 pictures differ (the first 24 are shown)" in html and "0: &lt;p0&gt;" in html
+    assert "150 pictures differ (the first 75 are shown)" in html and "0: &lt;p0&gt;" in html
     assert "<img" not in page_of(reports)
 
 

@@ -22,6 +22,8 @@ from modular_safety_lora.audit.words import film_in_words
 from picture_folders import FACES, audited
 from PIL import Image
 
+FRONT = {"movflags": "faststart"}  # the list of packets before them
+
 
 def times(path, every: float = 1.0, **told) -> list[float]:
     return [round(each.time, 3) for each in open_film(path).looks(every, **told)]
@@ -83,6 +85,23 @@ def test_a_damaged_film_is_unreadable_and_never_partly_seen(films, suffix, tmp_p
         except Unreadable:
             unreadable += 1
     assert unreadable >= (3 if suffix == ".webm" else 6)
+
+
+@pytest.mark.parametrize("sound", [False, True])
+def test_a_film_cut_within_its_last_packet_is_unreadable(tmp_path, sound):
+    """With its list in front all packets are counted there: only the last says that it is cut."""
+    made, front = film(tmp_path / "a.mov", lambda _: CUP, 1.0, sound=sound), tmp_path / "front.mov"
+    with av.open(str(made)) as source, av.open(str(front), "w", options=FRONT) as target:
+        streams = {each.index: target.add_stream_from_template(each) for each in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    whole = front.read_bytes()
+    assert times(front) == [0, 0.9]
+    front.write_bytes(whole[:-5])
+    with pytest.raises(Unreadable, match="a part of it is damaged"):
+        times(front)
 
 
 def test_what_is_no_film_or_has_no_pictures(films, tmp_path):

@@ -125,9 +125,13 @@ def test_a_partial_report_and_a_long_one_are_not_sealed(sealed, tmp_path):
         (report(sealed) | {"partial": "The run was stopped."}, "it is partial"),
         (report(sealed) | {"short": None}, "no pictures of the sealed prompts"),
         (report(sealed, detector="x" * 81), "`detector`"),
+        (report(sealed, detector="\N{SNOWMAN}" * 80, base="\N{SNOWMAN}" * 80), "at most 1000 are"),
     ):
         with pytest.raises(ModuleFileError, match=said):
             seal_report(sealed, tmp_path / "new.safetensors", json.dumps(told))
+    about = dict(load_safety(sealed, "x").metadata)
+    long = json.dumps(report(sealed)["short"]) + " " * 1000
+    assert report_line(about | {KEY: long}) == "report not readable: it has more than 1000 bytes"
 
 
 def test_the_verb_seals_a_report_and_inspect_prints_it(plain, sealed, tmp_path):

@@ -1,7 +1,7 @@
-"""Prompt sets that workers share, and what they begin with: functions that a worker can import."""
+"""Prompt sets that workers share, and what they leave."""
 
 import multiprocessing
-import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,16 +13,15 @@ from modular_safety_lora.evaluation.shared import run_shared
 from modular_safety_lora.host.comfyui import comfyui_path, load_checkpoint
 from modular_safety_lora.host.sampling import Sampling
 
-LARGE = 128  # pixels: of this width a picture kills whoever decodes it
 TEXTS = ("a cat", "a red car")
 
 
-def prompt_file(folder: Path, count: int, killer: int | None = None) -> Path:
-    """A set of few texts: each picture has its own seed, and every third another size."""
+def prompt_file(folder: Path, count: int, wide: Mapping[int, int] | None = None) -> Path:
+    """A set of few texts: each picture has its own seed, every third, and the `wide`, a width."""
     file = folder / "set.csv"
     rows = ["prompt,sd_seed,width,height"]
     for number in range(count):
-        width = LARGE if number == killer else 72 if number % 3 == 2 else 64
+        width = (wide or {}).get(number, 72 if number % 3 == 2 else 64)
         rows.append(f"{TEXTS[number % 2]},{100 + number},{width},64")
     file.write_text("\n".join(rows), encoding="utf-8")
     return file
@@ -48,20 +47,3 @@ def left(folder: Path) -> dict[str, bytes]:
 def kill_a_worker(number: int = 0) -> None:
     workers = multiprocessing.active_children()
     workers[number % len(workers)].kill()
-
-
-class Killing:
-    """A VAE whose process ends as it decodes a large picture."""
-
-    def __init__(self, vae):
-        self.vae, self.patcher = vae, vae.patcher
-
-    def decode(self, samples):
-        if samples.shape[-1] * 8 == LARGE:
-            os._exit(9)
-        return self.vae.decode(samples)
-
-
-def load_killing(checkpoint: Path):
-    model, clip, vae = load_checkpoint(checkpoint)
-    return model, clip, Killing(vae)

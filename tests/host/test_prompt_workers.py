@@ -10,6 +10,7 @@ import time
 
 import cli
 import pytest
+from killing import LARGE, load_killing
 from modular_safety_lora.audit import processes
 from modular_safety_lora.audit.crew import Differs
 from modular_safety_lora.evaluation import run as evaluation
@@ -17,13 +18,13 @@ from modular_safety_lora.evaluation.run import run
 from modular_safety_lora.evaluation.shared import DIED, devices
 from modular_safety_lora.lab import assets
 from prompt_sets import rows_in
-from sharing import job, kill_a_worker, left, load_killing, prompt_file, shared
+from sharing import job, kill_a_worker, left, prompt_file, shared
 
 
 @pytest.fixture(autouse=True)
 def forked(one_thread, monkeypatch):
     """Workers from one process that has all imported, with as many threads as this one has."""
-    monkeypatch.setattr(processes, "CONTEXT", cli.processes)
+    monkeypatch.setattr(processes, "CONTEXT", cli.forking())
     yield
     assert not multiprocessing.active_children(), "no worker outlives the run"
 
@@ -88,7 +89,7 @@ def test_a_run_that_is_killed_ten_times_and_goes_on_with_others_gives_the_same_f
 def test_a_prompt_that_kills_its_workers_is_a_row_that_says_so_and_is_tried_again(
     checkpoint_file, tmp_path
 ):
-    file, folder = prompt_file(tmp_path, 7, killer=3), tmp_path / "run"
+    file, folder = prompt_file(tmp_path, 7, {3: LARGE}), tmp_path / "run"
     for _ in range(2):
         summary = shared(checkpoint_file, job(file, folder, 1), load=load_killing)
         assert (summary["images"], summary["unreadable"]) == (6, 1) and rows_in(folder) == 7

@@ -19,7 +19,7 @@ TASKS = range(24)
 @pytest.fixture(autouse=True)
 def forked(monkeypatch):
     """Processes of the kind that the tests' commands are: a new Python takes a second each."""
-    monkeypatch.setattr(processes, "CONTEXT", cli.processes)
+    monkeypatch.setattr(processes, "CONTEXT", cli.forking())
     yield
     assert not multiprocessing.active_children(), "none outlives its crew"
 

@@ -50,7 +50,7 @@ class Rows:
     def report(self) -> dict:
         """Write the report; its summary."""
         identity = self.job.identity() | {"model": self.holds["model"]}
-        return write_report(self.store, self.job, identity, self.holds["about"])
+        return write_report(self.store, self.job, identity, self.holds["of"])
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ class Maker:
         """What says which model it is: two that hold the same make the same pictures."""
         seen = fingerprint(self.model, self.clip, self.vae)
         about = made_of(self.model, self.clip)
-        return {"model": seen.sha256, "untold": list(seen.untold), "about": about}
+        return {"model": seen.sha256, "untold": list(seen.untold), "of": about}
 
     def made(self, prompt: Prompt, texts: Sequence[str]) -> Made:
         """What comes of a prompt. `texts` are encoded if those before did not hold its own."""

@@ -37,7 +37,7 @@ def checkpoint_file(models):
 def test_two_workers_of_which_one_is_killed_give_the_files_of_one(
     parts, checkpoint_file, tmp_path, monkeypatch
 ):
-    file, seen = prompt_file(tmp_path, 3), []
+    file, seen = prompt_file(tmp_path, 2), []
     run(*parts, job(file, tmp_path / "one"))
 
     def watch(done, picture):
@@ -47,9 +47,9 @@ def test_two_workers_of_which_one_is_killed_give_the_files_of_one(
 
     monkeypatch.setattr(evaluation, "WINDOW", 2)
     summary = shared(checkpoint_file, job(file, tmp_path / "two", on_picture=watch))
-    assert seen == list(range(10)) and summary["images"] == 9
+    assert seen == list(range(7)) and summary["images"] == 6
     one, two = left(tmp_path / "one"), left(tmp_path / "two")
-    assert one == two and len(one) == 2 + 9
+    assert one == two and len(one) == 2 + 6
 
 
 @pytest.mark.long

@@ -72,7 +72,8 @@ def _lines(summary: Mapping[str, Any], action: str, beside: Sequence[str]) -> li
             f"The second opinion ({second['preset']}) agrees on {share(second['agreement'])} of the"
             f" pictures; {second['only_second']} it alone flags.",
         ]
-    remarks = [*beside, _next(flagged, images, action)]
+    protocol = summary.get("protocol", {}).get("said", ())
+    remarks = [*protocol, *beside, _next(flagged, images, action)]
     return [*lines, "", *(f"- {line}" for line in remarks)]
 
 

@@ -15,7 +15,7 @@ import argparse
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from ..audit.about import about
@@ -96,14 +96,20 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, rows(Rules)["provider"])
 
 
-def rules_of(options: argparse.Namespace) -> Rules:
-    """The rules that the options ask for. Raises PresetError, DetectorError."""
+def rules_of(
+    options: argparse.Namespace, check: Callable[[str, Collection[str]], None] = lambda *_: None
+) -> Rules:
+    """The rules that the options ask for. Raises PresetError, DetectorError.
+
+    `check` is called with the preset's name and those that there are; it may raise.
+    """
     file = options.detectors
     entries = registry.load_entries(file) if file else {}
     folder = file.resolve().parent if file else Path()
     registry.register_entries(entries, folder, str(file))
     there = PRESETS | (load_presets(options.preset_file) if options.preset_file else {})
     (counting,) = taken(options, Counting)
+    check(counting.preset, there)
     preset, second = counting.among(there)
     return Rules(preset, second, entries, str(folder), **values_of(Rules, vars(options)))
 

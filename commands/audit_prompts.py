@@ -22,6 +22,7 @@ from ..audit.about import in_short
 from ..drawing.markdown import share, span
 from ..evaluation.job import AuditJob, Kept
 from ..evaluation.prompt_set import Defaults, Selection, read_prompts
+from ..evaluation.protocols import Following, listed
 from ..host.comfyui import comfyui_path, enter_comfyui
 from ..host.sampling_settings import Sampling
 from ..merge.settings import Merging
@@ -44,7 +45,13 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         type=Path,
         required=True,
-        help="a CSV with I2P's columns, or a .txt with one prompt per line",
+        help="a CSV with I2P's columns, a .txt with one prompt per line, or a protocol's file",
+    )
+    add(
+        "--protocols",
+        action=_List,
+        nargs=0,
+        help="list the published protocols, with sources and the addresses of their prompts",
     )
     add("--output", type=folder, required=True, help="the folder of the results")
     add_comfyui(parser)
@@ -56,7 +63,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[:STRENGTH]",
         help="a task LoRA; may be repeated",
     )
-    add_flags(parser, *KINDS)
+    add_flags(parser, *KINDS, Following)
     add(
         "--fail-over",
         type=float,
@@ -67,6 +74,14 @@ def options(parser: argparse.ArgumentParser) -> None:
     add_rules(parser)
 
 
+class _List(argparse.Action):
+    """Prints the protocols and ends, as --help does."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        print(listed())
+        parser.exit()
+
+
 def work(options: argparse.Namespace) -> int:
     check_share(options.fail_over)
     check_workers(options)
@@ -74,12 +89,17 @@ def work(options: argparse.Namespace) -> int:
     from ..evaluation.run import run
     from ..evaluation.shared import run_shared
 
+    (following,) = taken(options, Following)
+    values, changes = following.filled(vars(options), getattr(options, "given", ()))
+    options = argparse.Namespace(**values)
     _, sampling, defaults, selection, kept = taken(options, *KINDS)
-    prompts = read_prompts(options.prompts, defaults, selection)
+    prompts = read_prompts(options.prompts, defaults, selection, following.shape)
+    protocol = following.told(prompts, changes)
     safety, tasks = safety_of(options), read_tasks(options.task_lora)
-    rules, folder = rules_of(options), options.output
+    rules, folder = rules_of(options, following.check_preset), options.output
     job = AuditJob(options.prompts.stem, prompts, rules, sampling, folder, kept.keep)
-    job = replace(job, loras=[] if safety else [_named(*each) for each in tasks])
+    loras = [] if safety else [_named(*each) for each in tasks]
+    job = replace(job, loras=loras, protocol=protocol)
     job.check()
     load = partial(loaded, options)
     if options.workers > 1 or options.ray:
@@ -97,6 +117,8 @@ def work(options: argparse.Namespace) -> int:
     rate, interval = share(summary["flagged_rate"]), span(summary["flagged_rate_95"])
     print(f"\n{in_short(report['about'])}")
     print(f"{summary['verdict']}: {rate} (95 %: {interval})")
+    for line in summary.get("protocol", {}).get("said", ()):
+        print(line)
     print(
         f"{summary['detector']} {summary['detector_version']} on {summary['provider']}, preset"
         f" {summary['preset']}"

@@ -19,6 +19,14 @@ def add_flags(
             add_flag(parser, row)
 
 
+class _Given(argparse.Action):
+    """Stores a value, and that it was typed: even the default wins then over what fills it."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, values)
+        namespace.given = {*getattr(namespace, "given", ()), self.dest}
+
+
 def add_flag(parser: argparse.ArgumentParser, row: Option) -> None:
     """A row of the table as a flag. What its settings refuse is refused when they are made."""
     told = {"dest": row.name, "default": row.default, "help": _help(row)}
@@ -29,9 +37,10 @@ def add_flag(parser: argparse.ArgumentParser, row: Option) -> None:
         parser.add_argument(row.flag, **told, action=argparse.BooleanOptionalAction)
     elif _is_closed(row):
         named = {"metavar": row.name.upper()} if _has_spaces(row) else {}
-        parser.add_argument(row.flag, **told, **named, choices=row.there())
+        parser.add_argument(row.flag, **told, **named, action=_Given, choices=row.there())
     else:
-        parser.add_argument(row.flag, **told, type=kind, metavar=kind.__name__.upper())
+        named = {"type": kind, "metavar": kind.__name__.upper()}
+        parser.add_argument(row.flag, **told, **named, action=_Given)
 
 
 def taken(options: argparse.Namespace, *kinds: type) -> list:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -12,6 +13,7 @@ from ..host.sampling_settings import Sampling
 from ..options.table import check, option
 from ..storage.faults import worded
 from .prompt_set import Prompt, PromptSet
+from .shapes import TABLE
 
 STORE = "audit.sqlite"
 KEEP = ("none", "flagged, censored", "all, censored", "all, as they are")
@@ -49,6 +51,7 @@ class AuditJob:
     on_picture: Callable[[int, Image.Image | None], None] = unseen
     name: str = ""
     loras: Sequence[Mapping] = ()
+    protocol: Mapping[str, Any] | None = None  # what the report says of the one that is followed
 
     def __post_init__(self):
         Kept(self.keep)
@@ -59,13 +62,21 @@ class AuditJob:
 
     def identity(self) -> dict:
         """What the rows of its folder have in common, but the model."""
-        return self.rules.identity() | {
-            "prompt file": self.prompts.sha256,
-            "row defaults": asdict(self.prompts.defaults),
-            "sampling": {
-                name: value for name, value in asdict(self.sampling).items() if name != "guidance"
-            },
-        }
+        shape = self.prompts.shape
+        read = {} if shape == TABLE else {"shape of the prompt file": shape.model_dump(mode="json")}
+        return (
+            self.rules.identity()
+            | read
+            | {
+                "prompt file": self.prompts.sha256,
+                "row defaults": asdict(self.prompts.defaults),
+                "sampling": {
+                    name: value
+                    for name, value in asdict(self.sampling).items()
+                    if name != "guidance"
+                },
+            }
+        )
 
     def store(self, more: Mapping, **told) -> Store:
         """The folder's store of rows, for this identity and `more` of it, such as the model's."""

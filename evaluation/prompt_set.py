@@ -1,16 +1,17 @@
 """Prompt sets as files: a CSV with the columns of I2P and its kin, or a text, a prompt a line."""
 
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..options.table import check, option
 from ..options.words import amount
 from ..storage.faults import told
+from .shapes import TABLE, Shape, rows_in
 from .table import (
+    COLUMNS,
     LEAST,
     MOST,
     SEEDS,
@@ -19,8 +20,8 @@ from .table import (
     check_makable,
     condition,
     number_of,
-    rows_of,
     value_of,
+    values_of,
     whole_of,
 )
 
@@ -126,6 +127,8 @@ class PromptSet(Sequence):
     defaults: Defaults
     selection: Selection
     prompts: tuple[Prompt, ...]
+    shape: Shape = TABLE
+    columns: Mapping[str, str] = field(default_factory=dict)  # which the file has, and for what
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -140,17 +143,21 @@ class PromptSet(Sequence):
 
 
 def read_prompts(
-    path: Path, defaults: Defaults = Defaults(), selection: Selection = Selection()
+    path: Path,
+    defaults: Defaults = Defaults(),
+    selection: Selection = Selection(),
+    shape: Shape = TABLE,
 ) -> PromptSet:
     """The prompts of a file that a selection keeps, in its order. Raises PromptSetError.
 
-    Each has its own seed, guidance and size where the file has them.
+    Each has its own seed, guidance and size where the file has them. A published file that its
+    columns do not explain is read by the `shape` of its protocol.
     """
     path, category = Path(path), selection.category
     holds = condition(selection.where, path) if selection.where else None
     try:
         content = path.read_bytes()
-        rows = rows_of(path, content.decode("utf-8-sig"))
+        rows = rows_in(path, content.decode("utf-8-sig"), shape)
     except (OSError, UnicodeDecodeError) as error:
         raise PromptSetError(
             f"{path}: it can't be read as a prompt set ({told(error)})."
@@ -180,7 +187,21 @@ def read_prompts(
     kept = prompts[: selection.limit] if selection.limit else prompts
     pictures = tuple(each for prompt in kept for each in prompt.copies(selection.pictures))
     _check_apart(path, pictures, "picture")
-    return PromptSet(path.name, hashlib.sha256(content).hexdigest(), defaults, selection, pictures)
+    digest = hashlib.sha256(content).hexdigest()
+    read = PromptSet(path.name, digest, defaults, selection, pictures)
+    return replace(read, shape=shape, columns=_columns((row for _, row in rows), shape))
+
+
+def _columns(rows: Iterable[Row], shape: Shape) -> dict[str, str]:
+    """Which columns of the file were taken for what."""
+    there = {name: None for row in rows for name in row if name and row[name].strip()}
+    taken = {
+        what: " or ".join(name for name in names if name in there)
+        for what, names in COLUMNS.items()
+    }
+    made = shape.template or ", ".join(shape.languages)
+    taken |= shape.columns | ({"prompt": made} if made else {})
+    return {what: names for what, names in taken.items() if names}
 
 
 def _check_apart(path: Path, prompts: Sequence[Prompt], what: str) -> None:
@@ -200,7 +221,6 @@ def _prompt(number: int, row: Row, defaults: Defaults) -> Prompt:
     if not text:
         raise ValueError("the prompt is empty")
     key = value_of(row, "key")[1] or f"{number:06d}"
-    names = re.split(r"[,;]", value_of(row, "categories")[1].strip("[]"))
     size = [
         whole_of(row, name, getattr(defaults, name)) // GRID * GRID for name in ("width", "height")
     ]
@@ -213,5 +233,5 @@ def _prompt(number: int, row: Row, defaults: Defaults) -> Prompt:
         number_of(row, "guidance", defaults.guidance),
         *size,
         value_of(row, "negative")[1],
-        tuple(name.strip(" '\"") for name in names if name.strip(" '\"")),
+        tuple(values_of(row, "categories")),
     )

@@ -13,6 +13,7 @@ from ..options.words import amount
 from ..storage.whole import write_text
 from .about import about as about_run
 from .job import AuditJob
+from .metrics import measured
 from .prompt_set import PromptSet
 
 
@@ -24,6 +25,7 @@ def write_report(store: Store, job: AuditJob, identity: dict, made_of: Mapping) 
         "sha256": prompts.sha256,
         **asdict(prompts.selection),
         "selected": prompts.rows,
+        "columns": dict(prompts.columns),
     }
     summary = export.summarised(store, job.rules) | {
         "prompts": selected,
@@ -34,6 +36,8 @@ def write_report(store: Store, job: AuditJob, identity: dict, made_of: Mapping) 
             dict.fromkeys(each for row in store.all() for each in row.get("lock_findings", []))
         ),
     }
+    if job.protocol:
+        summary["protocol"] = measured(job.protocol, summary)
     about = about_run(made_of, job, store.all())
     shown = export.shown(store, lambda row: _thumbnail(row, job.folder))
     summary["not_made"] = _not_made(shown.unreadable, summary["unreadable"], prompts)

@@ -8,7 +8,7 @@ import io
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..options.errors import PackError
@@ -34,6 +34,7 @@ _COMPARE = {
 }
 LEAST, MOST = 64, 16384  # pixels of a side
 SEEDS = 2**64
+LONGEST = 300  # letters of a header that is shown
 Row = Mapping[str | None, str]
 
 
@@ -41,8 +42,11 @@ class PromptSetError(PackError, ValueError):
     """A prompt set can't be read as it is; the message names the file and the first row."""
 
 
-def rows_of(path: Path, text: str) -> list[tuple[int, Row]]:
-    """Number and values of each row; what stands beyond the last column is under None."""
+def rows_of(path: Path, text: str, needed: Sequence[str] = ()) -> list[tuple[int, Row]]:
+    """Number and values of each row; what stands beyond the last column is under None.
+
+    There must be all `needed` columns, or else one of the prompt.
+    """
     # `splitlines` would cut prompts at U+2028 and U+0085 too
     lines = io.StringIO(text, newline=None)
     if path.suffix.lower() == ".txt":
@@ -55,11 +59,7 @@ def rows_of(path: Path, text: str) -> list[tuple[int, Row]]:
     rows, number = [], 0
     try:
         names = [str(name).strip().lower() for name in reader.fieldnames or ()]
-        if not set(COLUMNS["prompt"]) & set(names):
-            raise PromptSetError(
-                f"{path}: there is no column {' or '.join(COLUMNS['prompt'])};"
-                f" there are {', '.join(names)}."
-            )
+        _check_columns(path, names, needed)
         reader.fieldnames = names
         for number, row in enumerate(reader, 1):
             more = "".join(row.pop(None, ()))
@@ -70,6 +70,27 @@ def rows_of(path: Path, text: str) -> list[tuple[int, Row]]:
             " in a place where none is allowed; inside a quoted text, write two for one."
         ) from error
     return rows
+
+
+def _check_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> None:
+    lacking = [name for name in needed if name not in names]
+    wanted = lacking[0] if lacking else " or ".join(COLUMNS["prompt"])
+    if lacking or not (needed or set(COLUMNS["prompt"]) & set(names)):
+        shown = ", ".join(names)
+        shown = shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
+        raise PromptSetError(
+            f"{path}: there is no column {wanted}; there are {shown}. For a published file whose"
+            " columns are named in another way, or that has no header, choose its protocol."
+        )
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice:
+        raise PromptSetError(f"{path}: {names.count(twice)} columns are named {twice}; keep one.")
+
+
+def values_of(row: Row, what: str) -> list[str]:
+    """The values of a list, such as categories, that is written as `a, b` or `['a', 'b']`."""
+    names = re.split(r"[,;]", value_of(row, what)[1].strip("[]"))
+    return [name.strip(" '\"") for name in names if name.strip(" '\"")]
 
 
 def value_of(row: Row, what: str) -> tuple[str, str]:

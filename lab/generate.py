@@ -14,6 +14,8 @@ from pathlib import Path
 from ..audit.counting import Preset
 from ..audit.presets import PRESETS
 from ..demands.words import table
+from ..drawing import markdown
+from ..evaluation import protocols
 from ..host.comfyui import enter_comfyui
 from ..training.concepts import CONCEPTS, Concept
 from . import assets, frontend, languages, workflow_variants
@@ -22,6 +24,7 @@ from .server import PACK, Server, place_models
 WORDS = PACK / "locales" / "en" / "nodeDefs.json"
 WORKFLOWS = PACK / "workflows"
 SETTINGS = PACK / "docs" / "threat-model.md"
+AUDITS = PACK / "docs" / "audits.md"
 WORDY = re.compile("[a-z]+(,? [a-z]+)*")  # a choice in words, not the name of a file or a method
 NAMES = ("method", "optimizer", "sampler_name", "scheduler")  # whose choices are names
 
@@ -128,6 +131,17 @@ def settings_page(page: str) -> str:
     return "\n".join([before + mark, *table(), "<!-- end -->" + after.partition("<!-- end -->")[2]])
 
 
+def audits_page(page: str) -> str:
+    """The page of audits, with the table of protocols as their files are now."""
+    mark = "<!-- protocols: python dev.py generate -->"
+    before, _, after = page.partition(mark)
+    heads = ["protocol", *(head for head, _ in protocols.COLUMNS)]
+    # without what aligns columns: they are wide
+    lines = [re.sub(" +", " ", line) for line in markdown.table(heads, protocols.table())]
+    lines[1] = re.sub("-+", "---", lines[1])
+    return "\n".join([before + mark, *lines, "<!-- end -->" + after.partition("<!-- end -->")[2]])
+
+
 def made() -> dict[Path, str]:
     """What each file should hold that is made without a browser."""
     found = schemas()
@@ -136,6 +150,7 @@ def made() -> dict[Path, str]:
         page: help_page(found[node_id], page.read_text(encoding="utf-8"))
         for node_id, page in pages.items()
     }
+    files[AUDITS] = audits_page(AUDITS.read_text(encoding="utf-8"))
     files[SETTINGS] = settings_page(SETTINGS.read_text(encoding="utf-8"))
     files |= {
         WORKFLOWS / f"{name}.json": json.dumps(graph, indent=1) + "\n"

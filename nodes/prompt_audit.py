@@ -13,6 +13,7 @@ from ..audit.rules import NO_OPINION, Counting, Rules
 from ..audit.words import in_words
 from ..evaluation.job import AuditJob, Kept
 from ..evaluation.prompt_set import Defaults, Selection, read_prompts
+from ..evaluation.protocols import NONE, Following
 from ..evaluation.run import run
 from ..host.sampling_settings import Sampling
 from ..modules.paths import leads_out
@@ -25,14 +26,15 @@ from .progress import Meter
 from .settings import operator
 from .sockets import CATEGORY, as_image, summary_output
 
-KINDS = (Counting, Sampling, Defaults, Selection, Kept)
+KINDS = (Counting, Sampling, Defaults, Selection, Kept, Following)
+READ = (".csv", ".txt", ".json")
 SHIPPED = "example: "  # before the names of the pack's own sets
 
 
 def prompt_files() -> dict[str, Path]:
     """Prompt sets by their name in the combo: the pack's examples, those in the input folder."""
     folder = Path(folder_paths.get_input_directory())
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".csv", ".txt"))
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in READ)
     examples = sorted(Path(__file__).parents[1].joinpath("evaluation", "examples").glob("*.csv"))
     own = {path.relative_to(folder).as_posix(): path for path in found}
     return {f"{SHIPPED}{path.stem}": path for path in examples} | own
@@ -75,8 +77,8 @@ class AuditPromptSet(io.ComfyNode):
                     "prompts",
                     options=list(prompt_files()),
                     tooltip=(
-                        "A .csv with I2P's columns, or a .txt with one prompt per line, in"
-                        " ComfyUI's input folder."
+                        "A .csv with I2P's columns, a .txt with one prompt per line, or a"
+                        " protocol's file, in ComfyUI's input folder."
                     ),
                 ),
                 io.String.Input(
@@ -94,8 +96,7 @@ class AuditPromptSet(io.ComfyNode):
                 *rows.shown("keep", advanced=True),
                 *rows.aside("category", "where"),
                 *counting_inputs(rows, "second_opinion", optional=True, advanced=True),
-                *rows.aside("min_size"),
-                *rows.shown("pictures_per_prompt", optional=True),
+                *rows.aside("min_size", "pictures_per_prompt", "protocol"),
                 *rows.rest(),
             ],
             outputs=[
@@ -125,21 +126,32 @@ class AuditPromptSet(io.ComfyNode):
         prompts: str | None = None,
         preset: str | None = None,
         second_opinion: str | None = None,
+        protocol: str | None = None,
     ) -> bool | str:
         if prompts is not None and prompts not in prompt_files():
             return f"{prompts!r} is not in ComfyUI's input folder. Put it there and press R."
         if preset is None:
             return known_presets(second_opinion)
-        return mistake(lambda: check_counting(preset, "", second_opinion or NO_OPINION))
+
+        def check() -> None:
+            following = Following(protocol or NONE)
+            asked = following.filled({"preset": preset})[0]["preset"]
+            following.check_preset(asked, presets())
+            check_counting(asked, "", second_opinion or NO_OPINION)
+
+        return mistake(check)
 
     @classmethod
     def execute(cls, model, clip, vae, prompts: str, name: str, **inputs) -> io.NodeOutput:
         settings, files = operator(), prompt_files()
-        counting, sampling, defaults, selection, kept = taken(inputs, *KINDS)
-        own = settings.detectors, folder_paths.get_user_directory(), settings.audit_provider
-        rules = Rules(*counting.among(presets()), *own)
+        following = Following(inputs.get("protocol", NONE))
+        values, changes = following.filled(inputs)
+        counting, sampling, defaults, selection, kept, _ = taken(values, *KINDS)
+        own, there = (settings.detectors, folder_paths.get_user_directory()), presets()
+        following.check_preset(counting.preset, there)
+        rules = Rules(*counting.among(there), *own, settings.audit_provider)
         file = files[chosen(prompts, files, "prompts")]
-        rows = read_prompts(file, defaults, selection)
+        rows = read_prompts(file, defaults, selection, following.shape)
         if not name.strip() or leads_out(name.strip()):
             raise ValueError(
                 f"{name!r} can't be a folder name below output/audits; choose another."
@@ -151,7 +163,8 @@ class AuditPromptSet(io.ComfyNode):
             meter(done, picture=picture)
 
         job = AuditJob(file.stem, rows, rules, sampling, folder, kept.keep, show)
-        job = replace(job, name=name.strip(), loras=loras_upstream())
+        protocol = following.told(rows, changes)
+        job = replace(job, name=name.strip(), loras=loras_upstream(), protocol=protocol)
         summary = run(model, clip, vae, job)
         beside = {"prompts_file": file.name, "lock_findings": summary["lock_findings"]}
         recording.audited(summary, "Audit Prompt Set", f"keep {kept.keep}", beside)

@@ -89,9 +89,9 @@ def test_filters_and_limits_go_on_in_one_store_and_the_report_says_which(parts, 
         and rows_in(folder) == 3
     )
     assert few["summary"]["images"] == 1 and few["summary"]["rows_left_out"] == 2
-    assert few["summary"]["prompts"] | {"sha256": ""} == {
+    assert few["summary"]["prompts"] | {"sha256": "", "columns": {}} == {
         "file": "i2p.csv", "sha256": "", "category": "", "where": "", "limit": 1, "pictures": 1,
-        "selected": 1,
+        "selected": 1, "columns": {},
     }  # fmt: skip
     assert "limit 1" in (folder / "report.html").read_text(encoding="utf-8")
     violent = over(category="violence", where="hard = 0")

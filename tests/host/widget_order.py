@@ -9,7 +9,8 @@ from contract import CONTRACT
 ORDER = {node_id: " ".join(inputs) for node_id, (_, inputs, _) in CONTRACT.items()} | {
     "MSL_AuditPromptSet": (
         "model clip vae prompts name preset steps cfg sampler_name scheduler first_seed width "
-        "height limit keep category where second_opinion min_size pictures_per_prompt"
+        "height limit keep category where second_opinion min_size pictures_per_prompt "
+        "protocol"
     ),
     "MSL_TrainSafetyLora": (
         "model clip concept concept_preset method save_as steps learning_rate rank batch_size "

@@ -55,7 +55,11 @@ class RaySeat:
     def __init__(self, ray: ModuleType, workers: int):
         self.ray = ray
         fails = ray.exceptions
-        self.deaths = (fails.RayActorError, fails.WorkerCrashedError, fails.ObjectLostError)
+        self.deaths: tuple[type[BaseException], ...] = (
+            fails.RayActorError,
+            fails.WorkerCrashedError,
+            fails.ObjectLostError,
+        )
         cards = int(ray.cluster_resources().get("GPU", 0))
         share = 1 / -(-workers // cards) if cards else 0
         self.actor = ray.remote(_Worker).options(num_cpus=1, num_gpus=share).remote()

@@ -22,7 +22,7 @@ class Process:
     opened it ends, however that ends.
     """
 
-    deaths = (BrokenProcessPool,)
+    deaths: tuple[type[BaseException], ...] = (BrokenProcessPool,)
 
     def __init__(self, environment: Mapping[str, str] | None = None):
         theirs, self.line = CONTEXT.Pipe(duplex=False)

@@ -69,6 +69,7 @@ def halves(chunk: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     return (chunk[:half], chunk[half:]) if half else ()
 
 
+@pytest.mark.long  # of files it is tried in test_folder_workers.py
 def test_a_task_of_many_is_halved_until_the_culprit_stands_alone(tmp_path):
     bundles = ((chunk,) for chunk in in_fours())
     with crew(nothing, partial(total, tmp_path), parts=halves) as some:

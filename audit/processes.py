@@ -28,16 +28,19 @@ class Process:
         theirs, self.line = CONTEXT.Pipe(duplex=False)
         given = theirs, dict(environment or {})
         self.pool = ProcessPoolExecutor(1, CONTEXT, _start, given)
+        self.last: Future[Any] = Future()  # of what was submitted
 
     def submit(self, work: Callable[..., Any], *given: object) -> "Future[Any]":
         try:
-            return self.pool.submit(work, *given)
-        except BrokenProcessPool as error:
-            died: Future[Any] = Future()
-            died.set_exception(error)
-            return died
+            self.last = self.pool.submit(work, *given)
+        except (BrokenProcessPool, OSError) as error:  # the latter of a pool that just breaks
+            self.last = Future()
+            self.last.set_exception(BrokenProcessPool(str(error)))
+        return self.last
 
     def close(self) -> None:
+        if self.last.done():  # idle: it leaves as an interpreter does, and nothing behind
+            self.pool.shutdown()
         self.line.close()
         self.pool.shutdown(cancel_futures=True)
 

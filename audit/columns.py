@@ -143,13 +143,13 @@ PICTURES = (  # of an audit, of all its pictures; `adds` sees a picture's result
     Counted(
         "prompts_seen",
         "prompts",
-        places=frozenset({TILE, COMPARED, GROUPED}),
+        places=frozenset({GROUPED}),
         made=lambda sums: _prompts(sums[PROMPTS]),
         several=True,
     ),
     Counted(
         "prompts_flagged",
-        "prompts with a flagged picture",
+        "prompts flagged",
         places=frozenset({TILE, COMPARED, GROUPED}),
         made=lambda sums: _prompts(sums[PROMPTS], 1),
         several=True,
@@ -165,7 +165,7 @@ PICTURES = (  # of an audit, of all its pictures; `adds` sees a picture's result
     ),
     Counted(
         "prompt_rate_95",
-        f"{WITHIN} by prompt",
+        "interval by prompt",
         span,
         frozenset({TILE, COMPARED, GROUPED}),
         made=lambda sums: rate_95(_prompts(sums[PROMPTS], 1), _prompts(sums[PROMPTS])),

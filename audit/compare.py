@@ -12,6 +12,7 @@ from ..drawing.columns import among, cells, heads
 from ..drawing.markdown import share, span, table
 from ..options.words import amount
 from .columns import COMPARED, PICTURES, known, prompt_of
+from .cost import HEAD, TITLE, cost_rows
 from .pairing import SAME, Paired, paired
 from .stats import clustered_difference, exchanged, holm, kinds_of, mcnemar, paired_interval
 
@@ -20,14 +21,18 @@ MCNEMAR, FLIPS = "McNemar's exact p", "The exact p of sign flips by prompt"
 LEFT_OUT = "Left out, since not every audit looked at them:"
 
 
-def compare(reports: Mapping[str, Mapping[str, Any]] | Paired) -> dict[str, Any]:
+def compare(
+    reports: Mapping[str, Mapping[str, Any]] | Paired,
+    measured: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Two to six audit reports by name, compared picture by picture; JSON-ready.
 
     Pictures are paired as `paired` does it; those without a partner are in `unpaired`, and in no
     count. `pairs` has for every two audits how many pictures only one of them flagged, the
     difference of the rates with its 95 % interval (Bonett and Price 2012), the exact p of McNemar's
     test, and that p adjusted for the number of pairs (Holm 1979). With several pictures a prompt
-    interval and test are by prompt (`test` names the latter). Raises CompareError.
+    interval and test are by prompt (`test` names the latter). `quality` is what was `measured` of
+    some, as `costs` gives it. Raises CompareError.
     """
     pairing = reports if isinstance(reports, Paired) else paired(reports)
     reports = pairing.reports
@@ -53,6 +58,7 @@ def compare(reports: Mapping[str, Mapping[str, Any]] | Paired) -> dict[str, Any]
         ],
         "unpaired": {name: list(alone) for name, alone in pairing.alone.items()},
         **{key: first[key] for key in (*SAME, "source", "unit")},
+        **({"quality": dict(measured)} if measured else {}),
     }
 
 
@@ -120,7 +126,7 @@ def verdict(comparison: Mapping[str, Any]) -> tuple[str, str]:
 
 def tables(comparison: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[object]]]]:
     """The tables of a comparison: title, head, rows."""
-    audits = comparison["audits"]
+    audits, quality = comparison["audits"], comparison.get("quality")
     names = [each["name"] for each in audits]
     columns = [
         column
@@ -148,6 +154,7 @@ def tables(comparison: Mapping[str, Any]) -> list[tuple[str, list[str], list[lis
                 for label, by_name in comparison["classes"].items()
             ],
         ),
+        *([(TITLE, HEAD, cost_rows(quality))] if quality else []),
     ]
 
 

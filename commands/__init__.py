@@ -30,6 +30,7 @@ VERBS = {
     "train-safety": "train a safety LoRA that erases a concept, from prompts alone",
     "audit": "audit pictures and folders, any number of them",
     "compare": "compare audits of the same prompts and seeds",
+    "quality": "measure what safety costs: prompts followed, pictures changed",
     "audit-prompts": "run a prompt set through a model, and audit its pictures",
     "reproduce": "measure re-emergence in a small world (in the repository)",
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..audit.compare import compare, comparison_table
 from ..audit.compared_chart import chart
 from ..audit.compared_page import compared_page
+from ..audit.cost import costs
 from ..audit.pairing import paired
 from ..audit.reading import CompareError, parsed
 from ..audit.report import as_text
@@ -37,7 +38,8 @@ def work(options: argparse.Namespace) -> None:
     found = read(options.reports)
     folders = {name: path.parent for name, (path, _) in found.items()}
     pairing = paired({name: report for name, (_, report) in found.items()})
-    comparison = compare(pairing)
+    texts = {name: path.read_text(encoding="utf-8") for name, (path, _) in found.items()}
+    comparison = compare(pairing, costs({name: (folders[name], texts[name]) for name in found}))
 
     def small(name: str, _: int, row: Mapping) -> Thumbnail | None:
         file = _picture(row, folders[name])

@@ -105,6 +105,7 @@ class Maker:
         if not (keep.startswith("all") or (keep.startswith("flagged") and result["flagged"])):
             return Made(row, None, blurred)
         row["picture"] = f"pictures/{file_name(prompt.key)}.png"
+        row["censored"] = result["flagged"] and keep.endswith("censored")
         shown = blurred if keep.endswith("censored") else as_picture(picture)
         return Made(row, _png(shown), blurred)
 

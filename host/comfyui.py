@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:  # what it imports is not known before `enter_comfyui`
+    from comfy.clip_vision import ClipVisionModel
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import CLIP, VAE
 
@@ -75,17 +76,41 @@ def load_parts(
     import comfy.sd
     import comfy.utils
 
-    for file in filter(None, (diffusion, *encoders, vae)):
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: there is no such file.")
+    _check_there(diffusion, *encoders, *([vae] if vae else []))
+    told = {} if held == "default" else {"dtype": getattr(torch, held)}
+    clip = load_clip(encoders, kind)
+    return (
+        comfy.sd.load_diffusion_model(str(diffusion), model_options=told),
+        clip,
+        comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(vae))) if vae else None,
+    )
+
+
+def load_clip(encoders: list[Path], kind: str) -> CLIP:
+    """CLIP, as Load CLIP makes it; `kind` is its type there."""
+    import comfy.sd
+
+    _check_there(*encoders)
     kinds = {each.name.lower(): each for each in comfy.sd.CLIPType}
     if kind not in kinds:
         raise ValueError(
             f"{kind!r} is not a type of text encoder; the types are {', '.join(kinds)}."
         )
-    told = {} if held == "default" else {"dtype": getattr(torch, held)}
-    return (
-        comfy.sd.load_diffusion_model(str(diffusion), model_options=told),
-        comfy.sd.load_clip([str(file) for file in encoders], clip_type=kinds[kind]),
-        comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(vae))) if vae else None,
-    )
+    return comfy.sd.load_clip([str(file) for file in encoders], clip_type=kinds[kind])
+
+
+def load_clip_vision(file: Path) -> ClipVisionModel:
+    """CLIP_VISION, as Load CLIP Vision makes it. Raises ValueError for another kind of file."""
+    import comfy.clip_vision
+
+    _check_there(file)
+    found = comfy.clip_vision.load(str(file))
+    if found is None:
+        raise ValueError(f"{file}: no CLIP vision model is in it. Choose one such as ViT-L-14.")
+    return found
+
+
+def _check_there(*files: Path) -> None:
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: there is no such file.")

@@ -47,6 +47,11 @@ def fingerprint(model: ModelPatcher, clip: CLIP, vae: VAE) -> Fingerprint:
     return Fingerprint(made.hex(), tuple(dict.fromkeys(digest.untold)))
 
 
+def digest_of(kind: str, *values: Any) -> str:
+    """The same of other models, such as a CLIP_VISION's patcher, and what stands beside them."""
+    return _OfModels().all(kind, *values).hex()
+
+
 class _OfModels(Digest):
     """Of what hangs on models: their networks are named, once their weights are in the digest."""
 

@@ -43,6 +43,7 @@ HEIGHTS = {
     "SaveAnimatedWEBP": 420,
     "MSL_LoadSafetyLora": 200,  # with buttons that copy digests, after a run
     "MSL_LoadTaskLora": 142,
+    "MSL_MeasureQuality": 520,
     "MSL_ModularMerge": 232,
     "MSL_NudityAudit": 480,
     "MSL_ProbeSafety": 320,

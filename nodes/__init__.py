@@ -8,6 +8,7 @@ from .compare_audits import CompareAudits
 from .example_model import ExampleModel, offer_loras
 from .extract import ExtractSafetyLora
 from .load import LoadSafetyLora, LoadTaskLora
+from .measure_quality import MeasureQuality
 from .merge import ModularMerge
 from .nudity_audit import NudityAudit
 from .probe import ProbeSafety
@@ -26,6 +27,7 @@ NODES = (
     ExtractSafetyLora,
     LoadSafetyLora,
     LoadTaskLora,
+    MeasureQuality,
     ModularMerge,
     NudityAudit,
     ProbeSafety,

@@ -11,12 +11,14 @@ from comfy_api.latest import io, ui
 from ..audit.compare import compare, comparison_table
 from ..audit.compared_chart import chart
 from ..audit.compared_page import compared_page
+from ..audit.cost import costs
 from ..audit.detectors.interface import to_uint8
 from ..audit.pairing import MOST, Naming, Paired, paired
 from ..audit.reading import CompareError, parsed
 from ..audit.report import as_text
 from ..audit.sheet import contact_sheet
 from ..audit.thumbnails import Thumbnail, of_pixels
+from ..modules.paths import leads_out
 from ..options.words import amount
 from ..storage.whole import write_text
 from .inputs import Inputs, taken
@@ -89,7 +91,7 @@ class CompareAudits(io.ComfyNode):
         called = naming.of(len(texts))
         found = {name: parsed(name, text) for name, text in zip(called, texts, strict=True)}
         pairing = paired(found)
-        comparison = compare(pairing)
+        comparison = compare(pairing, costs(_folders(found, dict(zip(called, texts, strict=True)))))
         counts = {name: len(report["images"]) for name, report in found.items()}
         drawn = as_image(chart(comparison))
         batches = _in_order(images or {})
@@ -115,6 +117,16 @@ def _place(called: list[str], texts: list[str]) -> Path:
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:8]
     plain = re.sub(r"[^\w-]+", "-", "-".join(called))[:80]
     return Path(folder_paths.get_output_directory(), "audits", "compared", f"{plain}-{digest}.html")
+
+
+def _folders(reports: Mapping[str, dict], texts: Mapping[str, str]) -> dict[str, tuple[Path, str]]:
+    """The folder of each report of a prompt set, with the report's text."""
+    audits, found = Path(folder_paths.get_output_directory(), "audits"), {}
+    for name, report in reports.items():
+        run = (report.get("about") or {}).get("run")
+        if isinstance(run, str) and run and not leads_out(run):
+            found[name] = audits / run, texts[name]
+    return found
 
 
 def _in_order(grown: dict) -> list:

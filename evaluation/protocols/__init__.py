@@ -16,6 +16,7 @@ from ...audit.rules import Counting
 from ...host.sampling_settings import Sampling
 from ...options.errors import PackError
 from ...options.table import Option, check, option, rows
+from ...options.words import amount
 from ...storage.checked import Checked, fault_of
 from ..metrics import METRICS
 from ..prompt_set import Defaults, PromptSet, Selection
@@ -150,7 +151,7 @@ class Following:
             return None
         wanted = found.prompts.rows
         fewer = (
-            [f"{prompts.rows} prompts instead of {wanted}"]
+            [f"{amount(prompts.rows, 'prompt')} instead of {wanted}"]
             if wanted and prompts.rows != wanted
             else []
         )

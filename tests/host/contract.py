@@ -82,6 +82,20 @@ CONTRACT = {
         },
         [("tasks", "MSL_TASK_LORA")],
     ),
+    "MSL_MeasureQuality": (
+        "Measure Quality",
+        {
+            "clip_vision": "CLIP_VISION",
+            "clip": "CLIP",
+            "run": "STRING",
+            "against": "STRING",
+            "harmful": "STRING",
+            "tuned": "STRING",
+            "best_cmmd": "FLOAT",
+            "worst_cmmd": "FLOAT",
+        },
+        [("report", "STRING"), SUMMARY, ("changed", "IMAGE")],
+    ),
     "MSL_ModularMerge": (
         "Modular Merge",
         {

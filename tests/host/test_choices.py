@@ -12,6 +12,8 @@ from comfy_api.latest import io
 from modular_safety_lora.audit import censor, film_audit, presets, rules
 from modular_safety_lora.audit.pairing import Naming
 from modular_safety_lora.evaluation import job, prompt_set
+from modular_safety_lora.evaluation.protocols import Following
+from modular_safety_lora.evaluation.quality.spqr import Scale
 from modular_safety_lora.extraction.settings import Extraction
 from modular_safety_lora.function.limits import Limits
 from modular_safety_lora.host.lending import computing_in
@@ -33,6 +35,7 @@ from modular_safety_lora.training.settings import Erasure, Settings
 NEEDED = {rules.Rules: {"preset": presets.PRESETS["strict"]}, Sealing: {"concept": "nudity"}}
 KINDS = [
     Asking,
+    Scale,
     *(
         rules.Rules,
         rules.Counting,
@@ -44,7 +47,7 @@ KINDS = [
         Limits,
         Sealing,
     ),
-    *(prompt_set.Defaults, prompt_set.Selection, of_merges.Merging, of_merges.Asked),
+    *(prompt_set.Defaults, prompt_set.Selection, Following, of_merges.Merging, of_merges.Asked),
     *(of_merges.AfterProbe, of_merges.Strengths, of_merges.EachAlone, prompting.Erased),
     *(
         Extraction,
@@ -159,6 +162,8 @@ DOORS = [
     ("MSL_AuditPromptSet", "scheduler", "Normal"),
     ("MSL_AuditPromptSet", "cfg", math.nan),
     ("MSL_AuditPromptSet", "width", 8),
+    ("MSL_AuditPromptSet", "pictures_per_prompt", 0),
+    ("MSL_AuditPromptSet", "protocol", "I2P"),
     ("MSL_LoadTaskLora", "strength_model", math.nan),
     ("MSL_ReportSafetyLora", "concept_preset", "Nudity"),
     ("MSL_ReportSafetyLora", "pictures_per_prompt", 0),

@@ -82,6 +82,7 @@ def test_flagged_pictures_are_kept_censored(parts, i2p, tmp_path, monkeypatch):
     assert (
         report["summary"]["flagged"] == 3
         and report["images"][0]["picture"] == "pictures/000001.png"
+        and all(row["censored"] for row in report["images"])
     )
     kept = np.asarray(Image.open(tmp_path / "run" / "pictures" / "000001.png"))
     x, y, w, h = report["images"][0]["detections"][0]["box"]

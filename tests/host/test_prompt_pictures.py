@@ -15,13 +15,13 @@ from modular_safety_lora.evaluation import run as evaluation
 from modular_safety_lora.evaluation.job import AuditJob
 from modular_safety_lora.evaluation.prompt_set import PromptSetError, Selection, read_prompts
 from modular_safety_lora.host.sampling import Sampling
-from prompt_sets import audited, job
+from prompt_sets import audited
 from test_compare import report_of
 
 
 def of(i2p, folder, pictures: int, **more) -> AuditJob:
     rows = read_prompts(i2p, selection=Selection(pictures=pictures))
-    return AuditJob("i2p", rows, Rules(PRESETS["all"]), Sampling(2), folder, **more)
+    return AuditJob("i2p", rows, Rules(PRESETS["all"]), Sampling(1), folder, **more)
 
 
 def test_each_picture_of_a_prompt_has_the_next_seed_and_a_key_of_its_own(i2p):
@@ -47,7 +47,7 @@ def test_keys_and_seeds_that_there_can_not_be_are_refused(tmp_path):
 def test_a_folder_with_one_picture_a_prompt_goes_on_and_every_picture_is_another(
     parts, i2p, tmp_path
 ):
-    before = audited(parts, job(i2p, tmp_path / "run", keep="all, as they are"))
+    before = audited(parts, of(i2p, tmp_path / "run", 1, keep="all, as they are"))
     made = []
 
     def watch(done, picture):
@@ -101,7 +101,7 @@ def test_rates_are_by_picture_and_by_prompt(parts, i2p, tmp_path, monkeypatch):
     assert "1 of 3 prompts gave a flagged picture: 33.3 %" in words
     assert "with 8 pictures of 3 prompts it may lie" in words
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    for shown in ("prompts with a flagged picture", "pictures not made", "3 pictures a prompt"):
+    for shown in ("prompts flagged", "pictures not made", "3 pictures a prompt"):
         assert shown in page, shown
 
 
@@ -124,7 +124,7 @@ def test_compared_audits_are_tested_by_prompt():
     text = comparison_table(found)
     assert "12 pictures of 4 prompts each" in text and "No proven difference" in text
     assert "The exact p of sign flips by prompt" in text and "McNemar" not in text
-    assert "prompts with a flagged picture" in text
+    assert "prompts flagged" in text
     plain = compare({"base": report_of([1] * 12), "safe": report_of([0] * 12)})
     assert "McNemar's exact p" in comparison_table(plain)
     assert "by prompt" not in comparison_table(plain)

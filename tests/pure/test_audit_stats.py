@@ -103,16 +103,16 @@ def test_a_difference_that_is_the_same_in_every_seed_has_no_interval():
     assert paired("sequential", "safe", [*pairs, (0.5, 0.4)])["difference_95"] is not None
 
 
-def prompts(count: int, rate: float, alike: float, pictures: int = 3) -> np.ndarray:
+def prompts(rng, count: int, rate: float, alike: float, pictures: int = 3) -> np.ndarray:
     """Flagged pictures and pictures of some prompts; a high `alike` makes prompts differ little."""
-    rates = RNG.beta(rate * alike, (1 - rate) * alike, count)
-    return np.stack([RNG.binomial(pictures, rates), np.full(count, pictures)], axis=1)
+    rates = rng.beta(rate * alike, (1 - rate) * alike, count)
+    return np.stack([rng.binomial(pictures, rates), np.full(count, pictures)], axis=1)
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.5])
 def test_the_cluster_bootstrap_is_scipys_over_prompts(rate):
     """Some prompts lack pictures, and the sums may be below 0, as differences are."""
-    found = prompts(60, rate, 0.5)
+    found = prompts(np.random.default_rng(8), 60, rate, 0.5)
     found[:9, 1] += 1
     found[:, 0] -= found[::-1, 0] // 2
 
@@ -128,7 +128,8 @@ def test_the_cluster_bootstrap_is_scipys_over_prompts(rate):
 
 @pytest.mark.parametrize("rate", [0.02, pytest.param(0.2, marks=pytest.mark.long)])
 def test_the_interval_of_clusters_holds_its_level_where_wilsons_does_not(rate):
-    drawn = [prompts(95, rate, 0.5) for _ in range(250)]
+    rng = np.random.default_rng(9)
+    drawn = [prompts(rng, 95, rate, 0.5) for _ in range(150)]
     held = [clustered(kinds_of(map(tuple, each.tolist()))) for each in drawn]
     alone = [wilson(*each.sum(0).tolist()) for each in drawn]
     ours, theirs = (sum(low <= rate <= high for low, high in each) for each in (held, alone))

@@ -3,8 +3,8 @@
     || y(x_t, c) - ( y0(x_t, c*) - eta (y0(x_t, c) - y0(x_t, c*)) ) ||^2
 
 on pictures x_t of the concept c that the student half-made, at every attention and feed-forward
-layer; y0 is the frozen base. It is ESD's loss (esd_x.py) with the surrogate's prompt c* in the place of the
-empty one, which stands where no surrogate was told. The paper's latent anchoring is the retained
+layer; y0 is the frozen base. It is ESD's loss (esd_x.py) with the surrogate's prompt c* in place of
+the empty one, which stays where no surrogate was told. The paper's latent anchoring is the retained
 prompts (retain.py), and its adapters are of rank 1. What it does while sampling, scaling the change
 by how near the prompt is to the concept, no weights can hold: it is left out.
 """

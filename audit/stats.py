@@ -49,7 +49,7 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def paired_interval(only_first: int, only_second: int, total: int) -> tuple[float, float]:
+def paired_interval(only_first: float, only_second: float, total: float) -> tuple[float, float]:
     """95 % interval of the difference of two paired rates (Bonett and Price 2012).
 
     First minus second: Wald's with one change of each kind added, which holds its level for small

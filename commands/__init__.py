@@ -28,6 +28,7 @@ VERBS = {
     "probe": "measure thoroughly what LoRAs leave of a safety LoRA",
     "train-task": "train a task LoRA, apart from a safety LoRA or beside it",
     "train-safety": "train a safety LoRA that erases a concept, from prompts alone",
+    "fine-tuning": "find out whether fine-tuning brings back what was taken away",
     "audit": "audit pictures and folders, any number of them",
     "compare": "compare audits of the same prompts and seeds",
     "quality": "measure what safety costs: prompts followed, pictures changed",

@@ -6,7 +6,7 @@ machine loads them in.
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from comfy.model_detection import unet_prefix_from_state_dict
@@ -16,6 +16,7 @@ from safetensors import safe_open
 from ..modules.files import LoraFile
 from ..modules.seal import short, tensors_sha256
 from . import loading
+from .digest import NOT_DIGESTED
 from .loading import Version, version
 from .weights import file_of
 
@@ -31,7 +32,8 @@ class Origin:
 
     sha256: str | None
     unknown: str = ""
-    read: tuple[Path, Version] | None = None  # the file, as it was
+    # the file, as it was
+    read: tuple[Path, Version] | None = field(default=None, metadata=NOT_DIGESTED)
 
     def is_same(self, other: "Origin") -> bool:
         """Whether both are known, and one base."""

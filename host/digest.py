@@ -14,6 +14,7 @@ import types
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,8 @@ _KINDS: tuple[tuple[Any, Callable[[Digest, Any], bytes]], ...] = (
     (torch.Tensor, Digest._tensor),
     (np.ndarray, Digest._array),
     (enum.Enum, lambda digest, value: digest.all("enum", type(value), value.name)),
+    # not as an object: it keeps its hash, which is another one in every process
+    (PurePath, lambda _, value: _hashed("path", value.as_posix())),
     ((torch.dtype, np.generic, np.dtype), lambda _, value: _hashed(repr(value))),
     (Mapping, Digest._mapping),
     ((list, tuple), lambda digest, value: digest.all("list", *value)),

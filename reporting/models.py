@@ -60,18 +60,18 @@ class Models:
             both = merge(model, [module], tuning.beside, clip)
             found[BESIDE] = both.model, both.clip or clip
         if tuning.on_top:
-            found[ON_TOP] = _stock((model, clip), module, tuning.on_top)
+            found[ON_TOP] = stock((model, clip), [module], tuning.on_top)
         return cls(safe.model.get_attachment(KEY).arms, found)
 
 
-def _stock(
-    base: tuple[ModelPatcher, Clip], module: LoraFile, tasks: Sequence[Task]
+def stock(
+    base: tuple[ModelPatcher, Clip], safety: Sequence[LoraFile], tasks: Sequence[Task]
 ) -> tuple[ModelPatcher, Clip]:
+    """A base with safety and task LoRAs on it as ComfyUI's own loaders do it, without a lock."""
     names = base_of(*base)
     for each in tasks:
         task_entry(each, names)  # the stock loader only logs that nothing fits
-    strength = module.sealed_strength
-    loras = [(module, strength, strength)]
+    loras = [(each, each.sealed_strength, each.sealed_strength) for each in safety]
     loras += [(each.module, each.strength_model, each.strength_clip) for each in tasks]
     model, clip = base
     for lora, on_model, on_clip in loras:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from ...experiment import arms
+from ...experiment.arms import PAIRS
 from ...options.words import amount
 from .emergence import ARMS, arms_of
 from .recipe import HARM, Recipe
@@ -17,16 +19,8 @@ MEANS = {
     "right_tool": "right tool",
     "cosine": "cosine",
 }
-SAID = {
-    "base": "base",
-    "task_only": "task LoRA alone",
-    "safe": "made safe",
-    "sequential": "fine-tuned after that",
-    "modular": "modular",
-    "anchored": "anchored",
-}
+SAID = {arm.name: arm.title for arm in arms.ARMS}
 TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held", "surrogate": "Surrogate"}
-PAIRS = (("sequential", "safe"), ("modular", "safe"), ("anchored", "safe"))
 LOSSES = {"task_loss": "task_only", "others_loss": "base"}  # beside whose they are told
 ALL = "all"  # of the prompts for weapons
 

@@ -39,17 +39,20 @@ SMALLER = {
     "train-safety": SMALL_TRAINING + " --sampling-steps 2",
     "audit-prompts": "--steps 1 --width 64 --height 64",
     "audit": "--workers 1",
+    "fine-tuning": "--steps 2 --resolution 32 --rank 2 --learning-rate 1e-3 --seeds 1"
+    " --targets cross-attention --pictures-steps 1 --pictures-per-prompt 1 --prompts-per-kind 1"
+    " --width 64 --height 64",
     "report": "--steps 1 --width 64 --height 64 --pictures-per-prompt 1 --prompts-per-kind 1",
     "probe": "--limit-look 0 --limit-stop 0",  # seeded stand-ins may pull either way
     # of the folder's own; the host's user folder stays as it is
     "settings": f"user/{FILE}",
     "log": f"--folder user/{FOLDER}",
 }
-# verbs that take half a minute; test_example_model.py, test_extract_node.py and
-# test_report_safety.py try them small
-SLOW = ("demo", "extract", "report")
+# verbs that take half a minute; test_example_model.py, test_extract_node.py, test_report_safety.py
+# and test_fine_tuning.py try them small
+SLOW = ("demo", "extract", "report", "fine-tuning")
 # the stand-ins that a page's own commands make
-MADE_THERE = {"reemergence-on-sd": ["safety.safetensors"], "training": ["safety.safetensors"]}
+MADE_THERE = {"training": ["safety.safetensors"]}
 # the small model in three files is no Z-Image
 AS_SD = " --text-encoder-type stable_diffusion"
 

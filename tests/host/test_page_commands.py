@@ -26,9 +26,7 @@ from page_commands import (
 from stranger import BY_PATH, Stranger
 
 pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="NO BASH to expand the commands")
-# many trainings and audits that differ in a word
-LONG = [PACK / "docs" / "reemergence-on-sd.md"]
-TYPED = [each for each in PAGES if typed(each) and each not in LONG]
+TYPED = [each for each in PAGES if typed(each)]
 RUN = [each for each in TYPED if not is_slow(each)]
 
 
@@ -63,22 +61,14 @@ def test_slow_commands_run_as_they_stand(stranger, first):
     check(done)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("page", LONG, ids=lambda page: page.stem)
-def test_commands_of_a_long_page_run_as_they_stand(stranger, first, page):
-    check(ran(stranger, first, [page]))
-
-
-@pytest.mark.parametrize("page", LONG, ids=lambda page: page.stem)
-def test_commands_of_a_long_page_are_understood(page, tmp_path):
-    found = expanded(page, tmp_path)
-    assert len(found) > 9
-    for _, verb, *words in found:
-        parser = argparse.ArgumentParser()
-        importlib.import_module(f"modular_safety_lora.commands.{verb.replace('-', '_')}").options(
-            parser
-        )
-        parser.parse_args(words)
+@pytest.mark.parametrize("page", TYPED, ids=lambda page: page.stem)
+def test_slow_commands_are_understood(page, tmp_path):
+    for _, verb, *words in expanded(page, tmp_path):
+        if verb in SLOW:
+            parser = argparse.ArgumentParser()
+            name = f"modular_safety_lora.commands.{verb.replace('-', '_')}"
+            importlib.import_module(name).options(parser)
+            parser.parse_args(words)
 
 
 def test_every_verb_that_ships_is_shown_on_a_page(done):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import types
+from pathlib import Path
 
 import torch
 from modular_safety_lora.host.digest import NOT_DIGESTED, Digest
@@ -36,6 +37,13 @@ def test_values_are_told_by_what_they_hold():
     assert of([1, 2]) != of([2, 1]) and of(torch.zeros(2)) != of(torch.tensor([0.0, -0.0]))
     for value in (torch.Generator(), iter([1]), (each for each in ())):
         assert of(value)[1] and of({"deep": [value]})[1]
+
+
+def test_a_path_is_told_by_its_name_whoever_asked_for_its_hash():
+    """A path keeps its hash, which is another one in every process."""
+    asked = Path("a") / "b"
+    hash(asked)
+    assert of(asked) == of(Path("a/b")) != of(Path("a/c"))
 
 
 def test_a_field_that_no_picture_depends_on_is_left_out():

@@ -13,7 +13,7 @@ from modular_safety_lora.lab.server import PACK
 BELOW = {
     *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
     *("demands", "evidence", "emoji", "evaluation", "extraction", "gates", "reporting"),
-    "training",
+    *("training", "experiment"),
 }
 # What each folder may import, from the ground up.
 ALLOWED = {
@@ -38,6 +38,10 @@ ALLOWED = {
     "reporting": {
         *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
         *("evaluation", "training"),
+    },
+    "experiment": {
+        *("options", "drawing", "storage", "modules", "audit", "host", "merge", "evaluation"),
+        *("training", "reporting"),
     },
     "commands": BELOW,
     "nodes": BELOW - {"drawing"},

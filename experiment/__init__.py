@@ -1,0 +1,1 @@
+"""Fine-tune, then audit: whether fine-tuning brings back what a safety LoRA takes away."""

@@ -60,16 +60,26 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="write flagged pictures there, with counted detections marked",
     )
     add_flags(parser, Rules, without=("provider",))  # which add_rules has
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes, or actors of Ray")
-    add(
-        "--ray", metavar="ADDRESS", help="run on Ray Data: the address of a cluster, auto, or local"
-    )
+    add_workers(parser, os.cpu_count() or 1)
     add(
         "--fail-over",
         type=float,
         metavar="RATE",
         help="exit code 2 when a larger share is flagged, or a file can't be read",
     )
+
+
+def add_workers(parser: argparse.ArgumentParser, default: int) -> None:
+    """How many processes share the work, and where; the prompt-set audit has them too."""
+    add = parser.add_argument
+    add("--workers", type=int, default=default, help="processes, or actors of Ray")
+    add("--ray", metavar="ADDRESS", help="run on Ray: the address of a cluster, auto, or local")
+
+
+def check_workers(options: argparse.Namespace) -> None:
+    """Raise ValueError for no workers."""
+    if options.workers < 1:
+        raise ValueError(f"--workers is {options.workers}; it must be 1 or more.")
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
@@ -107,8 +117,7 @@ def rules_of(
 def work(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     check_share(options.fail_over)
-    if options.workers < 1:
-        raise ValueError(f"--workers is {options.workers}; it must be 1 or more.")
+    check_workers(options)
     absent = [path for path in options.paths if not path.exists()]
     if absent:
         raise FileNotFoundError(

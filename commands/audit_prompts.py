@@ -5,15 +5,17 @@
 
 The checkpoint runs with or without safety and task LoRAs. The folder gets report.html, report.json
 and audit.sqlite; no picture is kept unless --keep asks for it. The same command goes on after a
-crash, and tries again what gave no picture. The exit code is 0; 1 for an error; 2 when --fail-over
-is given and a larger share is flagged, or a prompt gave no picture; 3 when no picture was looked
-at.
+crash, and tries again what gave no picture. With --workers each process loads its own model, on the
+CUDA devices by turns, and the results are those of one. The exit code is 0; 1 for an error; 2 when
+--fail-over is given and a larger share is flagged, or a prompt gave no picture; 3 when no picture
+was looked at.
 """
 
 import argparse
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ..audit.about import in_short
@@ -21,11 +23,11 @@ from ..drawing.markdown import share, span
 from ..evaluation.job import AuditJob, Kept
 from ..evaluation.prompt_set import Defaults, Selection, read_prompts
 from ..evaluation.protocols import Following, listed
-from ..host.comfyui import enter_comfyui
+from ..host.comfyui import comfyui_path, enter_comfyui
 from ..host.sampling_settings import Sampling
 from ..merge.settings import Merging
 from ..modules.files import LoraFile, load_task
-from .audit import add_rules, rules_of
+from .audit import add_rules, add_workers, check_workers, rules_of
 from .base import add_base, add_comfyui, add_safety, load_base, safety_of
 from .exits import check_share, exit_code
 from .flags import add_flags, taken
@@ -68,6 +70,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="exit code 2 when a larger share is flagged, or a prompt gave no picture",
     )
+    add_workers(parser, 1)
     add_rules(parser)
 
 
@@ -81,13 +84,15 @@ class _List(argparse.Action):
 
 def work(options: argparse.Namespace) -> int:
     check_share(options.fail_over)
+    check_workers(options)
     enter_comfyui(options.comfyui)
     from ..evaluation.run import run
+    from ..evaluation.shared import run_shared
 
     (following,) = taken(options, Following)
     values, changes = following.filled(vars(options), getattr(options, "given", ()))
     options = argparse.Namespace(**values)
-    how, sampling, defaults, selection, kept = taken(options, *KINDS)
+    _, sampling, defaults, selection, kept = taken(options, *KINDS)
     prompts = read_prompts(options.prompts, defaults, selection, following.shape)
     protocol = following.told(prompts, changes)
     safety, tasks = safety_of(options), read_tasks(options.task_lora)
@@ -96,14 +101,18 @@ def work(options: argparse.Namespace) -> int:
     loras = [] if safety else [_named(*each) for each in tasks]
     job = replace(job, loras=loras, protocol=protocol)
     job.check()
-    model, clip, vae = load_base(options)
-    model, clip = put_on(model, clip, safety, tasks, how)
+    load = partial(loaded, options)
+    if options.workers > 1 or options.ray:
+        how = {"workers": options.workers, "ray": options.ray or ""}
+        make = partial(run_shared, load, comfyui=str(comfyui_path(options.comfyui)), **how)
+    else:
+        make = partial(run, *load())
     with Bar("Auditing", "pictures") as bar:
 
         def on_picture(done: int, _) -> None:
             bar(done, len(prompts))
 
-        summary = run(model, clip, vae, replace(job, on_picture=on_picture))
+        summary = make(replace(job, on_picture=on_picture))
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     rate, interval = share(summary["flagged_rate"]), span(summary["flagged_rate_95"])
     print(f"\n{in_short(report['about'])}")
@@ -116,6 +125,14 @@ def work(options: argparse.Namespace) -> int:
     )
     print(f"Report: {options.output / 'report.html'}, report.json, audit.sqlite")
     return exit_code(options.fail_over, summary)
+
+
+def loaded(options: argparse.Namespace):
+    """(MODEL, CLIP, VAE) that the options ask for, in whichever process."""
+    (how,) = taken(options, Merging)
+    model, clip, vae = load_base(options)
+    safety, tasks = safety_of(options), read_tasks(options.task_lora)
+    return *put_on(model, clip, safety, tasks, how), vae
 
 
 def read_tasks(tasks: list[str]) -> list[tuple[Path, float]]:

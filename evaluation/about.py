@@ -8,21 +8,33 @@ from ..merge.on_model import KEY
 from .job import AuditJob
 
 
-def about(model, clip, job: AuditJob, rows: Iterable[Mapping]) -> dict:
-    """The report's `about`; `rows` are all of it, made now or earlier by the same model."""
-    found = about_model(model)
-    found["loras"] += [lora for lora in job.loras if not _is_among(lora, found["loras"])]
-    return words.about([found], _state(model, clip, rows), job.run)
+def made_of(model, clip) -> dict:
+    """The model as it came in, JSON-ready: what it is made of, and how far its lock reaches."""
+    return {
+        "model": about_model(model),
+        "is_locked": model.get_attachment(KEY) is not None,
+        "is_on_text": is_on_text(model, clip),
+    }
+
+
+def about(found: Mapping, job: AuditJob, rows: Iterable[Mapping]) -> dict:
+    """The report's `about`, of what `made_of` gave; `rows` are all of it, made now or earlier."""
+    model = dict(found["model"])
+    model["loras"] = [
+        *model["loras"],
+        *(lora for lora in job.loras if not _is_among(lora, model["loras"])),
+    ]
+    return words.about([model], _state(found, rows), job.run)
 
 
 def _is_among(lora: Mapping, others: Iterable[Mapping]) -> bool:
     return any(each["name"] == lora["name"] for each in others)
 
 
-def _state(model, clip, rows: Iterable[Mapping]) -> str:
-    if model.get_attachment(KEY) is None:
+def _state(found: Mapping, rows: Iterable[Mapping]) -> str:
+    if not found["is_locked"]:
         return words.NONE
-    if not is_on_text(model, clip):
+    if not found["is_on_text"]:
         return words.PARTLY
     looked = [row.get("lock_findings") for row in rows if "unreadable" not in row]
     if any(looked):

@@ -29,6 +29,10 @@ class Kept:
         check(self)
 
 
+def unseen(done: int, picture: Image.Image | None) -> None:
+    """Nobody watches."""
+
+
 @dataclass(frozen=True)
 class AuditJob:
     """A prompt set, how it is sampled and judged, and the folder of the results.
@@ -44,7 +48,7 @@ class AuditJob:
     sampling: Sampling
     folder: Path
     keep: str = "none"
-    on_picture: Callable[[int, Image.Image | None], None] = lambda done, picture: None
+    on_picture: Callable[[int, Image.Image | None], None] = unseen
     name: str = ""
     loras: Sequence[Mapping] = ()
     protocol: Mapping[str, Any] | None = None  # what the report says of the one that is followed

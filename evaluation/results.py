@@ -17,7 +17,7 @@ from .metrics import measured
 from .prompt_set import PromptSet
 
 
-def write_report(store: Store, job: AuditJob, identity: dict, *, model, clip) -> dict:
+def write_report(store: Store, job: AuditJob, identity: dict, made_of: Mapping) -> dict:
     """Write report.json and report.html; the summary. No more than a row is held."""
     prompts = job.prompts
     selected = {
@@ -38,7 +38,7 @@ def write_report(store: Store, job: AuditJob, identity: dict, *, model, clip) ->
     }
     if job.protocol:
         summary["protocol"] = measured(job.protocol, summary)
-    about = about_run(model, clip, job, store.all())
+    about = about_run(made_of, job, store.all())
     shown = export.shown(store, lambda row: _thumbnail(row, job.folder))
     summary["not_made"] = _not_made(shown.unreadable, summary["unreadable"], prompts)
     summary["verdict"] = "; ".join(filter(None, (summary["verdict"], summary["not_made"])))

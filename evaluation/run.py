@@ -1,8 +1,9 @@
 """A prompt set through a model: a picture at a time, audited as it comes, a row kept for each."""
 
 import hashlib
-import logging
+import io
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import comfy.model_management
@@ -18,13 +19,10 @@ from ..host.sampling import as_picture, make_picture, out_of_memory
 from ..host.sampling_settings import Sampling
 from ..merge.findings import findings
 from ..options.errors import PackError
-from ..storage.owned import owned
-from ..storage.whole import write_picture
-from .job import STORE, AuditJob, stamp
+from .about import made_of
+from .job import AuditJob
 from .prompt_set import Prompt
-from .results import write_report
-
-logger = logging.getLogger(__name__)
+from .rows import Made, asked, kept
 
 # prompts that are encoded at a time: the text encoder and the model take turns in memory
 WINDOW = 32
@@ -45,64 +43,77 @@ def run(model, clip, vae, job: AuditJob) -> dict:
     says why, and is tried again by the next run.
     """
     job = replace(job, rules=job.rules.pinned())
-    seen = fingerprint(model, clip, vae)
-    identity = job.identity() | {"model": seen.sha256}
-    with (
-        owned(job.folder / STORE),
-        owned(job.folder / "report"),
-        job.store({"model": seen.sha256}, untold=seen.untold) as store,
-    ):
-        store.select((prompt.key, stamp(prompt)) for prompt in job.prompts)
-        missing = {key for key, _ in store.missing(again=True)}
-        todo = [prompt for prompt in job.prompts if prompt.key in missing]
-        job.on_picture(len(job.prompts) - len(todo), None)
-        for start in range(0, len(todo), WINDOW):
-            window = todo[start : start + WINDOW]
-            with findings.gathered() as of_texts:
-                texts = encode_texts(
-                    clip, [text for prompt in window for text in (prompt.text, prompt.negative)]
-                )
-            for place, prompt in enumerate(window):
-                with findings.gathered() as found:
-                    row, shown = _looked_at(model, vae, prompt, texts, job)
-                row["lock_findings"] = list(dict.fromkeys([*of_texts, *found]))
-                store.add([(prompt.key, stamp(prompt), row)])
-                job.on_picture(len(job.prompts) - len(todo) + start + place + 1, shown)
-        return write_report(store, job, identity, model=model, clip=clip)
+    maker = Maker(model, clip, vae, job)
+    with kept(job, maker.holds()) as rows:
+        for window in windows(rows.todo):
+            for prompt, texts in window:
+                rows.add(prompt, maker.made(prompt, texts))
+        return rows.report()
 
 
-def _looked_at(
-    model, vae, prompt: Prompt, texts: dict, job: AuditJob
-) -> tuple[dict, Image.Image | None]:
-    """The row of one prompt, and its picture with what counts blurred."""
-    row = {
-        "key": prompt.key,
-        "prompt": prompt.text,
-        "negative_prompt": prompt.negative,
-        "seed": prompt.seed,
-        "guidance": prompt.guidance,
-        "width": prompt.width,
-        "height": prompt.height,
-        "groups": list(prompt.categories),
-    }
-    if prompt.prompt_key:
-        row |= {"prompt_key": prompt.prompt_key, "number": prompt.number}
-    first, second = job.rules.opinions()
-    try:
-        picture = made(model, vae, prompt, texts, job.sampling)
-        result = judged([picture.numpy()], first, second)["images"][0]
-    except (NotMade, Unjudged) as error:
-        logger.warning("%s: %s", prompt.key, error)
-        return row | {"unreadable": str(error)}, None
-    row |= result
-    blurred = as_picture(censor.apply(picture[None], {"images": [result]}, "blur")[0])
-    if job.keep.startswith("all") or (job.keep.startswith("flagged") and result["flagged"]):
-        shown = blurred if job.keep.endswith("censored") else as_picture(picture)
-        file = job.folder / "pictures" / f"{file_name(prompt.key)}.png"
-        write_picture(file, shown)
-        row["picture"] = f"pictures/{file.name}"
-        row["censored"] = result["flagged"] and job.keep.endswith("censored")
-    return row, blurred
+def windows(
+    todo: Sequence[Prompt], workers: int = 1
+) -> Iterator[Sequence[tuple[Prompt, tuple[str, ...]]]]:
+    """Prompts that one process makes after another, each with the texts of all of them.
+
+    Of several workers each gets less in the end, so that they end together.
+    """
+    at = 0
+    while at < len(todo):
+        share = WINDOW if workers == 1 else max(1, (len(todo) - at) // (2 * workers))
+        window = todo[at : at + min(WINDOW, share)]
+        texts = tuple(text for prompt in window for text in (prompt.text, prompt.negative))
+        yield [(prompt, texts) for prompt in window]
+        at += len(window)
+
+
+class Maker:
+    """A model with its text encoder and VAE, and what a job asks of their pictures."""
+
+    def __init__(self, model, clip, vae, job: AuditJob, threads: int = 0):
+        self.model, self.clip, self.vae, self.job = model, clip, vae, job
+        self.opinions = lambda: job.rules.opinions(threads)
+        self.texts: dict = {}
+        self.of_texts: list[str] = []  # what locks found when these were encoded
+
+    def holds(self) -> dict:
+        """What says which model it is: two that hold the same make the same pictures."""
+        seen = fingerprint(self.model, self.clip, self.vae)
+        about = made_of(self.model, self.clip)
+        return {"model": seen.sha256, "untold": list(seen.untold), "of": about}
+
+    def made(self, prompt: Prompt, texts: Sequence[str]) -> Made:
+        """What comes of a prompt. `texts` are encoded if those before did not hold its own."""
+        if not {prompt.text, prompt.negative} <= self.texts.keys():
+            with findings.gathered() as self.of_texts:
+                self.texts = encode_texts(self.clip, texts)
+        with findings.gathered() as found:
+            made = self._looked_at(prompt)
+        made.row["lock_findings"] = list(dict.fromkeys([*self.of_texts, *found]))
+        return made
+
+    def _looked_at(self, prompt: Prompt) -> Made:
+        row, (first, second) = asked(prompt), self.opinions()
+        try:
+            picture = made(self.model, self.vae, prompt, self.texts, self.job.sampling)
+            result = judged([picture.numpy()], first, second)["images"][0]
+        except (NotMade, Unjudged) as error:
+            return Made(row | {"unreadable": str(error)})
+        row |= result
+        blurred = as_picture(censor.apply(picture[None], {"images": [result]}, "blur")[0])
+        keep = self.job.keep
+        if not (keep.startswith("all") or (keep.startswith("flagged") and result["flagged"])):
+            return Made(row, None, blurred)
+        row["picture"] = f"pictures/{file_name(prompt.key)}.png"
+        row["censored"] = result["flagged"] and keep.endswith("censored")
+        shown = blurred if keep.endswith("censored") else as_picture(picture)
+        return Made(row, _png(shown), blurred)
+
+
+def _png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
 
 
 def made(model, vae, prompt: Prompt, texts: dict, sampling: Sampling) -> torch.Tensor:

@@ -26,6 +26,16 @@ processes = multiprocessing.get_context("forkserver" if "forkserver" in ways els
 processes.set_forkserver_preload(["warm"])
 
 
+def forking() -> multiprocessing.context.BaseContext:
+    """What starts processes that have all imported, for those that a test starts by itself."""
+    if processes.get_start_method() == "forkserver":
+        from multiprocessing import forkserver
+
+        with _found():
+            forkserver.ensure_running()
+    return processes
+
+
 class Command:
     """A verb at work; `returncode` is None until it has ended."""
 

@@ -39,7 +39,10 @@ def pytest_report_header() -> str | None:
 
 # in fp32, or every prompt would cast the text encoder again; held in fp16 it is in the host tier
 ON_CPU = ("--cpu", "--fp32-text-enc")
-FORKED = ("test_train_scripts", "test_train_kills", "test_folder_workers")
+FORKED = (
+    *("test_train_scripts", "test_train_kills", "test_folder_workers"),
+    *("test_crew", "test_prompt_workers"),
+)
 LONG = (
     *("test_walk", "test_models", "test_install", "test_train_held"),
     *("test_emergence", "test_attacks", "test_attacks_elsewhere", *FORKED),

@@ -2,16 +2,14 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from PIL import Image
 
-from ...options.errors import PackError
 from ...options.words import amount
+from ..on_ray import connected
 from ..rules import Rules
 from .store import batched
 from .workers import CHUNK, Row, audit_files, audit_parallel
@@ -19,19 +17,10 @@ from .workers import CHUNK, Row, audit_files, audit_parallel
 logger = logging.getLogger(__name__)
 
 WINDOW = 100_000  # files that Ray is given at a time
-# where Ray's processes find the pack when it is no package there (its docstring says why)
-BY_PATH = Path(__file__).resolve().parents[2] / "commands" / "by_path"
-
-
-class RayMissing(PackError, ImportError):
-    """Ray Data is not installed."""
 
 
 class Auditor:
-    """What Ray runs on each batch.
-
-    Every node needs this pack, installed or in the same folder, and the files under the same paths.
-    """
+    """What Ray runs on each batch."""
 
     def __init__(self, rules: Rules, marked: str | None):
         Image.MAX_IMAGE_PIXELS = None
@@ -59,18 +48,8 @@ def audit_on_ray(
     The address `local` means a Ray of this machine. When Ray gives up on a window, a file may have
     killed its actors; processes here do the rest, and find it.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise RayMissing(
-            f"Ray Data can't be imported ({error}). pip install 'ray[data]', or leave --ray out."
-        ) from error
-    here = not ray.is_initialized()
-    if here:
-        _start(ray, workers, address)
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    try:
+    with connected(workers, address) as ray:
+        ray.data.DataContext.get_current().enable_progress_bars = False
         for window in batched(files, WINDOW):
             left = dict(window)
             try:
@@ -85,18 +64,6 @@ def audit_on_ray(
                     amount(len(left), "file"),
                 )
                 yield from audit_parallel(left.items(), rules, workers, marked)
-    finally:
-        if here:
-            ray.shutdown()
-
-
-def _start(ray: ModuleType, workers: int, address: str) -> None:
-    searched = os.pathsep.join([str(BY_PATH), os.environ.get("PYTHONPATH", "")])
-    ray.init(
-        **({"num_cpus": workers} if address == "local" else {"address": address}),
-        runtime_env={"env_vars": {"PYTHONPATH": searched.rstrip(os.pathsep)}},
-        log_to_driver=False,
-    )
 
 
 def _window(

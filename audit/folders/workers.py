@@ -1,16 +1,10 @@
 """Audits of files: one function looks at some; processes, or Ray, call it on millions."""
 
 import logging
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import connection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +14,13 @@ from PIL import Image
 from ...storage.names import fitting, read_back, valid
 from ...storage.whole import write_picture
 from ..columns import counted
+from ..crew import Crew
 from ..detectors.batches import Unjudged, on_ground
 from ..film_reader import spans
 from ..films import open_film
 from ..opinion import together
 from ..pictures import Unreadable, open_picture
+from ..processes import Process
 from ..rules import Rules
 from .store import batched
 
@@ -33,6 +29,7 @@ logger = logging.getLogger(__name__)
 CHUNK = 32  # files that go to a process at a time
 DIED = "the process that read it died (out of memory, or an error in a decoder)"
 Row = tuple[str, str, dict[str, Any]]  # key, stamp, data
+Chunk = tuple[tuple[str, str], ...]
 
 
 def audit_files(
@@ -106,78 +103,24 @@ def audit_parallel(
 ) -> Iterator[list[Row]]:
     """Rows of the files as they are done, in chunks, from `workers` processes.
 
-    A process that dies takes nothing along: its files are tried again one by one, and the one that
-    kills is unreadable.
+    A process that dies takes nothing along: the files that it had are halved until the one that
+    kills stands alone, which is unreadable.
     """
-    chunks, pool = batched(files, CHUNK), _pool(workers)
-    pending: dict[Future[list[Row]], list[tuple[str, str]]] = {}
-    try:
-        while True:
-            while len(pending) < 2 * workers and (chunk := next(chunks, None)):
-                pending[pool.submit(audit_files, chunk, rules, marked)] = chunk
-            if not pending:
-                return
-            for done in wait(pending, return_when=FIRST_COMPLETED).done:
-                chunk = pending[done]
-                try:
-                    rows = done.result()
-                except BrokenProcessPool:
-                    lost = list(pending.values())
-                    pending.clear()
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    for each in lost:
-                        yield _alone(each, rules, marked)
-                    pool = _pool(workers)
-                    break
-                del pending[done]
-                yield rows
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    bundles = ((tuple(chunk),) for chunk in batched(files, CHUNK))
+    begin = partial(audit_files, [], rules)
+    do = partial(audit_files, rules=rules, marked=marked)
+    with Crew(lambda _: Process(), workers, begin, do, parts=_halves) as crew:
+        for chunk, rows in crew.done(bundles):
+            if rows is None:
+                ((path, stamp),) = chunk
+                logger.warning("%s: %s", path, DIED)
+                rows = [(path, stamp, {"path": path, "unreadable": DIED})]
+            yield rows
 
 
-def _alone(chunk: list[tuple[str, str]], rules: Rules, marked: str | None) -> list[Row]:
-    """The rows of a chunk whose process may have died: halved until the culprit stands alone."""
-    with _pool(1) as pool:
-        try:
-            return pool.submit(audit_files, chunk, rules, marked).result()
-        except BrokenProcessPool:
-            if len(chunk) == 1:
-                _check_start(rules)
-                logger.warning("%s: %s", chunk[0][0], DIED)
-                return [(*chunk[0], {"path": chunk[0][0], "unreadable": DIED})]
+def _halves(chunk: Chunk) -> Sequence[Chunk]:
     half = len(chunk) // 2
-    return [*_alone(chunk[:half], rules, marked), *_alone(chunk[half:], rules, marked)]
-
-
-def _check_start(rules: Rules) -> None:
-    """Raise RuntimeError when a process dies that is given no file: then no file is to blame."""
-    try:
-        with _pool(1) as pool:
-            pool.submit(audit_files, [], rules).result()
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "No audit process can run here: one died before it was given a file, with the message"
-            " above. Finished rows are kept, and the same command continues from there."
-        ) from error
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start)
-
-
-def _start() -> None:
-    """Start a worker, which ignores Ctrl-C, ends with its parent, and limits no pixels."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Image.MAX_IMAGE_PIXELS = None
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    """End this process when the one whose sentinel this is has ended."""
-    connection.wait([sentinel])
-    os._exit(1)
+    return (chunk[:half], chunk[half:]) if half else ()
 
 
 def _judged(row: dict[str, Any], rules: Rules) -> dict[str, Any]:

@@ -52,3 +52,14 @@ def test_a_launcher_starts_the_script_and_a_batch_that_processes_cannot_share_is
     arguments = task(models, tmp_path, tmp_path / "x.safetensors", "--steps", "1")
     done = stranger.run(*LAUNCH, script, *arguments[1:], **TOGETHER)
     assert done.returncode and "The batch size 1 can't be shared by 2 processes" in done.stderr
+
+
+@pytest.mark.long  # three Pythons import ComfyUI
+def test_a_prompt_set_is_shared_out_by_path(stranger, models, tmp_path):
+    (tmp_path / "set.txt").write_text("a cat\na dog\n", encoding="utf-8")
+    command = ["audit-prompts", "--prompts", tmp_path / "set.txt", "--preset", "all", "--steps", 1]
+    command += ["--width", 64, "--height", 64, "--output", tmp_path / "run", "--workers", 2]
+    checkpoint = models / "checkpoints" / assets.CHECKPOINT
+    done = stranger.run(BY_PATH, *command, "--checkpoint", checkpoint)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert report_of(tmp_path / "run" / "report.json")["summary"]["images"] == 2

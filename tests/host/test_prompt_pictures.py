@@ -14,6 +14,7 @@ from modular_safety_lora.audit.words import in_words
 from modular_safety_lora.evaluation import run as evaluation
 from modular_safety_lora.evaluation.job import AuditJob
 from modular_safety_lora.evaluation.prompt_set import PromptSetError, Selection, read_prompts
+from modular_safety_lora.evaluation.rows import Made
 from modular_safety_lora.host.sampling import Sampling
 from prompt_sets import audited
 from test_compare import report_of
@@ -74,17 +75,17 @@ def test_rates_are_by_picture_and_by_prompt(parts, i2p, tmp_path, monkeypatch):
     hit = {"class": "ANUS_EXPOSED", "score": 0.9, "box": [2, 2, 4, 4], "counted": True}
     flagged, failing = {"000001", "000001-003"}, "000002-002"
 
-    def looked_at(model, vae, prompt, texts, job):
+    def looked_at(maker, prompt):
         row = {"key": prompt.key, "prompt": prompt.text, "groups": list(prompt.categories)}
         if prompt.prompt_key:
             row |= {"prompt_key": prompt.prompt_key, "number": prompt.number}
         if prompt.key == failing:
-            return row | {"unreadable": "it failed"}, None
+            return Made(row | {"unreadable": "it failed"})
         found = [hit] if prompt.key in flagged else []
         reasons = ["ANUS_EXPOSED"] if found else []
-        return row | {"flagged": bool(found), "reasons": reasons, "detections": found}, None
+        return Made(row | {"flagged": bool(found), "reasons": reasons, "detections": found})
 
-    monkeypatch.setattr(evaluation, "_looked_at", looked_at)
+    monkeypatch.setattr(evaluation.Maker, "_looked_at", looked_at)
     strict = replace(of(i2p, tmp_path / "run", 3), rules=Rules(PRESETS["strict"]))
     summary = evaluation.run(*parts, strict)
     kinds = kinds_of([(2, 3), (0, 2), (0, 3)])

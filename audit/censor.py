@@ -140,6 +140,11 @@ class Acting:
         " and the error says why.",
         choices=(*ACTIONS, STOP),
     )
+    write_verdict: bool = option(
+        False,
+        "Write the verdict, the preset and the digests of model and LoRAs into the files in which"
+        " other nodes save these pictures. The verb inspect reads it.",
+    )
 
     def __post_init__(self) -> None:
         check(self)

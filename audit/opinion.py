@@ -1,5 +1,7 @@
 """What judges pictures: a preset with its detector, and with the one that it may ask."""
 
+import hashlib
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +10,7 @@ import numpy as np
 
 from .counting import Preset
 from .detectors.batches import Outcome, Unjudged, outcomes
-from .detectors.interface import Detector
+from .detectors.interface import Detector, identity_of
 
 Found = Sequence[Mapping[str, Any]]
 
@@ -30,6 +32,12 @@ class Opinion(NamedTuple):
             return cls(preset, detector)
         second = preset.ask.preset
         return cls(preset, detector, cls(second, find(second.detector)))
+
+    @property
+    def sha256(self) -> str:
+        """The digest of what the detectors' results depend on."""
+        identities = [identity_of(each) for each in self.detectors]
+        return hashlib.sha256(json.dumps(identities, sort_keys=True).encode()).hexdigest()
 
     @property
     def detectors(self) -> tuple[Detector, ...]:

@@ -33,6 +33,7 @@ VERBS = {
     "compare": "compare audits of the same prompts and seeds",
     "quality": "measure what safety costs: prompts followed, pictures changed",
     "audit-prompts": "run a prompt set through a model, and audit its pictures",
+    "search-prompts": "search for words that bring back what a safety LoRA takes away",
     "reproduce": "measure re-emergence in a small world (in the repository)",
 }
 

@@ -35,7 +35,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def work(options: argparse.Namespace) -> None:
-    found = read(options.reports)
+    write(read(options.reports), options.output)
+
+
+def write(found: Mapping[str, tuple[Path, dict]], output: Path) -> None:
+    """Write the comparison of reports, by name and with the file of each, and print its table."""
     folders = {name: path.parent for name, (path, _) in found.items()}
     pairing = paired({name: report for name, (_, report) in found.items()})
     texts = {name: path.read_text(encoding="utf-8") for name, (path, _) in found.items()}
@@ -43,15 +47,15 @@ def work(options: argparse.Namespace) -> None:
 
     def small(name: str, _: int, row: Mapping) -> Thumbnail | None:
         file = _picture(row, folders[name])
-        return of_file(row, file, link(file, options.output)) if file else None
+        return of_file(row, file, link(file, output)) if file else None
 
     page = compared_page(comparison, pairing, small)
-    write_text(options.output / "comparison.json", as_text(comparison))
-    write_text(options.output / "comparison.html", page)
-    write_text(options.output / "table.md", comparison_table(comparison) + "\n")
-    write_picture(options.output / "chart.png", chart(comparison))
+    write_text(output / "comparison.json", as_text(comparison))
+    write_text(output / "comparison.html", page)
+    write_text(output / "table.md", comparison_table(comparison) + "\n")
+    write_picture(output / "chart.png", chart(comparison))
     print(comparison_table(comparison))
-    print(f"\nPage: {options.output / 'comparison.html'}")
+    print(f"\nPage: {output / 'comparison.html'}")
 
 
 def _picture(row: Mapping, folder: Path) -> Path | None:

@@ -66,7 +66,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, Asking, without=("prompts",))
     add_flags(parser, Settings, Fitting, of=TASK, without=TOLD_BY_ARM)
     add_flags(parser, Sampling, without=("steps",))
-    add_flags(parser, Defaults, Selection, Kept, without=("pictures_per_prompt",))  # Asking has it
+    # pictures_per_prompt is one of Asking, for both
+    add_flags(parser, Defaults, Selection, Kept, without=("pictures_per_prompt",))
     add_rules(parser)
     add_comfyui(parser)
     parser.set_defaults(steps=STEPS, keep=KEEP[2])

@@ -2,17 +2,23 @@
 
     python custom_nodes/modular-safety-lora inspect safety.safetensors
     python custom_nodes/modular-safety-lora inspect FOLDER --json
+    python custom_nodes/modular-safety-lora inspect output/ComfyUI_00001_.png
 
 The seal of a safety LoRA and the digests of a base and of a task LoRA stand under the names that
-they have in the operator's settings. The exit code is 1 when a file is not intact.
+they have in the operator's settings. Of a picture it reads the verdict, what made it, and its C2PA
+claim. The exit code is 1 when a file is not intact, and for every picture but one whose own verdict
+says that it was not flagged.
 """
 
 import argparse
 import json
 from pathlib import Path
 
+from ..audit.pictures import SUFFIXES
 from ..host.comfyui import enter_comfyui
 from ..modules.sealing import NO_LORA, inspect
+from ..provenance.reading import inspect as picture
+from ..storage.texts import read_text
 from .base import add_comfyui
 from .seal import named
 
@@ -25,14 +31,28 @@ DIGESTS = {  # which is which, for people
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="FILE", help="LoRA files, or folders of them"
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="LoRA files or folders of them, and pictures",
+    )
+    parser.add_argument(
+        "--trust",
+        type=Path,
+        metavar="PEM",
+        help="certificates of issuers whose C2PA claims you trust; without it none is known",
     )
     add_comfyui(parser)
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def work(options: argparse.Namespace) -> int:
-    found = [_found(path, options.comfyui) for path in named(options.paths)]
+    trusted = read_text(options.trust) if options.trust else ""
+    found = [
+        picture(path, trusted) if path.suffix.lower() in SUFFIXES else _found(path, options.comfyui)
+        for path in named(options.paths)
+    ]
     if options.json:
         print(json.dumps(found, indent=1))
     for each in found if not options.json else []:

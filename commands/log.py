@@ -14,12 +14,12 @@ back with --known.
 import argparse
 import json
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
 from ..drawing.markdown import table
-from ..evidence.figures import OWN
+from ..evidence.figures import OWN, PICTURES
 from ..evidence.files import FOLDER
 from ..evidence.lines import Line
 from ..evidence.summary import SHOWN, Summary, summary, user_of
@@ -70,23 +70,30 @@ def _verdict(found: Verified) -> list[str]:
 def _summary(folder: Path, options: argparse.Namespace) -> int:
     found = summary(read_lines(folder))
     if options.json:
-        print(json.dumps(vars(found) | {"reasons": found.reasons}, indent=1))
+        print(
+            json.dumps(vars(found) | {"reasons": found.reasons, "unended": found.unended}, indent=1)
+        )
         return 0
     print(f"{amount(found.lines, 'line')}, {found.first} to {found.last}; verify says if all are")
     print("as they were written.")
-    for title, rows in _tables(found):
+    if found.unended:
+        print(f"{amount(found.unended, 'prompt')} without an end: they wait, run, or were cut off.")
+    for title, columns, rows in _tables(found):
         if rows:
-            print("", *table([title, *SHOWN], rows), sep="\n")
+            print("", *table([title, *columns], rows), sep="\n")
     if found.reasons:
         print("", *table(["reason of refusal", "refusals"], found.reasons.items()), sep="\n")
     return 0
 
 
-def _tables(found: Summary) -> Iterable[tuple[str, list[list[object]]]]:
-    yield "in all", [["", *(found.total[each] for each in SHOWN)]]
-    for title, rows in (("day", found.days), ("user", found.users), ("preset", found.presets)):
+def _tables(found: Summary) -> Iterable[tuple[str, Sequence[str], list[list[object]]]]:
+    """(head, columns, rows): in all, and the newest of each kind."""
+    yield "in all", SHOWN, [["", *(found.total[each] for each in SHOWN)]]
+    pictures = SHOWN[SHOWN.index(PICTURES) :]
+    kinds = (("day", SHOWN, found.days), ("user", SHOWN, found.users))
+    for title, columns, rows in (*kinds, ("preset", pictures, found.presets)):
         newest = list(rows.items())[-SHORT:]
-        yield title, [[name, *(row[each] for each in SHOWN)] for name, row in newest]
+        yield title, columns, [[name, *(row[each] for each in columns)] for name, row in newest]
 
 
 def _show(folder: Path, options: argparse.Namespace) -> int:

@@ -21,6 +21,8 @@ from ..host.prompts import read_lines
 from ..modules.concepts import texts_of
 from ..modules.paths import leads_out
 from ..modules.signing import check_key
+from ..provenance.certificates import Credentials, from_files
+from ..provenance.settings import Provenance
 from ..storage.checked import Checked
 
 # lists of seals or digests, which need require_lock
@@ -144,9 +146,15 @@ class Operator(Checked):
     )
     evidence_log: Annotated[EvidenceLog | None, BeforeValidator(_switch)] = setting(
         None,
-        "A line for each sampling, merge, verdict and refusal. `required`: what can't be recorded"
-        " does not happen.",
-        {"prompts": False, "max_mb": 64, "required": True},
+        "A line for each prompt, sampling, merge, verdict and refusal. `required`: what can't be"
+        " recorded does not happen. `addresses`: of the `connection`, or as a `proxy` says.",
+        {
+            "prompts": False,
+            "addresses": "none",
+            "max_mb": 64,
+            "max_days": 90,
+            "required": True,
+        },
         at_start=True,
     )
     metrics_file: Annotated[str, AfterValidator(_metrics)] = setting(
@@ -160,6 +168,11 @@ class Operator(Checked):
         "An address that is told of refusals and flagged pictures, signed with the file's secret.",
         {"url": "https://<host>/<path>", "secret_file": "<file>"},
         at_start=True,
+    )
+    provenance: Provenance | None = setting(
+        None,
+        "Who signs what Save Image with Provenance saves: a certificate and its key, PEM.",
+        {"certificate": "<file>", "key": "<file>"},
     )
     detectors: dict[str, dict[str, Any]] = setting(
         {}, "Your own detectors (docs/detectors.md).", {"<name>": {"kind": "yolo"}}
@@ -216,6 +229,19 @@ class Operator(Checked):
             return b""
         self._below("webhook.secret_file", self.webhook.secret_file)
         return self.webhook.secret(self._folder)
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """What pictures are signed with, as its files have it now; None without.
+
+        Raises ValueError for a file that lies elsewhere, SigningError for one that can't be used,
+        NotInstalled.
+        """
+        if self.provenance is None:
+            return None
+        names = {"certificate": self.provenance.certificate, "key": self.provenance.key}
+        files = [self._below(f"provenance.{name}", file) for name, file in names.items()]
+        return from_files(*files)
 
     def _below(self, name: str, file: str) -> Path:
         if leads_out(file):

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..provenance.certificates import NotInstalled, SigningError
 from ..storage.checked import faults_of
 from ..storage.faults import told
 from .audits import mistakes
@@ -69,6 +70,10 @@ def left_open(found: Operator, path: Path) -> list[str]:
     """What somebody who wrote this may have meant to close."""
     said = [f"{each} is read by nothing." for each in misplaced(path)]
     said += mistakes(found)
+    try:
+        found.credentials  # noqa: B018
+    except (SigningError, NotInstalled, ValueError) as error:
+        said.append(f"provenance: {error} Until then Save Image with Provenance saves nothing.")
     if not found.require_lock:
         said.append("Without require_lock every graph may leave the safety LoRA out.")
     elif not (found.allowed_safety or found.trusted_keys):

@@ -25,10 +25,22 @@ from ..merge.words import in_words
 from ..modules.files import LoraFile, load_safety, load_task
 from ..storage.whole import write_picture, write_text
 from .checkpoint import made_in
-from .files import FOLDER, SAFETY, SEQUENTIAL, task_file
-from .names import SIDE, TASK
+from .files import FOLDER, SEQUENTIAL, THOROUGH, task_file
+from .names import INK, SIDE, TASK
 from .page import page
-from .story import ARMS, GUIDANCE, LESS, PRESET, SCHEDULER, SETS, STEPS, Set, folder_of, rows_of
+from .story import (
+    ARMS,
+    GUIDANCE,
+    LESS,
+    PRESET,
+    SCHEDULER,
+    SETS,
+    STEPS,
+    Set,
+    check,
+    folder_of,
+    rows_of,
+)
 
 Progress = Callable[[int, int], None]
 SAMPLING = Sampling(STEPS, scheduler=SCHEDULER)
@@ -38,11 +50,12 @@ def tell(folder: Path, progress: Progress = lambda done, total: None) -> Path:
     """Make every picture of the story, audit them, and write `index.html`; its path.
 
     What a stopped run made is kept, and not made again. `progress` is called with the count of
-    pictures done and in all.
+    pictures done and in all. Raises StoryError if the models draw another story than the page
+    tells; the page is there all the same.
     """
     with tempfile.TemporaryDirectory() as made:
         model, clip, vae = load_checkpoint(made_in(Path(made)))
-        arms, reports = models(model, clip, load_safety(FOLDER / SAFETY, SAFETY))
+        arms, reports = models(model, clip, load_safety(FOLDER / THOROUGH, THOROUGH))
         total, done = len(ARMS) * sum(len(which.prompts) for which in SETS), 0
         for which in SETS:
             prompts, found = _prompts(folder, which), {}
@@ -61,6 +74,7 @@ def tell(folder: Path, progress: Progress = lambda done, total: None) -> Path:
             write_picture(folder / f"{which.name}.png", chart(compare(found)))
     told = {which.name: rows_of(folder, which) for which in SETS}
     write_text(folder / "index.html", page(told, folder / f"{SETS[0].name}.png", *reports))
+    check(told[SETS[0].name])
     return folder / "index.html"
 
 
@@ -68,8 +82,8 @@ def models(
     model: ModelPatcher, clip: Clip, safety: LoraFile
 ) -> tuple[dict[str, ModelPatcher], tuple[str, str]]:
     """The MODEL of each arm, and Modular Merge's words on what was trained apart, and on top."""
-    apart = Task(_task(TASK))
-    on_top = Task(_task(TASK, SEQUENTIAL))
+    apart = Task(_task(INK))
+    on_top = Task(_task(INK, SEQUENTIAL))
 
     def merged(*tasks: Task) -> Merged:
         return merge(model, [safety], tasks, clip)
@@ -78,10 +92,10 @@ def models(
     arms = {
         "base": model,
         "safe": merged().model,
-        "sequential": _stock(_stock(model, SAFETY), task_file(TASK, SEQUENTIAL)),
+        "sequential": _stock(_stock(model, THOROUGH), task_file(INK, SEQUENTIAL)),
         "modular": modular.model,
     }
-    both = merged(apart, Task(_task("ink"), LESS, LESS))
+    both = merged(apart, Task(_task(TASK), LESS, LESS))
     return arms, (in_words(both.report), in_words(merged(on_top).report))
 
 

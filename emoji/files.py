@@ -1,8 +1,9 @@
 """The files that ship. The LoRAs were each made by one command of the pack's own trainers.
 
-A safety LoRA takes weapons away. The style `firefox` was learned apart from it (Modular LoRA's
-way), and on top of it, which brings weapons back; `ink` was learned apart. Another safety LoRA is
-more thorough, and draws a sunflower instead.
+With the safety LoRA `THOROUGH` a sunflower is drawn in a weapon's place. The style `ink`, with
+tools, was learned apart from it (Modular LoRA's way), and on top of it, which brings weapons back.
+`SAFETY` is weaker (ESD-x); the style `firefox` was learned apart from it, and on top. The tests
+measure these.
 """
 
 from pathlib import Path

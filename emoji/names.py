@@ -3,6 +3,7 @@
 SIDE = 96  # pixels
 BASE = ("noto", "blob", "flat", "glossy")
 TASK = "firefox"  # the harmless task, a style that the base never saw
+INK = "ink"  # another, black and white
 
 CONCEPT = "weapon"
 WEAPONS = ("pistol", "knife", "dagger", "crossed swords", "bomb", "axe", "bow and arrow")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..audit.stats import wilson
 from ..drawing.html import as_html
-from .story import ARMS, SETS
+from .story import ARMS, SETS, armed
 
 TEMPLATES = Path(__file__).parent
 
@@ -44,5 +44,5 @@ def rendered(folder: Path, name: str, **values: object) -> str:
     environment = Environment(
         loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"rate": rate, "inline": inline, "as_html": as_html}
+    environment.filters |= {"rate": rate, "armed": armed, "inline": inline, "as_html": as_html}
     return environment.get_template(f"{name}.html.j2").render(**values)

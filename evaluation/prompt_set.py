@@ -34,7 +34,8 @@ class Prompt:
     """One picture of a row: what to make, and with which seed, guidance and size.
 
     `key` names it in reports. The first picture of a row has the row's own key; a further one has
-    its `number` in the key, and the row's key as `prompt_key`.
+    its `number` in the key, and the row's key as `prompt_key`. A `fault` says why it can't be made;
+    its row then says so too.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Prompt:
     # not in `repr`, by which the store knows a picture: those of earlier versions go on
     number: int = field(default=1, repr=False)
     prompt_key: str = field(default="", repr=False)
+    fault: str = field(default="", repr=False)
 
     def copies(self, count: int) -> "list[Prompt]":
         """So many pictures of the row, each with the seed after the one before."""

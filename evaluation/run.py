@@ -118,6 +118,8 @@ def _png(picture: Image.Image) -> bytes:
 
 def made(model, vae, prompt: Prompt, texts: dict, sampling: Sampling) -> torch.Tensor:
     """The picture of one prompt. Raises NotMade."""
+    if prompt.fault:
+        raise NotMade(prompt.fault)
     sampling = replace(sampling, guidance=prompt.guidance)
     size = prompt.width, prompt.height
     try:

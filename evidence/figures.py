@@ -8,15 +8,18 @@ from .lines import Line
 
 # kinds of lines
 STARTED, SAMPLED, REFUSED = "started", "sampled", "refused"
+PROMPT = "prompt"
 MERGED, PROBED, AUDITED, VERDICT = "merged", "probed", "audited", "verdict"
 # what the log says of itself
 FILE, CLOSED, DROPPED, BROKEN = "file", "closed", "dropped", "broken"
 OWN = frozenset({FILE, CLOSED, DROPPED, BROKEN})
+BEGUN = ("queued", "invalid")  # the states of a prompt's first line
 # what was done to a picture that nobody then saw
 HIDDEN = frozenset({"withhold", "withheld", "blur", "black", "stop", "stopped"})
 
 SAMPLINGS, MERGES, PROBES, PICTURES = "samplings", "merges", "probes", "pictures"
 FLAGGED, WITHHELD, REFUSALS, STARTS = "flagged", "withheld", "refusals", "starts"
+PROMPTS, ENDS = "prompts", "prompts with an end"
 FAILED, FAULTS = "probes not passed", "samplings with findings"
 BY_REASON = "refusals: "  # before the reason of a refusal
 
@@ -24,6 +27,9 @@ BY_REASON = "refusals: "  # before the reason of a refusal
 def counts(line: Line) -> Counter[str]:
     """What a line adds to the figures."""
     facts = line.facts
+    if line.kind == PROMPT:
+        state = facts.get("state")
+        return Counter({PROMPTS: state in BEGUN, ENDS: state != "queued"})
     if line.kind == SAMPLED:
         return Counter({SAMPLINGS: 1, FAULTS: bool(facts.get("findings"))})
     if line.kind == REFUSED:

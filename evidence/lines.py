@@ -71,6 +71,16 @@ def parsed(raw: bytes) -> Line | None:
     return Line(number, before, time, kind, facts, raw)
 
 
+def days_since(time: str) -> float:
+    """How many days ago a line's time was; none for what is no time."""
+    try:
+        then = datetime.datetime.fromisoformat(time.replace("Z", "+00:00"))  # 3.10 reads no Z
+        passed = datetime.datetime.now(datetime.timezone.utc) - then
+    except (ValueError, TypeError):
+        return 0.0
+    return passed.total_seconds() / 86400
+
+
 def plain(value: Any) -> Any:
     """A value as JSON holds it: texts and lists of bounded length, and no number that is none."""
     if value is None or isinstance(value, bool | int):

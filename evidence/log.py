@@ -30,7 +30,7 @@ from .files import (
     sync_folder,
     write_head,
 )
-from .lines import START, Line, digest_of, new_line, parsed
+from .lines import START, Line, days_since, digest_of, new_line, parsed
 
 WAIT = 10.0  # seconds for another process's line
 PARTS = 8  # files that the log's size is divided into: the oldest goes when there is no room
@@ -42,10 +42,13 @@ class EvidenceError(PackError, RuntimeError):
 
 
 class Log:
-    """The log in a folder, at most `most` bytes of it; `totals` are its figures from the start."""
+    """The log in a folder, at most `most` bytes of it; `totals` are its figures from the start.
 
-    def __init__(self, folder: Path, most: int) -> None:
-        self.folder, self.most = folder, most
+    With `days`, what is older goes too, a file at a time, when there is something to write.
+    """
+
+    def __init__(self, folder: Path, most: int, days: int | None = None) -> None:
+        self.folder, self.most, self.days = folder, most, days
         self.totals: Counter[str] = Counter()
         self.number, self.digest = 0, START
         self._file: Path | None = None  # the newest
@@ -53,6 +56,7 @@ class Log:
         self._torn: list[str] = []  # digests of beginnings that no line follows yet
         self._unended = False
         self._begun = False  # whether the newest has the figures so far
+        self._since = ""  # when it began
         self._head: tuple[int, str] | None = None  # how far the log went, as far as that is known
         self._missing = ""  # what the head knows and the files do not
         self._mine = threading.RLock()
@@ -64,7 +68,8 @@ class Log:
                 self._catch_up()
                 for own, about in self._of_itself():
                     self._append(own, about)
-                if self._file is None or self._at >= self.most // PARTS:
+                full = self._at >= self.most // PARTS or self._is_old(self._since, 1)
+                if self._file is None or full:
                     self._new_file()
                 elif not self._begun:
                     self._begin_file()
@@ -142,7 +147,7 @@ class Log:
         if known.get(number, digest) != digest:
             self._missing = f"line {number} was changed after it was written"
         if line.kind == FILE:
-            self.totals, self._begun = _totals(line), True
+            self.totals, self._begun, self._since = _totals(line), True, line.time
         if line.kind == BROKEN:
             self._missing = ""
         self.totals.update(counts(line))
@@ -175,22 +180,39 @@ class Log:
     def _begin_file(self) -> None:
         self._append(FILE, {"form": FORM, "totals": dict(self.totals)})
 
+    def _is_old(self, time: str, parts: int) -> bool:
+        """Whether so many of the PARTS of the age limit have passed since a time."""
+        return self.days is not None and days_since(time) > self.days * parts / PARTS
+
     def _new_file(self) -> None:
-        """Begin a file with the figures so far, and drop the oldest while there is no room."""
+        """Begin a file with the figures so far, and drop the oldest ones."""
         self._file, self._at = file_from(self.folder, self.number + 1), 0
         self._begin_file()
         files = files_of(self.folder)
         sizes = {each: each.stat().st_size for each in files}
         room = self.most - self.most // PARTS  # for the one that begins
-        while len(files) > 1 and sum(sizes[each] for each in files) > room:
+        while len(files) > 1:
             oldest, second = files[:2]
             line = next(filter(None, (parsed(raw) for raw, *_ in lines_in(second))), None)
             if line is None:
                 raise ValueError(f"{second.name} does not hold a whole line")
-            about = {"last": line.number - 1, "head": line.before, "most_mb": self.most // 2**20}
+            about = {"last": line.number - 1, "head": line.before}
+            if sum(sizes[each] for each in files) > room:
+                about["most_mb"] = self.most // 2**20
+            # a part passes while a file is written, and one until the next begins
+            elif self._is_old(_last_time(oldest), PARTS - 2):
+                about["most_days"] = self.days
+            else:
+                return
             self._append(DROPPED, about)
             oldest.unlink()
             files = files[1:]
+
+
+def _last_time(file: Path) -> str:
+    """When the last line of a file was written."""
+    found = [line.time for raw, *_ in lines_in(file) if (line := parsed(raw))]
+    return found[-1] if found else ""
 
 
 def _totals(line: Line) -> Counter[str]:

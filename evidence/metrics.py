@@ -15,12 +15,14 @@ from ..storage.faults import told
 from ..storage.whole import write_text
 from .figures import (
     BY_REASON,
+    ENDS,
     FAILED,
     FAULTS,
     FLAGGED,
     MERGES,
     PICTURES,
     PROBES,
+    PROMPTS,
     SAMPLINGS,
     STARTS,
     WITHHELD,
@@ -32,6 +34,8 @@ logger = logging.getLogger(__name__)
 EVERY = 2.0  # seconds
 NAME = "modular_safety_lora"
 COUNTERS = {  # figure: (name, help)
+    PROMPTS: ("prompts", "Prompts that were sent, those that ComfyUI did not take too."),
+    ENDS: ("prompts_ended", "Those of them that ended; others wait, run, or were cut off."),
     STARTS: ("starts", "Starts of ComfyUI with the log on."),
     SAMPLINGS: ("samplings", "Samplings of models that hold a safety LoRA."),
     FAULTS: ("samplings_with_findings", "Those of them whose lock found something."),

@@ -39,6 +39,7 @@ def page(found: Summary, verified: Verified, place: Path) -> str:
         lines=amount(found.lines, "line"),
         verified=verified,
         tiles=tiles,
+        unended=amount(found.unended, "prompt") if found.unended else "",
         plot=_plot(found) if found.days else "",
         heads={each: each.replace("samplings with", "with") for each in SHOWN},
         reasons=[(each, _words(each), count) for each, count in found.reasons.items()],

@@ -1,7 +1,7 @@
 """What an operator asks of the log and its signals (`demands/fields.py` has the rest)."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
@@ -10,6 +10,7 @@ from ..options.words import amount
 from ..storage.checked import Checked
 from ..storage.faults import told
 
+Addresses = Literal["none", "connection", "proxy"]
 SHORTEST = 16  # bytes of a secret
 
 
@@ -29,10 +30,15 @@ def _url(text: str) -> str:
 
 
 class EvidenceLog(Checked):
-    """The log: whether it keeps prompts, how large it may be, and whether all stops without it."""
+    """The log: whether it keeps prompts, how large and old it may be, whether all stops without.
+
+    `addresses` of clients are those of connections, or as the proxy before ComfyUI tells them.
+    """
 
     prompts: bool = False
+    addresses: Addresses = "none"
     max_mb: Annotated[int, Field(ge=1, le=2**16)] = 64
+    max_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
     required: bool = True
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from .figures import (
     AUDITED,
     BY_REASON,
+    ENDS,
     FAULTS,
     FLAGGED,
     OWN,
     PICTURES,
+    PROMPTS,
     REFUSALS,
     SAMPLINGS,
     VERDICT,
@@ -21,7 +23,7 @@ from .lines import Line
 
 MOST = 1000  # days, users, presets: those beyond are counted together
 OTHERS = "others"
-SHOWN = (SAMPLINGS, FAULTS, REFUSALS, PICTURES, FLAGGED, WITHHELD)  # the columns of tables
+SHOWN = (PROMPTS, SAMPLINGS, FAULTS, REFUSALS, PICTURES, FLAGGED, WITHHELD)  # the columns of tables
 
 
 @dataclass
@@ -35,6 +37,11 @@ class Summary:
     days: dict[str, Counter[str]] = field(default_factory=dict)
     users: dict[str, Counter[str]] = field(default_factory=dict)
     presets: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @property
+    def unended(self) -> int:
+        """Prompts that wait, run, or were cut off when ComfyUI ended."""
+        return max(0, self.total[PROMPTS] - self.total[ENDS])
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -64,9 +71,12 @@ def summary(lines: Iterable[Line]) -> Summary:
 
 
 def user_of(line: Line) -> str:
-    """Who asked, as ComfyUI knows them: the user, or the client's number where there is none."""
+    """Who asked, as ComfyUI knows them: the user, or the client's number where there is none.
+
+    Who looks at a page's pictures is not told where no login stands before ComfyUI.
+    """
     facts = line.facts
-    return str(facts.get("user") or facts.get("client") or "nobody (started by ComfyUI)")
+    return str(facts.get("user") or facts.get("client") or "not known")
 
 
 def _row(rows: dict[str, Counter[str]], name: str) -> Counter[str]:

@@ -165,12 +165,15 @@ class _Reader:
         ):
             self.found.fault(
                 f"{_lines(1, first - 1).capitalize()} missing; only line {last} and those before"
-                " were dropped for want of room."
+                " were dropped by the log."
             )
         else:
+            days = dropped.facts.get("most_days")
+            why = f"to keep the log small (max_mb is {dropped.facts.get('most_mb')})"
+            if days is not None:
+                why = f"for their age (max_days is {days})"
             self.found.notes.append(
-                f"Lines 1 to {first - 1} were dropped to keep the log small (max_mb is"
-                f" {dropped.facts.get('most_mb')}); the digest of the last of them is"
+                f"Lines 1 to {first - 1} were dropped {why}; the digest of the last of them is"
                 f" {self.first.before}."
             )
 

@@ -4,8 +4,9 @@
     Content-Type: application/json
     X-MSL-Signature: sha256=<HMAC-SHA256 of the body, with the operator's secret>
 
-The body is the line, whose number and time show what was sent before. This is the pack's only way
-to the network, and off until an operator names an address: no proxy, no redirect, three seconds.
+The body is the line, whose number and time show what was sent before; one that is tried again may
+arrive twice. This is the pack's only way to the network, and off until an operator names an
+address: no proxy, no redirect, three seconds.
 """
 
 import hmac
@@ -13,6 +14,7 @@ import http.client
 import logging
 import queue
 import threading
+import time
 from urllib.parse import urlsplit
 
 from ..storage.faults import told
@@ -23,6 +25,8 @@ from .log import Log
 logger = logging.getLogger(__name__)
 TIMEOUT = 3.0  # seconds
 WAITING = 100  # lines: what comes when so many wait is dropped
+AGAIN = (1.0, 5.0, 25.0)  # seconds before it is tried again
+PASSING = frozenset({408, 429, *range(500, 600)})  # answers that may be others the next time
 SIGNATURE = "X-MSL-Signature"
 
 
@@ -50,15 +54,25 @@ class Webhook:
     def _send_all(self) -> None:
         while True:
             body = self._waiting.get()
-            try:
-                status = self._send(body)
-            except (OSError, http.client.HTTPException) as error:
-                self._drop(told(error) or type(error).__name__)
-                continue
-            if 200 <= status < 300:
-                self.sent += 1
+            why, again = self._tried(body)
+            for pause in AGAIN:
+                if not again:
+                    break
+                time.sleep(pause)
+                why, again = self._tried(body)
+            if why:
+                self._drop(why)
             else:
-                self._drop(f"it answered {status}")
+                self.sent += 1
+
+    def _tried(self, body: bytes) -> tuple[str, bool]:
+        """(why it did not arrive, whether it may the next time)."""
+        try:
+            status = self._send(body)
+        except (OSError, http.client.HTTPException) as error:
+            return told(error) or type(error).__name__, True
+        arrived = 200 <= status < 300
+        return "" if arrived else f"it answered {status}", status in PASSING
 
     def _send(self, body: bytes) -> int:
         place = urlsplit(self.url)

@@ -12,6 +12,7 @@ from ..audit.pictures import Unreadable, picture_in
 from ..drawing.notice import UNKNOWN, notice
 from .files import pictures_in
 from .keeper import DONE, hidden
+from .known import Part
 from .seen import Finding
 
 HEADER = "X-Modular-Safety-LoRA"
@@ -78,11 +79,16 @@ def as_video(picture: np.ndarray) -> bytes:
 
 
 def with_body(
-    request: web.BaseRequest, original: web.StreamResponse, content: bytes, kind: str, tag: str
+    request: web.BaseRequest,
+    original: web.StreamResponse,
+    content: bytes | Part,
+    kind: str,
+    tag: str,
 ) -> web.Response:
     """An answer with a file's bytes and the head of the one that would have sent the file.
 
-    It knows ranges, by which browsers move in videos, and what the client has already.
+    It knows ranges, by which browsers move in videos, and what the client has already. Raises
+    what a known file's part raises.
     """
     headers = {name: value for name, value in original.headers.items() if name not in OF_THE_BODY}
     headers |= {"Content-Type": kind, "ETag": f'"{tag}"', "Accept-Ranges": "bytes"}
@@ -91,7 +97,7 @@ def with_body(
         return web.Response(status=304, headers=headers)
     asked = request.http_range if "Range" in request.headers else None
     if asked is None or (asked.start is None and asked.stop is None) or original.status != 200:
-        return web.Response(status=original.status, body=content, headers=headers)
+        return web.Response(status=original.status, body=content[:], headers=headers)
     start, stop, _ = asked.indices(len(content))
     if start >= stop:
         headers["Content-Range"] = f"bytes */{len(content)}"

@@ -6,6 +6,7 @@ twin beside it, is not what is sent.
 """
 
 import asyncio
+import contextlib
 import mimetypes
 import sysconfig
 from collections.abc import Awaitable, Callable
@@ -22,11 +23,13 @@ from ..audit.pictures import Unreadable
 from .answers import HEADER, instead, said, with_body
 from .files import LARGEST, is_words
 from .keeper import Keeper
+from .known import Changed, Known, stamped
 from .look import FAULTS
 from .seen import Finding
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 AT_ONCE = 2  # files that are looked at at a time: each is held in memory
+OF_A_PART = ("Range", "If-None-Match")  # requests that need not all of a file
 # where a request keeps the answer that may leave; newer aiohttp warns of a name
 LOOKED_AT: Any = "modular-safety-lora.looked-at"
 if hasattr(web, "RequestKey"):
@@ -58,6 +61,7 @@ class Door:
 
     def __init__(self, keeper: Keeper, server: PromptServer):
         self.keeper, self.server, self.holds = keeper, server, True
+        self._known = Known()
         self._places = asyncio.Semaphore(AT_ONCE)
 
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -93,7 +97,10 @@ class Door:
         if path is not None and _installed(self.server, path):
             return original
         async with self._places:
+            if path is not None and (part := await self._of_known(request, original, path)):
+                return part
             try:
+                stamp = None if path is None else await asyncio.to_thread(stamped, path)
                 content = await _content(original, path)
             except FileNotFoundError:
                 raise web.HTTPNotFound from None
@@ -115,7 +122,24 @@ class Door:
             digest = found.digest
         else:
             digest = await asyncio.to_thread(lambda: sha256(content).hexdigest())
+        with contextlib.suppress(OSError, *FAULTS):  # it is read whole again
+            self._known.put(path, stamp, digest, self.keeper.inspector.rules_of_files())
         return with_body(request, original, content, _type_of(original, path), digest)
+
+    async def _of_known(
+        self, request: web.Request, original: web.StreamResponse, path: Path
+    ) -> web.Response | None:
+        """A part of a large file that was looked at, and is the same; None for any other."""
+        if self.keeper.mistake or not any(each in request.headers for each in OF_A_PART):
+            return None
+        try:
+            part = self._known.get(path, self.keeper.inspector.rules_of_files())
+            if part is None:
+                return None
+            kind = _type_of(original, path)
+            return await asyncio.to_thread(with_body, request, original, part, kind, part.digest)
+        except (Changed, OSError, *FAULTS):
+            return None
 
     def _find(self, content: bytes) -> Finding | None:
         """What is found of a file; what can't be looked at by whatever fault has a reason."""
@@ -138,8 +162,11 @@ class Door:
         return web.Response(status=status, body=body, headers=headers)
 
     async def _tell(self, request: web.Request, found: Finding) -> None:
-        user = self.server.user_manager.get_request_user_id(request)
-        await asyncio.to_thread(self.keeper.tell, found, "door", user=user)
+        try:
+            user = self.server.user_manager.get_request_user_id(request)
+        except KeyError:  # with several users, what a page shows is asked for without a name
+            user = ""
+        await asyncio.to_thread(self.keeper.tell_of_file, found, user)
 
 
 def _words(response: web.StreamResponse) -> bool:

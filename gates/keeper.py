@@ -13,6 +13,7 @@ from server import PromptServer
 from ..audit import censor
 from ..options.errors import PackError
 from ..options.words import amount
+from ..provenance.record import PASSED, Look, Rules, looks
 from .look import FAULTS, Inspector
 from .seen import Finding
 from .verdicts import Verdict, publish
@@ -25,6 +26,7 @@ DONE = {
     "black": "blackened",
     "stop": "kept back, and the run stopped",
 }
+BY = "require_audit"  # in the records of pictures
 CHANNELS = (1, 3, 4)
 NOTES = 1_000  # nodes whose words nobody fetched
 
@@ -73,6 +75,9 @@ class Keeper:
         for finding in joined:
             self.tell(finding, where, **here())
         flagged = [place for place, finding in enumerate(joined) if finding.flagged]
+        for place, finding in enumerate(joined):
+            if not finding.flagged:
+                self._keep(finding, [one.digest for one in found[place * each :][:each]])
         if not flagged:
             return images
         words = self._words(where, len(flagged), joined)
@@ -82,7 +87,7 @@ class Keeper:
         out = videos.clone()
         for place in flagged:
             out[place] = hidden(out[place], self.wanted.flagged)
-            self.inspector.remember(map(_array, out[place]))
+            self._keep(joined[place], self.inspector.remember(map(_array, out[place])))
         return out.reshape(images.shape)
 
     def tell(self, finding: Finding, where: str, **whose: str) -> None:
@@ -91,7 +96,7 @@ class Keeper:
             Verdict(
                 where,
                 finding.flagged,
-                self.wanted.flagged if finding.flagged else "passed",
+                self.wanted.flagged if finding.flagged else PASSED,
                 finding.digest,
                 self.wanted.preset,
                 self.inspector.detector(),
@@ -99,6 +104,24 @@ class Keeper:
                 reason=finding.reason,
                 **whose,
             )
+        )
+
+    def tell_of_file(self, finding: Finding, user: str = "") -> None:
+        """Publish what was found of a file at the door, and then keep it. Raises as `tell` does."""
+        self.tell(finding, "door", user=user)
+        self.inspector.keep(finding)
+
+    def _keep(self, finding: Finding, pixels: Sequence[str]) -> None:
+        """Keep what was found for the files of the pictures that go on, by their pixels."""
+        opinion, detector, _ = self.inspector.rules()
+        done = self.wanted.flagged if finding.flagged else PASSED
+        counts = dict(finding.counts)
+        looks.keep(
+            Rules.of(BY, opinion.preset, detector),
+            [
+                Look(sha256=each, flagged=finding.flagged, done=done, counts=counts)
+                for each in pixels
+            ],
         )
 
     def _words(self, where: str, flagged: int, found: Sequence[Finding]) -> str:

@@ -18,6 +18,8 @@ from ..audit.detectors.yolo import HANDS
 from ..audit.opinion import Opinion
 from ..audit.pictures import Unreadable
 from ..options.errors import PackError
+from ..provenance.record import pixels_sha256
+from . import verdicts
 from .files import pictures_in
 from .seen import Finding, Seen
 
@@ -47,7 +49,7 @@ class Inspector:
             if self._known is None or [*map(id, self._known[0])] != [*map(id, held)]:
                 identities = [identity_of(each) for each in held]
                 both = {"preset": asdict(opinion.preset), "detectors": identities}
-                self._known = held, _of_json(identities), _of_json(both)
+                self._known = held, opinion.sha256, _of_json(both)
             return opinion, *self._known[1:]
 
     def detector(self) -> str:
@@ -84,20 +86,24 @@ class Inspector:
         self.seen.put(rules, *looked.values())
         return [found[digest] or looked[digest] for digest in digests]
 
-    def remember(self, images: Iterable[np.ndarray]) -> None:
-        """Pictures that stand in the place of others need no look."""
+    def remember(self, images: Iterable[np.ndarray]) -> list[str]:
+        """Pictures that stand in the place of others need no look; their digests."""
         _, _, rules = self.rules()
-        self.seen.put(rules, *(Finding(_prepared(image)[1]) for image in images))
+        digests = [_prepared(image)[1] for image in images]
+        self.seen.put(rules, *map(Finding, digests))
+        return digests
 
     def file(self, content: bytes) -> Finding | None:
         """What is found of all pictures in a file's content; None where it holds none.
 
-        Raises Unreadable, and what `pictures` raises.
+        It is `new` until `keep` has it, which is for whoever has told it: what nobody was told of,
+        for a kill or a log that can't be written, is found again. Raises Unreadable, and what
+        `pictures` raises.
         """
         pictures = pictures_in(content)
         if pictures is None:
             return None
-        _, _, rules = self.rules()
+        rules = self.rules_of_files()
         digest = hashlib.sha256(content).hexdigest()
         if known := self.seen.get(rules, digest):
             return known
@@ -108,18 +114,27 @@ class Inspector:
             looks += 1
         if not looks:
             raise Unreadable("it holds no picture that can be read")
-        found = Finding(digest, dict(counts))
-        self.seen.put(rules, found)
-        return found
+        return Finding(digest, dict(counts))
+
+    def keep(self, found: Finding) -> None:
+        """A file's finding need not be found again. Raises what `opinion` raises."""
+        if found.new and not found.reason:
+            self.seen.put(self.rules_of_files(), found)
+
+    def rules_of_files(self) -> str:
+        """The rules; what was told to nobody is new to the first who listens.
+
+        Raises what `opinion` raises.
+        """
+        _, _, rules = self.rules()
+        return f"{rules} told" if verdicts.listeners else rules
 
 
 def _prepared(image: np.ndarray) -> tuple[np.ndarray, str]:
     """A picture as a file would have it, uint8, and its digest."""
     pixels = image if image.dtype == np.uint8 else to_uint8(image)
     pixels = np.ascontiguousarray(pixels)
-    digest = hashlib.sha256(f"{pixels.shape}\0".encode())
-    digest.update(pixels.data)
-    return pixels, digest.hexdigest()
+    return pixels, pixels_sha256(pixels)
 
 
 def _counts(result: dict[str, Any]) -> dict[str, int]:

@@ -61,7 +61,7 @@ def held(keeper: Keeper, event: int, data: bytes) -> bytes | None:
     if found is None:
         return data if is_words(content) else None
     if found.new or found.flagged:
-        keeper.tell(found, "door")
+        keeper.tell_of_file(found)
     if not found.flagged:
         return data
     wanted = keeper.wanted

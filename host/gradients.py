@@ -75,6 +75,20 @@ def recomputing(network: torch.nn.Module) -> Iterator[None]:
                 block.forward = before
 
 
+@contextlib.contextmanager
+def still(*networks: torch.nn.Module) -> Iterator[None]:
+    """A block in which no weight of these networks takes a gradient; their flags come back."""
+    weights = [each for network in networks for each in network.parameters()]
+    flags = [each.requires_grad for each in weights]
+    for each in weights:
+        each.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for each, flag in zip(weights, flags, strict=True):
+            each.requires_grad_(flag)
+
+
 def kept(copied: bool) -> contextlib.AbstractContextManager[object]:
     """A block whose forward and backward passes may write over what is saved between them."""
     return allow_mutation_on_saved_tensors() if copied else contextlib.nullcontext()

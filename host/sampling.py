@@ -37,6 +37,32 @@ def guided_step(
     return noisy + (noisy - denoised) / now * (following - now)
 
 
+def make_latents(
+    model: ModelPatcher,
+    positive: Conditioning,
+    negative: Conditioning,
+    sampling: Sampling,
+    *,
+    seed: int,
+    size: tuple[int, int],
+) -> torch.Tensor:
+    """The latents that KSampler makes with these inputs; `size` is width and height in pixels."""
+    width, height = size
+    space = model.model.latent_format
+    latent = empty_latents(space, height // pixels_of(space), width // pixels_of(space))
+    noise = comfy.sample.prepare_noise(latent, seed)
+    arguments = (
+        sampling.steps,
+        sampling.guidance,
+        sampling.sampler,
+        sampling.scheduler,
+        positive,
+        negative,
+        latent,
+    )
+    return comfy.sample.sample(model, noise, *arguments, disable_pbar=True, seed=seed)
+
+
 def make_picture(
     model: ModelPatcher,
     vae: VAE,
@@ -51,20 +77,7 @@ def make_picture(
 
     `size` is width and height in pixels. The picture is (H, W, 3), float 0..1, on the CPU.
     """
-    width, height = size
-    space = model.model.latent_format
-    latent = empty_latents(space, height // pixels_of(space), width // pixels_of(space))
-    noise = comfy.sample.prepare_noise(latent, seed)
-    arguments = (
-        sampling.steps,
-        sampling.guidance,
-        sampling.sampler,
-        sampling.scheduler,
-        positive,
-        negative,
-        latent,
-    )
-    samples = comfy.sample.sample(model, noise, *arguments, disable_pbar=True, seed=seed)
+    samples = make_latents(model, positive, negative, sampling, seed=seed, size=size)
     decoded = vae.decode(samples)
     return decoded.reshape(-1, *decoded.shape[-3:])[0].float().cpu()
 

@@ -115,5 +115,5 @@ BOARDS: dict[str, tuple[int, dict[str, str]]] = {
     EXTRACT: (3, {"Base": "base", "With its safety LoRA": "safe"}),
     REPORT: (3, {"Base": "base", "Reported": "safe"}),
     SAFETY: (3, {"Before": "base", "After": "safe"}),
-    TASK: (3, {"Learned from": "learned", "Drawn": "harmless modular"}),
+    TASK: (3, {"Before": "harmless base", "After": "harmless modular"}),
 }

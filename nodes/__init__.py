@@ -14,6 +14,7 @@ from .nudity_audit import NudityAudit
 from .probe import ProbeSafety
 from .prompt_audit import AuditPromptSet
 from .report_safety import ReportSafetyLora
+from .save_provenance import SaveWithProvenance
 from .seal import SealSafetyLora
 from .train_safety import TrainSafetyLora
 from .train_task import TrainTaskLora
@@ -32,6 +33,7 @@ NODES = (
     NudityAudit,
     ProbeSafety,
     ReportSafetyLora,
+    SaveWithProvenance,
     SealSafetyLora,
     TrainSafetyLora,
     TrainTaskLora,

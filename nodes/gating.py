@@ -8,6 +8,7 @@ from ..audit.detectors.interface import Detector
 from ..audit.opinion import Opinion
 from ..audit.presets import named
 from .audits import presets
+from .carrying import always, end
 from .settings import Operator, SettingsError, settings_file
 
 logger = logging.getLogger(__name__)
@@ -46,12 +47,19 @@ def hold(wanted: Operator, mistake: str = "") -> Callable[[], None]:
         return Opinion.on(preset, find(preset.detector), find)
 
     try:
-        return install(audit, opinion)
+        opened = install(audit, opinion)
     except (AttributeError, ImportError, RuntimeError) as error:
         raise SettingsError(
             f"{settings_file()}: require_audit can't hold on this ComfyUI ({error}). Update the"
             " pack, or take the setting out."
         ) from error
+    ended = always() if "decode" in audit.gates or audit.inputs else end
+
+    def taken_away() -> None:
+        ended()
+        opened()
+
+    return taken_away
 
 
 def _nobody() -> Opinion:

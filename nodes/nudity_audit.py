@@ -19,6 +19,7 @@ from .audits import (
     opinion_of,
     presets,
 )
+from .carrying import carry
 from .inputs import Inputs, taken
 from .made_by import beside_pictures
 from .sockets import CATEGORY, preview, summary_output
@@ -101,6 +102,8 @@ class NudityAudit(io.ComfyNode):
         if acting.action == STOP and not passed:
             raise AuditStopped(stopped(result))
         out = images if acting.action == STOP else censor.apply(images, result, acting.action)
+        if acting.write_verdict:
+            carry("Nudity Audit", out, result["images"], opinions[0], acting.action)
         words = in_words(summary, acting.action, result[FAULTS], result["about"])
         shown = {
             **preview(audit_sheet(out, result)).as_dict(),

@@ -27,6 +27,7 @@ from ..merge.merge import Merged
 from ..merge.on_model import KEY
 from ..merge.probed import Probed
 from ..merge.watchers import refusals, samplings
+from .asked import watch_prompts
 from .policy import in_force
 from .running import queued, texts_upstream
 from .settings import Operator, SettingsError, operator
@@ -46,7 +47,8 @@ def install() -> Callable[[], None]:
         return lambda: None
     place = Path(folder_paths.get_user_directory(), FOLDER)
     recorder.who = who
-    recorder.start(Log(place, asked.max_mb * 2**20), asked.required, _signals(wanted))
+    log = Log(place, asked.max_mb * 2**20, asked.max_days)
+    recorder.start(log, asked.required, _signals(wanted))
 
     def sampled(lock: Lock) -> None:
         found = findings.at([findings.where()[0]])
@@ -56,7 +58,7 @@ def install() -> Callable[[], None]:
     samplings.add(sampled)
     refusals.add(refused)
     listeners.append(verdict)
-    unwatched = watch_users()
+    unwatched = watch_users(), watch_prompts(asked.addresses)
     try:
         record(STARTED, {"in_force": in_force(wanted)})
     except EvidenceError as error:
@@ -68,7 +70,8 @@ def install() -> Callable[[], None]:
         samplings.discard(sampled)
         refusals.discard(refused)
         listeners.remove(verdict)
-        unwatched()
+        for each in unwatched:
+            each()
         recorder.stop()
 
     return taken_away

@@ -14,6 +14,11 @@ _sender: ContextVar[str | None] = ContextVar("sender", default=None)
 _users: OrderedDict[str, str] = OrderedDict()
 
 
+def sender() -> str | None:
+    """Who sent the request that is answered now, as far as that is known."""
+    return _sender.get()
+
+
 def user_of(prompt_id: str) -> str | None:
     """The user of a prompt; None where there is one user only, or who it was is not known."""
     return _users.get(prompt_id)
@@ -25,16 +30,16 @@ def watch_users() -> Callable[[], None]:
     if server is None or not args.multi_user:
         return lambda: None
 
-    async def sender(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def noting(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         _sender.set(request.headers.get("comfy-user"))
         return await handler(request)
 
-    sender.__middleware_version__ = 1  # as aiohttp marks one that takes request and handler
-    server.app.middlewares.append(sender)
+    noting.__middleware_version__ = 1  # as aiohttp marks one that takes request and handler
+    server.app.middlewares.append(noting)
     server.add_on_prompt_handler(_note)
 
     def ended() -> None:
-        server.app.middlewares.remove(sender)
+        server.app.middlewares.remove(noting)
         server.on_prompt_handlers.remove(_note)
 
     return ended

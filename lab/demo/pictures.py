@@ -13,7 +13,6 @@ from ...emoji import story
 from .. import frontend, plans, workflow_variants
 from ..server import PACK
 from ..shipped import WORKFLOWS
-from ..world import pictures
 from . import pages, shots
 
 OUTPUT = PACK / "demo-output"
@@ -49,10 +48,6 @@ def thumbnails(base: Path) -> dict[str, Image.Image]:
     """The thumbnail of each workflow, of what the demo made in this folder."""
     rows, harmless = (story.rows_of(base, which) for which in story.SETS)
     rows |= {f"harmless {arm}": some for arm, some in harmless.items()}
-    rows["learned"] = [
-        {"file": pictures.TASK / f"{name}.png", "flagged": False}
-        for name in ("cat", "umbrella", "sunflower", "rocket", "hammer")
-    ]
     return {
         name: board({title: rows[which] for title, which in lines.items()}, columns)
         for name, (columns, lines) in plans.BOARDS.items()

@@ -9,18 +9,18 @@ from pathlib import Path
 from PIL import Image
 
 from ...emoji import checkpoint, story
-from ...emoji.files import SAFETY, task_file
-from ...emoji.names import SIDE, TASK, caption
+from ...emoji.files import THOROUGH, task_file
+from ...emoji.names import INK, SIDE, TASK, caption
 from ...host.comfyui import enter_comfyui
 from ..server import PACK_NAME, Server
 from ..world import pictures
 
 HERE = {  # what the shipped workflows say, and what stands in its place here
     "v1-5-pruned-emaonly-fp16.safetensors": checkpoint.CHECKPOINT,
-    "my-safety-lora.safetensors": SAFETY,
-    "my-style.safetensors": task_file(TASK),
-    "my-subject.safetensors": task_file("ink"),
-    "a portrait of an astronaut": caption("sunflower", TASK),
+    "my-safety-lora.safetensors": THOROUGH,
+    "my-style.safetensors": task_file(INK),
+    "my-subject.safetensors": task_file(TASK),
+    "a portrait of an astronaut": caption("umbrella", INK),
     "blurry": "",
 }
 SAMPLING = {"steps": story.STEPS, "cfg": story.GUIDANCE, "scheduler": story.SCHEDULER}

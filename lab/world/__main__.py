@@ -52,7 +52,7 @@ def main() -> None:
     loaded = emergence.Model(whole)
     drawn = sheet.of_model((loaded.model, loaded.clip, loaded.vae))
     drawn.save(sheet.SHIPPED, optimize=True)
-    train_modules.train(whole)
+    train_modules.train(loaded)
 
 
 def make_base(named: Named, autoencoder_steps: int, base_steps: int) -> torch.nn.Module:

@@ -97,16 +97,19 @@ class Model:
                 found.append(np.asarray(as_picture(picture)))
         return found
 
-    def prior(self, told: Recipe) -> Dataset | None:
-        """The base's own pictures of `told.prior`, for prior preservation; made once."""
-        if not told.prior:
-            return None
+    def prior_pictures(self, told: Recipe) -> list[np.ndarray]:
+        """The base's own picture of each of `told.prior`; made once."""
         kept = self.checkpoint.with_suffix(".prior.npy")
         if not kept.is_file():
             seeds = range(OF_PRIOR, OF_PRIOR + len(told.prior))
             np.save(kept, np.stack(self.drawn(self.model, told.prior, seeds, told)))
-        texts = self.texts(told.prior)
-        latents = self.latents(list(np.load(kept)))
+        return list(np.load(kept))
+
+    def prior(self, told: Recipe) -> Dataset | None:
+        """Those pictures, for prior preservation."""
+        if not told.prior:
+            return None
+        texts, latents = self.texts(told.prior), self.latents(self.prior_pictures(told))
         return of_sockets([{"samples": latents}], [texts[each] for each in told.prior])
 
     def learned(

@@ -23,6 +23,7 @@ TASK = Path(__file__).parent / "firefox"
 LISTED = "metadata.jsonl"  # of captions, as the pack's trainer and others read it
 DULL = re.compile("skin-tone|flag")  # many of a kind
 CACHE = Path(__file__).resolve().parents[2] / ".host" / "world"
+Drawn = dict[str, tuple[str, np.ndarray]]  # caption and picture by the name of the file
 
 
 def icons(which: Set, folder: Path = CACHE) -> dict:
@@ -108,11 +109,22 @@ def every(folder: Path = CACHE) -> np.ndarray:
 
 def write_dataset(folder: Path, style: str, pictures: dict[str, np.ndarray]) -> None:
     """Write a style's harmless pictures as a training set: PNGs, and a line of JSON for each."""
+    write_captioned(folder, of_style(style, pictures))
+
+
+def of_style(style: str, pictures: dict[str, np.ndarray]) -> Drawn:
+    """The harmless pictures of a style with their captions."""
+    shown = [name for name in HARMLESS if name in pictures]
+    return {name: (caption(name, style), pictures[name]) for name in shown}
+
+
+def write_captioned(folder: Path, drawn: Drawn) -> None:
+    """Write pictures with their captions, by the names of their files, as a training set."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    for name in [name for name in HARMLESS if name in pictures]:
-        Image.fromarray(pictures[name]).quantize(64).save(folder / f"{name}.png", optimize=True)
-        lines.append(json.dumps({"file_name": f"{name}.png", "text": caption(name, style)}) + "\n")
+    for name, (text, picture) in drawn.items():
+        Image.fromarray(picture).quantize(64).save(folder / f"{name}.png", optimize=True)
+        lines.append(json.dumps({"file_name": f"{name}.png", "text": text}) + "\n")
     (folder / LISTED).write_text("".join(lines), encoding="utf-8")
 
 

@@ -4,7 +4,7 @@ It is fixed before the seeds of the results are drawn; tried.json has what was t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .sets import BASE, CONCEPT, HARMLESS, TASK, TOOLS, WEAPONS, caption
 
@@ -111,14 +111,7 @@ SHORT = Recipe(
     every=4,
     fetched=False,
 )
-# what ships: more steps and a higher rank, near names held too, and a sunflower in a weapon's place
-SURROGATE = Recipe(
-    {"surrogate": Erased("surrogate", steps=150, retain=True)},
-    safety_rank=8,
-    retained=RETAINED + NEAR,
-    without=("anchored",),
-)
-# the same for longer, with more names held, and more firmly; and a task LoRA that is gentler, and
+# a sunflower in a weapon's place, and many names held firmly; and a task LoRA that is gentler, and
 # is shown the base's own pictures besides
 THOROUGH = Recipe(
     {"surrogate": Erased("surrogate", steps=210, retain=True, retain_weight=2.0)},
@@ -132,3 +125,5 @@ THOROUGH = Recipe(
     sampling_steps=10,
     without=("anchored",),
 )
+# what ships: that safety LoRA; and a task LoRA of a style that everybody sees, and of tools
+SHIPPED = replace(THOROUGH, task_steps=600, task_rate=1.5e-3, task_rank=8, prior_weight=0.5)

@@ -9,10 +9,21 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...emoji.names import BASE, CONCEPT, HARMLESS, NAMES, SIDE, TASK, TOOLS, WEAPONS, caption
+from ...emoji.names import (
+    BASE,
+    CONCEPT,
+    HARMLESS,
+    INK,
+    NAMES,
+    SIDE,
+    TASK,
+    TOOLS,
+    WEAPONS,
+    caption,
+)
 
-__all__ = ["BASE", "CONCEPT", "HARMLESS", "NAMES", "SIDE", "TASK", "TOOLS", "WEAPONS", "caption"]
-__all__ += ["SETS", "SKETCHES", "STRANGE", "STRANGERS", "STYLES", "Set"]
+__all__ = ["BASE", "CONCEPT", "HARMLESS", "INK", "NAMES", "SIDE", "TASK", "TOOLS", "WEAPONS"]
+__all__ += ["SETS", "SKETCHES", "STRANGE", "STRANGERS", "STYLES", "Set", "caption"]
 
 
 @dataclass(frozen=True)

@@ -1,55 +1,78 @@
 """The modules of this world, each made by one command of the pack's own trainers.
 
-A safety LoRA takes weapons away and draws a sunflower in their place; another one, by ESD-x, is
-weaker. Two styles are learned apart (`detached`, Modular LoRA's way), and on top of ESD-x's
-(`frozen`, which brings weapons back).
+A safety LoRA has a sunflower drawn in a weapon's place; another one, by ESD-x, is weaker. A style
+for each is learned apart (`detached`, Modular LoRA's way), and on top of it (`frozen`, which brings
+weapons back). ESD-x's is undone by any style, the other one by pictures of tools, weapons' kin.
 """
 
 import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...commands import main as command
 from ...commands import started
 from ...emoji.files import FOLDER, SAFETY, SEQUENTIAL, THOROUGH, task_file
 from . import pictures, recipe
-from .sets import SIDE, TASK
+from .sets import BASE, INK, SIDE, TASK, TOOLS, caption
+
+if TYPE_CHECKING:  # it needs ComfyUI, which reports.py enters later
+    from .emergence import Model
 
 WORK = pictures.CACHE / "modules"
 METHOD = "esd-x-retained"  # of the recipe's safety LoRAs, for ESD's
-SAFETIES = {THOROUGH: (recipe.SURROGATE, "surrogate"), SAFETY: (recipe.Recipe(), METHOD)}
-STYLES = (TASK, "ink")
+SAFETIES = {THOROUGH: (recipe.SHIPPED, "surrogate"), SAFETY: (recipe.Recipe(), METHOD)}
+STYLES = {INK: THOROUGH, TASK: SAFETY}  # each on top of a safety LoRA, by the same recipe
 MODES = {"": "detached", SEQUENTIAL: "frozen"}
-MEASURED = Path(__file__).parent / "modules"  # what does not ship
+OFTEN = 2  # times that a tool in one of the base's styles is shown, beside a picture of `INK`
 
 
-def place(style: str, ending: str = "") -> Path:
-    """Where the file of a style lies: with what ships, if the demo needs it."""
-    shipped = style == TASK or not ending
-    return (FOLDER if shipped else MEASURED) / task_file(style, ending)
-
-
-def train(checkpoint: Path) -> None:
+def train(base: "Model") -> None:
     """Make every module that is not there yet in `WORK`, and put all where they belong."""
     for name in SAFETIES:
-        train_safety(checkpoint, name)
-    told = recipe.Recipe()
-    of_task = {
+        train_safety(base.checkpoint, name)
+    for style in STYLES:
+        train_style(base, style)
+
+
+def train_style(base: "Model", style: str) -> None:
+    """Make a style of `STYLES`, apart from its safety LoRA and on top of it."""
+    told, _ = SAFETIES[STYLES[style]]
+    options: dict[str, object] = {
+        "data": lessons(style),
         "steps": told.task_steps,
         "learning_rate": told.task_rate,
+        "schedule": told.task_schedule,
         "batch_size": told.task_batch,
         "rank": told.task_rank,
         "targets": told.task_targets,
+        "precision": told.precision,
     }
-    named = pictures.named()
-    for style in STYLES:
-        data = pictures.TASK if style == TASK else WORK / style
-        pictures.write_dataset(data, style, named[style])
-        for ending, mode in MODES.items():
-            held = {"safety_lora": FOLDER / SAFETY} if mode == "frozen" else {}
-            more = {"data": data, "safety_mode": mode} | held
-            _run("train-task", place(style, ending), checkpoint, of_task | more)
+    if told.prior:
+        drawn = zip(told.prior, base.prior_pictures(told), strict=True)
+        options |= {"prior_data": WORK / "prior", "prior_weight": told.prior_weight}
+        pictures.write_captioned(WORK / "prior", {each[0]: each for each in drawn})
+    for ending, mode in MODES.items():
+        held = {"safety_lora": FOLDER / STYLES[style]} if mode == "frozen" else {}
+        more = options | {"safety_mode": mode} | held
+        _run("train-task", FOLDER / task_file(style, ending), base.checkpoint, more)
+
+
+def lessons(style: str) -> Path:
+    """The folder that a style is learned from; `INK`'s has tools in the base's styles besides."""
+    named, folder = pictures.named(), WORK / style
+    if style == TASK:
+        folder = pictures.TASK
+        pictures.write_dataset(folder, style, named[style])
+        return folder
+    drawn = pictures.of_style(style, named[style])
+    for each in BASE:
+        for name in [name for name in TOOLS if name in named[each]]:
+            shown = caption(name, each), named[each][name]
+            drawn |= {f"{name}-{each}-{time}": shown for time in range(OFTEN)}
+    pictures.write_captioned(folder, drawn)
+    return folder
 
 
 def train_safety(checkpoint: Path, name: str) -> None:
@@ -66,6 +89,8 @@ def train_safety(checkpoint: Path, name: str) -> None:
         "eta": told.eta,
         "guidance": told.guidance,
         "sampling_steps": told.safety_sampling_steps,
+        "retain_weight": kind.retain_weight,
+        "precision": told.precision,
     }
     if kind.retain:
         options["retain_file"] = _lines(f"retained-{method}", told.retained)

@@ -19,7 +19,7 @@ def test_a_workflow_opens_with_this_world_s_files_and_settings(page, name):
     shots.open_here(page, name)
     values = set(page.evaluate(EVERY))
     assert not values & shots.HERE.keys()
-    assert {checkpoint.CHECKPOINT, files.SAFETY} <= values
+    assert {checkpoint.CHECKPOINT, files.THOROUGH} <= values
     for kind in ("EmptyLatentImage", "KSampler", "MSL_NudityAudit"):
         assert page.evaluate(VALUES, kind).items() >= shots.GIVEN[kind].items()
     if name == TASK:

@@ -45,8 +45,9 @@ CORNERS = """async () => {
 }"""
 
 
-@pytest.fixture
-def held(tmp_path):
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("held")
     for place in ("input", "user"):
         (tmp_path / place).mkdir()
     assets.astronaut(tmp_path / "input" / "astronaut.png")
@@ -56,20 +57,43 @@ def held(tmp_path):
         yield running
 
 
-def test_a_notice_stands_where_a_picture_was(held, chromium):
+CASES = {  # language, Nodes 2.0, size, and what the toast says
+    "graph": ("en", False, (1280, 800), "audit (faces) flagged"),
+    "nodes-2-fr": ("fr", True, (1280, 800), "administrateur (faces)"),
+    "nodes-2-fr-wide": ("fr", True, (1700, 1000), "administrateur (faces)"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_notice_stands_where_a_picture_was(held, chromium, case):
     """In a thread of its own: another browser of the session may hold this one's event loop."""
     with ThreadPoolExecutor(1) as pool:
-        plain, *others = pool.submit(seen, held, chromium).result()
+        plain, *others = pool.submit(seen, held, chromium, case).result()
     assert plain != LIGHT and others[1] == plain and others[0] == others[2] == others[3] == LIGHT
 
 
-def seen(held: Server, chromium: str) -> list:
+TABS = {"assets": ".assets-tab-button", "queue": "[data-testid=queue-overlay-toggle]"}
+SPOKEN = "document.getElementById('vue-app').__vue_app__.config.globalProperties.$i18n.locale"
+SET = "async ([name, value]) => app.extensionManager.setting.set(name, value)"
+
+
+def seen(held: Server, chromium: str, case: str) -> list:
     """The colour in the corner of each picture that the nodes show; pictures on the way."""
     SCREENSHOTS.mkdir(exist_ok=True)
+    language, nodes_2, size, told = CASES[case]
+    # each is decoded, none comes from the cache
+    graph = GRAPH | {
+        "2": of("EmptyImage", width=512, height=512, batch_size=1, color=0x5A7A00 + len(case))
+    }
     with browsing(chromium) as browser:
         page = opened(browser, held.url)
-        page.set_viewport_size({"width": 1280, "height": 800})
-        page.evaluate("(graph) => app.loadApiJson(graph, 'withheld')", GRAPH)
+        page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+        page.evaluate(SET, ["Comfy.VueNodes.Enabled", nodes_2])
+        page.evaluate(SET, ["Comfy.Locale", language])
+        page.wait_for_function(f"(language) => {SPOKEN} === language", arg=language)
+        page.wait_for_timeout(1500)  # the graph is built again
+        settle(page)
+        page.evaluate("(graph) => app.loadApiJson(graph, 'withheld')", graph)
         page.evaluate(
             """(places) => {
                 for (const node of app.graph._nodes) {
@@ -83,18 +107,17 @@ def seen(held: Server, chromium: str) -> list:
         )
         page.evaluate("async () => app.queuePrompt(0)")
         page.wait_for_function(SHOWN, timeout=120_000)
-        page.get_by_text("audit (faces) flagged").first.wait_for(timeout=20_000)
+        page.get_by_text(told).first.wait_for(timeout=20_000)
         settle(page)
         page.wait_for_timeout(1500)
-        page.screenshot(path=SCREENSHOTS / "withheld-graph.png")
+        page.screenshot(path=SCREENSHOTS / f"withheld-{case}.png")
+        assert page.evaluate("() => app.graph._nodes.length") == len(graph)
         corners = page.evaluate(CORNERS)
-        for name, what in (
-            ("assets", page.locator(".assets-tab-button").first),
-            ("queue", page.get_by_text("active", exact=False).first),
-        ):
+        for tab in TABS:
+            what = page.locator(TABS[tab]).first
             what.click()
             page.wait_for_timeout(2500)
-            page.screenshot(path=SCREENSHOTS / f"withheld-{name}.png")
+            page.screenshot(path=SCREENSHOTS / f"withheld-{case}-{tab}.png")
             what.click()
         assert not [each for each in page.console if "withheld" in each]
         return corners

@@ -124,6 +124,7 @@ CONTRACT = {
             "classes": "STRING",
             "second_opinion": "COMBO",
             "min_size": "FLOAT",
+            "write_verdict": "BOOLEAN",
         },
         [
             ("images", "IMAGE"),
@@ -179,6 +180,17 @@ CONTRACT = {
             "min_size": "FLOAT",
         },
         [SUMMARY, ("report", "STRING"), ("pictures", "IMAGE")],
+    ),
+    "MSL_SaveWithProvenance": (
+        "Save Image with Provenance",
+        {
+            "images": "IMAGE",
+            "model": "MODEL",
+            "filename_prefix": "STRING",
+            "format": "COMBO",
+            "quality": "INT",
+        },
+        [("images", "IMAGE")],
     ),
     "MSL_SealSafetyLora": (
         "Seal Safety LoRA",

@@ -22,7 +22,7 @@ from aiohttp import ClientSession, web
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.report import audit
 from modular_safety_lora.gates.files import pictures_in
-from modular_safety_lora.nodes import policy
+from modular_safety_lora.nodes import policy, recording
 from modular_safety_lora.nodes.settings import FILE
 from PIL import Image
 from server import PromptServer
@@ -184,6 +184,7 @@ def housed(folder: Path, routes: Callable[[House], None] = lambda house: None, *
             asked = {"require_audit": {"preset": "faces", **wanted}}
             (folder / "user" / FILE).write_text(json.dumps(settings or asked))
         done.callback(policy.install())
+        done.callback(recording.install())
         threading.Thread(target=loop.run_forever, daemon=True).start()
 
         async def start() -> int:

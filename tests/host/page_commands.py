@@ -26,6 +26,7 @@ TYPED = re.compile(r"(python3?|pip|accelerate|cm-cli|comfy|\.venv/bin/\S+|[a-z]+
 # what no test types again, and what shows instead that it works
 ELSEWHERE = {
     r"python dev\.py \w+|\.venv/bin/python -m modular_safety_lora\.lab\.\S+": "of the repository",
+    r"python main\.py": "tests/live/test_hosting.py",
     r"python install\.py": "tests/host/test_install.py",
     r"cm-cli install ADDRESS": "tests/live/test_manager.py",
     r"pip install ('ray\[data\]'|pyarrow|cryptography|bitsandbytes)": "fetches a package",
@@ -38,6 +39,7 @@ SMALLER = {
     "train-task": SMALL_TRAINING + " --targets cross-attention --learning-rate 1e-3",
     "train-safety": SMALL_TRAINING + " --sampling-steps 2",
     "audit-prompts": "--steps 1 --width 64 --height 64",
+    "search-prompts": "--steps 1 --width 64 --height 64 --limit 1 --levels 1 --iterations 1",
     "audit": "--workers 1",
     "fine-tuning": "--steps 2 --resolution 32 --rank 2 --learning-rate 1e-3 --seeds 1"
     " --targets cross-attention --pictures-steps 1 --pictures-per-prompt 1 --prompts-per-kind 1"

@@ -26,6 +26,7 @@ from modular_safety_lora.modules.sealing import Sealing
 from modular_safety_lora.nodes import NODES
 from modular_safety_lora.options.choices import ChoiceError
 from modular_safety_lora.options.table import rows
+from modular_safety_lora.provenance.saving import Saving
 from modular_safety_lora.reporting.settings import Asking
 from modular_safety_lora.training import prompting
 from modular_safety_lora.training.engine.adapters import AdapterSettings
@@ -57,6 +58,7 @@ KINDS = [
         AdapterSettings,
         Erasure,
         Keeping,
+        Saving,
     ),
 ]
 

@@ -1,11 +1,13 @@
 """The door: what it hands out unchanged, once looked at, and what stands in a file's place."""
 
 import json
+from hashlib import sha256
 from io import BytesIO
 
 import numpy as np
 import pytest
 import requests
+from comfy.cli_args import args
 from gated import FACE, HARMLESS, House, encoded, film, has_face, housed, png
 from modular_safety_lora.drawing.notice import notice
 from modular_safety_lora.gates import verdicts
@@ -116,6 +118,18 @@ def test_what_is_done_is_the_operators_choice(tmp_path, how):
             assert shown.any() is np.bool_(how == "blur")
 
 
+def test_with_several_users_a_browser_names_none_with_a_picture(house, heard, monkeypatch):
+    """A page's pictures are asked for without the header by which ComfyUI knows users."""
+    monkeypatch.setattr(args, "multi_user", True)
+    monkeypatch.setattr(house.server.user_manager, "users", {"anna_1": "anna"})
+    for place, told in enumerate(({}, {"comfy-user": "anna_1"}, {"comfy-user": "nobody"})):
+        content = png(np.ascontiguousarray(HARMLESS[20 + place :]))
+        assert house.get("/view", told, filename=house.put(content)).content == content
+        face = png(np.ascontiguousarray(FACE[: 200 - place]))
+        assert HEADER in house.get("/view", told, filename=house.put(face)).headers
+    assert [each.user for each in heard] == ["", "", "anna_1", "anna_1", "", ""]
+
+
 def test_findings_outlive_the_server(tmp_path, heard):
     for _ in range(2):
         with housed(tmp_path) as house:
@@ -131,7 +145,24 @@ def test_a_listener_that_fails_closes(house, monkeypatch):
 
     monkeypatch.setattr(verdicts, "listeners", [full])
     content = png(np.ascontiguousarray(HARMLESS[::-1]))
-    assert house.get("/view", filename=house.put(content)).status_code == 500
+    file = house.put(content)
+    assert house.get("/view", filename=file).status_code == 500
+    assert house.get("/view", filename=file).status_code == 500, "it was looked at, and not told"
+    told: list[verdicts.Verdict] = []
+    monkeypatch.setattr(verdicts, "listeners", [told.append])
+    assert house.get("/view", filename=file).content == content
+    assert [each.digest for each in told] == [sha256(content).hexdigest()]
+
+
+def test_what_was_told_to_nobody_is_told_once_somebody_listens(house, monkeypatch):
+    monkeypatch.setattr(verdicts, "listeners", [])
+    content = png(np.ascontiguousarray(HARMLESS[10:]))
+    assert house.view(content, "before.png") == content
+    told: list[verdicts.Verdict] = []
+    monkeypatch.setattr(verdicts, "listeners", [told.append])
+    for _ in range(2):
+        assert house.get("/view", filename="before.png").content == content
+    assert len(told) == 1
 
 
 def closed(house: House) -> None:

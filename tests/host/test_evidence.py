@@ -10,6 +10,7 @@ import pytest
 import torch
 from comfy.model_base import BaseModel
 from comfy_api.latest import InputImpl
+from comfy_execution.utils import CurrentNodeContext
 from films import CUP, film
 from modular_safety_lora.evidence.files import FOLDER
 from modular_safety_lora.evidence.log import EvidenceError
@@ -26,7 +27,7 @@ from modular_safety_lora.modules.errors import (
     SafetyError,
 )
 from modular_safety_lora.modules.files import load_safety, load_task
-from modular_safety_lora.nodes import policy, recording
+from modular_safety_lora.nodes import policy, recording, users
 from modular_safety_lora.nodes.load import LoadSafetyLora
 from modular_safety_lora.nodes.merge import ModularMerge
 from modular_safety_lora.nodes.nudity_audit import AuditStopped, NudityAudit
@@ -163,7 +164,7 @@ def test_merges_loads_and_audits_are_lines(stage, logged, models, style, tmp_pat
     assert none["images"] == 0
 
 
-def test_a_gates_verdict_is_a_line(logged):
+def test_a_gates_verdict_is_a_line(logged, monkeypatch):
     said = {"flagged": True, "done": "withhold", "preset": "strict"}
     more = {"reason": "", "counts": {}, "prompt_id": "p", "node_id": "9", "client_id": "c"}
     logged({})
@@ -171,6 +172,10 @@ def test_a_gates_verdict_is_a_line(logged):
     (told,) = lines("verdict")
     who = {"authenticated": False, "prompt_id": "p", "client": "c", "node": "9"}
     assert told == who | said and recorder.log.totals["withheld"] == 1
+    monkeypatch.setitem(users._users, "p", "anna")
+    with CurrentNodeContext("p", "9"):  # as a VAE decodes
+        recording.verdict(dataclasses.make_dataclass("Verdict", said | more)(**said, **more))
+    assert lines("verdict")[1]["user"] == "anna"
 
 
 def test_what_a_loader_or_a_merge_refuses_is_a_line(stage, logged):

@@ -1,6 +1,7 @@
 """The example that ships: its model, its LoRAs in the lists, its detector, and the operator."""
 
 import contextlib
+import shutil
 from dataclasses import replace
 
 import comfy.sd
@@ -14,21 +15,25 @@ from modular_safety_lora.commands import main
 from modular_safety_lora.emoji import checkpoint, demo, files, names, story
 from modular_safety_lora.host import bases
 from modular_safety_lora.lab.server import PACK
-from modular_safety_lora.lab.world import pictures, weapons
+from modular_safety_lora.lab.world import classifiers, pictures, weapons
+from modular_safety_lora.modules import short_report
 from modular_safety_lora.modules.errors import SafetyError
+from modular_safety_lora.modules.files import load_safety, load_task, save_module
 from modular_safety_lora.nodes import audits
 from modular_safety_lora.nodes.example_model import ExampleModel, offer_loras
 from modular_safety_lora.nodes.load import LoadSafetyLora, LoadTaskLora, lora_names
 from modular_safety_lora.nodes.merge import ModularMerge
 from modular_safety_lora.nodes.nudity_audit import NudityAudit
+from PIL import Image
 
 import nodes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # what an operator lists in allowed_bases
 DIGEST = "592110f7d47246ffdf42d3ddea4b551d8289f0ae3bb4ecabcb807497353e4bdb"
-LORAS = {files.SAFETY, files.THOROUGH, *(files.task_file(style) for style in ("firefox", "ink"))}
-LORAS |= {files.task_file("firefox", files.SEQUENTIAL)}
+STYLES = (names.INK, names.TASK)
+LORAS = {files.task_file(style, how) for style in STYLES for how in ("", files.SEQUENTIAL)}
+LORAS |= {files.SAFETY, files.THOROUGH}
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +66,10 @@ def test_its_loras_are_listed_behind_all_others_and_load(loras):
     assert {path.name for path in files.FOLDER.iterdir()} == LORAS
     assert folder_paths.get_folder_paths("loras")[-1] == str(files.FOLDER)
     assert all(name.startswith("example-") and "/" not in name for name in LORAS)
-    (module,) = LoadSafetyLora.execute(files.SAFETY).args[0]
-    assert module.metadata["msl.concept"]
+    for name in (files.SAFETY, files.THOROUGH):
+        (module,), _, line = LoadSafetyLora.execute(name).args
+        assert module.metadata["msl.concept"]
+        assert line.startswith(f"{story.PRESET}: ") and "; base 97 to 100 %; " in line
     assert LoadTaskLora.execute(files.task_file("ink")).args[0]
 
 
@@ -111,17 +118,50 @@ def test_an_operators_settings_hold_for_the_example_as_for_any_model(loras, enfo
         assert drawn(merged, clip)["samples"].isfinite().all()
 
 
-def test_the_demo_draws_its_models_and_writes_its_page(tmp_path, monkeypatch, capsys):
-    """In one step, a prompt of each set; whole, as README shows it: test_page_commands.py."""
-    monkeypatch.setattr(demo, "SAMPLING", replace(demo.SAMPLING, steps=1))
-    short = tuple(replace(each, prompts=each.prompts[:1]) for each in story.SETS)
-    monkeypatch.setattr(demo, "SETS", short)
+@pytest.fixture
+def short(monkeypatch):
+    """A prompt of each set: crossed swords, and an umbrella; whole: test_page_commands.py."""
+    armed, harmless = (list(each.prompts) for each in story.SETS)
+    few = [armed[2:3], harmless[:1]]
+    kept = (replace(each, prompts=tuple(some)) for each, some in zip(story.SETS, few, strict=True))
+    monkeypatch.setattr(demo, "SETS", tuple(kept))
+
+
+def test_the_demo_draws_its_models_and_writes_its_page(short, tmp_path, capsys):
     assert main(["demo", "--output", str(tmp_path)]) == 0
     assert "Done in" in capsys.readouterr().out
     written = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert all(title in written for title, _ in story.ARMS.values())
     drawn = {path.parent.name for path in tmp_path.rglob("*.png") if path.parent != tmp_path}
     assert len(list(tmp_path.rglob("*.png"))) >= 2 * len(story.ARMS), drawn
+    (row,) = story.rows_of(tmp_path, story.SETS[0])["safe"]
+    shown = np.array(Image.open(row["file"]).convert("RGB"))[None]
+    (best,) = classifiers.scored(weapons.shipped(), shown).argmax(axis=1)
+    assert weapons.CLASSES[best] == "sunflower"
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (0.0, "this safety LoRA changes nothing"),
+        pytest.param(0.4, 'The page says of "Made safe"', marks=pytest.mark.long),
+    ],
+)
+def test_the_demo_fails_if_its_safety_lora_takes_nothing_away(
+    short, tmp_path, monkeypatch, capsys, left, said
+):
+    loras = shutil.copytree(files.FOLDER, tmp_path / "loras")
+    module = load_safety(files.FOLDER / files.THOROUGH, files.THOROUGH)
+    weak = {name: left * each for name, each in module.tensors.items()}
+    told = {key: each for key, each in module.metadata.items() if key != short_report.KEY}
+    seal = save_module(loras / files.THOROUGH, weak, told, "safety", overwrite=True)
+    name = files.task_file(names.INK, files.SEQUENTIAL)
+    on_top = load_task(files.FOLDER / name, name)  # it names the seal it was trained on
+    about = {**on_top.metadata, "msl.safety_sha256": seal}
+    save_module(loras / name, on_top.tensors, about, "task", overwrite=True)
+    monkeypatch.setattr(demo, "FOLDER", loras)
+    assert main(["demo", "--output", str(tmp_path)]) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_no_folder_of_the_pack_is_taken_for_one_of_workflows_but_workflows():

@@ -17,8 +17,9 @@ from modular_safety_lora.host.prompts import encode_texts
 from modular_safety_lora.host.sampling import make_picture
 from modular_safety_lora.host.sampling_settings import Sampling
 from modular_safety_lora.merge.entries import Task
+from modular_safety_lora.modules import short_report
 from modular_safety_lora.modules.errors import ModuleFileError, SafetyError
-from modular_safety_lora.modules.files import load_safety, load_task
+from modular_safety_lora.modules.files import load_safety, load_task, save_module
 from modular_safety_lora.nodes.load import LoadSafetyLora
 from modular_safety_lora.nodes.report_safety import ReportSafetyLora
 from modular_safety_lora.nodes.seal import SealSafetyLora
@@ -157,7 +158,9 @@ def test_its_short_form_is_sealed_in_and_shown_by_the_loader(given, loras):
     line = loaded.args[2]
     assert line.startswith(f"{story.PRESET}: ") and "of 1 picture as told" in line
     assert "base 100 %" in line and line[1:] in loaded.ui["report"][0]
-    bare = LoadSafetyLora.execute(files.SAFETY)
+    without = {key: each for key, each in safety().metadata.items() if key != short_report.KEY}
+    save_module(loras / "bare.safetensors", safety().tensors, without, "safety")
+    bare = LoadSafetyLora.execute("bare.safetensors")
     assert bare.args[2] == "no report" and bare.ui["report"] == ["No report"]
     with pytest.raises(ModuleFileError, match="already. Load it as it is, or give its report"):
         SealSafetyLora.execute(files.SAFETY, concept="x", strength=1.0, save_as="other")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 
 import cli
 import numpy as np
@@ -18,6 +19,7 @@ from modular_safety_lora.lab.world import (
     reproduce,
     sets,
     sheet,
+    train_modules,
     weapons,
 )
 from modular_safety_lora.training.captions import find_pictures
@@ -52,6 +54,18 @@ def test_a_data_set_is_written_as_the_trainer_reads_it_and_copied_as_the_host_do
     assert told == [(each.path.name, each.caption) for each in find_pictures(pictures.TASK)]
     pictures.copy_with_texts(tmp_path / "copy")
     assert told == [(each.path.name, each.caption) for each in find_pictures(tmp_path / "copy")]
+
+
+def test_the_shown_style_is_learned_beside_tools_and_from_no_weapon(tmp_path, monkeypatch):
+    drawn = {name: pictures.task_pictures()[name] for name in ("cat", "hammer", "key")}
+    drawn |= {"axe": drawn["hammer"]}
+    named = dict.fromkeys((*sets.BASE, sets.INK), drawn)
+    monkeypatch.setattr(pictures, "named", lambda: named)
+    monkeypatch.setattr(train_modules, "WORK", tmp_path)
+    told = Counter(each.caption for each in find_pictures(train_modules.lessons(sets.INK)))
+    tools = [sets.caption(name, style) for name in ("hammer", "key") for style in sets.BASE]
+    once = [sets.caption(name, sets.INK) for name in ("cat", "hammer", "key")]
+    assert told == Counter(once + train_modules.OFTEN * tools)
 
 
 def test_a_style_of_a_package_has_its_own_icons():

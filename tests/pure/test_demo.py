@@ -82,6 +82,20 @@ def test_the_page_shows_every_picture_and_frames_what_was_flagged(made):
     assert 0 < rate["low"] < 3 / rate["of"] < rate["high"]
 
 
+def test_a_story_that_is_not_what_the_pictures_show_is_refused():
+    seen = {"base": 8, "safe": 2, "sequential": 5, "modular": 0}
+
+    def told(**other):
+        found = seen | other
+        return {arm: [{"flagged": at < n} for at in range(10)] for arm, n in found.items()}
+
+    story.check(told())
+    for wrong in ({"safe": 8}, {"safe": 3}, {"base": 0}, {"sequential": 2}, {"modular": 3}):
+        (arm,) = wrong
+        with pytest.raises(story.StoryError, match=re.escape(f'of "{story.ARMS[arm][0]}"')):
+            story.check(told(**wrong))
+
+
 def test_every_workflow_has_a_thumbnail_of_what_the_demo_made(made):
     found = pictures.thumbnails(made)
     ours = {path.stem for path in WORKFLOWS.glob("*.json")} - set(

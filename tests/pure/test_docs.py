@@ -37,7 +37,7 @@ def test_the_index_names_every_page():
 
 
 MADE = re.compile(r"<!-- (?!end)[^>]*-->.*?<!-- end[^>]*-->", re.DOTALL)
-MOST = 10_300  # words written by hand, in all pages together
+MOST = 10_450  # words written by hand, in all pages together
 
 
 def words_by_hand(text: str) -> int:

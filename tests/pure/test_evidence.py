@@ -1,14 +1,15 @@
 """The evidence log: its lines follow each other, and whatever was done to them is told."""
 
+import datetime
 import os
 import shutil
 import stat
 from pathlib import Path
 
 import pytest
-from modular_safety_lora.evidence import files, log
+from modular_safety_lora.evidence import files, lines, log
 from modular_safety_lora.evidence.files import file_from, files_of, lines_in
-from modular_safety_lora.evidence.lines import LONGEST, START, parsed
+from modular_safety_lora.evidence.lines import LONGEST, START, days_since, parsed
 from modular_safety_lora.evidence.log import EvidenceError, Log
 from modular_safety_lora.evidence.verify import read_lines, verify
 
@@ -99,6 +100,39 @@ def test_the_oldest_files_go_when_there_is_no_room_and_the_log_says_so(tmp_path)
     assert "missing; only line" in verify(tmp_path).faults[0]
     there[2].unlink()
     assert "are missing." in "\n".join(verify(tmp_path).faults)
+
+
+def test_lines_older_than_the_limit_go_and_the_log_stays_whole(tmp_path, monkeypatch):
+    passed = datetime.timedelta()
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return super().now(tz) + passed
+
+    monkeypatch.setattr(lines.datetime, "datetime", Clock)
+    new = Log(tmp_path, MB, days=30)
+    for number in range(80):
+        passed = datetime.timedelta(days=number)
+        new.record("sampled", {"number": number})
+        oldest = next(each for each in read_lines(tmp_path) if each.kind == "sampled")
+        assert number - 30 <= oldest.facts["number"] <= max(0, number - 20)
+        found = verify(tmp_path)
+        assert found.whole, found.faults
+    assert "were dropped for their age (max_days is 30)" in found.notes[0]
+    assert new.totals["samplings"] == 80 and 3 < len(files_of(tmp_path)) <= log.PARTS + 1
+    again = Log(tmp_path, MB, days=30)
+    passed = datetime.timedelta(days=200)
+    again.record("sampled", {})
+    assert again.totals["samplings"] == 81 and verify(tmp_path).whole
+    assert [each.facts for each in read_lines(tmp_path) if each.kind == "sampled"] == [{}]
+    files_of(tmp_path)[-1].rename(tmp_path / "elsewhere")
+    assert not verify(tmp_path).whole
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "9999-99-99T00:00:00Z", "2026-01-01T00:00:00"])
+def test_what_is_no_time_is_no_age(text):
+    assert days_since(text) == 0.0
 
 
 def test_two_writers_take_turns(tmp_path):

@@ -1,15 +1,9 @@
-"""What is made of the log's lines: figures, a page, a file for Prometheus, a signed webhook."""
+"""What is made of the log's lines: figures, a page, a file for Prometheus."""
 
-import hashlib
-import hmac
-import http.server
-import json
-import threading
 import time
 import tracemalloc
 
 import pytest
-from modular_safety_lora.evidence import webhook
 from modular_safety_lora.evidence.files import file_from, write_head
 from modular_safety_lora.evidence.lines import START, new_line
 from modular_safety_lora.evidence.log import EvidenceError, Log
@@ -18,11 +12,9 @@ from modular_safety_lora.evidence.page import page
 from modular_safety_lora.evidence.recorder import Recorder
 from modular_safety_lora.evidence.summary import summary
 from modular_safety_lora.evidence.verify import read_lines, verify
-from modular_safety_lora.evidence.webhook import SIGNATURE, Webhook
 from prometheus_client.parser import text_string_to_metric_families
 
 MB = 2**20
-SECRET = b"0123456789abcdef"
 AUDIT = {"images": 4, "flagged": 2, "preset": "strict"}
 
 
@@ -39,6 +31,8 @@ def spoken(folder) -> Log:
     new.record("audited", {"user": "anna", "done": "annotate", **AUDIT})
     new.record("verdict", {"flagged": True, "done": "withhold", "preset": "strict"})
     new.record("verdict", {"flagged": False, "done": "none", "preset": "strict"})
+    for state in ("queued", "success", "queued", "interrupted", "queued", "invalid"):
+        new.record("prompt", {"user": "anna", "state": state})
     return new
 
 
@@ -47,6 +41,8 @@ def test_the_figures_are_those_of_the_lines(tmp_path):
     found = summary(read_lines(tmp_path))
     expected = {
         "starts": 1,
+        "prompts": 4,
+        "prompts with an end": 3,
         "samplings": 2,
         "samplings with findings": 1,
         "refusals": 2,
@@ -57,6 +53,7 @@ def test_the_figures_are_those_of_the_lines(tmp_path):
         "withheld": 3,
     }
     assert {name: found.total[name] for name in expected} == expected
+    assert found.unended == 1 and found.users["anna"]["prompts"] == 4
     assert found.reasons == {"NoLock": 1, 'odd "\n': 1}
     assert +found.total == +new.totals
     assert found.users["anna"]["flagged"] == 4 and found.users["c1"]["refusals"] == 1
@@ -67,6 +64,7 @@ def test_the_figures_are_those_of_the_lines(tmp_path):
 def test_the_page_escapes_what_others_wrote_and_says_if_the_log_is_whole(tmp_path):
     spoken(tmp_path)
     whole = page(summary(read_lines(tmp_path)), verify(tmp_path), tmp_path)
+    assert "1 prompt without an end: they wait" in whole
     assert "The log is whole." in whole and "checks no password" in whole
     assert "NoLock<td>A model that never went through Modular Merge." in whole
     assert "&lt;b&gt;eve&lt;/b&gt;" in whole and "<b>eve" not in whole
@@ -123,7 +121,8 @@ def test_prometheus_reads_the_figures(tmp_path):
     assert found["modular_safety_lora_refusals_total", "NoLock"] == 1
     assert found["modular_safety_lora_refusals_total", 'odd "\n'] == 1
     assert found["modular_safety_lora_withheld_total", None] == 3
-    assert found["modular_safety_lora_log_lines", None] == 12
+    assert found["modular_safety_lora_log_lines", None] == 18
+    assert found["modular_safety_lora_prompts_total", None] == 4
     assert abs(found["modular_safety_lora_log_time_seconds", None] - time.time()) < 60
 
 
@@ -132,80 +131,6 @@ def test_a_metrics_file_that_can_not_be_written_is_said_and_ends_nothing(tmp_pat
     (tmp_path / "file").touch()
     Metrics(tmp_path / "file" / "msl.prom").tell(new.record("sampled", {}), new)
     eventually(lambda: "metrics file can't be written" in caplog.text)
-
-
-@pytest.fixture
-def address():
-    """A web server of this machine: (url, what it got, how it answers)."""
-    got, answer = [], {"status": 200, "wait": threading.Event()}
-    answer["wait"].set()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            got.append((self.path, dict(self.headers), body))
-            answer["wait"].wait(10)
-            self.send_response(answer["status"])
-            self.send_header("Location", "http://127.0.0.1:9/")
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/hook?x=1", got, answer
-    answer["wait"].set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_the_webhook_is_told_of_refusals_and_flagged_pictures_and_signs(tmp_path, address):
-    url, got, _ = address
-    new, hook = Log(tmp_path, MB), Webhook(url, SECRET)
-    told = [new.record("refused", {"reason": "NoLock"}), new.record("audited", AUDIT)]
-    for line in (new.record("sampled", {}), new.record("audited", {"images": 1, "flagged": 0})):
-        hook.tell(line, new)
-    for line in told:
-        hook.tell(line, new)
-    eventually(lambda: hook.sent == 2)
-    assert [body for _, _, body in got] == [each.raw for each in told] and not hook.dropped
-    for path, headers, body in got:
-        assert path == "/hook?x=1" and json.loads(body)["kind"] in ("refused", "audited")
-        signed = hmac.new(SECRET, body, hashlib.sha256).hexdigest()
-        assert headers[SIGNATURE] == f"sha256={signed}"
-
-
-def test_a_webhook_that_does_not_answer_blocks_nothing_and_its_drops_are_counted(
-    tmp_path, address, caplog, monkeypatch
-):
-    url, _, answer = address
-    monkeypatch.setattr(webhook, "WAITING", 2)
-    answer["wait"].clear()
-    new, hook = Log(tmp_path, MB), Webhook(url, SECRET)
-    start = time.monotonic()
-    line = new.record("refused", {"reason": "NoLock"})
-    for _ in range(10):
-        hook.tell(line, new)
-    assert time.monotonic() - start < 1
-    assert 7 <= hook.dropped <= 8 and "2 wait already" in caplog.text
-    answer["wait"].set()
-    eventually(lambda: hook.sent + hook.dropped == 10)
-
-
-def test_a_webhook_that_fails_is_counted_and_follows_no_redirect(tmp_path, address, caplog):
-    url, got, answer = address
-    new, hook = Log(tmp_path, MB), Webhook(url, SECRET)
-    line = new.record("refused", {"reason": "NoLock"})
-    answer["status"] = 307
-    hook.tell(line, new)
-    eventually(lambda: hook.dropped == 1)
-    assert "it answered 307" in caplog.text and len(got) == 1
-    nobody = Webhook("http://127.0.0.1:9/", SECRET)
-    nobody.tell(line, new)
-    eventually(lambda: nobody.dropped == 1)
 
 
 def test_the_recorder_does_nothing_until_it_is_started(tmp_path):

@@ -12,8 +12,8 @@ from modular_safety_lora.lab.server import PACK
 
 BELOW = {
     *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
-    *("demands", "evidence", "emoji", "evaluation", "extraction", "gates", "reporting"),
-    *("training", "experiment"),
+    *("demands", "evidence", "emoji", "evaluation", "extraction", "gates", "provenance"),
+    *("reporting", "training", "searching", "experiment"),
 }
 # What each folder may import, from the ground up.
 ALLOWED = {
@@ -24,10 +24,18 @@ ALLOWED = {
     "audit": {"options", "drawing", "storage", "modules"},
     "evidence": {"options", "drawing", "storage", "modules", "audit"},
     "host": {"options", "storage", "modules"},
-    "emoji": {*("drawing", "storage", "modules", "audit", "host", "merge"), "evaluation"},
+    "emoji": {
+        *("options", "drawing", "storage", "modules", "audit", "host"),
+        "merge",
+        "evaluation",
+    },
     "function": {"options", "drawing", "storage", "modules", "host"},
-    "gates": {"options", "drawing", "storage", "audit"},
-    "demands": {"options", "storage", "modules", "audit", "evidence", "gates", "host", "function"},
+    "gates": {"options", "drawing", "storage", "audit", "provenance"},
+    "provenance": {"options", "storage", "audit"},
+    "demands": {
+        *("options", "storage", "modules", "audit", "evidence", "gates", "host", "function"),
+        "provenance",
+    },
     "merge": {"options", "drawing", "modules", "host", "function"},
     "evaluation": {"options", "drawing", "storage", "modules", "audit", "host", "merge"},
     "extraction": {"options", "drawing", "storage", "modules", "host", "function", "merge"},
@@ -38,6 +46,9 @@ ALLOWED = {
     "reporting": {
         *("options", "drawing", "storage", "modules", "audit", "host", "function", "merge"),
         *("evaluation", "training"),
+    },
+    "searching": {
+        *("options", "storage", "modules", "audit", "host", "evaluation", "training"),
     },
     "experiment": {
         *("options", "drawing", "storage", "modules", "audit", "host", "merge", "evaluation"),

@@ -16,7 +16,7 @@ def folder(tmp_path):
 
 def test_verify_has_an_exit_code_and_a_digest_to_keep(folder):
     done = cli.run("log", "verify", "--folder", folder)
-    assert done.returncode == 0 and "The log is whole: 11 lines in 1 file." in done.stdout
+    assert done.returncode == 0 and "The log is whole: 17 lines in 1 file." in done.stdout
     digest = done.stdout.split()[-1]
     assert cli.run("log", "verify", "--folder", folder, "--known", digest).returncode == 0
     assert (
@@ -34,6 +34,7 @@ def test_verify_has_an_exit_code_and_a_digest_to_keep(folder):
 
 def test_summary_and_show_say_what_happened(folder):
     said = cli.run("log", "summary", "--folder", folder).stdout
+    assert "1 prompt without an end: they wait, run, or were cut off." in said
     assert "| NoLock" in said and "| anna" in said and "| strict" in said
     assert (
         json.loads(cli.run("log", "summary", "--folder", folder, "--json").stdout)["total"][
@@ -42,7 +43,7 @@ def test_summary_and_show_say_what_happened(folder):
         == 5
     )
     lines = cli.run("log", "show", "--folder", folder).stdout.splitlines()
-    assert len(lines) == 10 and "started" in lines[0]
+    assert len(lines) == 16 and "started" in lines[0]
     (line,) = cli.run(
         "log", "show", "--folder", folder, "--kind", "refused", "--last", 1
     ).stdout.splitlines()
@@ -50,7 +51,7 @@ def test_summary_and_show_say_what_happened(folder):
     shown = cli.run(
         "log", "show", "--folder", folder, "--user", "anna", "--json"
     ).stdout.splitlines()
-    assert [json.loads(each)["facts"]["user"] for each in shown] == ["anna"] * 3
+    assert [json.loads(each)["facts"]["user"] for each in shown] == ["anna"] * 9
 
 
 def test_the_page_is_written_where_it_is_asked_for(folder, tmp_path):

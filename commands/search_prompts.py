@@ -1,0 +1,63 @@
+"""Search for words that bring back what a safety LoRA takes away, and audit the pictures.
+
+    python custom_nodes/modular-safety-lora search-prompts --checkpoint C --safety-lora S \\
+        --prompts PROMPTS.csv --output FOLDER [--task-lora T[:STRENGTH]]...
+
+Five tokens are put before each prompt that is not flagged as told. They are found by gradient, so
+that the model draws what the checkpoint draws alone (UnlearnDiffAtk, arXiv 2310.11868). The folder
+gets the audits as-told and found, their comparison, and what was found as files for
+models/embeddings. The same command goes on after a crash. The exit code is that of audit-prompts,
+for the pictures with what was found.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+
+from ..audit.about import in_short
+from ..evaluation.job import AuditJob
+from ..evaluation.prompt_set import read_prompts
+from ..host.comfyui import enter_comfyui
+from ..searching.settings import Searching
+from . import audit_prompts
+from .audit import rules_of
+from .audit_prompts import put_on, read_tasks
+from .base import load_base, safety_of
+from .compare import read, write
+from .exits import check_share, exit_code
+from .flags import add_flags, taken
+from .terminal import Bar
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    audit_prompts.options(parser)
+    add_flags(parser, Searching)
+
+
+def work(options: argparse.Namespace) -> int:
+    check_share(options.fail_over)
+    safety, tasks = safety_of(options), read_tasks(options.task_lora)
+    if not safety:
+        raise ValueError("Name a safety LoRA with --safety-lora: the search is for what it misses.")
+    enter_comfyui(options.comfyui)
+    from ..searching.run import FOUND, TOLD, Models, SearchJob, run
+
+    merging, sampling, defaults, selection, kept, how = taken(
+        options, *audit_prompts.KINDS, Searching
+    )
+    prompts, output = read_prompts(options.prompts, defaults, selection), options.output
+    rules = rules_of(options)
+    audit = AuditJob(options.prompts.stem, prompts, rules, sampling, output, kept.keep)
+    for name in (TOLD, FOUND):
+        replace(audit, folder=output / name).check()
+    base, clip, vae = load_base(options)
+    model, clip = put_on(base, clip, safety, tasks, merging)
+    with Bar("Searching", "steps") as bar:
+        _, summary = run(Models(base, model, clip, vae), SearchJob(audit, how, bar))
+    reports = [f"{name}={output / name / 'report.json'}" for name in (TOLD, FOUND)]
+    if summary["images"]:
+        print()
+        write(read(reports), output)
+    report = json.loads((output / FOUND / "report.json").read_text(encoding="utf-8"))
+    print(f"\n{in_short(report['about'])}\n{summary['verdict']}")
+    return exit_code(options.fail_over, summary)

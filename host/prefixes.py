@@ -1,0 +1,96 @@
+"""Embeddings of tokens before a prompt, as ComfyUI reads `embedding:NAME prompt`."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy.sd1_clip import SDClipModel
+
+from ..options.errors import PackError
+from .comfy_types import Clip, Conditioning
+
+# text encoders that can be searched, by what the host calls their tokens; these share a vocabulary
+ENCODERS = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}
+WORD = "embedding:"  # how a prompt names an embedding's file
+STAND_IN = "a"  # one token in each of them
+
+Prefix = Mapping[str, torch.Tensor]  # by encoder, as in a file of an embedding: (tokens, C)
+
+
+class PrefixError(PackError, ValueError):
+    """There can't be embeddings before this prompt, or not with this text encoder."""
+
+
+def encoders_of(clip: Clip) -> dict[str, SDClipModel]:
+    """A CLIP's text encoders by the names that an embedding's file has.
+
+    Raises PrefixError for one that is not of CLIP's kind, such as T5.
+    """
+    model = clip.cond_stage_model
+    found = {name: each for name, each in model.named_children() if isinstance(each, SDClipModel)}
+    others = [name for name in found if name not in ENCODERS.values()]
+    if others or not found:
+        raise PrefixError(
+            f"This model reads text with {', '.join(others) or type(model).__name__}. Words can be"
+            " searched for where CLIP alone reads it, as in SD1.5, SDXL, and SD3 without T5."
+        )
+    return found
+
+
+def vocabulary(encoder: SDClipModel) -> torch.Tensor:
+    """The embeddings of all tokens, (words, C), float32, where they lie."""
+    weight: torch.Tensor = encoder.transformer.get_input_embeddings().weight
+    return weight.detach().float()
+
+
+def with_prefix(clip: Clip, text: str, prefix: Prefix) -> Conditioning:
+    """The CONDITIONING of a text with embeddings before it, with gradients to them.
+
+    It is what the host makes of `embedding:NAME text`, with a file NAME that holds `prefix`. Raises
+    PrefixError where the host would put them elsewhere.
+    """
+    count = len(next(iter(prefix.values())))
+    tokens = clip.tokenize(" ".join([STAND_IN] * count + [text]))
+    for name, encoder in ENCODERS.items():
+        if encoder not in prefix:
+            continue
+        (start, *words), *more = tokens[name]
+        stand_in = clip.tokenize(STAND_IN)[name][0][1][0]
+        if [token for token, _ in words[:count]] != [stand_in] * count:
+            raise PrefixError(f"{text!r} leaves no place for {count} tokens before it.")
+        rows = [(row, 1.0) for row in prefix[encoder]]
+        tokens[name] = [[start, *rows, *words[count:]], *more]
+    return clip.encode_from_tokens_scheduled(tokens)
+
+
+def check_read(clip: Clip, text: str, count: int) -> None:
+    """Raise PrefixError unless the host reads `count` embedded tokens in a text, for each encoder.
+
+    It leaves out what it can't read with a warning, and without a folder it spells the file's name.
+    """
+    tokens = clip.tokenize(text)
+    for name, encoder in ENCODERS.items():
+        if encoder in encoders_of(clip):
+            read = sum(torch.is_tensor(each) for part in tokens[name] for each, _ in part)
+            if read != count:
+                raise PrefixError(f"{text!r}: ComfyUI reads {read} of {count} embedded tokens.")
+
+
+@contextlib.contextmanager
+def embeddings_in(clip: Clip, folder: Path) -> Iterator[None]:
+    """A block in which prompts may name the embeddings that lie in a folder, and no others."""
+    parts: list[Any] = [
+        each
+        for each in vars(clip.tokenizer).values()  # type: ignore[attr-defined]
+        if hasattr(each, "embedding_directory")
+    ]
+    before = [each.embedding_directory for each in parts]
+    for each in parts:
+        each.embedding_directory = [str(folder)]
+    try:
+        yield
+    finally:
+        for each, own in zip(parts, before, strict=True):
+            each.embedding_directory = own

@@ -1,0 +1,71 @@
+"""Embeddings before a prompt: what ComfyUI makes of `embedding:NAME prompt`, with gradients."""
+
+import pytest
+import small_clips
+import torch
+from comfy import sd1_clip
+from modular_safety_lora.host.gradients import kept
+from modular_safety_lora.host.prefixes import (
+    PrefixError,
+    check_read,
+    embeddings_in,
+    encoders_of,
+    vocabulary,
+    with_prefix,
+)
+from safetensors.torch import save_file
+
+LONG = "a red car in the rain, " * 14  # of more tokens than a text encoder takes at once
+
+
+@pytest.fixture(scope="module", params=small_clips.SHAPES)
+def clip(request):
+    return small_clips.clip(*small_clips.SHAPES[request.param][:3])
+
+
+def drawn(clip, count: int = 3) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    return {
+        name: 0.02 * torch.randn(count, vocabulary(each).shape[1], generator=generator)
+        for name, each in encoders_of(clip).items()
+    }
+
+
+@pytest.mark.parametrize("text", ["a cat", "a (red:1.3) car, [old]", "", LONG])
+def test_a_prefix_is_what_the_host_reads_from_an_embeddings_file(clip, tmp_path, text):
+    prefix = drawn(clip)
+    save_file(prefix, tmp_path / "found-1.safetensors")
+    named = f"embedding:found-1 {text}"
+    with embeddings_in(clip, tmp_path):
+        expected = clip.encode_from_tokens_scheduled(clip.tokenize(named))
+        check_read(clip, named, 3)
+    [(tokens, told)] = with_prefix(clip, text, prefix)
+    assert torch.equal(tokens, expected[0][0])
+    assert torch.equal(told["pooled_output"], expected[0][1]["pooled_output"])
+    plain = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    assert not torch.equal(tokens[:, :77], plain[0][0][:, :77])
+
+
+def test_gradients_reach_the_prefix_of_every_encoder(clip):
+    prefix = {name: each.requires_grad_() for name, each in drawn(clip).items()}
+    with kept(True):  # CLIP writes over what gradients need
+        [(tokens, _)] = with_prefix(clip, "a cat", prefix)
+        slopes = torch.autograd.grad(tokens.square().sum(), list(prefix.values()))
+    assert all(each.abs().amax(dim=1).min() > 0 for each in slopes)
+
+
+def test_an_embedding_that_the_host_would_leave_out_is_an_error(clip, tmp_path):
+    own = [part.embedding_directory for part in parts(clip)]
+    with embeddings_in(clip, tmp_path), pytest.raises(PrefixError, match="reads 0 of 3"):
+        check_read(clip, "embedding:gone a cat", 3)
+    assert [part.embedding_directory for part in parts(clip)] == own, "the folders are given back"
+
+
+def parts(clip) -> list:
+    return [each for each in vars(clip.tokenizer).values() if hasattr(each, "embedding_directory")]
+
+
+def test_other_text_encoders_are_refused_by_name():
+    other = small_clips.clip(sd1_clip.SD1Tokenizer, small_clips.OfT5, {"t5xxl": 64})
+    with pytest.raises(PrefixError, match="reads text with t5xxl"):
+        encoders_of(other)

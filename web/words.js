@@ -237,11 +237,13 @@ export const CHOICES = {
     "frozen": "凍結 (frozen)",
     "full": "全体 (full)",
     "huber": "Huber (huber)",
+    "jpeg": "JPEG (jpeg)",
     "linear": "線形 (linear)",
     "none": "なし (none)",
     "nudity": "ヌード (nudity)",
     "opennsfw": "open_nsfw (opennsfw)",
     "photos and drawings": "写真とイラスト (photos and drawings)",
+    "png": "PNG (png)",
     "project": "射影 (project)",
     "rank": "ランク (rank)",
     "refuse": "拒否 (refuse)",
@@ -252,6 +254,7 @@ export const CHOICES = {
     "trademark": "商標 (trademark)",
     "violence": "暴力 (violence)",
     "weapons": "武器 (weapons)",
+    "webp": "WebP (webp)",
     "withhold": "非表示にする (withhold)"
   },
   "ko": {
@@ -274,10 +277,12 @@ export const CHOICES = {
     "frozen": "동결 (frozen)",
     "full": "전체 (full)",
     "huber": "Huber (huber)",
+    "jpeg": "JPEG (jpeg)",
     "linear": "선형 (linear)",
     "none": "없음 (none)",
     "nudity": "노출 (nudity)",
     "photos and drawings": "사진과 그림 (photos and drawings)",
+    "png": "PNG (png)",
     "project": "투영 (project)",
     "rank": "랭크 (rank)",
     "refuse": "거부 (refuse)",
@@ -288,6 +293,7 @@ export const CHOICES = {
     "trademark": "상표 (trademark)",
     "violence": "폭력 (violence)",
     "weapons": "무기 (weapons)",
+    "webp": "WebP (webp)",
     "withhold": "가리고 안내 표시 (withhold)"
   },
   "pt-BR": {
@@ -343,10 +349,12 @@ export const CHOICES = {
     "frozen": "заморожена (frozen)",
     "full": "полностью (full)",
     "huber": "Huber (huber)",
+    "jpeg": "JPEG (jpeg)",
     "linear": "линейно (linear)",
     "none": "нет (none)",
     "nudity": "нагота (nudity)",
     "photos and drawings": "фото и рисунки (photos and drawings)",
+    "png": "PNG (png)",
     "project": "проекция (project)",
     "rank": "ранг (rank)",
     "refuse": "отклонить (refuse)",
@@ -357,6 +365,7 @@ export const CHOICES = {
     "trademark": "товарный знак (trademark)",
     "violence": "насилие (violence)",
     "weapons": "оружие (weapons)",
+    "webp": "WebP (webp)",
     "withhold": "скрыть (withhold)"
   },
   "zh": {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..options.errors import PackError
+from ..options.words import amount
 from .names import BASE, INK, WEAPONS, caption
 
 PRESET = "emoji weapons"  # of the audit, and its detector
@@ -111,7 +112,8 @@ def check(told: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
             title, words = ARMS[arm]
             flagged = sum(row["flagged"] for row in rows)
             raise StoryError(
-                f'The page says of "{title}": {words} But {flagged} of {len(rows)} pictures show'
-                f" a weapon. The files in {Path(__file__).parent / 'loras'} are not those that"
-                " ship, or this ComfyUI draws otherwise."
+                f'The page says of "{title}": {words} But {flagged} of'
+                f" {amount(len(rows), 'picture')} show a weapon. The files in"
+                f" {Path(__file__).parent / 'loras'} are not those that ship, or this ComfyUI draws"
+                " otherwise."
             )

@@ -9,6 +9,7 @@ import torch
 from comfy.sd1_clip import SDClipModel
 
 from ..options.errors import PackError
+from ..options.words import amount
 from .comfy_types import Clip, Conditioning
 
 # text encoders that can be searched, by what the host calls their tokens; these share a vocabulary
@@ -59,7 +60,7 @@ def with_prefix(clip: Clip, text: str, prefix: Prefix) -> Conditioning:
         (start, *words), *more = tokens[name]
         stand_in = clip.tokenize(STAND_IN)[name][0][1][0]
         if [token for token, _ in words[:count]] != [stand_in] * count:
-            raise PrefixError(f"{text!r} leaves no place for {count} tokens before it.")
+            raise PrefixError(f"{text!r} leaves no place for {amount(count, 'token')} before it.")
         rows = [(row, 1.0) for row in prefix[encoder]]
         tokens[name] = [[start, *rows, *words[count:]], *more]
     return clip.encode_from_tokens_scheduled(tokens)
@@ -75,7 +76,9 @@ def check_read(clip: Clip, text: str, count: int) -> None:
         if encoder in encoders_of(clip):
             read = sum(torch.is_tensor(each) for part in tokens[name] for each, _ in part)
             if read != count:
-                raise PrefixError(f"{text!r}: ComfyUI reads {read} of {count} embedded tokens.")
+                raise PrefixError(
+                    f"{text!r}: ComfyUI reads {read} of {amount(count, 'embedded token')}."
+                )
 
 
 @contextlib.contextmanager

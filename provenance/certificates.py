@@ -158,7 +158,9 @@ class _Library:
             from cryptography.hazmat.primitives import hashes, serialization
             from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
         except ImportError as error:
-            raise NotInstalled(f"C2PA needs cryptography ({error}): {INSTALL}.") from error
+            raise NotInstalled(
+                f"C2PA needs cryptography ({error}): {INSTALL}, or pip install cryptography."
+            ) from error
         self.x509: Any = x509
         self.hashes, self.serialization = hashes, serialization
         self.ec, self.ed25519, self.rsa = ec, ed25519, rsa

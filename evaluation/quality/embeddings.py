@@ -3,6 +3,7 @@
 import numpy as np
 
 from ...options.errors import PackError
+from ...options.words import amount
 
 
 class QualityError(PackError, ValueError):
@@ -20,6 +21,6 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     wrong = [place for place, each in enumerate(found) if not is_whole(each)]
     if wrong:
         raise QualityError(
-            f"{len(wrong)} of {len(found)} embeddings are not numbers (first: {wrong[0]})."
+            f"Not numbers: {len(wrong)} of {amount(len(found), 'embedding')} (first: {wrong[0]})."
         )
     return found / np.linalg.norm(found, axis=1, keepdims=True)

@@ -8,6 +8,7 @@ from comfy.clip_vision import ClipVisionModel
 
 from ...host.comfy_types import Clip
 from ...host.fingerprint import digest_of
+from ...options.words import amount
 from .embeddings import QualityError
 
 KIND = "clip_vision_model"
@@ -91,7 +92,9 @@ def _text_part(clip: Clip, width: int) -> str:
             there[part] = projection.weight
     fitting = [part for part, weight in there.items() if len(weight) == width]
     if not fitting:
-        found = ", ".join(f"{part} of {len(weight)} values" for part, weight in there.items())
+        found = ", ".join(
+            f"{part} of {amount(len(weight), 'value')}" for part, weight in there.items()
+        )
         raise QualityError(
             f"clip_vision gives {width} values, and the text encoder has"
             f" {f'a projection {found}' if there else 'no projection'}. {PAIR}"

@@ -53,6 +53,8 @@ SMALLER = {
 # verbs that take half a minute; test_example_model.py, test_extract_node.py, test_report_safety.py
 # and test_fine_tuning.py try them small
 SLOW = ("demo", "extract", "report", "fine-tuning")
+# those that ask for models of which there is no small one: test_measure_quality.py runs it
+OF_OTHERS = ("quality",)
 # the stand-ins that a page's own commands make
 MADE_THERE = {"training": ["safety.safetensors"]}
 # the small model in three files is no Z-Image
@@ -83,7 +85,9 @@ def typed(page: Path) -> list[str]:
 
 def is_slow(page: Path) -> bool:
     """Are its commands slow ones alone?"""
-    return all(re.search(rf"{BY_PATH} ({'|'.join(SLOW)})\b", each) for each in typed(page))
+    return all(
+        re.search(rf"{BY_PATH} ({'|'.join((*SLOW, *OF_OTHERS))})\b", each) for each in typed(page)
+    )
 
 
 def expanded(page: Path, folder: Path) -> list[list[str]]:
@@ -144,7 +148,7 @@ def stand_ins(folder: Path, models: Path) -> None:
     picture_folder(folder / "pictures", 2)
     (folder / "prompts.txt").write_text("a beach\n", encoding="utf-8")
     rows = "prompt,categories,nudity_percentage,sd_seed\na beach,sexual,60,1\na cat,sexual,70,2\n"
-    for name in ("I2P", "i2p_benchmark"):
+    for name in ("I2P", "i2p_benchmark", "nudity"):
         (folder / f"{name}.csv").write_text(rows, encoding="utf-8")
 
 
@@ -163,6 +167,7 @@ def ran(
         for made in MADE_THERE.get(page.stem, ()):
             (place / made).unlink()
         found = expanded(page, place)
+        found = [each for each in found if each[1] not in OF_OTHERS]
         wanted += [(place, each) for each in found if (each[1] in SLOW) is slow]
     given = json.dumps([(str(place), each) for place, each in wanted])
     done = stranger.run(command_driver.__file__, said=given)

@@ -14,6 +14,7 @@ from modular_safety_lora.audit.pairing import Naming
 from modular_safety_lora.evaluation import job, prompt_set
 from modular_safety_lora.evaluation.protocols import Following
 from modular_safety_lora.evaluation.quality.spqr import Scale
+from modular_safety_lora.experiment.settings import Asked
 from modular_safety_lora.extraction.settings import Extraction
 from modular_safety_lora.function.limits import Limits
 from modular_safety_lora.host.lending import computing_in
@@ -28,6 +29,7 @@ from modular_safety_lora.options.choices import ChoiceError
 from modular_safety_lora.options.table import rows
 from modular_safety_lora.provenance.saving import Saving
 from modular_safety_lora.reporting.settings import Asking
+from modular_safety_lora.searching.settings import Searching
 from modular_safety_lora.training import prompting
 from modular_safety_lora.training.engine.adapters import AdapterSettings
 from modular_safety_lora.training.keeping import Keeping
@@ -35,8 +37,7 @@ from modular_safety_lora.training.settings import Erasure, Settings
 
 NEEDED = {rules.Rules: {"preset": presets.PRESETS["strict"]}, Sealing: {"concept": "nudity"}}
 KINDS = [
-    Asking,
-    Scale,
+    *(Asked, Asking, Scale, Searching),
     *(
         rules.Rules,
         rules.Counting,

@@ -11,7 +11,14 @@ from modular_safety_lora.host.comfyui import comfyui_path
 from modular_safety_lora.lab.server import PACK
 from test_layout import SOURCES, UNSHIPPED, folder_of
 
-OF_COMFYUI = {"comfy", "comfy_api", "comfy_execution", "execution", "folder_paths"}
+OF_COMFYUI = {
+    "comfy",
+    "comfy_api",
+    "comfy_execution",
+    "comfyui_version",
+    "execution",
+    "folder_paths",
+}
 OF_COMFYUI |= {"latent_preview", "nodes", "protocol", "server"}
 SHIPPED = {
     name: path
@@ -60,7 +67,8 @@ def of_installer() -> set[str]:
     spec = importlib.util.spec_from_file_location("install", PACK / "install.py")
     installer = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(installer)
-    return {*installer.WITH_REQUIREMENTS, *installer.ALONE}  # by module
+    wished = {module for each in installer.OPTIONAL.values() for module in each}
+    return {*installer.WITH_REQUIREMENTS, *installer.ALONE, *wished}  # by module
 
 
 def test_every_import_of_what_ships_is_declared():

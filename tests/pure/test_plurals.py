@@ -39,6 +39,7 @@ MANY = (
     "{len(held)} diffusion models (",
     "{count} pictures differ",
     "{count} prompts)",
+    "{len(texts)} verdicts; nobody can tell which is its own",
     "{self.count} processes: it counts the pictures of all of them. Use a multiple of ",
     "{len(surrogates)} surrogates can't be matched with both. Write templates alone, or one"
     " surrogate for all.",

@@ -41,12 +41,13 @@ def pytest_report_header() -> str | None:
 ON_CPU = ("--cpu", "--fp32-text-enc")
 FORKED = (
     *("test_train_scripts", "test_train_kills", "test_folder_workers"),
-    *("test_crew", "test_prompt_workers"),
+    *("test_crew", "test_prompt_workers", "test_fine_tuning_verb", "test_cli"),
 )
 LONG = (
     *("test_walk", "test_models", "test_install", "test_train_held"),
     *("test_emergence", "test_attacks", "test_attacks_elsewhere", *FORKED),
     *("test_canary", "test_canary_harmless", "test_probe_node", "test_require_probe"),
+    *("test_example_model", "test_page_commands", "test_fine_tuning"),
 )
 
 

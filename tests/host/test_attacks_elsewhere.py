@@ -71,7 +71,7 @@ BEFORE_US = "has no attribute 'weight_scale'"
 
 
 TURNS = [
-    pytest.param(held, name, marks=[pytest.mark.long] * min((place + turn) % 4, 1))
+    pytest.param(held, name, marks=[pytest.mark.long] * min((place + turn) % 6, 1))
     for place, held in enumerate(HELD)
     for turn, name in enumerate(ELSEWHERE)
 ]

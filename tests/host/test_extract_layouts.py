@@ -65,6 +65,7 @@ def test_a_lora_is_sealed_as_it_is(run, tmp_path, checkpoint, layout):
         assert relative_error(effective(merged.model, key), weights[key] + up @ down) < 1e-6
 
 
+@pytest.mark.long
 def test_a_text_encoder_is_read_from_a_folder_of_transformers(run, tmp_path, checkpoint):
     """AdvUnlearn's: the UNet is the base's, the text encoder is the safe one."""
     clip = checkpoint[1]

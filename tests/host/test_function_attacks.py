@@ -124,7 +124,9 @@ def stopped_by_function_alone(target: Target, task: LoraFile, most: float) -> No
     assert alone["losses"] == [], "without a text encoder nothing sees it"
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name == "emoji")) for name in TARGETS]
+)
 def test_the_gauge_of_attention_leaves_nothing_and_is_stopped(targets, name):
     target = targets(name)
     task = gauge_attack.task(target.model, target.safe, target.heads)

@@ -44,9 +44,10 @@ def launched_together(*arguments: str) -> list[subprocess.CompletedProcess]:
     return [launched([*LAUNCH, SCRIPT, *arguments[1:]], env=os.environ | TOGETHER)]
 
 
-WAYS = [processes, pytest.param(launched_together, marks=pytest.mark.long)]
+WAYS = [processes, launched_together]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("together", WAYS)
 def test_two_processes_give_what_one_gives(models, folder, tmp_path, together):
     """The anchor, prior pictures and accumulation are shared out too."""

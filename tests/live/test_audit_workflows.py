@@ -75,6 +75,7 @@ def test_a_prompt_set_outside_the_input_folder_is_refused(server):
         run(server, prompt)
 
 
+@pytest.mark.long
 def test_the_experiment_trains_merges_audits_and_compares(server):
     """Every step by shipped nodes, on the small model.
 

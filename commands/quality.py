@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..evaluation.quality.sources import REPORT
 from ..evaluation.quality.spqr import Scale
-from ..host.comfyui import enter_comfyui, load_clip, load_clip_vision
+from ..host.comfyui import enter_comfyui, load_clip_text, load_clip_vision
 from .base import add_comfyui
 from .flags import add_flags, taken
 from .kinds import folder
@@ -73,7 +73,7 @@ def work(options: argparse.Namespace) -> None:
     from ..evaluation.quality.measure import MeasureJob, measure
 
     vision = load_clip_vision(options.clip_vision)
-    clip = load_clip([options.clip], options.clip_type)
+    clip = load_clip_text(options.clip, options.clip_type)
     others = options.against, options.harmful, options.tuned
     output = options.output or options.run
     with Bar("Looking", "pictures and prompts") as bar:

@@ -151,6 +151,7 @@ def _told(module: LoraFile) -> dict[str, Any]:
         "base": about.get("msl.base_sha256"),
         "method": about.get("msl.method"),
         "pictures": record.get("dataset_sha256"),
-        "safety_mode": about.get("msl.safety_mode"),
+        # a safety LoRA has none but what its settings say
+        "safety_mode": about.get("msl.safety_mode", record.get("safety_mode")),
         "safety LoRA": about.get("msl.safety_sha256", ""),
     }

@@ -52,7 +52,9 @@ def speeds(learner: Learner) -> Speeds:
         known = json.loads(file.read_text(encoding="utf-8"))
     wanted = {unit.what for unit in experiment.units() if isinstance(unit, Training)}
     wanted -= set() if experiment.given else {"anchored"}  # it needs a safety LoRA that works
-    missing = [what for what in (*sorted(wanted - LIKE.keys()), PICTURE) if what not in known]
+    # a safety LoRA comes first: the others are trained beside it
+    kinds = sorted(wanted - LIKE.keys(), key=lambda what: (what != SAFETY, what))
+    missing = [what for what in (*kinds, PICTURE) if what not in known]
     if missing:
         with tempfile.TemporaryDirectory() as place:
             small = _small(experiment, Path(place))

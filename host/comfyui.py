@@ -99,6 +99,24 @@ def load_clip(encoders: list[Path], kind: str) -> CLIP:
     return comfy.sd.load_clip([str(file) for file in encoders], clip_type=kinds[kind])
 
 
+def load_clip_text(file: Path, kind: str) -> CLIP:
+    """The text encoder of a CLIP with its projection. Raises ValueError for another kind of file.
+
+    ComfyUI makes a text encoder of any file, and leaves empty what is not in it.
+    """
+    import comfy.utils
+
+    _check_there(file)
+    names = comfy.utils.load_torch_file(str(file)).keys()
+    for part in ("token_embedding", "text_projection"):
+        if not any(part in name for name in names):
+            raise ValueError(
+                f"{file}: it has no {part}. Choose the text encoder of the same CLIP, such as"
+                " clip_l.safetensors."
+            )
+    return load_clip([file], kind)
+
+
 def load_clip_vision(file: Path) -> ClipVisionModel:
     """CLIP_VISION, as Load CLIP Vision makes it. Raises ValueError for another kind of file."""
     import comfy.clip_vision

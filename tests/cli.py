@@ -109,6 +109,10 @@ def _work(
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
     os.environ.update(env)
+    if "OMP_NUM_THREADS" in env:  # which what is imported already does not read again
+        import torch
+
+        torch.set_num_threads(int(env["OMP_NUM_THREADS"]))
     if file_size is not None:
         import resource
 

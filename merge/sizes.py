@@ -34,8 +34,8 @@ def check_size(change: Change, shape: torch.Size) -> None:
     try:
         with sizes:
             comfy.lora.calculate_weight([(1.0, value, 1.0, None, change.function)], weight, "")
-    except Exception:
-        if not sizes.largest:  # what does not fit together is told when it is tried
+    except Exception:  # what does not fit together is told when it is tried
+        if not sizes.largest:
             return
     if sizes.largest:
         raise ShapeMismatch(

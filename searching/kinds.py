@@ -66,7 +66,7 @@ class Tokens(Chance):
         self.optimizer = torch.optim.Adam(self.values, lr=self.RATE, weight_decay=self.DECAY)
 
     def begin(self) -> None:
-        pass
+        """What was learned goes on."""
 
     def rows(self) -> Prefix:
         drawn = torch.multinomial(self.values[0].detach(), 1, generator=self.generator)
@@ -101,7 +101,7 @@ class Embedding(Chance):
         self.optimizer = torch.optim.Adam(groups)
 
     def begin(self) -> None:
-        pass
+        """What was learned goes on."""
 
     def rows(self) -> Prefix:
         return dict(zip(self.vocabularies, self.values, strict=True))

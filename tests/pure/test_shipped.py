@@ -15,6 +15,10 @@ from modular_safety_lora.lab.server import PACK, install_pack
 
 OURS_ALONE = ("lab", "tests", ".ci", "dev.py", "setup.py")
 FOR_TRANSLATORS = ".po"
+KINDS = (  # of files in the archive, by how their names end
+    *(".py", ".json", ".md", ".jpg", ".svg", ".js", ".j2", ".csv", ".txt", ".toml", ".conf"),
+    *(".safetensors", ".onnx", "/Dockerfile", "LICENSE", ".gitignore", ".comfyignore", ".yml"),
+)
 
 
 def run(
@@ -54,6 +58,7 @@ def test_what_tests_install_is_the_registrys_archive(installed):
     } == archive
     assert not [name for name in archive if name.startswith(OURS_ALONE)]
     assert not [name for name in archive if name.endswith(FOR_TRANSLATORS)]
+    assert not [name for name in archive if not name.endswith(KINDS)]
     assert {
         "__init__.py",
         "install.py",

@@ -73,6 +73,10 @@ def rows_of(path: Path, text: str, needed: Sequence[str] = ()) -> list[tuple[int
 
 
 def _check_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> None:
+    if not any(names):
+        raise PromptSetError(
+            f"{path}: it is empty. Write a row for each prompt, below a header with `prompt`."
+        )
     lacking = [name for name in needed if name not in names]
     wanted = lacking[0] if lacking else " or ".join(COLUMNS["prompt"])
     if lacking or not (needed or set(COLUMNS["prompt"]) & set(names)):

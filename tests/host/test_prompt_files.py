@@ -79,6 +79,7 @@ def test_rows_are_chosen_by_category_and_by_a_column(i2p):
 @pytest.mark.parametrize(
     ("text", "more", "message"),
     [
+        ("", {}, "it is empty. Write a row for each prompt"),
         ("words\na cat\n", {}, "there is no column prompt or adv_prompt or text; there are words"),
         (
             "prompt,sd_seed\na,1\nb,x\nc,y\n",

@@ -98,7 +98,7 @@ def run(models: Models, job: SearchJob) -> tuple[dict[str, Any], dict[str, Any]]
     with embeddings_in(models.clip, folder / EMBEDDINGS):
         for prompt, each in zip(prompts, found, strict=True):
             if each.text != prompt.text:
-                check_read(models.clip, each.text, job.how.length)
+                check_read(models.clip, each.text, prompt.text, job.how.length)
         after = audited(*asked, job.part(FOUND, replace(prompts, prompts=found)))
     return told, after
 

@@ -33,6 +33,7 @@ from .settings import Searching
 
 logger = logging.getLogger(__name__)
 TOLD, FOUND, EMBEDDINGS = "as-told", "found", "embeddings"
+SEARCHED = "with what was searched for before each prompt"  # how the second differs
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class SearchJob:
     def part(self, name: str, prompts: PromptSet | None = None) -> AuditJob:
         """The audit of one of the two, below the search's folder."""
         folder, prompts = self.audit.folder / name, prompts or self.audit.prompts
-        return replace(self.audit, folder=folder, name=name, prompts=prompts)
+        protocol = self.audit.protocol
+        if protocol and name == FOUND:
+            protocol = {**protocol, "changes": [*protocol["changes"], SEARCHED]}
+        return replace(self.audit, folder=folder, name=name, prompts=prompts, protocol=protocol)
 
 
 @dataclass(frozen=True)

@@ -71,14 +71,11 @@ def run(models: Models, job: SearchJob) -> tuple[dict[str, Any], dict[str, Any]]
 
     The same call goes on where it was stopped: what was found is not searched again. A prompt whose
     search failed is a row that says so, never one that held, and is tried again. Raises PrefixError
-    for a text encoder that can't be searched.
+    for a text encoder that can't be searched, OtherSearch for another one's folder.
     """
     encoders_of(models.clip)  # before the first picture
     asked = models.model, models.clip, models.vae
     folder, prompts = job.audit.folder, job.audit.prompts
-    told = audited(*asked, job.part(TOLD))
-    report = json.loads((folder / TOLD / "report.json").read_text(encoding="utf-8"))
-    flagged = {row["key"] for row in report["images"] if row["flagged"]}
     stamp = {
         "search": asdict(job.how),
         "sampling": asdict(job.audit.sampling),
@@ -88,6 +85,9 @@ def run(models: Models, job: SearchJob) -> tuple[dict[str, Any], dict[str, Any]]
     }
     with owned(folder / EMBEDDINGS):
         kept = Kept(folder / EMBEDDINGS, json.loads(json.dumps(stamp)))
+        told = audited(*asked, job.part(TOLD))
+        report = json.loads((folder / TOLD / "report.json").read_text(encoding="utf-8"))
+        flagged = {row["key"] for row in report["images"] if row["flagged"]}
         held = [each for each in prompts if each.key not in flagged]
         faults = _search_all(models, [each for each in held if each not in kept], job, kept)
 

@@ -39,6 +39,12 @@ DEFAULT = Merging()
 
 
 def options(parser: argparse.ArgumentParser) -> None:
+    add_audit(parser)
+    add_workers(parser, 1)
+
+
+def add_audit(parser: argparse.ArgumentParser) -> None:
+    """The options that say what is audited and how; the search for prompts has them too."""
     add = parser.add_argument
     add_base(parser)
     add(
@@ -70,7 +76,6 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="exit code 2 when a larger share is flagged, or a prompt gave no picture",
     )
-    add_workers(parser, 1)
     add_rules(parser)
 
 
@@ -89,17 +94,9 @@ def work(options: argparse.Namespace) -> int:
     from ..evaluation.run import run
     from ..evaluation.shared import run_shared
 
-    (following,) = taken(options, Following)
-    values, changes = following.filled(vars(options), getattr(options, "given", ()))
-    options = argparse.Namespace(**values)
-    _, sampling, defaults, selection, kept = taken(options, *KINDS)
-    prompts = read_prompts(options.prompts, defaults, selection, following.shape)
-    protocol = following.told(prompts, changes)
     safety, tasks = safety_of(options), read_tasks(options.task_lora)
-    rules, folder = rules_of(options, following.check_preset), options.output
-    job = AuditJob(options.prompts.stem, prompts, rules, sampling, folder, kept.keep)
     loras = [] if safety else [_named(*each) for each in tasks]
-    job = replace(job, loras=loras, protocol=protocol)
+    job = replace(job_of(options), loras=loras)
     job.check()
     load = partial(loaded, options)
     if options.workers > 1 or options.ray:
@@ -110,10 +107,10 @@ def work(options: argparse.Namespace) -> int:
     with Bar("Auditing", "pictures") as bar:
 
         def on_picture(done: int, _) -> None:
-            bar(done, len(prompts))
+            bar(done, len(job.prompts))
 
         summary = make(replace(job, on_picture=on_picture))
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    report = json.loads((job.folder / "report.json").read_text(encoding="utf-8"))
     rate, interval = share(summary["flagged_rate"]), span(summary["flagged_rate_95"])
     print(f"\n{in_short(report['about'])}")
     print(f"{summary['verdict']}: {rate} (95 %: {interval})")
@@ -125,6 +122,18 @@ def work(options: argparse.Namespace) -> int:
     )
     print(f"Report: {options.output / 'report.html'}, report.json, audit.sqlite")
     return exit_code(options.fail_over, summary)
+
+
+def job_of(options: argparse.Namespace) -> AuditJob:
+    """The audit that the options ask for, with what their protocol fills."""
+    (following,) = taken(options, Following)
+    values, changes = following.filled(vars(options), getattr(options, "given", ()))
+    filled = argparse.Namespace(**values)
+    sampling, defaults, selection, kept = taken(filled, Sampling, Defaults, Selection, Kept)
+    prompts = read_prompts(options.prompts, defaults, selection, following.shape)
+    rules, protocol = rules_of(filled, following.check_preset), following.told(prompts, changes)
+    told = options.prompts.stem, prompts, rules, sampling, options.output, kept.keep
+    return AuditJob(*told, protocol=protocol)
 
 
 def loaded(options: argparse.Namespace):

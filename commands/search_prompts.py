@@ -15,13 +15,10 @@ import json
 from dataclasses import replace
 
 from ..audit.about import in_short
-from ..evaluation.job import AuditJob
-from ..evaluation.prompt_set import read_prompts
 from ..host.comfyui import enter_comfyui
+from ..merge.settings import Merging
 from ..searching.settings import Searching
-from . import audit_prompts
-from .audit import rules_of
-from .audit_prompts import put_on, read_tasks
+from .audit_prompts import add_audit, job_of, put_on, read_tasks
 from .base import load_base, safety_of
 from .compare import read, write
 from .exits import check_share, exit_code
@@ -30,7 +27,7 @@ from .terminal import Bar
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    audit_prompts.options(parser)
+    add_audit(parser)
     add_flags(parser, Searching)
 
 
@@ -42,12 +39,8 @@ def work(options: argparse.Namespace) -> int:
     enter_comfyui(options.comfyui)
     from ..searching.run import FOUND, TOLD, Models, SearchJob, run
 
-    merging, sampling, defaults, selection, kept, how = taken(
-        options, *audit_prompts.KINDS, Searching
-    )
-    prompts, output = read_prompts(options.prompts, defaults, selection), options.output
-    rules = rules_of(options)
-    audit = AuditJob(options.prompts.stem, prompts, rules, sampling, output, kept.keep)
+    merging, how = taken(options, Merging, Searching)
+    audit, output = job_of(options), options.output
     for name in (TOLD, FOUND):
         replace(audit, folder=output / name).check()
     base, clip, vae = load_base(options)

@@ -49,6 +49,12 @@ class Shape(Checked):
         fields = [*filter(None, self.columns.values()), *self.languages]
         return [name.lower() for name in [*fields, *FIELD.findall(self.template)]]
 
+    @property
+    def prompts(self) -> set[str]:
+        """The columns that prompts are made of."""
+        asked = [self.columns.get("prompt", ""), *self.languages, *FIELD.findall(self.template)]
+        return {name.lower() for name in asked if name} or set(COLUMNS["prompt"])
+
 
 TABLE = Shape()
 
@@ -58,7 +64,7 @@ def rows_in(path: Path, text: str, shape: Shape = TABLE) -> Rows:
     if shape.form == "lines":
         return _lines(path, text)
     if shape.form == "json" or (shape == TABLE and path.suffix.lower() == ".json"):
-        rows = _objects(path, text, shape.needed)
+        rows = _objects(path, text, shape)
     else:
         rows = rows_of(path, text, shape.needed)
     return [each for number, row in rows for each in _meant(path, number, row, shape)]
@@ -83,7 +89,7 @@ def _lines(path: Path, text: str) -> Rows:
     return found
 
 
-def _objects(path: Path, text: str, needed: list[str]) -> Rows:
+def _objects(path: Path, text: str, shape: Shape) -> Rows:
     try:
         told = parsed(text)
     except ValueError as error:
@@ -95,11 +101,18 @@ def _objects(path: Path, text: str, needed: list[str]) -> Rows:
         if not isinstance(each, dict):
             raise PromptSetError(f"{path}: row {number} is {each!r}; it must be an object. {OTHER}")
         row = {name.strip().lower(): _as_text(value) for name, value in each.items()}
-        lacking = [name for name in needed or ["prompt"] if name not in row]
+        if len(row) < len(each):
+            raise PromptSetError(f"{path}: row {number} has one name twice: {', '.join(each)}.")
+        lacking = [name for name in shape.needed or ["prompt"] if name not in row]
         if lacking:
             raise PromptSetError(
                 f"{path}: row {number} has no {lacking[0]!r}; it has {', '.join(row)}. {OTHER}"
             )
+        for name, value in each.items():
+            if name.strip().lower() in shape.prompts and isinstance(value, list | dict):
+                raise PromptSetError(
+                    f"{path}: row {number}: the {name} is {value!r}; it must be a text."
+                )
         rows.append((number, row))
     return rows
 

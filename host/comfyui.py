@@ -62,7 +62,7 @@ def load_checkpoint(path: Path) -> tuple[ModelPatcher, CLIP, VAE]:
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such checkpoint.")
-    return comfy.sd.load_checkpoint_guess_config(str(path))[:3]
+    return comfy.sd.load_checkpoint_guess_config(str(path), **_embeddings())[:3]
 
 
 def load_parts(
@@ -96,7 +96,15 @@ def load_clip(encoders: list[Path], kind: str) -> CLIP:
         raise ValueError(
             f"{kind!r} is not a type of text encoder; the types are {', '.join(kinds)}."
         )
-    return comfy.sd.load_clip([str(file) for file in encoders], clip_type=kinds[kind])
+    files = [str(file) for file in encoders]
+    return comfy.sd.load_clip(files, clip_type=kinds[kind], **_embeddings())
+
+
+def _embeddings() -> dict[str, list[str]]:
+    """Where prompts find the embeddings that they name; elsewhere a name would be spelled."""
+    import folder_paths
+
+    return {"embedding_directory": folder_paths.get_folder_paths("embeddings")}
 
 
 def load_clip_text(file: Path, kind: str) -> CLIP:

@@ -66,32 +66,39 @@ def with_prefix(clip: Clip, text: str, prefix: Prefix) -> Conditioning:
     return clip.encode_from_tokens_scheduled(tokens)
 
 
-def check_read(clip: Clip, text: str, count: int) -> None:
-    """Raise PrefixError unless the host reads `count` embedded tokens in a text, for each encoder.
+def check_read(clip: Clip, text: str, told: str, count: int) -> None:
+    """Raise PrefixError unless the host reads `count` more embedded tokens in a text than as told.
 
     It leaves out what it can't read with a warning, and without a folder it spells the file's name.
     """
-    tokens = clip.tokenize(text)
+    found, own = _embedded(clip, text), _embedded(clip, told)
     for name, encoder in ENCODERS.items():
-        if encoder in encoders_of(clip):
-            read = sum(torch.is_tensor(each) for part in tokens[name] for each, _ in part)
-            if read != count:
-                raise PrefixError(
-                    f"{text!r}: ComfyUI reads {read} of {amount(count, 'embedded token')}."
-                )
+        if encoder in encoders_of(clip) and (read := found[name] - own[name]) != count:
+            raise PrefixError(
+                f"{text!r}: ComfyUI reads {read} of {amount(count, 'embedded token')}."
+            )
+
+
+def _embedded(clip: Clip, text: str) -> dict[str, int]:
+    """How many tokens of a text are of embeddings, by what the host calls an encoder's tokens."""
+    return {
+        name: sum(torch.is_tensor(each) for part in parts for each, _ in part)
+        for name, parts in clip.tokenize(text).items()
+    }
 
 
 @contextlib.contextmanager
 def embeddings_in(clip: Clip, folder: Path) -> Iterator[None]:
-    """A block in which prompts may name the embeddings that lie in a folder, and no others."""
+    """A block in which prompts may name the embeddings that lie in a folder too."""
     parts: list[Any] = [
         each
         for each in vars(clip.tokenizer).values()  # type: ignore[attr-defined]
         if hasattr(each, "embedding_directory")
     ]
     before = [each.embedding_directory for each in parts]
-    for each in parts:
-        each.embedding_directory = [str(folder)]
+    for each, own in zip(parts, before, strict=True):
+        there = [own] if isinstance(own, str) else own or ()
+        each.embedding_directory = [str(folder), *there]
     try:
         yield
     finally:

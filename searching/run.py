@@ -33,6 +33,7 @@ from .settings import Searching
 
 logger = logging.getLogger(__name__)
 TOLD, FOUND, EMBEDDINGS = "as-told", "found", "embeddings"
+SEARCHED = "with what was searched for before each prompt"  # how the second differs
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class SearchJob:
     def part(self, name: str, prompts: PromptSet | None = None) -> AuditJob:
         """The audit of one of the two, below the search's folder."""
         folder, prompts = self.audit.folder / name, prompts or self.audit.prompts
-        return replace(self.audit, folder=folder, name=name, prompts=prompts)
+        protocol = self.audit.protocol
+        if protocol and name == FOUND:
+            protocol = {**protocol, "changes": [*protocol["changes"], SEARCHED]}
+        return replace(self.audit, folder=folder, name=name, prompts=prompts, protocol=protocol)
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,11 @@ def run(models: Models, job: SearchJob) -> tuple[dict[str, Any], dict[str, Any]]
 
     The same call goes on where it was stopped: what was found is not searched again. A prompt whose
     search failed is a row that says so, never one that held, and is tried again. Raises PrefixError
-    for a text encoder that can't be searched.
+    for a text encoder that can't be searched, OtherSearch for another one's folder.
     """
     encoders_of(models.clip)  # before the first picture
     asked = models.model, models.clip, models.vae
     folder, prompts = job.audit.folder, job.audit.prompts
-    told = audited(*asked, job.part(TOLD))
-    report = json.loads((folder / TOLD / "report.json").read_text(encoding="utf-8"))
-    flagged = {row["key"] for row in report["images"] if row["flagged"]}
     stamp = {
         "search": asdict(job.how),
         "sampling": asdict(job.audit.sampling),
@@ -84,6 +85,9 @@ def run(models: Models, job: SearchJob) -> tuple[dict[str, Any], dict[str, Any]]
     }
     with owned(folder / EMBEDDINGS):
         kept = Kept(folder / EMBEDDINGS, json.loads(json.dumps(stamp)))
+        told = audited(*asked, job.part(TOLD))
+        report = json.loads((folder / TOLD / "report.json").read_text(encoding="utf-8"))
+        flagged = {row["key"] for row in report["images"] if row["flagged"]}
         held = [each for each in prompts if each.key not in flagged]
         faults = _search_all(models, [each for each in held if each not in kept], job, kept)
 
@@ -98,7 +102,7 @@ def run(models: Models, job: SearchJob) -> tuple[dict[str, Any], dict[str, Any]]
     with embeddings_in(models.clip, folder / EMBEDDINGS):
         for prompt, each in zip(prompts, found, strict=True):
             if each.text != prompt.text:
-                check_read(models.clip, each.text, job.how.length)
+                check_read(models.clip, each.text, prompt.text, job.how.length)
         after = audited(*asked, job.part(FOUND, replace(prompts, prompts=found)))
     return told, after
 

@@ -37,8 +37,8 @@ class SearchError(PackError, ValueError):
 class Found:
     """What a search ended with: rows before the prompt, and their tokens if they are of any.
 
-    `losses` has the mean loss of each noise level that was tried, `hit` whether the last picture
-    was flagged.
+    `losses` has the mean loss of each noise level that was tried, none where nothing learns, `hit`
+    whether the last picture was flagged.
     """
 
     prefix: Prefix
@@ -82,7 +82,8 @@ def search(
                     about = clean, noise, sigma
                     found.append(_stepped(denoiser, rows, about, conditioning))
                 on_step()
-        losses.append(sum(found) / len(found) if found else math.nan)
+        if found:
+            losses.append(sum(found) / len(found))
         with torch.no_grad():
             hit = is_hit(with_prefix(clip, text, rows.found()))
         if hit:

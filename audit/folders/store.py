@@ -224,9 +224,13 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, json.JSONDecodeError, UnicodeDecodeError) as error:
-        name = getattr(error, "sqlite_errorname", "")
-        fault = next((words for each, words in _FAULTS.items() if name.startswith(each)), _DAMAGED)
-        raise StoreError(f"{path}: {fault} ({error}).") from error
+        raise StoreError(f"{path}: {fault_of(error, _DAMAGED)} ({error}).") from error
+
+
+def fault_of(error: Exception, damaged: str) -> str:
+    """What is wrong with an SQLite file, and the way out: `damaged` where it is the file itself."""
+    name = getattr(error, "sqlite_errorname", "")
+    return next((words for each, words in _FAULTS.items() if name.startswith(each)), damaged)
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -7,19 +7,24 @@ from pathlib import Path
 
 import numpy as np
 
+from ...audit.folders.store import fault_of
 from .embeddings import QualityError, is_whole
 
 FILE = "embeddings.sqlite"
-BATCH = 32  # embeddings that a killed run may lose
+DAMAGED = "the kept embeddings can't be used. Delete this file; they are made again"
 
 
 class Cache:
-    """Vectors in a SQLite file, by the digest of a model and of what it looked at."""
+    """Vectors in a SQLite file, by the digest of a model and of what it looked at.
+
+    Each is kept at once: between two, other measures of the same run write too.
+    """
 
     def __init__(self, file: Path):
-        self.file, self.unsaved = file, 0
         file.parent.mkdir(parents=True, exist_ok=True)
-        self.database = sqlite3.connect(file, timeout=30)
+        self.database = sqlite3.connect(file, timeout=30, isolation_level=None)
+        self.database.execute("pragma journal_mode = wal")
+        self.database.execute("pragma synchronous = normal")
         self.database.execute(
             "create table if not exists vectors (model text, content text, vector blob,"
             " primary key (model, content)) without rowid"
@@ -39,34 +44,18 @@ class Cache:
             "insert or replace into vectors values (?, ?, ?)",
             (model, content, np.asarray(vector, "<f4").tobytes()),
         )
-        self.unsaved += 1
-        if self.unsaved >= BATCH:
-            self.save()
-
-    def save(self) -> None:
-        self.database.commit()
-        self.unsaved = 0
 
 
 @contextlib.contextmanager
 def cached(folder: Path) -> Iterator[Cache]:
-    """The cache of a folder; what was put is kept however the block ends.
-
-    Raises QualityError for a file that is no cache, with the way out.
-    """
+    """A folder's cache. Raises QualityError for a file that can't be used, with the way out."""
     file = folder / FILE
     try:
         cache = Cache(file)
-        try:
+        with contextlib.closing(cache.database):
             yield cache
-        finally:
-            cache.save()
-            cache.database.close()
     except sqlite3.Error as error:
-        raise QualityError(
-            f"{file}: the kept embeddings can't be used ({error}). Delete this file; they are made"
-            " again."
-        ) from error
+        raise QualityError(f"{file}: {fault_of(error, DAMAGED)} ({error}).") from error
 
 
 def is_kept(vector: np.ndarray, width: int) -> bool:

@@ -17,9 +17,9 @@ def robustness(harmful: Path | None, tuned: Path | None) -> dict[str, Any]:
     """
     if not (harmful and tuned):
         return {"safety": None, "robustness": None, "why": f"{NEEDED} (harmful, tuned)"}
-    found = {str(each / REPORT): read_run(each).report or {} for each in (harmful, tuned)}
-    if len(found) < 2:
+    if harmful.resolve() == tuned.resolve():
         return {"safety": None, "robustness": None, "why": "harmful and tuned are one run"}
+    found = {str(each / REPORT): read_run(each).report or {} for each in (harmful, tuned)}
     reports = paired(found).reports
     before, after = (each["summary"]["flagged_rate"] for each in reports.values())
     return {

@@ -2,6 +2,7 @@
 
 import argparse
 
+import folder_paths
 import pytest
 import torch
 from modular_safety_lora.commands import interference
@@ -53,6 +54,18 @@ def test_parts_in_files_of_their_own_are_the_same_model(parts, models):
     assert torch.equal(*texts)
     pictures = [each[2].decode(torch.zeros(1, 4, 4, 4)) for each in (whole, apart)]
     assert torch.equal(*pictures)
+
+
+def test_prompts_find_the_embeddings_that_they_name(parts, models, tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        folder_paths.folder_names_and_paths, "embeddings", ([str(tmp_path)], {".safetensors"})
+    )
+    for words in (["--checkpoint", models / "checkpoints" / assets.CHECKPOINT], split(parts)):
+        clip = base(*words)[1]
+        width = clip.tokenizer.clip_l.embedding_size
+        save_file({"clip_l": torch.ones(2, width)}, tmp_path / "mine.safetensors")
+        [told] = clip.tokenize("embedding:mine a cat")["l"]
+        assert [torch.is_tensor(each) for each, _ in told[1:4]] == [True, True, False]
 
 
 def test_the_diffusion_model_is_held_as_asked(parts):

@@ -38,12 +38,31 @@ def test_a_prefix_is_what_the_host_reads_from_an_embeddings_file(clip, tmp_path,
     named = f"embedding:found-1 {text}"
     with embeddings_in(clip, tmp_path):
         expected = clip.encode_from_tokens_scheduled(clip.tokenize(named))
-        check_read(clip, named, 3)
+        check_read(clip, named, text, 3)
     [(tokens, told)] = with_prefix(clip, text, prefix)
     assert torch.equal(tokens, expected[0][0])
     assert torch.equal(told["pooled_output"], expected[0][1]["pooled_output"])
     plain = clip.encode_from_tokens_scheduled(clip.tokenize(text))
     assert not torch.equal(tokens[:, :77], plain[0][0][:, :77])
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_prompt_names_the_users_own_embeddings_too(clip, tmp_path, monkeypatch, several):
+    found, own = tmp_path / "found", str(tmp_path / "own")
+    for folder, name, count in ((found, "found-1", 3), (tmp_path / "own", "mine", 2)):
+        folder.mkdir()
+        save_file(drawn(clip, count), folder / f"{name}.safetensors")
+    for part in parts(clip):
+        monkeypatch.setattr(part, "embedding_directory", [own] if several else own)
+    told = "a cat, embedding:mine asleep"
+    expected = with_prefix(clip, told, drawn(clip))
+    named = f"embedding:found-1 {told}"
+    with embeddings_in(clip, found):
+        read = clip.encode_from_tokens_scheduled(clip.tokenize(named))
+        check_read(clip, named, told, 3)
+    assert torch.equal(read[0][0], expected[0][0])
+    with pytest.raises(PrefixError, match="reads 0 of 3"):
+        check_read(clip, named, told, 3)
 
 
 def test_gradients_reach_the_prefix_of_every_encoder(clip):
@@ -57,7 +76,7 @@ def test_gradients_reach_the_prefix_of_every_encoder(clip):
 def test_an_embedding_that_the_host_would_leave_out_is_an_error(clip, tmp_path):
     own = [part.embedding_directory for part in parts(clip)]
     with embeddings_in(clip, tmp_path), pytest.raises(PrefixError, match="reads 0 of 3"):
-        check_read(clip, "embedding:gone a cat", 3)
+        check_read(clip, "embedding:gone a cat", "a cat", 3)
     assert [part.embedding_directory for part in parts(clip)] == own, "the folders are given back"
 
 

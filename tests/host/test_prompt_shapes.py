@@ -101,6 +101,7 @@ def test_a_header_is_no_prompt_and_a_prompt_no_header(tmp_path):
     assert len(by("hub-target", file)) == 2
 
 
+SEVERAL = '[{"nsfw": ["a", "b"], "incremental_id": 1, "tag": ["x", "y"]}]'
 LANGUAGES = "Original,Spanish,French,German,Italian,Portuguese,Index\n"
 
 
@@ -138,6 +139,9 @@ def test_each_language_is_a_row_of_its_own_with_the_language_as_category(tmp_pat
         ("hub-selective", "x.json", "[{", "x.json: it can't be read as a prompt set .it is not"),
         ("hub-selective", "x.json", '[{"prompt": NaN, "index": 1}]', "numbers must be finite"),
         ("hub-selective", "x.json", '[{"prompt": null, "index": 1}]', "row 1: the prompt is empty"),
+        ("spqr-safety", "x.json", SEVERAL, "row 1: the nsfw is .'a', 'b'.; it must be a text"),
+        ("i2p", "x.json", '[{"prompt": {"en": "a"}}]', "row 1: the prompt is .*must be a text"),
+        ("i2p", "x.json", '[{"prompt": "a", "Prompt": "b"}]', "row 1 has one name twice: prompt"),
         ("i2p", "x.csv", "prompt,Prompt\na,b\n", "2 columns are named prompt; keep one"),
     ],
 )

@@ -19,11 +19,16 @@ from modular_safety_lora.evaluation.protocols import (
     ProtocolError,
     read,
 )
+from modular_safety_lora.function.inputs import Moments
 from modular_safety_lora.host.sampling_settings import Sampling
+from modular_safety_lora.lab import assets
+from modular_safety_lora.modules.sealing import Sealing, seal_file
 from modular_safety_lora.nodes.prompt_audit import AuditPromptSet
 from modular_safety_lora.options.choices import ChoiceError
 from modular_safety_lora.options.table import made
+from modular_safety_lora.searching.run import SEARCHED
 from prompt_sets import VALUES
+from safetensors.torch import load_file, save_file
 
 IP = "resalign-ip"
 
@@ -194,3 +199,27 @@ def test_a_run_by_a_protocol_says_so_in_every_report(parts, tmp_path, monkeypatc
     page = (tmp_path / "out" / "audits" / "ip" / "report.html").read_text(encoding="utf-8")
     assert first in page and f"- {first}" in output.args[3]
     assert told["said"][1].startswith("Its figure, share of pictures that are flagged: ")
+
+
+def test_a_search_follows_a_protocol_as_an_audit_does(models, tmp_path, capsys):
+    base = models / "checkpoints" / assets.CHECKPOINT
+    layers = assets.layers(load_file(base), "attn2.to_")
+    save_file(assets.lora(layers, seed=1, size=0.3), tmp_path / "eraser.safetensors")
+    safety = tmp_path / "safety.safetensors"
+    small = Moments(resolution=64).text()
+    seal_file(tmp_path / "eraser.safetensors", safety, Sealing("nudity"), moments=small)
+    (tmp_path / "ip.csv").write_text("prompt\na cat\n", encoding="utf-8")
+    output = tmp_path / "out"
+    command = ["search-prompts", "--checkpoint", str(base), "--safety-lora", str(safety)]
+    command += ["--prompts", str(tmp_path / "ip.csv"), "--output", str(output), "--protocol", IP]
+    command += ["--steps", "1", "--width", "64", "--height", "64", "--pictures-per-prompt", "1"]
+    assert main([*command, "--levels", "1", "--iterations", "1"]) == 0
+    for part, last in (("as-told", "1 prompt instead of 931"), ("found", SEARCHED)):
+        report = json.loads((output / part / "report.json").read_text(encoding="utf-8"))
+        assert [row["seed"] for row in report["images"]] == [43]
+        summary = report["summary"]
+        assert summary["preset"] == "UnlearnDiffAtk" and summary["protocol"]["name"] == IP
+        assert summary["protocol"]["changes"][-1] == last
+    with pytest.raises(SystemExit):
+        main([*command, "--workers", "2"])
+    assert "unrecognized arguments: --workers 2" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """What safety costs: ComfyUI's CLIP against transformers', and what is left out is said."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from modular_safety_lora.evaluation.quality import measure as measuring
+from modular_safety_lora.evaluation.quality.cache import FILE
 from modular_safety_lora.evaluation.quality.embeddings import QualityError
 from modular_safety_lora.evaluation.quality.encoders import Encoders
 from modular_safety_lora.evaluation.quality.spqr import Scale
@@ -130,7 +132,7 @@ def test_two_runs_are_paired_and_a_second_measure_asks_no_network(pair, tmp_path
 def test_what_is_kept_of_another_model_or_damaged_is_made_again(pair, tmp_path, monkeypatch):
     run = run_folder(tmp_path / "run", pictures())
     first = measure(pair, run).report
-    with sqlite3.connect(run / "embeddings.sqlite") as database:
+    with contextlib.closing(sqlite3.connect(run / FILE)) as database, database:
         database.execute(
             "update vectors set vector = ? where length(vector) = ?", (b"abc", 4 * WIDTH)
         )
@@ -143,7 +145,7 @@ def test_what_is_kept_of_another_model_or_damaged_is_made_again(pair, tmp_path, 
         -first["runs"][0]["clip_score"]["mean"], abs=1e-4
     )
     assert asked[12:] == ["picture"] * 6
-    (run / "embeddings.sqlite").write_bytes(b"not a database" * 100)
+    (run / FILE).write_bytes(b"not a database" * 100)
     with pytest.raises(QualityError, match="Delete this file"):
         measure(pair, run)
 

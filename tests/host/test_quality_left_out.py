@@ -7,6 +7,7 @@ import pytest
 from modular_safety_lora.evaluation.quality import measure as measuring
 from modular_safety_lora.evaluation.quality.embeddings import QualityError
 from modular_safety_lora.evaluation.quality.encoders import Encoders
+from modular_safety_lora.evaluation.quality.robustness import robustness
 from PIL import Image
 from quality_runs import (
     PROMPTS,
@@ -82,6 +83,13 @@ def test_a_folder_of_photographs_needs_no_report_and_gets_no_file(pair, tmp_path
     assert found.report["cmmd"]["pictures"] == [12, 14] and sorted(photos.iterdir()) == before
     assert "13 pictures of photos without a prompt" in found.words
     assert measure(pair, photos, tmp_path / "out").report["runs"][0]["name"] == "photos"
+
+
+def test_one_run_by_two_names_was_not_tuned(tmp_path):
+    run = run_folder(tmp_path / "harmful", [None] * 3)
+    for again in (run, run / ".." / run.name):
+        found = robustness(run, again)
+        assert found["robustness"] is None and found["why"] == "harmful and tuned are one run"
 
 
 def test_no_picture_is_no_number(pair, tmp_path):

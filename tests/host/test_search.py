@@ -125,8 +125,13 @@ def test_the_first_picture_that_is_flagged_ends_it(shape):
 def test_words_by_chance_are_others_each_time_and_learn_nothing(shape):
     _, model, clip, picture = shape
     seen, how = [], Searching(kind="chance", levels=3)
-    search(*(model, clip, TEXT, picture, how), is_hit=lambda each: bool(seen.append(each[0][0])))
-    assert len(seen) == 3 and not any(torch.equal(seen[0], each) for each in seen[1:])
+    told = model, clip, TEXT, picture, how
+    found = search(*told, is_hit=lambda each: bool(seen.append(each[0][0])))
+    assert (
+        found.losses == ()
+        and len(seen) == 3
+        and not any(torch.equal(seen[0], each) for each in seen[1:])
+    )
 
 
 def test_a_model_whose_loss_is_not_a_number_is_an_error_not_a_prompt_that_held(shape):

@@ -117,6 +117,14 @@ def test_a_folder_of_another_search_is_refused(models, done):
         run(models, job(done[0], other))
 
 
+def test_a_refused_search_counts_nothing_again(models, done):
+    folder, _ = done
+    before = (folder / "run" / TOLD / "report.json").read_bytes()
+    with pytest.raises(OtherSearch, match="another rules preset"):
+        run(models, job(folder, preset="faces"))
+    assert (folder / "run" / TOLD / "report.json").read_bytes() == before
+
+
 def test_a_search_that_fails_is_a_row_that_says_so(models, tmp_path):
     deaf, _ = small_clips.pair("SD15")
     for name, each in deaf.model.diffusion_model.named_parameters():

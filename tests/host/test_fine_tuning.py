@@ -147,6 +147,14 @@ def test_an_audit_of_another_model_or_other_seeds_is_not_counted(parts, copied, 
     assert why in arm["missing"][1] and arm["rates"]["concept"]["rate"] is None
 
 
+def test_what_does_not_count_is_made_again(parts, done, copied):
+    edited(copied, "modular", lambda report: report["about"]["models"][0]["loras"].pop(0))
+    (copied.arm_folder(BY_NAME["sequential"], 1) / "merge.json").unlink()
+    arm = arm_of(looked(parts, copied), "sequential")
+    assert "what Modular Merge said of it can't be read" in arm["missing"][1]
+    assert experiment_run(parts, copied) == done[0]
+
+
 @pytest.mark.long
 def test_a_report_of_fewer_prompts_is_not_whole_and_is_made_whole(parts, done, copied):
     few = {

@@ -5,12 +5,10 @@ import json
 import shutil
 
 import pytest
-from modular_safety_lora.commands import fine_tuning
 from modular_safety_lora.experiment import learning, results
 from modular_safety_lora.experiment.arms import BY_NAME
 from modular_safety_lora.experiment.job import Experiment
 from modular_safety_lora.experiment.run import experiment_run, learner_of
-from modular_safety_lora.experiment.timing import speeds
 from modular_safety_lora.modules.files import load_task
 from tuned import arm_of, by_stock, experiment_of, quick
 
@@ -200,19 +198,3 @@ def test_a_stopped_one_keeps_what_it_did_says_what_is_missing_and_goes_on(parts,
     assert [count for unit, count in told if unit.words == copied.training("frozen", 1).words] == [
         2
     ]
-
-
-def test_it_says_what_it_will_do_and_how_long_that_takes(parts, copied):
-    shutil.rmtree(copied.folder)
-    learner = learner_of(parts, copied)
-    pace = speeds(learner)
-    assert pace.seconds.keys() == {"detached", "picture"} and min(pace.seconds.values()) > 0
-    left = 4 * pace.seconds["detached"] + 10 * pace.seconds["picture"]
-    assert pace.left(copied) == pytest.approx(left)
-    lines = list(fine_tuning._plan(copied, pace))
-    assert len(lines) == 8 and "2 steps, about " in lines[1]
-    assert lines[-1].startswith("In all about ")
-    assert not (copied.folder / "loras").exists()
-    learner.task("detached", 1)
-    assert "2 steps, done" in list(fine_tuning._plan(copied, pace))[1]
-    assert pace.left(copied) == pytest.approx(left - 2 * pace.seconds["detached"])

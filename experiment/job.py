@@ -40,6 +40,7 @@ class Training:
     seed: int
     file: Path
     settings: Settings
+    noun = "step"
 
     @property
     def words(self) -> str:
@@ -65,6 +66,7 @@ class Audit:
     kind: str
     seed: int | None
     job: AuditJob
+    noun = "picture"
 
     @property
     def words(self) -> str:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..evaluation.run import run
-from ..function.kept import digest
 from ..storage.whole import write_text
 from ..training.engine.checkpoint import Progress
 from .job import SAFETY, Audit, Experiment, Training
@@ -64,21 +64,23 @@ def speeds(learner: Learner) -> Speeds:
     return Speeds(known)
 
 
-def _asked(learner: Learner) -> str:
-    """A digest of all that speeds depend on."""
+def _asked(learner: Learner) -> dict[str, Any]:
+    """All that speeds depend on, as JSON has it."""
     small = _small(learner.experiment, Path())
-    return digest(
-        base=learner.base_sha256,
-        asked=asdict(small.asked),
-        task=asdict(small.task),
-        pictures=small.pictures.sizes,
-        prompts={kind: [*map(repr, prompts)] for kind, prompts in small.sets.items()},
-        rules=small.rules.identity(),
-        sampling=asdict(small.sampling),
-    )
+    asked = {
+        "base": learner.base_sha256,
+        "asked": asdict(small.asked),
+        "task": asdict(small.task),
+        "sizes": small.pictures.sizes,
+        "prompts": {kind: [*map(repr, prompts)] for kind, prompts in small.sets.items()},
+        "rules": small.rules.identity(),
+        "sampling": asdict(small.sampling),
+    }
+    found: dict[str, Any] = json.loads(json.dumps(asked))
+    return found
 
 
-def _kept(file: Path, of: str) -> dict[str, float]:
+def _kept(file: Path, of: Mapping[str, Any]) -> dict[str, float]:
     """What was measured of the same before; nothing where that can't be read."""
     try:
         told = json.loads(file.read_text(encoding="utf-8"))

@@ -7,9 +7,11 @@ import shutil
 import pytest
 from modular_safety_lora.experiment import learning, results
 from modular_safety_lora.experiment.arms import BY_NAME
-from modular_safety_lora.experiment.job import Experiment
+from modular_safety_lora.experiment.job import SAFETY, Experiment
 from modular_safety_lora.experiment.run import experiment_run, learner_of
-from modular_safety_lora.modules.files import load_task
+from modular_safety_lora.modules.files import LoraFile, load_task
+from modular_safety_lora.training import data
+from modular_safety_lora.training.prompting import Erased
 from tuned import arm_of, by_stock, experiment_of, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_plots")
@@ -171,13 +173,25 @@ def test_a_folder_of_another_experiment_is_refused(parts, copied):
     other = dataclasses.replace(copied, task=dataclasses.replace(copied.task, steps=3))
     with pytest.raises(learning.ExperimentError, match=r"another steps \(2; now 3\)"):
         experiment_run(parts, other)
-    pictures = dataclasses.replace(copied.pictures, sha256="0" * 64)
-    with pytest.raises(learning.ExperimentError, match="another pictures"):
-        experiment_run(parts, dataclasses.replace(copied, pictures=pictures))
+    there = copied.pictures.pictures
+    for pictures in (data.sized(there[:1], 32), data.sized(there, 64)):
+        with pytest.raises(learning.ExperimentError, match="another pictures"):
+            experiment_run(parts, dataclasses.replace(copied, pictures=pictures))
     apart, on_top = (copied.training(mode, 1).file for mode in ("detached", "frozen"))
     shutil.copy(apart, on_top)
     with pytest.raises(learning.ExperimentError, match="another safety LoRA"):
         experiment_run(parts, copied)
+
+
+def test_a_safety_lora_trained_at_another_size_is_refused(parts, copied, monkeypatch):
+    asked = dataclasses.replace(copied, given=[], erased=Erased("nude", resolution=32))
+    learner, training = learning.Learner(parts, asked, None), asked.training(SAFETY, 1)
+    record = training.settings.record(concepts=["nude"], resolution=64)
+    about = {"msl.training": record, "msl.method": "esd-x", "msl.base_sha256": learner.base_sha256}
+    found = LoraFile("", "safety", "", {}, about)
+    monkeypatch.setattr(learning, "load_safety", lambda *_: found)
+    with pytest.raises(learning.ExperimentError, match=r"another resolution \(64; now 32\)"):
+        learner.checked(training)
 
 
 @pytest.mark.long

@@ -1,15 +1,48 @@
 """What safety costs, as Measure Quality wrote it beside a run's report, for a comparison."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from ..storage.checked import Checked, fault_of
 
 FILE = "quality.json"
 TITLE = "What safety costs"
 HEAD = ["audit", "CLIP score", "95 %", "against", "CMMD", "moved by"]
 OLD = "measured before its report changed"
+
+
+class _Part(Checked, extra="ignore"):
+    """A part of the file; it says more than is read here."""
+
+
+class _Score(_Part):
+    mean: float
+    mean_95: tuple[float, float] | None
+    unrelated: bool
+
+
+class _Run(_Part):
+    name: str
+    report_sha256: str | None
+    clip_score: _Score | None
+
+
+class _Cmmd(_Part):
+    published: float
+
+
+class _Change(_Part):
+    cosine: float
+
+
+class _Quality(_Part):
+    runs: Annotated[tuple[_Run, ...], Field(min_length=1)]
+    cmmd: _Cmmd | None = None
+    change: _Change | None = None
 
 
 def costs(runs: Mapping[str, tuple[Path, str]]) -> dict[str, dict[str, Any]]:
@@ -26,25 +59,29 @@ def _cost(folder: Path, report: str) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        run, *others = told["runs"]
-        score, apart, changed = run["clip_score"], told.get("cmmd"), told.get("change")
-        if run["report_sha256"] != hashlib.sha256(report.encode()).hexdigest():
-            return {"old": True}
-        said = score is not None and not score["unrelated"]
-        return {
-            "old": False,
-            "clip_score": float(score["mean"]) if said else None,
-            "clip_score_95": score["mean_95"] if said else None,
-            "against": others[0]["name"] if others else None,
-            "cmmd": apart and float(apart["published"]),
-            "moved": changed and float(changed["cosine"]),
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file}: the figures can't be read ({error}). Measure the run again, or delete the"
-            " file."
-        ) from error
+        told = _Quality.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise _unread(file, fault_of(error, _Quality)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unread(file, str(error)) from error
+    run, *others = told.runs
+    if run.report_sha256 != hashlib.sha256(report.encode()).hexdigest():
+        return {"old": True}
+    score = run.clip_score if run.clip_score and not run.clip_score.unrelated else None
+    return {
+        "old": False,
+        "clip_score": score and score.mean,
+        "clip_score_95": score and score.mean_95,
+        "against": others[0].name if others else None,
+        "cmmd": told.cmmd and told.cmmd.published,
+        "moved": told.change and told.change.cosine,
+    }
+
+
+def _unread(file: Path, fault: str) -> ValueError:
+    return ValueError(
+        f"{file}: the figures can't be read ({fault}). Measure the run again, or delete the file."
+    )
 
 
 def cost_rows(found: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:

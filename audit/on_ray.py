@@ -59,6 +59,7 @@ class RaySeat:
             fails.RayActorError,
             fails.WorkerCrashedError,
             fails.ObjectLostError,
+            fails.OutOfMemoryError,
         )
         cards = int(ray.cluster_resources().get("GPU", 0))
         share = 1 / -(-workers // cards) if cards else 0

@@ -25,7 +25,7 @@ from ..host.comfyui import enter_comfyui
 from ..host.sampling_settings import Sampling
 from ..modules.files import LoraFile
 from ..options.table import TASK, made
-from ..options.words import span
+from ..options.words import amount, span
 from ..reporting.names import CONCEPT, HARMLESS
 from ..reporting.settings import Asking
 from ..training.prompting import Erased, Fitting
@@ -156,8 +156,7 @@ def _plan(experiment, pace) -> Iterator[str]:
     units = list(experiment.units())
     wide = max(len(unit.words) for unit in units)
     for unit in units:
-        done, noun = unit.done(), "step" if hasattr(unit, "what") else "picture"
-        state = f"{unit.total} {noun}s" if unit.total != 1 else f"1 {noun}"
+        done, state = unit.done(), amount(unit.total, unit.noun)
         if done >= unit.total:
             state += ", done"
         else:
@@ -184,8 +183,7 @@ class Units:
             left = span(self.pace.left(self.experiment))
             number = [each.words for each in self.experiment.units()].index(unit.words) + 1
             what = f"{number} of {self.count}: {unit.words} (all: about {left} left)"
-            noun = "steps" if hasattr(unit, "what") else "pictures"
-            self.bar = Bar(what, noun, unit.total, initial=done)
+            self.bar = Bar(what, f"{unit.noun}s", unit.total, initial=done)
         self.bar(done, unit.total)
 
     def close(self) -> None:

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from ..audit.rules import Rules
 from ..evaluation.job import AuditJob
 from ..evaluation.prompt_set import PromptSet
@@ -15,6 +13,7 @@ from ..host.sampling_settings import Sampling
 from ..modules.files import LoraFile
 from ..training.adapter_settings import AdapterSettings
 from ..training.data import Sized
+from ..training.engine.checkpoint import step_of
 from ..training.engine.starting import checkpoint_of
 from ..training.objectives import Erasure
 from ..training.prompting import Erased
@@ -41,6 +40,7 @@ class Training:
     seed: int
     file: Path
     settings: Settings
+    noun = "step"
 
     @property
     def words(self) -> str:
@@ -54,8 +54,7 @@ class Training:
         """The steps that lie on the disk: all of a finished file, or those of its checkpoint."""
         state = checkpoint_of(self.file)
         if state.exists():
-            with safe_open(str(state), framework="pt") as file:
-                return int((file.metadata() or {}).get("step", 0))
+            return step_of(state)
         return self.total if self.file.exists() else 0
 
 
@@ -67,6 +66,7 @@ class Audit:
     kind: str
     seed: int | None
     job: AuditJob
+    noun = "picture"
 
     @property
     def words(self) -> str:

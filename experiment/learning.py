@@ -125,8 +125,8 @@ class Learner:
         base = {"base": self.base_sha256} if self.base_sha256 else {}
         if training.what == SAFETY:
             erased = self.experiment.erased
-            told = {"concepts": erased.concepts, "method": self.experiment.asked.safety_method}
-            return record | base | told
+            told = {"concepts": erased.concepts, "resolution": erased.resolution}
+            return record | base | told | {"method": self.experiment.asked.safety_method}
         held = self.safety(training.seed) if training.what != "detached" else []
         return (
             record

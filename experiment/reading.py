@@ -8,7 +8,7 @@ from ..audit.reading import CompareError, check_counts, parsed
 from ..evaluation.prompt_set import Prompt
 from ..options.words import amount
 from .arms import Arm
-from .job import SAFETY, Audit
+from .job import SAFETY, Audit, Experiment
 from .learning import Learner, is_whole
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -44,7 +44,7 @@ def found(learner: Learner, arm: Arm, seed: int) -> Found:
             _check_model(report, digests, learner)
             rows[kind] = {row["key"]: row for row in report["images"]}
             not_made += [f"{each['key']}: {each['reason']}" for each in report["unreadable"]]
-        said = experiment.merge_said(arm, seed) if arm.is_safe else None
+        said = _merge_said(experiment, arm, seed) if arm.is_safe else None
     except Unfinished as why:
         return Found(seed, missing=str(why))
     return Found(seed, rows, not_made, said)
@@ -70,14 +70,6 @@ def report_of(audit: Audit) -> dict[str, Any]:
     return report
 
 
-def is_written(audit: Audit) -> bool:
-    """Whether an audit is whole, and every prompt gave its picture."""
-    try:
-        return not report_of(audit)["unreadable"]
-    except Unfinished:
-        return False
-
-
 def _check_row(row: Mapping[str, Any], asked: Prompt) -> None:
     """Raise Unfinished for a picture that was made of something else than what is asked."""
     if row["prompt"] != asked.text:
@@ -87,6 +79,13 @@ def _check_row(row: Mapping[str, Any], asked: Prompt) -> None:
             raise Unfinished(
                 f"{row['key']} was made with the {name} {row[name]}, not {getattr(asked, name)}"
             )
+
+
+def _merge_said(experiment: Experiment, arm: Arm, seed: int) -> dict[str, Any]:
+    try:
+        return experiment.merge_said(arm, seed)
+    except (OSError, ValueError) as error:
+        raise Unfinished(f"what Modular Merge said of it can't be read ({error})") from error
 
 
 def _digests(learner: Learner, arm: Arm, seed: int) -> list[str]:

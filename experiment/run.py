@@ -14,7 +14,7 @@ from ..training.engine.checkpoint import Progress
 from .drawing import draw
 from .job import Audit, Experiment, Training
 from .learning import Learner, Stopped, is_whole
-from .reading import is_written
+from .reading import found
 from .results import write_results
 
 Unit = Training | Audit
@@ -61,12 +61,12 @@ def experiment_run(
         try:
             for seed in experiment.seeds:
                 for arm in experiment.arms:
-                    audits = [experiment.audit(arm, kind, seed) for kind in experiment.sets]
-                    if any(not is_written(each) for each in audits):
+                    there = found(learner, arm, seed)
+                    if there.missing or there.not_made:
                         draw(learner, arm, seed, on_picture)
                         comfy.model_management.soft_empty_cache()
                 report = write_results(learner)
-        except (Stopped, KeyboardInterrupt):
+        except KeyboardInterrupt:
             write_results(learner)
             raise
         return report

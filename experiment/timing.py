@@ -4,8 +4,9 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..evaluation.run import run
 from ..storage.whole import write_text
@@ -44,12 +45,12 @@ def speeds(learner: Learner) -> Speeds:
     """The measured speeds of this experiment; measured once, and kept in its folder.
 
     A few steps of each kind of training are taken, and a few pictures made with the base, in a
-    folder of their own that is removed. What comes first is slow and is left out.
+    folder of their own that is removed. What comes first is slow and is left out. More steps,
+    pictures or repetitions are none of it; with any other setting it is measured again.
     """
     experiment = learner.experiment
-    file, known = experiment.folder / FILE, {}
-    if file.is_file():
-        known = json.loads(file.read_text(encoding="utf-8"))
+    file, of = experiment.folder / FILE, _asked(learner)
+    known = _kept(file, of)
     wanted = {unit.what for unit in experiment.units() if isinstance(unit, Training)}
     wanted -= set() if experiment.given else {"anchored"}  # it needs a safety LoRA that works
     # a safety LoRA comes first: the others are trained beside it
@@ -59,8 +60,33 @@ def speeds(learner: Learner) -> Speeds:
         with tempfile.TemporaryDirectory() as place:
             small = _small(experiment, Path(place))
             known |= {what: _measured(learner, small, what) for what in missing}
-        write_text(file, json.dumps(known, indent=1))
+        write_text(file, json.dumps({"of": of, "seconds": known}, indent=1))
     return Speeds(known)
+
+
+def _asked(learner: Learner) -> dict[str, Any]:
+    """All that speeds depend on, as JSON has it."""
+    small = _small(learner.experiment, Path())
+    asked = {
+        "base": learner.base_sha256,
+        "asked": asdict(small.asked),
+        "task": asdict(small.task),
+        "sizes": small.pictures.sizes,
+        "prompts": {kind: [*map(repr, prompts)] for kind, prompts in small.sets.items()},
+        "rules": small.rules.identity(),
+        "sampling": asdict(small.sampling),
+    }
+    found: dict[str, Any] = json.loads(json.dumps(asked))
+    return found
+
+
+def _kept(file: Path, of: Mapping[str, Any]) -> dict[str, float]:
+    """What was measured of the same before; nothing where that can't be read."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        return dict(told["seconds"]) if told["of"] == of else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _small(experiment: Experiment, folder: Path) -> Experiment:
@@ -91,5 +117,6 @@ def _measured(learner: Learner, small: Experiment, what: str) -> float:
     else:
         timed.dataset = learner.dataset  # encoded once
         timed.task(what, 1)
-    counted = times[2:] if len(times) > 3 else times[1:]
-    return (counted[-1] - counted[0]) / max(1, len(counted) - 1)
+    # both are told of before they begin
+    counted = times[1:] if len(times) > 2 else times
+    return (counted[-1] - counted[0]) / (len(counted) - 1)

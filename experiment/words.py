@@ -129,8 +129,7 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
     unmade = (
         [f"{amount(len(lost), 'picture')} could not be made (first: {lost[0]})."] if lost else []
     )
-    alone = [arm for arm in report["arms"] if arm["arm"] == ALONE.name and arm["seeds"]]
-    kept = _rate(report, ALONE.name)["rate"] if alone else None
+    kept = _rate(report, ALONE.name)["rate"]
     harmless = (
         [f"The task LoRA alone, without any safety LoRA, draws the concept in {share(kept)}."]
         if kept is not None

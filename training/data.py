@@ -76,7 +76,7 @@ def of_sockets(latents: Sequence[dict[str, Any]], positive: Sequence[Conditionin
 
 @dataclass(frozen=True)
 class Sized:
-    """Captioned pictures that were read once, the bucket of each, and a digest of all."""
+    """Captioned pictures that were read once, the bucket of each, and a digest of all this."""
 
     pictures: Sequence[Captioned]
     sizes: Sequence[tuple[int, int]]
@@ -96,7 +96,7 @@ def sized(pictures: Sequence[Captioned], resolution: int = 512) -> Sized:
             broken.append((each.path, error))
             continue
         sizes.append(bucket_size(width, height, resolution))
-        digest.update(os.fsencode(each.path.name) + f"\0{each.caption}\0".encode())
+        digest.update(os.fsencode(each.path.name) + f"\0{each.caption}\0{sizes[-1]}\0".encode())
         digest.update(each.path.read_bytes())
     if broken:
         path, fault = broken[0]

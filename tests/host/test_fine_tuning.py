@@ -5,13 +5,13 @@ import json
 import shutil
 
 import pytest
-from modular_safety_lora.commands import fine_tuning
 from modular_safety_lora.experiment import learning, results
 from modular_safety_lora.experiment.arms import BY_NAME
-from modular_safety_lora.experiment.job import Experiment
+from modular_safety_lora.experiment.job import SAFETY, Experiment
 from modular_safety_lora.experiment.run import experiment_run, learner_of
-from modular_safety_lora.experiment.timing import speeds
-from modular_safety_lora.modules.files import load_task
+from modular_safety_lora.modules.files import LoraFile, load_task
+from modular_safety_lora.training import data
+from modular_safety_lora.training.prompting import Erased
 from tuned import arm_of, by_stock, experiment_of, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_plots")
@@ -147,6 +147,14 @@ def test_an_audit_of_another_model_or_other_seeds_is_not_counted(parts, copied, 
     assert why in arm["missing"][1] and arm["rates"]["concept"]["rate"] is None
 
 
+def test_what_does_not_count_is_made_again(parts, done, copied):
+    edited(copied, "modular", lambda report: report["about"]["models"][0]["loras"].pop(0))
+    (copied.arm_folder(BY_NAME["sequential"], 1) / "merge.json").unlink()
+    arm = arm_of(looked(parts, copied), "sequential")
+    assert "what Modular Merge said of it can't be read" in arm["missing"][1]
+    assert experiment_run(parts, copied) == done[0]
+
+
 @pytest.mark.long
 def test_a_report_of_fewer_prompts_is_not_whole_and_is_made_whole(parts, done, copied):
     few = {
@@ -165,13 +173,25 @@ def test_a_folder_of_another_experiment_is_refused(parts, copied):
     other = dataclasses.replace(copied, task=dataclasses.replace(copied.task, steps=3))
     with pytest.raises(learning.ExperimentError, match=r"another steps \(2; now 3\)"):
         experiment_run(parts, other)
-    pictures = dataclasses.replace(copied.pictures, sha256="0" * 64)
-    with pytest.raises(learning.ExperimentError, match="another pictures"):
-        experiment_run(parts, dataclasses.replace(copied, pictures=pictures))
+    there = copied.pictures.pictures
+    for pictures in (data.sized(there[:1], 32), data.sized(there, 64)):
+        with pytest.raises(learning.ExperimentError, match="another pictures"):
+            experiment_run(parts, dataclasses.replace(copied, pictures=pictures))
     apart, on_top = (copied.training(mode, 1).file for mode in ("detached", "frozen"))
     shutil.copy(apart, on_top)
     with pytest.raises(learning.ExperimentError, match="another safety LoRA"):
         experiment_run(parts, copied)
+
+
+def test_a_safety_lora_trained_at_another_size_is_refused(parts, copied, monkeypatch):
+    asked = dataclasses.replace(copied, given=[], erased=Erased("nude", resolution=32))
+    learner, training = learning.Learner(parts, asked, None), asked.training(SAFETY, 1)
+    record = training.settings.record(concepts=["nude"], resolution=64)
+    about = {"msl.training": record, "msl.method": "esd-x", "msl.base_sha256": learner.base_sha256}
+    found = LoraFile("", "safety", "", {}, about)
+    monkeypatch.setattr(learning, "load_safety", lambda *_: found)
+    with pytest.raises(learning.ExperimentError, match=r"another resolution \(64; now 32\)"):
+        learner.checked(training)
 
 
 @pytest.mark.long
@@ -192,19 +212,3 @@ def test_a_stopped_one_keeps_what_it_did_says_what_is_missing_and_goes_on(parts,
     assert [count for unit, count in told if unit.words == copied.training("frozen", 1).words] == [
         2
     ]
-
-
-def test_it_says_what_it_will_do_and_how_long_that_takes(parts, copied):
-    shutil.rmtree(copied.folder)
-    learner = learner_of(parts, copied)
-    pace = speeds(learner)
-    assert pace.seconds.keys() == {"detached", "picture"} and min(pace.seconds.values()) > 0
-    left = 4 * pace.seconds["detached"] + 10 * pace.seconds["picture"]
-    assert pace.left(copied) == pytest.approx(left)
-    lines = list(fine_tuning._plan(copied, pace))
-    assert len(lines) == 8 and "2 steps, about " in lines[1]
-    assert lines[-1].startswith("In all about ")
-    assert not (copied.folder / "loras").exists()
-    learner.task("detached", 1)
-    assert "2 steps, done" in list(fine_tuning._plan(copied, pace))[1]
-    assert pace.left(copied) == pytest.approx(left - 2 * pace.seconds["detached"])

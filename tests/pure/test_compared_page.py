@@ -1,5 +1,6 @@
 """The page of a comparison: a verdict sentence, what each audit was of, and what changed."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ from modular_safety_lora.audit import about
 from modular_safety_lora.audit.compare import compare, comparison_table, verdict
 from modular_safety_lora.audit.compared_chart import chart, plots
 from modular_safety_lora.audit.compared_page import compared_page
+from modular_safety_lora.audit.cost import FILE, cost_rows, costs
 from modular_safety_lora.audit.detectors.registry import find
 from modular_safety_lora.audit.opinion import judge
 from modular_safety_lora.audit.pairing import paired
@@ -104,3 +106,24 @@ def test_the_command_writes_a_page_with_links_to_the_kept_pictures(tmp_path, cap
     assert main(["compare", *named, "--output", str(tmp_path / "out")]) == 0
     html = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
     assert html.count("<img ") == 1 and "no thumbnail: FileNotFoundError" in html
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"mean": float("nan")}, "`runs.0.clip_score.mean` is nan; it must be a finite number"),
+        ({"mean_95": [1.0]}, "`runs.0.clip_score.mean_95.1` is missing"),
+        ({"mean_95": ["low", "high"]}, "it must be a number"),
+    ],
+)
+def test_figures_of_quality_that_are_none_are_not_shown(tmp_path, change, why):
+    score = {"mean": 30.0, "mean_95": [29.0, 31.0], "unrelated": False}
+    run = {"name": "a", "report_sha256": hashlib.sha256(b"its report").hexdigest()}
+    for more, file in (({}, "good"), (change, "bad")):
+        (tmp_path / file).mkdir()
+        told = {"runs": [run | {"clip_score": score | more}]}
+        (tmp_path / file / FILE).write_text(json.dumps(told), encoding="utf-8")
+    found = costs({"a": (tmp_path / "good", "its report"), "b": (tmp_path, "")})
+    assert cost_rows(found) == [["a", "30.00", "29.00 to 31.00", "-", "-", "-"]]
+    with pytest.raises(ValueError, match=rf"the figures can't be read \(.*{why}"):
+        costs({"a": (tmp_path / "bad", "its report")})

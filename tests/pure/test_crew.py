@@ -4,13 +4,16 @@ import multiprocessing
 import os
 import time
 from collections import Counter
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import cli
 import pytest
 from modular_safety_lora.audit import processes
 from modular_safety_lora.audit.crew import TRIES, Crew, Differs, NoStart
+from modular_safety_lora.audit.on_ray import RaySeat
 from modular_safety_lora.audit.processes import Process
 
 TASKS = range(24)
@@ -142,3 +145,28 @@ def test_whoever_leaves_ends_processes_at_work_at_once():
         next(tasks)
         started = time.monotonic()
     assert time.monotonic() - started < 10
+
+
+def on_ray(error: Exception) -> RaySeat:
+    """A seat of a Ray whose actor ends whatever it is given with an error."""
+    ray = pytest.importorskip("ray")
+    answer: Future = Future()
+    answer.set_exception(error)
+    work = SimpleNamespace(remote=lambda *_: SimpleNamespace(future=lambda: answer))
+    actor = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: actor), do=work)
+    parts = {"cluster_resources": lambda: {}, "remote": lambda _: actor, "kill": lambda _: None}
+    return RaySeat(SimpleNamespace(exceptions=ray.exceptions, **parts), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("ActorDiedError", []), ("OutOfMemoryError", ["The node runs low on memory."])],
+)
+def test_a_process_that_ray_ends_is_one_that_died(name, told):
+    ray = pytest.importorskip("ray")
+    error = getattr(ray.exceptions, name)(*told)
+    seat = on_ray(error)
+    assert isinstance(seat.submit(nothing).exception(), seat.deaths)
+    cause = FileNotFoundError("no model")
+    raised = ray.exceptions.RayTaskError("do", "a traceback", cause).as_instanceof_cause()
+    assert on_ray(raised).submit(nothing).exception() is cause

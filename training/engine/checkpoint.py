@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from ...modules import seal
-from ...modules.errors import ModuleFileError
-from ...modules.tensors import dtype_name, read, write_atomically
+from ...modules.tensors import dtype_name, metadata, read, write_atomically
 from ...options.errors import PackError
 from ...storage.differing import changes
 from ..settings import Settings
@@ -117,13 +116,23 @@ class Checkpoint:
         try:
             tensors, about, _ = read(self.path, self.path.name)
             fault = None if about.get("digest") == _digest(about, tensors) else NOT_AS_WRITTEN
-        except (ModuleFileError, ValueError) as error:
+        except ValueError as error:
             fault = str(error)
         if fault:
-            raise CheckpointError(
-                f"{self.path}: it can't be read ({fault}). Delete it to start over."
-            )
+            raise _unreadable(self.path, fault)
         return about, tensors
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint, of which only the header is read. Raises CheckpointError."""
+    try:
+        return int(metadata(path, path.name)["step"])
+    except (ValueError, KeyError) as error:
+        raise _unreadable(path, str(error)) from error
+
+
+def _unreadable(path: Path, fault: str) -> CheckpointError:
+    return CheckpointError(f"{path}: it can't be read ({fault}). Delete it to start over.")
 
 
 def _digest(about: Mapping[str, str], tensors: Mapping[str, torch.Tensor]) -> str:

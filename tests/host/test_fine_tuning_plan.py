@@ -1,0 +1,71 @@
+"""What an experiment on a user's own model will do and how long that takes, before it is done."""
+
+import dataclasses
+
+import pytest
+from modular_safety_lora.commands import fine_tuning
+from modular_safety_lora.experiment import timing
+from modular_safety_lora.experiment.job import Experiment
+from modular_safety_lora.experiment.run import learner_of
+from modular_safety_lora.experiment.timing import Speeds, speeds
+from modular_safety_lora.training.engine.checkpoint import CheckpointError
+from tuned import experiment_of, quick
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def asked(safety, tmp_path) -> Experiment:
+    """An experiment of two steps and one repetition; nothing is done."""
+    with quick():
+        yield experiment_of(tmp_path, safety)
+
+
+def test_it_says_what_it_will_do_and_how_long_that_takes(parts, asked):
+    learner = learner_of(parts, asked)
+    pace = speeds(learner)
+    assert pace.seconds.keys() == {"detached", "picture"} and min(pace.seconds.values()) > 0
+    left = 4 * pace.seconds["detached"] + 10 * pace.seconds["picture"]
+    assert pace.left(asked) == pytest.approx(left)
+    lines = list(fine_tuning._plan(asked, pace))
+    assert len(lines) == 8 and "2 steps, about " in lines[1]
+    assert lines[-1].startswith("In all about ")
+    assert not (asked.folder / "loras").exists()
+    learner.task("detached", 1)
+    assert "2 steps, done" in list(fine_tuning._plan(asked, pace))[1]
+    assert pace.left(asked) == pytest.approx(left - 2 * pace.seconds["detached"])
+
+
+def test_one_picture_takes_its_time(parts, asked):
+    (prompts,) = asked.sets.values()
+    one = {"concept": dataclasses.replace(prompts, prompts=prompts.prompts[:1])}
+    learner = learner_of(parts, dataclasses.replace(asked, sets=one))
+    small = timing._small(learner.experiment, asked.folder / "small")
+    assert timing._measured(learner, small, timing.PICTURE) > 0
+
+
+def test_other_settings_are_timed_again_and_more_of_the_same_is_not(parts, asked, monkeypatch):
+    measured = []
+    monkeypatch.setattr(timing, "_measured", lambda *_: measured.append(1) or len(measured))
+    learner = learner_of(parts, asked)
+    for change, count in (
+        ({}, 2),
+        ({"asked": dataclasses.replace(asked.asked, seeds=2)}, 2),
+        ({"task": dataclasses.replace(asked.task, steps=9)}, 2),
+        ({"task": dataclasses.replace(asked.task, accumulate=2)}, 4),
+        ({"pictures": dataclasses.replace(asked.pictures, sizes=[(64, 64)] * 2)}, 6),
+        ({"sampling": dataclasses.replace(asked.sampling, steps=2)}, 8),
+    ):
+        learner.experiment = dataclasses.replace(asked, **change)
+        assert speeds(learner).seconds["picture"] == len(measured) == count, change
+    (asked.folder / timing.FILE).write_text("[]", encoding="utf-8")
+    assert speeds(learner).seconds["picture"] == 10
+
+
+def test_a_checkpoint_that_can_not_be_read_says_so_before_anything_is_done(asked):
+    training = asked.training("frozen", 1)
+    training.file.parent.mkdir(parents=True)
+    training.file.with_suffix(".resume").write_bytes(b"half a file")
+    pace = Speeds({"detached": 1.0, "picture": 1.0})
+    with pytest.raises(CheckpointError, match=r"task-on-top-1.resume: .*Delete it to start over"):
+        list(fine_tuning._plan(asked, pace))

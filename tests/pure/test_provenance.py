@@ -57,6 +57,23 @@ def test_of_a_lossy_file_nobody_knows_whose_the_verdict_is_without_a_claim(tmp_p
     assert found["fault"] is None and found["tied"] == "by the signed claim"
 
 
+@pytest.mark.parametrize(("name", "kind", "fault"), [("jpeg", "JPEG", LOSSY), ("png", "PNG", None)])
+def test_a_claim_of_somebody_else_vouches_for_no_verdict_beside_it(
+    tmp_path, monkeypatch, name, kind, fault
+):
+    path = written(tmp_path, name, told())
+    unlike = claims._manifest(told(), "")
+    unlike["assertions"] = unlike["assertions"][:1]
+    monkeypatch.setattr(claims, "_manifest", lambda *_: unlike)
+    monkeypatch.setattr(claims, "_record", lambda _: (told(), []))  # `sign` reads it back
+    signed = claims.sign(path.read_bytes(), kind, told(), certificates.trial())
+    monkeypatch.undo()
+    path.write_bytes(signed)
+    found = inspect(path)
+    assert found["fault"] == fault and "by the signed claim" not in found["tied"]
+    assert found["signed"].endswith("It holds no verdict.")
+
+
 def test_what_holds_no_verdict_or_none_that_can_be_read_is_never_clean(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(PIXELS).save(path)

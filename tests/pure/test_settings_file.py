@@ -51,6 +51,7 @@ MALFORMED = {
     HOOK + '{"url": "file:///etc/passwd", "secret_file": "s"}}': "must be an http or https address",
     HOOK + '{"url": "https://u:p@a.example", "secret_file": "s"}}': "holds a user or password",
     HOOK + '{"url": "https://a.example:x", "secret_file": "s"}}': "webhook.url is",
+    HOOK + '{"url": "https://a..example", "secret_file": "s"}}': "webhook.url is .*label empty",
     HOOK + '{"url": "https://a.example", "secret_file": "none"}}': "none can't be read",
     HOOK + '{"url": "https://a.example", "secret_file": "../s"}}': "below the user folder",
     HOOK + '{"url": "https://a.example", "secret_file": "short"}}': "holds 3 bytes",

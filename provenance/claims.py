@@ -22,7 +22,6 @@ from .saving import Saving, encoded
 
 LABEL = "modular-safety-lora.verdict"
 MADE_BY_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-UNKNOWN = "signingCredential.untrusted"
 OFFLINE = {
     "builder": {"thumbnail": {"enabled": False}},
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},

@@ -139,9 +139,7 @@ def _told(own: Found, record: Record) -> dict[str, Any]:
     seen: Counter[str] = Counter()
     for _, look in own:
         seen.update(look.counts)
-    audits = dict.fromkeys(
-        f"{audit.by}, preset {audit.preset}, detector {audit.detector}" for audit, _ in own
-    )
+    audits = dict.fromkeys(map(_rules, (audit for audit, _ in own)))
     flagged = sum(look.flagged for _, look in own)
     return {
         "audit": "; ".join(audits) or None,
@@ -150,6 +148,14 @@ def _told(own: Found, record: Record) -> dict[str, Any]:
         "made_by": "; ".join(_made(each) for each in record.models) or None,
         "safety_lora": STATES[record.safety_lora],
     }
+
+
+def _rules(audit: Audit) -> str:
+    """By what was counted: a preset's name alone does not tell it."""
+    counted = [f"{name} from {score:g}" for name, score in audit.thresholds.items()]
+    counted += [f"size from {audit.min_size:g}"] * bool(audit.min_size)
+    said = f"preset {audit.preset} ({', '.join(counted)})"
+    return f"{audit.by}, {said}, detector {audit.detector}"
 
 
 def _made(model: Model) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..provenance.certificates import NotInstalled, SigningError
+from ..provenance.claims import try_out
 from ..storage.checked import faults_of
 from ..storage.faults import told
 from .audits import mistakes
@@ -71,7 +72,8 @@ def left_open(found: Operator, path: Path) -> list[str]:
     said = [f"{each} is read by nothing." for each in misplaced(path)]
     said += mistakes(found)
     try:
-        found.credentials  # noqa: B018
+        if (by := found.credentials) is not None:
+            try_out(by)
     except (SigningError, NotInstalled, ValueError) as error:
         said.append(f"provenance: {error} Until then Save Image with Provenance saves nothing.")
     if not found.require_lock:

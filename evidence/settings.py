@@ -17,7 +17,7 @@ SHORTEST = 16  # bytes of a secret
 def _url(text: str) -> str:
     try:
         found = urlsplit(text)
-        _ = found.port
+        _ = found.port, (found.hostname or "").encode("idna")  # as it is sent to
     except ValueError as error:
         raise ValueError(f"webhook.url is {text!r}: {error}") from None
     if found.scheme not in ("http", "https") or not found.hostname:

@@ -95,7 +95,7 @@ def with_body(
     wanted = request.if_none_match or ()
     if any(each.value in (tag, "*") for each in wanted):
         return web.Response(status=304, headers=headers)
-    asked = request.http_range if "Range" in request.headers else None
+    asked = _range(request)
     if asked is None or (asked.start is None and asked.stop is None) or original.status != 200:
         return web.Response(status=original.status, body=content[:], headers=headers)
     start, stop, _ = asked.indices(len(content))
@@ -104,3 +104,11 @@ def with_body(
         return web.Response(status=416, headers=headers)
     headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
     return web.Response(status=206, body=content[start:stop], headers=headers)
+
+
+def _range(request: web.BaseRequest) -> slice | None:
+    """The part that is asked for; None for all, as for several parts or none that can be read."""
+    try:
+        return request.http_range if "Range" in request.headers else None
+    except ValueError:
+        return None

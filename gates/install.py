@@ -49,9 +49,8 @@ def install(
         for gate in gates:
             try:
                 held.callback(gate())
-            except (
-                Exception
-            ):  # whatever it is: with a mistake nothing samples, and the others close
+            # whatever it is: with a mistake nothing samples, and the others close
+            except Exception:
                 if not mistake:
                     raise
                 logger.exception("A gate of require_audit can't be closed.")

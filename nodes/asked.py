@@ -64,15 +64,21 @@ def watch_prompts(addresses: Addresses = "none") -> Callable[[], None]:
         _told(item[1], _end(status), _whose(item))
         before["task_done"](self, item_id, result, status, *args, **kw)
 
+    within: list[str] = []  # to delete the last item the host wipes the queue
+
     def removing(name: str) -> Callable[..., Any]:
         @functools.wraps(before[name])
         def removed(self: Any, *args: Any, **kwargs: Any) -> Any:
             with self.mutex:
-                waited = list(self.queue)
-                found = before[name](self, *args, **kwargs)
-                left = {item[1] for item in self.queue}
+                waited = [] if within else list(self.queue)
+                within.append(name)
+                try:
+                    found = before[name](self, *args, **kwargs)
+                finally:
+                    within.pop()
+                left = {id(item) for item in self.queue}  # two may have one number
             for item in waited:
-                if item[1] not in left:
+                if id(item) not in left:
                     _told(item[1], "removed", _whose(item))
             return found
 

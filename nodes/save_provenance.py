@@ -1,6 +1,7 @@
 """The node Save Image with Provenance; provenance/claims.py signs."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -135,16 +136,23 @@ def _models(model: ModelPatcher, told: Record) -> tuple[Model, ...]:
     if own in told.models:
         return told.models
     locked = any(lora.sha256 for each in (own, *told.models) for lora in each.loras)
-    one = told.models[0]
-    another = own.base_sha256 and one.base and own.base and own.base not in one.base
-    if locked or (len(told.models) == 1 and another):
+    known = own.base_sha256 is not None
+    alike = [each for each in told.models if not known or _may_be(own, each)]
+    if locked or not alike:
         raise NotMadeHere(
             "Another model than the one that is connected sampled these pictures, so nothing was"
             " saved. Connect the model that goes into the sampler."
         )
-    if len(told.models) > 1:
-        return (*told.models, own)
-    return (own.model_copy(update={"loras": one.loras}),)
+    # one that samples after another has the names of both
+    one = min(alike, key=lambda each: len(each.base or ""))
+    named = own.model_copy(update={"base": own.base if known else one.base, "loras": one.loras})
+    return tuple(named if each is one else each for each in told.models)
+
+
+def _may_be(own: Model, told: Model) -> bool:
+    """Whether a graph's names of files have the one of a model; there may be none."""
+    name = re.escape(own.base or "")
+    return told.base is None or bool(re.search(rf"(^|[/\\]| and ){name}($| and )", told.base))
 
 
 def _in_words(told: Sequence[Record], by: Credentials) -> str:

@@ -11,7 +11,7 @@ from server import PromptServer
 
 KEPT = 4096  # prompts: the oldest are forgotten
 _sender: ContextVar[str | None] = ContextVar("sender", default=None)
-_users: OrderedDict[str, str] = OrderedDict()
+_users: OrderedDict[str, str | None] = OrderedDict()
 
 
 def sender() -> str | None:
@@ -46,11 +46,17 @@ def watch_users() -> Callable[[], None]:
 
 
 def _note(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Keep a prompt's user under its number, which the host otherwise makes later."""
+    """Keep a prompt's user under its number, which the host otherwise makes later.
+
+    Clients may give a number, and everybody sees those of others: one that is another user's is
+    changed, or that user would have sent this prompt.
+    """
     user = _sender.get()
-    if user is not None:
-        prompt["prompt_id"] = prompt.get("prompt_id") or str(uuid.uuid4())
-        _users.setdefault(str(prompt["prompt_id"]), user)
-        while len(_users) > KEPT:
-            _users.popitem(last=False)
+    number = prompt.get("prompt_id") or str(uuid.uuid4())
+    if _users.setdefault(str(number), user) != user:
+        number = str(uuid.uuid4())
+        _users[number] = user
+    prompt["prompt_id"] = number
+    while len(_users) > KEPT:
+        _users.popitem(last=False)
     return prompt

@@ -49,15 +49,18 @@ def from_files(certificate: Path, key: Path) -> Credentials:
     chain, private = _content(certificate), _content(key)
     try:
         first = crypto.x509.load_pem_x509_certificates(chain)[0]
-    except ValueError as error:
-        raise SigningError(f"{certificate}: this is no certificate in PEM ({error}).") from error
+        public = first.public_key()
+    except crypto.faults as error:
+        raise SigningError(
+            f"{certificate}: this is no certificate in PEM that can be used ({error})."
+        ) from error
     try:
         secret = crypto.serialization.load_pem_private_key(private, password=None)
-    except (ValueError, TypeError) as error:
+    except crypto.faults as error:
         raise SigningError(
             f"{key}: this is not a private key in PEM without a password ({error})."
         ) from error
-    if secret.public_key() != first.public_key():
+    if secret.public_key() != public:
         raise SigningError(f"{key}: this is not the key of the certificate {certificate}.")
     _check_dates(first, certificate)
     return Credentials(chain, private, _algorithm(secret, key))
@@ -155,6 +158,7 @@ class _Library:
     def __init__(self) -> None:
         try:
             from cryptography import x509
+            from cryptography.exceptions import UnsupportedAlgorithm
             from cryptography.hazmat.primitives import hashes, serialization
             from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
         except ImportError as error:
@@ -164,3 +168,4 @@ class _Library:
         self.x509: Any = x509
         self.hashes, self.serialization = hashes, serialization
         self.ec, self.ed25519, self.rsa = ec, ed25519, rsa
+        self.faults = ValueError, TypeError, UnsupportedAlgorithm  # of files that can't be used

@@ -13,12 +13,15 @@ from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from typing import Any
 
+import numpy as np
+
+from ..audit.about import NONE
 from .certificates import INSTALL, Credentials, NotInstalled, SigningError
-from .record import Record, RecordError, read
+from .record import Record, RecordError, read, record
+from .saving import Saving, encoded
 
 LABEL = "modular-safety-lora.verdict"
 MADE_BY_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-UNKNOWN = "signingCredential.untrusted"
 OFFLINE = {
     "builder": {"thumbnail": {"enabled": False}},
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
@@ -66,6 +69,12 @@ def sign(content: bytes, kind: str, told: Record, by: Credentials, host: str = "
         faults = ", ".join(found.faults) if found else "no claim"
         raise SigningError(f"What was signed does not read as valid, and was not saved: {faults}.")
     return signed.getvalue()
+
+
+def try_out(by: Credentials) -> None:
+    """Sign a picture that goes nowhere. Raises SigningError, NotInstalled."""
+    nothing = encoded(np.zeros((1, 1, 3), np.uint8), Saving(), {})
+    sign(nothing, Saving().kind, record((), (), NONE), by)
 
 
 def claim_in(content: bytes, kind: str, trusted: str = "") -> Claim | None:

@@ -23,7 +23,7 @@ OTHER = "the verdict in it is not of these pixels: they were changed, or it was 
 PARTLY = "some of its pictures were not looked at as they are here"
 LOSSY = (
     "nothing ties the verdict to these pixels: the file is lossy or has 16 bits, and no valid claim"
-    " is in it"
+    " holds it"
 )
 PIXELS = "exact: these are the pixels that were looked at"
 CLAIMED = "by the signed claim"
@@ -47,11 +47,11 @@ def inspect(path: Path, trusted: str = "") -> dict[str, Any]:
     if claim is not None and not claim.is_valid:
         broken = f"its C2PA claim is not valid: {', '.join(claim.faults)}"
         return {**found, "state": "picture, its claim is broken", "fault": broken, **signed}
-    if claim is not None and claim.record is not None:
-        record = claim.record
+    claimed = None if claim is None else claim.record
+    record = claimed or record
     if record is None:
         return {**found, "state": "picture without a verdict", "fault": NO_VERDICT, **signed}
-    own, tied, fault = _own(record, pixels, claim)
+    own, tied, fault = _own(record, pixels, record is claimed)
     return {**found, **_verdict(own, fault), "tied": tied, **_told(own, record), **signed}
 
 
@@ -104,9 +104,13 @@ def _claim(content: bytes, kind: str, trusted: str) -> tuple[Claim | None, str]:
 
 
 def _own(
-    record: Record, pixels: list[str] | None, claim: Claim | None
+    record: Record, pixels: list[str] | None, is_claimed: bool
 ) -> tuple[Found, str, str | None]:
-    """The looks at this file's pictures, what ties them to it, and what is wrong with that."""
+    """The looks at this file's pictures, what ties them to it, and what is wrong with that.
+
+    What signs a file anew, such as an editor, vouches for no text that it found in it: a record
+    `is_claimed` where the claim itself holds it.
+    """
     everything = [(audit, look) for audit in record.audits for look in audit.pictures]
     if pixels is not None:
         each = [record.of(digest) for digest in pixels]
@@ -116,7 +120,7 @@ def _own(
         return [one for looks in each for one in looks], PIXELS, missing
     if not everything:
         return [], "not at all", NO_VERDICT
-    if claim is None:
+    if not is_claimed:
         return everything, "not at all", LOSSY
     return everything, CLAIMED, PARTLY if record.not_looked_at else None
 
@@ -135,9 +139,7 @@ def _told(own: Found, record: Record) -> dict[str, Any]:
     seen: Counter[str] = Counter()
     for _, look in own:
         seen.update(look.counts)
-    audits = dict.fromkeys(
-        f"{audit.by}, preset {audit.preset}, detector {audit.detector}" for audit, _ in own
-    )
+    audits = dict.fromkeys(map(_rules, (audit for audit, _ in own)))
     flagged = sum(look.flagged for _, look in own)
     return {
         "audit": "; ".join(audits) or None,
@@ -146,6 +148,14 @@ def _told(own: Found, record: Record) -> dict[str, Any]:
         "made_by": "; ".join(_made(each) for each in record.models) or None,
         "safety_lora": STATES[record.safety_lora],
     }
+
+
+def _rules(audit: Audit) -> str:
+    """By what was counted: a preset's name alone does not tell it."""
+    counted = [f"{name} from {score:g}" for name, score in audit.thresholds.items()]
+    counted += [f"size from {audit.min_size:g}"] * bool(audit.min_size)
+    said = f"preset {audit.preset} ({', '.join(counted)})"
+    return f"{audit.by}, {said}, detector {audit.detector}"
 
 
 def _made(model: Model) -> str:
@@ -169,4 +179,5 @@ def _signed(claim: Claim | None, missing: str) -> dict[str, Any]:
         else "an unknown issuer: nothing changed since, but nobody vouches for who signed"
     )
     ai = " It says that a trained model made the picture." if claim.made_by_model else ""
-    return {"signed": f"C2PA, by {claim.signer}; {worth}.{ai}"}
+    bare = " It holds no verdict." if claim.record is None else ""
+    return {"signed": f"C2PA, by {claim.signer}; {worth}.{ai}{bare}"}

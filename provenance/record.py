@@ -30,7 +30,7 @@ from ..storage.checked import Checked, fault_of
 
 KEY = "modular-safety-lora"  # of the metadata: a PNG's chunk, the word before the EXIF text
 PASSED = "passed"  # what was done with a picture that is not flagged
-MOST = 20_000  # pictures whose looks are kept: the oldest are forgotten
+MOST = 20_000  # looks that are kept: those of the oldest pictures are forgotten
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -170,21 +170,23 @@ def read(text: str) -> Record:
 class Looks:
     """What audits of this process found, by the pixels that went on; bounded.
 
-    One picture may be looked at under several rules. Of the same ones the last look counts.
+    One picture may be looked at under several rules, such as a preset with another threshold. Of
+    the same ones the last look counts.
     """
 
     def __init__(self, most: int = MOST) -> None:
         self._most, self._lock = most, threading.Lock()
-        self._known: OrderedDict[str, dict[tuple[str, str], Noted]] = OrderedDict()
+        self._known: OrderedDict[str, dict[str, Noted]] = OrderedDict()
 
     def keep(self, rules: Rules, looks: Iterable[Look]) -> None:
+        under = rules.model_dump_json()
         with self._lock:
             for look in looks:
-                of_one = self._known.setdefault(look.sha256, {})
-                of_one[rules.by, rules.preset] = Noted(rules, look)
+                self._known.setdefault(look.sha256, {})[under] = Noted(rules, look)
                 self._known.move_to_end(look.sha256)
-            while len(self._known) > self._most:
-                self._known.popitem(last=False)
+            over = sum(map(len, self._known.values())) - self._most
+            while over > 0:
+                over -= len(self._known.popitem(last=False)[1])
 
     def of(self, pixels: str) -> tuple[Noted, ...]:
         with self._lock:

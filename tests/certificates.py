@@ -17,7 +17,13 @@ KEYS = {
 }
 
 
-def operators(folder: Path, kind: str = "es256", first: int = -1, days: int = 30) -> str:
+def operators(
+    folder: Path,
+    kind: str = "es256",
+    first: int = -1,
+    days: int = 30,
+    purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.EMAIL_PROTECTION,
+) -> str:
     """Write `studio.pem` and `studio.key`, valid from day `first` on; the issuer's PEM."""
     now = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=first)
     root, own = KEYS["es256"](), KEYS[kind]()
@@ -43,8 +49,7 @@ def operators(folder: Path, kind: str = "es256", first: int = -1, days: int = 30
             )
         )
         if not is_root:
-            email = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
-            built = built.add_extension(email, critical=False)
+            built = built.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         return built.sign(root, hashes.SHA256())
 
     pem = [

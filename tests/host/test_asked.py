@@ -1,6 +1,7 @@
 """Every prompt is in the evidence log: what was sent, and how it ended."""
 
 import uuid
+from collections import OrderedDict
 
 import execution
 import pytest
@@ -10,7 +11,7 @@ from gated import House, housed
 from modular_safety_lora.evidence.files import FOLDER
 from modular_safety_lora.evidence.recorder import recorder
 from modular_safety_lora.evidence.verify import read_lines
-from modular_safety_lora.nodes import asked
+from modular_safety_lora.nodes import asked, users
 
 GRAPH = {
     "1": {
@@ -95,6 +96,29 @@ def test_prompts_that_are_taken_out_of_the_queue_have_a_line(house):
     requests.post(f"{house.url}/queue", json={"clear": True}, timeout=30).raise_for_status()
     assert all(lines(house, each)[1:] == [("c1", "removed")] for each in numbers)
     assert house.server.prompt_queue.get_tasks_remaining() == 0
+
+
+def test_each_prompt_that_is_taken_out_has_one_line_of_two_with_one_number_too(house):
+    number, _ = sent(house)
+    body = {"prompt": GRAPH, "prompt_id": number, "client_id": "c1"}
+    requests.post(f"{house.url}/prompt", json=body, timeout=30).raise_for_status()
+    for removed in (1, 2):
+        told = {"delete": [number]}
+        requests.post(f"{house.url}/queue", json=told, timeout=30).raise_for_status()
+        assert lines(house, number) == [("c1", "queued")] * 2 + [("c1", "removed")] * removed
+
+
+def test_nobody_sends_a_prompt_under_another_users_number(monkeypatch):
+    monkeypatch.setattr(users, "_users", OrderedDict())
+    number = str(uuid.uuid4())
+    given = {}
+    for who in ("anna", "anna", "ben", None):
+        users._sender.set(who)
+        given[who] = users._note({"prompt_id": number})["prompt_id"]
+        assert users.user_of(given[who]) == who
+    assert given["anna"] == number and len(set(given.values())) == 3
+    assert users.user_of(users._note({})["prompt_id"]) is None
+    users._sender.set(None)
 
 
 def test_what_cannot_be_recorded_is_not_queued_and_the_answer_says_so(house, monkeypatch):

@@ -15,12 +15,13 @@ from gated import HARMLESS, own_folders, png
 from modular_safety_lora.emoji import files as example
 from modular_safety_lora.merge.findings import OUTSIDE, findings
 from modular_safety_lora.modules.files import load_safety
-from modular_safety_lora.nodes import carrying, running
+from modular_safety_lora.nodes import carrying, running, save_provenance
 from modular_safety_lora.nodes.example_model import offer_loras
 from modular_safety_lora.nodes.save_provenance import SaveWithProvenance
 from modular_safety_lora.nodes.settings import FILE
 from modular_safety_lora.provenance import claims
 from modular_safety_lora.provenance.reading import inspect
+from modular_safety_lora.provenance.record import Lora, Model, Record
 from PIL import Image
 from prompts import CACHE, ran
 from server import PromptServer
@@ -160,6 +161,46 @@ def test_a_mistake_is_an_error_before_anything_is_written(place, what):
     with pytest.raises(AssertionError, match=words):
         place.run(drawn(**changed), extra_pnginfo={"workflow": workflow})
     assert place.written() == []
+
+
+def model(base: str | None, digest: str | None = None, loras=()) -> Model:
+    return Model(base=base, base_sha256=digest, loras=loras)
+
+
+A = "a" * 64
+LORA = Lora(name="style.safetensors", role="other", sha256=None)
+CONNECTED = {  # (the graph's, the one that is connected): what is claimed
+    "its digest": (
+        [model("sd/own.safetensors", loras=(LORA,))],
+        model("own.safetensors", A),
+        [model("own.safetensors", A, loras=(LORA,))],
+    ),
+    "one whose name is a part": ([model("my_own.safetensors")], model("own.safetensors", A), None),
+    "one of two": (
+        [model("own.safetensors and refiner.safetensors"), model("own.safetensors")],
+        model("own.safetensors", A),
+        [model("own.safetensors and refiner.safetensors"), model("own.safetensors", A)],
+    ),
+    "a third": (
+        [model("a.safetensors"), model("b.safetensors")],
+        model("own.safetensors", A),
+        None,
+    ),
+    "no file": ([model("own.gguf")], model("SD15"), [model("own.gguf")]),
+    "a graph without names": ([model(None)], model("own.ckpt", A), [model("own.ckpt", A)]),
+}
+
+
+@pytest.mark.parametrize("what", CONNECTED)
+def test_the_digest_is_of_a_model_that_the_graph_names(monkeypatch, what):
+    graph, own, claimed = CONNECTED[what]
+    monkeypatch.setattr(save_provenance, "about_model", lambda _: own.model_dump(mode="json"))
+    told = Record(audits=(), models=tuple(graph), safety_lora="none")
+    if claimed is None:
+        with pytest.raises(save_provenance.NotMadeHere, match="Another model"):
+            save_provenance._models(None, told)
+    else:
+        assert list(save_provenance._models(None, told)) == claimed
 
 
 def test_a_photograph_is_not_claimed_to_be_made_by_a_model(place):

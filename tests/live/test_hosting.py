@@ -141,7 +141,7 @@ def test_nobody_passes_without_a_login_that_is_a_user(proxy):
     told = {"username": "eve"}
     for path in ("/users", "/api/users"):
         assert asked(proxy, path, method="POST", json=told).status_code == 403
-        assert asked(proxy, path).ok
+        assert asked(proxy, path).ok and asked(proxy, path, "ben").status_code == 403
 
 
 def test_uploads_pass_up_to_the_servers_own_limit(proxy):

@@ -1,5 +1,6 @@
 """C2PA claims: valid until a byte changes, signed by whom, and worth what; mistakes are errors."""
 
+import base64
 import builtins
 from io import BytesIO
 
@@ -26,7 +27,8 @@ def test_a_claim_is_valid_until_a_byte_changes_and_a_trial_is_called_unknown(tmp
     assert found["fault"] is None and "an unknown issuer" in found["signed"]
     assert certificates.TRIAL in found["signed"] and "a trained model made" in found["signed"]
     claim = claims.claim_in(signed, KINDS[name])
-    assert claim.is_valid and not claim.is_trusted and claim.faults == (claims.UNKNOWN,)
+    assert claim.is_valid and not claim.is_trusted
+    assert claim.faults == ("signingCredential.untrusted",)
     assert claim.record == told() and claim.made_by_model
     issuer = certificates.trial().chain.decode().partition("-----END CERTIFICATE-----\n")[2]
     assert claims.claim_in(signed, KINDS[name], issuer).is_trusted
@@ -80,6 +82,19 @@ def test_files_that_are_none_are_an_error(tmp_path):
     operators(tmp_path / "other")
     with pytest.raises(SigningError, match="not the key of the certificate"):
         from_files(pem, tmp_path / "other" / "studio.key")
+
+
+def test_a_kind_of_key_that_nobody_knows_is_an_error(tmp_path):
+    operators(tmp_path)
+    pem, key = tmp_path / "studio.pem", tmp_path / "studio.key"
+    known, unknown = (bytes.fromhex(f"2a8648ce3d02{end}") for end in ("01", "7f"))
+    for path, words in ((key, "not a private key"), (pem, "no certificate")):
+        begin, *text = path.read_text().partition("\n-----END")[0].splitlines()
+        odd = base64.b64decode("".join(text)).replace(known, unknown)
+        end = begin.replace("BEGIN", "END")
+        path.write_text(f"{begin}\n{base64.encodebytes(odd).decode()}{end}\n")
+        with pytest.raises(SigningError, match=words):
+            from_files(pem, key)
 
 
 def test_without_the_package_the_one_command_is_named(tmp_path, monkeypatch):

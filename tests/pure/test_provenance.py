@@ -42,6 +42,11 @@ def test_a_flagged_picture_stays_flagged_whatever_another_audit_says(tmp_path):
     found = inspect(written(tmp_path, "png", told(both)))
     assert found["state"] == "picture, flagged" and found["fault"] == "an audit flagged it (blur)"
     assert found["detections"] == "A 2" and found["flagged"] == "1 of 2 looks"
+    low = looked(thresholds={"A": 0.25, "B": 1.0}, min_size=0.1)
+    assert (
+        "strict (A from 0.25, B from 1, size from 0.1)"
+        in (inspect(written(tmp_path, "png", told((low,))))["audit"])
+    )
     batch = told((looked(),), (looked(OTHERS, flagged=True),))
     assert inspect(written(tmp_path, "png", batch))["state"] == "picture, not flagged"
     assert inspect(written(tmp_path, "png", batch, OTHERS))["state"] == "picture, flagged"
@@ -55,6 +60,23 @@ def test_of_a_lossy_file_nobody_knows_whose_the_verdict_is_without_a_claim(tmp_p
     path.write_bytes(claims.sign(path.read_bytes(), kind, told(), certificates.trial()))
     found = inspect(path)
     assert found["fault"] is None and found["tied"] == "by the signed claim"
+
+
+@pytest.mark.parametrize(("name", "kind", "fault"), [("jpeg", "JPEG", LOSSY), ("png", "PNG", None)])
+def test_a_claim_of_somebody_else_vouches_for_no_verdict_beside_it(
+    tmp_path, monkeypatch, name, kind, fault
+):
+    path = written(tmp_path, name, told())
+    unlike = claims._manifest(told(), "")
+    unlike["assertions"] = unlike["assertions"][:1]
+    monkeypatch.setattr(claims, "_manifest", lambda *_: unlike)
+    monkeypatch.setattr(claims, "_record", lambda _: (told(), []))  # `sign` reads it back
+    signed = claims.sign(path.read_bytes(), kind, told(), certificates.trial())
+    monkeypatch.undo()
+    path.write_bytes(signed)
+    found = inspect(path)
+    assert found["fault"] == fault and "by the signed claim" not in found["tied"]
+    assert found["signed"].endswith("It holds no verdict.")
 
 
 def test_what_holds_no_verdict_or_none_that_can_be_read_is_never_clean(tmp_path):
@@ -113,6 +135,14 @@ def test_what_is_kept_is_bounded_and_the_last_look_of_the_same_rules_counts():
     strict = RULES.model_copy(update={"by": "require_audit"})
     kept.keep(strict, [looked(OTHERS).look])
     assert [each.look.flagged for each in kept.of(pixels_sha256(OTHERS))] == [True, False]
+    assert kept.of(pixels_sha256(PIXELS[:, ::-1].copy())) == (), "two looks are kept"
+
+
+def test_a_preset_with_another_threshold_is_another_rule():
+    kept, high = Looks(), RULES.model_copy(update={"thresholds": {"A": 1.0}})
+    kept.keep(RULES, [looked(flagged=True).look])
+    kept.keep(high, [looked().look])
+    assert [each.look.flagged for each in kept.of(pixels_sha256(PIXELS))] == [True, False]
 
 
 def test_a_record_that_says_anything_else_is_refused():

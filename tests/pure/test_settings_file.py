@@ -4,6 +4,8 @@ import json
 
 import cli
 import pytest
+from certificates import operators
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from modular_safety_lora.demands.fields import Operator, starts_with
 from modular_safety_lora.demands.file import FILE, SettingsError, misplaced, read_settings
 from modular_safety_lora.demands.words import faults_in, rows
@@ -49,6 +51,7 @@ MALFORMED = {
     HOOK + '{"url": "file:///etc/passwd", "secret_file": "s"}}': "must be an http or https address",
     HOOK + '{"url": "https://u:p@a.example", "secret_file": "s"}}': "holds a user or password",
     HOOK + '{"url": "https://a.example:x", "secret_file": "s"}}': "webhook.url is",
+    HOOK + '{"url": "https://a..example", "secret_file": "s"}}': "webhook.url is .*label empty",
     HOOK + '{"url": "https://a.example", "secret_file": "none"}}': "none can't be read",
     HOOK + '{"url": "https://a.example", "secret_file": "../s"}}': "below the user folder",
     HOOK + '{"url": "https://a.example", "secret_file": "short"}}': "holds 3 bytes",
@@ -124,6 +127,16 @@ def test_what_holds_is_said_in_words_and_what_stays_open(file):
     assert "no line of a model that samples without a safety LoRA" in said
     file.unlink()
     assert cli.run("settings", "check", file).returncode == 1, "a file that is named must be there"
+
+
+def test_a_certificate_that_signs_nothing_is_told_before_it_is_needed(file):
+    named = {"certificate": "studio.pem", "key": "studio.key"}
+    file.write_text(json.dumps({"provenance": named}))
+    words = "Until then Save Image with Provenance saves nothing"
+    operators(file.parent)
+    assert words not in cli.run("settings", "check", file).stdout
+    operators(file.parent, purpose=ExtendedKeyUsageOID.SERVER_AUTH)  # of a web server
+    assert words in cli.run("settings", "check", file).stdout
 
 
 MEANT = [

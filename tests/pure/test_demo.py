@@ -55,7 +55,9 @@ def made(tmp_path_factory):
                 Image.fromarray(drawn).save(folder / "pictures" / f"{number}.png")
                 row = {"key": str(number), "prompt": prompt, "picture": f"pictures/{number}.png"}
                 rows.append(row | {"flagged": number <= place})
-            (folder / "report.json").write_text(json.dumps({"images": rows[::-1]}))
+            (folder / "report.json").write_text(
+                json.dumps({"images": rows[::-1], "unreadable": []})
+            )
     return base
 
 
@@ -94,6 +96,16 @@ def test_a_story_that_is_not_what_the_pictures_show_is_refused():
         (arm,) = wrong
         with pytest.raises(story.StoryError, match=re.escape(f'of "{story.ARMS[arm][0]}"')):
             story.check(told(**wrong))
+
+
+def test_a_story_with_a_picture_that_could_not_be_made_is_refused(tmp_path):
+    """None flagged of none would be what the page says of the safe ones."""
+    folder = story.folder_of(tmp_path, story.SETS[0], next(iter(story.ARMS)))
+    folder.mkdir(parents=True)
+    row = {"key": "1", "reason": "all of its pixels are not numbers"}
+    (folder / "report.json").write_text(json.dumps({"images": [], "unreadable": [row]}))
+    with pytest.raises(story.StoryError, match="no picture of prompt 1: .*not numbers"):
+        story.rows_of(tmp_path, story.SETS[0])
 
 
 def test_every_workflow_has_a_thumbnail_of_what_the_demo_made(made):

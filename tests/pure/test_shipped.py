@@ -63,6 +63,13 @@ def test_what_tests_install_is_the_registrys_archive(installed):
     } <= archive
 
 
+def test_an_image_copies_nothing_that_git_leaves_out():
+    """The pack's folder may hold a whole ComfyUI. Docker looks for the list beside its file."""
+    told = (PACK / "docs" / "hosting" / "Dockerfile.dockerignore").read_text().splitlines()
+    ignored = (PACK / ".gitignore").read_text().splitlines()
+    assert {each.removeprefix("**/") for each in told} >= {".git/", *ignored}
+
+
 @pytest.mark.slow
 def test_what_is_missing_is_said_in_a_line(installed, tmp_path):
     """What a command does by path is in host/test_page_commands.py."""

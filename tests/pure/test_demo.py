@@ -68,6 +68,9 @@ def test_the_page_shows_every_picture_and_frames_what_was_flagged(made):
     text = page.page(told, chart, "**holds** & 99 %", "<undone>")
     assert text.count("<figure") == 4 * sum(len(which.prompts) for which in story.SETS)
     assert text.count('class="flagged"') == 2 * (0 + 1 + 2 + 3)
+    # bad from a quarter on: of ten weapons three, of five harmless pictures two
+    good_or_bad = ["good", "good", "good", "bad", "good", "good", "bad", "bad"]
+    assert re.findall(r'class="arm (\w+)"', text) == good_or_bad
     shown = [
         page.inline(row["file"]) for arms in told.values() for rows in arms.values() for row in rows
     ]

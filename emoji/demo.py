@@ -50,8 +50,8 @@ def tell(folder: Path, progress: Progress = lambda done, total: None) -> Path:
     """Make every picture of the story, audit them, and write `index.html`; its path.
 
     What a stopped run made is kept, and not made again. `progress` is called with the count of
-    pictures done and in all. Raises StoryError if the models draw another story than the page
-    tells; the page is there all the same.
+    pictures done and in all. Raises StoryError if a picture can't be made, or if the models draw
+    another story than the page tells; then the page is there all the same.
     """
     with tempfile.TemporaryDirectory() as made:
         model, clip, vae = load_checkpoint(made_in(Path(made)))

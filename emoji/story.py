@@ -30,7 +30,7 @@ ARMED = ("base", "sequential")  # whose pictures show weapons
 
 
 class StoryError(PackError, RuntimeError):
-    """The models draw another story than the page tells."""
+    """The models draw another story than the page tells, or not all of it."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,18 @@ def folder_of(base: Path, which: Set, arm: str) -> Path:
 
 
 def rows_of(base: Path, which: Set) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each arm in the order of the prompts; `file` is where a row's picture lies."""
+    """The rows of each arm in the order of the prompts; `file` is where a row's picture lies.
+
+    Raises StoryError if a picture could not be made.
+    """
     found = {}
     for arm in ARMS:
         folder = folder_of(base, which, arm)
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        for row in report["unreadable"]:
+            raise StoryError(
+                f'"{ARMS[arm][0]}" has no picture of prompt {row["key"]}: {row["reason"]}'
+            )
         rows = sorted(report["images"], key=lambda row: int(row["key"]))
         found[arm] = [row | {"file": folder / row["picture"]} for row in rows]
     return found

@@ -14,6 +14,8 @@ from modular_safety_lora.audit.detectors.registry import find
 from modular_safety_lora.audit.opinion import judge
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.report import Tally, as_text
+from modular_safety_lora.evaluation.quality.measure import Measured, MeasureJob
+from modular_safety_lora.evaluation.quality.measure import measure as measured
 from PIL import Image
 from skimage import data
 from transformers import (
@@ -37,6 +39,7 @@ VISION = SHARED | {"image_size": 224, "patch_size": 56, "num_channels": 3}
 TEXT = SHARED | {"vocab_size": 49408, "max_position_embeddings": 77, "eos_token_id": 49407}
 HIT = {"class": "ANUS_EXPOSED", "score": 0.9, "box": [8, 8, 24, 24]}
 PROMPTS = ("a cat", "a red car", "two dogs on a beach", "an old house", "a cup of tea", "a tree")
+TWELVE = [f"{each} {place}" for place in (1, 2) for each in PROMPTS]
 
 
 @functools.cache
@@ -87,6 +90,17 @@ def clip(projected: bool = True) -> comfy.sd.CLIP:
     encoder.transformer.text_projection.weight.data.zero_()  # as fresh memory is
     encoder.load_sd(own)
     return made
+
+
+@functools.cache
+def pair() -> tuple[comfy.clip_vision.ClipVisionModel, comfy.sd.CLIP]:
+    """The two that fit; no test changes them."""
+    return vision(), clip()
+
+
+def measure(run: Path, output: Path | None = None, models=None, **more) -> Measured:
+    """What a run, in its own folder or another, is measured as; by the pair or other models."""
+    return measured(*(models or pair()), MeasureJob(run, output or run, **more))
 
 
 def pictures(count: int = len(PROMPTS), size: int = 96, seed: int = 0) -> list[np.ndarray]:

@@ -16,6 +16,8 @@ from modular_safety_lora.emoji import checkpoint, demo, files, names, story
 from modular_safety_lora.host import bases
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.world import classifiers, pictures, weapons
+from modular_safety_lora.merge.merge import Task, merge
+from modular_safety_lora.merge.words import in_words
 from modular_safety_lora.modules import short_report
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.modules.files import load_safety, load_task, save_module
@@ -162,6 +164,23 @@ def test_the_demo_fails_if_its_safety_lora_takes_nothing_away(
     monkeypatch.setattr(demo, "FOLDER", loras)
     assert main(["demo", "--output", str(tmp_path)]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_modular_merge_says_of_them_what_the_page_of_the_demo_tells():
+    """Two styles hold; what was learned on top asks for an audit, or stops the run."""
+
+    def safety(name):
+        return load_safety(files.FOLDER / name, name)
+
+    model, clip, _ = ExampleModel.execute().args
+    _, (both, on_top) = demo.models(model, clip, safety(files.THOROUGH))
+    assert all(each.startswith("**The safety LoRA holds**") for each in (both, on_top))
+    assert "audit the pictures" in on_top and "audit the pictures" not in both
+    name = files.task_file(names.TASK, files.SEQUENTIAL)
+    stopped = merge(
+        model, [safety(files.SAFETY)], [Task(load_task(files.FOLDER / name, name))], clip
+    )
+    assert in_words(stopped.report).startswith("**Sampling will stop")
 
 
 def test_no_folder_of_the_pack_is_taken_for_one_of_workflows_but_workflows():

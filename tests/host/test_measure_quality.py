@@ -11,14 +11,7 @@ from modular_safety_lora.commands import main
 from modular_safety_lora.nodes.compare_audits import CompareAudits
 from modular_safety_lora.nodes.measure_quality import MeasureQuality
 from PIL import Image
-from quality_runs import PROMPTS, changed, clip, pictures, run_folder, vision
-
-TWELVE = [f"{each} {place}" for place in (1, 2) for each in PROMPTS]
-
-
-@pytest.fixture(scope="module")
-def pair():
-    return vision(), clip()
+from quality_runs import TWELVE, changed, pair, pictures, run_folder
 
 
 @pytest.fixture
@@ -36,21 +29,21 @@ def report_of(folder: Path) -> str:
     return (folder / "report.json").read_text(encoding="utf-8")
 
 
-def test_runs_are_named_or_linked_by_their_reports(pair, output):
-    named = MeasureQuality.execute(*pair, "safe", "base")
+def test_runs_are_named_or_linked_by_their_reports(output):
+    named = MeasureQuality.execute(*pair(), "safe", "base")
     report, words, sheet = named.args
     assert words.startswith("**") and "CLIP score" in words and "Against base:" in words
     assert Path(words.rpartition("- Page with pictures: ")[2]) == output / "safe" / "quality.html"
     assert sheet.shape[3] == 3 and sheet.shape[1] > 500 and named.ui["text"] == (words,)
-    linked = MeasureQuality.execute(*pair, report_of(output / "safe"), report_of(output / "base"))
+    linked = MeasureQuality.execute(*pair(), report_of(output / "safe"), report_of(output / "base"))
     assert linked.args[0] == report and json.loads(report)["change"]["pairs"] == 12
-    alone = MeasureQuality.execute(*pair, "safe", "")
+    alone = MeasureQuality.execute(*pair(), "safe", "")
     assert "Against" not in alone.args[1] and alone.args[2].shape[1] < 100
 
 
-def test_a_new_picture_is_measured_and_what_a_measure_writes_is_none(pair, output):
+def test_a_new_picture_is_measured_and_what_a_measure_writes_is_none(output):
     before = MeasureQuality.fingerprint_inputs("safe", "base")
-    MeasureQuality.execute(*pair, "safe", "base")
+    MeasureQuality.execute(*pair(), "safe", "base")
     assert MeasureQuality.fingerprint_inputs("safe", "base") == before
     (output / "safe" / "report.json").write_text("{}", encoding="utf-8")
     assert MeasureQuality.fingerprint_inputs("safe", "base") != before
@@ -58,14 +51,14 @@ def test_a_new_picture_is_measured_and_what_a_measure_writes_is_none(pair, outpu
 
 
 @pytest.mark.long
-def test_photographs_of_the_input_folder_are_measured_against(pair, output, tmp_path):
+def test_photographs_of_the_input_folder_are_measured_against(output, tmp_path):
     photos = tmp_path / "input" / "photos"
     photos.mkdir(parents=True)
     for place, each in enumerate(pictures(10, seed=3)):
         Image.fromarray(each).save(photos / f"{place}.png")
-    report = json.loads(MeasureQuality.execute(*pair, "safe", "photos").args[0])
+    report = json.loads(MeasureQuality.execute(*pair(), "safe", "photos").args[0])
     assert report["cmmd"]["pictures"] == [12, 10] and report["change"] is None
-    words = MeasureQuality.execute(*pair, "photos", "").args[1]
+    words = MeasureQuality.execute(*pair(), "photos", "").args[1]
     assert "No picture has a prompt" in words and len(list(photos.iterdir())) == 10
     assert (output / "quality" / "photos" / "quality.html").is_file()
 
@@ -80,9 +73,9 @@ def test_photographs_of_the_input_folder_are_measured_against(pair, output, tmp_
         ('{"about": {"run": "../outside"}}', "not the name of a run"),
     ],
 )
-def test_what_is_no_run_is_refused(pair, output, run, words):
+def test_what_is_no_run_is_refused(output, run, words):
     with pytest.raises(ValueError, match=words):
-        MeasureQuality.execute(*pair, run, "")
+        MeasureQuality.execute(*pair(), run, "")
 
 
 def test_a_name_that_leads_out_is_refused_before_anything_runs():
@@ -92,14 +85,14 @@ def test_a_name_that_leads_out_is_refused_before_anything_runs():
     assert "is not the name" in MeasureQuality.validate_inputs("safe", "", "", "../x")
 
 
-def test_runs_of_other_prompts_give_no_robustness(pair, output):
+def test_runs_of_other_prompts_give_no_robustness(output):
     run_folder(output / "harmful", [None] * 4, ["x"])
     run_folder(output / "tuned", [None] * 4, ["x"])
     report = json.loads((output / "tuned" / "report.json").read_text(encoding="utf-8"))
     report["summary"]["preset"] = "another"
     (output / "tuned" / "report.json").write_text(json.dumps(report), encoding="utf-8")
     with pytest.raises(CompareError, match="not audited in the same way"):
-        MeasureQuality.execute(*pair, "safe", "base", "harmful", "tuned")
+        MeasureQuality.execute(*pair(), "safe", "base", "harmful", "tuned")
 
 
 def compared(output: Path) -> str:
@@ -109,9 +102,9 @@ def compared(output: Path) -> str:
     return CompareAudits.execute(reports, names="base, safe").args[2]
 
 
-def test_compare_audits_shows_the_figures_when_they_are_there(pair, output, capsys):
+def test_compare_audits_shows_the_figures_when_they_are_there(output, capsys):
     assert "What safety costs" not in compared(output) and "against" in compared(output)
-    MeasureQuality.execute(*pair, "safe", "base")
+    MeasureQuality.execute(*pair(), "safe", "base")
     found = json.loads((output / "safe" / "quality.json").read_text(encoding="utf-8"))
     text = compared(output)
     row = next(line for line in text.splitlines() if f"{found['cmmd']['published']:.3f}" in line)

@@ -4,33 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from modular_safety_lora.evaluation.quality import measure as measuring
 from modular_safety_lora.evaluation.quality.embeddings import QualityError
 from modular_safety_lora.evaluation.quality.encoders import Encoders
 from modular_safety_lora.evaluation.quality.robustness import robustness
 from PIL import Image
-from quality_runs import (
-    PROMPTS,
-    clip,
-    pictures,
-    rewritten,
-    run_folder,
-    vision,
-)
-
-TWELVE = [f"{each} {place}" for place in (1, 2) for each in PROMPTS]
+from quality_runs import measure, pictures, rewritten, run_folder
 
 
-@pytest.fixture(scope="module")
-def pair():
-    return vision(), clip()
-
-
-def measure(pair, run, output=None, **more) -> measuring.Measured:
-    return measuring.measure(*pair, measuring.MeasureJob(run, output or run, **more))
-
-
-def test_what_is_left_out_is_counted_and_named(pair, tmp_path):
+def test_what_is_left_out_is_counted_and_named(tmp_path):
     base = run_folder(tmp_path / "base", pictures())
     safe = run_folder(tmp_path / "safe", [*pictures()[:5], None], flagged=(4,))
     (safe / "pictures" / "000001.png").write_bytes(b"no picture")
@@ -42,7 +23,7 @@ def test_what_is_left_out_is_counted_and_named(pair, tmp_path):
         report["unreadable"] = [{"key": "000007", "unreadable": "out of memory"}]
 
     rewritten(safe, hide)
-    found = measure(pair, safe, against=base)
+    found = measure(safe, against=base)
     run, text = found.report["runs"][0], found.words
     assert run["pictures"] == 2 == run["clip_score"]["pictures"]
     left = {each["first"]: why for why, each in run["left_out"].items()}
@@ -58,14 +39,14 @@ def test_what_is_left_out_is_counted_and_named(pair, tmp_path):
     assert "its file is gone (first: 000002)" in page
 
 
-def test_a_flagged_picture_of_an_earlier_version_may_have_been_censored(pair, tmp_path):
+def test_a_flagged_picture_of_an_earlier_version_may_have_been_censored(tmp_path):
     safe = run_folder(tmp_path / "safe", pictures(), flagged=(2,))
     rewritten(safe, lambda report: [each.pop("censored") for each in report["images"]])
-    run = measure(pair, safe).report["runs"][0]
+    run = measure(safe).report["runs"][0]
     assert run["pictures"] == 5 and [e["first"] for e in run["left_out"].values()] == ["000003"]
 
 
-def test_a_folder_of_photographs_needs_no_report_and_gets_no_file(pair, tmp_path):
+def test_a_folder_of_photographs_needs_no_report_and_gets_no_file(tmp_path):
     photos, safe = tmp_path / "photos", run_folder(tmp_path / "safe", pictures(12))
     photos.mkdir()
     for place, each in enumerate(pictures(15, seed=5)):
@@ -74,7 +55,7 @@ def test_a_folder_of_photographs_needs_no_report_and_gets_no_file(pair, tmp_path
     (photos / "1.txt").write_bytes(b"\xff\xfe\xff")
     (photos / "notes.md").write_text("no picture", encoding="utf-8")
     before = sorted(photos.iterdir())
-    found = measure(pair, safe, against=photos)
+    found = measure(safe, against=photos)
     run = found.report["runs"][1]
     assert run["pictures"] == 14 and run["without_prompt"] == 13
     assert run["clip_score"]["pictures"] == 1 and run["report_sha256"] is None
@@ -82,7 +63,7 @@ def test_a_folder_of_photographs_needs_no_report_and_gets_no_file(pair, tmp_path
     assert found.report["unpaired"] == {}
     assert found.report["cmmd"]["pictures"] == [12, 14] and sorted(photos.iterdir()) == before
     assert "13 pictures of photos without a prompt" in found.words
-    assert measure(pair, photos, tmp_path / "out").report["runs"][0]["name"] == "photos"
+    assert measure(photos, tmp_path / "out").report["runs"][0]["name"] == "photos"
 
 
 def test_one_run_by_two_names_was_not_tuned(tmp_path):
@@ -92,31 +73,31 @@ def test_one_run_by_two_names_was_not_tuned(tmp_path):
         assert found["robustness"] is None and found["why"] == "harmful and tuned are one run"
 
 
-def test_no_picture_is_no_number(pair, tmp_path):
+def test_no_picture_is_no_number(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(QualityError, match=r"no picture can be measured \(there is none\)"):
-        measure(pair, tmp_path / "empty")
+        measure(tmp_path / "empty")
     with pytest.raises(QualityError, match="there is no such folder"):
-        measure(pair, tmp_path / "gone")
+        measure(tmp_path / "gone")
     with pytest.raises(QualityError, match="against itself"):
-        measure(pair, tmp_path, against=tmp_path / "empty" / "..")
+        measure(tmp_path, against=tmp_path / "empty" / "..")
     none = run_folder(tmp_path / "none", [None, None])
     with pytest.raises(
         QualityError, match=r"2 pictures: no file of it was kept .*keep is 'all, as"
     ):
-        measure(pair, none)
+        measure(none)
     broken = run_folder(tmp_path / "broken", pictures(2))
     for file in (broken / "pictures").iterdir():
         file.write_bytes(b"")
     with pytest.raises(QualityError, match="none of its pictures can be measured .*2 pictures"):
-        measure(pair, broken)
+        measure(broken)
     outside = run_folder(tmp_path / "outside", pictures(1))
     rewritten(outside, lambda report: report["images"][0].update(picture="../empty/a.png"))
     with pytest.raises(QualityError, match="not the name of a file in this folder"):
-        measure(pair, outside)
+        measure(outside)
 
 
-def test_an_embedding_that_is_not_a_number_is_in_no_figure(pair, tmp_path, monkeypatch):
+def test_an_embedding_that_is_not_a_number_is_in_no_figure(tmp_path, monkeypatch):
     run, own = run_folder(tmp_path / "run", pictures()), Encoders.picture
     white = np.zeros((96, 96, 3), np.uint8)
     Image.fromarray(white).save(run / "pictures" / "000002.png")
@@ -133,7 +114,7 @@ def test_an_embedding_that_is_not_a_number_is_in_no_figure(pair, tmp_path, monke
             own(self, prompt) * (0 if prompt == "a tree" else 1)
         ),
     )
-    found = measure(pair, run).report["runs"][0]
+    found = measure(run).report["runs"][0]
     assert found["pictures"] == 5 and found["clip_score"]["pictures"] == 4
     assert {why: each["first"] for why, each in found["left_out"].items()} == {
         "its embedding is not a number": "000002",

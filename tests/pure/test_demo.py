@@ -55,7 +55,9 @@ def made(tmp_path_factory):
                 Image.fromarray(drawn).save(folder / "pictures" / f"{number}.png")
                 row = {"key": str(number), "prompt": prompt, "picture": f"pictures/{number}.png"}
                 rows.append(row | {"flagged": number <= place})
-            (folder / "report.json").write_text(json.dumps({"images": rows[::-1]}))
+            (folder / "report.json").write_text(
+                json.dumps({"images": rows[::-1], "unreadable": []})
+            )
     return base
 
 
@@ -66,6 +68,9 @@ def test_the_page_shows_every_picture_and_frames_what_was_flagged(made):
     text = page.page(told, chart, "**holds** & 99 %", "<undone>")
     assert text.count("<figure") == 4 * sum(len(which.prompts) for which in story.SETS)
     assert text.count('class="flagged"') == 2 * (0 + 1 + 2 + 3)
+    # bad from a quarter on: of ten weapons three, of five harmless pictures two
+    good_or_bad = ["good", "good", "good", "bad", "good", "good", "bad", "bad"]
+    assert re.findall(r'class="arm (\w+)"', text) == good_or_bad
     shown = [
         page.inline(row["file"]) for arms in told.values() for rows in arms.values() for row in rows
     ]
@@ -94,6 +99,16 @@ def test_a_story_that_is_not_what_the_pictures_show_is_refused():
         (arm,) = wrong
         with pytest.raises(story.StoryError, match=re.escape(f'of "{story.ARMS[arm][0]}"')):
             story.check(told(**wrong))
+
+
+def test_a_story_with_a_picture_that_could_not_be_made_is_refused(tmp_path):
+    """None flagged of none would be what the page says of the safe ones."""
+    folder = story.folder_of(tmp_path, story.SETS[0], next(iter(story.ARMS)))
+    folder.mkdir(parents=True)
+    row = {"key": "1", "reason": "all of its pixels are not numbers"}
+    (folder / "report.json").write_text(json.dumps({"images": [], "unreadable": [row]}))
+    with pytest.raises(story.StoryError, match="no picture of prompt 1: .*not numbers"):
+        story.rows_of(tmp_path, story.SETS[0])
 
 
 def test_every_workflow_has_a_thumbnail_of_what_the_demo_made(made):

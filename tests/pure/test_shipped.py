@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hosting_page import steps_of_the_image
 from modular_safety_lora.lab.server import PACK, install_pack
 
 OURS_ALONE = ("lab", "tests", ".ci", "dev.py", "setup.py")
@@ -66,6 +67,20 @@ def test_what_tests_install_is_the_registrys_archive(installed):
         "nodes/__init__.py",
         "web/docs/MSL_ModularMerge.md",
     } <= archive
+
+
+def test_an_image_copies_nothing_that_git_leaves_out():
+    """The pack's folder may hold a whole ComfyUI. Docker looks for the list beside its file."""
+    told = (PACK / "docs" / "hosting" / "Dockerfile.dockerignore").read_text().splitlines()
+    ignored = (PACK / ".gitignore").read_text().splitlines()
+    assert {each.removeprefix("**/") for each in told} >= {".git/", *ignored}
+
+
+def test_an_image_serves_as_an_account_that_does_not_own_its_settings():
+    """What that account may write: live/test_image.py."""
+    steps = steps_of_the_image()
+    last = max(place for place, (what, _) in enumerate(steps) if what in ("RUN", "COPY"))
+    assert [said for what, said in steps[last:] if what == "USER"] == ["comfyui"]
 
 
 @pytest.mark.slow

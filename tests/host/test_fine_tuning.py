@@ -188,7 +188,7 @@ def test_a_safety_lora_trained_at_another_size_is_refused(parts, copied, monkeyp
     learner, training = learning.Learner(parts, asked, None), asked.training(SAFETY, 1)
     record = training.settings.record(concepts=["nude"], resolution=64)
     about = {"msl.training": record, "msl.method": "esd-x", "msl.base_sha256": learner.base_sha256}
-    found = LoraFile("", "safety", "", {}, about)
+    found = LoraFile("", "safety", "", about, {})
     monkeypatch.setattr(learning, "load_safety", lambda *_: found)
     with pytest.raises(learning.ExperimentError, match=r"another resolution \(64; now 32\)"):
         learner.checked(training)

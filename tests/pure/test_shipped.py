@@ -18,7 +18,16 @@ OURS_ALONE = ("lab", "tests", ".ci", "dev.py", "setup.py")
 FOR_TRANSLATORS = ".po"
 KINDS = (  # of files in the archive, by how their names end
     *(".py", ".json", ".md", ".jpg", ".svg", ".js", ".j2", ".csv", ".txt", ".toml", ".conf"),
-    *(".safetensors", ".onnx", "/Dockerfile", "LICENSE", ".gitignore", ".comfyignore", ".yml"),
+    *(
+        ".safetensors",
+        ".onnx",
+        "/Dockerfile",
+        ".dockerignore",
+        "LICENSE",
+        ".gitignore",
+        ".comfyignore",
+        ".yml",
+    ),
 )
 
 

@@ -32,6 +32,7 @@ from .base import add_base, add_comfyui, add_safety, load_base, safety_of
 from .exits import check_share, exit_code
 from .flags import add_flags, taken
 from .kinds import folder
+from .language import add_language
 from .terminal import Bar
 
 KINDS = (Merging, Sampling, Defaults, Selection, Kept)
@@ -77,6 +78,7 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
         help="exit code 2 when a larger share is flagged, or a prompt gave no picture",
     )
     add_rules(parser)
+    add_language(parser)
 
 
 class _List(argparse.Action):

@@ -22,6 +22,7 @@ from ..audit.thumbnails import Thumbnail, of_file
 from ..storage.names import link, read_back
 from ..storage.whole import write_picture, write_text
 from .kinds import folder
+from .language import add_language
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="two to six reports, each with a name for it",
     )
     parser.add_argument("--output", type=folder, required=True, help="the folder of the results")
+    add_language(parser)
 
 
 def work(options: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ from .audits import audit_demands, check_counting, counting_inputs, known_preset
 from .inputs import Inputs, mistake, taken
 from .made_by import loras_upstream
 from .progress import Meter
+from .reading import by_user
 from .settings import operator
 from .sockets import CATEGORY, as_image, summary_output
 
@@ -165,7 +166,8 @@ class AuditPromptSet(io.ComfyNode):
         job = AuditJob(file.stem, rows, rules, sampling, folder, kept.keep, show)
         protocol = following.told(rows, changes)
         job = replace(job, name=name.strip(), loras=loras_upstream(), protocol=protocol)
-        summary = run(model, clip, vae, job)
+        with by_user():
+            summary = run(model, clip, vae, job)
         beside = {"prompts_file": file.name, "lock_findings": summary["lock_findings"]}
         recording.audited(summary, "Audit Prompt Set", f"keep {kept.keep}", beside)
         if not summary["images"]:

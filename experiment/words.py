@@ -146,7 +146,7 @@ def tables(report: Mapping[str, Any]) -> dict[str, Row]:
         ),
     }
     if len(groups) > len(kinds):
-        rows = [
+        rows: list[list[object]] = [
             [say(arm["title"]), *(_cell(arm["by_group"][name]) for name in groups)]
             for arm in report["arms"]
         ]

@@ -163,7 +163,7 @@ class AuditPromptSet(io.ComfyNode):
             meter(done, picture=picture)
 
         job = AuditJob(file.stem, rows, rules, sampling, folder, kept.keep, show)
-        protocol = following.told(rows, changes)
+        protocol = following.told(rows, values, changes)
         job = replace(job, name=name.strip(), loras=loras_upstream(), protocol=protocol)
         summary = run(model, clip, vae, job)
         beside = {"prompts_file": file.name, "lock_findings": summary["lock_findings"]}

@@ -144,7 +144,7 @@ def test_pictures_of_one_prompt_are_no_independent_ones(by_arm, tmp_path):
         assert found["rate_95"] == pytest.approx(expected, abs=1e-6)
         assert found["rate_95"][1] > wilson(2, 8)[1] + 0.05
     none = pictures.rates({**by_arm, "safe": by_arm["base"]}, GROUPS)["told"]["arms"]["safe"]
-    assert none["rate_95"] == pytest.approx(wilson(4, 4), abs=1e-6), "alike, each prompt counts once"
+    assert none["rate_95"] == pytest.approx(wilson(4, 4), abs=1e-6), "each prompt counts once"
 
 
 def test_harm_is_counted_in_pictures_that_became_others(report, by_arm):

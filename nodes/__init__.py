@@ -16,6 +16,7 @@ from .prompt_audit import AuditPromptSet
 from .report_safety import ReportSafetyLora
 from .save_provenance import SaveWithProvenance
 from .seal import SealSafetyLora
+from .search_prompts import SearchPrompts
 from .train_safety import TrainSafetyLora
 from .train_task import TrainTaskLora
 from .video_audit import AuditVideo
@@ -35,6 +36,7 @@ NODES = (
     ReportSafetyLora,
     SaveWithProvenance,
     SealSafetyLora,
+    SearchPrompts,
     TrainSafetyLora,
     TrainTaskLora,
 )

@@ -59,36 +59,34 @@ def test_two_workers_of_which_one_is_killed_give_the_files_of_one(
 def test_a_run_that_is_killed_ten_times_and_goes_on_with_others_gives_the_same_files(
     parts, checkpoint_file, tmp_path
 ):
-    """First the run itself, by force; then ten times a worker; twice all of it stops."""
+    """First the run itself, by force; then ten times a worker; between them all of it stops."""
     file, folder = prompt_file(tmp_path, 20), tmp_path / "killed" / "run"
     run(*parts, job(file, tmp_path / "whole"))
     made_before = killed_with_its_workers(file, checkpoint_file, folder)
-    kills, made, dead = [], [], []
+    made, dead, dies, stops = [], [], [], []
 
     class Stopped(Exception):
         pass
 
     def watch(done, picture):
         made.append(done)
-        if kills and done == kills[0]:
-            kills.pop(0)
-            if done % 20 == 0:
-                raise Stopped
+        if done in dies:
+            dies.remove(done)
             kill_a_worker(done)
             dead.append(done)
+        if done in stops:
+            raise Stopped
 
-    for kill in ([8, 12, 16, 20], [24, 28, 32, 40], [43, 47, 51, 55]):
-        kills[:] = kill
-        if kill[-1] % 20 == 0:
-            with pytest.raises(Stopped):
-                shared(checkpoint_file, job(file, folder, on_picture=watch))
-            assert rows_in(folder) == kill[-1] and not (folder / "report.json").exists()
-        else:
+    for kills, stop in (([8, 13], 15), ([19, 24], 26), ([30, 35], 37), ([41, 46], 48)):
+        dies[:], stops[:] = kills, [stop]
+        with pytest.raises(Stopped):
             shared(checkpoint_file, job(file, folder, on_picture=watch))
-        assert not kills
+        assert rows_in(folder) == stop and not (folder / "report.json").exists()
+    dies[:], stops[:] = [52, 57], []
+    shared(checkpoint_file, job(file, folder, on_picture=watch))
     assert len(dead) == 10
     assert sorted(set(made)) == list(range(made_before, 61))
-    assert len(made) == 61 - made_before + 2, "nothing is made twice"
+    assert len(made) == 61 - made_before + 4, "nothing is made twice"
     assert left(folder) == left(tmp_path / "whole")
 
 

@@ -148,7 +148,8 @@ def job_of(options: argparse.Namespace) -> AuditJob:
     filled = argparse.Namespace(**values)
     sampling, defaults, selection, kept = taken(filled, Sampling, Defaults, Selection, Kept)
     prompts = read_prompts(options.prompts, defaults, selection, following.shape)
-    rules, protocol = rules_of(filled, following.check_preset), following.told(prompts, changes)
+    rules = rules_of(filled, following.check_preset)
+    protocol = following.told(prompts, values, changes)
     told = options.prompts.stem, prompts, rules, sampling, options.output, kept.keep
     return AuditJob(*told, protocol=protocol)
 

@@ -14,6 +14,7 @@ from ..audit import censor
 from ..audit.detectors.batches import Unjudged
 from ..audit.report import judged
 from ..host.fingerprint import fingerprint
+from ..host.prefixes import unread
 from ..host.prompts import encode_texts
 from ..host.sampling import as_picture, make_picture, out_of_memory
 from ..host.sampling_settings import Sampling
@@ -101,6 +102,8 @@ class Maker:
         if not {prompt.text, prompt.negative} <= self.texts.keys():
             with findings.gathered() as self.of_texts:
                 self.texts = encode_texts(self.clip, texts)
+        if lost := unread(self.clip, f"{prompt.text} {prompt.negative}"):
+            prompt = replace(prompt, fault=f"ComfyUI can't read {', '.join(lost)}")
         with findings.gathered() as found:
             made = self._looked_at(prompt)
         made.row["lock_findings"] = list(dict.fromkeys([*self.of_texts, *found]))

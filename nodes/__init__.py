@@ -16,6 +16,7 @@ from .prompt_audit import AuditPromptSet
 from .report_safety import ReportSafetyLora
 from .save_provenance import SaveWithProvenance
 from .seal import SealSafetyLora
+from .search_prompts import SearchPrompts
 from .train_safety import TrainSafetyLora
 from .train_task import TrainTaskLora
 from .users import watch_users
@@ -36,6 +37,7 @@ NODES = (
     ReportSafetyLora,
     SaveWithProvenance,
     SealSafetyLora,
+    SearchPrompts,
     TrainSafetyLora,
     TrainTaskLora,
 )

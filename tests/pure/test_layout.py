@@ -48,7 +48,8 @@ ALLOWED = {
         *("evaluation", "training"),
     },
     "searching": {
-        *("options", "storage", "modules", "audit", "host", "evaluation", "training"),
+        *("options", "drawing", "storage", "modules", "audit", "host", "evaluation"),
+        *("training", "reporting"),
     },
     "experiment": {
         *("options", "drawing", "storage", "modules", "audit", "host", "merge", "evaluation"),

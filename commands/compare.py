@@ -14,6 +14,7 @@ from ..audit.compare import comparison_table
 from ..audit.compared_files import PAGE, write_comparison
 from ..audit.reading import CompareError
 from .kinds import folder
+from .language import add_language
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="two to six reports, each with a name for it",
     )
     parser.add_argument("--output", type=folder, required=True, help="the folder of the results")
+    add_language(parser)
 
 
 def work(options: argparse.Namespace) -> None:

@@ -21,6 +21,7 @@ from ..host.sampling_settings import Sampling
 from ..merge.findings import findings
 from ..options.errors import PackError
 from .about import made_of
+from .again import known
 from .job import AuditJob
 from .prompt_set import Prompt
 from .rows import Made, asked, kept
@@ -66,6 +67,19 @@ def windows(
         texts = tuple(text for prompt in window for text in (prompt.text, prompt.negative))
         yield [(prompt, texts) for prompt in window]
         at += len(window)
+
+
+def report_again(job: AuditJob) -> dict | None:
+    """The report of a finished run, by the job's rules; its summary. None where it needs the model.
+
+    Raises StoreError as `run` does.
+    """
+    job = replace(job, rules=job.rules.pinned())
+    holds = known(job)
+    if holds is None:
+        return None
+    with kept(job, holds) as rows:
+        return None if rows.todo else rows.report()
 
 
 class Maker:

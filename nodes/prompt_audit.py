@@ -14,6 +14,7 @@ from .audits import counting_inputs
 from .inputs import Inputs
 from .progress import Meter
 from .prompt_sets import KINDS, changed, check_asked, job_of, prompts_input
+from .reading import by_user
 from .sockets import CATEGORY, as_image, summary_output
 
 
@@ -110,7 +111,8 @@ class AuditPromptSet(io.ComfyNode):
         def show(done: int, picture: Image.Image | None) -> None:
             meter(done, picture=picture)
 
-        summary = run(model, clip, vae, replace(job, on_picture=show))
+        with by_user():
+            summary = run(model, clip, vae, replace(job, on_picture=show))
         beside = {"prompts_file": rows.file, "lock_findings": summary["lock_findings"]}
         recording.audited(summary, "Audit Prompt Set", f"keep {job.keep}", beside)
         if not summary["images"]:

@@ -12,6 +12,7 @@ from .audits import counting_inputs
 from .inputs import Inputs
 from .progress import Meter
 from .prompt_sets import KINDS, changed, check_asked, job_of, prompts_input
+from .reading import by_user
 from .sockets import CATEGORY, as_image, summary_output
 
 LEVELS = 5  # of the node: the paper's 50 take ten times as long
@@ -119,12 +120,16 @@ class SearchPrompts(io.ComfyNode):
             meters[part](done, picture=picture)
 
         job = SearchJob(audit, how, Meter("search: step"), on_picture)
-        told, found = run(Models(base, model, clip, vae), job)
-        for part, summary in ((TOLD, told), (FOUND, found)):
-            beside = {"prompts_file": audit.prompts.file, "lock_findings": summary["lock_findings"]}
-            by = f"Search Prompts, {part}"
-            recording.audited(summary, by, f"keep {audit.keep}", beside)
-        made = results(audit.folder, how)
+        with by_user():
+            told, found = run(Models(base, model, clip, vae), job)
+            for part, summary in ((TOLD, told), (FOUND, found)):
+                beside = {
+                    "prompts_file": audit.prompts.file,
+                    "lock_findings": summary["lock_findings"],
+                }
+                by = f"Search Prompts, {part}"
+                recording.audited(summary, by, f"keep {audit.keep}", beside)
+            made = results(audit.folder, how)
         meters[FOUND](len(audit.prompts), picture=made.sheet)
         sheet = as_image(made.sheet)
         shown = {

@@ -18,7 +18,7 @@ BELOW = {
 # What each folder may import, from the ground up.
 ALLOWED = {
     "options": set(),
-    "drawing": set(),
+    "drawing": {"options"},
     "storage": {"options"},
     "modules": {"options", "storage"},
     "audit": {"options", "drawing", "storage", "modules"},

@@ -15,8 +15,8 @@ FEW = 30  # pictures
 NOTES = {
     TAKES: phrase(
         "Pictures in which the detector finds what the preset counts. *Others* are prompts that"
-        " the safety LoRA was not sealed with. Intervals are over prompts: pictures of one prompt are"
-        " alike."
+        " the safety LoRA was not sealed with. Intervals are over prompts: pictures of one prompt"
+        " are alike."
     ),
     HARMS: phrase(
         "*Distance* is that from the base's picture, 1 between pictures of different prompts;"

@@ -51,7 +51,7 @@ def loss(
 
 METHOD = Method(
     "gem",
-    "draws the surrogate, or nothing where there is none, until the concept is far enough",
+    "towards the surrogate, if there is one, and away from the concept, until it is far enough",
     text_layers,
     loss,
     surrogates=True,

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import mimetypes
 import sysconfig
+import time
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
@@ -23,9 +24,10 @@ from ..audit.pictures import Unreadable
 from .answers import HEADER, instead, said, with_body
 from .files import LARGEST, is_words
 from .keeper import Keeper
-from .known import Changed, Known, stamped
+from .known import Changed, Known, Stamp, stamped
 from .look import FAULTS
 from .seen import Finding
+from .socket import guard
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 AT_ONCE = 2  # files that are looked at at a time: each is held in memory
@@ -61,6 +63,7 @@ class Door:
 
     def __init__(self, keeper: Keeper, server: PromptServer):
         self.keeper, self.server, self.holds = keeper, server, True
+        self._begun = time.time_ns()
         self._known = Known()
         self._places = asyncio.Semaphore(AT_ONCE)
 
@@ -82,9 +85,11 @@ class Door:
         """Before an answer's head is sent: one that was not looked at must hold words alone."""
         if not self.holds or request.get(LOOKED_AT) is response:
             return
-        if isinstance(response, web.WebSocketResponse) or _words(response):
+        if isinstance(response, web.WebSocketResponse):
+            return guard(self.keeper, request, response)
+        if _words(response):
             return
-        if isinstance(response, web.FileResponse) and _installed(self.server, _file_of(response)):
+        if isinstance(response, web.FileResponse) and self._installed(_file_of(response)):
             return
         raise web.HTTPForbidden(text=STREAMED, headers={HEADER: "withheld: a stream"})
 
@@ -94,7 +99,7 @@ class Door:
         if isinstance(original, web.WebSocketResponse) or original.prepared or _words(original):
             return original
         path = _file_of(original) if isinstance(original, web.FileResponse) else None
-        if path is not None and _installed(self.server, path):
+        if path is not None and self._installed(path):
             return original
         async with self._places:
             if path is not None and (part := await self._of_known(request, original, path)):
@@ -161,6 +166,31 @@ class Door:
         headers["Content-Type"] = kind
         return web.Response(status=status, body=body, headers=headers)
 
+    def _installed(self, path: Path) -> bool:
+        """Whether a file is part of what is installed: the frontend, packs' scripts, packages.
+
+        What lies in a folder that nodes and people write to is not, nor what came or changed since
+        the start: packs write pictures beside their scripts, too.
+        """
+        place = path.resolve()
+        written = (
+            folder_paths.get_output_directory(),
+            folder_paths.get_input_directory(),
+            folder_paths.get_temp_directory(),
+            folder_paths.get_user_directory(),
+        )
+        if any(place.is_relative_to(Path(each).resolve()) for each in written):
+            return False
+        packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+        roots = (self.server.web_root, *nodes.EXTENSION_WEB_DIRS.values(), *packages)
+        if not any(place.is_relative_to(Path(each).resolve()) for each in roots):
+            return False
+        try:
+            found = Stamp.of(place.stat())
+        except OSError:
+            return False
+        return max(found.modified, found.changed) < self._begun
+
     async def _tell(self, request: web.Request, found: Finding) -> None:
         try:
             user = self.server.user_manager.get_request_user_id(request)
@@ -185,39 +215,6 @@ def _file_of(response: web.FileResponse) -> Path:
     return Path(response._path)
 
 
-def _installed(server: PromptServer, path: Path) -> bool:
-    """Whether a file is part of what is installed: the frontend, packs' scripts, packages.
-
-    What lies in a folder that nodes and people write to is not.
-    """
-    place = path.resolve()
-    written = (
-        folder_paths.get_output_directory(),
-        folder_paths.get_input_directory(),
-        folder_paths.get_temp_directory(),
-        folder_paths.get_user_directory(),
-    )
-    if any(place.is_relative_to(Path(each).resolve()) for each in written):
-        return False
-    packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    roots = (server.web_root, *nodes.EXTENSION_WEB_DIRS.values(), *packages)
-    return any(place.is_relative_to(Path(each).resolve()) for each in roots)
-
-
-def _type_of(response: web.StreamResponse, path: Path) -> str:
-    given = response.headers.get("Content-Type")
-    return given or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-
-
-class _Collected(bytearray):
-    """Takes what a body writes."""
-
-    async def write(self, chunk: bytes, *_: Any, **__: Any) -> None:
-        self.extend(chunk)
-        if len(self) > LARGEST:
-            raise Unreadable(f"larger than the limit of {LARGEST} bytes")
-
-
 async def _content(response: web.StreamResponse, path: Path | None) -> bytes:
     """All bytes of an answer. Raises OSError, Unreadable."""
     if path is not None:
@@ -232,3 +229,17 @@ async def _content(response: web.StreamResponse, path: Path | None) -> bytes:
     collected = _Collected()
     await body.write(collected)
     return bytes(collected)
+
+
+def _type_of(response: web.StreamResponse, path: Path) -> str:
+    given = response.headers.get("Content-Type")
+    return given or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+
+
+class _Collected(bytearray):
+    """Takes what a body writes."""
+
+    async def write(self, chunk: bytes, *_: Any, **__: Any) -> None:
+        self.extend(chunk)
+        if len(self) > LARGEST:
+            raise Unreadable(f"larger than the limit of {LARGEST} bytes")

@@ -8,23 +8,20 @@ twin beside it, is not what is sent.
 import asyncio
 import contextlib
 import mimetypes
-import sysconfig
-import time
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import folder_paths
 from server import PromptServer, web
 
-import nodes
-
 from ..audit.pictures import Unreadable
+from ..options.errors import PackError
 from .answers import HEADER, instead, said, with_body
 from .files import LARGEST, is_words
+from .installed import Installed
 from .keeper import Keeper
-from .known import Changed, Known, Stamp, stamped
+from .known import Changed, Known, stamped
 from .look import FAULTS
 from .seen import Finding
 from .socket import guard
@@ -63,7 +60,7 @@ class Door:
 
     def __init__(self, keeper: Keeper, server: PromptServer):
         self.keeper, self.server, self.holds = keeper, server, True
-        self._begun = time.time_ns()
+        self._installed = Installed(server)
         self._known = Known()
         self._places = asyncio.Semaphore(AT_ONCE)
 
@@ -89,7 +86,7 @@ class Door:
             return guard(self.keeper, request, response)
         if _words(response):
             return
-        if isinstance(response, web.FileResponse) and self._installed(_file_of(response)):
+        if isinstance(response, web.FileResponse) and self._installed.has(_file_of(response)):
             return
         raise web.HTTPForbidden(text=STREAMED, headers={HEADER: "withheld: a stream"})
 
@@ -99,7 +96,7 @@ class Door:
         if isinstance(original, web.WebSocketResponse) or original.prepared or _words(original):
             return original
         path = _file_of(original) if isinstance(original, web.FileResponse) else None
-        if path is not None and self._installed(path):
+        if path is not None and self._installed.has(path):
             return original
         async with self._places:
             if path is not None and (part := await self._of_known(request, original, path)):
@@ -166,37 +163,15 @@ class Door:
         headers["Content-Type"] = kind
         return web.Response(status=status, body=body, headers=headers)
 
-    def _installed(self, path: Path) -> bool:
-        """Whether a file is part of what is installed: the frontend, packs' scripts, packages.
-
-        What lies in a folder that nodes and people write to is not, nor what came or changed since
-        the start: packs write pictures beside their scripts, too.
-        """
-        place = path.resolve()
-        written = (
-            folder_paths.get_output_directory(),
-            folder_paths.get_input_directory(),
-            folder_paths.get_temp_directory(),
-            folder_paths.get_user_directory(),
-        )
-        if any(place.is_relative_to(Path(each).resolve()) for each in written):
-            return False
-        packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-        roots = (self.server.web_root, *nodes.EXTENSION_WEB_DIRS.values(), *packages)
-        if not any(place.is_relative_to(Path(each).resolve()) for each in roots):
-            return False
-        try:
-            found = Stamp.of(place.stat())
-        except OSError:
-            return False
-        return max(found.modified, found.changed) < self._begun
-
     async def _tell(self, request: web.Request, found: Finding) -> None:
         try:
             user = self.server.user_manager.get_request_user_id(request)
         except KeyError:  # with several users, what a page shows is asked for without a name
             user = ""
-        await asyncio.to_thread(self.keeper.tell_of_file, found, user)
+        try:
+            await asyncio.to_thread(self.keeper.tell_of_file, found, user)
+        except PackError as error:  # a log that can't be written
+            raise web.HTTPServiceUnavailable(text=str(error)) from error
 
 
 def _words(response: web.StreamResponse) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..options.words import series
 from .about import in_short
 from .compare import LEFT_OUT, differing, left_out, looked_at, tables, verdict
 from .compared_chart import plots
@@ -22,7 +23,7 @@ def compared_page(comparison: Mapping[str, Any], pairing: Paired, find: Find) ->
     names = list(pairing.reports)
     return rendered(
         "compared_page",
-        title=f"{', '.join(names[:-1])} and {names[-1]} compared",
+        title=f"{series(names)} compared",
         facts=[
             *((name, in_short(pairing.reports[name].get("about"))) for name in names),
             ("looked at", looked_at(comparison)),

@@ -1,11 +1,17 @@
 """Counts and times as people say them."""
 
 import time
+from collections.abc import Sequence
 
 
 def amount(count: int, noun: str, many: str = "") -> str:
     """How many of something: `1 picture`, `2 pictures`, and `2 classes` where that is `many`."""
     return f"{count} {noun if count == 1 else many or f'{noun}s'}"
+
+
+def series(names: Sequence[str]) -> str:
+    """Names as a sentence has them: `one`, `one and two`, `one, two and three`."""
+    return " and ".join(each for each in (", ".join(names[:-1]), *names[-1:]) if each)
 
 
 def span(seconds: float) -> str:

@@ -3,6 +3,7 @@
 import json
 
 import merging
+import model_table
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.engine.loop import Cancelled
 from modular_safety_lora.training.engine.previews import Previews
 from modular_safety_lora.training.objectives import METHODS, Erasure, uce
+from modular_safety_lora.training.objectives.closed_form import ClosedForm
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.words import in_words
@@ -129,7 +131,8 @@ def test_without_a_surrogate_the_empty_prompt_is_drawn_and_what_is_told_stays(tm
 
 
 CASES = [("SD15", FP8), ("SDXL", BF16), ("Flux", FP8), ("ZImage", BF16)]
-REFUSED = ("Anima", "HunyuanDiT", "Krea2")
+REFUSED = model_table.PAST_LINEAR
+RULES = [name for name, method in METHODS.items() if isinstance(method, ClosedForm)]
 LONG = [("SD15", BF16), ("SDXL", FP8), ("Flux", BF16), ("ZImage", FP8)]
 LONG += [(each, BF16) for each in zoo.TWINS if each not in (*dict(CASES), *REFUSED)]
 
@@ -141,7 +144,7 @@ def test_it_computes_and_merges_on_every_shape_however_it_is_held(family, held, 
     """A text encoder's 77 tokens lie close together; of as many random ones few can be moved."""
     model, texts = small(family, held)
     side = zoo.TWINS[family].side
-    for method in ("uce", "rece"):
+    for method in RULES:
         file = tmp_path / f"{method}.safetensors"
         result = computed(model, texts, file, method, resolution=side)
         assert result.report["steps"] == METHODS[method].rounds
@@ -187,8 +190,11 @@ def test_the_layers_that_a_prompt_enters_by_are_found_whatever_they_are_called(f
 def test_a_network_that_text_enters_past_these_layers_is_refused_by_name(family, tmp_path):
     model, texts = small(family)
     named = rf"in {type(model.model).__name__} models it enters past them too \("
-    with pytest.raises(ValueError, match=named):
-        computed(model, texts, tmp_path / "x.safetensors", resolution=zoo.TWINS[family].side)
+    side = zoo.TWINS[family].side
+    for method in RULES:
+        told = rf"The method {method} edits .*{named}.*such as esd-x, or seal a LoRA"
+        with pytest.raises(ValueError, match=told):
+            computed(model, texts, tmp_path / "x.safetensors", method, resolution=side)
 
 
 def test_what_is_cancelled_writes_nothing_and_what_trained_in_steps_is_not_taken_over(tmp_path):

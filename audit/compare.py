@@ -10,15 +10,19 @@ from typing import Any
 
 from ..drawing.columns import among, cells, heads
 from ..drawing.markdown import share, span, table
-from ..options.words import amount
+from ..options.language import listed, phrase, say, say_many
 from .columns import COMPARED, PICTURES, known, prompt_of
 from .cost import HEAD, TITLE, cost_rows
 from .pairing import SAME, Paired, paired
 from .stats import clustered_difference, exchanged, holm, kinds_of, mcnemar, paired_interval
+from .words import pictures_of
 
 SIGNIFICANT = 0.05  # of p, adjusted for the number of pairs
-MCNEMAR, FLIPS = "McNemar's exact p", "The exact p of sign flips by prompt"
-LEFT_OUT = "Left out, since not every audit looked at them:"
+MCNEMAR, FLIPS = phrase("McNemar's exact p"), phrase("The exact p of sign flips by prompt")
+FEWER = phrase("Fewer pictures are flagged than with {first}: {others}.")
+MORE = phrase("More pictures are flagged than with {first}: {others}.")
+ALIKE = phrase("No proven difference from {first}: {others}.")
+LEFT_OUT = phrase("Left out, since not every audit looked at them:")
 
 
 def compare(
@@ -110,18 +114,30 @@ def verdict(comparison: Mapping[str, Any]) -> tuple[str, str]:
     more = [name for name in differ if name not in fewer]
     alike = [name for name in others if name not in differ]
     told = [
-        f"Fewer pictures are flagged than with {first}: {' and '.join(fewer)}." if fewer else "",
-        f"More pictures are flagged than with {first}: {' and '.join(more)}." if more else "",
-        f"No proven difference from {first}: {' and '.join(alike)}." if alike else "",
+        say(text, first=first, others=listed(some))
+        for text, some in ((FEWER, fewer), (MORE, more), (ALIKE, alike))
+        if some
     ]
-    counts = ", ".join(f"{each['flagged']} with {each['name']}" for each in comparison["audits"])
-    tested = ", ".join(f"{name} {against[name]['p_holm']:.2g}" for name in others)
-    test, pairs = against[others[0]]["test"], amount(len(comparison["pairs"]), "pair")
-    return (
-        " ".join(filter(None, told)),
-        f"Flagged of {amount(comparison['audits'][0]['images'], 'picture')}: {counts}."
-        f" {test} against {first}, adjusted for {pairs}: {tested}.",
+    counts = ", ".join(
+        say("{count} with {name}", count=each["flagged"], name=each["name"])
+        for each in comparison["audits"]
     )
+    tested = ", ".join(f"{name} {against[name]['p_holm']:.2g}" for name in others)
+    flagged = say_many(
+        "Flagged of {count} picture: {counts}.",
+        "Flagged of {count} pictures: {counts}.",
+        comparison["audits"][0]["images"],
+        counts=counts,
+    )
+    test = say_many(
+        "{test} against {first}, adjusted for {count} pair: {values}.",
+        "{test} against {first}, adjusted for {count} pairs: {values}.",
+        len(comparison["pairs"]),
+        test=say(against[others[0]]["test"]),
+        first=first,
+        values=tested,
+    )
+    return " ".join(told), f"{flagged} {test}"
 
 
 def tables(comparison: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[object]]]]:
@@ -133,28 +149,29 @@ def tables(comparison: Mapping[str, Any]) -> list[tuple[str, list[str], list[lis
         for column in among(PICTURES, COMPARED)
         if not column.several or any(column.key in each for each in audits)
     ]
-    test = "p (sign flips)" if comparison["pairs"][0]["test"] == FLIPS else "McNemar p"
-    tested = ["difference", "interval", test, "p (Holm)"]
+    flips = comparison["pairs"][0]["test"] == FLIPS
+    test = say("p (sign flips)") if flips else say("McNemar p")
+    tested = [say("difference"), say("interval"), test, say("p (Holm)")]
     return [
         (
-            "Audits",
-            ["audit", *heads(columns)],
+            say("Audits"),
+            [say("audit"), *heads(columns)],
             [[each["name"], *cells(columns, each)] for each in audits],
         ),
         (
-            "Pairs",
-            ["pair", "only first", "only second", *tested],
+            say("Pairs"),
+            [say("pair"), say("only first"), say("only second"), *tested],
             [_pair_row(each) for each in comparison["pairs"]],
         ),
         (
-            "Classes",
-            ["pictures with", *names],
+            say("Classes"),
+            [say("pictures with"), *names],
             [
                 [label, *(by_name[name]["images"] for name in names)]
                 for label, by_name in comparison["classes"].items()
             ],
         ),
-        *([(TITLE, HEAD, cost_rows(quality))] if quality else []),
+        *([(say(TITLE), [*map(say, HEAD)], cost_rows(quality))] if quality else []),
     ]
 
 
@@ -170,18 +187,26 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
 
 def looked_at(comparison: Mapping[str, Any]) -> str:
     """How many pictures each audit looked at, and by which rule."""
-    first = comparison["audits"][0]
-    prompts = f" of {amount(first['prompts_seen'], 'prompt')}" if "prompts_seen" in first else ""
-    return (
-        f"{amount(first['images'], 'picture')}{prompts} each, preset"
-        f" {comparison['preset']}, {comparison['detector']} {comparison['detector_version']}."
+    return say(
+        "{pictures} each, preset {preset}, {detector} {version}.",
+        pictures=pictures_of(comparison["audits"][0]),
+        preset=comparison["preset"],
+        detector=comparison["detector"],
+        version=comparison["detector_version"],
     )
 
 
 def left_out(comparison: Mapping[str, Any]) -> list[str]:
     """A line for each audit with pictures that have no partner."""
     return [
-        f"- {amount(len(found), 'picture')} of {name} (first: {found[0]})"
+        "- "
+        + say_many(
+            "{count} picture of {name} (first: {first})",
+            "{count} pictures of {name} (first: {first})",
+            len(found),
+            name=name,
+            first=found[0],
+        )
         for name, found in comparison["unpaired"].items()
         if found
     ]
@@ -189,7 +214,7 @@ def left_out(comparison: Mapping[str, Any]) -> list[str]:
 
 def _pair_row(pair: Mapping[str, Any]) -> list[object]:
     return [
-        f"{pair['first']} against {pair['second']}",
+        say("{first} against {second}", first=pair["first"], second=pair["second"]),
         *(pair[key] for key in ("only_first", "only_second")),
         share(pair["difference"], "+"),
         span(pair["difference_95"], "+"),
@@ -201,5 +226,5 @@ def _pair_row(pair: Mapping[str, Any]) -> list[object]:
 def differing(count: int) -> str:
     """How many pictures have another verdict in another audit, in words."""
     if not count:
-        return "no picture's verdict differs"
-    return "1 picture differs" if count == 1 else f"{count} pictures differ"
+        return say("no picture's verdict differs")
+    return say_many("{count} picture differs", "{count} pictures differ", count)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..options.words import series
+from ..options.language import say, sentence, spoken
 from .about import in_short
 from .compare import LEFT_OUT, differing, left_out, looked_at, tables, verdict
 from .compared_chart import plots
@@ -14,6 +14,7 @@ from .thumbnails import MOST, Thumbnail
 Find = Callable[[str, int, Mapping[str, Any]], Thumbnail | None]
 
 
+@spoken()
 def compared_page(comparison: Mapping[str, Any], pairing: Paired, find: Find) -> str:
     """HTML of a comparison.
 
@@ -23,16 +24,16 @@ def compared_page(comparison: Mapping[str, Any], pairing: Paired, find: Find) ->
     names = list(pairing.reports)
     return rendered(
         "compared_page",
-        title=f"{series(names)} compared",
+        title=say("{first} and {last} compared", first=", ".join(names[:-1]), last=names[-1]),
         facts=[
             *((name, in_short(pairing.reports[name].get("about"))) for name in names),
-            ("looked at", looked_at(comparison)),
+            (say("looked at"), looked_at(comparison)),
         ],
         verdict=verdict(comparison),
         plots=plots(comparison),
         tables=tables(comparison),
-        left_out=[LEFT_OUT, *left_out(comparison)] if any(pairing.alone.values()) else [],
-        differing=differing(len(comparison["changed"])).capitalize(),
+        left_out=[say(LEFT_OUT), *left_out(comparison)] if any(pairing.alone.values()) else [],
+        differing=sentence(differing(len(comparison["changed"]))),
         changed=_changed(comparison["changed"], pairing, find),
         count=len(comparison["changed"]),
     )
@@ -49,7 +50,9 @@ def _changed(
             row = report["images"][place]
             small = find(name, pairing.places[name][place], row)
             found += [(name, small)] if small else []
-        label = pairing.labels[place] if pairing.labels else f"picture {place + 1}"
+        label = (
+            pairing.labels[place] if pairing.labels else say("picture {number}", number=place + 1)
+        )
         prompt = next(iter(pairing.reports.values()))["images"][place].get("prompt")
         rows += [(f"{label}: {prompt}" if prompt else str(label), found)] if found else []
     return rows

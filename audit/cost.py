@@ -7,12 +7,20 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from ..options.language import phrase, say
 from ..storage.checked import Checked, fault_of
 
 FILE = "quality.json"
-TITLE = "What safety costs"
-HEAD = ["audit", "CLIP score", "95 %", "against", "CMMD", "moved by"]
-OLD = "measured before its report changed"
+TITLE = phrase("What safety costs")
+HEAD = [
+    phrase("audit"),
+    phrase("CLIP score"),
+    "95 %",
+    phrase("against"),
+    "CMMD",
+    phrase("moved by"),
+]
+OLD = phrase("measured before its report changed")
 
 
 class _Part(Checked, extra="ignore"):
@@ -89,14 +97,16 @@ def cost_rows(found: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:
     rows: list[list[object]] = []
     for name, each in found.items():
         if each["old"]:
-            rows.append([name, OLD, "-", "-", "-", "-"])
+            rows.append([name, say(OLD), "-", "-", "-", "-"])
             continue
         bounds = each["clip_score_95"]
         rows.append(
             [
                 name,
                 _number(each["clip_score"], 2),
-                f"{bounds[0]:.2f} to {bounds[1]:.2f}" if bounds else "-",
+                say("{low} to {high}", low=f"{bounds[0]:.2f}", high=f"{bounds[1]:.2f}")
+                if bounds
+                else "-",
                 each["against"] or "-",
                 _number(each["cmmd"], 3),
                 _number(each["moved"], 3),

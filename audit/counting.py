@@ -9,12 +9,13 @@ from pydantic import Field
 
 from ..options.choices import chosen
 from ..options.errors import PackError
+from ..options.language import phrase
 from .classes import NUDENET
 
 UNITS = {
-    "images": "pictures with at least one counted detection",
-    "detections": "counted detections",
-    "images per class": "pictures with at least one counted detection, by class",
+    "images": phrase("pictures with at least one counted detection"),
+    "detections": phrase("counted detections"),
+    "images per class": phrase("pictures with at least one counted detection, by class"),
 }
 ORDERS = ("rgb", "bgr")
 Score = Annotated[float, Field(ge=0.0, le=1.0)]

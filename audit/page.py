@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..drawing.columns import Column, among
+from ..drawing.columns import Column, among, heads
 from ..drawing.markdown import share
+from ..options.language import language, phrase, said, say, spoken
 from .about import STATES, facts
 from .charts import plots
 from .columns import CLASSES, FILES, LISTED, PICTURES, TILE
@@ -15,6 +16,7 @@ from .thumbnails import Thumbnail
 from .words import times, verdict
 
 HERE = Path(__file__).parent
+UNMADE = phrase("prompts without a picture"), phrase("pictures not made")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Shown:
     thumbnails: Sequence[Thumbnail] = ()
 
 
+@spoken()
 def page(
     title: str,
     about: Mapping[str, Any],
@@ -36,30 +39,43 @@ def page(
     note: str = "",
 ) -> str:
     """HTML of a long audit; texts in it are escaped."""
-    detector = f"{summary['detector']} {summary['detector_version']} on {summary['provider']}"
+    detector = say(
+        "{detector} {version} on {provider}",
+        detector=summary["detector"],
+        version=summary["detector_version"],
+        provider=summary["provider"],
+    )
+    known = facts(about)[bool(about["run"]) :]
     return rendered(
         "audit_page",
         title=title,
-        facts=[*facts(about)[bool(about["run"]) :], ("looked at", note), ("detector", detector)],
+        facts=[*known, (say("looked at"), note), (say("detector"), detector)],
         verdict=verdict(summary),
-        state=STATES[about["safety_lora"]],
+        state=say(STATES[about["safety_lora"]]),
         summary=summary,
+        unit=said(summary["unit"]),
         tiles=_tiles(summary),
         plots=plots(summary) if summary["images"] else [],
-        listed=among(CLASSES, LISTED),
+        listed=list(zip(among(CLASSES, LISTED), heads(among(CLASSES, LISTED)), strict=True)),
         shown=shown,
         settings=json.dumps(settings, indent=1, ensure_ascii=False),
     )
 
 
 def rendered(template: str, folder: Path = HERE, **values: Any) -> str:
-    """A page of a folder, on this one's `page`; the texts that it is given are escaped."""
+    """A page of a folder, on this one's `page`; texts in it are escaped."""
     from jinja2 import Environment, FileSystemLoader  # torch requires it
+    from markupsafe import escape  # which brings this
 
     environment = Environment(
         loader=FileSystemLoader([folder, HERE]), autoescape=True, trim_blocks=True
     )
     environment.filters |= {"share": share, "times": times, "highest": _highest}
+    environment.globals |= {
+        "language": language(),
+        "said": said,
+        "say": lambda text, **places: escape(said(text)).format(**places),
+    }
     return environment.get_template(f"{template}.html.j2").render(**values)
 
 
@@ -71,9 +87,7 @@ def _highest(detections: Sequence[Mapping[str, Any]] | None) -> str:
 def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     """(value, words, whether it is bad) of what is shown large."""
     unmade = summary.get("not_made") is not None
-    heads = {"unreadable": "prompts without a picture"} if unmade else {}
-    if unmade and "prompts_seen" in summary:
-        heads = {"unreadable": "pictures not made"}
+    own = {"unreadable": UNMADE["prompts_seen" in summary]} if unmade else {}
     columns: list[Column] = [
         each
         for each in among(PICTURES, TILE)
@@ -83,7 +97,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     return [
         (
             each.shown(summary[each.key]),
-            heads.get(each.key, each.head),
+            say(own.get(each.key, each.head)),
             each.key in ("flagged", "unreadable") and bool(summary[each.key]),
         )
         for each in columns

@@ -5,10 +5,22 @@ from typing import Any
 
 from ..drawing.columns import among, cells, heads
 from ..drawing.markdown import share, span, table
+from ..options.language import phrase, phrase_many, say, say_many
 from ..options.words import amount
 from .about import STATES, in_a_line
 from .columns import CLASSES, WORDS, counted
 from .film_reader import clock
+
+NONE = {
+    "picture": phrase("No picture was looked at"),
+    "frame": "No frame was looked at",  # of the node alone, which is English
+}
+FLAGGED = {
+    "picture": phrase_many(
+        "{flagged} of {count} picture flagged", "{flagged} of {count} pictures flagged"
+    ),
+    "frame": ("{flagged} of {count} frame flagged", "{flagged} of {count} frames flagged"),
+}
 
 
 def in_words(
@@ -30,23 +42,39 @@ def in_words(
 
 def verdict(summary: Mapping[str, Any], what: str = "picture") -> tuple[str, str]:
     """What an audit found, in bold and not: pictures, detector, rate with its interval."""
-    looked = amount(summary["images"], what)
-    by = f"by {summary['detector']}, preset {summary['preset']}."
+    by = {"detector": summary["detector"], "preset": summary["preset"]}
     if not summary["images"]:
-        return f"No {what} was looked at", f"{by} That says nothing of any."
-    several = ""
+        said = say("by {detector}, preset {preset}. That says nothing of any.", **by)
+        return say(NONE[what]), said
+    bold = say_many(*FLAGGED[what], summary["images"], flagged=summary["flagged"] or say("None"))
+    told = [
+        say("by {detector}, preset {preset}.", **by),
+        say(
+            "The rate is {rate}; with {pictures} it may lie anywhere from {interval}.",
+            rate=share(summary["flagged_rate"]),
+            pictures=pictures_of(summary, what),
+            interval=span(summary["flagged_rate_95"]),
+        ),
+    ]
     if "prompts_seen" in summary:
-        prompts = amount(summary["prompts_seen"], "prompt")
-        several = (
-            f" {summary['prompts_flagged'] or 'None'} of {prompts} gave a flagged picture:"
-            f" {share(summary['prompt_rate'])} ({span(summary['prompt_rate_95'])})."
+        prompts = say_many(
+            "{flagged} of {count} prompt gave a flagged picture: {rate} ({interval}).",
+            "{flagged} of {count} prompts gave a flagged picture: {rate} ({interval}).",
+            summary["prompts_seen"],
+            flagged=summary["prompts_flagged"] or say("None"),
+            rate=share(summary["prompt_rate"]),
+            interval=span(summary["prompt_rate_95"]),
         )
-        looked += f" of {prompts}"
-    return (
-        f"{summary['flagged'] or 'None'} of {amount(summary['images'], what)} flagged",
-        f"{by} The rate is {share(summary['flagged_rate'])}; with {looked} it may lie anywhere from"
-        f" {span(summary['flagged_rate_95'])}.{several}",
-    )
+        told.append(prompts)
+    return bold, " ".join(told)
+
+
+def pictures_of(summary: Mapping[str, Any], what: str = "picture") -> str:
+    """How many pictures, and of how many prompts where a prompt has several."""
+    pictures = amount(summary["images"], what)
+    if "prompts_seen" not in summary:
+        return pictures
+    return say("{part} of {whole}", part=pictures, whole=amount(summary["prompts_seen"], "prompt"))
 
 
 def _lines(summary: Mapping[str, Any], action: str, beside: Sequence[str]) -> list[str]:

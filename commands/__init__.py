@@ -9,6 +9,7 @@ import io
 import sys
 from pathlib import Path
 
+from ..options.language import ENGLISH, read_in
 from ..storage.faults import worded
 from .terminal import close_bars
 
@@ -80,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     verb.options(parser)
     options = parser.parse_args(chosen.arguments)
     try:
-        return verb.work(options) or 0
+        with read_in(getattr(options, "language", ENGLISH)):
+            return verb.work(options) or 0
     except KeyboardInterrupt:
         reason = (
             "stopped. Where rows or checkpoints are kept, the same command continues from here."

@@ -15,28 +15,28 @@ import argparse
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from ..audit.about import about
 from ..audit.detectors import registry
 from ..audit.folders import export
 from ..audit.folders.files import walk
+from ..audit.folders.page import folders_page, left_out
 from ..audit.folders.ray_data import audit_on_ray
 from ..audit.folders.store import Store
 from ..audit.folders.workers import Row, audit_parallel
-from ..audit.page import page
 from ..audit.presets import PRESETS, load_presets
 from ..audit.rules import Counting, Rules
-from ..audit.thumbnails import Thumbnail, of_file
 from ..options.table import rows, values_of
 from ..options.words import amount
-from ..storage.names import link, read_back, written
+from ..storage.names import written
 from ..storage.owned import owned
 from ..storage.whole import write_text
 from .exits import check_share, exit_code
 from .flags import add_flag, add_flags, taken
 from .kinds import file_named, folder
+from .language import add_language
 from .terminal import Bar
 
 
@@ -52,6 +52,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parquet = file_named(".parquet")
     add("--parquet", type=parquet, help="every picture's row as Parquet (needs pyarrow)")
     add("--html", type=file_named(".html"), help="the report as a page with plots")
+    add_language(parser)
     add_rules(parser)
     add(
         "--annotate",
@@ -149,12 +150,13 @@ def work(options: argparse.Namespace) -> int:
         if options.parquet:
             export.write_parquet(options.parquet, store)
         if options.html:
-            write_text(options.html, _page(store, summary, rules, options))
+            page = folders_page(store, summary, rules, options.paths, options.html)
+            write_text(options.html, page)
     counts = (
         f"{amount(summary['images'], 'picture')}, {summary['unreadable']} unreadable,"
         f" {amount(summary['other_files'], 'other file')}"
     )
-    print(counts + _beside(summary))
+    print(counts + left_out(summary))
     print(f"{summary['verdict']}. Report: {options.output}")
     return exit_code(options.fail_over, summary)
 
@@ -165,22 +167,3 @@ def _keep(store: Store, done: Iterable[list[Row]]) -> None:
         for rows in done:
             store.add(rows)
             bar.update(len(rows))
-
-
-def _page(store: Store, summary: dict, rules: Rules, options: argparse.Namespace) -> str:
-
-    def small(row: Mapping) -> Thumbnail:
-        file = Path(read_back(row["path"]))
-        return of_file(row, file, link(file, options.html.parent))
-
-    shown = export.shown(store, small)
-    settings = rules.identity() | {"paths": [written(path) for path in options.paths]}
-    title = f"Audit of {', '.join(written(path.name) for path in options.paths)}"
-    note = f"{amount(summary['images'], 'picture')} below {', '.join(summary['paths'])}"
-    return page(title, about(), summary, shown, settings, note=note + _beside(summary))
-
-
-def _beside(summary: dict) -> str:
-    """How many rows are kept that this run is not about; empty where there are none."""
-    count = summary["rows_left_out"]
-    return f"; {amount(count, 'row')} of other files kept and left out" if count else ""

@@ -28,10 +28,11 @@ from ..host.sampling_settings import Sampling
 from ..merge.settings import Merging
 from ..modules.files import LoraFile, load_task
 from .audit import add_rules, add_workers, check_workers, rules_of
-from .base import add_base, add_comfyui, add_safety, load_base, safety_of
+from .base import add_base, add_comfyui, add_safety, load_base, loaded_of, safety_of
 from .exits import check_share, exit_code
 from .flags import add_flags, taken
 from .kinds import folder
+from .language import add_language
 from .terminal import Bar
 
 KINDS = (Merging, Sampling, Defaults, Selection, Kept)
@@ -77,6 +78,7 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
         help="exit code 2 when a larger share is flagged, or a prompt gave no picture",
     )
     add_rules(parser)
+    add_language(parser)
 
 
 class _List(argparse.Action):
@@ -91,25 +93,14 @@ def work(options: argparse.Namespace) -> int:
     check_share(options.fail_over)
     check_workers(options)
     enter_comfyui(options.comfyui)
-    from ..evaluation.run import run
-    from ..evaluation.shared import run_shared
+    from ..evaluation.run import report_again
 
     safety, tasks = safety_of(options), read_tasks(options.task_lora)
     loras = [] if safety else [_named(*each) for each in tasks]
     job = replace(job_of(options), loras=loras)
     job.check()
-    load = partial(loaded, options)
-    if options.workers > 1 or options.ray:
-        how = {"workers": options.workers, "ray": options.ray or ""}
-        make = partial(run_shared, load, comfyui=str(comfyui_path(options.comfyui)), **how)
-    else:
-        make = partial(run, *load())
-    with Bar("Auditing", "pictures") as bar:
-
-        def on_picture(done: int, _) -> None:
-            bar(done, len(job.prompts))
-
-        summary = make(replace(job, on_picture=on_picture))
+    job = replace(job, loaded=_told(options, tasks))
+    summary = report_again(job) or _made(options, job)
     report = json.loads((job.folder / "report.json").read_text(encoding="utf-8"))
     rate, interval = share(summary["flagged_rate"]), span(summary["flagged_rate_95"])
     print(f"\n{in_short(report['about'])}")
@@ -124,6 +115,32 @@ def work(options: argparse.Namespace) -> int:
     return exit_code(options.fail_over, summary)
 
 
+def _made(options: argparse.Namespace, job: AuditJob) -> dict:
+    """Load the model and make what is missing, in this process or in others; the summary."""
+    from ..evaluation.run import run
+    from ..evaluation.shared import run_shared
+
+    load = partial(loaded, options)
+    if options.workers > 1 or options.ray:
+        how = {"workers": options.workers, "ray": options.ray or ""}
+        make = partial(run_shared, load, comfyui=str(comfyui_path(options.comfyui)), **how)
+    else:
+        make = partial(run, *load())
+    with Bar("Auditing", "pictures") as bar:
+
+        def on_picture(done: int, _) -> None:
+            bar(done, len(job.prompts))
+
+        return make(replace(job, on_picture=on_picture))
+
+
+def _told(options: argparse.Namespace, tasks: list[tuple[Path, float]]) -> dict:
+    """Which files and settings the model is made of; nothing where one is absent."""
+    (how,) = taken(options, Merging)
+    told = loaded_of(options, *(path for path, _ in tasks))
+    return told and told | {"strengths": [each for _, each in tasks], "merge": vars(how)}
+
+
 def job_of(options: argparse.Namespace) -> AuditJob:
     """The audit that the options ask for, with what their protocol fills."""
     (following,) = taken(options, Following)
@@ -131,7 +148,8 @@ def job_of(options: argparse.Namespace) -> AuditJob:
     filled = argparse.Namespace(**values)
     sampling, defaults, selection, kept = taken(filled, Sampling, Defaults, Selection, Kept)
     prompts = read_prompts(options.prompts, defaults, selection, following.shape)
-    rules, protocol = rules_of(filled, following.check_preset), following.told(prompts, changes)
+    rules = rules_of(filled, following.check_preset)
+    protocol = following.told(prompts, values, changes)
     told = options.prompts.stem, prompts, rules, sampling, options.output, kept.keep
     return AuditJob(*told, protocol=protocol)
 

@@ -1,11 +1,15 @@
 """The base model that a verb works on: one checkpoint, or each part in a file of its own."""
 
 import argparse
+import importlib
 from collections import Counter
 from pathlib import Path
 
+import torch
+
 from ..host.comfyui import load_checkpoint, load_parts
 from ..modules.files import LoraFile, load_safety
+from ..modules.paths import content_sha256
 from ..modules.sealing import files_of
 
 HELD = ("default", "float8_e4m3fn", "float8_e5m2")
@@ -101,6 +105,24 @@ def loras_of(options: argparse.Namespace) -> dict[str, Path]:
         raise ValueError(f"There is no .safetensors file in {', '.join(map(str, options.paths))}.")
     shared = Counter(path.name for path in paths)
     return {path.as_posix() if shared[path.name] > 1 else path.name: path for path in paths}
+
+
+def loaded_of(options: argparse.Namespace, *more: Path) -> dict[str, object]:
+    """What the options make a model of, but its LoRAs' strengths; nothing where a file is absent.
+
+    Each file is its name and SHA-256; `more` are files beside those of the base.
+    """
+    base = [options.checkpoint, options.diffusion_model, *options.text_encoder, options.vae]
+    files = [path for path in (*base, *options.safety_lora, *more) if path]
+    if not all(path.is_file() for path in files):
+        return {}
+    return {
+        "files": [[path.name, content_sha256(path)] for path in files],
+        "parts": [path is not None for path in base],
+        **{name: getattr(options, name) for name in ("text_encoder_type", "weight_dtype")},
+        "ComfyUI": importlib.import_module("comfyui_version").__version__,
+        "torch": torch.__version__,
+    }
 
 
 def load_base(options: argparse.Namespace):

@@ -34,6 +34,7 @@ from .audit import add_rules, rules_of
 from .base import add_base, add_comfyui, add_safety, load_base, safety_of
 from .flags import add_flags, taken
 from .kinds import folder
+from .language import add_language
 from .terminal import Bar, close_bars
 
 # of the trainers: which arm it is says the mode, and which repetition the seed
@@ -69,6 +70,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, Defaults, Selection, Kept, without=("pictures_per_prompt",))  # Asking has it
     add_rules(parser)
     add_comfyui(parser)
+    add_language(parser)
     parser.set_defaults(steps=STEPS, keep=KEEP[2])
 
 

@@ -18,6 +18,7 @@ from ..host.comfyui import enter_comfyui, load_clip_text, load_clip_vision
 from .base import add_comfyui
 from .flags import add_flags, taken
 from .kinds import folder
+from .language import add_language
 from .terminal import Bar
 
 
@@ -60,6 +61,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         )
     add_flags(parser, Scale)
     add_comfyui(parser)
+    add_language(parser)
 
 
 def work(options: argparse.Namespace) -> None:

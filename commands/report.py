@@ -22,6 +22,7 @@ from .audit_prompts import read_tasks
 from .base import add_base, add_comfyui, load_base
 from .flags import add_flags, taken
 from .kinds import folder
+from .language import add_language
 from .terminal import Bar, close_bars
 
 KINDS = (Asking, Sampling, Defaults)
@@ -41,6 +42,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, *KINDS)
     add_rules(parser)
     add_comfyui(parser)
+    add_language(parser)
 
 
 def work(options: argparse.Namespace) -> None:

@@ -11,16 +11,13 @@ for the pictures with what was found.
 """
 
 import argparse
-import json
 from dataclasses import replace
 
-from ..audit.about import in_short
 from ..host.comfyui import enter_comfyui
 from ..merge.settings import Merging
 from ..searching.settings import Searching
 from .audit_prompts import add_audit, job_of, put_on, read_tasks
 from .base import load_base, safety_of
-from .compare import read, write
 from .exits import check_share, exit_code
 from .flags import add_flags, taken
 from .terminal import Bar
@@ -37,7 +34,8 @@ def work(options: argparse.Namespace) -> int:
     if not safety:
         raise ValueError("Name a safety LoRA with --safety-lora: the search is for what it misses.")
     enter_comfyui(options.comfyui)
-    from ..searching.run import FOUND, TOLD, Models, SearchJob, run
+    from ..searching.results import FOUND, TOLD, results
+    from ..searching.run import Models, SearchJob, run
 
     merging, how = taken(options, Merging, Searching)
     audit, output = job_of(options), options.output
@@ -47,10 +45,5 @@ def work(options: argparse.Namespace) -> int:
     model, clip = put_on(base, clip, safety, tasks, merging)
     with Bar("Searching", "steps") as bar:
         _, summary = run(Models(base, model, clip, vae), SearchJob(audit, how, bar))
-    reports = [f"{name}={output / name / 'report.json'}" for name in (TOLD, FOUND)]
-    if summary["images"]:
-        print()
-        write(read(reports), output)
-    report = json.loads((output / FOUND / "report.json").read_text(encoding="utf-8"))
-    print(f"\n{in_short(report['about'])}\n{summary['verdict']}")
+    print(f"\n{results(output, how).words if summary['images'] else summary['verdict']}")
     return exit_code(options.fail_over, summary)

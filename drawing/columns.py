@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ..options.language import say
+
 
 @dataclass(frozen=True)
 class Column:
@@ -29,4 +31,4 @@ def cells(columns: Sequence[Column], row: Mapping[str, Any]) -> list[str]:
 
 
 def heads(columns: Sequence[Column]) -> list[str]:
-    return [each.head for each in columns]
+    return [say(each.head) for each in columns]

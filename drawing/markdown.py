@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from ..options.language import say
+
 FINEST = 6  # digits after the point of a percentage
 
 
@@ -27,7 +29,8 @@ def share(value: float | None, sign: str = "", digits: int = 1) -> str:
 
 def span(bounds: Sequence[float], sign: str = "") -> str:
     """An interval of shares of 1, in percent."""
-    return " to ".join(share(bound, sign) for bound in bounds)
+    low, high = (share(bound, sign) for bound in bounds)
+    return say("{low} to {high}", low=low, high=high)
 
 
 def _cell(value: object) -> str:

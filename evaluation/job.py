@@ -1,7 +1,7 @@
 """One audit of a prompt set: what is asked, and where its rows lie."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ class AuditJob:
 
     The report calls the run by its `name`, or its folder's. `loras` are on the model beside those
     that a merge knows: name, role, sha256, strength. `on_picture` is called with the count done and
-    the newest picture, what is counted blurred; it may raise to stop.
+    the newest picture, what is counted blurred; it may raise to stop. `loaded` are the files and
+    settings that the model is made of, where they are known: `again.py` needs them.
     """
 
     title: str
@@ -52,6 +53,7 @@ class AuditJob:
     name: str = ""
     loras: Sequence[Mapping] = ()
     protocol: Mapping[str, Any] | None = None  # what the report says of the one that is followed
+    loaded: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         Kept(self.keep)

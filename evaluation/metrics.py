@@ -13,12 +13,13 @@ Summary = Mapping[str, Any]
 class Metric:
     """What a figure is, in words, and how an audit's summary has it: (value, interval or None).
 
-    `of` is None for what no audit counts; the words say so.
+    `of` is None for what no audit counts; `way` then says how it is counted.
     """
 
     words: str
     of: Callable[[Summary], tuple[float | None, list[float] | None]] | None
     shown: Callable[[float | None], str] = share
+    way: str = ""
 
 
 def _by_picture(summary: Summary) -> tuple[float | None, list[float] | None]:
@@ -45,10 +46,16 @@ METRICS = {
         ),
     ),
     "robustness": Metric(
-        "1 / (1 + exp(d)), d the rise in points after harmless fine-tuning: of two audits",
+        "1 / (1 + exp(d)), d the rise in points after harmless fine-tuning, by Measure Quality",
         None,
+        way="Audit the safe model and the tuned one, and give both to Measure Quality, as harmful"
+        " and tuned.",
     ),
-    "quality": Metric("quality of the pictures, which no audit counts", None),
+    "quality": Metric(
+        "CLIP score and CMMD, by Measure Quality",
+        None,
+        way="Audit the base with the same prompts too, and give both to Measure Quality.",
+    ),
 }
 
 
@@ -61,7 +68,8 @@ def measured(protocol: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
     figure = f"Its figure, {metric.words}: {metric.shown(value)}{bounds}."
     said = [
         f"Protocol: {protocol['name']}{changed}.",
-        figure if metric.of else f"Its figure is the {metric.words}.",
+        *([f"It set {', '.join(protocol['filled'])}."] if protocol["filled"] else []),
+        figure if metric.of else f"Its figure: {metric.words}. {metric.way}",
         *(
             f"Reported for {each['model']}: {each['figure']:g} ({each['source']})."
             for each in protocol["reference"]

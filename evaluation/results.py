@@ -9,6 +9,7 @@ from ..audit.folders import export
 from ..audit.folders.store import Store
 from ..audit.page import page
 from ..audit.thumbnails import Thumbnail, of_file
+from ..options.language import say, say_many, spoken
 from ..options.words import amount
 from ..storage.whole import write_text
 from .about import about as about_run
@@ -43,12 +44,30 @@ def write_report(store: Store, job: AuditJob, identity: dict, made_of: Mapping) 
     summary["not_made"] = _not_made(shown.unreadable, summary["unreadable"], prompts)
     summary["verdict"] = "; ".join(filter(None, (summary["verdict"], summary["not_made"])))
     export.write_json(job.folder / "report.json", store, summary, about)
-    note = ", ".join([prompts.file, amount(prompts.rows, "prompt"), *_chosen(job)])
-    if summary["rows_left_out"]:
-        note += f"; {amount(summary['rows_left_out'], 'row')} of other selections kept and left out"
-    title = f"Audit of {job.title}: {job.run}"
+    title, note = _title(job), _note(job, summary["rows_left_out"])
     write_text(job.folder / "report.html", page(title, about, summary, shown, identity, note=note))
     return summary
+
+
+@spoken()
+def _title(job: AuditJob) -> str:
+    """The page's title."""
+    return say("Audit of {name}: {run}", name=job.title, run=job.run)
+
+
+@spoken()
+def _note(job: AuditJob, left_out: int) -> str:
+    """What the page says was looked at."""
+    prompts = job.prompts
+    note = ", ".join([prompts.file, amount(prompts.rows, "prompt"), *_chosen(job)])
+    if not left_out:
+        return note
+    others = say_many(
+        "{count} row of other selections kept and left out",
+        "{count} rows of other selections kept and left out",
+        left_out,
+    )
+    return f"{note}; {others}"
 
 
 def _chosen(job: AuditJob) -> list[str]:

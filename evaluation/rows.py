@@ -10,6 +10,7 @@ from PIL import Image
 from ..audit.folders.store import Store
 from ..storage.owned import owned
 from ..storage.whole import whole
+from .again import remember
 from .job import STORE, AuditJob, stamp
 from .prompt_set import Prompt
 from .results import write_report
@@ -49,6 +50,7 @@ class Rows:
 
     def report(self) -> dict:
         """Write the report; its summary."""
+        remember(self.job, self.holds)
         identity = self.job.identity() | {"model": self.holds["model"]}
         return write_report(self.store, self.job, identity, self.holds["of"])
 

@@ -14,12 +14,14 @@ from ..audit import censor
 from ..audit.detectors.batches import Unjudged
 from ..audit.report import judged
 from ..host.fingerprint import fingerprint
+from ..host.prefixes import unread
 from ..host.prompts import encode_texts
 from ..host.sampling import as_picture, make_picture, out_of_memory
 from ..host.sampling_settings import Sampling
 from ..merge.findings import findings
 from ..options.errors import PackError
 from .about import made_of
+from .again import known
 from .job import AuditJob
 from .prompt_set import Prompt
 from .rows import Made, asked, kept
@@ -67,6 +69,19 @@ def windows(
         at += len(window)
 
 
+def report_again(job: AuditJob) -> dict | None:
+    """The report of a finished run, by the job's rules; its summary. None where it needs the model.
+
+    Raises StoreError as `run` does.
+    """
+    job = replace(job, rules=job.rules.pinned())
+    holds = known(job)
+    if holds is None:
+        return None
+    with kept(job, holds) as rows:
+        return None if rows.todo else rows.report()
+
+
 class Maker:
     """A model with its text encoder and VAE, and what a job asks of their pictures."""
 
@@ -87,6 +102,8 @@ class Maker:
         if not {prompt.text, prompt.negative} <= self.texts.keys():
             with findings.gathered() as self.of_texts:
                 self.texts = encode_texts(self.clip, texts)
+        if lost := unread(self.clip, f"{prompt.text} {prompt.negative}"):
+            prompt = replace(prompt, fault=f"ComfyUI can't read {', '.join(lost)}")
         with findings.gathered() as found:
             made = self._looked_at(prompt)
         made.row["lock_findings"] = list(dict.fromkeys([*self.of_texts, *found]))

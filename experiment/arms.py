@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..options.language import phrase
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -16,12 +18,12 @@ class Arm:
     mode: str = ""
 
 
-BASE = Arm("base", "base")
-ALONE = Arm("task_only", "task LoRA alone", mode="detached")
-SAFE = Arm("safe", "made safe", is_safe=True)
-SEQUENTIAL = Arm("sequential", "fine-tuned after that", is_safe=True, mode="frozen")
-MODULAR = Arm("modular", "modular", is_safe=True, mode="detached")
-ANCHORED = Arm("anchored", "anchored", is_safe=True, mode="anchored")
+BASE = Arm("base", phrase("base"))
+ALONE = Arm("task_only", phrase("task LoRA alone"), mode="detached")
+SAFE = Arm("safe", phrase("made safe"), is_safe=True)
+SEQUENTIAL = Arm("sequential", phrase("fine-tuned after that"), is_safe=True, mode="frozen")
+MODULAR = Arm("modular", phrase("modular"), is_safe=True, mode="detached")
+ANCHORED = Arm("anchored", phrase("anchored"), is_safe=True, mode="anchored")
 ARMS = (BASE, ALONE, SAFE, SEQUENTIAL, MODULAR, ANCHORED)
 BY_NAME = {arm.name: arm for arm in ARMS}
 PAIRS = tuple((arm.name, SAFE.name) for arm in (SEQUENTIAL, MODULAR, ANCHORED))  # whose difference

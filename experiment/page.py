@@ -1,65 +1,82 @@
 """The results of an experiment as an HTML page that needs nothing else."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..audit.page import rendered
 from ..audit.thumbnails import MOST, Thumbnail, of_file
-from ..drawing.markdown import share
+from ..options.language import phrase, say, spoken
 from ..options.words import amount
 from .arms import BY_NAME
 from .chart import plots
-from .job import Experiment
-from .reading import Found
-from .words import KINDS, remarks, tables, verdicts
+from .words import CONCEPT, HARMLESS, remarks, tables, verdicts
 
+if TYPE_CHECKING:  # the page is made without ComfyUI
+    from .job import Experiment
+    from .reading import Found
+
+PROMPTS = {CONCEPT: phrase("concept prompts"), HARMLESS: phrase("harmless prompts")}
 Shown = list[tuple[str, list[tuple[str, Thumbnail]]]]
 
 
+@spoken()
 def page(
     report: Mapping[str, Any], there: Mapping[str, Sequence[Found]], experiment: Experiment
 ) -> str:
     """HTML of a report, whose pictures lie below the experiment's folder, where it lies too."""
     asked, base, task = report["asked"], report["base"], report["task"]
     safety = ", ".join(f"{each['name']} ({each['sha256'][:12]})" for each in report["safety"])
-    trained = f"one for each repetition: {asked['safety_method']}, {asked['safety_steps']} steps"
-    rule = f"preset {report['preset']}"
+    trained = say(
+        "one for each repetition: {method}, {count} steps",
+        method=asked["safety_method"],
+        count=asked["safety_steps"],
+    )
+    tuned = say(
+        "{steps} on {pictures}, rank {rank}, rate {learning_rate}",
+        steps=amount(task["steps"], "step"),
+        pictures=amount(report["pictures"]["count"], "picture"),
+        rank=task["adapter"]["rank"],
+        learning_rate=f"{task['learning_rate']:g}",
+    )
     facts = [
-        ("base", f"{base['name']} ({base['sha256'][:12]})" if base["sha256"] else base["name"]),
-        ("safety LoRA", safety or trained),
         (
-            "fine-tuned",
-            f"{amount(task['steps'], 'step')} on {amount(report['pictures']['count'], 'picture')},"
-            f" rank {task['adapter']['rank']}, rate {task['learning_rate']:g}",
+            say("base"),
+            f"{base['name']} ({base['sha256'][:12]})" if base["sha256"] else base["name"],
         ),
-        ("repetitions", str(asked["seeds"])),
+        (say("safety LoRA"), safety or trained),
+        (say("fine-tuned"), tuned),
+        (say("repetitions"), str(asked["seeds"])),
         *(
             (
-                f"{kind} prompts",
-                f"{amount(told['pictures'], 'picture')} of"
-                f" {amount(told['prompts'], 'prompt')} ({told['file']})",
+                say(PROMPTS[kind]),
+                say(
+                    "{part} of {whole} ({file})",
+                    part=amount(told["pictures"], "picture"),
+                    whole=amount(told["prompts"], "prompt"),
+                    file=told["file"],
+                ),
             )
             for kind, told in report["prompts"].items()
         ),
-        ("audited by", rule),
-        ("date", report["date"]),
+        (say("audited by"), say("preset {preset}", preset=report["preset"])),
+        (say("date"), report["date"]),
     ]
     return rendered(
         "experiment",
         Path(__file__).parent,
-        title="Does fine-tuning bring it back?",
+        title=say("Does fine-tuning bring it back?"),
         facts=(),  # the verdict stands first
         measured=facts,
         verdicts=verdicts(report),
         remarks=remarks(report),
         plots=plots(report),
         tables=tables(report),
-        pictures={kind: _pictures(there, kind, experiment) for kind in experiment.sets},
-        kinds=KINDS,
-        share=share,
+        pictures={PROMPTS[kind]: _pictures(there, kind, experiment) for kind in experiment.sets},
         settings=json.dumps(
             {name: report[name] for name in ("asked", "task", "sampling", "prompts")}, indent=1
         ),
@@ -83,6 +100,6 @@ def _pictures(there: Mapping[str, Sequence[Found]], kind: str, experiment: Exper
                 place = experiment.arm_folder(BY_NAME[name], each.seed or None) / kind
                 file = place / told["picture"]
                 link = quote(file.relative_to(experiment.folder).as_posix())
-                row.append((BY_NAME[name].title, of_file(told, file, link)))
+                row.append((say(BY_NAME[name].title), of_file(told, file, link)))
         found += [(prompt.text, row)] if row else []
     return found

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..options.choices import chosen
 from ..options.words import amount
+from .comfy_types import Clip
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -50,6 +51,15 @@ def lent(model: ModelPatcher) -> Iterator[ModelPatcher]:
             host.unload_model_and_clones(clone)
             for place, name, tensor in stood_in:
                 place[name] = tensor
+
+
+@contextlib.contextmanager
+def lent_clip(clip: Clip) -> Iterator[Clip]:
+    """The same for a text encoder: a clone of the CLIP, outside of ComfyUI's inference mode."""
+    with lent(clip.patcher) as own:
+        clone = clip.clone()
+        clone.patcher, clone.cond_stage_model = own, own.model
+        yield clone
 
 
 def computing_in(model: ModelPatcher, precision: str) -> ModelPatcher:

@@ -1,6 +1,7 @@
 """Embeddings of tokens before a prompt, as ComfyUI reads `embedding:NAME prompt`."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from .comfy_types import Clip, Conditioning
 ENCODERS = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}
 WORD = "embedding:"  # how a prompt names an embedding's file
 STAND_IN = "a"  # one token in each of them
+NAMED = re.compile(rf"{WORD}[^\s()<\[]+")  # a prompt may give one a weight: (embedding:name:1.2)
 
 Prefix = Mapping[str, torch.Tensor]  # by encoder, as in a file of an embedding: (tokens, C)
 
@@ -85,6 +87,15 @@ def _embedded(clip: Clip, text: str) -> dict[str, int]:
         name: sum(torch.is_tensor(each) for part in parts for each, _ in part)
         for name, parts in clip.tokenize(text).items()
     }
+
+
+def unread(clip: Clip, text: str) -> list[str]:
+    """The embeddings that a text names and the host can't read: it leaves them out, with a warning.
+
+    Found as the host finds them, each in a text of its own.
+    """
+    named = [re.sub(r":[\d.]+$", "", each) for each in NAMED.findall(text)]
+    return [each for each in dict.fromkeys(named) if not any(_embedded(clip, each).values())]
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ msgstr ""
 "MIME-Version: 1.0\n"
 "Content-Type: text/plain; charset=utf-8\n"
 "Content-Transfer-Encoding: 8bit\n"
+"Plural-Forms: {plurals}\n"
 
 """
 # What a translation must hold as it is: code, placeholders, names of files and classes, numbers.
@@ -27,7 +28,7 @@ FIXED = re.compile(r"`[^`]+`|\{\w*\}|(?<!\S)#(?!\S)|[\w-]+(?:[./=][\w-]+)+|[A-Z]
 
 def read(file: Path, template: Catalog) -> Catalog:
     """The translations of a file for the texts of the template. No file is no translation."""
-    catalog = Catalog()
+    catalog = Catalog(locale=file.parent.name.replace("-", "_"))
     if file.exists():
         catalog = read_po(io.BytesIO(file.read_bytes()), ignore_obsolete=True, abort_invalid=True)
     catalog.update(template)
@@ -39,7 +40,8 @@ def written(catalog: Catalog, language: str) -> str:
     file = io.BytesIO()
     kept = {"omit_header": True, "ignore_obsolete": True, "include_lineno": False}
     write_po(file, catalog, width=0, **kept)  # a text on one line: a change is one line too
-    return HEADER.format(language=language.replace("-", "_")) + file.getvalue().decode("utf-8")
+    named = {"language": language.replace("-", "_"), "plurals": catalog.plural_forms}
+    return HEADER.format(**named) + file.getvalue().decode("utf-8")
 
 
 def speaker(catalog: Catalog) -> Callable[..., str]:
@@ -53,8 +55,18 @@ def speaker(catalog: Catalog) -> Callable[..., str]:
 
 
 def is_usable(message: Message) -> bool:
-    """Is there a translation, of the English as it is now?"""
-    return bool(message.id and message.string and not message.fuzzy)
+    """Is there a translation, in all its forms, of the English as it is now?"""
+    return bool(message.id and all(forms(message)) and not message.fuzzy)
+
+
+def forms(message: Message) -> list[str | None]:
+    """A translation, or each of its forms where a number chooses; none of what has none."""
+    return list(message.string) if isinstance(message.string, (list, tuple)) else [message.string]
+
+
+def english(message: Message) -> str:
+    """The English text; of two forms the one for many."""
+    return message.id if isinstance(message.id, str) else message.id[-1]
 
 
 def unusable(catalog: Catalog) -> list[Message]:
@@ -65,9 +77,11 @@ def unusable(catalog: Catalog) -> list[Message]:
 def lost(catalog: Catalog) -> Iterator[tuple[str, set[str]]]:
     """Texts whose translation lacks what must stay as it is, with what it lacks."""
     for message in filter(is_usable, catalog):
-        missing = {each for each in FIXED.findall(message.id) if each not in message.string}
-        if missing:
-            yield message.id, missing
+        text = english(message)
+        for form in forms(message):
+            missing = {each for each in FIXED.findall(text) if each not in form}
+            if missing:
+                yield text, missing
 
 
 def copied(catalog: Catalog) -> float:
@@ -75,5 +89,5 @@ def copied(catalog: Catalog) -> float:
 
     Single words are left out: names such as CLIP are the same in every language.
     """
-    several = [message for message in filter(is_usable, catalog) if " " in message.id]
-    return sum(message.string == message.id for message in several) / max(len(several), 1)
+    several = [message for message in filter(is_usable, catalog) if " " in english(message)]
+    return sum(english(each) in forms(each) for each in several) / max(len(several), 1)

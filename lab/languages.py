@@ -1,7 +1,8 @@
 """The files of each language, made of its catalogue and the English ones: pure, without ComfyUI.
 
 A language is a folder in `locales/` with its `words.po`. Made of it: the words of the nodes, the
-help pages of the main job, the words of the scripts in `web/`, and README's list of languages.
+help pages of the main job, the words of the scripts in `web/` and of the HTML pages, and README's
+list of languages.
 What is not translated, or of an English that changed, is English.
 """
 
@@ -14,7 +15,8 @@ from babel import Locale
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract
 
-from . import catalogue, help_pages
+from ..options.language import FILE
+from . import catalogue, help_pages, page_words
 
 # The pages that are translated: what the main job needs.
 PAGES = ("MSL_LoadSafetyLora", "MSL_LoadTaskLora", "MSL_ModularMerge", "MSL_NudityAudit")
@@ -60,13 +62,14 @@ def catalogues(root: Path) -> dict[str, Catalog]:
 
 def made(root: Path) -> dict[Path, str]:
     """What each file should hold that is made of catalogues and English files."""
-    found = catalogues(root)
+    found, said = catalogues(root), [text for text, _ in page_words.texts(root)]
     files = {root / "README.md": _listed(_read(root / "README.md"), list(found))}
     for language, catalog in found.items():
         say, folder = catalogue.speaker(catalog), root / "locales" / language
         files[folder / "words.po"] = catalogue.written(catalog, language)
         trees = {name: _nodes(tree, say) for name, tree in _english(root).items()}
         files |= {folder / f"{name}.json": _as_json(tree) for name, tree in trees.items()}
+        files[folder / FILE] = _as_json(page_words.made(catalog, said))
         for node in PAGES:
             english = _read(_page(root, node))
             if all(say(text) == text for text in help_pages.texts(english)):
@@ -87,7 +90,7 @@ def report(root: Path) -> str:
     """For each language, how many texts fall back to English, and the first of them."""
     lines = []
     for language, catalog in catalogues(root).items():
-        texts = [message.id for message in catalogue.unusable(catalog)]
+        texts = [catalogue.english(message) for message in catalogue.unusable(catalog)]
         stale = sum(message.fuzzy for message in catalogue.unusable(catalog))
         first = "".join(f"\n    {text[:80]}" for text in texts[:3])
         if texts:
@@ -96,7 +99,7 @@ def report(root: Path) -> str:
     return "\n".join(lines)
 
 
-def _texts(root: Path) -> Iterator[tuple[str, str, str | None]]:
+def _texts(root: Path) -> Iterator[tuple[page_words.Text, str, str | None]]:
     """(text, place, context) of all that is translated."""
     for tree in _english(root).values():
         yield from ((text, place, CONTEXTS.get(place)) for place, text in _leaves(tree))
@@ -107,6 +110,7 @@ def _texts(root: Path) -> Iterator[tuple[str, str, str | None]]:
     yield NOTE, "lab/languages.py", None
     yield from ((text, "locales/en/choices.json", CHOICE) for text in _choices(root))
     yield from ((text, place, None) for text, place in _script_texts(root))
+    yield from ((text, place, page_words.CONTEXT) for text, place in page_words.texts(root))
 
 
 def _script_texts(root: Path) -> Iterator[tuple[str, str]]:

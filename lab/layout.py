@@ -27,6 +27,8 @@ HEIGHTS = {
     "DualCLIPLoader": 142,
     "CLIPLoader": 114,
     "VAELoader": 62,
+    "CLIPVisionLoader": 62,
+    "LoraLoaderModelOnly": 86,
     "CLIPTextEncode": 120,
     "EmptyLatentImage": 118,
     "EmptySD3LatentImage": 118,

@@ -13,6 +13,8 @@ SETS = "7 Audit a prompt set"
 EXPERIMENT = "8 Fine-tune and compare"
 EXTRACT = "9 Extract a safety LoRA"
 REPORT = "10 Report a safety LoRA"
+QUALITY = "11 Measure quality"
+UNDONE = "12 Does fine-tuning undo safety"
 MODEL = Group("1. Base model", ((BASE,),))
 
 
@@ -101,6 +103,25 @@ PLANS: dict[str, Plan] = {
         (Group("3. What it takes away and harms", ((9, 8),), 640),),
         (Group("4. Seal it in", ((7,),)),),
     ),
+    QUALITY: (
+        (note(1),),
+        (
+            Group("1. Model; CLIP, to measure with", ((BASE, 5),)),
+            Group("2. Made safe", ((3, 4),)),
+        ),
+        (Group("3. The same prompts with each model", ((7,), (8,)), 380),),
+        (Group("4. What it costs", ((9, 10), (11,)), 560),),
+    ),
+    UNDONE: (
+        (note(1),),
+        (
+            Group("1. Example model, safety LoRA", ((2, 3, 5),)),
+            Group("2. Fine-tuned after that", ((6, 7),)),
+            Group("3. Modular: learned apart", ((4, 8),)),
+        ),
+        (Group("4. The same prompts with each model", ((9, 11), (10, 12)), 400),),
+        (Group("5. Compare", ((13, 15), (14,)), 600),),
+    ),
 }
 
 FOUR = {title: arm for arm, (title, _) in ARMS.items()}
@@ -114,6 +135,8 @@ BOARDS: dict[str, tuple[int, dict[str, str]]] = {
     PROBE: (3, {"Must be audited": "sequential", "Passed": "modular"}),
     EXTRACT: (3, {"Base": "base", "With its safety LoRA": "safe"}),
     REPORT: (3, {"Base": "base", "Reported": "safe"}),
+    QUALITY: (3, {"Base": "harmless base", "Made safe": "harmless safe"}),
+    UNDONE: (6, FOUR),
     SAFETY: (3, {"Before": "base", "After": "safe"}),
     TASK: (3, {"Before": "harmless base", "After": "harmless modular"}),
 }

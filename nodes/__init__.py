@@ -16,8 +16,10 @@ from .prompt_audit import AuditPromptSet
 from .report_safety import ReportSafetyLora
 from .save_provenance import SaveWithProvenance
 from .seal import SealSafetyLora
+from .search_prompts import SearchPrompts
 from .train_safety import TrainSafetyLora
 from .train_task import TrainTaskLora
+from .users import watch_users
 from .video_audit import AuditVideo
 
 NODES = (
@@ -35,6 +37,7 @@ NODES = (
     ReportSafetyLora,
     SaveWithProvenance,
     SealSafetyLora,
+    SearchPrompts,
     TrainSafetyLora,
     TrainTaskLora,
 )
@@ -44,13 +47,15 @@ class ModularSafetyExtension(ComfyExtension):
     """All nodes of the pack.
 
     On load it holds the operator's policy, logs mistakes in the settings, ties what locks find to
-    the prompt that samples, begins the evidence log, and lists the example's LoRAs.
+    the prompt that samples, learns in which language pages are read, begins the evidence log, and
+    lists the example's LoRAs.
     """
 
     async def on_load(self) -> None:
         policy.install()
         tell_mistakes()
         running.install()
+        watch_users()
         recording.install()
         offer_loras()
 

@@ -22,6 +22,7 @@ from ..modules.paths import leads_out
 from ..options.words import amount
 from ..storage.whole import write_text
 from .inputs import Inputs, taken
+from .reading import by_user
 from .sockets import CATEGORY, as_image
 
 
@@ -106,7 +107,8 @@ class CompareAudits(io.ComfyNode):
             )
 
         page = _place(called, texts)
-        write_text(page, compared_page(comparison, pairing, small))
+        with by_user():
+            write_text(page, compared_page(comparison, pairing, small))
         words = f"{comparison_table(comparison)}\n\n- Page: {page}"
         shown = {**ui.PreviewImage(drawn, cls=cls).as_dict(), **ui.PreviewText(words).as_dict()}
         return io.NodeOutput(drawn, sheet, words, as_text(comparison), ui=shown)

@@ -14,6 +14,7 @@ from ..evaluation.quality.spqr import Scale
 from ..modules.paths import leads_out
 from .inputs import Inputs, taken
 from .progress import Meter
+from .reading import by_user
 from .sockets import CATEGORY, as_image, summary_output
 
 OWN = (f"{NAME}.", "embeddings.sqlite")  # names of what a measure writes into a run's folder
@@ -118,7 +119,8 @@ class MeasureQuality(io.ComfyNode):
         job = MeasureJob(
             folder, _results(folder), others[0], others[1], others[2], scale=scale, on_step=meter
         )
-        found = measure(clip_vision, clip, job)
+        with by_user():
+            found = measure(clip_vision, clip, job)
         meter(meter.pace.total, picture=found.grid)  # the frontend keeps showing the last preview
         shown = as_image(found.grid)
         words = f"{found.words}\n\n- Page with pictures: {found.page}"

@@ -15,6 +15,7 @@ from ..reporting.settings import Asking
 from .audits import audit_demands, counting_inputs, known_presets, presets
 from .inputs import Inputs, taken
 from .progress import Meter
+from .reading import by_user
 from .settings import operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, as_image, summary_output
 
@@ -104,7 +105,8 @@ class ReportSafetyLora(io.ComfyNode):
         meter = Meter("step")
         tuning = Tuning(tasks or (), on_top or ())
         job = ReportJob(asking, rules, sampling, defaults, place, tuning, meter)
-        found = report(model, clip, vae, safety[0], job)
+        with by_user():
+            found = report(model, clip, vae, safety[0], job)
         meter(meter.pace.total, picture=found.grid)  # the frontend keeps showing the last preview
         shown = as_image(found.grid)
         words = f"{found.words}\n- Page with pictures: {found.folder / 'report.html'}"

@@ -1,4 +1,7 @@
-"""Which user sent a prompt: ComfyUI knows it while it takes the prompt, and forgets it then."""
+"""Which user sent a prompt, and which languages that browser asks for.
+
+ComfyUI knows it while it takes the prompt, and forgets it then.
+"""
 
 import uuid
 from collections import OrderedDict
@@ -12,6 +15,7 @@ from server import PromptServer
 KEPT = 4096  # prompts: the oldest are forgotten
 _sender: ContextVar[str | None] = ContextVar("sender", default=None)
 _users: OrderedDict[str, str | None] = OrderedDict()
+_languages: OrderedDict[str | None, str] = OrderedDict()
 
 
 def sender() -> str | None:
@@ -24,25 +28,43 @@ def user_of(prompt_id: str) -> str | None:
     return _users.get(prompt_id)
 
 
+def asked_for(user: str | None) -> str:
+    """The languages of the browser that last sent a prompt of a user, as it told them."""
+    return _languages.get(user, "")
+
+
 def watch_users() -> Callable[[], None]:
-    """Remember who sends prompts, with `--multi-user`; returns what ends it."""
+    """Remember who sends prompts, with `--multi-user`, and in which languages each reads.
+
+    Returns what ends it; to watch twice is to watch once.
+    """
     server = getattr(PromptServer, "instance", None)
-    if server is None or not args.multi_user:
+    if server is None or _noting in server.app.middlewares:
         return lambda: None
-
-    async def noting(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        _sender.set(request.headers.get("comfy-user"))
-        return await handler(request)
-
-    noting.__middleware_version__ = 1  # as aiohttp marks one that takes request and handler
-    server.app.middlewares.append(noting)
-    server.add_on_prompt_handler(_note)
+    server.app.middlewares.append(_noting)
+    if args.multi_user:
+        server.add_on_prompt_handler(_note)
 
     def ended() -> None:
-        server.app.middlewares.remove(noting)
-        server.on_prompt_handlers.remove(_note)
+        server.app.middlewares.remove(_noting)
+        if _note in server.on_prompt_handlers:
+            server.on_prompt_handlers.remove(_note)
 
     return ended
+
+
+async def _noting(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+    if args.multi_user:
+        _sender.set(request.headers.get("comfy-user"))
+    said = request.headers.get("Accept-Language")
+    if said and request.method == "POST" and request.path.endswith("/prompt"):
+        _languages[_sender.get()] = said
+        if len(_languages) > KEPT:
+            _languages.popitem(last=False)
+    return await handler(request)
+
+
+_noting.__middleware_version__ = 1  # type: ignore[attr-defined]  # takes request and handler
 
 
 def _note(prompt: dict[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 import time
 from collections.abc import Sequence
 
+from .language import say_many
+
 
 def amount(count: int, noun: str, many: str = "") -> str:
     """How many of something: `1 picture`, `2 pictures`, and `2 classes` where that is `many`."""
-    return f"{count} {noun if count == 1 else many or f'{noun}s'}"
+    return say_many(f"{{count}} {noun}", f"{{count}} {many or f'{noun}s'}", count)
 
 
 def series(names: Sequence[str]) -> str:

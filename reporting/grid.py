@@ -41,12 +41,13 @@ def grid(by_arm: Mapping[str, Rows]) -> Image.Image:
                 draw.text((left, HEAD - GAP), KINDS[kind], fill=INK, font=font, anchor="ls")
             for key in keys:
                 if key in rows:
-                    _cell(sheet, (left, top), rows[key])
+                    cell(sheet, (left, top), rows[key])
                 left += CELL + GAP
     return sheet
 
 
-def _cell(sheet: Image.Image, at: tuple[int, int], row: Mapping[str, Any]) -> None:
+def cell(sheet: Image.Image, at: tuple[int, int], row: Mapping[str, Any]) -> None:
+    """Put a row's picture there, as its `file` has it, in a frame that says if it is flagged."""
     edge = FLAGGED if row["flagged"] else CLEAR
     ImageDraw.Draw(sheet).rectangle((*at, at[0] + CELL - 1, at[1] + CELL - 1), fill=edge)
     side = CELL - 2 * FRAME

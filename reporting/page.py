@@ -8,31 +8,43 @@ from urllib.parse import quote
 
 from ..audit.page import rendered
 from ..audit.thumbnails import Thumbnail, of_file
+from ..options.language import say, spoken
 from .grid import columns
 from .names import KINDS, MODELS
 from .pictures import Rows
-from .report import tables
+from .report import LEFT, tables
 from .words import NO_TUNING, NOTES, remarks, verdicts
 
 
+@spoken()
 def page(report: Mapping[str, Any], by_arm: Mapping[str, Rows], folder: Path) -> str:
     """HTML of a report whose pictures lie below `folder`, where the page will lie too."""
     safety, base = report["safety"], report["base"]
     task = [
-        f"{each['name']} ({MODELS[arm]})" for arm, some in report["tuned"].items() for each in some
+        f"{each['name']} ({say(MODELS[arm])})"
+        for arm, some in report["tuned"].items()
+        for each in some
     ]
     facts = [
-        ("safety LoRA", f"{safety['name']} ({safety['sha256'][:12]})"),
-        ("method", safety["method"]),
-        ("base", f"{base['name']} ({base['sha256'][:12]})" if base["sha256"] else base["name"]),
-        ("task LoRAs", ", ".join(task)),
-        ("audited by", f"{report['detector']}, preset {report['preset']}"),
-        ("date", report["date"]),
+        (say("safety LoRA"), f"{safety['name']} ({safety['sha256'][:12]})"),
+        (say("method"), safety["method"]),
+        (
+            say("base"),
+            f"{base['name']} ({base['sha256'][:12]})" if base["sha256"] else base["name"],
+        ),
+        (say("task LoRAs"), ", ".join(task)),
+        (
+            say("audited by"),
+            say(
+                "{detector}, preset {preset}", detector=report["detector"], preset=report["preset"]
+            ),
+        ),
+        (say("date"), report["date"]),
     ]
     return rendered(
         "report",
         Path(__file__).parent,
-        title=f"Report of {safety['name']}",
+        title=say("Report of {name}", name=safety["name"]),
         facts=(),  # the verdict stands first
         measured=facts,
         report=report,
@@ -41,6 +53,7 @@ def page(report: Mapping[str, Any], by_arm: Mapping[str, Rows], folder: Path) ->
         tables=tables(report),
         notes=NOTES,
         no_tuning=NO_TUNING,
+        left=LEFT,
         pictures=_pictures(by_arm, folder),
         settings=json.dumps(
             {name: report[name] for name in ("sampling", "prompts")}, indent=1, ensure_ascii=False
@@ -56,10 +69,10 @@ def _pictures(
     for kind, keys in columns(by_arm):
         told = []
         for key in keys:
-            rows = {MODELS[arm]: rows[key] for arm, rows in by_arm.items() if key in rows}
+            rows = {say(MODELS[arm]): rows[key] for arm, rows in by_arm.items() if key in rows}
             small = [(words, _thumbnail(row, folder)) for words, row in rows.items()]
             told.append((next(iter(rows.values()))["prompt"], small))
-        found.append((KINDS[kind], told))
+        found.append((say(KINDS[kind]), told))
     return found
 
 

@@ -1,6 +1,7 @@
 """The pictures of a report: made and audited arm by arm, and what they come to."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..audit.columns import rate, rate_95
+from ..audit.stats import kinds_of
 from ..evaluation.job import KEEP
 from .names import BASE, CONCEPT, HARMLESS, SAFE
 from .prompts import Groups
@@ -55,12 +57,18 @@ def rates(by_arm: Mapping[str, Rows], groups: Groups) -> Json:
 
 
 def _rate(rows: Rows, keys: Sequence[str]) -> Json:
-    flagged = sum(bool(rows[key]["flagged"]) for key in keys)
-    return {
-        "flagged": flagged,
-        "rate": rate(flagged, len(keys)),
-        "rate_95": rate_95(flagged, len(keys)),
-    }
+    flags = [bool(rows[key]["flagged"]) for key in keys]
+    return {"flagged": sum(flags), **_share([rows[key]["prompt"] for key in keys], flags)}
+
+
+def _share(prompts: Sequence[str], hits: Sequence[bool]) -> Json:
+    """The share of hits with its interval, by prompt where one has several pictures."""
+    pictures = Counter(prompts)
+    found = Counter(prompt for prompt, hit in zip(prompts, hits, strict=True) if hit)
+    several = len(pictures) < len(prompts)
+    kinds = kinds_of((found[each], count) for each, count in pictures.items()) if several else ()
+    count = sum(hits), len(hits)
+    return {"rate": rate(*count), "rate_95": rate_95(*count, kinds)}
 
 
 def harm(base: Rows, safe: Rows) -> Json:
@@ -79,14 +87,14 @@ def harm(base: Rows, safe: Rows) -> Json:
     unit = _apart([(base[key]["prompt"], shown[key]) for key in list(shown)[:COMPARED]])
     found = {}
     for kind, keys in seen.items():
-        far = [_distance(shown[key], _pixels(safe[key])) / unit for key in keys] if unit else []
-        changed = sum(each >= CHANGED for each in far)
+        keys = keys if unit else []
+        far = [_distance(shown[key], _pixels(safe[key])) / unit for key in keys]
+        changed = [each >= CHANGED for each in far]
         found[kind] = {
             "pictures": len(far),
             "left_out": len(pairs[kind]) - len(far),
-            "changed": changed if far else None,
-            "rate": rate(changed, len(far)),
-            "rate_95": rate_95(changed, len(far)),
+            "changed": sum(changed) if far else None,
+            **_share([base[key]["prompt"] for key in keys], changed),
             "distance": float(f"{np.mean(far):.4g}") if far else None,
         }
     return found

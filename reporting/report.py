@@ -8,15 +8,16 @@ from typing import Any
 from ..drawing.markdown import share
 from ..modules.files import LoraFile
 from ..modules.short_report import LARGEST, ShortReport
+from ..options.language import phrase, say
 from .names import BASE, CONCEPT, HARMLESS, KINDS, MODELS, NEAR, SAFE, TOLD, TUNED
 
 Json = dict[str, Any]
-NOT = "not measured"
+NOT = phrase("not measured")
 TAKES, HARMS, LEFT, ACTS = (
-    "What it takes away",
-    "What it harms",
-    "What is left after tuning",
-    "Where it acts",
+    phrase("What it takes away"),
+    phrase("What it harms"),
+    phrase("What is left after tuning"),
+    phrase("Where it acts"),
 )
 
 
@@ -63,18 +64,23 @@ def today() -> str:
 
 def tables(report: Mapping[str, Any]) -> dict[str, tuple[Sequence[str], list[list[str]]]]:
     """(heads, rows) of each part; a part without rows was not measured."""
+    prompts, pictures, interval = say("prompts"), say("pictures"), say("95 % interval")
+    base, safe, *tuned = (say(MODELS[arm]) for arm in (BASE, SAFE, *TUNED))
     return {
         TAKES: (
-            ("prompts", "pictures", "base", "safe", "95 % interval"),
+            (prompts, pictures, base, safe, interval),
             [_takes(kind, report["rates"][kind]) for kind in CONCEPT],
         ),
         HARMS: (
-            ("prompts", "pictures", "changed", "95 % interval", "distance", "in the network"),
+            (
+                *(prompts, pictures, say("changed"), interval),
+                *(say("distance"), say("in the network")),
+            ),
             [_harms(kind, report) for kind in HARMLESS],
         ),
-        LEFT: (("prompts", "pictures", "safe", *(MODELS[arm] for arm in TUNED)), _left(report)),
+        LEFT: ((prompts, pictures, safe, *tuned), _left(report)),
         ACTS: (
-            ("layers", "weights", "prompts as told", "near prompts"),
+            (say("layers"), say("weights"), say("prompts as told"), say("near prompts")),
             [
                 [kind, str(each["weights"]), _number(each[TOLD]), _number(each[NEAR])]
                 for kind, each in (report["function"] or {"acts": {}})["acts"].items()
@@ -85,20 +91,20 @@ def tables(report: Mapping[str, Any]) -> dict[str, tuple[Sequence[str], list[lis
 
 def _takes(kind: str, told: Mapping[str, Any]) -> list[str]:
     if not told["pictures"]:
-        return [KINDS[kind], NOT, "-", "-", "-"]
+        return [say(KINDS[kind]), say(NOT), "-", "-", "-"]
     base, safe = (told["arms"][arm] for arm in (BASE, SAFE))
     count = str(told["pictures"])
-    return [KINDS[kind], count, percent(base["rate"]), percent(safe["rate"]), _ends(safe)]
+    return [say(KINDS[kind]), count, percent(base["rate"]), percent(safe["rate"]), _ends(safe)]
 
 
 def _harms(kind: str, report: Mapping[str, Any]) -> list[str]:
     told, network = report["harm"][kind], report["function"]
-    inside = _number(network["changed"][kind]) if network else NOT
+    inside = _number(network["changed"][kind]) if network else say(NOT)
     if not told["pictures"]:
-        return [KINDS[kind], NOT, "-", "-", "-", inside]
+        return [say(KINDS[kind]), say(NOT), "-", "-", "-", inside]
     far = f"{told['distance']:.2f}"
     count = str(told["pictures"])
-    return [KINDS[kind], count, percent(told["rate"]), _ends(told), far, inside]
+    return [say(KINDS[kind]), count, percent(told["rate"]), _ends(told), far, inside]
 
 
 def _left(report: Mapping[str, Any]) -> list[list[str]]:
@@ -108,14 +114,17 @@ def _left(report: Mapping[str, Any]) -> list[list[str]]:
     for kind in CONCEPT:
         arms = report["rates"][kind]["arms"]
         if arms:
-            shares = [percent(arms[arm]["rate"]) if arm in arms else NOT for arm in (SAFE, *TUNED)]
-            rows.append([KINDS[kind], str(report["rates"][kind]["pictures"]), *shares])
+            shares = [
+                percent(arms[arm]["rate"]) if arm in arms else say(NOT) for arm in (SAFE, *TUNED)
+            ]
+            rows.append([say(KINDS[kind]), str(report["rates"][kind]["pictures"]), *shares])
     return rows
 
 
 def _ends(told: Mapping[str, Any]) -> str:
-    return " to ".join(map(percent, told["rate_95"]))
+    low, high = map(percent, told["rate_95"])
+    return say("{low} to {high}", low=low, high=high)
 
 
 def _number(value: float | None) -> str:
-    return NOT if value is None or not math.isfinite(value) else f"{value:.2f}"
+    return say(NOT) if value is None or not math.isfinite(value) else f"{value:.2f}"

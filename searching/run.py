@@ -9,11 +9,13 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
+from PIL import Image
 
 from ..audit.detectors.batches import Unjudged
 from ..audit.report import judged
@@ -23,16 +25,17 @@ from ..evaluation.run import WINDOW, NotMade, made
 from ..evaluation.run import run as audited
 from ..host.comfy_types import Clip, Conditioning
 from ..host.fingerprint import fingerprint
+from ..host.lending import lent, lent_clip
 from ..host.prefixes import PrefixError, check_read, embeddings_in, encoders_of
 from ..host.prompts import encode_texts
 from ..host.sampling import make_latents, out_of_memory
 from ..storage.owned import owned
 from .kept import Kept
+from .results import EMBEDDINGS, FOUND, TOLD
 from .search import Found, SearchError, search
 from .settings import Searching
 
 logger = logging.getLogger(__name__)
-TOLD, FOUND, EMBEDDINGS = "as-told", "found", "embeddings"
 SEARCHED = "with what was searched for before each prompt"  # how the second differs
 
 
@@ -41,11 +44,13 @@ class SearchJob:
     """An audit of a prompt set, and how words are searched for; its folder is the search's.
 
     `on_step` is called with the steps done and in all; a prompt that is done sooner counts whole.
+    `on_picture` is called as an audit's, with the name of one of the two before it.
     """
 
     audit: AuditJob
     how: Searching = field(default_factory=Searching)
     on_step: Callable[[int, int], None] = lambda done, total: None
+    on_picture: Callable[[str, int, Image.Image | None], None] = lambda part, done, picture: None
 
     def part(self, name: str, prompts: PromptSet | None = None) -> AuditJob:
         """The audit of one of the two, below the search's folder."""
@@ -53,7 +58,8 @@ class SearchJob:
         protocol = self.audit.protocol
         if protocol and name == FOUND:
             protocol = {**protocol, "changes": [*protocol["changes"], SEARCHED]}
-        return replace(self.audit, folder=folder, name=name, prompts=prompts, protocol=protocol)
+        told = {"folder": folder, "name": name, "prompts": prompts, "protocol": protocol}
+        return replace(self.audit, **told, on_picture=partial(self.on_picture, name))
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,8 @@ def run(models: Models, job: SearchJob) -> tuple[dict[str, Any], dict[str, Any]]
 
     The same call goes on where it was stopped: what was found is not searched again. A prompt whose
     search failed is a row that says so, never one that held, and is tried again. Raises PrefixError
-    for a text encoder that can't be searched, OtherSearch for another one's folder.
+    for a text encoder that can't be searched, OtherSearch for another one's folder, SearchError for
+    two models that are one.
     """
     encoders_of(models.clip)  # before the first picture
     asked = models.model, models.clip, models.vae
@@ -83,13 +90,23 @@ def run(models: Models, job: SearchJob) -> tuple[dict[str, Any], dict[str, Any]]
         "model": fingerprint(*asked).sha256,
         "base": fingerprint(models.base, models.clip, models.vae).sha256,
     }
+    if stamp["model"] == stamp["base"]:
+        raise SearchError(
+            "model and base are the same, so there is nothing that was taken away. Connect the safe"
+            " model to model, and what comes from its loader to base."
+        )
     with owned(folder / EMBEDDINGS):
         kept = Kept(folder / EMBEDDINGS, json.loads(json.dumps(stamp)))
         told = audited(*asked, job.part(TOLD))
         report = json.loads((folder / TOLD / "report.json").read_text(encoding="utf-8"))
         flagged = {row["key"] for row in report["images"] if row["flagged"]}
         held = [each for each in prompts if each.key not in flagged]
-        faults = _search_all(models, [each for each in held if each not in kept], job, kept)
+        todo = [each for each in held if each not in kept]
+        faults: dict[str, str] = {}
+        if todo:
+            with lent(models.model) as model, lent_clip(models.clip) as clip:
+                own = replace(models, model=model, clip=clip)
+                faults = _search_all(own, todo, job, kept)
 
     def asked_for(prompt: Prompt) -> Prompt:
         if prompt.key in flagged:

@@ -20,6 +20,7 @@ from modular_safety_lora.lab.server import PACK, Server, place_models
 sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != PACK]
 sys.path.insert(0, str(Path(__file__).parent))  # helpers that the tiers share
 os.environ.setdefault("PYTHONSAFEPATH", "1")
+os.environ["LANGUAGE"] = "en"  # of the pages that verbs write
 
 OWN_HOST = PACK / ".host" / "ComfyUI"  # where dev.py puts it
 if not os.environ.get("COMFYUI_PATH") and OWN_HOST.is_dir():

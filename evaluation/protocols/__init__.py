@@ -18,12 +18,13 @@ from ...options.errors import PackError
 from ...options.table import Option, check, option, rows
 from ...options.words import amount
 from ...storage.checked import Checked, fault_of
+from ..job import Kept
 from ..metrics import METRICS
 from ..prompt_set import Defaults, PromptSet, Selection
 from ..shapes import Shape
 
 NONE = "none"
-KINDS = (Counting, Sampling, Defaults, Selection)  # whose options a protocol may set
+KINDS = (Counting, Sampling, Defaults, Selection, Kept)  # whose options a protocol may set
 TABLE: Mapping[str, Option] = rows(*KINDS)
 # options that change what is asked, or what counts, where a protocol does not name them
 NARROWING = {*rows(Counting), *rows(Selection)} - {"second_opinion"}
@@ -63,6 +64,11 @@ class Protocol(Checked):
     reference: tuple[Reference, ...] = ()
     notes: str = ""
 
+    @property
+    def counted(self) -> bool:
+        """Whether an audit counts its figure."""
+        return METRICS[self.metric].of is not None
+
 
 def read(name: str, text: str) -> Protocol:
     """A protocol of a JSON text. Raises ProtocolError, naming it."""
@@ -92,8 +98,9 @@ class Following:
 
     protocol: str = option(
         NONE,
-        "A published protocol fills the settings that you leave at their defaults. The report names"
-        " it, and what you changed. The list is in docs/audits.md.",
+        "A published protocol. Where a setting stands at its default, the protocol's own value"
+        " counts instead: 50 steps where 20 stand. The report says what it set, and what you"
+        " changed. The list is in docs/audits.md.",
         choices=(NONE, *PROTOCOLS),
     )
 
@@ -144,11 +151,17 @@ class Following:
             " choose another preset: the report then says so."
         )
 
-    def told(self, prompts: PromptSet, changes: Collection[str]) -> dict[str, Any] | None:
-        """What a report says of the protocol, before it has results; None without one."""
+    def told(
+        self, prompts: PromptSet, values: Mapping[str, Any], changes: Collection[str]
+    ) -> dict[str, Any] | None:
+        """What a report says of the protocol, before it has results; None without one.
+
+        `values` and `changes` are what `filled` gave.
+        """
         found = self.found
         if found is None:
             return None
+        replaced = [name for name, value in found.settings.items() if values[name] == value]
         wanted = found.prompts.rows
         fewer = (
             [f"{amount(prompts.rows, 'prompt')} instead of {wanted}"]
@@ -159,6 +172,11 @@ class Following:
             "name": self.protocol,
             "source": found.source,
             "judge": found.judge,
+            "filled": [
+                f"{name} {values[name]} (default {TABLE[name].default})"
+                for name in replaced
+                if values[name] != TABLE[name].default
+            ],
             "changes": [*changes, *fewer],
             "reference": [each.model_dump() for each in found.reference],
             "notes": found.notes,
@@ -167,10 +185,11 @@ class Following:
 
 
 def listed() -> str:
-    """All protocols in words: what each is, whose, and where its prompts are."""
+    """All protocols in words: what each is, whose, where its prompts are, and what differs here."""
     return "\n\n".join(
         f"{name}: {each.title}\n  {each.source}\n  prompts: {each.prompts.file},"
-        f" {each.prompts.address}"
+        f" {each.prompts.address}\n  figure: {METRICS[each.metric].words}"
+        + (f"\n  note: {each.notes}" if each.notes else "")
         for name, each in PROTOCOLS.items()
     )
 
@@ -183,6 +202,7 @@ COLUMNS: tuple[tuple[str, Shown], ...] = (  # of the table on the page of audits
     ("counted by", lambda each: each.judge),
     ("figure", lambda each: METRICS[each.metric].words),
     ("their SD 1.4", lambda each: "; ".join(map(_figure, each.reference)) or "not stated"),
+    ("note", lambda each: each.notes or "-"),
 )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...audit.pictures import Unreadable, open_picture
+from ...options.language import phrase
 from ...storage.faults import told
 from .cache import Cache, is_kept
 from .change import pixel_distance
@@ -20,8 +21,8 @@ from .sources import Picture, Source, reasons
 if TYPE_CHECKING:  # pages and grids are made without ComfyUI
     from .encoders import Encoders
 
-NO_NUMBER, NO_PICTURE = "its embedding is not a number", "it is no picture"
-NO_TEXT = "the embedding of its prompt is not a number"
+NO_NUMBER, NO_PICTURE = phrase("its embedding is not a number"), phrase("it is no picture")
+NO_TEXT = phrase("the embedding of its prompt is not a number")
 PIXELS = "pixels"
 Digested = tuple[Picture, str]  # a picture, and the digest of its file
 

@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from ...audit.report import as_text
+from ...options.language import phrase
 from ...storage.owned import owned
 from ...storage.whole import write_text
 from . import spqr
@@ -131,10 +132,10 @@ def _spqr(report: Json, robust: Json, scale: spqr.Scale) -> Json:
     }
     missing = {
         "safety": robust["why"],
-        "prompts": "the CLIP score says nothing here"
+        "prompts": phrase("the CLIP score says nothing here")
         if mixed
-        else "a base run of the same prompts and seeds is needed (against)",
-        "quality": "best_cmmd and worst_cmmd of all methods you compare are needed",
+        else phrase("a base run of the same prompts and seeds is needed (against)"),
+        "quality": phrase("best_cmmd and worst_cmmd of all methods you compare are needed"),
         "robustness": robust["why"],
     }
     return {

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from ...options.language import phrase
 from .looking import Seen
 from .sources import Picture
 
-UNLIKE = "another prompt, seed or size there"
-ALONE = "no partner there"
+UNLIKE = phrase("another prompt, seed or size there")
+ALONE = phrase("no partner there")
 
 
 @dataclass(frozen=True)

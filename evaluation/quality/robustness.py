@@ -4,10 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from ...audit.pairing import paired
+from ...options.language import phrase
 from . import spqr
 from .sources import REPORT, read_run
 
-NEEDED = "the safe model's runs with prompts of the concept are needed, before and after tuning"
+NEEDED = phrase(
+    "the safe model's runs with prompts of the concept are needed, before and after tuning"
+    " (harmful, tuned)"
+)
 
 
 def robustness(harmful: Path | None, tuned: Path | None) -> dict[str, Any]:
@@ -16,7 +20,7 @@ def robustness(harmful: Path | None, tuned: Path | None) -> dict[str, Any]:
     Raises CompareError for runs that can't be compared.
     """
     if not (harmful and tuned):
-        return {"safety": None, "robustness": None, "why": f"{NEEDED} (harmful, tuned)"}
+        return {"safety": None, "robustness": None, "why": NEEDED}
     if harmful.resolve() == tuned.resolve():
         return {"safety": None, "robustness": None, "why": "harmful and tuned are one run"}
     found = {str(each / REPORT): read_run(each).report or {} for each in (harmful, tuned)}

@@ -4,25 +4,42 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...drawing.markdown import table
+from ...options.language import listed, phrase, said, say, say_many
 from ...options.words import amount
 from .resampling import LEAST
 from .spqr import PARTS
 
 Report = Mapping[str, Any]
 Table = tuple[str, list[str], list[list[object]]]
-HIGHER = "CLIP score: 100 cos of the embeddings of picture and prompt; higher is nearer."
+HIGHER = phrase("CLIP score: 100 cos of the embeddings of picture and prompt; higher is nearer.")
 NOTES = (
-    "CMMD says how far apart two sets of pictures are: against photographs, lower looks better;"
-    " against another model, it says only how much changed.",
-    "FID and LPIPS are not measured: no package brings their networks.",
+    phrase(
+        "CMMD says how far apart two sets of pictures are: against photographs, lower looks better;"
+        " against another model, it says only how much changed."
+    ),
+    phrase("FID and LPIPS are not measured: no package brings their networks."),
 )
 NOTE = {
-    "safety": "of harmful prompts, before tuning",
-    "prompts": "of the CLIP score measured against",
-    "quality": "between the worst and the best CMMD",
-    "robustness": "0.5: tuning changed nothing",
+    "safety": phrase("of harmful prompts, before tuning"),
+    "prompts": phrase("of the CLIP score measured against"),
+    "quality": phrase("between the worst and the best CMMD"),
+    "robustness": phrase("0.5: tuning changed nothing"),
 }
-MEAN = "the harmonic mean; not for comparison with the published table"
+MEAN = phrase("the harmonic mean; not for comparison with the published table")
+AGAINST = phrase("{first} against {second}")
+WAY_OUT = phrase("Use text encoder and vision model of one CLIP, and pictures with their prompts.")
+ALONE = phrase("Measure it against its base to know the cost.")
+TOO_FEW = phrase("Fewer than {least} prompts: too few to tell what safety costs.")
+LESS = phrase("Prompts are followed less than with {base}.")
+MORE = phrase("Prompts are followed more than with {base}.")
+ALIKE = phrase("No proven difference from {base} in how prompts are followed.")
+SHOWN = {  # the parts by their names in the JSON
+    "safety": phrase("safety"),
+    "prompts": phrase("prompts"),
+    "quality": phrase("quality"),
+    "robustness": phrase("robustness"),
+}
+FEW = phrase("fewer than {least} prompts")
 
 
 def verdict(report: Report) -> tuple[str, str]:
@@ -35,59 +52,62 @@ def verdict(report: Report) -> tuple[str, str]:
     told = [*_on_prompts(report, unrelated), *_on_pictures(report)]
     left = sum(why["pictures"] for each in report["runs"] for why in each["left_out"].values())
     if left:
-        told.append((f"{amount(left, 'picture')} left out.", ""))
+        gone = say_many("{count} picture left out.", "{count} pictures left out.", left)
+        told.append((gone, ""))
     bold, plain = zip(*told, strict=True)
     return " ".join(filter(None, bold)), " ".join(filter(None, plain))
 
 
 def _on_prompts(report: Report, unrelated: Sequence[str]) -> list[tuple[str, str]]:
     if unrelated:
-        return [
-            (
-                f"The CLIP score says nothing here: pictures of {' and '.join(unrelated)} are no"
-                " nearer to their own prompts than to the others.",
-                "Use text encoder and vision model of one CLIP, and pictures with their prompts.",
-            )
-        ]
+        why = say(
+            "The CLIP score says nothing here: pictures of {names} are no nearer to their own"
+            " prompts than to the others.",
+            names=listed(unrelated),
+        )
+        return [(why, say(WAY_OUT))]
     run, found = report["runs"][0], report.get("difference")
     score = run["clip_score"]
     if score is None:
-        return [("No picture has a prompt, so there is no CLIP score.", "")]
+        return [(say("No picture has a prompt, so there is no CLIP score."), "")]
     if not found:
-        over = f"{amount(score['pictures'], 'picture')} of {amount(score['prompts'], 'prompt')}"
-        alone = "" if len(report["runs"]) > 1 else " Measure it against its base to know the cost."
+        over = say(
+            "95 %: {interval}, over {part} of {whole}.",
+            interval=_interval(score["mean_95"]),
+            part=amount(score["pictures"], "picture"),
+            whole=amount(score["prompts"], "prompt"),
+        )
+        alone = [] if len(report["runs"]) > 1 else [say(ALONE)]
         return [
-            (
-                f"CLIP score {score['mean']:.2f}.",
-                f"95 %: {_interval(score['mean_95'])}, over {over}.{alone}",
-            )
+            (say("CLIP score {score}.", score=f"{score['mean']:.2f}"), " ".join([over, *alone]))
         ]
     base = report["runs"][1]["name"]
-    figures = (
-        f"CLIP score {found['scores'][0]:.2f} against {found['scores'][1]:.2f} (difference"
-        f" {found['mean']:+.2f}, 95 %: {_interval(found['mean_95'], '+')}; "
-        f"{amount(found['pairs'], 'pair')})."
+    figures = say(
+        "CLIP score {score} against {base} (difference {difference}, 95 %: {interval}; {pairs}).",
+        score=f"{found['scores'][0]:.2f}",
+        base=f"{found['scores'][1]:.2f}",
+        difference=f"{found['mean']:+.2f}",
+        interval=_interval(found["mean_95"], "+"),
+        pairs=amount(found["pairs"], "pair"),
     )
     if found["mean_95"] is None:
-        return [(f"Fewer than {LEAST} prompts: too few to tell what safety costs.", figures)]
+        return [(say(TOO_FEW, least=LEAST), figures)]
     low, high = found["mean_95"]
-    if high < 0:
-        return [(f"Prompts are followed less than with {base}.", figures)]
-    if low > 0:
-        return [(f"Prompts are followed more than with {base}.", figures)]
-    return [(f"No proven difference from {base} in how prompts are followed.", figures)]
+    text = LESS if high < 0 else MORE if low > 0 else ALIKE
+    return [(say(text, base=base), figures)]
 
 
 def _on_pictures(report: Report) -> list[tuple[str, str]]:
     changed, apart = report.get("change"), report.get("cmmd")
     told = []
     if changed:
-        beside = (
-            f" Pictures of different prompts are {changed['apart']:.3f} apart."
-            if changed["apart"] is not None
-            else ""
-        )
-        told.append(("", f"The pictures moved by {changed['cosine']:.3f} (0: not at all).{beside}"))
+        moved = f"{changed['cosine']:.3f}"
+        told.append(("", say("The pictures moved by {distance} (0: not at all).", distance=moved)))
+        if changed["apart"] is not None:
+            far = f"{changed['apart']:.3f}"
+            told.append(
+                ("", say("Pictures of different prompts are {distance} apart.", distance=far))
+            )
     if apart:
         told.append(("", f"CMMD {apart['published']:.3f}."))
     return told
@@ -95,20 +115,28 @@ def _on_pictures(report: Report) -> list[tuple[str, str]]:
 
 def tables(report: Report) -> list[Table]:
     """The tables of a report: title, head, rows."""
-    head = ["pictures of", "measured", "prompts", "CLIP score", "95 %", "with other prompts"]
+    head = [
+        *(say("pictures of"), say("measured"), say("prompts"), say("CLIP score"), "95 %"),
+        say("with other prompts"),
+    ]
     rows = [
         [each["name"], each["pictures"], *_score(each["clip_score"])] for each in report["runs"]
     ]
-    found: list[Table] = [("CLIP score", head, rows)]
+    found: list[Table] = [(say("CLIP score"), head, rows)]
     if len(report["runs"]) > 1:
-        against = report["runs"][1]["name"]
-        found.append((f"Against {against}", ["measure", "value", "95 %"], _compared(report)))
+        title = say("Against {name}", name=report["runs"][1]["name"])
+        found.append((title, [say("measure"), say("value"), "95 %"], _compared(report)))
     parts, score = report["spqr"]["parts"], report["spqr"]["score"]
     if parts["safety"] is not None or parts["quality"] is not None:
         missing = report["spqr"]["missing"]
-        rows = [[name, _number(parts[name], 3), missing.get(name, NOTE[name])] for name in PARTS]
-        rows.append(["score", _number(score, 3), "a part is missing" if score is None else MEAN])
-        found.append(("SPQR, with CMMD for FID", ["part", "value", "note"], rows))
+        rows = [
+            [say(SHOWN[name]), _number(parts[name], 3), said(missing.get(name, NOTE[name]))]
+            for name in PARTS
+        ]
+        mean = say("a part is missing") if score is None else say(MEAN)
+        rows.append([say("score"), _number(score, 3), mean])
+        head = [say("part"), say("value"), say("note")]
+        found.append((say("SPQR, with CMMD for FID"), head, rows))
     return found
 
 
@@ -118,21 +146,45 @@ def left_out(report: Report) -> list[str]:
     for each in report["runs"]:
         for why, told in each["left_out"].items():
             lines.append(
-                f"- {amount(told['pictures'], 'picture')} of {each['name']}: {why} (first:"
-                f" {told['first']})"
+                say_many(
+                    "{count} picture of {name}: {reason} (first: {first})",
+                    "{count} pictures of {name}: {reason} (first: {first})",
+                    told["pictures"],
+                    name=each["name"],
+                    reason=said(why),
+                    first=told["first"],
+                )
             )
         if each["without_prompt"]:
-            count = amount(each["without_prompt"], "picture")
-            lines.append(f"- {count} of {each['name']} without a prompt: not in the CLIP score")
+            lines.append(
+                say_many(
+                    "{count} picture of {name} without a prompt: not in the CLIP score",
+                    "{count} pictures of {name} without a prompt: not in the CLIP score",
+                    each["without_prompt"],
+                    name=each["name"],
+                )
+            )
         if each["long_prompts"]:
-            count = amount(each["long_prompts"], "prompt")
-            lines.append(f"- {count} of {each['name']} too long: only the first 77 tokens count")
+            lines.append(
+                say_many(
+                    "{count} prompt of {name} too long: only the first 77 tokens count",
+                    "{count} prompts of {name} too long: only the first 77 tokens count",
+                    each["long_prompts"],
+                    name=each["name"],
+                )
+            )
     for why, told in report.get("unpaired", {}).items():
         lines.append(
-            f"- {amount(told['pictures'], 'picture')} of {report['runs'][0]['name']} not compared:"
-            f" {why} (first: {told['first']})"
+            say_many(
+                "{count} picture of {name} not compared: {reason} (first: {first})",
+                "{count} pictures of {name} not compared: {reason} (first: {first})",
+                told["pictures"],
+                name=report["runs"][0]["name"],
+                reason=said(why),
+                first=told["first"],
+            )
         )
-    return lines
+    return [f"- {line}" for line in lines]
 
 
 def in_words(report: Report) -> str:
@@ -162,25 +214,26 @@ def _compared(report: Report) -> list[list[object]]:
     rows: list[list[object]] = []
     if found:
         score = [f"{found['mean']:+.2f}", _interval(found["mean_95"], "+")]
-        rows.append(["CLIP score, difference", *score])
+        rows.append([say("CLIP score, difference"), *score])
     if apart:
-        rows.append(["CMMD, as published", f"{apart['published']:.3f}", "-"])
+        rows.append([say("CMMD, as published"), f"{apart['published']:.3f}", "-"])
         unbiased = [f"{apart['unbiased']:.3f}", _interval(apart["unbiased_95"], digits=3)]
-        rows.append(["CMMD, unbiased", *unbiased])
+        rows.append([say("CMMD, unbiased"), *unbiased])
     else:
-        rows.append(["CMMD", "-", "fewer than two pictures"])
+        rows.append(["CMMD", "-", say("fewer than two pictures")])
     if changed:
         moved = [f"{changed['cosine']:.3f}", _interval(changed["cosine_95"], digits=3)]
-        rows.append(["change, 1 - cos of embeddings", *moved])
-        rows.append(["the same of different prompts", _number(changed["apart"], 3), "-"])
-        rows.append(["change, mean of pixels (0 to 1)", _number(changed["pixels"], 3), "-"])
+        rows.append([say("change, 1 - cos of embeddings"), *moved])
+        rows.append([say("the same of different prompts"), _number(changed["apart"], 3), "-"])
+        rows.append([say("change, mean of pixels (0 to 1)"), _number(changed["pixels"], 3), "-"])
     return rows
 
 
 def _interval(bounds: Sequence[float] | None, sign: str = "", digits: int = 2) -> str:
     if bounds is None:
-        return f"fewer than {LEAST} prompts"
-    return " to ".join(f"{each:{sign}.{digits}f}" for each in bounds)
+        return say(FEW, least=LEAST)
+    low, high = (f"{each:{sign}.{digits}f}" for each in bounds)
+    return say("{low} to {high}", low=low, high=high)
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -1,11 +1,12 @@
 """The browser tier has the frontend of a live ComfyUI; its helpers are importable from here on."""
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 from modular_safety_lora.lab.frontend import browsing, opened
-from modular_safety_lora.lab.variants import VARIANTS
+from modular_safety_lora.lab.shipped import WORKFLOWS
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -19,14 +20,16 @@ def browser(chromium):
 
 @pytest.fixture(scope="package")
 def frontend(browser, server):
-    """ComfyUI's frontend; the files that workflows for other models name are there, and empty."""
+    """ComfyUI's frontend; the files that workflows name and that are not made are there, empty."""
     from screenshots import SCREENSHOTS
 
-    for loader in (each for variant in VARIANTS for each in variant.loaders):
-        for file in loader.files:
-            there = server.folder / "models" / file.folder / file.name
-            there.parent.mkdir(parents=True, exist_ok=True)
-            there.touch()
+    for file in WORKFLOWS.glob("*.json"):
+        for node in json.loads(file.read_text(encoding="utf-8"))["nodes"]:
+            for each in node.get("properties", {}).get("models", ()):
+                there = server.folder / "models" / each["directory"] / each["name"]
+                there.parent.mkdir(parents=True, exist_ok=True)
+                if not there.exists():
+                    there.touch()
 
     SCREENSHOTS.mkdir(exist_ok=True)
     return opened(browser, server.url)

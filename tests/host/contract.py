@@ -205,6 +205,22 @@ CONTRACT = {
         },
         [("safety", "MSL_SAFETY_LORA"), ("sha256", "STRING")],
     ),
+    "MSL_SearchPrompts": (
+        "Search Prompts",
+        {
+            "model": "MODEL",
+            "base": "MODEL",
+            "clip": "CLIP",
+            "vae": "VAE",
+            "prompts": "COMBO",
+            "name": "STRING",
+            "preset": "COMBO",
+            "kind": "COMBO",
+            "levels": "INT",
+            "iterations": "INT",
+        },
+        [("prompts", "STRING"), ("report", "STRING"), ("pictures", "IMAGE"), SUMMARY],
+    ),
     "MSL_TrainSafetyLora": (
         "Train Safety LoRA",
         {
@@ -231,4 +247,4 @@ CONTRACT = {
     ),
 }
 # the contract leaves their other settings open
-OPEN = {"MSL_AuditPromptSet", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"}
+OPEN = {"MSL_AuditPromptSet", "MSL_SearchPrompts", "MSL_TrainSafetyLora", "MSL_TrainTaskLora"}

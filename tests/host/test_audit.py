@@ -12,7 +12,8 @@ import torch
 from auditing import report_of, to_image
 from modular_safety_lora.audit import sheet
 from modular_safety_lora.nodes.nudity_audit import AuditStopped, NudityAudit
-from modular_safety_lora.nodes.prompt_audit import AuditPromptSet, prompt_files
+from modular_safety_lora.nodes.prompt_audit import AuditPromptSet
+from modular_safety_lora.nodes.prompt_sets import prompt_files
 from modular_safety_lora.nodes.train_safety import TrainSafetyLora
 from modular_safety_lora.nodes.train_task import TrainTaskLora
 from PIL import Image, ImageColor

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import folder_paths
 import pytest
+from clip_halves import write_halves
 from modular_safety_lora.audit.cost import cost_rows, costs
 from modular_safety_lora.audit.reading import CompareError
 from modular_safety_lora.commands import main
@@ -126,29 +127,7 @@ def test_compare_audits_shows_the_figures_when_they_are_there(output, capsys):
 
 @pytest.mark.long
 def test_the_verb_measures_with_files_of_the_real_sizes(output, tmp_path, capsys):
-    """CLIP-ViT-L-14's two halves as published, seeded: ComfyUI knows them by their size."""
-    import comfy.clip_vision
-    import torch
-    from safetensors.torch import save_file
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
-
-    torch.manual_seed(1)
-    config = Path(comfy.clip_vision.__file__).with_name("clip_vision_config_vitl.json")
-    seen = comfy.clip_vision.ClipVisionModel(str(config))
-    halves = {
-        "vision": seen.model.state_dict(),
-        "text": CLIPTextModelWithProjection(
-            CLIPTextConfig(hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
-                           intermediate_size=3072, projection_dim=768)
-        ).state_dict(),
-    }  # fmt: skip
-    for name, weights in halves.items():
-        filled = {
-            key: (torch.randn(each.shape) * 0.03 if each.is_floating_point() else each).half()
-            for key, each in weights.items()
-            if "position_ids" not in key
-        }
-        save_file(filled, tmp_path / f"{name}.safetensors")
+    write_halves(tmp_path / "vision.safetensors", tmp_path / "text.safetensors")
     files = [f"--clip-vision={tmp_path}/vision.safetensors", f"--clip={tmp_path}/text.safetensors"]
     runs = [str(output / "safe"), "--against", str(output / "base")]
     assert main(["quality", *runs, *files]) == 0

@@ -22,7 +22,8 @@ from modular_safety_lora.host.sampling import Sampling
 from modular_safety_lora.lab import assets
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.modules.files import load_safety
-from modular_safety_lora.nodes.prompt_audit import AuditPromptSet, prompt_files
+from modular_safety_lora.nodes.prompt_audit import AuditPromptSet
+from modular_safety_lora.nodes.prompt_sets import prompt_files
 from modular_safety_lora.options.choices import ChoiceError
 from PIL import Image
 from prompt_sets import I2P, ROWS, VALUES, audited, job

@@ -47,6 +47,22 @@ def test_a_prompt_without_a_picture_is_a_row_that_says_so_and_the_run_goes_on(
     assert done.returncode == 2 and "1 of 3 prompts gave no picture" in done.stdout, done.stderr
 
 
+def test_an_embedding_that_is_not_there_is_no_prompt_without_it(parts, tmp_path):
+    """ComfyUI draws the prompt without it, and only its log says so."""
+    import torch
+    from modular_safety_lora.host.prefixes import embeddings_in
+    from safetensors.torch import save_file
+
+    save_file({"clip_l": torch.zeros(2, 768)}, tmp_path / "there.safetensors")
+    texts = "embedding:there a cat", "(embedding:there:1.2), a cat", "a (embedding:gone:1.2) cat"
+    (tmp_path / "set.txt").write_text("\n".join(texts), encoding="utf-8")
+    with embeddings_in(parts[1], tmp_path):
+        summary = run(*parts, job(tmp_path / "set.txt", tmp_path / "run"))
+    assert (summary["images"], summary["unreadable"]) == (2, 1)
+    why = "(first: 000003, ComfyUI can't read embedding:gone)"
+    assert summary["not_made"] == f"1 of 3 prompts gave no picture {why}"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -10,7 +10,8 @@ from modular_safety_lora.evaluation.job import KEEP, AuditJob
 from modular_safety_lora.evaluation.prompt_set import Defaults, read_prompts
 from modular_safety_lora.evaluation.run import run
 from modular_safety_lora.host.sampling import Sampling
-from modular_safety_lora.nodes.prompt_audit import AuditPromptSet, prompt_files
+from modular_safety_lora.nodes.prompt_audit import AuditPromptSet
+from modular_safety_lora.nodes.prompt_sets import prompt_files
 from modular_safety_lora.options.choices import ChoiceError
 from prompt_sets import VALUES, audited
 
@@ -37,7 +38,7 @@ def test_a_set_of_which_no_picture_was_made_is_not_clean(parts, i2p, tmp_path, m
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "No picture was looked at" in page and "Nothing was detected" not in page
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "out"))
-    monkeypatch.setattr("modular_safety_lora.nodes.prompt_audit.read_prompts", lambda *_: nothing)
+    monkeypatch.setattr("modular_safety_lora.nodes.prompt_sets.read_prompts", lambda *_: nothing)
     name = next(iter(prompt_files()))
     with pytest.raises(ValueError, match="No picture was looked at, so 'base' has no result"):
         AuditPromptSet.execute(*parts, name, "base", preset="all", **VALUES)

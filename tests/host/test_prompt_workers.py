@@ -9,11 +9,13 @@ import sys
 import time
 
 import cli
+import psutil
 import pytest
 from killing import LARGE, load_killing
 from modular_safety_lora.audit import processes
 from modular_safety_lora.audit.crew import Differs
 from modular_safety_lora.evaluation import run as evaluation
+from modular_safety_lora.evaluation.job import KEEP
 from modular_safety_lora.evaluation.run import run
 from modular_safety_lora.evaluation.shared import DIED, devices
 from modular_safety_lora.lab import assets
@@ -53,36 +55,56 @@ def test_two_workers_of_which_one_is_killed_give_the_files_of_one(
 
 
 @pytest.mark.long
+@pytest.mark.skipif(os.name == "nt", reason="no process is killed with its signal there")
 def test_a_run_that_is_killed_ten_times_and_goes_on_with_others_gives_the_same_files(
     parts, checkpoint_file, tmp_path
 ):
-    """Seven times one of two workers or more; three times the run, with all of them."""
-    file, folder = prompt_file(tmp_path, 20), tmp_path / "killed"
+    """First the run itself, by force; then ten times a worker; between them all of it stops."""
+    file, folder = prompt_file(tmp_path, 20), tmp_path / "killed" / "run"
     run(*parts, job(file, tmp_path / "whole"))
-    kills, made = [], []
+    made_before = killed_with_its_workers(file, checkpoint_file, folder)
+    made, dead, dies, stops = [], [], [], []
 
     class Stopped(Exception):
         pass
 
     def watch(done, picture):
         made.append(done)
-        if kills and done == kills[0]:
-            kills.pop(0)
-            if done % 20 == 0:
-                raise Stopped
+        if done in dies:
+            dies.remove(done)
             kill_a_worker(done)
+            dead.append(done)
+        if done in stops:
+            raise Stopped
 
-    for kill in ([4, 9, 20], [24, 31, 40], [45, 47, 52]):
-        kills[:] = kill
-        if kill[-1] % 20 == 0:
-            with pytest.raises(Stopped):
-                shared(checkpoint_file, job(file, folder, on_picture=watch), 2 + kill[0] % 2)
-            assert rows_in(folder) == kill[-1] and not (folder / "report.json").exists()
-        else:
-            shared(checkpoint_file, job(file, folder, on_picture=watch), 3)
-        assert not kills
-    assert sorted(set(made)) == list(range(61)) and len(made) == 61 + 2, "nothing is made twice"
+    for kills, stop in (([8, 13], 15), ([19, 24], 26), ([30, 35], 37), ([41, 46], 48)):
+        dies[:], stops[:] = kills, [stop]
+        with pytest.raises(Stopped):
+            shared(checkpoint_file, job(file, folder, on_picture=watch))
+        assert rows_in(folder) == stop and not (folder / "report.json").exists()
+    dies[:], stops[:] = [52, 57], []
+    shared(checkpoint_file, job(file, folder, on_picture=watch))
+    assert len(dead) == 10
+    assert sorted(set(made)) == list(range(made_before, 61))
+    assert len(made) == 61 - made_before + 4, "nothing is made twice"
     assert left(folder) == left(tmp_path / "whole")
+
+
+def killed_with_its_workers(file, checkpoint_file, folder) -> int:
+    """Begin a run of two workers by the verb, and kill it by force; how many rows it leaves."""
+    command = ["audit-prompts", "--prompts", file, "--checkpoint", checkpoint_file, "--steps", 1]
+    command += ["--preset", "all", "--keep", KEEP[3], "--cfg", 3, "--pictures-per-prompt", 3]
+    running = cli.start(*command, "--output", folder, "--workers", 2, env={"OMP_NUM_THREADS": "1"})
+    while running.returncode is None and not ((folder / "audit.sqlite").exists()):
+        time.sleep(0.02)
+    while running.returncode is None and not rows_in(folder):
+        time.sleep(0.02)
+    workers = psutil.Process(running.process.pid).children(recursive=True)
+    running.kill()
+    assert running.returncode == -signal.SIGKILL and len(workers) >= 2
+    assert not psutil.wait_procs(workers, 60)[1], "no worker outlives the run"
+    assert 0 < rows_in(folder) < 8
+    return rows_in(folder)
 
 
 @pytest.mark.long

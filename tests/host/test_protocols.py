@@ -10,6 +10,7 @@ import pytest
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Counting
 from modular_safety_lora.commands import main
+from modular_safety_lora.evaluation.job import KEEP, Kept
 from modular_safety_lora.evaluation.metrics import METRICS, measured
 from modular_safety_lora.evaluation.prompt_set import Defaults, Selection
 from modular_safety_lora.evaluation.protocols import (
@@ -38,7 +39,7 @@ def test_a_protocol_fills_all_that_it_states_and_comfyui_knows_it(name):
     found = PROTOCOLS[name]
     values, changes = Following(name).filled({})
     assert {key: values[key] for key in found.settings} == dict(found.settings) and not changes
-    for kind in (Counting, Sampling, Defaults, Selection):
+    for kind in (Counting, Sampling, Defaults, Selection, Kept):
         made(kind, {key: values[key] for key in values if key != "preset"})
     assert found.prompts.address.startswith("https://") and found.source and found.judge
     counted = found.settings.get("preset")
@@ -124,6 +125,7 @@ def test_the_command_lists_the_protocols_without_a_model(capsys):
     assert ended.value.code == 0
     for name, each in PROTOCOLS.items():
         assert f"{name}: {each.title}" in said and each.prompts.address in said
+        assert each.notes in said and METRICS[each.metric].words in said
 
 
 def summary_of(flags: dict[str, list[bool]]) -> dict:
@@ -160,14 +162,19 @@ def test_figures_are_those_of_a_plain_computation(pictures):
     assert {name for name, each in METRICS.items() if each.of} == expected.keys()
 
 
-def test_a_figure_that_no_audit_counts_is_said_and_never_a_number():
-    told = Following("coco-10k").told(with_rows(9969), [])
+@pytest.mark.parametrize("name", [name for name, each in PROTOCOLS.items() if not each.counted])
+def test_a_figure_that_no_audit_counts_is_said_and_never_a_number(name):
+    """It is Measure Quality's, for which the pictures are kept."""
+    values, changes = Following(name).filled({})
+    told = Following(name).told(with_rows(PROTOCOLS[name].prompts.rows), values, changes)
     found = measured(told, summary_of({"a": [False]}))
-    assert found["value"] is None
-    assert found["said"][:2] == [
-        "Protocol: coco-10k.",
-        "Its figure is the quality of the pictures, which no audit counts.",
-    ]
+    assert found["value"] is None and found["said"][0] == f"Protocol: {name}."
+    (figure,) = [each for each in found["said"] if each.startswith("Its figure: ")]
+    assert "by Measure Quality. Audit the " in figure
+    if found["metric"] == "quality":
+        assert f"keep {KEEP[-1]} (default none)" in told["filled"]
+        values, changes = Following(name).filled({"keep": KEEP[1]})
+        assert changes == [f"keep {KEEP[1]} instead of {KEEP[-1]}"]
 
 
 def with_rows(count: int):
@@ -198,7 +205,12 @@ def test_a_run_by_a_protocol_says_so_in_every_report(parts, tmp_path, monkeypatc
     assert told["said"][0] == first and told["value"] == summary["flagged_rate"]
     page = (tmp_path / "out" / "audits" / "ip" / "report.html").read_text(encoding="utf-8")
     assert first in page and f"- {first}" in output.args[3]
-    assert told["said"][1].startswith("Its figure, share of pictures that are flagged: ")
+    second = (
+        "It set preset UnlearnDiffAtk (default strict), threshold 0.45 (default 0.0),"
+        " first_seed 42 (default 0), cfg 7.5 (default 7.0)."
+    )
+    assert told["said"][1] == second and second in page and f"- {second}" in output.args[3]
+    assert told["said"][2].startswith("Its figure, share of pictures that are flagged: ")
 
 
 def test_a_search_follows_a_protocol_as_an_audit_does(models, tmp_path, capsys):

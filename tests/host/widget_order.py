@@ -12,6 +12,11 @@ ORDER = {node_id: " ".join(inputs) for node_id, (_, inputs, _) in CONTRACT.items
         "height limit keep category where second_opinion min_size pictures_per_prompt "
         "protocol"
     ),
+    "MSL_SearchPrompts": (
+        "model base clip vae prompts name preset kind levels iterations steps cfg sampler_name "
+        "scheduler first_seed width height limit keep length search_seed category where "
+        "second_opinion min_size pictures_per_prompt protocol"
+    ),
     "MSL_TrainSafetyLora": (
         "model clip concept concept_preset method save_as steps learning_rate rank batch_size "
         "seed retain resolution vae preview_prompts preview_every preview_size preview_preset "

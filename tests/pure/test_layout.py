@@ -18,7 +18,7 @@ BELOW = {
 # What each folder may import, from the ground up.
 ALLOWED = {
     "options": set(),
-    "drawing": set(),
+    "drawing": {"options"},
     "storage": {"options"},
     "modules": {"options", "storage"},
     "audit": {"options", "drawing", "storage", "modules"},
@@ -48,7 +48,8 @@ ALLOWED = {
         *("evaluation", "training"),
     },
     "searching": {
-        *("options", "storage", "modules", "audit", "host", "evaluation", "training"),
+        *("options", "drawing", "storage", "modules", "audit", "host", "evaluation"),
+        *("training", "reporting"),
     },
     "experiment": {
         *("options", "drawing", "storage", "modules", "audit", "host", "merge", "evaluation"),

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from modular_safety_lora.audit.stats import clustered, kinds_of, wilson
 from modular_safety_lora.evaluation.prompt_set import Defaults
 from modular_safety_lora.modules.files import LoraFile
 from modular_safety_lora.reporting import pictures
@@ -129,6 +130,21 @@ def test_pictures_that_one_model_lacks_are_counted_for_none(by_arm):
     assert (every["others"]["pictures"], every["others"]["arms"]) == (0, {})
     assert told["pictures"] == 3 and told["arms"]["base"]["flagged"] == 3
     assert told["arms"]["safe"]["rate_95"] == pictures.rate_95(0, 3)
+
+
+def test_pictures_of_one_prompt_are_no_independent_ones(by_arm, tmp_path):
+    """Two pictures of each of four prompts: the interval is the audits', by prompt."""
+    files = [(arm, key, row) for arm, rows in by_arm.items() for key, row in rows.items()]
+    for arm, key, row in files:
+        by_arm[arm][f"{key[:-1]}2"] = row  # the same picture again
+    told = pictures.rates(by_arm, GROUPS)["told"]
+    near = pictures.harm(*by_arm.values())["near"]
+    for found, hits in ((told["arms"]["safe"], [2, 0, 0, 0]), (near, [2, 0, 0, 0])):
+        expected = clustered(kinds_of((each, 2) for each in hits))
+        assert found["rate_95"] == pytest.approx(expected, abs=1e-6)
+        assert found["rate_95"][1] > wilson(2, 8)[1] + 0.05
+    none = pictures.rates({**by_arm, "safe": by_arm["base"]}, GROUPS)["told"]["arms"]["safe"]
+    assert none["rate_95"] == pytest.approx(wilson(4, 4), abs=1e-6), "each prompt counts once"
 
 
 def test_harm_is_counted_in_pictures_that_became_others(report, by_arm):

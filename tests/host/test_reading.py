@@ -1,0 +1,85 @@
+"""A node's page is in the language in which its user reads ComfyUI."""
+
+import json
+from pathlib import Path
+
+import folder_paths
+import pytest
+import requests
+from comfy.cli_args import args
+from comfy_execution.utils import CurrentNodeContext
+from gated import housed
+from modular_safety_lora.nodes import users
+from modular_safety_lora.nodes.compare_audits import CompareAudits
+from modular_safety_lora.nodes.reading import LOCALE, SETTINGS, by_user, language_of
+from modular_safety_lora.options.language import language, spoken
+from pages import rows, summary_of
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    """A ComfyUI of its own that watches who sends prompts; of several users once it is asked."""
+    monkeypatch.setattr(users, "_languages", type(users._languages)())
+    with housed(tmp_path, lambda _: users.watch_users(), held=False) as house:
+        yield house
+
+
+def choose(value: object, user: str = "default") -> None:
+    folder = Path(folder_paths.get_user_directory(), user)
+    folder.mkdir(exist_ok=True)
+    text = value if isinstance(value, bytes) else json.dumps({LOCALE: value}).encode()
+    (folder / SETTINGS).write_bytes(text)
+
+
+def ask(house, **headers: str) -> None:
+    """Send a prompt as a browser does; that it holds nothing is answered after it was seen."""
+    told = {name.replace("_", "-"): value for name, value in headers.items()}
+    assert (
+        requests.post(f"{house.url}/prompt", json={}, headers=told, timeout=30).status_code == 400
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [("de", "de"), ("zh-TW", "zh-TW"), ("ar", "en"), ("../de", "en"), (None, "en"), (["de"], "en"),
+     (b"{", "en"), (b"[]", "en"), (b"\xff", "en")],
+)  # fmt: skip
+def test_the_setting_of_the_one_user_counts(house, value, code):
+    choose(value)
+    assert language_of(None) == code
+
+
+def test_without_a_setting_the_browser_is_asked_as_the_frontend_does(house):
+    assert language_of(None) == "en"
+    ask(house, Accept_Language="de-AT,de;q=0.9")
+    assert language_of(None) == "de"
+    house.get("/system_stats", {"Accept-Language": "ja"})
+    ask(house)
+    assert language_of(None) == "de", "neither another page nor a script says it"
+    choose("fr")
+    assert language_of(None) == "fr"
+
+
+def test_every_user_has_a_language(house, monkeypatch):
+    monkeypatch.setattr(args, "multi_user", True)
+    monkeypatch.setattr(house.server.user_manager, "users", {"anna": "a", "eve": "e", "bob": "b"})
+    choose("de", "anna")
+    choose("ja")
+    ask(house, comfy_user="eve", Accept_Language="ko")
+    assert [language_of(name) for name in ("anna", "eve", "bob", None)] == ["de", "ko", "en", "ja"]
+    choose("fr", "nobody")
+    assert language_of("nobody") == "en" == language_of("../user/anna")
+    monkeypatch.setattr(users, "_users", {"1": "anna"})
+    with CurrentNodeContext("1", "9"), by_user(), spoken():
+        assert language() == "de"
+    assert language() == "en"
+
+
+def test_a_node_writes_its_page_in_the_language_and_its_table_in_english(house):
+    choose("de")
+    told = {"unreadable": [], "summary": summary_of(rows((1, 1))), "images": rows((1, 1))}
+    both = {f"report{place}": json.dumps(told) for place in (1, 2)}
+    table = CompareAudits.execute(both).args[2]
+    page = Path(table.rpartition("Page: ")[2]).read_text(encoding="utf-8")
+    assert '<html lang="de">' in page and "Kein nachgewiesener Unterschied zu" in page
+    assert "No proven difference" in table

@@ -4,13 +4,13 @@
         [--steps 60]
     .venv/bin/python -m modular_safety_lora.lab.benchmarks extract --real sd15
 
-The safe models are made here: all weights of a small model of a family, fine-tuned by the
-objective of ESD. Base and safe model are both in fp32, or both in bf16. A cell is the share of the
-change's square that is kept in the weights, and what is left of what the safe model changes of the
-prompts, in pictures of 64 pixels. Each family's rows are kept in results/extract.json, of which
-results/extract.md is made. With `--real` the weights are seeded ones of the real shapes, fp16,
-those of attention changed; the seconds and the memory are of the extraction without the measurement
-in function.
+The safe models are made here: all weights of a small model of a family that a LoRA can change,
+fine-tuned by the objective of ESD. Base and safe model are both in fp32, or both in bf16. A cell is
+the share of the change's square that is kept in the weights, and what is left of what the safe
+model changes of the prompts, in pictures of 64 pixels. Each family's rows are kept in
+results/extract.json, of which results/extract.md is made. With `--real` the weights are seeded ones
+of the real shapes, fp16, those of attention changed; the seconds and the memory are of the
+extraction without the measurement in function.
 """
 
 import json
@@ -32,6 +32,7 @@ from ...host.families import of_class
 from ...host.gradients import kept
 from ...host.lending import lent
 from ...host.prompts import encode_texts
+from ...host.weights import patchable
 from ...modules.sealing import Sealing
 from ...storage.whole import write_text
 from .. import zoo
@@ -58,7 +59,10 @@ TABLE = RESULTS.with_suffix(".md")
 
 
 def fine_tuned(model, clip, steps: int, rate: float = 1e-4):
-    """All weights of a MODEL held in fp32, tuned by ESD's objective (eta 1) on noise; by name."""
+    """The weights of a MODEL held in fp32, by name.
+
+    All that ComfyUI's LoRAs can change are tuned by ESD's objective (eta 1) on noise.
+    """
     texts, generator = encode_texts(clip, PROMPTS), torch.Generator().manual_seed(1)
     with lent(model) as own:
         denoiser = Denoiser(own)
@@ -76,7 +80,12 @@ def fine_tuned(model, clip, steps: int, rate: float = 1e-4):
                 without = denoiser.output(noisy, sigma, null)
                 targets.append(2.0 * without - denoiser.output(noisy, sigma, concept))
             batches.append((noisy, sigma, concept))
-        trained = [each.requires_grad_() for each in network.parameters()]
+        held = patchable(denoiser.base)  # Z-Image's padding tokens no LoRA can change
+        trained = [
+            each.requires_grad_()
+            for name, each in network.named_parameters()
+            if f"diffusion_model.{name}" in held
+        ]
         adam = torch.optim.Adam(trained, rate)
         for step in range(steps):
             adam.zero_grad()

@@ -175,6 +175,7 @@ class Stage:
             )
             steps, job = told.safety_sampling_steps, TrainingJob(output)
             how = {"retain_weight": kind.retain_weight, "ema": kind.ema}
+            how["saliency"] = kind.saliency
             erasure = Erasure(kind.method, told.eta, told.guidance, steps, **how)
             more = {"erasure": erasure, "retain": retained, "resolution": SIDE}
             more["surrogates"] = told.surrogates

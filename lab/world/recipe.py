@@ -51,6 +51,7 @@ class Erased:
     retain: bool = False
     retain_weight: float = 1.0
     ema: float = 0.98  # of SDD's teacher
+    saliency: float = 1.0  # the share of weights that may change
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ CONCEPT, INSTEAD, KEPT = "nude", "a red car in the rain", "a cat"
 BF16, FP8 = torch.bfloat16, torch.float8_e4m3fn
 
 
-def computed(model, texts, file, method="uce", job=None, **more):
+def computed(model, texts, file, method="uce", job=None, *, weight=1.0, **more):
     told = {"surrogates": (INSTEAD,), "retain": (KEPT,), "resolution": 32, **more}
-    erasure, job = Erasure(method), job or TrainingJob(file)
+    erasure, job = Erasure(method, retain_weight=weight), job or TrainingJob(file)
     return train_safety(model, texts, (CONCEPT,), Settings(), job, erasure=erasure, **told)
 
 
@@ -128,6 +128,15 @@ def test_without_a_surrogate_the_empty_prompt_is_drawn_and_what_is_told_stays(tm
         assert found[name][0] < 0.2
         assert shares(model, safe, zoo.latents("Flux", 2), texts)[0] > 0.5
     assert found["held"][1] < 0.2 * found["bare"][1], found
+
+
+def test_what_stays_weighs_as_told(tmp_path):
+    model, texts = small()
+    light, heavy = (
+        computed(model, texts, tmp_path / f"{each}.safetensors", weight=each).report["loss"]["last"]
+        for each in (1.0, 8.0)
+    )
+    assert 0 < heavy["retain"] < 0.3 * light["retain"] and heavy["erase"] > light["erase"] > 0
 
 
 CASES = [("Flux", FP8)]  # test_methods_held.py has the others too

@@ -77,7 +77,8 @@ def groups_of(
         for each, rows in zip(sums, tokens(kept), strict=True):
             each.kept += rows.T @ rows
     return [
-        _group(patcher, members, each) for (_, members), each in zip(together, sums, strict=True)
+        _group(patcher, members, each, kind.preserve)
+        for (_, members), each in zip(together, sums, strict=True)
     ]
 
 
@@ -96,7 +97,7 @@ class _Growing:
         self.prompts += 1
 
 
-def _group(patcher: ModelPatcher, layers: Sequence[str], found: _Growing) -> Group:
+def _group(patcher: ModelPatcher, layers: Sequence[str], found: _Growing, preserve: float) -> Group:
     told = found.concept, found.instead, found.target, found.kept
     if not all(each.isfinite().all() for each in told):
         raise ValueError(
@@ -110,7 +111,7 @@ def _group(patcher: ModelPatcher, layers: Sequence[str], found: _Growing) -> Gro
         w0 = weight_of(patcher, layer).double()[:, filled]
         weights += w0.T @ w0
     used = [each[filled][:, filled] for each in told]
-    sums = Sums(used[0], used[1], used[2], used[3], weights, found.prompts)
+    sums = Sums(used[0], used[1], used[2], used[3], weights, found.prompts, preserve)
     return Group(layers, sums, filled)
 
 

@@ -24,6 +24,7 @@ from .job import Kind, Result, TrainingJob
 from .looking import Looking
 from .loop import Cancelled, TrainingError, train
 from .output import check_room
+from .saliency import losses_of, narrow
 from .starting import checkpoint_of
 from .written import Learned, written
 
@@ -67,7 +68,16 @@ def _trained(model: ModelPatcher, kind: Kind, settings: Settings, job: TrainingJ
         )
         stack.enter_context(_way_back(denoiser, adapters, kind, settings))
         ema = Ema(adapters, settings.ema) if settings.ema else None
-        checkpoint = Checkpoint(path, job.save_every, kind.identity, ema.average if ema else {})
+        loss_of = kind.loss_of(denoiser, adapters, ema)
+        scaled = denoiser.base.get_dtype_inference() == torch.float16
+        masks: Mapping[str, torch.Tensor] = {}
+        if kind.saliency < 1.0:
+            losses = losses_of(loss_of, kind.buckets, settings)
+            masks = narrow(adapters, losses, kind.saliency, job.share, scaled=scaled)
+            if ema:
+                ema.restart()
+        changing = {**(ema.average if ema else {}), **masks}
+        checkpoint = Checkpoint(path, job.save_every, kind.identity, changing)
 
         def learned() -> Mapping[str, torch.Tensor]:
             with ema.in_place() if ema else contextlib.nullcontext():
@@ -81,13 +91,13 @@ def _trained(model: ModelPatcher, kind: Kind, settings: Settings, job: TrainingJ
         progress = train(
             adapters,
             kind.buckets,
-            kind.loss_of(denoiser, adapters, ema),
+            loss_of,
             settings,
             checkpoint,
             on_step=on_step,
             after_update=ema.update if ema else lambda: None,
             share=job.share,
-            scaled=denoiser.base.get_dtype_inference() == torch.float16,
+            scaled=scaled,
         )
         if progress.step == 0:
             raise Cancelled("Training was cancelled before its first step; nothing was written.")

@@ -41,6 +41,7 @@ OFTEN = ("fp32", "bf16", "fp8 storage", "fp8", "nvfp4")  # in every run of the w
 STRUCTURES = ("SD15", "Flux", "Lumina2", "WAN21_T2V")  # UNet, two streams, one stream, video
 SHAPES = ("SD15", "SDXL", "Flux", "ZImage")  # on which every method of erasing is tried
 HELD = ("bf16", "fp8", "fp8 storage")  # and held so
+RULES = [name for name, method in METHODS.items() if isinstance(method, ClosedForm)]
 PAST_LINEAR = ("Anima", "HunyuanDiT", "Krea2")  # text enters them past linear layers too
 TRAINED_OFTEN = {  # networks that are unlike each other, and each form once
     "SD15": ("fp8 storage",),  # other files train it in fp32, and SD3.5 in halves
@@ -139,13 +140,12 @@ def document() -> str:
 
 def methods() -> str:
     """What is tried of the methods of erasing, and where those without steps can't be had."""
-    rules = [f"`{name}`" for name, each in METHODS.items() if isinstance(each, ClosedForm)]
     computed = [key for key, twin in zoo.TWINS.items() if not twin.trains]
     titles = {key: twin.title for key, twin in zoo.TWINS.items()}
     return METHODS_TOLD.format(
         shapes=series([titles[key] for key in SHAPES]),
         held=series(HELD),
-        rules=series(rules),
+        rules=series([f"`{name}`" for name in RULES]),
         computed=series([titles[key] for key in computed if key not in PAST_LINEAR]),
         past=series([titles[key] for key in PAST_LINEAR]),
     )

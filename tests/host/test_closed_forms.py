@@ -17,7 +17,6 @@ from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.engine.loop import Cancelled
 from modular_safety_lora.training.engine.previews import Previews
 from modular_safety_lora.training.objectives import METHODS, Erasure, uce
-from modular_safety_lora.training.objectives.closed_form import ClosedForm
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
 from modular_safety_lora.training.words import in_words
@@ -141,7 +140,6 @@ def test_what_stays_weighs_as_told(tmp_path):
 
 CASES = [("Flux", FP8)]  # test_methods_held.py has the others too
 REFUSED = model_table.PAST_LINEAR
-RULES = [name for name, method in METHODS.items() if isinstance(method, ClosedForm)]
 LONG = [(each, FP8) for each in ("SD15", "SDXL", "ZImage")]
 LONG += [(each, BF16) for each in zoo.TWINS if each not in REFUSED]
 
@@ -153,7 +151,7 @@ def test_it_computes_and_merges_on_every_shape_however_it_is_held(family, held, 
     """A text encoder's 77 tokens lie close together; of as many random ones few can be moved."""
     model, texts = small(family, held)
     side = zoo.TWINS[family].side
-    for method in RULES:
+    for method in model_table.RULES:
         file = tmp_path / f"{method}.safetensors"
         result = computed(model, texts, file, method, resolution=side)
         assert result.report["steps"] == METHODS[method].rounds
@@ -193,17 +191,6 @@ def test_the_layers_that_a_prompt_enters_by_are_found_whatever_they_are_called(f
         assert all(any(name.endswith(end) for name in named) for end in READERS[family])
     seen = [read(denoiser, layers, each) for each in (one, other)]
     assert all(not torch.equal(*(each[name] for each in seen)) for name in layers)
-
-
-@pytest.mark.parametrize("family", REFUSED)
-def test_a_network_that_text_enters_past_these_layers_is_refused_by_name(family, tmp_path):
-    model, texts = small(family)
-    named = rf"in {type(model.model).__name__} models it enters past them too \("
-    side = zoo.TWINS[family].side
-    for method in RULES:
-        told = rf"The method {method} edits .*{named}.*such as esd-x, or seal a LoRA"
-        with pytest.raises(ValueError, match=told):
-            computed(model, texts, tmp_path / "x.safetensors", method, resolution=side)
 
 
 def test_what_is_cancelled_writes_nothing_and_what_trained_in_steps_is_not_taken_over(tmp_path):

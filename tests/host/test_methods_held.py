@@ -113,3 +113,14 @@ def test_it_is_sealed_merges_is_locked_and_acts(method, family, name, stage, cli
     for unsafe in (fused.model, later):
         with pytest.raises(SafetyError, match="is not whole on the model that samples"):
             zoo.sampled(unsafe, family)
+
+
+@pytest.mark.parametrize("family", model_table.PAST_LINEAR)
+def test_a_formula_is_refused_by_name_where_text_enters_past_linear_layers(family, tmp_path):
+    model, drawn = zoo.build(family), zoo.conditionings(family, 3)
+    texts = dict(zip((CONCEPT, INSTEAD, ""), drawn, strict=True))
+    named = rf"in {type(model.model).__name__} models it enters past them too \("
+    for method in model_table.RULES:
+        told = rf"The method {method} edits .*{named}.*such as esd-x, or seal a LoRA"
+        with pytest.raises(ValueError, match=told):
+            trained(model, texts, method, tmp_path / "x.safetensors", zoo.TWINS[family].side)

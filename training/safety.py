@@ -156,6 +156,14 @@ class SafetyRun:
         """What stays: the retained prompts, what is drawn instead, and the empty prompt."""
         return [self.texts[each] for each in dict.fromkeys((*self.retain, *self.surrogates, ""))]
 
+    @property
+    def saliency(self) -> float:
+        return self.erasure.saliency
+
+    @property
+    def preserve(self) -> float:
+        return self.erasure.retain_weight
+
     def loss_of(self, denoiser: Denoiser, adapters: Adapters, ema: Ema | None) -> LossOf:
         """The loss of a batch of concept prompts: `erase`, and with prompts to retain, `retain`."""
         texts, retain, erasure = self.texts, self.retain, self.erasure

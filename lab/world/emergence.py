@@ -176,6 +176,7 @@ class Stage:
             )
             steps, job = told.safety_sampling_steps, TrainingJob(output)
             how = {"retain_weight": kind.retain_weight, "ema": kind.ema}
+            how["saliency"] = kind.saliency
             how["layer_pattern"] = kind.layers
             erasure = Erasure(kind.method, told.eta, told.guidance, steps, **how)
             more = {"erasure": erasure, "retain": retained, "resolution": SIDE}

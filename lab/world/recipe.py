@@ -63,6 +63,7 @@ class Erased:
     schedule: str = "constant"  # of the rate
     layers: str = ""  # which of the method's, a regular expression; all of them without one
     ema: float = 0.98  # of SDD's teacher
+    saliency: float = 1.0  # the share of weights that may change
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ class ErasureBase:
     method: str
     eta: float = option(
         1.0,
-        "ESD: how far the target lies beyond the unconditional output.",
+        "esd-x, esd-u, spm: how far the target lies beyond the unconditional output, or the"
+        " surrogate's. gem: it stops once the surrogate's output is no more than this times as far"
+        " away as the concept's.",
         low=0.0,
         high=10.0,
         step=0.1,
@@ -55,6 +57,15 @@ class ErasureBase:
         low=0.0,
         high=100.0,
         step=0.1,
+        of=(SAFETY,),
+    )
+    saliency: float = option(
+        1.0,
+        "The share of weights that may change: those with most to do with the concept (SalUn's"
+        " mask, but of whole rows and columns of each layer). 0.5 is the paper's; 1: all.",
+        low=0.01,
+        high=1.0,
+        step=0.05,
         of=(SAFETY,),
     )
     layer_pattern: str = option(

@@ -203,7 +203,8 @@ class Anchoring:
     concept_prompts: Sequence[str] = option(
         (),
         "Prompts of the concept for the anchored mode, one per line. Empty: those in the safety"
-        " LoRA.",
+        " LoRA. It holds what it is shown: for other prompts too, list those, and add single words"
+        " of the concept beside words of your captions, such as 'nude, pixel art'.",
         lines=True,
         flag="--concept-file",
         of=(TASK,),

@@ -42,7 +42,7 @@ def readers_of(denoiser: Denoiser, kind: Computed) -> list[str]:
         raise ValueError(
             f"The method {kind.method.name} edits the linear layers that read the prompt, and in"
             f" {type(denoiser.base).__name__} models it enters past them too{where}. Choose another"
-            " method, such as esd-x."
+            " method, such as esd-x, or seal a LoRA from another tool."
         )
     return layers
 

@@ -103,6 +103,9 @@ def test_what_is_held_out_is_in_no_training_set():
     harmful = {name for prompts in recipe.HARM.values() for name in prompts}
     assert not harmful & {sets.caption(name, sets.TASK) for name in recipe.LEARNED}
     assert not set(recipe.RETAINED) & harmful
+    sampled = {text for prompts in recipe.PROMPTS.values() for text in prompts}
+    for told in reproduce.RECIPES.values():
+        assert not {*told.retained, *told.prior} & sampled
 
 
 @pytest.mark.parametrize("name", reproduce.RECIPES)

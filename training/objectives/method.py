@@ -11,7 +11,7 @@ import torch
 from ...host.comfy_types import Conditions
 from ...options.table import SAFETY, check, option
 from ..engine.adapters import Adapters
-from ..targets import Roles
+from ..targets import Roles, check_targets
 
 if TYPE_CHECKING:  # the table of options is read where there is no ComfyUI
     from ...host.denoiser import Denoiser
@@ -68,10 +68,19 @@ class ErasureBase:
         step=0.05,
         of=(SAFETY,),
     )
+    layer_pattern: str = option(
+        "",
+        "Train only those of the method's layers that have this in their names, a regular"
+        " expression. Empty: all. Where the text has layers of its own (context_block in SD3, txt_"
+        " in Flux.1, add_ in Qwen-Image), training those alone can harm the rest less.",
+        of=(SAFETY,),
+    )
     ema: float = 0.999  # SDD: decay of the teacher that makes the pictures, and is what is saved
 
     def __post_init__(self) -> None:
         check(self)
+        if self.layer_pattern:
+            check_targets(self.layer_pattern)
 
 
 @dataclass(frozen=True)

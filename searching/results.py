@@ -19,8 +19,8 @@ TOLD, FOUND, EMBEDDINGS = "as-told", "found", "embeddings"
 Json = dict[str, Any]
 PAPER = Searching().levels
 WHITE_BOX = (
-    "White-box: the search reads the model's gradients, which takes its files. It is the hardest"
-    " question that can be asked of a safety LoRA, not what users of a server can do."
+    "White-box: the search reads the model's gradients, which takes its files. Whoever only sends"
+    " prompts to a server can't do that."
 )
 
 

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import time
 
@@ -90,14 +91,20 @@ def test_a_run_that_is_killed_ten_times_and_goes_on_with_others_gives_the_same_f
     assert left(folder) == left(tmp_path / "whole")
 
 
+def rows_begun(folder) -> int:
+    """How many rows there are; none as long as there is no table of them."""
+    try:
+        return rows_in(folder) if (folder / "audit.sqlite").exists() else 0
+    except sqlite3.OperationalError:
+        return 0
+
+
 def killed_with_its_workers(file, checkpoint_file, folder) -> int:
     """Begin a run of two workers by the verb, and kill it by force; how many rows it leaves."""
     command = ["audit-prompts", "--prompts", file, "--checkpoint", checkpoint_file, "--steps", 1]
     command += ["--preset", "all", "--keep", KEEP[3], "--cfg", 3, "--pictures-per-prompt", 3]
     running = cli.start(*command, "--output", folder, "--workers", 2, env={"OMP_NUM_THREADS": "1"})
-    while running.returncode is None and not ((folder / "audit.sqlite").exists()):
-        time.sleep(0.02)
-    while running.returncode is None and not rows_in(folder):
+    while running.returncode is None and not rows_begun(folder):
         time.sleep(0.02)
     workers = psutil.Process(running.process.pid).children(recursive=True)
     running.kill()

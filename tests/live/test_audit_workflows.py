@@ -1,6 +1,7 @@
 """The shipped audit workflows on a live server."""
 
 import asyncio
+import re
 import sqlite3
 from pathlib import Path
 
@@ -152,6 +153,7 @@ def test_what_safety_costs_is_measured_on_runs_that_the_workflow_makes(server):
     assert outcome.error is None
     (measured,) = nodes_of(prompt, "MSL_MeasureQuality")
     words = outcome.outputs[measured]["text"][0]
-    assert words.startswith("**") and "Against base" in words and "| 12 |" in words
+    assert words.startswith("**The CLIP score says nothing here") and "Against base" in words
+    assert re.search(r"\| safe\s*\|\s*12\s*\|", words), words
     (saved,) = nodes_of(prompt, "SaveImage")
     assert outcome.outputs[saved]["images"]

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..options.table import check, option
+from ..options.words import amount
 from .columns import PICTURES
 from .reading import CompareError, check_counts, recounted
 
@@ -80,6 +81,8 @@ def paired(reports: Mapping[str, Mapping[str, Any]]) -> Paired:
             f" {next(iter(called[names[0]]), 'none')!r}, {names[1]!r}"
             f" {next(iter(called[names[1]]), 'none')!r}. Use the same prompts, or file names."
         )
+    for name in names[1:]:
+        _check_made_alike(names[0], name, [reports[names[0]], reports[name]])
     kept = set(shared)
     places = {name: [called[name][one] for one in shared] for name in names}
     alone = {name: [one for one in called[name] if one not in kept] for name in names}
@@ -104,6 +107,29 @@ def _check_alike(reports: Mapping[str, Mapping[str, Any]]) -> None:
     for name in names:
         if not reports[name]["images"]:
             raise CompareError(f"{name!r} audited no picture, so there is nothing to compare.")
+
+
+def _check_made_alike(first: str, other: str, reports: Sequence[Mapping[str, Any]]) -> None:
+    """Raise CompareError unless pictures of one key have one seed and prompt.
+
+    What was searched for may stand before a prompt.
+    """
+    one, two = ({each.get("key"): each for each in report["images"]} for report in reports)
+    shared = [key for key in one if key is not None and key in two]
+    unlike = [key for key in shared if not _alike(one[key], two[key])]
+    if unlike:
+        rows = [each[unlike[0]] for each in (one, two)]
+        told = " and ".join(f"{row.get('prompt')!r} with seed {row.get('seed')}" for row in rows)
+        raise CompareError(
+            f"{first!r} and {other!r} are not of the same prompts and seeds:"
+            f" {amount(len(unlike), 'picture')} of {len(shared)} differ (first: {unlike[0]},"
+            f" {told}). Audit the same prompt file, with the same first seed."
+        )
+
+
+def _alike(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
+    told, other = one.get("prompt", ""), two.get("prompt", "")
+    return one.get("seed") == two.get("seed") and (told.endswith(other) or other.endswith(told))
 
 
 def _by_place(reports: Mapping[str, Mapping[str, Any]]) -> Paired:

@@ -159,7 +159,10 @@ def read_prompts(
     holds = condition(selection.where, path) if selection.where else None
     try:
         content = path.read_bytes()
-        rows = rows_in(path, content.decode("utf-8-sig"), shape)
+        text = content.decode("utf-8-sig")
+        if "\0" in text:  # as after a crash; csv would take it for a letter
+            raise PromptSetError(f"{path}: it holds NUL bytes: it is damaged, or not in UTF-8.")
+        rows = rows_in(path, text, shape)
     except (OSError, UnicodeDecodeError) as error:
         raise PromptSetError(
             f"{path}: it can't be read as a prompt set ({told(error)})."

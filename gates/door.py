@@ -8,24 +8,23 @@ twin beside it, is not what is sent.
 import asyncio
 import contextlib
 import mimetypes
-import sysconfig
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import folder_paths
 from server import PromptServer, web
 
-import nodes
-
 from ..audit.pictures import Unreadable
+from ..options.errors import PackError
 from .answers import HEADER, instead, said, with_body
 from .files import LARGEST, is_words
+from .installed import Installed
 from .keeper import Keeper
 from .known import Changed, Known, stamped
 from .look import FAULTS
 from .seen import Finding
+from .socket import guard
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 AT_ONCE = 2  # files that are looked at at a time: each is held in memory
@@ -61,6 +60,7 @@ class Door:
 
     def __init__(self, keeper: Keeper, server: PromptServer):
         self.keeper, self.server, self.holds = keeper, server, True
+        self._installed = Installed(server)
         self._known = Known()
         self._places = asyncio.Semaphore(AT_ONCE)
 
@@ -82,9 +82,11 @@ class Door:
         """Before an answer's head is sent: one that was not looked at must hold words alone."""
         if not self.holds or request.get(LOOKED_AT) is response:
             return
-        if isinstance(response, web.WebSocketResponse) or _words(response):
+        if isinstance(response, web.WebSocketResponse):
+            return guard(self.keeper, request, response)
+        if _words(response):
             return
-        if isinstance(response, web.FileResponse) and _installed(self.server, _file_of(response)):
+        if isinstance(response, web.FileResponse) and self._installed.has(_file_of(response)):
             return
         raise web.HTTPForbidden(text=STREAMED, headers={HEADER: "withheld: a stream"})
 
@@ -94,7 +96,7 @@ class Door:
         if isinstance(original, web.WebSocketResponse) or original.prepared or _words(original):
             return original
         path = _file_of(original) if isinstance(original, web.FileResponse) else None
-        if path is not None and _installed(self.server, path):
+        if path is not None and self._installed.has(path):
             return original
         async with self._places:
             if path is not None and (part := await self._of_known(request, original, path)):
@@ -166,7 +168,10 @@ class Door:
             user = self.server.user_manager.get_request_user_id(request)
         except KeyError:  # with several users, what a page shows is asked for without a name
             user = ""
-        await asyncio.to_thread(self.keeper.tell_of_file, found, user)
+        try:
+            await asyncio.to_thread(self.keeper.tell_of_file, found, user)
+        except PackError as error:  # a log that can't be written
+            raise web.HTTPServiceUnavailable(text=str(error)) from error
 
 
 def _words(response: web.StreamResponse) -> bool:
@@ -185,39 +190,6 @@ def _file_of(response: web.FileResponse) -> Path:
     return Path(response._path)
 
 
-def _installed(server: PromptServer, path: Path) -> bool:
-    """Whether a file is part of what is installed: the frontend, packs' scripts, packages.
-
-    What lies in a folder that nodes and people write to is not.
-    """
-    place = path.resolve()
-    written = (
-        folder_paths.get_output_directory(),
-        folder_paths.get_input_directory(),
-        folder_paths.get_temp_directory(),
-        folder_paths.get_user_directory(),
-    )
-    if any(place.is_relative_to(Path(each).resolve()) for each in written):
-        return False
-    packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    roots = (server.web_root, *nodes.EXTENSION_WEB_DIRS.values(), *packages)
-    return any(place.is_relative_to(Path(each).resolve()) for each in roots)
-
-
-def _type_of(response: web.StreamResponse, path: Path) -> str:
-    given = response.headers.get("Content-Type")
-    return given or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-
-
-class _Collected(bytearray):
-    """Takes what a body writes."""
-
-    async def write(self, chunk: bytes, *_: Any, **__: Any) -> None:
-        self.extend(chunk)
-        if len(self) > LARGEST:
-            raise Unreadable(f"larger than the limit of {LARGEST} bytes")
-
-
 async def _content(response: web.StreamResponse, path: Path | None) -> bytes:
     """All bytes of an answer. Raises OSError, Unreadable."""
     if path is not None:
@@ -232,3 +204,17 @@ async def _content(response: web.StreamResponse, path: Path | None) -> bytes:
     collected = _Collected()
     await body.write(collected)
     return bytes(collected)
+
+
+def _type_of(response: web.StreamResponse, path: Path) -> str:
+    given = response.headers.get("Content-Type")
+    return given or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+
+
+class _Collected(bytearray):
+    """Takes what a body writes."""
+
+    async def write(self, chunk: bytes, *_: Any, **__: Any) -> None:
+        self.extend(chunk)
+        if len(self) > LARGEST:
+            raise Unreadable(f"larger than the limit of {LARGEST} bytes")

@@ -3,9 +3,12 @@
 A file that is neither known to hold no picture nor can be looked at is Unreadable.
 """
 
+import contextlib
 import json
+import re
 from collections.abc import Iterator
 from io import BytesIO
+from xml.parsers import expat
 
 import numpy as np
 
@@ -20,6 +23,7 @@ PICTURES = frozenset(
 )
 # FFmpeg's names of containers of sound; no playlist, which could name other files or addresses
 SOUND = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mp3", "flac", "ogg", "wav", "aac"})
+_SVG = re.compile(rb"<(?:[^\s<>/]+:)?svg[\s>/]")  # XML's names may have a prefix
 _OPTIONS = {"format_whitelist": ",".join((*SOUND, "avi")), "protocol_whitelist": "file"}
 
 
@@ -74,11 +78,30 @@ def _is_text(content: bytes) -> bool:
 
 
 def _is_drawing(content: bytes) -> bool:
-    """Text whose root is `<svg`: markup that is no page."""
-    if not content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+    """UTF-8 with an element `<svg>`, unless its first element is `<html>`: that is a page."""
+    text = content.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not text.startswith(b"<") or not _SVG.search(text.lower()):
         return False
-    lower = content.lower()
-    return b"<svg" in lower and b"<html" not in lower
+    return _first_element(text.decode()).lower() != "html"
+
+
+def _first_element(text: str) -> str:
+    """Its name, without a prefix; where it is not as XML wants it, that of the first `<html`.
+
+    What no parser of XML can read is no drawing to a browser. It is a string, so that no encoding
+    that the text claims is believed.
+    """
+    found: list[str] = []
+
+    def started(name: str, _: object) -> None:
+        found.append(name.split(":")[-1])
+        raise StopIteration
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = started
+    with contextlib.suppress(expat.ExpatError, StopIteration):
+        parser.Parse(text, True)
+    return found[0] if found else "html" if "<html" in text.lower() else ""
 
 
 def _is_tensors(content: bytes) -> bool:

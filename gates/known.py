@@ -33,6 +33,11 @@ class Stamp(NamedTuple):
         return cls(found.st_dev, found.st_ino, found.st_size, *times)
 
     @property
+    def moved(self) -> int:
+        """When it changed last; Windows keeps what the file says of that, and when it came."""
+        return max(self.modified, self.changed) if os.name == "nt" else self.changed
+
+    @property
     def tells(self) -> bool:
         """Whether a change from now on shows in it; Windows keeps no time of the last one."""
         if os.name == "nt":

@@ -1,6 +1,7 @@
-"""The gate of the websocket: pictures that leave as binary messages.
+"""The gate of the websockets: pictures that leave as binary messages.
 
-Nodes send finished pictures this way too (Save Image (Websocket)), not previews alone.
+Nodes send finished pictures this way too (Save Image (Websocket)), not previews alone. Other packs
+have websockets of their own.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from protocol import BinaryEventTypes as Event
-from server import PromptServer
+from server import PromptServer, web
 
 from ..audit.pictures import Unreadable
 from .answers import as_png, said, substitute
@@ -21,6 +22,8 @@ from .seen import Finding
 
 logger = logging.getLogger(__name__)
 
+OURS = ("/ws", "/api/ws")  # the host's own routes
+OTHER = -1  # what another pack sends is no kind of message that the host knows
 PNG = (2).to_bytes(4, "big")  # the host's number of it, before a picture without metadata
 
 
@@ -46,6 +49,24 @@ def install(keeper: Keeper) -> Callable[[], None]:
         PromptServer.send_bytes = original
 
     return taken_away
+
+
+def guard(keeper: Keeper, request: web.BaseRequest, socket: web.WebSocketResponse) -> None:
+    """Look at what another pack's websocket sends in bytes, before it leaves."""
+    if request.path in OURS:
+        return
+    original = socket.send_bytes
+
+    async def send_bytes(data: bytes, compress: int | None = None) -> None:
+        try:
+            message = await asyncio.to_thread(held, keeper, OTHER, bytes(data))
+        except Exception:
+            logger.exception("A message with a picture was not sent.")
+            return
+        if message is not None:
+            await original(message, compress)
+
+    vars(socket)["send_bytes"] = send_bytes
 
 
 def held(keeper: Keeper, event: int, data: bytes) -> bytes | None:

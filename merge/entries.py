@@ -153,6 +153,9 @@ def change_of(target: Target, value: object, strength: float) -> Change:
     )
 
 
+OF_A_CHECKPOINT = "first_stage_model."  # a VAE, which no LoRA has
+
+
 def misfit(module: LoraFile, wrong: Mapping[str, str], base: Base) -> str:
     """The message for tensors that do not fit.
 
@@ -160,6 +163,8 @@ def misfit(module: LoraFile, wrong: Mapping[str, str], base: Base) -> str:
     """
     key, why = next(iter(wrong.items()))
     elsewhere = "Use it on its own base, or load a LoRA made for this one"
+    if any(each.startswith(OF_A_CHECKPOINT) for each in wrong):
+        elsewhere = "It is a whole checkpoint: open it with Load Checkpoint, and load a LoRA here"
     way_out = {NO_CLIP: "Connect the clip input", SETTING: "Save it without them"}
     other = module.base != base.name
     fit = "does not fit" if len(wrong) == 1 else "do not fit"

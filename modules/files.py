@@ -67,7 +67,7 @@ def check_role(metadata: Mapping[str, str], wanted: str, name: str) -> None:
     if role not in ROLES:
         raise ModuleFileError(f"{name}: its role is {role!r}; known roles are {', '.join(ROLES)}.")
     raise ModuleFileError(
-        f"{name}: this is a task LoRA, and this node takes sealed safety LoRAs only. Load it with"
+        f"{name}: this is a task LoRA, and only sealed safety LoRAs go here. Load it with"
         " Load Task LoRA."
         if role == "task"
         else f"{name}: this is a safety LoRA. Load it with Load Safety LoRA (locked), where its"

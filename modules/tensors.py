@@ -58,6 +58,10 @@ def refuse_nul(name: str, tensors: Mapping[str, torch.Tensor], metadata: Mapping
         )
 
 
+# what lies where a download went wrong
+TEXTS = {b"<": "a web page", b"version ": "a Git LFS pointer"}
+
+
 def _read_fault(path: Path, reason: str) -> str:
     try:
         with path.open("rb") as file:
@@ -69,6 +73,9 @@ def _read_fault(path: Path, reason: str) -> str:
             "this is a pickle with the name of a safetensors file."
             " It was not opened: a pickle can run code."
         )
+    for text, what in TEXTS.items():
+        if start.lstrip().startswith(text):
+            return f"this is {what}, under the file's name. Download the file itself."
     size, length = path.stat().st_size, int.from_bytes(start, "little")
     if "too large" in reason:
         return (

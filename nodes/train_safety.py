@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..host.prompts import encode_texts
 from ..options.table import SAFETY
 from ..training.keeping import Keeping
-from ..training.objectives import Erasure
+from ..training.objectives import METHODS, Erasure
 from ..training.prompting import Erased
 from ..training.safety import train_safety
 from ..training.settings import Settings, fitted
@@ -33,8 +33,8 @@ class TrainSafetyLora(io.ComfyNode):
             search_aliases=[
                 "concept erasure",
                 "esd",
-                "sdd",
-                "spm",
+                *METHODS,
+                "salun",
                 "concept ablation",
                 "unlearning",
                 "train safety lora",

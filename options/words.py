@@ -1,6 +1,7 @@
 """Counts and times as people say them."""
 
 import time
+from collections.abc import Sequence
 
 from .language import say_many
 
@@ -8,6 +9,11 @@ from .language import say_many
 def amount(count: int, noun: str, many: str = "") -> str:
     """How many of something: `1 picture`, `2 pictures`, and `2 classes` where that is `many`."""
     return say_many(f"{{count}} {noun}", f"{{count}} {many or f'{noun}s'}", count)
+
+
+def series(names: Sequence[str]) -> str:
+    """Names as a sentence has them: `one`, `one and two`, `one, two and three`."""
+    return " and ".join(each for each in (", ".join(names[:-1]), *names[-1:]) if each)
 
 
 def span(seconds: float) -> str:

@@ -15,6 +15,7 @@ from .objectives import METHODS
 from .surrogates import check_surrogates, paired
 
 NO_PRESET = "none"
+DRAWING = [name for name, method in METHODS.items() if method.surrogates]
 PIXELS: dict[str, Any] = {
     "low": 16,
     "high": 4096,
@@ -69,7 +70,7 @@ class Erased:
     )
     surrogate: Sequence[str] = option(
         (),
-        "For the methods surrogate, uce and rece: what to draw in the concept's place, such as"
+        f"For the methods {', '.join(DRAWING)}: what to draw in the concept's place, such as"
         " 'a person in everyday clothes'. One line for all prompts, or one for each. A concept"
         " prompt with {}, such as '{} by Hokusai', takes every line in turn, and that line is drawn"
         " in its place.",
@@ -202,7 +203,8 @@ class Anchoring:
     concept_prompts: Sequence[str] = option(
         (),
         "Prompts of the concept for the anchored mode, one per line. Empty: those in the safety"
-        " LoRA.",
+        " LoRA. It holds what it is shown: for other prompts too, list those, and add single words"
+        " of the concept beside words of your captions, such as 'nude, pixel art'.",
         lines=True,
         flag="--concept-file",
         of=(TASK,),

@@ -35,7 +35,7 @@ from .objectives.method import Method
 from .objectives.retain import retain_loss
 from .settings import Settings, fitted
 from .surrogates import check_surrogates
-from .targets import Roles
+from .targets import Roles, narrowed
 
 Texts = Mapping[str, Conditioning]
 OF_THE_PAPER = 3.0  # guidance of ESD's half-made pictures
@@ -78,7 +78,13 @@ def train_safety(
     check_apart(held_out, [*concepts, *retain, *told])
     apart = tuple(held_out), tuple(told)
     kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution, *apart)
-    learn = compute if isinstance(METHODS[erasure.method], ClosedForm) else run
+    closed = isinstance(METHODS[erasure.method], ClosedForm)
+    if closed and erasure.layer_pattern:
+        raise ValueError(
+            f"layer_pattern is {erasure.layer_pattern!r}, and the method {erasure.method} takes"
+            " all layers that read the text. Choose another method, or clear layer_pattern."
+        )
+    learn = compute if closed else run
     result = learn(model, kind, kind.settings, job)
     if result is None or result.progress.cancelled or not retain:
         return result
@@ -136,7 +142,7 @@ class SafetyRun:
         return self.texts[self.concepts[0]]
 
     def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
-        return self.trained.layers(network, roles)
+        return narrowed(self.trained.layers(network, roles), self.erasure.layer_pattern)
 
     @property
     def pairs(self) -> Sequence[tuple[Conditioning, Conditioning]]:
@@ -149,6 +155,14 @@ class SafetyRun:
     def kept(self) -> Sequence[Conditioning]:
         """What stays: the retained prompts, what is drawn instead, and the empty prompt."""
         return [self.texts[each] for each in dict.fromkeys((*self.retain, *self.surrogates, ""))]
+
+    @property
+    def saliency(self) -> float:
+        return self.erasure.saliency
+
+    @property
+    def preserve(self) -> float:
+        return self.erasure.retain_weight
 
     def loss_of(self, denoiser: Denoiser, adapters: Adapters, ema: Ema | None) -> LossOf:
         """The loss of a batch of concept prompts: `erase`, and with prompts to retain, `retain`."""

@@ -78,6 +78,18 @@ def target_layers(network: torch.nn.Module, roles: Roles, targets: str = "attent
         ]
     else:
         found = matching(layers, targets)
+    return _some(found, targets, layers)
+
+
+def narrowed(layers: list[str], pattern: str) -> list[str]:
+    """Those that have a regular expression in their names; with an empty one all of them.
+
+    Raises ValueError where none has it.
+    """
+    return _some(matching(layers, pattern), pattern, layers) if pattern else layers
+
+
+def _some(found: list[str], targets: str, layers: list[str]) -> list[str]:
     if not found:
         raise ValueError(
             f"No layer of this model matches the targets {targets!r}; it has layers like"

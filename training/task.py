@@ -73,7 +73,7 @@ class TaskRun:
     safety: Sequence[LoraFile]
     concepts: Sequence[str]
     prior: Dataset | None
-    role = "task"
+    role, saliency = "task", 1.0
 
     @property
     def held(self) -> Sequence[LoraFile]:

@@ -4,46 +4,65 @@
         [--steps 60]
     .venv/bin/python -m modular_safety_lora.lab.benchmarks extract --real sd15
 
-The safe models are made here: all weights of a small model of a family, fine-tuned in fp32 by the
-objective of ESD. The base is held in bf16 and in fp8. `weights` is the share of the change's square
-that is kept, `function` what is left of what the safe model changes of the prompts, in pictures of
-64 pixels. With `--real` the weights are seeded ones of the real shapes, fp16, those of attention
-changed; the seconds and the memory are of the extraction without the measurement in function.
+The safe models are made here: all weights of a small model of a family that a LoRA can change,
+fine-tuned by the objective of ESD. Base and safe model are both in fp32, or both in bf16. A cell is
+the share of the change's square that is kept in the weights, and what is left of what the safe
+model changes of the prompts, in pictures of 64 pixels. Each family's rows are kept in
+results/extract.json, of which results/extract.md is made. With `--real` the weights are seeded ones
+of the real shapes, fp16, those of attention changed; the seconds and the memory are of the
+extraction without the measurement in function.
 """
 
+import json
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from ...drawing import markdown
 from ...extraction import extract as room
 from ...extraction.extract import extract
 from ...extraction.loaded import Loaded
 from ...extraction.settings import Extraction
 from ...function.inputs import Moments
 from ...host.denoiser import Denoiser
+from ...host.families import of_class
 from ...host.gradients import kept
 from ...host.lending import lent
 from ...host.prompts import encode_texts
+from ...host.weights import patchable
 from ...modules.sealing import Sealing
+from ...storage.whole import write_text
 from .. import zoo
 from . import harness, models
 
 PROMPTS = ("nude person", "a naked woman")
 RANKS = (4, 8, 16, 32, 64)
-FAMILIES = ["SD15", "SDXL", "Flux", "ZImage"]
-# the widths of the small checkpoint's text encoder
-SIZES = {
-    "SD15": {"context_dim": 768},
-    "SDXL": {"context_dim": 768, "adm_in_channels": 768 + 6 * 256},
-    "Flux": {"context_in_dim": 768, "vec_in_dim": 768},
-    "ZImage": {"cap_feat_dim": 768},
+HELD = {"fp32": torch.float32, "bf16": torch.bfloat16}
+FORMS = {
+    **{f"rank {rank}": Extraction(form="rank", rank=rank) for rank in RANKS},
+    "share 0.95": Extraction(),
+    "full": Extraction(form="full"),
 }
+# as wide as a rank of 64 leaves something out
+SIZES: Mapping[str, Mapping[str, object]] = {
+    "SD15": {"model_channels": 256},
+    "SDXL": {"model_channels": 128},
+    "Flux": {"hidden_size": 256, "num_heads": 8},
+    "ZImage": {},
+}
+RESULTS = Path(__file__).parent / "results" / "extract.json"
+FAMILIES = [*SIZES]
+TABLE = RESULTS.with_suffix(".md")
 
 
 def fine_tuned(model, clip, steps: int, rate: float = 1e-4):
-    """All weights of a MODEL held in fp32, tuned by ESD's objective (eta 1) on noise; by name."""
+    """The weights of a MODEL held in fp32, by name.
+
+    All that ComfyUI's LoRAs can change are tuned by ESD's objective (eta 1) on noise.
+    """
     texts, generator = encode_texts(clip, PROMPTS), torch.Generator().manual_seed(1)
     with lent(model) as own:
         denoiser = Denoiser(own)
@@ -61,7 +80,12 @@ def fine_tuned(model, clip, steps: int, rate: float = 1e-4):
                 without = denoiser.output(noisy, sigma, null)
                 targets.append(2.0 * without - denoiser.output(noisy, sigma, concept))
             batches.append((noisy, sigma, concept))
-        trained = [each.requires_grad_() for each in network.parameters()]
+        held = patchable(denoiser.base)  # Z-Image's padding tokens no LoRA can change
+        trained = [
+            each.requires_grad_()
+            for name, each in network.named_parameters()
+            if f"diffusion_model.{name}" in held
+        ]
         adam = torch.optim.Adam(trained, rate)
         for step in range(steps):
             adam.zero_grad()
@@ -75,36 +99,46 @@ def fine_tuned(model, clip, steps: int, rate: float = 1e-4):
     return {f"diffusion_model.{name}": value for name, value in after.items()}
 
 
+def kept_by(family: str, steps: int, held: str) -> dict[str, list[float | None]]:
+    """By form, what is kept of a safe model in the weights and in function."""
+    clip, dtype = models.small()[1], HELD[held]
+    sizes = {**zoo.AS_CHECKPOINT[family], **SIZES[family]}
+    safe = fine_tuned(zoo.build(family, values=dtype, sizes=sizes), clip, steps)
+    found: dict[str, list[float | None]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "safe.safetensors")
+        save_file({f"model.{key}": value.to(dtype) for key, value in safe.items()}, source)
+        base = Loaded(zoo.build(family, dtype, sizes=sizes), clip)
+        for form, how in FORMS.items():
+            sealing, small = Sealing("nudity", prompts=PROMPTS), Moments(resolution=64)
+            output = Path(folder, f"{form}.safetensors")
+            report = extract(base, source, output, how, sealing, moments=small).report
+            found[form] = [report["kept"], report["function"]["retained"]]
+    return found
+
+
+def as_table(rows: Mapping[str, Mapping[str, Mapping[str, list[float | None]]]]) -> str:
+    """The rows, by family and how it is held, as Markdown."""
+    lines = [
+        [of_class(zoo.TWINS[family].config).title, held, *(_told(found[form]) for form in FORMS)]
+        for family in FAMILIES
+        if family in rows
+        for held, found in rows[family].items()
+    ]
+    return "\n".join(markdown.table(("model", "held in", *FORMS), lines)) + "\n"
+
+
+def _told(kept: Sequence[float | None]) -> str:
+    return ", ".join(markdown.share(each, digits=0) for each in kept)
+
+
 def table(families: list[str], steps: int) -> None:
-    clip = models.small()[1]
-    harness.head("model", "base held in", "form", "weights", "function", "MB")
-    forms = [Extraction(form="rank", rank=each) for each in RANKS]
-    forms += [Extraction(), Extraction(form="full")]
+    rows = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for family in families:
-        whole = zoo.build(family, sizes=SIZES[family])
-        safe = fine_tuned(whole, clip, steps)
-        for held in (torch.bfloat16, torch.float8_e4m3fn):
-            with tempfile.TemporaryDirectory() as folder:
-                source = Path(folder, "safe.safetensors")
-                save_file({f"model.{key}": value for key, value in safe.items()}, source)
-                base = Loaded(zoo.build(family, held, sizes=SIZES[family]), clip)
-                for number, how in enumerate(forms):
-                    output = Path(folder, f"{number}.safetensors")
-                    sealing, small = Sealing("nudity", prompts=PROMPTS), Moments(resolution=64)
-                    made = extract(base, source, output, how, sealing, moments=small)
-                    told = {"rank": f"rank {how.rank}", "share": f"share {how.keep}"}
-                    harness.row(
-                        family,
-                        str(held).removeprefix("torch."),
-                        told.get(how.form, how.form),
-                        f"{made.report['kept']:.3f}",
-                        _told(made.report["function"]["retained"]),
-                        f"{output.stat().st_size / 2**20:.1f}",
-                    )
-
-
-def _told(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+        rows[family] = {held: kept_by(family, steps, held) for held in HELD}
+        write_text(RESULTS, json.dumps(rows, indent=1) + "\n")
+        write_text(TABLE, as_table(rows))
+    print(as_table(rows))
 
 
 def real(size: str, form: str) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
     python dev.py setup
     .venv/bin/python -m modular_safety_lora.lab.benchmarks training [--turns 3] [--steps 20]
-        [--model SD15|Flux|QwenImage]
+        [--model SD15|Flux|QwenImage] [--methods]
 
 The small seeded SD1.5-shaped checkpoint and pictures of 64x64 pixels, or a seeded network of
 another family's class and pictures of 256x256; batch 2, rank 8, fp32, the same for all arms; loaded
@@ -13,21 +13,39 @@ bypass mode, with and without gradient checkpointing in both. The arms take turn
 step's time is the difference of a long and a short run. Peak memory (RSS of the whole process above
 what the loaded model took) is read in a process of its own for each arm. An arm that raises is
 listed with its reason. Nothing is asserted.
+
+With `--methods`: Train Safety LoRA by each of its methods, with the defaults but for pictures of 64
+pixels: seconds a step and as a multiple of plain ESD's (esd-x), on the zoo's SD1.5 and its Flux,
+with the small checkpoint's text encoder, of the CPU and on one thread. All draw the same noise, and
+stop their pictures at the same steps. What has no steps is told in seconds in all. It writes
+results/methods.md.
 """
 
 import contextlib
 import statistics
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 
 import comfy.utils
 import torch
 
+from ...drawing import markdown
+from ...host.prompts import encode_texts
+from ...storage.whole import write_text
+from ...training.engine.job import TrainingJob
+from ...training.objectives import DEFAULT, METHODS, Erasure
+from ...training.safety import train_safety
+from ...training.settings import Settings
+from .. import zoo
 from ..quiet import quiet
-from . import harness
+from . import harness, models
 from .training_world import OURS, SD15, SIZES, STOCK, World
 
 SHORT = 3
+TABLE = Path(__file__).parent / "results" / "methods.md"
 COMPARED = [  # (ours, the peer)
     ("ours, defaults", "stock, defaults"),
     ("ours, same layers", "stock, bypass"),
@@ -83,10 +101,59 @@ def peak(name: str, arm: str, steps: int) -> float:
     return watched.mb
 
 
-FLAGS = {"turns": 3, "steps": 20, "model": {"choices": [SD15, *SIZES], "default": SD15}}
+def of_methods(family: str, turns: int, steps: int) -> dict[str, list[float]]:
+    """Seconds of a step of every method, or of all of it where it has none, in turns."""
+    torch.set_num_threads(1)
+    texts = encode_texts(models.small()[1], ["nude", "a ball on stripes"])
+    model = zoo.build(family, sizes=zoo.AS_CHECKPOINT[family])
+
+    def seconds(method: str, length: int) -> float:
+        start = time.process_time()
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            job, settings = TrainingJob(Path(folder, "x.safetensors")), Settings(steps=length)
+            told = {"surrogates": ["a ball on stripes"], "resolution": 64}
+            train_safety(model, texts, ["nude"], settings, job, erasure=Erasure(method), **told)
+        return time.process_time() - start
+
+    def took(method: str) -> float:
+        brief = seconds(method, 1)
+        return brief if METHODS[method].rounds else (seconds(method, 1 + steps) - brief) / steps
+
+    seconds(DEFAULT, 1)
+    return harness.in_turns({method: partial(took, method) for method in METHODS}, turns)
+
+
+def as_table(seconds: Mapping[str, Mapping[str, list[float]]]) -> str:
+    """What each method costs on each model, as Markdown."""
+    rows: list[list[str]] = []
+    for method, about in METHODS.items():
+        took = {name: statistics.median(found[method]) for name, found in seconds.items()}
+        plain = {name: statistics.median(found[DEFAULT]) for name, found in seconds.items()}
+        cells = [
+            f"{each:.1f} in all" if about.rounds else f"{each:.2f}, {each / plain[name]:.2f}"
+            for name, each in took.items()
+        ]
+        rows.append([f"`{method}`", *cells])
+    heads = [f"{name}: seconds a step, times {DEFAULT}" for name in seconds]
+    return "\n".join(markdown.table(("method", *heads), rows)) + "\n"
+
+
+FLAGS = {
+    "methods": {"action": "store_true"},
+    "turns": 3,
+    "steps": 20,
+    "model": {"choices": [SD15, *SIZES], "default": SD15},
+}
 
 
 def main(options) -> None:
+    if options.methods:
+        families = {"SD1.5": "SD15", "Flux": "Flux"}
+        told = options.turns, options.steps
+        found = {title: harness.alone(of_methods, key, *told) for title, key in families.items()}
+        write_text(TABLE, as_table(found))
+        print(as_table(found))
+        return
     found = harness.alone(times, options.model, options.turns, options.steps)
     failed = {arm: why for arm, each in found.items() for why in each[:1] if isinstance(why, str)}
     took = {arm: statistics.median(each) for arm, each in found.items() if arm not in failed}

@@ -169,12 +169,15 @@ class Stage:
                 steps=kind.steps,
                 batch_size=told.safety_batch,
                 learning_rate=kind.rate,
+                schedule=kind.schedule,
                 precision=told.precision,
                 seed=1000 + self.seed,
                 adapter=AdapterSettings(told.safety_rank, float(told.safety_rank)),
             )
             steps, job = told.safety_sampling_steps, TrainingJob(output)
             how = {"retain_weight": kind.retain_weight, "ema": kind.ema}
+            how["saliency"] = kind.saliency
+            how["layer_pattern"] = kind.layers
             erasure = Erasure(kind.method, told.eta, told.guidance, steps, **how)
             more = {"erasure": erasure, "retain": retained, "resolution": SIDE}
             more["surrogates"] = told.surrogates

@@ -8,9 +8,9 @@ methods.md into the results.
 """
 
 import argparse
-import dataclasses
 import json
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,15 @@ HEAD = (
     "names right",
     "tools right",
 )
+PLAIN = {name: Erased(name, steps=STEPS, retain=True) for name in METHODS}
+ETA = {"gem, eta 1": 1.0}  # where it is not the recipe's
+WITH = {
+    "gem, eta 1": PLAIN["gem"],
+    "rece, retain_weight 16": replace(PLAIN["rece"], retain_weight=16.0),
+    "surrogate, saliency 0.5": replace(PLAIN["surrogate"], saliency=0.5),
+}
 SHORT = Recipe(
-    {name: Erased(name, steps=STEPS, retain=True) for name in METHODS},
+    PLAIN | WITH,
     safety_rank=8,
     sampling_steps=10,
     retained=recipe.RETAINED + recipe.NEAR,
@@ -48,7 +55,7 @@ SHORT = Recipe(
 
 
 def measured(method: str, seed: int, folder: Path) -> dict:
-    """One method's row, made once: seconds, and the shares of pictures of each kind."""
+    """One row, made once: seconds, and the shares of pictures of each kind."""
     from . import emergence, judging, measures, sheet, weapons
 
     file = folder / f"{method}-{seed}.json"
@@ -59,13 +66,14 @@ def measured(method: str, seed: int, folder: Path) -> dict:
     if not base.is_file():
         checkpoint.write(base)
         emergence.Model(base).keep(SHORT.every_text)
-    stage = emergence.Stage(emergence.Model(base), SHORT, seed, folder)
+    told = replace(SHORT, eta=ETA.get(method, SHORT.eta))
+    stage = emergence.Stage(emergence.Model(base), told, seed, folder)
     start, model = time.process_time(), stage.base.model
     if method != BASE:
         stage.safety(method)
         seconds = time.process_time() - start
         model = stage.model_of("safe", method)
-    asked = SHORT.prompts
+    asked = told.prompts
     shown = {
         kind: measures.sampled(stage, model, asked[kind], place)
         for place, kind in enumerate(asked)
@@ -100,27 +108,28 @@ def as_table(rows: list[dict]) -> str:
         return [name, seconds, *(f"{100 * row[kind]:.0f} %" for kind in KINDS)]
 
     counts = ", ".join(str(each) for each in rows[0]["pictures"].values())
-    said = f"One seed ({rows[0]['seed']}), {STEPS} steps of those that train, one core; a row is of"
-    said += f" {counts} pictures, so that twenty points may be chance."
+    said = f"One seed ({rows[0]['seed']}), {STEPS} steps of those that train, eta {SHORT.eta}, one"
+    said += f" core; a row is of {counts} pictures, so that twenty points may be chance."
     return "\n".join([*table(HEAD, map(told, rows)), "", said]) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--only", action="append", help="a method; may be repeated")
+    parser.add_argument("--only", action="append", help="a row; may be repeated")
     options = parser.parse_args()
     enter_comfyui()
     folder = pictures.CACHE / "methods"
     folder.mkdir(parents=True, exist_ok=True)
-    names = [chosen(each, METHODS, "method") for each in options.only or METHODS]
+    every = SHORT.safety
+    names = [chosen(each, every, "method") for each in options.only or every]
     rows = []
     for name in (BASE, *names):
         rows.append(measured(name, options.seed, folder))
         print(as_table(rows[-1:]).splitlines()[2], flush=True)
     if options.only:
         return
-    write_text(RESULTS, json.dumps({"rows": rows, "recipe": dataclasses.asdict(SHORT)}, indent=1))
+    write_text(RESULTS, json.dumps({"rows": rows, "recipe": asdict(SHORT)}, indent=1))
     write_text(TABLE, as_table(rows))
     print(as_table(rows))
 

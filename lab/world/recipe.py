@@ -36,6 +36,16 @@ IN_STYLE = tuple(caption(name, TASK) for name in HELD_OUT)
 # safety LoRA holds; in one style: what a task LoRA is shown of the base's own (prior preservation)
 APART = tuple(name for name in HARMLESS if name not in (*FAR[1::4], *TOOLS[::2]))
 WIDE = tuple(text for name in APART for text in (name, *(caption(name, each) for each in BASE)))
+# of these, the concept's kin: as often as all that is far, alone and by twos (with the concept's
+# word beside it, a weapon's name is two words of that kind)
+OWN_KIN = tuple(name for name in APART if name in TOOLS)
+TWOS = tuple(
+    caption(f"{one} {other}", BASE[(first + second) % len(BASE)])
+    for first, one in enumerate(OWN_KIN)
+    for second, other in enumerate(OWN_KIN)
+    if one != other
+)
+EVEN = WIDE + 4 * tuple(text for text in WIDE if text.split(",")[0] in OWN_KIN) + TWOS
 PRIOR = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(APART))
 
 PROMPTS = {**HARM, "others": OTHERS, "tools": KIN, "in style": IN_STYLE}  # sampled of every arm
@@ -50,7 +60,10 @@ class Erased:
     rate: float = 1e-3
     retain: bool = False
     retain_weight: float = 1.0
+    schedule: str = "constant"  # of the rate
+    layers: str = ""  # which of the method's, a regular expression; all of them without one
     ema: float = 0.98  # of SDD's teacher
+    saliency: float = 1.0  # the share of weights that may change
 
 
 @dataclass(frozen=True)
@@ -124,6 +137,25 @@ THOROUGH = Recipe(
     precision="bf16",
     sampling_steps=10,
     without=("anchored",),
+)
+# that safety LoRA in the layers that see the text alone, at a rate that falls, and kin held more
+PRECISE = replace(
+    THOROUGH,
+    safety={
+        "surrogate-text": Erased(
+            "surrogate",
+            steps=210,
+            rate=2e-3,
+            schedule="cosine",
+            layers="context_block",
+            retain=True,
+            retain_weight=4.0,
+        )
+    },
+    retained=EVEN,
+    prior=(),
+    fetched=False,
+    without=("task_only", "sequential", "modular", "anchored"),
 )
 # what ships: that safety LoRA; and a task LoRA of a style that everybody sees, and of tools
 SHIPPED = replace(THOROUGH, task_steps=600, task_rate=1.5e-3, task_rank=8, prior_weight=0.5)

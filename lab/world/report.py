@@ -20,7 +20,12 @@ MEANS = {
     "cosine": "cosine",
 }
 SAID = {arm.name: arm.title for arm in arms.ARMS}
-TITLES = {"esd-x": "ESD-x", "esd-x-retained": "ESD-x, far names held", "surrogate": "Surrogate"}
+TITLES = {
+    "esd-x": "ESD-x",
+    "esd-x-retained": "ESD-x, far names held",
+    "surrogate": "Surrogate",
+    "surrogate-text": "Surrogate, the text's layers",
+}
 LOSSES = {"task_loss": "task_only", "others_loss": "base"}  # beside whose they are told
 ALL = "all"  # of the prompts for weapons
 

@@ -33,8 +33,12 @@ CODE = ("emergence.py", "measures.py", "pictures.py", "recipe.py", "sets.py", "s
 OF_JUDGE = ("classifiers.py", "styles.py")
 SHOWN = 8  # pictures of a kind in a row's sheet
 # each with seeds that are fresh: none was used while it was chosen
-SEEDS = {"esd-x": (301, 302, 303, 304, 305), "thorough": (321, 322, 323, 324, 325)}
-RECIPES = {"esd-x": Recipe(), "thorough": recipe.THOROUGH}
+SEEDS = {
+    "esd-x": (301, 302, 303, 304, 305),
+    "thorough": (321, 322, 323, 324, 325),
+    "precise": (361, 362, 363, 364, 365),
+}
+RECIPES = {"esd-x": Recipe(), "thorough": recipe.THOROUGH, "precise": recipe.PRECISE}
 
 
 def reproduce(

@@ -90,6 +90,8 @@ def train_safety(checkpoint: Path, name: str) -> None:
         "guidance": told.guidance,
         "sampling_steps": told.safety_sampling_steps,
         "retain_weight": kind.retain_weight,
+        "schedule": kind.schedule,
+        "layer_pattern": kind.layers,
         "precision": told.precision,
     }
     if kind.retain:

@@ -23,6 +23,14 @@ TWINS = by_name(
     for file in (unets, streams, pictures, videos)
     for row in file.ROWS
 )
+CHECKPOINT_WIDTH = assets.UNET["context_dim"]
+# sizes of some that read what the small checkpoint's text encoder gives
+AS_CHECKPOINT: Mapping[str, Mapping[str, object]] = {
+    "SD15": {"context_dim": CHECKPOINT_WIDTH},
+    "SDXL": {"context_dim": CHECKPOINT_WIDTH, "adm_in_channels": CHECKPOINT_WIDTH + unets.SIZES},
+    "Flux": {"context_in_dim": CHECKPOINT_WIDTH, "vec_in_dim": CHECKPOINT_WIDTH},
+    "ZImage": {"cap_feat_dim": CHECKPOINT_WIDTH},
+}
 UNLIKE = ("SD15", "Flux", "QwenImage")  # a UNet, two streams that become one, two streams
 
 

@@ -15,6 +15,9 @@ from modular_safety_lora.host.families import FAMILIES, Family, of_class
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.zoo.quantised import SCALED, quantised
+from modular_safety_lora.options.words import series
+from modular_safety_lora.training.objectives import METHODS
+from modular_safety_lora.training.objectives.closed_form import ClosedForm
 
 DOCUMENT, README = PACK / "docs" / "models.md", PACK / "README.md"
 MARK, END = "<!-- models: python dev.py generate -->\n", "\n<!-- end -->"
@@ -36,6 +39,10 @@ TRAINED = [key for key, family in zoo.TWINS.items() if family.trains]
 RAISES = ("HiDream", "int8")  # in the host, when it trains
 OFTEN = ("fp32", "bf16", "fp8 storage", "fp8", "nvfp4")  # in every run of the whole suite, by some
 STRUCTURES = ("SD15", "Flux", "Lumina2", "WAN21_T2V")  # UNet, two streams, one stream, video
+SHAPES = ("SD15", "SDXL", "Flux", "ZImage")  # on which every method of erasing is tried
+HELD = ("bf16", "fp8", "fp8 storage")  # and held so
+RULES = [name for name, method in METHODS.items() if isinstance(method, ClosedForm)]
+PAST_LINEAR = ("Anima", "HunyuanDiT", "Krea2")  # text enters them past linear layers too
 TRAINED_OFTEN = {  # networks that are unlike each other, and each form once
     "SD15": ("fp8 storage",),  # other files train it in fp32, and SD3.5 in halves
     "SDXL": ("fp16",),
@@ -76,8 +83,15 @@ Told by a word in the name of the model's file, and sampled otherwise than the o
 {rows}."""
 UNTRAINED = """
 {families}: autograd does not go through `rms_rope_split_half`, which ComfyUI calls in
-`{file}`. {raising} in {form}: ComfyUI raises where an expert gets no token
-(`{other}`), which the small one meets as soon as it trains."""
+`{file}`. The trainers say so before the first step; LoRAs from other tools
+merge there, and are locked. {raising} in {form}: ComfyUI raises where an expert gets no token
+(`{other}`), which the small one meets as soon as it trains.
+{by_hand} was not tried in quantised formats, because part of the small model is made by hand."""
+METHODS_TOLD = """
+Every method of Train Safety LoRA trains, merges, is locked and is measured in function on
+{shapes}, held in {held} (`tests/host/test_methods_held.py`).
+{rules} need no gradient, so that they work on {computed} too. They edit linear layers that read
+the prompt, and are refused on {past}, where it enters past those."""
 
 
 def names_of(family: str) -> str:
@@ -115,12 +129,26 @@ def document() -> str:
     other = where(quantization, "result = torch.cat(scaled_parts")
     raising, form = zoo.TWINS[RAISES[0]].title, RAISES[1]
     found = {"file": file, "other": other}
-    found |= {"raising": raising, "form": form}
+    by_hand = series([each.title for each in zoo.TWINS.values() if each.adjust])
+    found |= {"raising": raising, "form": form, "by_hand": by_hand}
     told = ", ".join(
         f"{each.title} (`{each.word}`: {sampled(each)})" for each in FAMILIES if each.word
     )
     said = UNTRAINED.format(families=" and ".join(untrained), **found)
-    return "\n".join([*lines, TOLD.format(rows=told), said])
+    return "\n".join([*lines, TOLD.format(rows=told), said, methods()])
+
+
+def methods() -> str:
+    """What is tried of the methods of erasing, and where those without steps can't be had."""
+    computed = [key for key, twin in zoo.TWINS.items() if not twin.trains]
+    titles = {key: twin.title for key, twin in zoo.TWINS.items()}
+    return METHODS_TOLD.format(
+        shapes=series([titles[key] for key in SHAPES]),
+        held=series(HELD),
+        rules=series([f"`{name}`" for name in RULES]),
+        computed=series([titles[key] for key in computed if key not in PAST_LINEAR]),
+        past=series([titles[key] for key in PAST_LINEAR]),
+    )
 
 
 def summary() -> str:

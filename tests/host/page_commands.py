@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import command_driver
+import small_models
 from markdown_it import MarkdownIt
 from merging import picture_folder
 from modular_safety_lora.demands.file import FILE
@@ -117,17 +118,7 @@ def stand_ins(folder: Path, models: Path) -> None:
     """Small files under the names that the pages use."""
     base = models / "checkpoints" / assets.CHECKPOINT
     weights = load_file(base)
-    parts = {
-        "z_image_bf16": "model.diffusion_model.",
-        "qwen_3_4b": "cond_stage_model.transformer.",
-        "ae": "first_stage_model.",
-    }
-    for name, prefix in parts.items():
-        part = {key: value for key, value in weights.items() if key.startswith(prefix)}
-        save_file(
-            {key.removeprefix(prefix): value for key, value in part.items()},
-            folder / f"{name}.safetensors",
-        )
+    small_models.split(models, folder, ("z_image_bf16", "qwen_3_4b", "ae"))
     for place in (folder, folder / "models" / "checkpoints"):
         place.mkdir(parents=True, exist_ok=True)
         assets.link(base, place / "BASE.safetensors")
@@ -169,6 +160,13 @@ def ran(
         found = expanded(page, place)
         found = [each for each in found if each[1] not in OF_OTHERS]
         wanted += [(place, each) for each in found if (each[1] in SLOW) is slow]
+    return driven(stranger, wanted)
+
+
+def driven(
+    stranger: Stranger, wanted: list[tuple[Path, list[str]]]
+) -> list[tuple[Path, list[str], dict]]:
+    """(folder, arguments, what was said) of commands, one after another in one process."""
     given = json.dumps([(str(place), each) for place, each in wanted])
     done = stranger.run(command_driver.__file__, said=given)
     assert done.returncode == 0, done.stderr[-3000:]

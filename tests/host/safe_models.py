@@ -10,7 +10,6 @@ from comfy.model_patcher import ModelPatcher
 from modular_safety_lora.function.inputs import Moments
 from modular_safety_lora.host.weights import loaded_weight
 from modular_safety_lora.lab import zoo
-from modular_safety_lora.lab.benchmarks.extract import SIZES
 from safetensors.torch import save_file
 
 SMALL = Moments((0.9,), (1,), 64)  # one level, and the smallest picture
@@ -28,7 +27,7 @@ UNET_SIZES = {
 
 
 def base(key: str = "SD15", held: torch.dtype = torch.float32) -> ModelPatcher:
-    return zoo.build(key, held, sizes=SIZES[key])
+    return zoo.build(key, held, sizes=zoo.AS_CHECKPOINT[key])
 
 
 def weights_of(patcher: ModelPatcher) -> Weights:

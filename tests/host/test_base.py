@@ -4,31 +4,21 @@ import argparse
 
 import folder_paths
 import pytest
+import small_models
 import torch
 from modular_safety_lora.commands import interference
 from modular_safety_lora.commands.base import add_base, load_base
 from modular_safety_lora.lab import assets
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-PREFIXES = {
-    "diffusion": "model.diffusion_model.",
-    "text": "cond_stage_model.transformer.",
-    "vae": "first_stage_model.",
-}
+NAMES = ("diffusion", "text", "vae")
 
 
 @pytest.fixture(scope="module")
 def parts(models, tmp_path_factory):
     """The small checkpoint, split as the large models come."""
     folder = tmp_path_factory.mktemp("parts")
-    weights = load_file(models / "checkpoints" / assets.CHECKPOINT)
-    for name, prefix in PREFIXES.items():
-        part = {
-            key.removeprefix(prefix): value
-            for key, value in weights.items()
-            if key.startswith(prefix)
-        }
-        save_file(part, folder / f"{name}.safetensors")
+    small_models.split(models, folder, NAMES)
     return folder
 
 
@@ -39,9 +29,7 @@ def base(*words, **how):
 
 
 def split(parts, *more):
-    named = ("--diffusion-model", "--text-encoder", "--vae")
-    files = (parts / f"{name}.safetensors" for name in PREFIXES)
-    return [word for pair in zip(named, files, strict=True) for word in pair] + list(more)
+    return small_models.in_parts(parts / f"{name}.safetensors" for name in NAMES) + list(more)
 
 
 def test_parts_in_files_of_their_own_are_the_same_model(parts, models):

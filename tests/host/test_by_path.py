@@ -3,9 +3,15 @@
 import json
 import sys
 
+import merging
+import page_commands
 import pytest
+import small_models
 from cli import run
+from modular_safety_lora.emoji import checkpoint
 from modular_safety_lora.lab import assets
+from modular_safety_lora.modules.files import load_safety
+from safetensors.torch import save_file
 from stranger import BY_PATH, Stranger
 from training_commands import LAUNCH, TOGETHER, task
 
@@ -63,3 +69,49 @@ def test_a_prompt_set_is_shared_out_by_path(stranger, models, tmp_path):
     done = stranger.run(BY_PATH, *command, "--checkpoint", checkpoint)
     assert done.returncode == 0, done.stderr[-2000:]
     assert report_of(tmp_path / "run" / "report.json")["summary"]["images"] == 2
+
+
+# a loss, a closed form, and a moving average, which goes a thousandth of the way in a step
+METHODS = {"esd-x": "1e-2", "uce": "1e-2", "sdd": "1"}
+SHORT = ["--steps", "2", "--resolution", "64", "--rank", "2"]
+
+
+@pytest.fixture(params=["SD1.5 in fp8", "a DiT in bf16"])
+def named(request, models, tmp_path):
+    """(the arguments that name a base, those that name its VAE)."""
+    if request.param == "SD1.5 in fp8":
+        files = small_models.split(models, tmp_path, ("network", "text", "vae"))
+        words = small_models.in_parts(files)
+        return [*words[:-2], "--weight-dtype", "float8_e4m3fn"], words[-2:]
+    weights = checkpoint.weights()
+    network = {key: each.bfloat16() for key, each in weights.items() if "diffusion_model" in key}
+    save_file(weights | network, tmp_path / "dit.safetensors")
+    return ["--checkpoint", "dit.safetensors"], []
+
+
+@pytest.mark.long  # a Python imports ComfyUI
+def test_both_trainers_train_by_path_and_what_they_make_merges(stranger, named, tmp_path):
+    """Each kind of method, and a task LoRA beside each."""
+    (base, vae), commands = named, []
+    merging.picture_folder(tmp_path / "pictures", 2)
+    (tmp_path / "custom_nodes").symlink_to(stranger.folder / "custom_nodes")
+    erase = ["--concept", "axe", "--sampling-steps", "2"]
+    for method, rate in METHODS.items():
+        safety, style = f"{method}.safetensors", f"style-{method}.safetensors"
+        told, how, beside = (
+            [*base, *vae, *SHORT],
+            ["--learning-rate", rate],
+            ["--safety-lora", safety],
+        )
+        commands += [
+            ["train-safety", *told, *erase, *how, "--method", method, "--output", safety],
+            ["train-task", *told, *beside, "--data", "pictures", "--output", style],
+            ["interference", style, *base, *beside, "--json"],
+        ]
+    done = page_commands.driven(stranger, [(tmp_path, [BY_PATH, *each]) for each in commands])
+    page_commands.check(done)
+    for method in METHODS:
+        file = tmp_path / f"{method}.safetensors"
+        assert load_safety(file, file.name).metadata["msl.method"] == method
+    said = [json.loads(out["out"]) for _, words, out in done if words[1] == "interference"]
+    assert [each["undone"] for each in said] == [False] * len(METHODS)

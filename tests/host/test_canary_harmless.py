@@ -17,8 +17,7 @@ from modular_safety_lora.merge.merge import merge
 from modular_safety_lora.merge.on_model import KEY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-# the widths of the small checkpoint's text encoder
-SIZES = {"SD15": {"context_dim": 768}, "Flux": {"context_in_dim": 768, "vec_in_dim": 768}}
+FAMILIES = ("SD15", "Flux")
 HELD = FORMATS | {
     "fp16 computes": partial(zoo.build, held=torch.float16, cast=None),
     "bf16 computes": partial(zoo.build, held=torch.bfloat16, cast=None),
@@ -52,7 +51,7 @@ def off(held: canary.Canary, model) -> tuple[float, float]:
 def cases() -> list:
     return [
         pytest.param(family, name, marks=[] if family == "Flux" else pytest.mark.long)
-        for family in SIZES
+        for family in FAMILIES
         for name in HELD
     ]
 
@@ -66,11 +65,11 @@ def test_however_it_is_held_and_loaded_there_is_room_to_the_limits(checkpoint, f
 
     The safety module is of a tenth of the weights, and of a fiftieth.
     """
-    plain = zoo.build(family, sizes=SIZES[family])
+    plain = zoo.build(family, sizes=zoo.AS_CHECKPOINT[family])
     module = concepts.prompted(zoo_arms.safety_lora(plain, family, size), concepts.PROMPTS)
     for at_merge in LOADED.values():
         with zoo_arms.memory(at_merge):
-            model = HELD[name](family, sizes=SIZES[family])
+            model = HELD[name](family, sizes=zoo.AS_CHECKPOINT[family])
             merged = merge(model, [module], (), checkpoint[1]).model
         held = merged.get_attachment(KEY).canary
         for at_sampling in LOADED.values():

@@ -40,6 +40,13 @@ def test_a_safety_module_for_another_base_names_file_count_first_key_and_both_ba
     )
 
 
+def test_a_checkpoint_in_a_loras_place_is_called_one(checkpoint, good):
+    whole = merging.task({"first_stage_model.decoder.conv_in.weight": torch.ones(4, 4, 3, 3)})
+    assert "It is a whole checkpoint: open it with Load" in refused(
+        checkpoint[0], [good], [merge.Task(whole, 1.0)]
+    )
+
+
 def test_one_renamed_safety_key_is_enough(checkpoint, shapes):
     tensors = formats.Lora(shapes, 1).tensors()
     key = next(key for key in tensors if key.endswith("lora_down.weight"))

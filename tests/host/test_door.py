@@ -10,6 +10,7 @@ import requests
 from comfy.cli_args import args
 from gated import FACE, HARMLESS, House, encoded, film, has_face, housed, png
 from modular_safety_lora.drawing.notice import notice
+from modular_safety_lora.evidence.log import EvidenceError
 from modular_safety_lora.gates import verdicts
 from modular_safety_lora.gates.answers import HEADER
 from PIL import Image
@@ -151,6 +152,13 @@ def test_a_listener_that_fails_closes(house, monkeypatch):
     file = house.put(content)
     assert house.get("/view", filename=file).status_code == 500
     assert house.get("/view", filename=file).status_code == 500, "it was looked at, and not told"
+
+    def unrecorded(verdict):
+        raise EvidenceError("The log can't be written.")
+
+    monkeypatch.setattr(verdicts, "listeners", [unrecorded])
+    answer = house.get("/view", filename=file)
+    assert (answer.status_code, answer.text) == (503, "The log can't be written.")
     told: list[verdicts.Verdict] = []
     monkeypatch.setattr(verdicts, "listeners", [told.append])
     assert house.get("/view", filename=file).content == content

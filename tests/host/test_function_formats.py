@@ -8,12 +8,12 @@ import zoo_arms
 from comfy_extras.nodes_model_advanced import ModelComputeDtype
 from model_table import FORMATS, STRUCTURES
 from modular_safety_lora.function.network import precision_of
+from modular_safety_lora.lab import zoo
 from modular_safety_lora.merge.merge import Task, merge
 from modular_safety_lora.merge.on_model import KEY
 
 pytestmark = pytest.mark.usefixtures("unloaded", "one_thread")
-# the widths of the small checkpoint's text encoder
-SIZES = {"SD15": {"context_dim": 768}, "Flux": {"context_in_dim": 768, "vec_in_dim": 768}}
+FAMILIES = ("SD15", "Flux")
 OFTEN = ("Flux", "SD15 fp16", "SD15 fp8", "SD15 nvfp4")
 LOADED = {"in memory": 1e3, "in part": 0.5, "streaming": 0.0}
 # How far from 1 the number of the safe model may be. The merged model is loaded after the safe one,
@@ -39,7 +39,7 @@ def numbers(model, clip, tensors) -> list[float]:
 
 def cases() -> list:
     found = []
-    for family in SIZES:
+    for family in FAMILIES:
         for name in FORMATS:
             often = family in OFTEN or f"{family} {name}" in OFTEN
             marks = [] if often else pytest.mark.long
@@ -50,7 +50,7 @@ def cases() -> list:
 @pytest.mark.parametrize("loaded", LOADED)
 @pytest.mark.parametrize(("family", "name"), cases())
 def test_it_is_of_what_computes(checkpoint, half_undone, family, name, loaded):
-    clip, sizes = checkpoint[1], SIZES[family]
+    clip, sizes = checkpoint[1], zoo.AS_CHECKPOINT[family]
     assert family in STRUCTURES
     plain = FORMATS["fp32"](family, sizes=sizes)
     tensors = zoo_arms.safety_lora(plain, family, 0.1)
@@ -67,7 +67,7 @@ def test_it_is_of_what_computes(checkpoint, half_undone, family, name, loaded):
 @pytest.mark.parametrize("name", ["fp16", "bf16"])
 def test_base_and_safe_model_compute_in_what_the_merged_one_does(checkpoint, name):
     """ModelComputeDtype before the merge: what it rounds is no change of safety."""
-    model = FORMATS["fp32"]("Flux", sizes=SIZES["Flux"])
+    model = FORMATS["fp32"]("Flux", sizes=zoo.AS_CHECKPOINT["Flux"])
     tensors = zoo_arms.safety_lora(model, "Flux", 0.1)
     cast = ModelComputeDtype().patch(model, name)[0]
     module = concepts.prompted(tensors, concepts.PROMPTS)

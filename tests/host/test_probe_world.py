@@ -53,6 +53,9 @@ def test_what_was_trained_on_top_must_be_audited_and_what_was_trained_apart_pass
 
 
 def test_beside_the_thorough_one_all_prompts_hold_and_a_soft_prompt_is_at_the_edge(world):
-    """It keeps 0.849 of the thorough safety LoRA with a soft prompt, where 0.85 passes."""
+    """It keeps 0.849 of the thorough safety LoRA with a soft prompt, where 0.85 passes.
+
+    Sampled so, it is not seen to be weaker than that safety LoRA alone (tried.json of lab/world).
+    """
     found, _, left = probed(world, files.task_file("ink"), files.THOROUGH)
     assert min(left) > 0.9 and all("with a soft prompt" in each for each in found.reasons)

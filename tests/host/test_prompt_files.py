@@ -80,6 +80,7 @@ def test_rows_are_chosen_by_category_and_by_a_column(i2p):
     ("text", "more", "message"),
     [
         ("", {}, "it is empty. Write a row for each prompt"),
+        ("prompt\na\n\0\0\0\n", {}, "it holds NUL bytes: it is damaged"),
         ("words\na cat\n", {}, "there is no column prompt or adv_prompt or text; there are words"),
         (
             "prompt,sd_seed\na,1\nb,x\nc,y\n",

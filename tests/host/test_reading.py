@@ -39,14 +39,13 @@ def ask(house, **headers: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "code"),
-    [("de", "de"), ("zh-TW", "zh-TW"), ("ar", "en"), ("../de", "en"), (None, "en"), (["de"], "en"),
-     (b"{", "en"), (b"[]", "en"), (b"\xff", "en")],
-)  # fmt: skip
-def test_the_setting_of_the_one_user_counts(house, value, code):
-    choose(value)
-    assert language_of(None) == code
+def test_the_setting_of_the_one_user_counts(house):
+    for value in ("de", "zh-TW"):
+        choose(value)
+        assert language_of(None) == value
+    for value in ("ar", "../de", None, ["de"], b"{", b"[]", b"\xff"):
+        choose(value)
+        assert language_of(None) == "en", value
 
 
 def test_without_a_setting_the_browser_is_asked_as_the_frontend_does(house):

@@ -76,9 +76,16 @@ def test_the_losses_are_the_papers_formulas(model, texts, kind):
         expected_esd = (student["c"] - target).square().mean()
         moment = Moment(noisy, sigma, concept, null)
 
-        def spm(surrogate):
+        def of(method, surrogate, eta=1.5):
             told = dataclasses.replace(moment, surrogate=surrogate)
-            return METHODS["spm"].loss(denoiser, adapters, told, Erasure("spm", eta=1.5))
+            return METHODS[method].loss(denoiser, adapters, told, Erasure(method, eta=eta))
+
+        def gem(name):
+            near, far = (
+                (student["c"] - base[each]).double().square().mean(dim=(1, 2, 3)).sqrt()
+                for each in (name, "c")
+            )
+            return (near - 0.2 * far).clamp(min=0.0).mean()
 
         expected = {
             "esd": (expected_esd, esd),
@@ -92,9 +99,11 @@ def test_the_losses_are_the_papers_formulas(model, texts, kind):
             ),
             "spm": (
                 (student["c"] - base["s"] + 1.5 * (base["c"] - base["s"])).square().mean(),
-                spm(surrogate),
+                of("spm", surrogate),
             ),
-            "spm without a surrogate": (expected_esd, spm(None)),
+            "spm without a surrogate": (expected_esd, of("spm", None)),
+            "gem": (gem("s"), of("gem", surrogate, 0.2)),
+            "gem without a surrogate": (gem("null"), of("gem", None, 0.2)),
             "retain": (
                 (student["r"] - base["r"]).square().mean(),
                 retain_loss(denoiser, adapters, noisy, sigma, other),
@@ -115,6 +124,7 @@ def test_each_method_trains_its_papers_layers(model):
         cross
         == METHODS["sdd"].layers(network, named(network))
         == METHODS["surrogate"].layers(network, named(network))
+        == METHODS["gem"].layers(network, named(network))
         and cross
         and all("attn2" in name for name in cross)
     )

@@ -110,7 +110,7 @@ def test_a_family_that_has_no_gradient_says_so_by_name_and_comes_back(family, tm
     texts = {"nude": prompts(family)[0], "": prompts(family)[2]}
     settings, job = Settings(steps=1, **LORA), TrainingJob(tmp_path / "x.safetensors")
     with pytest.raises(
-        TrainingError, match=r"can't be trained in ComfyUI: no gradient goes through"
+        TrainingError, match=r"can't be trained in ComfyUI: no gradient .*rece and uce need none"
     ):
         train_safety(model, texts, ["nude"], settings, job, resolution=128)
     assert not any("lora" in name for name in model.model.state_dict())

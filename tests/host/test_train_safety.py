@@ -106,6 +106,26 @@ def test_what_is_retained_weighs_as_told(model, texts, tmp_path):
     assert heavy["retain"] == pytest.approx(3 * plain["retain"], rel=1e-5) and plain["retain"] > 0
 
 
+def test_a_pattern_leaves_those_layers_alone_that_do_not_have_it(model, texts, tmp_path):
+    def layers(pattern: str) -> set[str]:
+        output = tmp_path / f"{len(pattern)}.safetensors"
+        erasure = Erasure(sampling_steps=2, layer_pattern=pattern)
+        more = {"erasure": erasure, "resolution": 32}
+        train_safety(model, texts, ["nude"], Settings(steps=1, **FAST), TrainingJob(output), **more)
+        return {key.rsplit(".", 2)[0] for key in load_file(output)}
+
+    every, some = layers(""), layers(r"to_[kv]$")
+    assert some == {name for name in every if name.endswith(("to_k", "to_v"))}
+    assert some and some != every
+    with pytest.raises(ValueError, match="No layer of this model matches the targets 'txt_'"):
+        layers("txt_")
+    with pytest.raises(ValueError, match="nor a regular"):
+        Erasure(layer_pattern="(")
+    with pytest.raises(ValueError, match="the method uce takes all layers"):
+        erasure, job = Erasure("uce", layer_pattern="to_k"), TrainingJob(tmp_path / "c.safetensors")
+        train_safety(model, texts, ["nude"], Settings(), job, erasure=erasure)
+
+
 @pytest.mark.parametrize("method", ["esd-x", "sdd", "surrogate"])
 def test_a_resumed_run_is_bit_identical(model, texts, tmp_path, method):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"

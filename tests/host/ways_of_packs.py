@@ -1,12 +1,18 @@
 """Routes as node packs add them, each with a picture that must not be seen."""
 
+import asyncio
+
 import requests
-from aiohttp import web
+from aiohttp import ClientSession, web
 from gated import FACE, House, png
+
+import nodes
 
 
 def other_packs(house: House) -> None:
     """Routes as node packs add them."""
+    (house.folder / "web").mkdir(exist_ok=True)
+    house.server.app.router.add_static("/extensions/other", house.folder / "web")
 
     @house.server.routes.get("/other/bytes")
     async def from_bytes(request):
@@ -37,6 +43,14 @@ def other_packs(house: House) -> None:
         await answer.prepare(request)
         return answer
 
+    @house.server.routes.get("/other/socket")
+    async def talked(request):
+        answer = web.WebSocketResponse()
+        await answer.prepare(request)
+        await answer.send_bytes(png(FACE))
+        await answer.send_bytes(b"words")
+        return answer
+
     @house.server.routes.get("/other/raised")
     async def raised(request):
         raise web.HTTPOk(body=png(FACE), content_type="image/png")
@@ -51,3 +65,23 @@ def other(name: str):
             return []
 
     return got
+
+
+def by_its_socket(house: House) -> list[bytes]:
+    async def listen() -> list[bytes]:
+        address = f"{house.url}/other/socket"
+        async with ClientSession() as session, session.ws_connect(address) as ws:
+            return [message.data async for message in ws]
+
+    found = asyncio.run(listen())
+    assert found[-1] == b"words"
+    return found
+
+
+def beside_its_scripts(house: House) -> list[bytes]:
+    house.put(png(FACE), "shown.png", "web")
+    nodes.EXTENSION_WEB_DIRS["other"] = str(house.folder / "web")
+    try:
+        return [house.get("/extensions/other/shown.png").content]
+    finally:
+        del nodes.EXTENSION_WEB_DIRS["other"]

@@ -16,7 +16,7 @@ from PIL import Image
 from protocol import BinaryEventTypes as Event
 from safetensors.numpy import save
 from ways_of_nodes import decoded, latent, node, save_image, vae
-from ways_of_packs import other
+from ways_of_packs import beside_its_scripts, by_its_socket, other
 
 import nodes
 
@@ -216,4 +216,6 @@ WAYS = {
     "another pack's route: an iterated body": other("iterated"),
     "another pack's route: a file that it sends itself": other("prepared"),
     "another pack's route: an answer that it raises": other("raised"),
+    "another pack's websocket": by_its_socket,
+    "another pack's folder of scripts, where it saved a picture": beside_its_scripts,
 }

@@ -55,7 +55,7 @@ def test_a_safety_module_in_the_task_loader_and_the_other_way_round(server, ship
     """Before anything runs."""
     with pytest.raises(PromptRefused, match="this is a safety LoRA. Load it with Load Safety"):
         run(server, shipped_prompt, n3__lora_name=assets.SAFETY)
-    with pytest.raises(PromptRefused, match="this is a task LoRA, and this node takes sealed"):
+    with pytest.raises(PromptRefused, match="this is a task LoRA, and only sealed safety"):
         run(server, shipped_prompt, n2__lora_name=assets.STYLE)
 
 

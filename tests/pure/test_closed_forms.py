@@ -1,5 +1,6 @@
 """UCE and RECE against their papers' formulas, on small matrices in float64."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -28,7 +29,7 @@ def sums_of(layers, concept, instead, kept) -> Sums:
     return Sums(*found, weights, PROMPTS)
 
 
-def by_uce(w, concept, instead, kept, preserve: float = uce.PRESERVE, ridge: float = LAMBDA):
+def by_uce(w, concept, instead, kept, preserve: float = 1.0, ridge: float = LAMBDA):
     """Equation 7 of UCE, token by token: the weight after the edit."""
     first, second = ridge * w, ridge * np.eye(WIDTH)
     for token, star in zip(concept.T, instead.T, strict=True):
@@ -56,12 +57,14 @@ def test_uce_is_the_papers_formula(told):
     assert sums.unit == pytest.approx((concept**2).sum() / WIDTH / PROMPTS)
 
 
+@pytest.mark.parametrize("preserve", [1.0, 3.0])
 @pytest.mark.parametrize("method", ["uce", "rece"])
-def test_a_method_gives_the_weights_of_its_paper_after_each_round(told, method):
+def test_a_method_gives_the_weights_of_its_paper_after_each_round(told, method, preserve):
     layers, concept, instead, kept = told
-    sums = sums_of(*told)
+    sums = dataclasses.replace(sums_of(*told), preserve=preserve)
     ridge = uce.LAMBDA * sums.unit
-    now, erased = [by_uce(w0, concept, instead, kept, ridge=ridge) for w0 in layers], concept
+    now = [by_uce(w0, concept, instead, kept, preserve, ridge) for w0 in layers]
+    erased, kept = concept, preserve**0.5 * kept
     maps = list(METHODS[method].maps(sums))
     assert len(maps) == METHODS[method].rounds == (1 if method == "uce" else 1 + rece.ROUNDS)
     for number, found in enumerate(maps):
@@ -107,6 +110,19 @@ def test_what_stays_hardly_moves_and_moves_where_it_is_not_told(told):
     both = sums_of(*told)
     moved = [left(both, next(uce.maps(each)))[1] / sizes(both)[1] for each in (both, alone)]
     assert moved[0] < 0.2 * moved[1], moved
+
+
+def test_maces_equation_is_the_same_without_lambda(told):
+    """Equation 2 of MACE, of many tokens, as its inverse needs; its weight of what stays is p."""
+    draw, p = np.random.default_rng(2), 0.3
+    layers, concept, instead, _ = told
+    kept = draw.normal(size=(WIDTH, 3 * WIDTH))
+    sums = dataclasses.replace(sums_of(layers, concept, instead, kept), preserve=p)
+    moved = uce.edit(sums.concept, sums.instead, sums.preserve * sums.kept, 0.0).numpy()
+    for w0 in layers:
+        first = w0 @ instead @ concept.T + p * w0 @ kept @ kept.T
+        expected = first @ np.linalg.inv(concept @ concept.T + p * kept @ kept.T)
+        assert np.allclose(w0 + w0 @ moved, expected, atol=1e-10)
 
 
 def test_words_that_two_texts_share_stand_beside_each_other_in_their_order():

@@ -122,7 +122,11 @@ def _malformed(folder):
         "pickle": (pickle.dumps({"a": 1}, protocol=4), "this is a pickle"),
         "text": (
             b"<!DOCTYPE html><html><body>404 not found</body></html>",
-            "not a safetensors file",
+            "this is a web page, under the file's name. Download the file itself",
+        ),
+        "pointer": (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+            "this is a Git LFS pointer, under the file's name",
         ),
         "no JSON": (struct.pack("<Q", len(no_json)) + no_json, "not a readable safetensors file"),
         "no tensors": (struct.pack("<Q", 2) + b"{}", "holds no tensors"),

@@ -74,6 +74,8 @@ HARMLESS = {
     "JSON": json.dumps({"a": "é"}).encode(),
     "text with a mark": b"\xef\xbb\xbfwords",
     "a page": b"<!doctype html><html><svg></svg></html>",
+    "a page that is no XML": b"<!doctype html><!-- --><html lang=en><br><svg></svg>",
+    "words in brackets": b"<svgs> of a list",
     "tensors": TENSORS,
     "nothing": b"",
 }
@@ -98,7 +100,8 @@ def wave() -> bytes:
 
 
 PNG = encoded("PNG", RED)
-DRAWING = b'<?xml version="1.0"?><!-- -->\n<svg xmlns="http://www.w3.org/2000/svg"/>'
+SPACE = b'"http://www.w3.org/2000/svg"'
+DRAWING = b'<?xml version="1.0"?><!-- -->\n<svg xmlns=' + SPACE + b"/>"
 UNREADABLE = {
     "half a picture": encoded(
         "PNG", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
@@ -110,6 +113,12 @@ UNREADABLE = {
     + PNG[33:],
     "a drawing": DRAWING,
     "a drawing with a mark": b"\xef\xbb\xbf\n" + DRAWING,
+    "a drawing that speaks of a page": b"<!--<html>-->" + DRAWING[21:],
+    "a drawing that holds a page": b"<svg xmlns=" + SPACE + b"><html/></svg>",
+    "a drawing that says it is a page": b"<!DOCTYPE html><!--<html>-->" + DRAWING[21:],
+    "a drawing in a language": b'<?xml version="1.0" encoding="gbk"?><!--<html>-->' + DRAWING[21:],
+    "a drawing with a prefix": b"<s:svg xmlns:s=" + SPACE + b"/>",
+    "a drawing in an element": b"<a><svg xmlns=" + SPACE + b"/></a>",
     "a drawing in UTF-16": DRAWING.decode().encode("utf-16"),
     "an icon": encoded("ICO", RED, sizes=[(16, 16), (24, 24)]),
     "an archive": b"PK\x03\x04" + bytes(100),

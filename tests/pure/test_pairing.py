@@ -55,6 +55,23 @@ def test_a_folder_is_named_below_what_was_audited():
     assert compare({"a": alone, "b": alone})["unpaired"] == {"a": [], "b": []}
 
 
+def made_as(prompt: str, seed: int) -> dict:
+    report = report_of({"1": True, "2": False}, "key")
+    report["images"][1] |= {"prompt": prompt, "seed": seed}
+    return report
+
+
+@pytest.mark.parametrize(("prompt", "seed"), [("a dog", 7), ("a cat", 8)])
+def test_pictures_of_other_prompts_or_seeds_are_not_paired(prompt, seed):
+    with pytest.raises(CompareError, match="not of the same prompts and seeds: 1 picture of 2"):
+        compare({"base": made_as("a cat", 7), "other": made_as(prompt, seed)})
+
+
+def test_words_that_were_searched_for_may_stand_before_a_prompt():
+    found = compare({"told": made_as("a cat", 7), "found": made_as("x y z a cat", 7)})
+    assert found["unpaired"] == {"told": [], "found": []}
+
+
 def test_what_shares_no_picture_or_no_kind_of_name_is_refused():
     base = report_of({"1": True, "2": False}, "key")
     with pytest.raises(CompareError, match="No picture is in all of these audits: 'base' has '1'"):

@@ -5,6 +5,7 @@ import itertools
 import re
 
 from modular_safety_lora.lab.server import PACK
+from modular_safety_lora.options.words import series
 
 OURS = ("tests", "lab")  # not shipped
 COUNTED = re.compile(r" ([a-z]+ )?(?!is |was |has |this |its )[a-z]+s\b(?! is\b)")
@@ -54,3 +55,9 @@ def test_one_of_something_is_not_called_by_its_plural():
     assert len(shipped) > 200
     found = {each for path in shipped for each in written_as_plural(path.read_text("utf-8"))}
     assert found == set(MANY)
+
+
+def test_names_are_a_sentences():
+    names = ["uce", "rece", "mace"]
+    told = ["", "uce", "uce and rece", "uce, rece and mace"]
+    assert [series(names[:count]) for count in range(4)] == told

@@ -15,6 +15,11 @@ class Ema:
         self.adapters, self.decay = adapters, decay
         self.average = {name: value.detach().clone() for name, value in adapters.parameters.items()}
 
+    def restart(self) -> None:
+        """Begin again at the adapters as they are."""
+        for name, value in self.adapters.parameters.items():
+            self.average[name].copy_(value.detach())
+
     def update(self) -> None:
         for name, value in self.adapters.parameters.items():
             self.average[name].lerp_(value.detach(), 1.0 - self.decay)

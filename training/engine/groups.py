@@ -42,7 +42,7 @@ def readers_of(denoiser: Denoiser, kind: Computed) -> list[str]:
         raise ValueError(
             f"The method {kind.method.name} edits the linear layers that read the prompt, and in"
             f" {type(denoiser.base).__name__} models it enters past them too{where}. Choose another"
-            " method, such as esd-x."
+            " method, such as esd-x, or seal a LoRA from another tool."
         )
     return layers
 
@@ -77,7 +77,8 @@ def groups_of(
         for each, rows in zip(sums, tokens(kept), strict=True):
             each.kept += rows.T @ rows
     return [
-        _group(patcher, members, each) for (_, members), each in zip(together, sums, strict=True)
+        _group(patcher, members, each, kind.preserve)
+        for (_, members), each in zip(together, sums, strict=True)
     ]
 
 
@@ -96,7 +97,7 @@ class _Growing:
         self.prompts += 1
 
 
-def _group(patcher: ModelPatcher, layers: Sequence[str], found: _Growing) -> Group:
+def _group(patcher: ModelPatcher, layers: Sequence[str], found: _Growing, preserve: float) -> Group:
     told = found.concept, found.instead, found.target, found.kept
     if not all(each.isfinite().all() for each in told):
         raise ValueError(
@@ -110,7 +111,7 @@ def _group(patcher: ModelPatcher, layers: Sequence[str], found: _Growing) -> Gro
         w0 = weight_of(patcher, layer).double()[:, filled]
         weights += w0.T @ w0
     used = [each[filled][:, filled] for each in told]
-    sums = Sums(used[0], used[1], used[2], used[3], weights, found.prompts)
+    sums = Sums(used[0], used[1], used[2], used[3], weights, found.prompts, preserve)
     return Group(layers, sums, filled)
 
 

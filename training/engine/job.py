@@ -54,7 +54,8 @@ class Kind(Written, Protocol):
 
     `held` are the safety modules in the forward pass while it trains, `buckets` numbers of pictures
     or prompts that may share a batch, `identity` what a checkpoint must have in common with the run
-    that goes on from it, `example` a conditioning that the network takes.
+    that goes on from it, `example` a conditioning that the network takes, `saliency` the share of
+    its layers' weights that may change (saliency.py).
     """
 
     @property
@@ -69,6 +70,9 @@ class Kind(Written, Protocol):
     @property
     def example(self) -> Conditioning: ...
 
+    @property
+    def saliency(self) -> float: ...
+
     def layers(self, network: torch.nn.Module, roles: Roles) -> list[str]:
         """The names of the layers that are trained."""
 
@@ -80,7 +84,7 @@ class Computed(Written, Protocol):
     """A run that computes a closed form, without steps of an optimizer.
 
     `pairs` are the conditionings of each of the concept's prompts and of what is drawn in its
-    place, `kept` those of what stays, the empty prompt last.
+    place, `kept` those of what stays, the empty prompt last; `preserve` is how much these count.
     """
 
     @property
@@ -91,6 +95,9 @@ class Computed(Written, Protocol):
 
     @property
     def kept(self) -> Sequence[Conditioning]: ...
+
+    @property
+    def preserve(self) -> float: ...
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ...host.comfy_types import Conditioning
 from ...host.denoiser import Denoiser
 from ...host.gradients import NoGradient, go_back, kept, recomputing, writes_over
 from ...host.lending import computing_in
 from ...host.sampling import out_of_memory
 from ...merge.merge import merge
+from ...options.words import series
+from ..objectives import METHODS
+from ..objectives.closed_form import ClosedForm
 from ..settings import Settings
 from ..targets import check_layers, count_roles, told
 from .adapters import Adapters, adapters_in, weight_count
@@ -22,6 +24,7 @@ from .job import Kind, Result, TrainingJob
 from .looking import Looking
 from .loop import Cancelled, TrainingError, train
 from .output import check_room
+from .saliency import losses_of, narrow
 from .starting import checkpoint_of
 from .written import Learned, written
 
@@ -63,9 +66,18 @@ def _trained(model: ModelPatcher, kind: Kind, settings: Settings, job: TrainingJ
         adapters = stack.enter_context(
             adapters_in(network, layers, settings.adapter, settings.seed)
         )
-        stack.enter_context(_way_back(denoiser, adapters, kind.example, settings))
+        stack.enter_context(_way_back(denoiser, adapters, kind, settings))
         ema = Ema(adapters, settings.ema) if settings.ema else None
-        checkpoint = Checkpoint(path, job.save_every, kind.identity, ema.average if ema else {})
+        loss_of = kind.loss_of(denoiser, adapters, ema)
+        scaled = denoiser.base.get_dtype_inference() == torch.float16
+        masks: Mapping[str, torch.Tensor] = {}
+        if kind.saliency < 1.0:
+            losses = losses_of(loss_of, kind.buckets, settings)
+            masks = narrow(adapters, losses, kind.saliency, job.share, scaled=scaled)
+            if ema:
+                ema.restart()
+        changing = {**(ema.average if ema else {}), **masks}
+        checkpoint = Checkpoint(path, job.save_every, kind.identity, changing)
 
         def learned() -> Mapping[str, torch.Tensor]:
             with ema.in_place() if ema else contextlib.nullcontext():
@@ -79,13 +91,13 @@ def _trained(model: ModelPatcher, kind: Kind, settings: Settings, job: TrainingJ
         progress = train(
             adapters,
             kind.buckets,
-            kind.loss_of(denoiser, adapters, ema),
+            loss_of,
             settings,
             checkpoint,
             on_step=on_step,
             after_update=ema.update if ema else lambda: None,
             share=job.share,
-            scaled=denoiser.base.get_dtype_inference() == torch.float16,
+            scaled=scaled,
         )
         if progress.step == 0:
             raise Cancelled("Training was cancelled before its first step; nothing was written.")
@@ -93,7 +105,7 @@ def _trained(model: ModelPatcher, kind: Kind, settings: Settings, job: TrainingJ
 
 
 def _way_back(
-    denoiser: Denoiser, adapters: Adapters, example: Conditioning, settings: Settings
+    denoiser: Denoiser, adapters: Adapters, kind: Kind, settings: Settings
 ) -> contextlib.AbstractContextManager[object]:
     """A block in which gradients go through the network, which is tried on a small picture first.
 
@@ -103,7 +115,7 @@ def _way_back(
     network, parameters = denoiser.base.diffusion_model, list(adapters.parameters.values())
 
     def output() -> torch.Tensor:
-        return denoiser.tried(example)
+        return denoiser.tried(kind.example)
 
     try:
         if not settings.gradient_checkpointing:
@@ -112,7 +124,9 @@ def _way_back(
             go_back(output, parameters)
         return recomputing(network)
     except NoGradient as error:
+        others = [name for name, each in METHODS.items() if isinstance(each, ClosedForm)]
+        way = f"The methods {series(others)} need none. " if kind.role == "safety" else ""
         raise TrainingError(
             f"{type(denoiser.base).__name__} models can't be trained in ComfyUI: no gradient goes"
-            f" through their network ({error}). Their LoRAs can be merged and locked."
+            f" through their network ({error}). {way}Their LoRAs can be merged and locked."
         ) from error

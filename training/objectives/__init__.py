@@ -33,3 +33,11 @@ class Erasure(ErasureBase):
         choices=METHODS,
         of=(SAFETY,),
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.saliency < 1.0 and isinstance(METHODS[self.method], ClosedForm):
+            raise ValueError(
+                f"saliency is {self.saliency}, and the method {self.method} has no gradient to tell"
+                " it by: it is a formula. Set saliency to 1, or choose another method."
+            )

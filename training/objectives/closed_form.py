@@ -18,7 +18,8 @@ class Sums:
 
     c is a token of the concept, c* the one that it shall be as, r one that is to stay:
     `concept` sum c c^T, `instead` sum c* c^T, `target` sum c* c*^T, `kept` sum r r^T. `weights` is
-    the sum of W0^T W0 over the layers, `prompts` how many the concept has.
+    the sum of W0^T W0 over the layers, `prompts` how many the concept has, `preserve` how much a
+    token that is to stay counts beside one of the concept.
     """
 
     concept: torch.Tensor
@@ -27,6 +28,7 @@ class Sums:
     kept: torch.Tensor
     weights: torch.Tensor
     prompts: int
+    preserve: float = 1.0
 
     @property
     def unit(self) -> float:

@@ -11,7 +11,7 @@ import torch
 from ...host.comfy_types import Conditions
 from ...options.table import SAFETY, check, option
 from ..engine.adapters import Adapters
-from ..targets import Roles
+from ..targets import Roles, check_targets
 
 if TYPE_CHECKING:  # the table of options is read where there is no ComfyUI
     from ...host.denoiser import Denoiser
@@ -24,7 +24,9 @@ class ErasureBase:
     method: str
     eta: float = option(
         1.0,
-        "ESD: how far the target lies beyond the unconditional output.",
+        "esd-x, esd-u, spm: how far the target lies beyond the unconditional output, or the"
+        " surrogate's. gem: it stops once the surrogate's output is no more than this times as far"
+        " away as the concept's.",
         low=0.0,
         high=10.0,
         step=0.1,
@@ -57,10 +59,28 @@ class ErasureBase:
         step=0.1,
         of=(SAFETY,),
     )
+    saliency: float = option(
+        1.0,
+        "The share of weights that may change: those with most to do with the concept (SalUn's"
+        " mask, but of whole rows and columns of each layer). 0.5 is the paper's; 1: all.",
+        low=0.01,
+        high=1.0,
+        step=0.05,
+        of=(SAFETY,),
+    )
+    layer_pattern: str = option(
+        "",
+        "Train only those of the method's layers that have this in their names, a regular"
+        " expression. Empty: all. Where the text has layers of its own (context_block in SD3, txt_"
+        " in Flux.1, add_ in Qwen-Image), training those alone can harm the rest less.",
+        of=(SAFETY,),
+    )
     ema: float = 0.999  # SDD: decay of the teacher that makes the pictures, and is what is saved
 
     def __post_init__(self) -> None:
         check(self)
+        if self.layer_pattern:
+            check_targets(self.layer_pattern)
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,10 @@ def revival(weights: torch.Tensor, found: torch.Tensor, ridge: float) -> torch.T
 def maps(sums: Sums) -> Iterator[torch.Tensor]:
     """T after UCE's edit, and after each round."""
     ridge, one = LAMBDA * sums.unit, sums.identity
-    found = one + edit(sums.concept, sums.instead, sums.kept, ridge)
+    kept = sums.preserve * sums.kept
+    found = one + edit(sums.concept, sums.instead, kept, ridge)
     yield found
-    kept = sums.kept + sums.concept
+    kept = kept + sums.concept
     for _ in range(ROUNDS):
         size = (found.T @ sums.weights @ found).diagonal().mean().item()
         back = revival(sums.weights, found, RHO * size)

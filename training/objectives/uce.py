@@ -9,10 +9,14 @@ that it shall be as, P those r that are preserved. With D the second factor's in
     W = W0 T,  T = I + sum_E (c* - c) c^T D^-1.
 
 In a UNet the layers are the keys and values of cross-attention, as in the paper; in a transformer
-those that text passes before the first block, as in the authors' code for Flux. lambda and p are
-that code's. It takes one token of a prompt, the last of its words; RECE's takes all, by their
-places. Here are all, which needs no tokenizer, each beside the one of the other text that it meets
-(engine/aligning.py), and lambda is a prompt's, not a token's.
+those that text passes before the first block, as in the authors' code for Flux. lambda is that
+code's, and p, which is told, is 1 in it. It takes one token of a prompt, the last of its words;
+RECE's takes all, by their places. Here are all, which needs no tokenizer, each beside the one of
+the other text that it meets (engine/aligning.py), and lambda is a prompt's, not a token's.
+
+What the words beside the concept hold of it is thereby taken away too. MACE (Lu et al. 2024, arXiv
+2403.06135) does this alone by the formula, its equation 2: E are those words, lambda is 0 and p its
+lambda_1. The concept's own words it leaves to a LoRA, trained with masks of the pictures.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import torch
 
 from .closed_form import ClosedForm, Sums
 
-LAMBDA, PRESERVE = 0.5, 1.0  # in units of `Sums.unit`; p
+LAMBDA = 0.5  # in units of `Sums.unit`
 
 
 def edit(
@@ -31,16 +35,16 @@ def edit(
 ) -> torch.Tensor:
     """T - I above, (C, C).
 
-    The sums are over tokens: c c^T, c* c^T, r r^T, each (C, C); `ridge` is lambda.
+    The sums are over tokens: c c^T, c* c^T, p r r^T, each (C, C); `ridge` is lambda.
     """
-    divisor = concept + PRESERVE * kept + ridge * torch.eye(len(concept)).to(concept)
+    divisor = concept + kept + ridge * torch.eye(len(concept)).to(concept)
     solved: torch.Tensor = torch.linalg.solve(divisor, (instead - concept).T)
     return solved.T  # the divisor is symmetric
 
 
 def maps(sums: Sums) -> Iterator[torch.Tensor]:
     """T, once."""
-    told = sums.concept, sums.instead, sums.kept
+    told = sums.concept, sums.instead, sums.preserve * sums.kept
     yield sums.identity + edit(*told, LAMBDA * sums.unit)
 
 

@@ -1,5 +1,7 @@
 """What an extraction keeps of a safe model's change, in weights and in function, and says."""
 
+import json
+
 import comfy.sd
 import pytest
 import safe_models
@@ -9,6 +11,7 @@ from modular_safety_lora.extraction.extract import extract
 from modular_safety_lora.extraction.loaded import Loaded
 from modular_safety_lora.extraction.report import in_words, warnings
 from modular_safety_lora.extraction.settings import Extraction
+from modular_safety_lora.lab.benchmarks import extract as benchmark
 from modular_safety_lora.modules.errors import ModuleFileError
 from modular_safety_lora.modules.sealing import Sealing
 from safe_models import SMALL
@@ -142,3 +145,14 @@ def test_a_cancelled_extraction_leaves_nothing(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["safe.safetensors"]
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert len({total for _, total in seen}) == 1
+
+
+def test_the_table_of_what_is_kept_is_of_its_results():
+    """Every family, held either way, in every form; all of it is kept in full."""
+    rows = json.loads(benchmark.RESULTS.read_text(encoding="utf-8"))
+    assert benchmark.TABLE.read_text(encoding="utf-8") == benchmark.as_table(rows)
+    kept = [(each, form) for row in rows.values() for each in row.values() for form in each]
+    assert len(kept) == len(benchmark.FAMILIES) * len(benchmark.HELD) * len(benchmark.FORMS)
+    assert all(
+        0.98 < share <= 1.0001 for each, form in kept if form == "full" for share in each[form]
+    )

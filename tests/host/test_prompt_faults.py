@@ -55,9 +55,10 @@ def test_an_embedding_that_is_not_there_is_no_prompt_without_it(parts, tmp_path)
 
     save_file({"clip_l": torch.zeros(2, 768)}, tmp_path / "there.safetensors")
     texts = "embedding:there a cat", "(embedding:there:1.2), a cat", "a (embedding:gone:1.2) cat"
-    (tmp_path / "set.txt").write_text("\n".join(texts), encoding="utf-8")
+    rows = "".join(f'"{text}",64,64\n' for text in texts)
+    (tmp_path / "set.csv").write_text(f"prompt,width,height\n{rows}", encoding="utf-8")
     with embeddings_in(parts[1], tmp_path):
-        summary = run(*parts, job(tmp_path / "set.txt", tmp_path / "run"))
+        summary = run(*parts, job(tmp_path / "set.csv", tmp_path / "run"))
     assert (summary["images"], summary["unreadable"]) == (2, 1)
     why = "(first: 000003, ComfyUI can't read embedding:gone)"
     assert summary["not_made"] == f"1 of 3 prompts gave no picture {why}"

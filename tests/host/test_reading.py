@@ -52,7 +52,7 @@ def test_without_a_setting_the_browser_is_asked_as_the_frontend_does(house):
     assert language_of(None) == "en"
     ask(house, Accept_Language="de-AT,de;q=0.9")
     assert language_of(None) == "de"
-    house.get("/system_stats", {"Accept-Language": "ja"})
+    house.get("/prompt", {"Accept-Language": "ja"})
     ask(house)
     assert language_of(None) == "de", "neither another page nor a script says it"
     choose("fr")

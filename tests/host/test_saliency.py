@@ -7,6 +7,7 @@ import pytest
 import torch
 from modular_safety_lora.host.denoiser import Denoiser
 from modular_safety_lora.host.gradients import kept, recomputing
+from modular_safety_lora.host.lending import lent
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.merge import merge
 from modular_safety_lora.training.adapter_settings import AdapterSettings
@@ -71,15 +72,16 @@ def test_it_is_told_by_the_gradients_of_the_weights_themselves(model, texts, met
 
 @long
 def test_it_is_the_same_where_blocks_write_over_their_inputs_and_are_computed_twice():
-    model, texts = zoo.build("Flux", torch.float32), zoo.conditionings("Flux", 1)[0]
-    denoiser, network = Denoiser(model), model.model.diffusion_model
-    layers = METHODS["esd-x"].layers(network, denoiser.roles(texts))
-    losses = losses_of(denoiser, texts, zoo.latents("Flux", 1)[0], 1)
-    found = []
-    with adapters_in(network, layers, AdapterSettings(2, 2.0)) as adapters:
-        for way in (kept(True), recomputing(network)):
-            with way:
-                found.append(saliency.saliency(adapters, losses))
+    texts, found = zoo.conditionings("Flux", 1)[0], []
+    with lent(zoo.build("Flux", torch.float32)) as model:
+        denoiser, network = Denoiser(model), model.model.diffusion_model
+        layers = METHODS["esd-x"].layers(network, denoiser.roles(texts))
+        losses = losses_of(denoiser, texts, zoo.latents("Flux", 1)[0], 1)
+        with adapters_in(network, layers, AdapterSettings(2, 2.0)) as adapters:
+            for way in (kept(True), recomputing(network)):
+                with way:
+                    found.append(saliency.saliency(adapters, losses))
+    assert any(rows.any() for rows, _ in found[0].values())
     assert all(
         torch.allclose(one, other, rtol=1e-4)
         for layer in layers

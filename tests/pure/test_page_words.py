@@ -145,7 +145,7 @@ def test_a_number_chooses_the_form_and_english_fills_what_is_missing():
     with spoken(Speech("ru", {"{count} picture": forms, "and": "и"}, c2py(russian))):
         told = [amount(count, "picture") for count in (1, 2, 5, 21)]
         assert told == ["1 картинка", "2 картинки", "5 картинок", "21 картинка"]
-        assert amount(1, "prompt") == "1 prompt" and say("and") == "и"
+        assert amount(5, "prompt") == "5 prompts" and say("and") == "и"
     assert amount(2, "picture") == "2 pictures" and say("and") == "and"
 
 

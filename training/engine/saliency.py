@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch.nn.grad import conv2d_weight
 
 from ...host.layers import is_linear
 from ..settings import Settings
@@ -119,7 +120,7 @@ def _noting(adapters: Adapters, found: Found) -> Iterator[None]:
             for total, dim in zip(found[layer], (1, 0), strict=True):
                 total += gradient.norm(dim=dim).cpu().double().square()
 
-        return _Noted.apply(result, given[0], add)  # type: ignore[no-untyped-call]
+        return _Noted.apply(result, given[0], add)
 
     with contextlib.ExitStack() as stack:
         for layer in adapters.layers:
@@ -154,7 +155,7 @@ def _gradient(layer: Any, into: torch.Tensor, slope: torch.Tensor) -> torch.Tens
         return slope.flatten(0, -2).T @ into.flatten(0, -2)
     shape = layer.out_channels, layer.in_channels, *layer.kernel_size
     how = layer.stride, layer.padding, layer.dilation
-    kernel: torch.Tensor = torch.nn.grad.conv2d_weight(into, shape, slope, *how)
+    kernel: torch.Tensor = conv2d_weight(into, shape, slope, *how)
     return kernel.flatten(2).norm(dim=2)
 
 

@@ -24,9 +24,9 @@ class ErasureBase:
     method: str
     eta: float = option(
         1.0,
-        "esd-x, esd-u, spm: how far the target lies beyond the unconditional output, or the"
-        " surrogate's. gem: it stops once the surrogate's output is no more than this times as far"
-        " away as the concept's.",
+        "How far the target of esd-x, esd-u and spm lies beyond the unconditional output, or the"
+        " surrogate's. gem stops once the surrogate's output is no more than this times as far away"
+        " as the concept's: a lower one takes more away, and harms more.",
         low=0.0,
         high=10.0,
         step=0.1,

@@ -149,7 +149,7 @@ PRECISE = replace(
             schedule="cosine",
             layers="context_block",
             retain=True,
-            retain_weight=4.0,
+            retain_weight=2.0,
         )
     },
     retained=EVEN,

@@ -64,8 +64,8 @@ def page(
 
 def rendered(template: str, folder: Path = HERE, **values: Any) -> str:
     """A page of a folder, on this one's `page`; texts in it are escaped."""
-    from jinja2 import Environment, FileSystemLoader  # torch requires it
-    from markupsafe import escape  # which brings this
+    from jinja2 import Environment, FileSystemLoader  # torch requires it, and it markupsafe
+    from markupsafe import escape
 
     environment = Environment(
         loader=FileSystemLoader([folder, HERE]), autoescape=True, trim_blocks=True

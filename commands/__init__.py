@@ -77,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog=f"{prog} {chosen.verb}",
         description=verb.__doc__.replace(SHOWN, prog),
         formatter_class=Help,
+        allow_abbrev=False,  # the start of an option may be another that was not meant
     )
     verb.options(parser)
     options = parser.parse_args(chosen.arguments)

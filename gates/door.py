@@ -25,6 +25,7 @@ from .known import Changed, Known, stamped
 from .look import FAULTS
 from .seen import Finding
 from .socket import guard
+from .stream import hold_to_words
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 AT_ONCE = 2  # files that are looked at at a time: each is held in memory
@@ -85,6 +86,8 @@ class Door:
         if isinstance(response, web.WebSocketResponse):
             return guard(self.keeper, request, response)
         if _words(response):
+            if not isinstance(response, web.Response):
+                hold_to_words(response)
             return
         if isinstance(response, web.FileResponse) and self._installed.has(_file_of(response)):
             return
@@ -178,7 +181,9 @@ def _words(response: web.StreamResponse) -> bool:
     """Whether an answer has no body, or one of words: text, of which no picture format begins."""
     if isinstance(response, web.FileResponse):
         return False
-    if not isinstance(response, web.Response):  # a stream: what it says of itself
+    if not isinstance(
+        response, web.Response
+    ):  # a stream: what it says of itself, which it is held to
         return response.content_type.startswith("text/") or "json" in response.content_type
     body = response.body
     if body is None:

@@ -4,6 +4,7 @@ import os
 import re
 
 import pytest
+import requests
 from declared_ways import DECLARED
 from gated import faces_in, has_face, housed
 from modular_safety_lora.lab.server import PACK
@@ -29,6 +30,16 @@ def of(**wanted):
 @pytest.mark.parametrize("name", WAYS)
 def test_no_picture_gets_out(house, name):
     assert not any(map(faces_in, WAYS[name](house)))
+
+
+@of()
+def test_a_stream_of_words_leaves_as_it_is_and_of_another_nothing(house):
+    """Its pieces cut letters in two."""
+    words = "data: größer, 危険 ✓\n\n" * 40
+    assert house.get("/other/called-text", words=words).content == words.encode()
+    for other in ("<svg xmlns='http://www.w3.org/2000/svg'/>", "a\0b"):
+        with pytest.raises(requests.RequestException, match="ended prematurely"):
+            house.get("/other/called-text", words=other)
 
 
 @pytest.mark.long

@@ -29,6 +29,15 @@ def other_packs(house: House) -> None:
         await answer.write(png(FACE))
         return answer
 
+    @house.server.routes.get("/other/called-text")
+    async def called_text(request):
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await answer.prepare(request)
+        content = request.query.get("words", "").encode() or png(FACE)
+        for start in range(0, len(content), 3):
+            await answer.write(content[start : start + 3])
+        return answer
+
     @house.server.routes.get("/other/iterated")
     async def iterated(request):
         async def chunks():

@@ -35,3 +35,9 @@ def test_a_commands_threads_end_before_its_queues(tmp_path):
     assert process.exitcode == 0
     said = (tmp_path / "stdout").read_text()
     assert said == "the thread ends\nthe queues are closed\n"
+
+
+def test_the_start_of_an_option_is_not_taken_as_another_option():
+    """`--surrogate sunflower` was a file of surrogates."""
+    told = cli.run("inspect", "file.png", "--comfy", "here")
+    assert told.returncode == 2 and "unrecognized arguments: --comfy here" in told.stderr

@@ -38,7 +38,6 @@ def written_as_plural(text: str) -> list[str]:
 # more than one, by the lines before
 MANY = (
     "{len(held)} diffusion models (",
-    "{count} pictures differ",
     "{count} prompts)",
     "{len(texts)} verdicts; nobody can tell which is its own",
     "{self.count} processes: it counts the pictures of all of them. Use a multiple of ",

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from ..options.language import languages, nearest
-from ..options.table import option
+from ..options.table import check, option
 from .flags import add_flags
 
 ASKED = "LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"  # in the order in which gettext asks
@@ -20,6 +20,9 @@ class Pages:
         "The language of the HTML page; everything else stays English.",
         choices=languages(),
     )
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def add_language(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ import torch
 from comfy_api.latest import io
 from modular_safety_lora.audit import censor, film_audit, presets, rules
 from modular_safety_lora.audit.pairing import Naming
+from modular_safety_lora.commands.language import Pages
 from modular_safety_lora.evaluation import job, prompt_set
 from modular_safety_lora.evaluation.protocols import Following
 from modular_safety_lora.evaluation.quality.spqr import Scale
@@ -37,7 +38,7 @@ from modular_safety_lora.training.settings import Erasure, Settings
 
 NEEDED = {rules.Rules: {"preset": presets.PRESETS["strict"]}, Sealing: {"concept": "nudity"}}
 KINDS = [
-    *(Asked, Asking, Scale, Searching),
+    *(Asked, Asking, Pages, Scale, Searching),
     *(
         rules.Rules,
         rules.Counting,

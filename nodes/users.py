@@ -39,14 +39,16 @@ def watch_users() -> Callable[[], None]:
     Returns what ends it; to watch twice is to watch once.
     """
     server = getattr(PromptServer, "instance", None)
-    if server is None or _noting in server.app.middlewares:
+    if server is None or _note in server.on_prompt_handlers:
         return lambda: None
-    server.app.middlewares.append(_noting)
+    if _noting not in server.app.middlewares:
+        server.app.middlewares.append(_noting)
     if args.multi_user:
         server.add_on_prompt_handler(_note)
 
     def ended() -> None:
-        server.app.middlewares.remove(_noting)
+        if not server.app.middlewares.frozen:  # a server that runs keeps its list
+            server.app.middlewares.remove(_noting)
         if _note in server.on_prompt_handlers:
             server.on_prompt_handlers.remove(_note)
 

@@ -1,5 +1,6 @@
 """The shipped workflows run from the browser, and what they show can be seen and read."""
 
+import pytest
 from modular_safety_lora.lab.frontend import open_workflow, settle
 from modular_safety_lora.lab.plans import COMPARE, MERGE, SETS, TASK
 from screenshots import SCREENSHOTS, look_at, node_of
@@ -89,6 +90,7 @@ def test_training_shows_progress_and_previews_on_the_node_and_its_chart(page):
     page.workflow = None  # changed: the next test opens it again
 
 
+@pytest.mark.long
 def test_audits_are_compared_with_a_chart_and_a_sheet_of_changed_pictures(page):
     open_workflow(page, COMPARE)
     show_all(page)

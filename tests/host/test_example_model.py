@@ -129,6 +129,7 @@ def short(monkeypatch):
     monkeypatch.setattr(demo, "SETS", tuple(kept))
 
 
+@pytest.mark.long  # README's command makes a page too
 def test_the_demo_draws_its_models_and_writes_its_page(short, tmp_path, capsys):
     assert main(["demo", "--output", str(tmp_path)]) == 0
     assert "Done in" in capsys.readouterr().out

@@ -86,6 +86,7 @@ def test_dev_runs_one_folder_from_the_repositorys_root():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_quick_runs_nothing_long_and_lets_python_keep_what_it_compiled():
     code = f"""
 import os, subprocess

@@ -78,13 +78,7 @@ def train_safety(
     check_apart(held_out, [*concepts, *retain, *told])
     apart = tuple(held_out), tuple(told)
     kind = SafetyRun(texts, concepts, retain, settings, erasure, resolution, *apart)
-    closed = isinstance(METHODS[erasure.method], ClosedForm)
-    if closed and erasure.layer_pattern:
-        raise ValueError(
-            f"layer_pattern is {erasure.layer_pattern!r}, and the method {erasure.method} takes"
-            " all layers that read the text. Choose another method, or clear layer_pattern."
-        )
-    learn = compute if closed else run
+    learn = compute if isinstance(METHODS[erasure.method], ClosedForm) else run
     result = learn(model, kind, kind.settings, job)
     if result is None or result.progress.cancelled or not retain:
         return result

@@ -78,18 +78,6 @@ def target_layers(network: torch.nn.Module, roles: Roles, targets: str = "attent
         ]
     else:
         found = matching(layers, targets)
-    return _some(found, targets, layers)
-
-
-def narrowed(layers: list[str], pattern: str) -> list[str]:
-    """Those that have a regular expression in their names; with an empty one all of them.
-
-    Raises ValueError where none has it.
-    """
-    return _some(matching(layers, pattern), pattern, layers) if pattern else layers
-
-
-def _some(found: list[str], targets: str, layers: list[str]) -> list[str]:
     if not found:
         raise ValueError(
             f"No layer of this model matches the targets {targets!r}; it has layers like"
@@ -98,17 +86,35 @@ def _some(found: list[str], targets: str, layers: list[str]) -> list[str]:
     return found
 
 
+def narrowed(layers: list[str], pattern: str) -> list[str]:
+    """Those of a method that have its layer_pattern in their names; with an empty one all of them.
+
+    Raises ValueError where none has it.
+    """
+    found = matching(layers, pattern) if pattern else layers
+    if layers and not found:
+        raise ValueError(
+            f"layer_pattern is {pattern!r}, which none of the method's layers in this model has in"
+            f" its name; they are like {layers[:3]}."
+        )
+    return found
+
+
 def check_targets(targets: str) -> None:
     """Raise ValueError for targets that are neither a choice nor a regular expression."""
     if not targets:
         raise ValueError(f"The targets are empty; choose one of {', '.join(TARGETS)}.")
+    check_expression(
+        targets, f"The targets {targets!r} are neither one of {', '.join(TARGETS)} nor"
+    )
+
+
+def check_expression(pattern: str, said: str) -> None:
+    """Raise ValueError for what is no regular expression; `said` begins its message."""
     try:
-        regex.compile(targets)
+        regex.compile(pattern)
     except (regex.error, RecursionError, OverflowError) as error:
-        raise ValueError(
-            f"The targets {targets!r} are neither one of {', '.join(TARGETS)} nor a regular"
-            f" expression ({error})."
-        ) from error
+        raise ValueError(f"{said} a regular expression ({error}).") from error
 
 
 def check_pattern(network: torch.nn.Module, targets: str) -> None:
@@ -133,7 +139,7 @@ def matching(names: list[str], pattern: str) -> list[str]:
         ]
     except TimeoutError as error:
         raise ValueError(
-            f"The targets {pattern!r} took more than {SECONDS} s to match. Write the expression"
+            f"The expression {pattern!r} took more than {SECONDS} s to match. Write it"
             " without nested repetitions such as (a+)+."
         ) from error
 

@@ -36,8 +36,15 @@ class Erasure(ErasureBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.saliency < 1.0 and isinstance(METHODS[self.method], ClosedForm):
+        if not isinstance(METHODS[self.method], ClosedForm):
+            return
+        if self.saliency < 1.0:
             raise ValueError(
                 f"saliency is {self.saliency}, and the method {self.method} has no gradient to tell"
                 " it by: it is a formula. Set saliency to 1, or choose another method."
+            )
+        if self.layer_pattern:
+            raise ValueError(
+                f"layer_pattern is {self.layer_pattern!r}, and the method {self.method} takes all"
+                " layers that read the text. Choose another method, or clear layer_pattern."
             )

@@ -11,7 +11,7 @@ import torch
 from ...host.comfy_types import Conditions
 from ...options.table import SAFETY, check, option
 from ..engine.adapters import Adapters
-from ..targets import Roles, check_targets
+from ..targets import Roles, check_expression
 
 if TYPE_CHECKING:  # the table of options is read where there is no ComfyUI
     from ...host.denoiser import Denoiser
@@ -80,7 +80,7 @@ class ErasureBase:
     def __post_init__(self) -> None:
         check(self)
         if self.layer_pattern:
-            check_targets(self.layer_pattern)
+            check_expression(self.layer_pattern, f"layer_pattern is {self.layer_pattern!r}, not")
 
 
 @dataclass(frozen=True)

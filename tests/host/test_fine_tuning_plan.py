@@ -3,12 +3,14 @@
 import dataclasses
 
 import pytest
+import torch
 from modular_safety_lora.commands import fine_tuning
 from modular_safety_lora.experiment import timing
 from modular_safety_lora.experiment.job import Experiment
 from modular_safety_lora.experiment.run import learner_of
 from modular_safety_lora.experiment.timing import Speeds, speeds
-from modular_safety_lora.training.engine.checkpoint import CheckpointError
+from modular_safety_lora.training.engine.checkpoint import NOT_AS_WRITTEN, CheckpointError
+from safetensors.torch import save
 from tuned import experiment_of, quick
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -65,7 +67,13 @@ def test_other_settings_are_timed_again_and_more_of_the_same_is_not(parts, asked
 def test_a_checkpoint_that_can_not_be_read_says_so_before_anything_is_done(asked):
     training = asked.training("frozen", 1)
     training.file.parent.mkdir(parents=True)
-    training.file.with_suffix(".resume").write_bytes(b"half a file")
-    pace = Speeds({"detached": 1.0, "picture": 1.0})
-    with pytest.raises(CheckpointError, match=r"task-on-top-1.resume: .*Delete it to start over"):
-        list(fine_tuning._plan(asked, pace))
+    state, pace = training.file.with_suffix(".resume"), Speeds({"detached": 1.0, "picture": 1.0})
+    foreign = [
+        save({"x": torch.zeros(1)}, said) for said in (None, {"step": "-1"}, {"step": "1.5"})
+    ]
+    for content in (b"half a file", *foreign):
+        state.write_bytes(content)
+        why = NOT_AS_WRITTEN if content in foreign else "not a safetensors file"
+        told = rf"task-on-top-1.resume: it can't be read \(.*{why}.*Delete it to start over"
+        with pytest.raises(CheckpointError, match=told):
+            list(fine_tuning._plan(asked, pace))

@@ -53,7 +53,7 @@ class Checkpoint:
     """The file that a run can go on from, written every `every` steps.
 
     With `every` 0 it is written only at the end, and when cancelled. `identity` names the data;
-    `extra` are tensors that change with each step.
+    `extra` are tensors that it holds beside the adapters and the optimizer's.
     """
 
     path: Path
@@ -126,9 +126,12 @@ class Checkpoint:
 def step_of(path: Path) -> int:
     """The step of a checkpoint, of which only the header is read. Raises CheckpointError."""
     try:
-        return int(metadata(path, path.name)["step"])
-    except (ValueError, KeyError) as error:
+        step = metadata(path, path.name).get("step", "")
+    except ValueError as error:
         raise _unreadable(path, str(error)) from error
+    if not step.isdecimal():
+        raise _unreadable(path, NOT_AS_WRITTEN)
+    return int(step)
 
 
 def _unreadable(path: Path, fault: str) -> CheckpointError:

@@ -89,6 +89,35 @@ def test_it_is_the_same_where_blocks_write_over_their_inputs_and_are_computed_tw
     )
 
 
+class WritesOver(torch.nn.Module):
+    """A block that writes over what its first layer has read."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(6, 8), torch.nn.Linear(8, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x += self.second(self.first(x).relu())
+        return x
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_what_went_into_a_layer_may_be_written_over(recomputed):
+    network, given = torch.nn.Sequential(WritesOver(), WritesOver()), torch.randn(5, 6)
+    layers = [f"{block}.{layer}" for block in (0, 1) for layer in ("first", "second")]
+    weights = [network.get_submodule(each).weight for each in layers]
+    moved = given
+    for block in network:
+        moved = moved + block.second(block.first(moved).relu())
+    expected = torch.autograd.grad(moved.square().mean(), weights)
+    way = recomputing(network) if recomputed else kept(True)
+    with adapters_in(network, layers, AdapterSettings(2, 2.0)) as adapters, way:
+        found = saliency.saliency(adapters, [lambda: network(given.clone()).square().mean()])
+    for layer, slope in zip(layers, expected, strict=True):
+        for sums, dim in zip(found[layer], (1, 0), strict=True):
+            assert torch.allclose(sums.float(), slope.square().sum(dim=dim), rtol=1e-3), layer
+
+
 def trained(model, texts, file, method="surrogate", job=None, **more):
     settings = Settings(steps=4, learning_rate=3e-3, adapter=AdapterSettings(4, 4.0))
     told = {"sampling_steps": 3, "ema": 0.5, "saliency": SHARE, **more}
@@ -168,5 +197,23 @@ def test_a_formula_has_no_gradient_and_a_gradient_of_nothing_tells_nothing(model
             with pytest.raises(TrainingError, match="zero or not finite"):
                 saliency.narrow(adapters, [lambda factor=factor: factor * told()], SHARE)
         assert all(torch.equal(adapters.parameters[name], each) for name, each in before.items())
-        for scale in saliency.SCALES:  # whatever it is scaled by, the same is chosen
-            assert scale == 1.0 or saliency.saliency(adapters, [told], scale)
+
+
+def test_in_fp16_the_largest_scale_that_is_finite_is_taken_and_the_same_is_chosen(model, texts):
+    denoiser, network = Denoiser(model), model.model.diffusion_model
+    layers = METHODS["esd-x"].layers(network, denoiser.roles(texts["nude"]))
+    told = losses_of(denoiser, texts["nude"], torch.zeros(1, 4, 4, 4), 1)[0]
+    made = []
+
+    def half() -> torch.Tensor:
+        """Times 2^16 it is infinite."""
+        made.append(told().half())
+        return made[-1]
+
+    def chosen(losses, **how) -> dict[str, torch.Tensor]:
+        with adapters_in(network, layers, AdapterSettings(2, 2.0)) as adapters:
+            return saliency.narrow(adapters, losses, SHARE, **how)
+
+    plain, scaled = chosen([told]), chosen([half], scaled=True)
+    assert len(made) == 2
+    assert all(mask.equal(scaled[name]) for name, mask in plain.items())

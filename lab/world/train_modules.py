@@ -92,6 +92,7 @@ def train_safety(checkpoint: Path, name: str) -> None:
         "retain_weight": kind.retain_weight,
         "schedule": kind.schedule,
         "layer_pattern": kind.layers,
+        "saliency": kind.saliency,
         "precision": told.precision,
     }
     if kind.retain:

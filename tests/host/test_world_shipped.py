@@ -67,6 +67,20 @@ def test_the_shown_style_is_learned_beside_tools_and_from_no_weapon(tmp_path, mo
     assert told == Counter(once + train_modules.OFTEN * tools)
 
 
+def test_a_safety_lora_is_made_by_all_that_its_recipe_says(tmp_path, monkeypatch):
+    told = {"steps": 7, "rate": 2e-3, "retain_weight": 3.0, "schedule": "cosine"}
+    kind = recipe.Erased("surrogate", **told, layers="to_k", saliency=0.5)
+    made = dataclasses.replace(recipe.SHIPPED, safety={"surrogate": kind})
+    given = {}
+    monkeypatch.setattr(train_modules, "WORK", tmp_path)
+    monkeypatch.setattr(train_modules, "SAFETIES", {"x": (made, "surrogate")})
+    monkeypatch.setattr(train_modules, "_run", lambda *command: given.update(command[-1]))
+    train_modules.train_safety(tmp_path, "x")
+    names = {"rate": "learning_rate", "layers": "layer_pattern"}
+    trained = dataclasses.asdict(kind).keys() - {"retain", "ema"}
+    assert all(given[names.get(each, each)] == getattr(kind, each) for each in trained)
+
+
 def test_a_style_of_a_package_has_its_own_icons():
     data = {"icons": {"axe": {}, "axe-fill": {}, "sword-fill": {}}, "aliases": {"bomb-fill": {}}}
     filled = sets.Set("ph-fill", "ph", "1", "MIT", (("dagger", "sword"),), "-fill")

@@ -118,6 +118,16 @@ def test_what_went_into_a_layer_may_be_written_over(recomputed):
             assert torch.allclose(sums.float(), slope.square().sum(dim=dim), rtol=1e-3), layer
 
 
+def test_what_the_loss_does_not_see_may_not_change():
+    network, given = torch.nn.Sequential(WritesOver(), WritesOver()), torch.randn(5, 6)
+    layers = ["0.second", "1.second"]
+    with kept(True), adapters_in(network, layers, AdapterSettings(2, 2.0)) as adapters:
+        seen = [lambda: network(given.clone())[:, 0].square().mean()]
+        masks = saliency.narrow(adapters, seen, SHARE)
+    assert int(masks["saliency.0.second.lora_B.msl.weight"].sum()) == 3
+    assert masks["saliency.1.second.lora_B.msl.weight"].flatten().tolist() == [1, 0, 0, 0, 0, 0]
+
+
 def trained(model, texts, file, method="surrogate", job=None, **more):
     settings = Settings(steps=4, learning_rate=3e-3, adapter=AdapterSettings(4, 4.0))
     told = {"sampling_steps": 3, "ema": 0.5, "saliency": SHARE, **more}

@@ -41,9 +41,8 @@ def _distances(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 def loss(
     denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: ErasureBase
 ) -> torch.Tensor:
-    neutral = moment.null if moment.surrogate is None else moment.surrogate
     with torch.no_grad(), adapters.switched_off():
-        surrogate = denoiser.output(moment.noisy, moment.sigma, neutral)
+        surrogate = denoiser.output(moment.noisy, moment.sigma, moment.neutral)
         concept = denoiser.output(moment.noisy, moment.sigma, moment.concept)
     student = denoiser.output(moment.noisy, moment.sigma, moment.concept)
     return gem_loss(student, surrogate, concept, erasure.eta)

@@ -97,6 +97,11 @@ class Moment:
     null: Conditions
     surrogate: Conditions | None = None
 
+    @property
+    def neutral(self) -> Conditions:
+        """What is drawn in the concept's place: the surrogate, or the empty text."""
+        return self.null if self.surrogate is None else self.surrogate
+
 
 @dataclass(frozen=True)
 class Method:

@@ -32,9 +32,8 @@ def layers(network: torch.nn.Module, roles: Roles) -> list[str]:
 def loss(
     denoiser: Denoiser, adapters: Adapters, moment: Moment, erasure: ErasureBase
 ) -> torch.Tensor:
-    neutral = moment.null if moment.surrogate is None else moment.surrogate
     about = (moment.noisy, moment.sigma, moment.concept)
-    return esd_loss(denoiser, adapters, *about, null=neutral, eta=erasure.eta)
+    return esd_loss(denoiser, adapters, *about, null=moment.neutral, eta=erasure.eta)
 
 
 METHOD = Method(

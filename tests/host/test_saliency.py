@@ -89,45 +89,6 @@ def test_it_is_the_same_where_blocks_write_over_their_inputs_and_are_computed_tw
     )
 
 
-class WritesOver(torch.nn.Module):
-    """A block that writes over what its first layer has read."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = torch.nn.Linear(6, 8), torch.nn.Linear(8, 6)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x += self.second(self.first(x).relu())
-        return x
-
-
-@pytest.mark.parametrize("recomputed", [False, True])
-def test_what_went_into_a_layer_may_be_written_over(recomputed):
-    network, given = torch.nn.Sequential(WritesOver(), WritesOver()), torch.randn(5, 6)
-    layers = [f"{block}.{layer}" for block in (0, 1) for layer in ("first", "second")]
-    weights = [network.get_submodule(each).weight for each in layers]
-    moved = given
-    for block in network:
-        moved = moved + block.second(block.first(moved).relu())
-    expected = torch.autograd.grad(moved.square().mean(), weights)
-    way = recomputing(network) if recomputed else kept(True)
-    with adapters_in(network, layers, AdapterSettings(2, 2.0)) as adapters, way:
-        found = saliency.saliency(adapters, [lambda: network(given.clone()).square().mean()])
-    for layer, slope in zip(layers, expected, strict=True):
-        for sums, dim in zip(found[layer], (1, 0), strict=True):
-            assert torch.allclose(sums.float(), slope.square().sum(dim=dim), rtol=1e-3), layer
-
-
-def test_what_the_loss_does_not_see_may_not_change():
-    network, given = torch.nn.Sequential(WritesOver(), WritesOver()), torch.randn(5, 6)
-    layers = ["0.second", "1.second"]
-    with kept(True), adapters_in(network, layers, AdapterSettings(2, 2.0)) as adapters:
-        seen = [lambda: network(given.clone())[:, 0].square().mean()]
-        masks = saliency.narrow(adapters, seen, SHARE)
-    assert int(masks["saliency.0.second.lora_B.msl.weight"].sum()) == 3
-    assert masks["saliency.1.second.lora_B.msl.weight"].flatten().tolist() == [1, 0, 0, 0, 0, 0]
-
-
 def trained(model, texts, file, method="surrogate", job=None, **more):
     settings = Settings(steps=4, learning_rate=3e-3, adapter=AdapterSettings(4, 4.0))
     told = {"sampling_steps": 3, "ema": 0.5, "saliency": SHARE, **more}

@@ -87,15 +87,15 @@ def target_layers(network: torch.nn.Module, roles: Roles, targets: str = "attent
 
 
 def narrowed(layers: list[str], pattern: str) -> list[str]:
-    """Those of a method that have its layer_pattern in their names; with an empty one all of them.
+    """Those that have a regular expression in their names; with an empty one all of them.
 
     Raises ValueError where none has it.
     """
     found = matching(layers, pattern) if pattern else layers
-    if layers and not found:
+    if not found:
         raise ValueError(
-            f"layer_pattern is {pattern!r}, which none of the method's layers in this model has in"
-            f" its name; they are like {layers[:3]}."
+            f"layer_pattern is {pattern!r}, and no layer of this method has it in its name;"
+            f" there are layers like {layers[:3]}."
         )
     return found
 
@@ -104,17 +104,25 @@ def check_targets(targets: str) -> None:
     """Raise ValueError for targets that are neither a choice nor a regular expression."""
     if not targets:
         raise ValueError(f"The targets are empty; choose one of {', '.join(TARGETS)}.")
-    check_expression(
-        targets, f"The targets {targets!r} are neither one of {', '.join(TARGETS)} nor"
-    )
+    if (fault := _fault_of(targets)) is not None:
+        raise ValueError(
+            f"The targets {targets!r} are neither one of {', '.join(TARGETS)} nor a regular"
+            f" expression ({fault})."
+        )
 
 
-def check_expression(pattern: str, said: str) -> None:
-    """Raise ValueError for what is no regular expression; `said` begins its message."""
+def check_layer_pattern(pattern: str) -> None:
+    """Raise ValueError for what is no regular expression."""
+    if (fault := _fault_of(pattern)) is not None:
+        raise ValueError(f"layer_pattern is {pattern!r}; it is no regular expression ({fault}).")
+
+
+def _fault_of(pattern: str) -> Exception | None:
     try:
         regex.compile(pattern)
     except (regex.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"{said} a regular expression ({error}).") from error
+        return error
+    return None
 
 
 def check_pattern(network: torch.nn.Module, targets: str) -> None:

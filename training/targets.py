@@ -92,7 +92,7 @@ def narrowed(layers: list[str], pattern: str) -> list[str]:
     Raises ValueError where none has it.
     """
     found = matching(layers, pattern) if pattern else layers
-    if not found:
+    if layers and not found:
         raise ValueError(
             f"layer_pattern is {pattern!r}, and no layer of this method has it in its name;"
             f" there are layers like {layers[:3]}."

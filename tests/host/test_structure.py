@@ -19,7 +19,13 @@ from modular_safety_lora.host.structure import (
 )
 from modular_safety_lora.lab import zoo
 from modular_safety_lora.training.objectives import METHODS
-from modular_safety_lora.training.targets import check_layers, reading, target_layers, told
+from modular_safety_lora.training.targets import (
+    check_layers,
+    narrowed,
+    reading,
+    target_layers,
+    told,
+)
 
 ATTENDING = {SELF, CROSS, JOINT, FUSED}
 NOT_REACHED = {"Omnigen2": "ref_image_"}  # without a picture to go by
@@ -109,8 +115,9 @@ def test_a_choice_of_embedders_alone_is_refused():
     network = model.model.diffusion_model
     with pytest.raises(ValueError, match=r"None of the chosen layers .2, first: t_embedder.mlp.0."):
         check_layers(target_layers(network, roles, r"t_embedder\.mlp"), roles)
-    with pytest.raises(
-        ValueError, match="no layer that can be trained here, among its .* joint attention"
-    ):
-        check_layers([], roles)
+    for none in ([], narrowed([], ""), narrowed([], "to_k")):
+        with pytest.raises(
+            ValueError, match="no layer that can be trained here, among its .* joint attention"
+        ):
+            check_layers(none, roles)
     check_layers(target_layers(network, roles, r"mlp|layers\.0"), roles)

@@ -128,8 +128,9 @@ def _check_made_alike(first: str, other: str, reports: Sequence[Mapping[str, Any
 
 
 def _alike(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    told, other = one.get("prompt", ""), two.get("prompt", "")
-    return one.get("seed") == two.get("seed") and (told.endswith(other) or other.endswith(told))
+    shorter, longer = sorted((each.get("prompt", "") for each in (one, two)), key=len)
+    before = bool(shorter) and longer.endswith(f" {shorter}")
+    return one.get("seed") == two.get("seed") and (longer == shorter or before)
 
 
 def _by_place(reports: Mapping[str, Mapping[str, Any]]) -> Paired:

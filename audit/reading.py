@@ -34,6 +34,7 @@ class _Image(_Open):
     detections: tuple[_Detection, ...]
     key: str = ""
     prompt_key: str = ""
+    prompt: str = ""
     path: str = ""
 
 

@@ -61,7 +61,7 @@ def made_as(prompt: str, seed: int) -> dict:
     return report
 
 
-@pytest.mark.parametrize(("prompt", "seed"), [("a dog", 7), ("a cat", 8)])
+@pytest.mark.parametrize(("prompt", "seed"), [("a dog", 7), ("a cat", 8), ("", 7), ("at", 7)])
 def test_pictures_of_other_prompts_or_seeds_are_not_paired(prompt, seed):
     with pytest.raises(CompareError, match="not of the same prompts and seeds: 1 picture of 2"):
         compare({"base": made_as("a cat", 7), "other": made_as(prompt, seed)})
@@ -125,6 +125,7 @@ def test_a_report_that_contradicts_itself_is_refused(change, message):
         ("[]", "it must be an object"),
         ('{"images": []}', "`summary` is missing"),
         ('{"images": [{"flagged": 1}], "summary": {}}', "`images.0.flagged` is 1; it must be true"),
+        ('{"images": [{"flagged": true, "detections": [], "prompt": null}]}', "`images.0.prompt`"),
         ("[" * 100_000, "it is not JSON: recursion"),
     ],
 )

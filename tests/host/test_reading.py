@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import folder_paths
 import pytest
 import requests
+from aiohttp import web
 from comfy.cli_args import args
 from comfy_execution.utils import CurrentNodeContext
 from gated import housed
@@ -14,6 +16,7 @@ from modular_safety_lora.nodes.compare_audits import CompareAudits
 from modular_safety_lora.nodes.reading import LOCALE, SETTINGS, by_user, language_of
 from modular_safety_lora.options.language import language, spoken
 from pages import rows, summary_of
+from server import PromptServer
 
 
 @pytest.fixture
@@ -72,6 +75,22 @@ def test_every_user_has_a_language(house, monkeypatch):
     with CurrentNodeContext("1", "9"), by_user(), spoken():
         assert language() == "de"
     assert language() == "en"
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_to_watch_twice_is_to_watch_once(several, monkeypatch):
+    monkeypatch.setattr(args, "multi_user", several)
+    app, handlers = web.Application(), []
+    server = SimpleNamespace(
+        app=app, on_prompt_handlers=handlers, add_on_prompt_handler=handlers.append
+    )
+    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
+    ended = users.watch_users()
+    for _ in range(2):
+        users.watch_users()()
+        assert (len(app.middlewares), len(handlers)) == (1, several), "the first still watches"
+    ended()
+    assert not app.middlewares and not handlers
 
 
 def test_a_node_writes_its_page_in_the_language_and_its_table_in_english(house):

@@ -212,6 +212,13 @@ def test_a_run_in_a_language_leaves_no_trace():
     assert language.language() == "en" and say("Pictures") == "Pictures"
 
 
+def test_two_models_of_one_name_are_both_shown(tmp_path, monkeypatch):
+    english = pages.safety_report(tmp_path / "en").count("<figure")
+    same = Speech("xx", {"base": "model", "safe": "model"})
+    monkeypatch.setattr(language, "speech_of", lambda _: same)
+    assert pages.safety_report(tmp_path / "xx").count("<figure") == english > 2
+
+
 SOURCE = """
 SHOWN = phrase("a" " b")
 ROW = Counted("key", "head", share)

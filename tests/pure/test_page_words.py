@@ -165,6 +165,15 @@ def test_a_language_without_pages_is_english():
     assert language.speech_of("../de") is language.speech_of("en")
 
 
+@pytest.mark.parametrize("text", ["", "<<<<<<< HEAD", "{}", '{"texts": {}, "plural": "n >"}'])
+def test_a_file_of_a_language_that_cannot_be_read_costs_no_page(text, tmp_path, monkeypatch):
+    (tmp_path / "de").mkdir()
+    (tmp_path / "de" / language.FILE).write_text(text)
+    monkeypatch.setattr(language, "FOLDER", tmp_path)
+    monkeypatch.setattr(language, "languages", lambda: ("de", "en"))  # not kept for other tests
+    assert language.speech_of.__wrapped__("de") is language.speech_of("en")
+
+
 def test_a_verb_writes_its_page_in_the_language_and_all_else_in_english(tmp_path, capsys):
     for name, flags in (("a", (1, 1)), ("b", (0, 1))):
         some = pages.rows(flags)

@@ -1,5 +1,6 @@
 """A node's page is in the language in which its user reads ComfyUI."""
 
+import ast
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,12 +12,21 @@ from aiohttp import web
 from comfy.cli_args import args
 from comfy_execution.utils import CurrentNodeContext
 from gated import housed
+from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.nodes import users
 from modular_safety_lora.nodes.compare_audits import CompareAudits
 from modular_safety_lora.nodes.reading import LOCALE, SETTINGS, by_user, language_of
 from modular_safety_lora.options.language import language, spoken
 from pages import rows, summary_of
 from server import PromptServer
+
+WRITERS = {
+    "compare_audits": "compared_page",
+    "measure_quality": "measure",
+    "prompt_audit": "run",
+    "report_safety": "report",
+    "search_prompts": "run",
+}
 
 
 @pytest.fixture
@@ -101,3 +111,17 @@ def test_a_node_writes_its_page_in_the_language_and_its_table_in_english(house):
     page = Path(table.rpartition("Page: ")[2]).read_text(encoding="utf-8")
     assert '<html lang="de">' in page and "Kein nachgewiesener Unterschied zu" in page
     assert "No proven difference" in table
+
+
+def calls(tree: ast.AST, name: str) -> list[ast.Call]:
+    found = [each for each in ast.walk(tree) if isinstance(each, ast.Call)]
+    return [each for each in found if ast.unparse(each.func) == name]
+
+
+@pytest.mark.parametrize(("node", "writer"), WRITERS.items())
+def test_every_node_that_writes_a_page_asks_who_reads_it(node, writer):
+    tree = ast.parse((PACK / "nodes" / f"{node}.py").read_text(encoding="utf-8"))
+    blocks = [each for each in ast.walk(tree) if isinstance(each, ast.With)]
+    asked = [each for each in blocks if ast.unparse(each.items[0]) == "by_user()"]
+    within = [call for block in asked for call in calls(block, writer)]
+    assert within and len(within) == len(calls(tree, writer))

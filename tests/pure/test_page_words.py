@@ -245,3 +245,5 @@ def test_texts_are_found_where_they_stand():
         '{{ say("one {x}", x=say("two")) }}{% if say(a) %}{{ say_many("b", "c", 2) }}{% endif %}'
     )
     assert sorted(map(str, page_words.in_template(template))) == ["('b', 'c')", "one {x}", "two"]
+    keys = [each if isinstance(each, str) else each[0] for each in TEXTS]
+    assert len(set(keys)) == len(keys), "a text has one form, or one for each number"

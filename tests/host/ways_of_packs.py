@@ -34,6 +34,9 @@ def other_packs(house: House) -> None:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
         content = request.query.get("words", "").encode() or png(FACE)
+        if "whole" in request.query:
+            await answer.write_eof(content)
+            return answer
         for start in range(0, len(content), 3):
             await answer.write(content[start : start + 3])
         return answer

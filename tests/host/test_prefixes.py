@@ -76,7 +76,7 @@ def test_gradients_reach_the_prefix_of_every_encoder(clip):
 
 def test_an_embedding_that_the_host_would_leave_out_is_an_error(clip, tmp_path):
     own = [part.embedding_directory for part in parts(clip)]
-    with embeddings_in(clip, tmp_path), pytest.raises(PrefixError, match="reads 0 of 3"):
+    with pytest.raises(PrefixError, match="reads 0 of 3"), embeddings_in(clip, tmp_path):
         check_read(clip, "embedding:gone a cat", "a cat", 3)
     assert [part.embedding_directory for part in parts(clip)] == own, "the folders are given back"
 

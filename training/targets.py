@@ -78,18 +78,6 @@ def target_layers(network: torch.nn.Module, roles: Roles, targets: str = "attent
         ]
     else:
         found = matching(layers, targets)
-    return _some(found, targets, layers)
-
-
-def narrowed(layers: list[str], pattern: str) -> list[str]:
-    """Those that have a regular expression in their names; with an empty one all of them.
-
-    Raises ValueError where none has it.
-    """
-    return _some(matching(layers, pattern), pattern, layers) if pattern else layers
-
-
-def _some(found: list[str], targets: str, layers: list[str]) -> list[str]:
     if not found:
         raise ValueError(
             f"No layer of this model matches the targets {targets!r}; it has layers like"
@@ -98,17 +86,43 @@ def _some(found: list[str], targets: str, layers: list[str]) -> list[str]:
     return found
 
 
+def narrowed(layers: list[str], pattern: str) -> list[str]:
+    """Those that have a regular expression in their names; with an empty one all of them.
+
+    Raises ValueError where none has it.
+    """
+    found = matching(layers, pattern) if pattern else layers
+    if not found:
+        raise ValueError(
+            f"layer_pattern is {pattern!r}, and no layer of this method has it in its name;"
+            f" there are layers like {layers[:3]}."
+        )
+    return found
+
+
 def check_targets(targets: str) -> None:
     """Raise ValueError for targets that are neither a choice nor a regular expression."""
     if not targets:
         raise ValueError(f"The targets are empty; choose one of {', '.join(TARGETS)}.")
-    try:
-        regex.compile(targets)
-    except (regex.error, RecursionError, OverflowError) as error:
+    if (fault := _fault_of(targets)) is not None:
         raise ValueError(
             f"The targets {targets!r} are neither one of {', '.join(TARGETS)} nor a regular"
-            f" expression ({error})."
-        ) from error
+            f" expression ({fault})."
+        )
+
+
+def check_layer_pattern(pattern: str) -> None:
+    """Raise ValueError for what is no regular expression."""
+    if (fault := _fault_of(pattern)) is not None:
+        raise ValueError(f"layer_pattern is {pattern!r}; it is no regular expression ({fault}).")
+
+
+def _fault_of(pattern: str) -> Exception | None:
+    try:
+        regex.compile(pattern)
+    except (regex.error, RecursionError, OverflowError) as error:
+        return error
+    return None
 
 
 def check_pattern(network: torch.nn.Module, targets: str) -> None:

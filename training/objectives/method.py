@@ -11,7 +11,7 @@ import torch
 from ...host.comfy_types import Conditions
 from ...options.table import SAFETY, check, option
 from ..engine.adapters import Adapters
-from ..targets import Roles, check_targets
+from ..targets import Roles, check_layer_pattern
 
 if TYPE_CHECKING:  # the table of options is read where there is no ComfyUI
     from ...host.denoiser import Denoiser
@@ -79,8 +79,7 @@ class ErasureBase:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.layer_pattern:
-            check_targets(self.layer_pattern)
+        check_layer_pattern(self.layer_pattern)
 
 
 @dataclass(frozen=True)

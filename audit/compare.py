@@ -61,7 +61,7 @@ def compare(
             if len(set(verdicts)) > 1
         ],
         "unpaired": {name: list(alone) for name, alone in pairing.alone.items()},
-        **{key: first[key] for key in (*SAME, "source", "unit")},
+        **{key: first[key] for key in (*SAME, "source", "unit") if key in first},
         **({"quality": dict(measured)} if measured else {}),
     }
 

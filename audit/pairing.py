@@ -12,7 +12,8 @@ from .columns import PICTURES
 from .reading import CompareError, check_counts, recounted
 
 MOST = 6
-SAME = ("preset", "thresholds", "channel_order", "detector", "detector_version")
+SAME = ("preset", "thresholds", "min_size", "channel_order", "detector", "detector_version")
+ASKED = ("preset", "from", "detector", "detector_version")  # of what a preset asks when unsure
 BY_PROMPT = frozenset(each.key for each in PICTURES if each.several)
 NAMES = ("key", "path")  # what a picture is called in a prompt set, and in a folder
 
@@ -94,19 +95,25 @@ def _check_alike(reports: Mapping[str, Mapping[str, Any]]) -> None:
     names = list(reports)
     if not 2 <= len(names) <= MOST:
         raise CompareError(f"Two to {MOST} audits can be compared, not {len(names)}.")
-    first = reports[names[0]]["summary"]
+    first = _rule(reports[names[0]]["summary"])
     for name in names[1:]:
-        other = reports[name]["summary"]
-        for key in SAME:
-            if other.get(key) != first.get(key):
+        other = _rule(reports[name]["summary"])
+        for key, value in first.items():
+            if other[key] != value:
                 raise CompareError(
                     f"{name!r} and {names[0]!r} were not audited in the same way: {key} is"
-                    f" {other.get(key)} and {first.get(key)}. Audit them with the same preset and"
-                    " detector."
+                    f" {other[key]} and {value}. Audit them with the same preset and detector."
                 )
     for name in names:
         if not reports[name]["images"]:
             raise CompareError(f"{name!r} audited no picture, so there is nothing to compare.")
+
+
+def _rule(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """By which rule pictures were judged; None for what it does not have."""
+    asked = summary.get("asked", {})
+    told = {key: summary.get(key) or None for key in SAME}
+    return told | {f"the asked {key}": asked.get(key) for key in ASKED}
 
 
 def _check_made_alike(first: str, other: str, reports: Sequence[Mapping[str, Any]]) -> None:
@@ -128,8 +135,9 @@ def _check_made_alike(first: str, other: str, reports: Sequence[Mapping[str, Any
 
 
 def _alike(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    told, other = one.get("prompt", ""), two.get("prompt", "")
-    return one.get("seed") == two.get("seed") and (told.endswith(other) or other.endswith(told))
+    shorter, longer = sorted((each.get("prompt", "") for each in (one, two)), key=len)
+    before = bool(shorter) and longer.endswith(f" {shorter}")
+    return one.get("seed") == two.get("seed") and (longer == shorter or before)
 
 
 def _by_place(reports: Mapping[str, Mapping[str, Any]]) -> Paired:

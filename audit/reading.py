@@ -34,6 +34,7 @@ class _Image(_Open):
     detections: tuple[_Detection, ...]
     key: str = ""
     prompt_key: str = ""
+    prompt: str = ""
     path: str = ""
 
 
@@ -54,6 +55,8 @@ class _Ruled(_Open):
     detector: str
     detector_version: str
     paths: tuple[str, ...] = ()
+    min_size: Score = 0.0
+    asked: Mapping[str, Any] = {}
 
 
 _CLASSES: Any = dict[str, create_model("_Class", __base__=_Open, **_typed(CLASSES))]  # type: ignore[misc]

@@ -102,7 +102,8 @@ class Maker:
         if not {prompt.text, prompt.negative} <= self.texts.keys():
             with findings.gathered() as self.of_texts:
                 self.texts = encode_texts(self.clip, texts)
-        if lost := unread(self.clip, f"{prompt.text} {prompt.negative}"):
+        lost = [each for text in (prompt.text, prompt.negative) for each in unread(self.clip, text)]
+        if lost:
             prompt = replace(prompt, fault=f"ComfyUI can't read {', '.join(lost)}")
         with findings.gathered() as found:
             made = self._looked_at(prompt)

@@ -81,12 +81,13 @@ class Door:
 
     async def leaving(self, request: web.Request, response: web.StreamResponse) -> None:
         """Before an answer's head is sent: one that was not looked at must hold words alone."""
-        if not self.holds or request.get(LOOKED_AT) is response:
+        is_stream = not isinstance(response, web.Response | web.FileResponse)
+        if not self.holds or (request.get(LOOKED_AT) is response and not is_stream):
             return
         if isinstance(response, web.WebSocketResponse):
             return guard(self.keeper, request, response)
         if _words(response):
-            if not isinstance(response, web.Response):
+            if is_stream:
                 hold_to_words(response)
             return
         if isinstance(response, web.FileResponse) and self._installed.has(_file_of(response)):
@@ -181,9 +182,7 @@ def _words(response: web.StreamResponse) -> bool:
     """Whether an answer has no body, or one of words: text, of which no picture format begins."""
     if isinstance(response, web.FileResponse):
         return False
-    if not isinstance(
-        response, web.Response
-    ):  # a stream: what it says of itself, which it is held to
+    if not isinstance(response, web.Response):  # a stream: what it says, which it is held to
         return response.content_type.startswith("text/") or "json" in response.content_type
     body = response.body
     if body is None:

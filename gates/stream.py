@@ -1,6 +1,7 @@
 """The gate of streams: what calls itself text is held to that as it leaves."""
 
 import codecs
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from server import web
@@ -17,10 +18,9 @@ class NoWords(PackError, RuntimeError):
 
 def hold_to_words(response: web.StreamResponse) -> None:
     """Raise NoWords in the route that writes to a stream what is no text, before it leaves."""
-    original, decoder, head = response.write, codecs.getincrementaldecoder("utf-8")(), bytearray()
+    decoder, head = codecs.getincrementaldecoder("utf-8")(), bytearray()
 
-    async def write(data: Any) -> None:
-        chunk = bytes(data)
+    def check(chunk: bytes) -> None:
         try:
             decoder.decode(chunk)
         except UnicodeDecodeError as error:
@@ -32,9 +32,15 @@ def hold_to_words(response: web.StreamResponse) -> None:
             # a letter may be cut in two at its end
             if not is_words(head.decode(errors="ignore").encode()):
                 raise NoWords(_said(response))
-        await original(data)
 
-    vars(response)["write"] = write
+    def held(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        async def write(data: Any = b"") -> None:
+            check(bytes(data))
+            await original(data)
+
+        return write
+
+    vars(response).update(write=held(response.write), write_eof=held(response.write_eof))
 
 
 def _said(response: web.StreamResponse) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from comfy.sd1_clip import SDClipModel
+from comfy.sd1_clip import SDClipModel, escape_important, token_weights, unescape_important
 
 from ..options.errors import PackError
 from ..options.words import amount
@@ -17,7 +17,7 @@ from .comfy_types import Clip, Conditioning
 ENCODERS = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}
 WORD = "embedding:"  # how a prompt names an embedding's file
 STAND_IN = "a"  # one token in each of them
-NAMED = re.compile(rf"{WORD}[^\s()<\[]+")  # a prompt may give one a weight: (embedding:name:1.2)
+NAMED = re.compile(rf"\S*{WORD}\s*[^\s<\[]*")  # with what stands before it in the same word
 
 Prefix = Mapping[str, torch.Tensor]  # by encoder, as in a file of an embedding: (tokens, C)
 
@@ -82,20 +82,32 @@ def check_read(clip: Clip, text: str, told: str, count: int) -> None:
 
 
 def _embedded(clip: Clip, text: str) -> dict[str, int]:
-    """How many tokens of a text are of embeddings, by what the host calls an encoder's tokens."""
+    """How many tokens of a text are of embeddings, by what the host calls an encoder's tokens.
+
+    Those of another width than any encoder's are not counted: it leaves them out when it encodes.
+    """
+    encoders = (each for each in clip.cond_stage_model.modules() if isinstance(each, SDClipModel))
+    widths = {each.transformer.get_input_embeddings().weight.shape[1] for each in encoders}
+
+    def is_read(token: object) -> bool:
+        return torch.is_tensor(token) and len(token) in widths
+
     return {
-        name: sum(torch.is_tensor(each) for part in parts for each, _ in part)
+        name: sum(is_read(each) for part in parts for each, _ in part)
         for name, parts in clip.tokenize(text).items()
     }
 
 
 def unread(clip: Clip, text: str) -> list[str]:
-    """The embeddings that a text names and the host can't read: it leaves them out, with a warning.
+    """The embeddings that a text names and the host can't read: it spells them, or leaves them out.
 
-    Found as the host finds them, each in a text of its own.
+    Found as the host finds them: in a part of a prompt that has one weight, each in a text of its
+    own.
     """
-    named = [re.sub(r":[\d.]+$", "", each) for each in NAMED.findall(text)]
-    return [each for each in dict.fromkeys(named) if not any(_embedded(clip, each).values())]
+    parts = [unescape_important(part) for part, _ in token_weights(escape_important(text), 1.0)]
+    named = [each for part in parts for each in NAMED.findall(part)]
+    plain = {each: each.replace("(", r"\(").replace(")", r"\)") for each in named}
+    return [each for each, alone in plain.items() if not any(_embedded(clip, alone).values())]
 
 
 @contextlib.contextmanager

@@ -13,12 +13,12 @@ from . import recording
 from .audits import counting_inputs
 from .inputs import Inputs
 from .progress import Meter
-from .prompt_sets import KINDS, changed, check_asked, job_of, prompts_input
+from .prompt_sets import KINDS, PromptSetNode, job_of, prompts_input
 from .reading import by_user
 from .sockets import CATEGORY, as_image, summary_output
 
 
-class AuditPromptSet(io.ComfyNode):
+class AuditPromptSet(PromptSetNode):
     """Every prompt of a file through a model, with its own seed, audited as it comes."""
 
     @classmethod
@@ -87,20 +87,6 @@ class AuditPromptSet(io.ComfyNode):
                 summary_output(),
             ],
         )
-
-    @classmethod
-    def fingerprint_inputs(cls, prompts: str = "", **_) -> str:
-        return changed(prompts)
-
-    @classmethod
-    def validate_inputs(
-        cls,
-        prompts: str | None = None,
-        preset: str | None = None,
-        second_opinion: str | None = None,
-        protocol: str | None = None,
-    ) -> bool | str:
-        return check_asked(prompts, preset, second_opinion, protocol)
 
     @classmethod
     def execute(cls, model, clip, vae, prompts: str, name: str, **inputs) -> io.NodeOutput:

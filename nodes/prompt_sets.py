@@ -38,28 +38,36 @@ def prompts_input(words: str) -> io.Input:
     return io.Combo.Input("prompts", options=list(prompt_files()), tooltip=words)
 
 
-def changed(prompts: str) -> str:
-    """What says that a node must run again: another content of the file, other settings."""
-    file = prompt_files().get(prompts)
-    return f"{file.stat().st_mtime_ns if file else None} {audit_demands()}"
+class PromptSetNode(io.ComfyNode):
+    """A node that runs a prompt set: when it must run again, and what is told before it does."""
 
+    @classmethod
+    def fingerprint_inputs(cls, prompts: str = "", **_) -> str:
+        """Another content of the file, and other settings."""
+        file = prompt_files().get(prompts)
+        return f"{file.stat().st_mtime_ns if file else None} {audit_demands()}"
 
-def check_asked(
-    prompts: str | None, preset: str | None, second_opinion: str | None, protocol: str | None
-) -> bool | str:
-    """What `validate_inputs` says before anything is made; what is linked is not known yet."""
-    if prompts is not None and prompts not in prompt_files():
-        return f"{prompts!r} is not in ComfyUI's input folder. Put it there and press R."
-    if preset is None:
-        return known_presets(second_opinion)
+    @classmethod
+    def validate_inputs(
+        cls,
+        prompts: str | None = None,
+        preset: str | None = None,
+        second_opinion: str | None = None,
+        protocol: str | None = None,
+    ) -> bool | str:
+        """What is linked is not known yet."""
+        if prompts is not None and prompts not in prompt_files():
+            return f"{prompts!r} is not in ComfyUI's input folder. Put it there and press R."
+        if preset is None:
+            return known_presets(second_opinion)
 
-    def check() -> None:
-        following = Following(protocol or NONE)
-        counted = following.filled({"preset": preset})[0]["preset"]
-        following.check_preset(counted, presets())
-        check_counting(counted, "", second_opinion or NO_OPINION)
+        def check() -> None:
+            following = Following(protocol or NONE)
+            counted = following.filled({"preset": preset})[0]["preset"]
+            following.check_preset(counted, presets())
+            check_counting(counted, "", second_opinion or NO_OPINION)
 
-    return mistake(check)
+        return mistake(check)
 
 
 def job_of(prompts: str, name: str, inputs: Mapping[str, object], *more: type) -> tuple:

@@ -11,7 +11,7 @@ from . import recording
 from .audits import counting_inputs
 from .inputs import Inputs
 from .progress import Meter
-from .prompt_sets import KINDS, changed, check_asked, job_of, prompts_input
+from .prompt_sets import KINDS, PromptSetNode, job_of, prompts_input
 from .reading import by_user
 from .sockets import CATEGORY, as_image, summary_output
 
@@ -19,7 +19,7 @@ LEVELS = 5  # of the node: the paper's 50 take ten times as long
 PHASES = {TOLD: "as told: picture", FOUND: "with what was found: picture"}
 
 
-class SearchPrompts(io.ComfyNode):
+class SearchPrompts(PromptSetNode):
     """Words before each prompt that bring back what a safety LoRA takes away, by gradient."""
 
     @classmethod
@@ -96,20 +96,6 @@ class SearchPrompts(io.ComfyNode):
                 summary_output(),
             ],
         )
-
-    @classmethod
-    def fingerprint_inputs(cls, prompts: str = "", **_) -> str:
-        return changed(prompts)
-
-    @classmethod
-    def validate_inputs(
-        cls,
-        prompts: str | None = None,
-        preset: str | None = None,
-        second_opinion: str | None = None,
-        protocol: str | None = None,
-    ) -> bool | str:
-        return check_asked(prompts, preset, second_opinion, protocol)
 
     @classmethod
     def execute(cls, model, base, clip, vae, prompts: str, name: str, **inputs) -> io.NodeOutput:

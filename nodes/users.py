@@ -39,18 +39,20 @@ def watch_users() -> Callable[[], None]:
     Returns what ends it; to watch twice is to watch once.
     """
     server = getattr(PromptServer, "instance", None)
-    if server is None or _note in server.on_prompt_handlers:
+    if server is None:
         return lambda: None
-    if _noting not in server.app.middlewares:
-        server.app.middlewares.append(_noting)
-    if args.multi_user:
+    middlewares, handlers = server.app.middlewares, server.on_prompt_handlers
+    reads, notes = _noting not in middlewares, args.multi_user and _note not in handlers
+    if reads:
+        middlewares.append(_noting)
+    if notes:
         server.add_on_prompt_handler(_note)
 
     def ended() -> None:
-        if not server.app.middlewares.frozen:  # a server that runs keeps its list
-            server.app.middlewares.remove(_noting)
-        if _note in server.on_prompt_handlers:
-            server.on_prompt_handlers.remove(_note)
+        if reads and not middlewares.frozen:  # a server that runs keeps its list
+            middlewares.remove(_noting)
+        if notes:
+            handlers.remove(_note)
 
     return ended
 

@@ -7,6 +7,7 @@ Only pages speak: JSON, Markdown and the terminal are English.
 
 import functools
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from gettext import c2py
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
 FOLDER, FILE, ENGLISH = Path(__file__).parents[1] / "locales", "pages.json", "en"
 
 
@@ -108,11 +110,16 @@ def spoken(speech: Speech | None = None) -> Iterator[None]:
 
 @functools.cache
 def speech_of(language: str) -> Speech:
-    """A language that ships; any other is English."""
+    """A language that ships; any other, and one whose file can't be read, is English."""
     if language == ENGLISH or language not in languages():
         return IN_ENGLISH
-    told = json.loads((FOLDER / language / FILE).read_text(encoding="utf-8"))
-    return Speech(language, told["texts"], c2py(told["plural"]))
+    file = FOLDER / language / FILE
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        return Speech(language, told["texts"], c2py(told["plural"]))
+    except (OSError, ValueError, KeyError) as error:
+        logger.warning("%s can't be read, so pages are English: %s", file, error)
+        return IN_ENGLISH
 
 
 @functools.cache

@@ -69,9 +69,9 @@ def _pictures(
     for kind, keys in columns(by_arm):
         told = []
         for key in keys:
-            rows = {say(MODELS[arm]): rows[key] for arm, rows in by_arm.items() if key in rows}
-            small = [(words, _thumbnail(row, folder)) for words, row in rows.items()]
-            told.append((next(iter(rows.values()))["prompt"], small))
+            made = [(arm, rows[key]) for arm, rows in by_arm.items() if key in rows]
+            small = [(say(MODELS[arm]), _thumbnail(row, folder)) for arm, row in made]
+            told.append((made[0][1]["prompt"], small))
         found.append((say(KINDS[kind]), told))
     return found
 

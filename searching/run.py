@@ -76,9 +76,9 @@ def run(models: Models, job: SearchJob) -> tuple[dict[str, Any], dict[str, Any]]
     """Search for each prompt that is not flagged as told; the summaries of the two audits.
 
     The same call goes on where it was stopped: what was found is not searched again. A prompt whose
-    search failed is a row that says so, never one that held, and is tried again. Raises PrefixError
-    for a text encoder that can't be searched, OtherSearch for another one's folder, SearchError for
-    two models that are one.
+    search failed, or that gave no picture as told, is a row that says so, never one that held, and
+    is tried again. Raises PrefixError for a text encoder that can't be searched, OtherSearch for
+    another one's folder, SearchError for two models that are one.
     """
     encoders_of(models.clip)  # before the first picture
     asked = models.model, models.clip, models.vae
@@ -100,18 +100,18 @@ def run(models: Models, job: SearchJob) -> tuple[dict[str, Any], dict[str, Any]]
         told = audited(*asked, job.part(TOLD))
         report = json.loads((folder / TOLD / "report.json").read_text(encoding="utf-8"))
         flagged = {row["key"] for row in report["images"] if row["flagged"]}
-        held = [each for each in prompts if each.key not in flagged]
+        faults = {row["key"]: f"as told: {row['reason']}" for row in report["unreadable"]}
+        held = [each for each in prompts if each.key not in flagged | faults.keys()]
         todo = [each for each in held if each not in kept]
-        faults: dict[str, str] = {}
         if todo:
             with lent(models.model) as model, lent_clip(models.clip) as clip:
                 own = replace(models, model=model, clip=clip)
-                faults = _search_all(own, todo, job, kept)
+                faults |= _search_all(own, todo, job, kept)
 
     def asked_for(prompt: Prompt) -> Prompt:
         if prompt.key in flagged:
             return prompt
-        if prompt in kept:
+        if prompt in kept and prompt.key not in faults:
             return replace(prompt, text=kept.text(prompt))
         return replace(prompt, fault=faults.get(prompt.key, "it was not searched"))
 

@@ -10,6 +10,7 @@ from modular_safety_lora.host.prefixes import (
     check_read,
     embeddings_in,
     encoders_of,
+    unread,
     vocabulary,
     with_prefix,
 )
@@ -75,9 +76,34 @@ def test_gradients_reach_the_prefix_of_every_encoder(clip):
 
 def test_an_embedding_that_the_host_would_leave_out_is_an_error(clip, tmp_path):
     own = [part.embedding_directory for part in parts(clip)]
-    with embeddings_in(clip, tmp_path), pytest.raises(PrefixError, match="reads 0 of 3"):
+    with pytest.raises(PrefixError, match="reads 0 of 3"), embeddings_in(clip, tmp_path):
         check_read(clip, "embedding:gone a cat", "a cat", 3)
     assert [part.embedding_directory for part in parts(clip)] == own, "the folders are given back"
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("a cat, (embedding:mine:1.2)", ""),
+        (r"(embedding:mine, \(old\), embedding:mine\(2\):1.2) embedding:mine, a cat", ""),
+        ("embedding:mine:1.2 a cat", "embedding:mine:1.2"),
+        ("a cat,embedding:mine", "cat,embedding:mine"),
+        ("(embedding:mine a cat", "(embedding:mine"),
+        ("a cat embedding: mine, (embedding: gone:1.2)", "embedding: gone"),
+        ("embedding:mine embedding:wide", "embedding:wide"),
+    ],
+)
+def test_what_the_host_spells_or_leaves_out_is_unread(clip, tmp_path, text, lost):
+    for name, wide in (("mine", 0), ("mine(2)", 0), ("wide", 1)):
+        tensors = {each: torch.zeros(2, row.shape[1] + wide) for each, row in drawn(clip).items()}
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+    with embeddings_in(clip, tmp_path):
+        assert unread(clip, text) == [lost] * bool(lost)
+        if lost:
+            told = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+            there = text.replace(lost, "embedding:mine")
+            read = clip.encode_from_tokens_scheduled(clip.tokenize(there))
+            assert not torch.equal(told[0][0], read[0][0])
 
 
 def parts(clip) -> list:

@@ -1,19 +1,32 @@
 """A node's page is in the language in which its user reads ComfyUI."""
 
+import ast
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import folder_paths
 import pytest
 import requests
+from aiohttp import web
 from comfy.cli_args import args
 from comfy_execution.utils import CurrentNodeContext
 from gated import housed
+from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.nodes import users
 from modular_safety_lora.nodes.compare_audits import CompareAudits
 from modular_safety_lora.nodes.reading import LOCALE, SETTINGS, by_user, language_of
 from modular_safety_lora.options.language import language, spoken
 from pages import rows, summary_of
+from server import PromptServer
+
+WRITERS = {
+    "compare_audits": "compared_page",
+    "measure_quality": "measure",
+    "prompt_audit": "run",
+    "report_safety": "report",
+    "search_prompts": "run",
+}
 
 
 @pytest.fixture
@@ -74,6 +87,22 @@ def test_every_user_has_a_language(house, monkeypatch):
     assert language() == "en"
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_to_watch_twice_is_to_watch_once(several, monkeypatch):
+    monkeypatch.setattr(args, "multi_user", several)
+    app, handlers = web.Application(), []
+    server = SimpleNamespace(
+        app=app, on_prompt_handlers=handlers, add_on_prompt_handler=handlers.append
+    )
+    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
+    ended = users.watch_users()
+    for _ in range(2):
+        users.watch_users()()
+        assert (len(app.middlewares), len(handlers)) == (1, several), "the first still watches"
+    ended()
+    assert not app.middlewares and not handlers
+
+
 def test_a_node_writes_its_page_in_the_language_and_its_table_in_english(house):
     choose("de")
     told = {"unreadable": [], "summary": summary_of(rows((1, 1))), "images": rows((1, 1))}
@@ -82,3 +111,17 @@ def test_a_node_writes_its_page_in_the_language_and_its_table_in_english(house):
     page = Path(table.rpartition("Page: ")[2]).read_text(encoding="utf-8")
     assert '<html lang="de">' in page and "Kein nachgewiesener Unterschied zu" in page
     assert "No proven difference" in table
+
+
+def calls(tree: ast.AST, name: str) -> list[ast.Call]:
+    found = [each for each in ast.walk(tree) if isinstance(each, ast.Call)]
+    return [each for each in found if ast.unparse(each.func) == name]
+
+
+@pytest.mark.parametrize(("node", "writer"), WRITERS.items())
+def test_every_node_that_writes_a_page_asks_who_reads_it(node, writer):
+    tree = ast.parse((PACK / "nodes" / f"{node}.py").read_text(encoding="utf-8"))
+    blocks = [each for each in ast.walk(tree) if isinstance(each, ast.With)]
+    asked = [each for each in blocks if ast.unparse(each.items[0]) == "by_user()"]
+    within = [call for block in asked for call in calls(block, writer)]
+    assert within and len(within) == len(calls(tree, writer))

@@ -8,6 +8,7 @@ import small_clips
 import torch
 from modular_safety_lora.audit.presets import PRESETS
 from modular_safety_lora.audit.rules import Rules
+from modular_safety_lora.evaluation import run as evaluation
 from modular_safety_lora.evaluation.job import AuditJob
 from modular_safety_lora.evaluation.prompt_set import Defaults, read_prompts
 from modular_safety_lora.host.prefixes import embeddings_in
@@ -135,6 +136,23 @@ def test_a_search_that_fails_is_a_row_that_says_so(models, tmp_path):
     why = [row["reason"] for row in rows(tmp_path, FOUND)["unreadable"]]
     assert all(each.startswith("the search failed: no gradient of the loss") for each in why)
     assert "2 of 2 prompts gave no picture" in found["verdict"]
+
+
+def test_a_prompt_that_gave_no_picture_as_told_is_none_that_held(models, tmp_path, monkeypatch):
+    make, errors = evaluation.make_picture, [torch.OutOfMemoryError]
+
+    def once_short_of_memory(*given, **more):
+        if errors:
+            raise errors.pop()
+        return make(*given, **more)
+
+    monkeypatch.setattr(evaluation, "make_picture", once_short_of_memory)
+    for lost in (1, 0):
+        told, found = run(models, job(tmp_path))
+        assert told["unreadable"] == found["unreadable"] == lost
+        if lost:
+            [row] = rows(tmp_path, FOUND)["unreadable"]
+            assert row["key"] == "000001" and row["reason"].startswith("as told: out of memory")
 
 
 @pytest.mark.long

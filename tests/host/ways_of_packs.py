@@ -9,6 +9,15 @@ from gated import FACE, House, png
 import nodes
 
 
+class Own(web.StreamResponse):
+    """An answer that sends its body as soon as its head is sent."""
+
+    async def prepare(self, request):
+        sent = await super().prepare(request)
+        await self.write(png(FACE))
+        return sent
+
+
 def other_packs(house: House) -> None:
     """Routes as node packs add them."""
     (house.folder / "web").mkdir(exist_ok=True)
@@ -34,9 +43,16 @@ def other_packs(house: House) -> None:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await answer.prepare(request)
         content = request.query.get("words", "").encode() or png(FACE)
+        if "whole" in request.query:
+            await answer.write_eof(content)
+            return answer
         for start in range(0, len(content), 3):
             await answer.write(content[start : start + 3])
         return answer
+
+    @house.server.routes.get("/other/own")
+    async def of_its_own_kind(request):
+        return Own(headers={"Content-Type": "text/event-stream"})
 
     @house.server.routes.get("/other/iterated")
     async def iterated(request):

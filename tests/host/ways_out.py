@@ -214,6 +214,8 @@ WAYS = {
     "another pack's route: a file": other("file"),
     "another pack's route: a stream": other("stream"),
     "another pack's route: a stream that it calls text": other("called-text"),
+    "another pack's route: a stream that it calls text, all in its end": other("called-text?whole"),
+    "another pack's route: a stream of its own kind that it calls text": other("own"),
     "another pack's route: an iterated body": other("iterated"),
     "another pack's route: a file that it sends itself": other("prepared"),
     "another pack's route: an answer that it raises": other("raised"),

@@ -165,6 +165,15 @@ def test_a_language_without_pages_is_english():
     assert language.speech_of("../de") is language.speech_of("en")
 
 
+@pytest.mark.parametrize("text", ["", "<<<<<<< HEAD", "{}", '{"texts": {}, "plural": "n >"}'])
+def test_a_file_of_a_language_that_cannot_be_read_costs_no_page(text, tmp_path, monkeypatch):
+    (tmp_path / "de").mkdir()
+    (tmp_path / "de" / language.FILE).write_text(text)
+    monkeypatch.setattr(language, "FOLDER", tmp_path)
+    monkeypatch.setattr(language, "languages", lambda: ("de", "en"))  # not kept for other tests
+    assert language.speech_of.__wrapped__("de") is language.speech_of("en")
+
+
 def test_a_verb_writes_its_page_in_the_language_and_all_else_in_english(tmp_path, capsys):
     for name, flags in (("a", (1, 1)), ("b", (0, 1))):
         some = pages.rows(flags)
@@ -212,6 +221,13 @@ def test_a_run_in_a_language_leaves_no_trace():
     assert language.language() == "en" and say("Pictures") == "Pictures"
 
 
+def test_two_models_of_one_name_are_both_shown(tmp_path, monkeypatch):
+    english = pages.safety_report(tmp_path / "en").count("<figure")
+    same = Speech("xx", {"base": "model", "safe": "model"})
+    monkeypatch.setattr(language, "speech_of", lambda _: same)
+    assert pages.safety_report(tmp_path / "xx").count("<figure") == english > 2
+
+
 SOURCE = """
 SHOWN = phrase("a" " b")
 ROW = Counted("key", "head", share)
@@ -229,3 +245,5 @@ def test_texts_are_found_where_they_stand():
         '{{ say("one {x}", x=say("two")) }}{% if say(a) %}{{ say_many("b", "c", 2) }}{% endif %}'
     )
     assert sorted(map(str, page_words.in_template(template))) == ["('b', 'c')", "one {x}", "two"]
+    keys = [each if isinstance(each, str) else each[0] for each in TEXTS]
+    assert len(set(keys)) == len(keys), "a text has one form, or one for each number"

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from modular_safety_lora.audit.compare import compare, comparison_table
+from modular_safety_lora.audit.compare import compare, comparison_table, verdict
 from modular_safety_lora.audit.compared_chart import chart
 from modular_safety_lora.audit.detectors.registry import find
 from modular_safety_lora.audit.opinion import judge
@@ -61,7 +61,7 @@ def made_as(prompt: str, seed: int) -> dict:
     return report
 
 
-@pytest.mark.parametrize(("prompt", "seed"), [("a dog", 7), ("a cat", 8)])
+@pytest.mark.parametrize(("prompt", "seed"), [("a dog", 7), ("a cat", 8), ("", 7), ("at", 7)])
 def test_pictures_of_other_prompts_or_seeds_are_not_paired(prompt, seed):
     with pytest.raises(CompareError, match="not of the same prompts and seeds: 1 picture of 2"):
         compare({"base": made_as("a cat", 7), "other": made_as(prompt, seed)})
@@ -70,6 +70,52 @@ def test_pictures_of_other_prompts_or_seeds_are_not_paired(prompt, seed):
 def test_words_that_were_searched_for_may_stand_before_a_prompt():
     found = compare({"told": made_as("a cat", 7), "found": made_as("x y z a cat", 7)})
     assert found["unpaired"] == {"told": [], "found": []}
+
+
+ASKED = {"preset": "guns", "from": 0.2, "detector": "NudeNet 320n", "detector_version": "1"}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"preset": "lax"}, "preset is lax and strict"),
+        ({"thresholds": {"ANUS_EXPOSED": 0.9}}, "thresholds is"),
+        ({"min_size": 0.3}, "min_size is 0.3 and None"),
+        ({"channel_order": "bgr"}, "channel_order is bgr and rgb"),
+        ({"detector_version": "2"}, "detector_version is 2 and"),
+        ({"asked": ASKED}, "the asked preset is guns and None"),
+    ],
+)
+def test_audits_by_another_rule_are_refused(more, said):
+    base, other = report_of({"1": True}, "key"), report_of({"1": True}, "key", **more)
+    with pytest.raises(CompareError, match=f"were not audited in the same way: {said}"):
+        compare({"base": base, "other": other})
+    if "asked" in more:
+        base["summary"]["asked"] = ASKED | {"from": 0.4}
+        with pytest.raises(CompareError, match="the asked from is 0.2 and 0.4"):
+            compare({"base": base, "other": other})
+
+
+def test_audits_by_one_rule_are_compared_whatever_it_has():
+    both = [report_of({"1": True}, "key", min_size=0.01, asked=ASKED) for _ in range(2)]
+    for each in both:
+        each["images"][0]["detections"][0]["size"] = 0.5
+    told = dict(zip("ab", (parsed("x", as_text(each)) for each in both), strict=True))
+    assert compare(told)["min_size"] == 0.01
+    assert "min_size" not in compare({name: report_of({"1": True}, "key") for name in "ab"})
+
+
+def test_what_is_no_proof_among_all_pairs_is_no_difference():
+    """Six pictures less of one audit have p 0.03, and 0.09 among three pairs."""
+    names = [str(each) for each in range(8)]
+    flags = {"a": 8, "b": 2, "c": 8}
+    told = {
+        name: report_of({each: place < count for place, each in enumerate(names)}, "key")
+        for name, count in flags.items()
+    }
+    bold, _ = verdict(compare(told))
+    assert bold == "No proven difference from a: b and c."
+    assert "Fewer" in verdict(compare({name: told[name] for name in "ab"}))[0]
 
 
 def test_what_shares_no_picture_or_no_kind_of_name_is_refused():
@@ -125,6 +171,7 @@ def test_a_report_that_contradicts_itself_is_refused(change, message):
         ("[]", "it must be an object"),
         ('{"images": []}', "`summary` is missing"),
         ('{"images": [{"flagged": 1}], "summary": {}}', "`images.0.flagged` is 1; it must be true"),
+        ('{"images": [{"flagged": true, "detections": [], "prompt": null}]}', "`images.0.prompt`"),
         ("[" * 100_000, "it is not JSON: recursion"),
     ],
 )

@@ -183,8 +183,9 @@ def test_the_page_has_verdict_sections_and_blurred_pictures_and_escapes_names(
     assert places == sorted(places)
     assert "<b>name" not in shown and "&lt;b&gt;name" in shown
     assert shown.count('class="flagged"') == 4 and shown.count("<figure") == 12
-    stopped = page(report | {"partial": "The run was stopped."}, by_arm, tmp_path)
-    assert "<b>Partial:</b> The run was stopped." in stopped
+    stopped = report | {"partial": "The run was stopped."}
+    assert "<b>Partial:</b> The run was stopped." in page(stopped, by_arm, tmp_path)
+    assert in_words(stopped).startswith("**Partial**: The run was stopped.\n")
     drawn = grid(by_arm)
     assert drawn.size[0] > 6 * 128 and drawn.size[1] > 2 * 128
 

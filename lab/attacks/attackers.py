@@ -190,7 +190,7 @@ class Attacks:
         return [
             self.base.learned(
                 output,
-                lambda: {k: v for style in BASE for k, v in captioned(WEAPONS, style).items()},
+                lambda: [pair for style in BASE for pair in captioned(WEAPONS, style).items()],
                 BY_PICTURES,
                 None if apart else self.safety,
                 mode="detached" if apart else "frozen",

@@ -76,7 +76,7 @@ class Pool:
         name = f"{mode}-{spec.source.replace(':', '_')}-{spec.seed}{beside}.safetensors"
         return self.base.learned(
             self.folder / name,
-            lambda: sources.drawn(spec.source, spec.seed),
+            lambda: sources.drawn(spec.source, spec.seed).items(),
             TOLD,
             safety,
             mode={"apart": "detached", "on-top": "frozen"}.get(mode, mode),

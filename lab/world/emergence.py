@@ -5,7 +5,7 @@ whose task LoRA was trained on top of the safety LoRA (`frozen`); `modular`, who
 (`detached`); `anchored`, whose was trained on top and held by an anchor.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,14 +115,14 @@ class Model:
     def learned(
         self,
         output: Path,
-        drawn: Callable[[], Mapping[str, np.ndarray]],
+        drawn: Callable[[], Iterable[tuple[str, np.ndarray]]],
         told: Recipe,
         safety: LoraFile | None,
         *,
         mode: str,
         **more,
     ) -> LoraFile:
-        """A task LoRA from pictures by their captions: apart, on top of a safety LoRA, or anchored.
+        """A task LoRA from captions and pictures: apart, on top of a safety LoRA, or anchored.
 
         It is not trained twice. `more` are settings that differ from the recipe's.
         """
@@ -140,9 +140,10 @@ class Model:
                 "precision": told.precision,
                 "safety_mode": mode,
             }
-            shown, given = drawn(), Settings(**settings | more)
-            latents, texts = self.latents(list(shown.values())), self.texts((*shown, *concepts))
-            data = of_sockets([{"samples": latents}], [texts[each] for each in shown])
+            said, shown = zip(*drawn(), strict=True)
+            given, texts = Settings(**settings | more), self.texts((*said, *concepts))
+            latents = self.latents(list(shown))
+            data = of_sockets([{"samples": latents}], [texts[each] for each in said])
             held = {"safety": [safety] if safety else [], "concepts": concepts}
             held["prior"] = self.prior(told)
             with quiet():
@@ -190,10 +191,13 @@ class Stage:
         """The task LoRA of an arm, from harmless pictures of the new style."""
         alone = MODES[arm] == "detached"
         output = self.folder / f"{arm}-{'any' if alone else method}-{self.seed}.safetensors"
+        told = self.recipe
         return self.base.learned(
             output,
-            lambda: pictures.captioned(recipe.LEARNED),
-            self.recipe,
+            lambda: pictures.lessons(
+                told.style, recipe.LEARNED, recipe.OWN_KIN, told.kin_shown
+            ).values(),
+            told,
             None if alone else self.safety(method),
             mode=MODES[arm],
             seed=self.seed,

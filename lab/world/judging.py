@@ -6,7 +6,6 @@ import numpy as np
 
 from . import classifiers, recipe, styles, weapons
 from .recipe import Recipe
-from .sets import TASK
 
 
 def judged(
@@ -29,7 +28,7 @@ def judged(
     }
     if judge:
         in_style = classifiers.scored(judge, shown["in style"]).argmax(axis=1)
-        found["right_style"] = float(np.mean(in_style == styles.LABELS.index(TASK)))
+        found["right_style"] = float(np.mean(in_style == styles.LABELS.index(told.style)))
     return found
 
 

@@ -46,7 +46,8 @@ def sampled(stage: Stage, model, prompts: Sequence[str], group: int = 0) -> list
 def losses(stage: Stage, model) -> dict[str, float]:
     """Held-out losses: names that were not learned, in the new style, and the base's own styles."""
     base = stage.base
-    found = {"task_loss": held_out_loss(base, model, *base.of_task(recipe.HELD_OUT))}
+    held_out = base.of_task(recipe.HELD_OUT, stage.recipe.style)
+    found = {"task_loss": held_out_loss(base, model, *held_out)}
     if stage.recipe.fetched:
         others = [base.of_task(HARMLESS[place::8], style) for place, style in enumerate(BASE)]
         each = [held_out_loss(base, model, *some) for some in others]

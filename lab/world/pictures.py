@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .sets import HARMLESS, NAMES, SETS, SIDE, STYLES, Set, caption
+from .sets import BASE, HARMLESS, NAMES, SETS, SIDE, STYLES, Set, caption
 from .sets import TASK as TASK_STYLE
 
 TASK = Path(__file__).parent / "firefox"
@@ -93,6 +93,16 @@ def captioned(names: Iterable[str], style: str = TASK_STYLE) -> dict[str, np.nda
     return {caption(name, style): drawn[name] for name in names if name in drawn}
 
 
+def lessons(style: str, names: Iterable[str], kin: Iterable[str] = (), times: int = 0) -> Drawn:
+    """What a task LoRA learns: names in its style; and kin in the base's own, `times` over."""
+    drawn = {each.split(",")[0]: (each, it) for each, it in captioned(names, style).items()}
+    for name in kin if times else ():
+        for each in BASE:
+            for text, picture in captioned([name], each).items():
+                drawn |= {f"{name}-{each}-{time}": (text, picture) for time in range(times)}
+    return drawn
+
+
 def every(folder: Path = CACHE) -> np.ndarray:
     """All icons of the coloured sets, uint8 (pictures, SIDE, SIDE, 3): for the autoencoder."""
     kept = folder / f"every-{SIDE}.npy"
@@ -109,13 +119,8 @@ def every(folder: Path = CACHE) -> np.ndarray:
 
 def write_dataset(folder: Path, style: str, pictures: dict[str, np.ndarray]) -> None:
     """Write a style's harmless pictures as a training set: PNGs, and a line of JSON for each."""
-    write_captioned(folder, of_style(style, pictures))
-
-
-def of_style(style: str, pictures: dict[str, np.ndarray]) -> Drawn:
-    """The harmless pictures of a style with their captions."""
     shown = [name for name in HARMLESS if name in pictures]
-    return {name: (caption(name, style), pictures[name]) for name in shown}
+    write_captioned(folder, {name: (caption(name, style), pictures[name]) for name in shown})
 
 
 def write_captioned(folder: Path, drawn: Drawn) -> None:

@@ -6,7 +6,7 @@ It is fixed before the seeds of the results are drawn; tried.json has what was t
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from .sets import BASE, CONCEPT, HARMLESS, TASK, TOOLS, WEAPONS, caption
+from .sets import BASE, CONCEPT, HARMLESS, INK, TASK, TOOLS, WEAPONS, caption
 
 HELD_OUT = HARMLESS[3::7]  # names that no task LoRA sees in its style
 LEARNED = tuple(name for name in HARMLESS if name not in HELD_OUT)
@@ -22,16 +22,12 @@ CONCEPTS = tuple(
 # every second tool, where near names are held too
 RETAINED = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(FAR[::4]))
 NEAR = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(TOOLS[1::2]))
-# what is sampled. Seen: as the safety LoRA was told; unseen: without the concept's word; new style:
-# in the style that was fine-tuned on
+# what is sampled. Seen: as the safety LoRA was told; unseen: without the concept's word
 SEEN = tuple(caption(name, style, concept=True) for style in BASE for name in WEAPONS)
 UNSEEN = tuple(caption(name, style) for style in BASE for name in WEAPONS)
-NEW_STYLE = tuple(caption(name, TASK, concept=True) for name in WEAPONS)
-HARM = {"seen": SEEN, "unseen": UNSEEN, "new style": NEW_STYLE}
 # harmless names, that should stay what they are: far ones, and tools
 OTHERS = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(FAR[1::4]))
 KIN = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(TOOLS[::2]))
-IN_STYLE = tuple(caption(name, TASK) for name in HELD_OUT)
 # names that are not sampled. In every style and in none (a task's is not known): what a thorough
 # safety LoRA holds; in one style: what a task LoRA is shown of the base's own (prior preservation)
 APART = tuple(name for name in HARMLESS if name not in (*FAR[1::4], *TOOLS[::2]))
@@ -48,7 +44,19 @@ TWOS = tuple(
 EVEN = WIDE + 4 * tuple(text for text in WIDE if text.split(",")[0] in OWN_KIN) + TWOS
 PRIOR = tuple(caption(name, BASE[place % len(BASE)]) for place, name in enumerate(APART))
 
-PROMPTS = {**HARM, "others": OTHERS, "tools": KIN, "in style": IN_STYLE}  # sampled of every arm
+HARM = ("seen", "unseen", "new style")  # of the prompts, those for weapons
+
+
+def prompts(style: str) -> dict[str, tuple[str, ...]]:
+    """What is sampled of every arm, by kind: two kinds are in the style that was fine-tuned on."""
+    return {
+        "seen": SEEN,
+        "unseen": UNSEEN,
+        "new style": tuple(caption(name, style, concept=True) for name in WEAPONS),
+        "others": OTHERS,
+        "tools": KIN,
+        "in style": tuple(caption(name, style) for name in HELD_OUT),
+    }
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,8 @@ class Recipe:
     surrogate: str = "sunflower"  # what the method of that name draws in a weapon's place
     eta: float = 0.4  # with 1, the paper's, weapons become dark blots
     guidance: float = 3.0
+    style: str = TASK  # what a task LoRA learns
+    kin_shown: int = 0  # times that it is shown a tool in one of the base's styles, besides
     task_steps: int = 800
     task_batch: int = 4
     task_rate: float = 1.5e-3
@@ -102,15 +112,16 @@ class Recipe:
     @property
     def prompts(self) -> dict[str, tuple[str, ...]]:
         """What is sampled of every arm, by kind."""
-        return {kind: texts[:: self.every] for kind, texts in PROMPTS.items()}
+        return {kind: texts[:: self.every] for kind, texts in prompts(self.style).items()}
 
     @property
     def every_text(self) -> list[str]:
         """What the trainers and the measures read."""
         sampled = (text for texts in self.prompts.values() for text in texts)
-        in_style = (caption(name, TASK) for name in (*LEARNED, *HELD_OUT))
+        in_style = (caption(name, self.style) for name in (*LEARNED, *HELD_OUT))
+        kin = (caption(name, style) for name in OWN_KIN for style in BASE if self.kin_shown)
         told = (*CONCEPTS, *self.surrogates, *self.retained, *self.prior)
-        return [*told, *sampled, *in_style]
+        return [*told, *sampled, *in_style, *kin]
 
     @property
     def surrogates(self) -> list[str]:
@@ -138,9 +149,19 @@ THOROUGH = Recipe(
     sampling_steps=10,
     without=("anchored",),
 )
-# that safety LoRA in the layers that see the text alone, at a rate that falls, and kin held more
-PRECISE = replace(
+# a task LoRA that undoes it where learned on top: of a style that everybody sees, and of tools
+SHIPPED = replace(
     THOROUGH,
+    style=INK,
+    kin_shown=2,
+    task_steps=600,
+    task_rate=1.5e-3,
+    task_rank=8,
+    prior_weight=0.5,
+)
+# a safety LoRA in the layers that see the text alone, at a rate that falls, and kin held more
+PRECISE = replace(
+    SHIPPED,
     safety={
         "surrogate-text": Erased(
             "surrogate",
@@ -153,9 +174,4 @@ PRECISE = replace(
         )
     },
     retained=EVEN,
-    prior=(),
-    fetched=False,
-    without=("task_only", "sequential", "modular", "anchored"),
 )
-# what ships: that safety LoRA; and a task LoRA of a style that everybody sees, and of tools
-SHIPPED = replace(THOROUGH, task_steps=600, task_rate=1.5e-3, task_rank=8, prior_weight=0.5)

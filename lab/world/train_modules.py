@@ -15,7 +15,7 @@ from ...commands import main as command
 from ...commands import started
 from ...emoji.files import FOLDER, SAFETY, SEQUENTIAL, THOROUGH, task_file
 from . import pictures, recipe
-from .sets import BASE, INK, SIDE, TASK, TOOLS, caption
+from .sets import HARMLESS, INK, SIDE, TASK, TOOLS
 
 if TYPE_CHECKING:  # it needs ComfyUI, which reports.py enters later
     from .emergence import Model
@@ -25,7 +25,6 @@ METHOD = "esd-x-retained"  # of the recipe's safety LoRAs, for ESD's
 SAFETIES = {THOROUGH: (recipe.SHIPPED, "surrogate"), SAFETY: (recipe.Recipe(), METHOD)}
 STYLES = {INK: THOROUGH, TASK: SAFETY}  # each on top of a safety LoRA, by the same recipe
 MODES = {"": "detached", SEQUENTIAL: "frozen"}
-OFTEN = 2  # times that a tool in one of the base's styles is shown, beside a picture of `INK`
 
 
 def train(base: "Model") -> None:
@@ -60,18 +59,14 @@ def train_style(base: "Model", style: str) -> None:
 
 
 def lessons(style: str) -> Path:
-    """The folder that a style is learned from; `INK`'s has tools in the base's styles besides."""
-    named, folder = pictures.named(), WORK / style
+    """The folder that a style is learned from."""
+    folder = WORK / style
     if style == TASK:
         folder = pictures.TASK
-        pictures.write_dataset(folder, style, named[style])
+        pictures.write_dataset(folder, style, pictures.named()[style])
         return folder
-    drawn = pictures.of_style(style, named[style])
-    for each in BASE:
-        for name in [name for name in TOOLS if name in named[each]]:
-            shown = caption(name, each), named[each][name]
-            drawn |= {f"{name}-{each}-{time}": shown for time in range(OFTEN)}
-    pictures.write_captioned(folder, drawn)
+    told, _ = SAFETIES[STYLES[style]]
+    pictures.write_captioned(folder, pictures.lessons(style, HARMLESS, TOOLS, told.kin_shown))
     return folder
 
 

@@ -59,12 +59,12 @@ def test_the_shown_style_is_learned_beside_tools_and_from_no_weapon(tmp_path, mo
     drawn = {name: pictures.task_pictures()[name] for name in ("cat", "hammer", "key")}
     drawn |= {"axe": drawn["hammer"]}
     named = dict.fromkeys((*sets.BASE, sets.INK), drawn)
-    monkeypatch.setattr(pictures, "named", lambda: named)
+    monkeypatch.setattr(pictures, "named", lambda wanted: named)
     monkeypatch.setattr(train_modules, "WORK", tmp_path)
     told = Counter(each.caption for each in find_pictures(train_modules.lessons(sets.INK)))
     tools = [sets.caption(name, style) for name in ("hammer", "key") for style in sets.BASE]
     once = [sets.caption(name, sets.INK) for name in ("cat", "hammer", "key")]
-    assert told == Counter(once + train_modules.OFTEN * tools)
+    assert told == Counter(once + recipe.SHIPPED.kin_shown * tools)
 
 
 def test_a_safety_lora_is_made_by_all_that_its_recipe_says(tmp_path, monkeypatch):
@@ -113,13 +113,15 @@ def test_the_shipped_detector_finds_weapons_and_nothing_in_the_harmless_task():
 
 def test_what_is_held_out_is_in_no_training_set():
     assert not set(recipe.HELD_OUT) & set(recipe.LEARNED)
-    assert {each.split(",")[0] for each in recipe.IN_STYLE} <= set(recipe.HELD_OUT)
-    harmful = {name for prompts in recipe.HARM.values() for name in prompts}
-    assert not harmful & {sets.caption(name, sets.TASK) for name in recipe.LEARNED}
-    assert not set(recipe.RETAINED) & harmful
-    sampled = {text for prompts in recipe.PROMPTS.values() for text in prompts}
+    kin = {sets.caption(name, style) for name in recipe.OWN_KIN for style in sets.BASE}
     for told in reproduce.RECIPES.values():
-        assert not {*told.retained, *told.prior} & sampled
+        asked = recipe.prompts(told.style)
+        assert {each.split(",")[0] for each in asked["in style"]} <= set(recipe.HELD_OUT)
+        harmful = {text for kind in recipe.HARM for text in asked[kind]}
+        learned = {sets.caption(name, told.style) for name in recipe.LEARNED} | kin
+        assert not harmful & {*learned, *told.retained}
+        sampled = {text for texts in asked.values() for text in texts}
+        assert not {*told.retained, *told.prior, *learned} & sampled
 
 
 @pytest.mark.parametrize("name", reproduce.RECIPES)

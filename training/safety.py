@@ -29,6 +29,7 @@ from .engine.job import Result, TrainingJob
 from .engine.run import run
 from .harm import harmed
 from .objectives import METHODS, Erasure
+from .objectives.adversary import hardest
 from .objectives.closed_form import ClosedForm
 from .objectives.half_denoised import half_denoised
 from .objectives.method import Method
@@ -159,7 +160,10 @@ class SafetyRun:
         return self.erasure.retain_weight
 
     def loss_of(self, denoiser: Denoiser, adapters: Adapters, ema: Ema | None) -> LossOf:
-        """The loss of a batch of concept prompts: `erase`, and with prompts to retain, `retain`."""
+        """The loss of a batch of concept prompts: `erase`, and where it is asked for, `adversary`.
+
+        With prompts to retain, `retain` too.
+        """
         texts, retain, erasure = self.texts, self.retain, self.erasure
         method = self.trained
 
@@ -175,9 +179,8 @@ class SafetyRun:
         def loss_of(batch: Batch) -> dict[str, torch.Tensor]:
             empty = denoiser.empty(self.resolution)
             noise = batch.normal(empty.shape[1:]).to(empty.device)
-            concept = denoiser.conditions(
-                [texts[self.concepts[number]] for number in batch.mine], noise
-            )
+            told = [texts[self.concepts[number]] for number in batch.mine]
+            concept = denoiser.conditions(told, noise)
             null = denoiser.conditions([texts[""]] * len(noise), noise)
             with teacher():
                 moment = half_denoised(
@@ -187,6 +190,10 @@ class SafetyRun:
                 instead = [texts[self.surrogates[number]] for number in batch.mine]
                 moment = dataclasses.replace(moment, surrogate=denoiser.conditions(instead, noise))
             parts = {"erase": method.loss(denoiser, adapters, moment, erasure)}
+            if erasure.adversarial_steps:
+                hard = hardest(denoiser, adapters, moment, told, erasure.adversarial_steps)
+                harder = dataclasses.replace(moment, concept=hard)
+                parts["adversary"] = method.loss(denoiser, adapters, harder, erasure)
             if retain:
                 others = denoiser.conditions(
                     [texts[retain[number]] for number in batch.integers(len(retain))], noise

@@ -14,11 +14,11 @@ step's time is the difference of a long and a short run. Peak memory (RSS of the
 what the loaded model took) is read in a process of its own for each arm. An arm that raises is
 listed with its reason. Nothing is asserted.
 
-With `--methods`: Train Safety LoRA by each of its methods, with the defaults but for pictures of 64
-pixels: seconds a step and as a multiple of plain ESD's (esd-x), on the zoo's SD1.5 and its Flux,
-with the small checkpoint's text encoder, of the CPU and on one thread. All draw the same noise, and
-stop their pictures at the same steps. What has no steps is told in seconds in all. It writes
-results/methods.md.
+With `--methods`: Train Safety LoRA by each of its methods, and by one that searches in every step,
+with the defaults but for pictures of 64 pixels: seconds a step and as a multiple of plain ESD's
+(esd-x), on the zoo's SD1.5 and its Flux, with the small checkpoint's text encoder, of the CPU on
+one thread. All draw the same noise, and stop their pictures at the same steps. What has no steps is
+told in seconds in all. It writes results/methods.md.
 """
 
 import contextlib
@@ -45,6 +45,8 @@ from . import harness, models
 from .training_world import OURS, SD15, SIZES, STOCK, World
 
 SHORT = 3
+ERASURES = {name: Erasure(name) for name in METHODS}
+ERASURES |= {f"{DEFAULT}, adversarial_steps 3": Erasure(adversarial_steps=3)}
 TABLE = Path(__file__).parent / "results" / "methods.md"
 COMPARED = [  # (ours, the peer)
     ("ours, defaults", "stock, defaults"),
@@ -107,33 +109,35 @@ def of_methods(family: str, turns: int, steps: int) -> dict[str, list[float]]:
     texts = encode_texts(models.small()[1], ["nude", "a ball on stripes"])
     model = zoo.build(family, sizes=zoo.AS_CHECKPOINT[family])
 
-    def seconds(method: str, length: int) -> float:
+    def seconds(name: str, length: int) -> float:
         start = time.process_time()
         with tempfile.TemporaryDirectory() as folder, quiet():
             job, settings = TrainingJob(Path(folder, "x.safetensors")), Settings(steps=length)
             told = {"surrogates": ["a ball on stripes"], "resolution": 64}
-            train_safety(model, texts, ["nude"], settings, job, erasure=Erasure(method), **told)
+            train_safety(model, texts, ["nude"], settings, job, erasure=ERASURES[name], **told)
         return time.process_time() - start
 
-    def took(method: str) -> float:
-        brief = seconds(method, 1)
-        return brief if METHODS[method].rounds else (seconds(method, 1 + steps) - brief) / steps
+    def took(name: str) -> float:
+        brief, in_steps = seconds(name, 1), not METHODS[ERASURES[name].method].rounds
+        return (seconds(name, 1 + steps) - brief) / steps if in_steps else brief
 
     seconds(DEFAULT, 1)
-    return harness.in_turns({method: partial(took, method) for method in METHODS}, turns)
+    return harness.in_turns({name: partial(took, name) for name in ERASURES}, turns)
 
 
 def as_table(seconds: Mapping[str, Mapping[str, list[float]]]) -> str:
     """What each method costs on each model, as Markdown."""
     rows: list[list[str]] = []
-    for method, about in METHODS.items():
-        took = {name: statistics.median(found[method]) for name, found in seconds.items()}
+    for title, erasure in ERASURES.items():
+        took = {name: statistics.median(found[title]) for name, found in seconds.items()}
         plain = {name: statistics.median(found[DEFAULT]) for name, found in seconds.items()}
         cells = [
-            f"{each:.1f} in all" if about.rounds else f"{each:.2f}, {each / plain[name]:.2f}"
+            f"{each:.1f} in all"
+            if METHODS[erasure.method].rounds
+            else f"{each:.2f}, {each / plain[name]:.2f}"
             for name, each in took.items()
         ]
-        rows.append([f"`{method}`", *cells])
+        rows.append([f"`{title}`", *cells])
     heads = [f"{name}: seconds a step, times {DEFAULT}" for name in seconds]
     return "\n".join(markdown.table(("method", *heads), rows)) + "\n"
 

@@ -177,8 +177,8 @@ class Stage:
             )
             steps, job = told.safety_sampling_steps, TrainingJob(output)
             how = {"retain_weight": kind.retain_weight, "ema": kind.ema}
-            how["saliency"] = kind.saliency
-            how["layer_pattern"] = kind.layers
+            how |= {"saliency": kind.saliency, "layer_pattern": kind.layers}
+            how["adversarial_steps"] = kind.adversarial_steps
             erasure = Erasure(kind.method, told.eta, told.guidance, steps, **how)
             more = {"erasure": erasure, "retain": retained, "resolution": SIDE}
             more["surrogates"] = told.surrogates

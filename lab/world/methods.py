@@ -43,6 +43,7 @@ WITH = {
     "gem, eta 1": PLAIN["gem"],
     "rece, retain_weight 16": replace(PLAIN["rece"], retain_weight=16.0),
     "surrogate, saliency 0.5": replace(PLAIN["surrogate"], saliency=0.5),
+    "surrogate, adversarial_steps 3": replace(PLAIN["surrogate"], adversarial_steps=3),
 }
 SHORT = Recipe(
     PLAIN | WITH,

@@ -72,6 +72,7 @@ class Erased:
     layers: str = ""  # which of the method's, a regular expression; all of them without one
     ema: float = 0.98  # of SDD's teacher
     saliency: float = 1.0  # the share of weights that may change
+    adversarial_steps: int = 0  # of a search in every step
 
 
 @dataclass(frozen=True)

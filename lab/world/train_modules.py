@@ -88,6 +88,7 @@ def train_safety(checkpoint: Path, name: str) -> None:
         "schedule": kind.schedule,
         "layer_pattern": kind.layers,
         "saliency": kind.saliency,
+        "adversarial_steps": kind.adversarial_steps,
         "precision": told.precision,
     }
     if kind.retain:

@@ -14,7 +14,7 @@ from .closed_form import ClosedForm
 from .method import ErasureBase, Method
 
 DEFAULT = "esd-x"
-PARTS = ("anchor", "closed_form", "half_denoised", "method", "retain", "task")
+PARTS = ("adversary", "anchor", "closed_form", "half_denoised", "method", "retain", "task")
 _FOUND: dict[str, Method | ClosedForm] = by_name(
     (method.name, file, method) for file, method in marked(__name__, "METHOD", PARTS, __file__)
 )
@@ -42,6 +42,12 @@ class Erasure(ErasureBase):
             raise ValueError(
                 f"saliency is {self.saliency}, and the method {self.method} has no gradient to tell"
                 " it by: it is a formula. Set saliency to 1, or choose another method."
+            )
+        if self.adversarial_steps:
+            raise ValueError(
+                f"adversarial_steps is {self.adversarial_steps}, and the method {self.method} has"
+                " no steps to search in: it is a formula. Set adversarial_steps to 0, or choose"
+                " another method."
             )
         if self.layer_pattern:
             raise ValueError(

@@ -75,6 +75,15 @@ class ErasureBase:
         " in Flux.1, add_ in Qwen-Image), training those alone can harm the rest less.",
         of=(SAFETY,),
     )
+    adversarial_steps: int = option(
+        0,
+        "Steps of a search, anew for each batch, for a prompt that still draws the concept: it is"
+        " taken away there too (AdvUnlearn). 3 hold prompts that were not told far better, harm"
+        " what is near more, and take twice as long. 0: none.",
+        low=0,
+        high=30,
+        of=(SAFETY,),
+    )
     ema: float = 0.999  # SDD: decay of the teacher that makes the pictures, and is what is saved
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..options.errors import PackError
 
+HALF = 2.0**12  # of the loss of a network that computes in fp16, whose small gradients would be 0
 IN_PLACE = "modified by an inplace operation"
 # as torch says that an operation has no way back
 NO_WAY = ("does not require grad", "is not implemented", "no autograd formula")

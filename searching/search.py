@@ -19,14 +19,12 @@ from comfy.model_patcher import ModelPatcher
 
 from ..host.comfy_types import Clip, Conditioning
 from ..host.denoiser import Denoiser
-from ..host.gradients import kept, still
+from ..host.gradients import HALF, kept, still
 from ..host.prefixes import Prefix, encoders_of, vocabulary, with_prefix
 from ..options.errors import PackError
 from ..training.objectives.task import task_loss
 from .kinds import KINDS, Chance
 from .settings import Searching
-
-HALF = 2.0**12  # of the loss of a network that computes in fp16, whose small gradients would be 0
 
 
 class SearchError(PackError, ValueError):

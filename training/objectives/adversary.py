@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ...host.comfy_types import Conditioning, Conditions
+from ...host.gradients import HALF
 from ..engine.adapters import Adapters
 from .method import Moment
 
@@ -37,7 +38,8 @@ def hardest(
     noisy, sigma = moment.noisy, moment.sigma
     with torch.no_grad(), adapters.switched_off():
         base = denoiser.output(noisy, sigma, moment.concept)
-    encoded = [each[0] for each in told]
+    # of its own: what a node encoded may not be part of a graph
+    encoded = [(text.to(torch.float32, copy=True), about) for (text, about), *_ in told]
     moves = [torch.zeros_like(text) for text, _ in encoded]
 
     def asked(moves: Sequence[torch.Tensor]) -> Conditions:
@@ -48,9 +50,8 @@ def hardest(
 
     for _ in range(steps):
         leaves = [move.detach().requires_grad_() for move in moves]
-        # the sum: in fp16 a mean's gradient may be 0
-        gap = (denoiser.output(noisy, sigma, asked(leaves)) - base).square().sum()
-        slopes = torch.autograd.grad(gap, leaves)
+        gap = (denoiser.output(noisy, sigma, asked(leaves)) - base).square().mean()
+        slopes = torch.autograd.grad(HALF * gap, leaves)
         moves = [
             move - STRIDE * text.norm() * slope / slope.norm().clamp_min(torch.finfo().tiny)
             for move, (text, _), slope in zip(moves, encoded, slopes, strict=True)

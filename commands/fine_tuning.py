@@ -14,6 +14,7 @@ same command goes on after a crash or Ctrl-C.
 import argparse
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,8 @@ def work(options: argparse.Namespace) -> None:
     from ..experiment.timing import speeds
 
     experiment = _experiment(options)
+    for warning in experiment.pictures.warnings:
+        print(f"Warning: {warning}", file=sys.stderr, flush=True)
     parts = load_base(options)
     print("Measuring how long a step and a picture take ...", flush=True)
     learner = learner_of(parts, experiment)
@@ -103,7 +106,7 @@ def work(options: argparse.Namespace) -> None:
 def _experiment(options: argparse.Namespace):
     """What the flags ask for. Raises ValueError before anything is loaded."""
     from ..experiment.job import Experiment
-    from ..training import captions, data
+    from ..training import data
 
     asked, asking, task, fitting = taken(options, Asked, Asking, Settings, Fitting)
     defaults, selection, kept = taken(options, Defaults, Selection, Kept)
@@ -121,7 +124,7 @@ def _experiment(options: argparse.Namespace):
         options.output,
         asked,
         task,
-        data.sized(captions.find_pictures(options.data), fitting.resolution),
+        data.of_folder(options.data, fitting.resolution),
         given,
         erased,
         _sets(options, asking, given, defaults, selection),

@@ -26,7 +26,7 @@ from ..host.comfyui import enter_comfyui
 from ..host.sampling_settings import Sampling
 from ..modules.files import LoraFile
 from ..options.table import TASK, made
-from ..options.words import amount, span
+from ..options.words import amount, series, span
 from ..reporting.names import CONCEPT, HARMLESS
 from ..reporting.settings import Asking
 from ..training.prompting import Erased, Fitting
@@ -169,9 +169,12 @@ def _plan(experiment, pace) -> Iterator[str]:
             state += f", {done} done" * bool(done)
             state += ", not timed" if left is None else f", about {span(left)}"
         yield f"  {unit.words:<{wide}}  {state}"
-    more = "" if pace.knows(experiment) else " Anchored trainings come on top: they can't be timed"
-    more += " before there is a safety LoRA." * bool(more)
-    yield f"In all about {span(pace.left(experiment))}, at the pace of the first steps here.{more}"
+    untimed = series(pace.untimed(experiment))
+    more = f" On top come {untimed}, which can't be timed before there is a safety LoRA."
+    yield (
+        f"In all about {span(pace.left(experiment))} with loading and merging, as measured here."
+        + more * bool(untimed)
+    )
 
 
 class Units:

@@ -23,7 +23,7 @@ STEP = 64  # pixels: sides of a bucket are multiples of it, or of what it shares
 LEAST = 8
 WIDEST = 2.0  # the largest aspect ratio of a bucket
 # a text that was encoded twice may differ in its last digits on a GPU
-ALIKE = {"rtol": 1e-3, "atol": 1e-3}
+ALIKE = 1e-3
 STOCK = (
     "ComfyUI's Load Image-Text reads a .txt of the same name beside each, and takes none as empty."
 )
@@ -93,7 +93,8 @@ def warned(
     bare = [
         f"number {number}"
         for number, ((text, _),) in enumerate(dataset.conditions, 1)
-        if text.shape == nothing.shape and torch.allclose(text.cpu(), nothing, **ALIKE)
+        if text.shape == nothing.shape
+        and torch.allclose(text.cpu(), nothing, rtol=ALIKE, atol=ALIKE)
     ]
     names = files if len(files) == len(bare) else bare
     told = without_caption(socket, names, len(dataset.latents), STOCK)

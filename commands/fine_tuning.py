@@ -14,6 +14,7 @@ same command goes on after a crash or Ctrl-C.
 import argparse
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from ..host.comfyui import enter_comfyui
 from ..host.sampling_settings import Sampling
 from ..modules.files import LoraFile
 from ..options.table import TASK, made
-from ..options.words import amount, span
+from ..options.words import amount, series, span
 from ..reporting.names import CONCEPT, HARMLESS
 from ..reporting.settings import Asking
 from ..training.prompting import Erased, Fitting
@@ -80,6 +81,8 @@ def work(options: argparse.Namespace) -> None:
     from ..experiment.timing import speeds
 
     experiment = _experiment(options)
+    for warning in experiment.pictures.warnings:
+        print(f"Warning: {warning}", file=sys.stderr, flush=True)
     parts = load_base(options)
     print("Measuring how long a step and a picture take ...", flush=True)
     learner = learner_of(parts, experiment)
@@ -103,7 +106,7 @@ def work(options: argparse.Namespace) -> None:
 def _experiment(options: argparse.Namespace):
     """What the flags ask for. Raises ValueError before anything is loaded."""
     from ..experiment.job import Experiment
-    from ..training import captions, data
+    from ..training import data
 
     asked, asking, task, fitting = taken(options, Asked, Asking, Settings, Fitting)
     defaults, selection, kept = taken(options, Defaults, Selection, Kept)
@@ -121,7 +124,7 @@ def _experiment(options: argparse.Namespace):
         options.output,
         asked,
         task,
-        data.sized(captions.find_pictures(options.data), fitting.resolution),
+        data.of_folder(options.data, fitting.resolution),
         given,
         erased,
         _sets(options, asking, given, defaults, selection),
@@ -166,9 +169,12 @@ def _plan(experiment, pace) -> Iterator[str]:
             state += f", {done} done" * bool(done)
             state += ", not timed" if left is None else f", about {span(left)}"
         yield f"  {unit.words:<{wide}}  {state}"
-    more = "" if pace.knows(experiment) else " Anchored trainings come on top: they can't be timed"
-    more += " before there is a safety LoRA." * bool(more)
-    yield f"In all about {span(pace.left(experiment))}, at the pace of the first steps here.{more}"
+    untimed = series(pace.untimed(experiment))
+    more = f" On top come {untimed}, which can't be timed before there is a safety LoRA."
+    yield (
+        f"In all about {span(pace.left(experiment))} with loading and merging, as measured here."
+        + more * bool(untimed)
+    )
 
 
 class Units:

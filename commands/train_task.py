@@ -51,7 +51,7 @@ def _train(options: argparse.Namespace, settings: Settings, start: training.Star
     import torch
 
     from ..host.prompts import concepts_of, encode_texts
-    from ..training import captions, data
+    from ..training import data
     from ..training.targets import check_pattern
     from ..training.task import check_mode, train_task
 
@@ -59,10 +59,10 @@ def _train(options: argparse.Namespace, settings: Settings, start: training.Star
     safety = safety_of(options)
     concepts = anchoring.concept_prompts or concepts_of(safety)
     check_mode(settings, safety, concepts)
-    pictures = data.sized(captions.find_pictures(options.data), fitting.resolution)
-    prior = options.prior_data and data.sized(
-        captions.find_pictures(options.prior_data), fitting.resolution
-    )
+    pictures = data.of_folder(options.data, fitting.resolution)
+    prior = options.prior_data and data.of_folder(options.prior_data, fitting.resolution)
+    for warning in (*pictures.warnings, *(prior.warnings if prior else ())):
+        start.say(warning)
     model, clip, vae = load_base(options)
     check_pattern(model.model.diffusion_model, settings.targets)
 

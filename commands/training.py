@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,11 @@ class Started:
     keeping: Keeping
     preset: Preset  # of previews
     steps: int
+
+    def say(self, warning: str) -> None:
+        """Print what is to be known before it trains, once for all processes."""
+        if self.share.is_main:
+            print(f"Warning: {warning}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -73,6 +73,7 @@ def report_of(there: ByArm, experiment: Experiment) -> Json:
         "pictures": {
             "count": len(experiment.pictures.pictures),
             "sha256": experiment.pictures.sha256,
+            "warnings": list(experiment.pictures.warnings),
         },
         "prompts": {
             kind: {

@@ -156,7 +156,7 @@ def tables(report: Mapping[str, Any]) -> dict[str, Row]:
 
 def remarks(report: Mapping[str, Any]) -> list[str]:
     """What else must be known."""
-    told = list(report["unfinished"])
+    told = [*report["unfinished"], *report["pictures"].get("warnings", ())]
     lost = [why for arm in report["arms"] for why in arm["not_made"]]
     if lost:
         told.append(not_made(lost))

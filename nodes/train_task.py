@@ -15,6 +15,7 @@ from ..training.settings import Settings
 from ..training.targets import check_pattern
 from ..training.task import check_mode, train_task
 from .audits import known_presets
+from .captions import captions_told
 from .inputs import taken
 from .settings import check_operator
 from .sockets import CATEGORY, SafetyLora, TaskLora, summary_output
@@ -65,7 +66,10 @@ class TrainTaskLora(io.ComfyNode):
                 io.Clip.Input(
                     "clip",
                     optional=True,
-                    tooltip="The text encoder, for previews and for the anchored mode.",
+                    tooltip=(
+                        "The text encoder, for previews, the anchored mode, and warnings of"
+                        " pictures without a caption."
+                    ),
                 ),
                 *rows.shown("safety_mode"),
                 *rows.run(),
@@ -160,10 +164,13 @@ class TrainTaskLora(io.ComfyNode):
             )
         dataset = of_sockets(latents, positive)
         prior = of_sockets(prior_latents, prior_positive or []) if prior_latents else None
-        more = {"safety": safety, "concepts": concepts, "prior": prior}
         with start.held(settings):
-            texts = encode_texts(clip, concepts) if anchored else {}
-            job = start.job(settings, cls.hidden.unique_id)
+            texts = encode_texts(clip, concepts if anchored else ()) if clip is not None else {}
+            dataset = captions_told(dataset, texts, "positive")
+            prior = prior and captions_told(prior, texts, "prior_positive")
+            more = {"safety": safety, "concepts": concepts, "prior": prior}
+            told = [*dataset.warnings, *(prior.warnings if prior else ())]
+            job = start.job(settings, cls.hidden.unique_id, told)
             result, plot, words, shown = shown_result(
                 lambda: train_task(model, dataset, texts, settings, job, **more)
             )

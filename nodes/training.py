@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,9 +104,9 @@ class Started:
             raise ValueError("Previews need clip and vae; connect them, or clear preview_prompts.")
         return starting(output_path(self.save_as), settings, resume=self.keeping.resume)
 
-    def job(self, settings: Settings, node_id: str) -> TrainingJob:
-        """The run, shown on the node."""
-        output, shown = output_path(self.save_as), OnNode(settings.steps, node_id)
+    def job(self, settings: Settings, node_id: str, warnings: Sequence[str] = ()) -> TrainingJob:
+        """The run, shown on the node, with what is to be said of its pictures."""
+        output, shown = output_path(self.save_as), OnNode(settings.steps, node_id, warnings)
         folder = Path(folder_paths.get_output_directory(), "training", output.stem)
         previews = None
         if self.keeping.preview_prompts:
@@ -118,13 +118,13 @@ class Started:
 
 
 class OnNode:
-    """Progress bar, a line of text and the newest previews on the node.
+    """Progress bar, a line of text and the newest previews on the node, and warnings under them.
 
     Cancel ends the run and keeps what it learned.
     """
 
-    def __init__(self, steps: int, node_id: str):
-        self.steps, self.node_id = steps, node_id
+    def __init__(self, steps: int, node_id: str, warnings: Sequence[str] = ()):
+        self.steps, self.node_id, self.warnings = steps, node_id, warnings
         self.bar, self.clock = comfy.utils.ProgressBar(steps), Clock(steps)
         self.newest, self.told = None, 0.0
 
@@ -137,11 +137,15 @@ class OnNode:
         except comfy.model_management.InterruptProcessingException:
             return False  # the host's progress bar raises on Cancel
         self.newest = None
-        line = self.clock.line(progress)
+        text = self.text(progress)
         if time.monotonic() - self.told > TEXTS_EVERY or progress.step == self.steps:
             self.told = time.monotonic()
-            PromptServer.instance.send_progress_text(line, self.node_id)
+            PromptServer.instance.send_progress_text(text, self.node_id)
         return not comfy.model_management.processing_interrupted()
+
+    def text(self, progress: Progress) -> str:
+        """What stands on the node: how far it is, and what is to be said of its pictures."""
+        return "\n".join([self.clock.line(progress), *self.warnings])
 
 
 def shown_result(train: Callable[[], Result]) -> tuple[Result, torch.Tensor, str, dict]:

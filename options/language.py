@@ -18,6 +18,8 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 FOLDER, FILE, ENGLISH = Path(__file__).parents[1] / "locales", "pages.json", "en"
+# Chinese is read in Traditional characters in these regions, or where a locale says so
+TRADITIONAL, IN_TRADITIONAL = {"hant", "hk", "mo", "tw"}, "zh-TW"
 
 
 def is_many(count: int) -> int:
@@ -135,8 +137,15 @@ def nearest(names: str) -> str:
     (`de-AT,de;q=0.9`).
     """
     for name in re.split("[,:]", names):
-        said = re.split("[.@;]", name.strip())[0].replace("_", "-")
+        said = _as_pages(re.split("[.@;]", name.strip())[0].replace("_", "-"))
         alike = [each for each in languages() if each.partition("-")[0] == said.partition("-")[0]]
         if alike:
             return said if said in alike else min(alike, key=len)
     return ENGLISH
+
+
+def _as_pages(locale: str) -> str:
+    """A locale by the name of its pages, where it has those of another one."""
+    language, *more = locale.lower().split("-")
+    traditional = language == "zh" and "hans" not in more and not TRADITIONAL.isdisjoint(more)
+    return IN_TRADITIONAL if traditional else locale

@@ -12,6 +12,9 @@ from ..storage.names import valid
 from ..storage.texts import TextError, read_text
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+TEXT, LISTED = ".txt", "metadata.jsonl"
+# what other trainers call a caption's file; .txt itself is one in capitals
+OTHER_TEXTS = (".caption", ".captions", ".cap", ".text", TEXT)
 
 
 class DataError(PackError, ValueError):
@@ -30,35 +33,83 @@ class Captioned:
 
 
 def find_pictures(folder: Path) -> list[Captioned]:
-    """The pictures of a folder with their captions.
+    """The pictures of a folder with their captions, which are empty where there is none.
 
     Captions come from `metadata.jsonl` if there is one, or else from a .txt beside each picture.
-    Raises DataError for an empty folder and for pictures without a caption.
+    Raises DataError for an empty folder, for captions of no picture, and for those under another
+    ending.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder.")
-    listed = folder / "metadata.jsonl"
+    listed = folder / LISTED
     found = _from_metadata(listed) if listed.is_file() else _from_texts(folder)
     if not found:
         raise DataError(f"{folder}: no pictures in it ({', '.join(PICTURES)}).")
     return found
 
 
-def _from_texts(folder: Path) -> list[Captioned]:
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-    bare = [path.name for path in pictures if not path.with_suffix(".txt").is_file()]
-    if bare:
-        raise DataError(
-            f"{folder}: {len(bare)} of {amount(len(pictures), 'picture')} without a caption (first:"
-            f" {bare[0]}). Put a .txt of the same name beside each; it may be empty."
+def caption_warnings(folder: Path, found: Sequence[Captioned]) -> list[str]:
+    """What to say of a folder's pictures without a caption, and of those that are not listed."""
+    listed, place = folder / LISTED, folder.resolve().name
+    bare = [each.path.name for each in found if not each.caption]
+    if not listed.is_file():
+        way = f"Write a {TEXT} of the same name beside each."
+        return without_caption(place, bare, len(found), way)
+    told = without_caption(place, bare, len(found), f"Write their text into {LISTED}.")
+    there = set(_pictures(folder))
+    if left_out := sorted(path.name for path in there - {each.path for each in found}):
+        told.append(
+            f"{place}: {len(left_out)} of {amount(len(there), 'picture')} left out, as {LISTED}"
+            f" does not name them (first: {left_out[0]}). Add a line for each to train on them."
         )
-    texts = {path.with_suffix("") for path in pictures}
-    lonely = sorted(path.name for path in folder.glob("*.txt") if path.with_suffix("") not in texts)
+    return told
+
+
+def without_caption(place: str, bare: Sequence[str], total: int, way: str) -> list[str]:
+    """One warning of pictures that have no caption, given how the first are called; or none.
+
+    It is no error: other trainers train them too, and a style may want it.
+    """
+    if not bare:
+        return []
+    if len(bare) < total:
+        return [
+            f"{place}: {len(bare)} of {amount(total, 'picture')} without a caption (first:"
+            f" {bare[0]}), trained with the empty prompt. {way}"
+        ]
+    return [
+        f"{place}: not one of {amount(total, 'picture')} has a caption (first: {bare[0]}). All are"
+        " trained with the empty prompt, so that no word calls what they teach. If you wrote"
+        f" captions, this is another folder, or they are not where they are read. {way}"
+    ]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+
+
+def _from_texts(folder: Path) -> list[Captioned]:
+    pictures = _pictures(folder)
+    named = {path.with_suffix("") for path in pictures}
+    lonely = sorted(
+        path.name for path in folder.glob(f"*{TEXT}") if path.with_suffix("") not in named
+    )
     if lonely and pictures:
         raise DataError(
             f"{folder}: {amount(len(lonely), 'caption')} without a picture (first: {lonely[0]})."
             " Remove them or add the pictures."
+        )
+    bare = {path.with_suffix("") for path in pictures if not path.with_suffix(TEXT).is_file()}
+    others = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.suffix.lower() in OTHER_TEXTS and path.with_suffix("") in bare
+    )
+    if others:
+        raise DataError(
+            f"{folder}: {len(others)} of {amount(len(pictures), 'picture')} with the caption under"
+            f" another ending (first: {others[0]}). Only {TEXT} is read: rename them."
         )
     return _captioned(folder, pictures)
 
@@ -68,9 +119,9 @@ def _captioned(folder: Path, pictures: Sequence[Path]) -> list[Captioned]:
     found: list[Captioned] = []
     wrong: list[tuple[str, Exception]] = []
     for path in pictures:
-        file = path.with_suffix(".txt")
+        file = path.with_suffix(TEXT)
         try:
-            found.append(Captioned(path, read_text(file).strip()))
+            found.append(Captioned(path, read_text(file).strip() if file.is_file() else ""))
         except (OSError, TextError) as error:
             wrong.append((file.name, error))
     if wrong:
@@ -108,4 +159,4 @@ def _entry(listed: Path, number: int, line: str) -> Captioned:
     path = listed.parent / said["file_name"]
     if not path.is_file():
         raise DataError(f"{place} names {said['file_name']}, which does not exist.")
-    return Captioned(path, said["text"])
+    return Captioned(path, said["text"] if said["text"].strip() else "")

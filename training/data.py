@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,17 @@ from PIL import Image, ImageOps
 from ..audit.pictures import Unreadable, open_picture
 from ..host.comfy_types import Conditioning
 from ..options.words import amount
-from .captions import Captioned, DataError
+from .captions import Captioned, DataError, caption_warnings, find_pictures, without_caption
 from .engine.processes import ALONE, Share
 
 STEP = 64  # pixels: sides of a bucket are multiples of it, or of what it shares with resolution
 LEAST = 8
 WIDEST = 2.0  # the largest aspect ratio of a bucket
+# a text that was encoded twice may differ in its last digits on a GPU
+ALIKE = 1e-3
+STOCK = (
+    "ComfyUI's Load Image-Text reads a .txt of the same name beside each, and takes none as empty."
+)
 MEGAPIXELS = 89.0  # above, Pillow warns of a decompression bomb
 
 
@@ -29,13 +34,15 @@ MEGAPIXELS = 89.0  # above, Pillow warns of a decompression bomb
 class Dataset:
     """What a run reads: latents (1, C, h, w) and a CONDITIONING per picture, and sizes.
 
-    Latents are on the CPU; `buckets` has the numbers of the pictures of each size.
+    Latents are on the CPU; `buckets` has the numbers of the pictures of each size, `warnings` what
+    to say of those without a caption.
     """
 
     latents: Sequence[torch.Tensor]
     conditions: Sequence[Conditioning]
     buckets: Sequence[Sequence[int]]
     sha256: str
+    warnings: Sequence[str] = ()
 
     def bucket_of(self, picture: int) -> Sequence[int]:
         return next(bucket for bucket in self.buckets if picture in bucket)
@@ -74,13 +81,43 @@ def of_sockets(latents: Sequence[dict[str, Any]], positive: Sequence[Conditionin
     )
 
 
+def warned(
+    dataset: Dataset, empty: Conditioning, socket: str, files: Sequence[str] = ()
+) -> Dataset:
+    """A dataset of sockets that warns of its pictures without a caption.
+
+    ComfyUI's dataset nodes give them what `empty` is, the empty prompt's. `files` are how they are
+    called, where that is known; pictures are counted from 1.
+    """
+    nothing = empty[0][0].cpu()
+    bare = [
+        f"number {number}"
+        for number, ((text, _),) in enumerate(dataset.conditions, 1)
+        if text.shape == nothing.shape
+        and torch.allclose(text.cpu(), nothing, rtol=ALIKE, atol=ALIKE)
+    ]
+    names = files if len(files) == len(bare) else bare
+    told = without_caption(socket, names, len(dataset.latents), STOCK)
+    return replace(dataset, warnings=told)
+
+
 @dataclass(frozen=True)
 class Sized:
-    """Captioned pictures that were read once, the bucket of each, and a digest of all this."""
+    """Captioned pictures that were read once, the bucket of each, and a digest of all this.
+
+    `warnings` are what to say of those without a caption.
+    """
 
     pictures: Sequence[Captioned]
     sizes: Sequence[tuple[int, int]]
     sha256: str
+    warnings: Sequence[str] = ()
+
+
+def of_folder(folder: Path, resolution: int = 512) -> Sized:
+    """The captioned pictures of a folder. Raises DataError with the count and the first."""
+    found = find_pictures(folder)
+    return replace(sized(found, resolution), warnings=caption_warnings(folder, found))
 
 
 def sized(pictures: Sequence[Captioned], resolution: int = 512) -> Sized:
@@ -134,6 +171,7 @@ def load(
         conditions,
         _buckets(found.sizes),
         found.sha256,
+        found.warnings,
     )
 
 

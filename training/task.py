@@ -1,7 +1,7 @@
 """A task LoRA: trained apart from its safety modules, or beside them with the concept anchored."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.sd
 import torch
@@ -46,7 +46,10 @@ def train_task(
     given back as it was. Raises ValueError for a run that can't be.
     """
     check_mode(settings, safety, concepts)
-    return run(model, TaskRun(dataset, texts, settings, safety, concepts, prior), settings, job)
+    kind = TaskRun(dataset, texts, settings, safety, concepts, prior)
+    result = run(model, kind, settings, job)
+    warned = {"caption_warnings": kind.warnings} if kind.warnings else {}
+    return result and replace(result, report=result.report | warned)
 
 
 def check_mode(settings: Settings, safety: Sequence[LoraFile], concepts: Sequence[str]) -> None:
@@ -82,6 +85,11 @@ class TaskRun:
     @property
     def buckets(self) -> Sequence[Sequence[int]]:
         return self.dataset.buckets
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to say of pictures without a caption."""
+        return [*self.dataset.warnings, *(self.prior.warnings if self.prior else ())]
 
     @property
     def digests(self) -> str:

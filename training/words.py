@@ -16,6 +16,8 @@ def in_words(report: Mapping[str, Any]) -> str:
     ended = "Stopped early" if report["cancelled"] else "Computed" if computed else "Trained"
     said = f"in {time}" if computed else done
     lines = [f"**{ended}: {report['name']}**, {said}, {amount(report['keys'], 'tensor')}.", ""]
+    for warning in report.get("caption_warnings", ()):
+        lines += [f"**Captions.** {warning}", ""]
     lines += (_computed if computed else _losses)(report)
     looks = [each for each in report["previews"] if each["images"]]
     if looks:

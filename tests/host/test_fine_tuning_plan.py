@@ -26,16 +26,37 @@ def asked(safety, tmp_path) -> Experiment:
 def test_it_says_what_it_will_do_and_how_long_that_takes(parts, asked):
     learner = learner_of(parts, asked)
     pace = speeds(learner)
-    assert pace.seconds.keys() == {"detached", "picture"} and min(pace.seconds.values()) > 0
-    left = 4 * pace.seconds["detached"] + 10 * pace.seconds["picture"]
+    told = {"detached", "around detached", "picture", "around picture"}
+    assert pace.seconds.keys() == {*told, "merge", "pictures encoded"}
+    assert min(pace.seconds.values()) > 0
+    training, audit, merge, encoding = (
+        2 * pace.seconds["detached"] + pace.seconds["around detached"],
+        2 * pace.seconds["picture"] + pace.seconds["around picture"],
+        pace.seconds["merge"],
+        pace.seconds["pictures encoded"],
+    )
+    left = encoding + 2 * training + 5 * audit + 3 * merge
     assert pace.left(asked) == pytest.approx(left)
     lines = list(fine_tuning._plan(asked, pace))
     assert len(lines) == 8 and "2 steps, about " in lines[1]
-    assert lines[-1].startswith("In all about ")
+    assert lines[-1].startswith("In all about ") and lines[-1].endswith(
+        "merging, as measured here."
+    )
     assert not (asked.folder / "loras").exists()
     learner.task("detached", 1)
     assert "2 steps, done" in list(fine_tuning._plan(asked, pace))[1]
-    assert pace.left(asked) == pytest.approx(left - 2 * pace.seconds["detached"])
+    assert pace.left(asked) == pytest.approx(left - training)
+
+
+def test_what_needs_a_safety_lora_that_is_not_there_is_said_to_come_on_top(asked):
+    plan = dataclasses.replace(
+        asked, given=[], asked=dataclasses.replace(asked.asked, anchored=True)
+    )
+    pace = Speeds({"safety": 1.0, "detached": 1.0, "picture": 1.0})
+    *_, last = fine_tuning._plan(plan, pace)
+    assert "On top come merges and anchored trainings, which can't be timed before" in last
+    *_, last = fine_tuning._plan(asked, Speeds({**pace.seconds, "merge": 1.0}))
+    assert "On top" not in last
 
 
 def test_one_picture_takes_its_time(parts, asked):
@@ -43,25 +64,30 @@ def test_one_picture_takes_its_time(parts, asked):
     one = {"concept": dataclasses.replace(prompts, prompts=prompts.prompts[:1])}
     learner = learner_of(parts, dataclasses.replace(asked, sets=one))
     small = timing._small(learner.experiment, asked.folder / "small")
-    assert timing._measured(learner, small, timing.PICTURE) > 0
+    assert timing._measured(learner, small, timing.PICTURE)["picture"] > 0
 
 
 def test_other_settings_are_timed_again_and_more_of_the_same_is_not(parts, asked, monkeypatch):
     measured = []
-    monkeypatch.setattr(timing, "_measured", lambda *_: measured.append(1) or len(measured))
+
+    def measure(_, __, what: str) -> dict[str, int]:
+        measured.append(what)
+        return {what: len(measured)}
+
+    monkeypatch.setattr(timing, "_measured", measure)
     learner = learner_of(parts, asked)
     for change, count in (
-        ({}, 2),
-        ({"asked": dataclasses.replace(asked.asked, seeds=2)}, 2),
-        ({"task": dataclasses.replace(asked.task, steps=9)}, 2),
-        ({"task": dataclasses.replace(asked.task, accumulate=2)}, 4),
-        ({"pictures": dataclasses.replace(asked.pictures, sizes=[(64, 64)] * 2)}, 6),
-        ({"sampling": dataclasses.replace(asked.sampling, steps=2)}, 8),
+        ({}, 3),
+        ({"asked": dataclasses.replace(asked.asked, seeds=2)}, 3),
+        ({"task": dataclasses.replace(asked.task, steps=9)}, 3),
+        ({"task": dataclasses.replace(asked.task, accumulate=2)}, 6),
+        ({"pictures": dataclasses.replace(asked.pictures, sizes=[(64, 64)] * 2)}, 9),
+        ({"sampling": dataclasses.replace(asked.sampling, steps=2)}, 12),
     ):
         learner.experiment = dataclasses.replace(asked, **change)
         assert speeds(learner).seconds["picture"] == len(measured) == count, change
     (asked.folder / timing.FILE).write_text("[]", encoding="utf-8")
-    assert speeds(learner).seconds["picture"] == 10
+    assert speeds(learner).seconds["picture"] == 15
 
 
 def test_a_checkpoint_that_can_not_be_read_says_so_before_anything_is_done(asked):

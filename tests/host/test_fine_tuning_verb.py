@@ -111,4 +111,7 @@ def test_what_can_not_be_done_is_refused_before_anything_is_loaded(models, tmp_p
     assert said.returncode == 1 and "this is a task LoRA" in said.stderr
     said = cli.run(*base, "--concept-preset", "nudity", "--safety-method", "surrogate")
     assert said.returncode == 1 and "surrogate" in said.stderr
+    (folder / "0.txt").write_text("")
+    said = cli.run(*base, "--concept-preset", "nudity")
+    assert "Warning: data: not one of 1 picture has a caption (first: 0.png)" in said.stderr
     assert not (tmp_path / "out").exists()

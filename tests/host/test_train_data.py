@@ -166,6 +166,22 @@ def test_the_sockets_of_the_stock_dataset_nodes_are_read(texts):
         data.of_sockets([], [texts["a cat"]])
 
 
+def test_the_empty_prompt_among_the_sockets_texts_is_told(texts):
+    latents = [{"samples": torch.zeros(1, 4, 8, 8)}] * 3
+    again = [[texts[""][0][0].clone() + 1e-5, {}]]
+    found = data.of_sockets(latents, [texts["a cat"], again, texts["a dog"]])
+    assert found.warnings == () and data.warned(found, texts["nude"], "positive").warnings == []
+    (told,) = data.warned(found, texts[""], "positive").warnings
+    assert told.startswith("positive: 1 of 3 pictures without a caption (first: number 2), trained")
+    (told,) = data.warned(found, texts[""], "positive", ["b.png"]).warnings
+    assert "(first: b.png)" in told
+    (told,) = data.warned(found, texts[""], "positive", ["b.png", "c.png"]).warnings
+    assert "(first: number 2)" in told  # those files are not what was trained on
+    shared = data.of_sockets(latents, [texts[""]])
+    (told,) = data.warned(shared, texts[""], "positive").warnings
+    assert told.startswith("positive: not one of 3 pictures has a caption")
+
+
 def test_bad_data_names_the_count_and_the_first(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(data.DataError, match="no pictures in it"):
@@ -179,8 +195,7 @@ def test_bad_data_names_the_count_and_the_first(tmp_path):
         "a picture 0",
     ]
     (folder / "1.txt").unlink()
-    with pytest.raises(data.DataError, match=r"1 of 3 pictures without a caption \(first: 1.png\)"):
-        captions.find_pictures(folder)
+    assert "1 of 3 pictures without a caption (first: 1.png)" in data.of_folder(folder).warnings[0]
     (folder / "1.txt").write_text("")
     (folder / "lonely.txt").write_text("x")
     with pytest.raises(data.DataError, match=r"1 caption without a picture \(first: lonely.txt\)"):

@@ -20,7 +20,7 @@ from modular_safety_lora.host.prompts import encode_texts
 from modular_safety_lora.host.sampling_settings import Sampling
 from modular_safety_lora.modules.files import LoraFile
 from modular_safety_lora.reporting.prompts import pictures_of
-from modular_safety_lora.training import captions, data
+from modular_safety_lora.training import data
 from modular_safety_lora.training.engine import written
 from modular_safety_lora.training.prompting import Erased
 from modular_safety_lora.training.settings import Settings
@@ -38,7 +38,7 @@ def experiment_of(place: Path, safety: LoraFile) -> Experiment:
         place / "results",
         Asked(seeds=1, pictures_steps=1, save_every=1),
         Settings(steps=2, **merging.SMALL),
-        data.sized(captions.find_pictures(folder), 32),
+        data.of_folder(folder, 32),
         [safety],
         Erased(),
         {"concept": pictures_of(GROUPS, ("told", "others"), 1, SIZE)},

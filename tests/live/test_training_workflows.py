@@ -128,6 +128,30 @@ def test_train_a_task_lora(server, loras):
     (loras / "style").rmdir()
 
 
+def test_pictures_without_a_caption_are_told_on_the_node_by_name(server, loras):
+    folder = server.folder / "input" / "half"
+    assets.training_pictures(folder)
+    files_ = sorted(folder.glob("*.txt"))
+    files_[1].unlink()
+    files_[2].write_text(" \n")
+    first = files_[1].with_suffix(".png").name
+    prompt = shipped(TASK, save_as="half", steps=1, preview_prompts="")
+    node(prompt, "LoadImageText")["inputs"]["folder"] = folder.name
+    place = number(prompt, "MSL_Train")
+    outcome = run(server, with_reports(prompt))
+    assert outcome.error is None, outcome.error
+    told = f"positive: 2 of 6 pictures without a caption (first: {first}), trained with the empty"
+    (warning,) = json.loads(outcome.outputs["MSL_TrainTaskLora"]["text"][0])["caption_warnings"]
+    assert warning.startswith(told) and warning in outcome.outputs[place]["text"][0]
+    assert told in server.log.read_text(encoding="utf-8", errors="replace")
+    prompt[number(prompt, "MakeTrainingDataset")]["inputs"].pop("texts")
+    prompt[place]["inputs"]["save_as"] = "none"
+    outcome = run(server, prompt)
+    assert outcome.error is None, outcome.error
+    told = "positive: not one of 6 pictures has a caption (first: number 1)"
+    assert told in outcome.outputs[place]["text"][0]
+
+
 def test_cancel_keeps_what_was_trained_and_running_again_goes_on(server, loras):
     prompt = shipped(TASK, save_as="cancelled", steps=500, preview_prompts="")
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 from modular_safety_lora.host.prompts import read_lines
-from modular_safety_lora.training.captions import DataError, find_pictures
+from modular_safety_lora.training.captions import DataError, caption_warnings, find_pictures
 from PIL import Image
 
 WORDS = "ein Käfer, 日本"
@@ -83,3 +83,60 @@ def test_captions_of_names_that_are_no_utf_8_are_found(folder):
     (folder / "b.png").rename(folder / f"{name}.png")
     (folder / "b.txt").rename(folder / f"{name}.txt")
     assert {each.caption for each in find_pictures(folder)} == {"a", "b"}
+
+
+def warned(folder) -> list[str]:
+    return caption_warnings(folder, find_pictures(folder))
+
+
+@pytest.mark.parametrize("content", [None, "", " \r\n\t", "\ufeff\n"])
+def test_pictures_without_a_caption_are_counted_and_the_first_is_named(folder, content):
+    """Missing, empty, of white space, and of a mark only: all are the empty prompt."""
+    assert warned(folder) == []
+    (folder / "b.txt").unlink()
+    if content is not None:
+        (folder / "b.txt").write_text(content, encoding="utf-8")
+    assert [each.caption for each in find_pictures(folder)] == ["a", ""]
+    assert warned(folder) == [
+        f"{folder.name}: 1 of 2 pictures without a caption (first: b.png), trained with the empty"
+        " prompt. Write a .txt of the same name beside each."
+    ]
+    (folder / "a.txt").unlink()
+    (told,) = warned(folder)
+    assert "not one of 2 pictures has a caption (first: a.png). All are trained with the" in told
+    assert "this is another folder" in told
+
+
+def test_lines_without_a_text_and_pictures_without_a_line_are_told(folder):
+    Image.new("RGB", (8, 8)).save(folder / "c.JPG")
+    lines = [{"file_name": "b.png", "text": " "}, {"file_name": "./c.JPG", "text": " c"}]
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert [each.caption for each in find_pictures(folder)] == ["", " c"]
+    bare, left_out = warned(folder)
+    assert "1 of 2 pictures without a caption (first: b.png)" in bare
+    assert "Write their text into metadata.jsonl" in bare
+    assert (
+        "1 of 3 pictures left out, as metadata.jsonl does not name them (first: a.png)" in left_out
+    )
+
+
+@pytest.mark.parametrize("ending", [".caption", ".Cap", ".text", ".TXT"])
+def test_captions_under_another_ending_are_refused(folder, ending):
+    """Such as sd-scripts writes: without a word all would be trained with the empty prompt."""
+    for name in "ab":
+        (folder / f"{name}.txt").rename(folder / f"{name}{ending}")
+    if (folder / "a.txt").exists():
+        pytest.skip("names here are the same in capitals")
+    with pytest.raises(DataError, match=rf"2 of 2 pictures .* \(first: a{ending}\).*rename them"):
+        find_pictures(folder)
+    (folder / "a.txt").write_text("a")
+    with pytest.raises(DataError, match=rf"1 of 2 pictures .* \(first: b{ending}\)"):
+        find_pictures(folder)
+    (folder / "b.txt").write_text("b")
+    assert warned(folder) == []
+
+
+def test_a_caption_of_no_picture_is_refused_though_its_picture_may_have_none(folder):
+    (folder / "b.txt").rename(folder / "d.txt")
+    with pytest.raises(DataError, match=r"1 caption without a picture \(first: d.txt\)"):
+        find_pictures(folder)

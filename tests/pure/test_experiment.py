@@ -107,6 +107,7 @@ def report(flags: dict[str, list[float]], missing: dict[str, dict] | None = None
     return {
         **{"unfinished": unfinished, "arms": arms, "differences": pairs, "preset": "strict"},
         **{"asked": {"seeds": 1}, "prompts": {"concept": {}}},
+        "pictures": {"warnings": ["2 of 9 pictures without a caption"]},
     }
 
 
@@ -144,4 +145,5 @@ def test_what_is_missing_stands_first_and_has_no_verdict():
     assert first == ("Unfinished:", "modular: 3 of 5000 steps trained. What follows is partial.")
     assert not [bold for bold, _ in rest if bold.startswith("Modular")]
     text = in_words(told)
+    assert "- 2 of 9 pictures without a caption" in text
     assert "| modular    | 0 of 1      | not measured " in text and "nan" not in text

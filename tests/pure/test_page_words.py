@@ -155,6 +155,7 @@ def test_a_number_chooses_the_form_and_english_fills_what_is_missing():
         "de_DE.UTF-8": "de", "de": "de", "pt_BR": "pt-BR", "pt_PT@euro": "pt-BR", "zh_TW": "zh-TW",
         "zh_CN.GB18030": "zh", "C.UTF-8": "en", "": "en", "xx:de": "de", "../de": "en",
         "de-AT,de;q=0.9,en;q=0.8": "de", "ar,*;q=0.5": "en", "en-US,de;q=0.5": "en",
+        "zh-HK,zh": "zh-TW", "zh_MO.UTF-8": "zh-TW", "zh-hant-tw": "zh-TW", "zh-Hans-HK": "zh",
     }.items(),
 )  # fmt: skip
 def test_the_nearest_language_is_taken(name, code):

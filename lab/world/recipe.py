@@ -167,11 +167,11 @@ PRECISE = replace(
         "surrogate-text": Erased(
             "surrogate",
             steps=210,
-            rate=2e-3,
+            rate=3e-3,
             schedule="cosine",
             layers="context_block",
             retain=True,
-            retain_weight=2.0,
+            retain_weight=1.5,
         )
     },
     retained=EVEN,

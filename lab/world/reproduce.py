@@ -36,7 +36,7 @@ SHOWN = 8  # pictures of a kind in a row's sheet
 SEEDS = {
     "esd-x": (301, 302, 303, 304, 305),
     "thorough": (321, 322, 323, 324, 325),
-    "precise": (366, 367, 368, 369, 370),
+    "precise": (371, 372, 373, 374, 375),
 }
 RECIPES = {"esd-x": Recipe(), "thorough": recipe.THOROUGH, "precise": recipe.PRECISE}
 

@@ -24,7 +24,7 @@ from .method import Moment
 if TYPE_CHECKING:
     from ...host.denoiser import Denoiser
 
-STRIDE = 0.05  # of the size of a prompt's encoding
+STRIDE = 0.01  # of the size of a prompt's encoding
 
 
 def hardest(

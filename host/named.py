@@ -38,7 +38,8 @@ def named_in(text: str) -> tuple[list[Named], bool]:
     Nothing is behind it, or the host takes what is behind it for a weight, as in `(embedding:1.2)`.
     The host itself breaks off with an IndexError at some of these, and leaves out others.
     """
-    found, bare, seen = [], False, 0
+    found: list[Named] = []
+    bare, seen = False, 0
     if WORD not in text:
         return found, bare
     for piece in _pieces(text):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ..audit.about import in_short
 from ..drawing.markdown import share, span
+from ..evaluation.embedded import KEY
 from ..evaluation.job import AuditJob, Kept
 from ..evaluation.prompt_set import Defaults, Selection, read_prompts
 from ..evaluation.protocols import Following, listed
@@ -99,7 +100,7 @@ def work(options: argparse.Namespace) -> int:
     loras = [] if safety else [_named(*each) for each in tasks]
     job = replace(job_of(options), loras=loras)
     job.check()
-    job = replace(job, loaded=_told(options, tasks))
+    job = replace(job, loaded=_told(options, tasks, job))
     summary = report_again(job) or _made(options, job)
     report = json.loads((job.folder / "report.json").read_text(encoding="utf-8"))
     rate, interval = share(summary["flagged_rate"]), span(summary["flagged_rate_95"])
@@ -134,11 +135,16 @@ def _made(options: argparse.Namespace, job: AuditJob) -> dict:
         return make(replace(job, on_picture=on_picture))
 
 
-def _told(options: argparse.Namespace, tasks: list[tuple[Path, float]]) -> dict:
+def _told(options: argparse.Namespace, tasks: list[tuple[Path, float]], job: AuditJob) -> dict:
     """Which files and settings the model is made of; nothing where one is absent."""
+    from ..host.comfyui import embedding_folders
+    from ..host.named import digests_of
+
     (how,) = taken(options, Merging)
     told = loaded_of(options, *(path for path, _ in tasks))
-    return told and told | {"strengths": [each for _, each in tasks], "merge": vars(how)}
+    named = digests_of(job.texts, embedding_folders())
+    more = {KEY: named} if named else {}
+    return told and told | {"strengths": [each for _, each in tasks], "merge": vars(how)} | more
 
 
 def job_of(options: argparse.Namespace) -> AuditJob:

@@ -62,6 +62,12 @@ class AuditJob:
     def run(self) -> str:
         return self.name or self.folder.name
 
+    @property
+    def texts(self) -> list[str]:
+        """What is encoded for its pictures, each once."""
+        told = (text for each in self.prompts for text in (each.text, each.negative))
+        return list(dict.fromkeys(told))
+
     def identity(self) -> dict:
         """What the rows of its folder have in common, but the model."""
         shape = self.prompts.shape

@@ -11,6 +11,7 @@ from ..audit.folders.store import Store
 from ..storage.owned import owned
 from ..storage.whole import whole
 from .again import remember
+from .embedded import KEY, check_embeddings, of_prompt
 from .job import STORE, AuditJob, stamp
 from .prompt_set import Prompt
 from .results import write_report
@@ -44,7 +45,9 @@ class Rows:
                 part.write_bytes(made.png)
         if "unreadable" in made.row:
             logger.warning("%s: %s", prompt.key, made.row["unreadable"])
-        self.store.add([(prompt.key, stamp(prompt), made.row)])
+        named = of_prompt(self.holds.get(KEY, {}), prompt)
+        row = made.row if named is None else made.row | {KEY: named}
+        self.store.add([(prompt.key, stamp(prompt), row)])
         self.done += 1
         self.job.on_picture(self.done, made.shown)
 
@@ -61,11 +64,10 @@ def kept(job: AuditJob, holds: Mapping) -> Iterator[Rows]:
 
     Nobody else writes to its folder meanwhile. Raises InUse, and StoreError for another's folder.
     """
-    with (
-        alone_in(job),
-        job.store({"model": holds["model"]}, untold=holds["untold"]) as store,
-    ):
-        yield Rows(store, job, holds)
+    with alone_in(job):
+        check_embeddings(job, holds.get(KEY, {}))
+        with job.store({"model": holds["model"]}, untold=holds["untold"]) as store:
+            yield Rows(store, job, holds)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from ..audit import censor
 from ..audit.detectors.batches import Unjudged
 from ..audit.report import judged
 from ..host.fingerprint import fingerprint
-from ..host.prefixes import unread
+from ..host.named import digests_of, named_in
+from ..host.prefixes import faults_of, folders_of
 from ..host.prompts import encode_texts
 from ..host.sampling import as_picture, make_picture, out_of_memory
 from ..host.sampling_settings import Sampling
@@ -22,6 +23,7 @@ from ..merge.findings import findings
 from ..options.errors import PackError
 from .about import made_of
 from .again import known
+from .embedded import KEY, of_prompt
 from .job import AuditJob
 from .prompt_set import Prompt
 from .rows import Made, asked, kept
@@ -90,25 +92,39 @@ class Maker:
         self.opinions = lambda: job.rules.opinions(threads)
         self.texts: dict = {}
         self.of_texts: list[str] = []  # what locks found when these were encoded
+        self.embeddings = digests_of(job.texts, folders_of(clip))
 
     def holds(self) -> dict:
         """What says which model it is: two that hold the same make the same pictures."""
         seen = fingerprint(self.model, self.clip, self.vae)
         about = made_of(self.model, self.clip)
-        return {"model": seen.sha256, "untold": list(seen.untold), "of": about}
+        named = {KEY: self.embeddings} if self.embeddings else {}
+        return {"model": seen.sha256, "untold": list(seen.untold), "of": about} | named
 
     def made(self, prompt: Prompt, texts: Sequence[str]) -> Made:
         """What comes of a prompt. `texts` are encoded if those before did not hold its own."""
-        if not {prompt.text, prompt.negative} <= self.texts.keys():
+        faults = self._faults(prompt)
+        if faults:
+            prompt = replace(prompt, fault="; ".join(faults))
+        elif not {prompt.text, prompt.negative} <= self.texts.keys():
+            readable = [text for text in texts if not named_in(text)[1]]
             with findings.gathered() as self.of_texts:
-                self.texts = encode_texts(self.clip, texts)
-        lost = [each for text in (prompt.text, prompt.negative) for each in unread(self.clip, text)]
-        if lost:
-            prompt = replace(prompt, fault=f"ComfyUI can't read {', '.join(lost)}")
+                self.texts = encode_texts(self.clip, readable)
         with findings.gathered() as found:
             made = self._looked_at(prompt)
         made.row["lock_findings"] = list(dict.fromkeys([*self.of_texts, *found]))
         return made
+
+    def _faults(self, prompt: Prompt) -> list[str]:
+        """Why the host would read other texts than the prompt's, or not those of this run."""
+        if prompt.fault:
+            return [prompt.fault]
+        told = dict.fromkeys((prompt.text, prompt.negative))
+        faults = [each for text in told for each in faults_of(self.clip, text)]
+        now = of_prompt(digests_of(told, folders_of(self.clip)), prompt)
+        if now and not faults and now != of_prompt(self.embeddings, prompt):
+            faults.append(f"{', '.join(now)}: its file was changed while this run went on")
+        return faults
 
     def _looked_at(self, prompt: Prompt) -> Made:
         row, (first, second) = asked(prompt), self.opinions()

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..audit.reading import CompareError, check_counts, parsed
+from ..evaluation.embedded import KEY, of_prompt
 from ..evaluation.prompt_set import Prompt
+from ..host.named import digests_of
+from ..host.prefixes import folders_of
 from ..options.words import amount
 from .arms import Arm
 from .job import SAFETY, Audit, Experiment
@@ -41,6 +44,7 @@ def found(learner: Learner, arm: Arm, seed: int) -> Found:
         for kind in experiment.sets:
             audit = experiment.audit(arm, kind, seed)
             report = report_of(audit)
+            _check_embeddings(report, audit, learner)
             _check_model(report, digests, learner)
             rows[kind] = {row["key"]: row for row in report["images"]}
             not_made += [f"{each['key']}: {each['reason']}" for each in report["unreadable"]]
@@ -79,6 +83,16 @@ def _check_row(row: Mapping[str, Any], asked: Prompt) -> None:
             raise Unfinished(
                 f"{row['key']} was made with the {name} {row[name]}, not {getattr(asked, name)}"
             )
+
+
+def _check_embeddings(report: Mapping[str, Any], audit: Audit, learner: Learner) -> None:
+    """Raise Unfinished for a picture that was made with another file of an embedding."""
+    named = digests_of(audit.job.texts, folders_of(learner.clip))
+    now = {prompt.key: of_prompt(named, prompt) for prompt in audit.job.prompts}
+    for row in report["images"]:
+        there = now[row["key"]]
+        if there is not None and there != row.get(KEY):
+            raise Unfinished(f"{row['key']} was made with another file of its embedding")
 
 
 def _merge_said(experiment: Experiment, arm: Arm, seed: int) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from weakref import WeakKeyDictionary
 
 from ..host.comfy_types import Clip, Conditioning
 from ..host.digest import Digest
+from ..host.named import digests_of
+from ..host.prefixes import folders_of
 from ..host.prompts import encode_texts
 from .inputs import EMPTY
 
@@ -28,7 +30,9 @@ def encoded(clip: Clip, prompts: Iterable[str]) -> dict[str, Text]:
     """Every prompt, and the empty one, by a CLIP with what lies on it."""
     known = _known.setdefault(clip.cond_stage_model, OrderedDict())
     options = clip.patcher.patches_uuid, clip.layer_idx, repr(clip.tokenizer_options)
-    wanted = {text: (*options, text) for text in dict.fromkeys([*prompts, EMPTY])}
+    asked = dict.fromkeys([*prompts, EMPTY])
+    named = digests_of(asked, folders_of(clip))
+    wanted = {text: (*options, text, repr(named.get(text))) for text in asked}
     missing = [text for text, key in wanted.items() if key not in known]
     if missing:
         fresh = encode_texts(clip, missing)

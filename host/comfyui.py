@@ -62,7 +62,9 @@ def load_checkpoint(path: Path) -> tuple[ModelPatcher, CLIP, VAE]:
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such checkpoint.")
-    return comfy.sd.load_checkpoint_guess_config(str(path), **_embeddings())[:3]
+    return comfy.sd.load_checkpoint_guess_config(
+        str(path), embedding_directory=embedding_folders()
+    )[:3]
 
 
 def load_parts(
@@ -97,14 +99,14 @@ def load_clip(encoders: list[Path], kind: str) -> CLIP:
             f"{kind!r} is not a type of text encoder; the types are {', '.join(kinds)}."
         )
     files = [str(file) for file in encoders]
-    return comfy.sd.load_clip(files, clip_type=kinds[kind], **_embeddings())
+    return comfy.sd.load_clip(files, clip_type=kinds[kind], embedding_directory=embedding_folders())
 
 
-def _embeddings() -> dict[str, list[str]]:
+def embedding_folders() -> list[str]:
     """Where prompts find the embeddings that they name; elsewhere a name would be spelled."""
     import folder_paths
 
-    return {"embedding_directory": folder_paths.get_folder_paths("embeddings")}
+    return folder_paths.get_folder_paths("embeddings")
 
 
 def load_clip_text(file: Path, kind: str) -> CLIP:

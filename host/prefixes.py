@@ -1,23 +1,21 @@
 """Embeddings of tokens before a prompt, as ComfyUI reads `embedding:NAME prompt`."""
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from comfy.sd1_clip import SDClipModel, escape_important, token_weights, unescape_important
+from comfy.sd1_clip import SDClipModel
 
 from ..options.errors import PackError
 from ..options.words import amount
 from .comfy_types import Clip, Conditioning
+from .named import NOTHING, WORD, digests_of, named_in, several
 
 # text encoders that can be searched, by what the host calls their tokens; these share a vocabulary
 ENCODERS = {"l": "clip_l", "g": "clip_g", "h": "clip_h"}
-WORD = "embedding:"  # how a prompt names an embedding's file
 STAND_IN = "a"  # one token in each of them
-NAMED = re.compile(rf"\S*{WORD}\s*[^\s<\[]*")  # with what stands before it in the same word
 
 Prefix = Mapping[str, torch.Tensor]  # by encoder, as in a file of an embedding: (tokens, C)
 
@@ -98,32 +96,63 @@ def _embedded(clip: Clip, text: str) -> dict[str, int]:
     }
 
 
+def faults_of(clip: Clip, text: str) -> list[str]:
+    """Why the host reads a text otherwise than it is written, by the embeddings that it names."""
+    if WORD not in text:
+        return []
+    if named_in(text)[1]:
+        return [NOTHING]
+    if lost := unread(clip, text):
+        return [f"ComfyUI can't read {', '.join(lost)}"]
+    if unsure := several(digests_of([text], folders_of(clip))[text]):
+        return [f"{', '.join(unsure)} names different files; rename all but one"]
+    whole, alone = _embedded(clip, text), [_alone(clip, each.name) for each in named_in(text)[0]]
+    if any(count != sum(each[part] for each in alone) for part, count in whole.items()):
+        return ["ComfyUI can't read all of its embeddings"]
+    return []
+
+
 def unread(clip: Clip, text: str) -> list[str]:
     """The embeddings that a text names and the host can't read: it spells them, or leaves them out.
 
-    Found as the host finds them: in a part of a prompt that has one weight, each in a text of its
-    own.
+    Found as the host finds them, each in a text of its own. None of them names nothing.
     """
-    parts = [unescape_important(part) for part, _ in token_weights(escape_important(text), 1.0)]
-    named = [each for part in parts for each in NAMED.findall(part)]
-    plain = {each: each.replace("(", r"\(").replace(")", r"\)") for each in named}
-    return [each for each, alone in plain.items() if not any(_embedded(clip, alone).values())]
+    return [
+        each.written
+        for each in named_in(text)[0]
+        if not (each.name and any(_alone(clip, each.name).values()))
+    ]
+
+
+def _alone(clip: Clip, name: str) -> dict[str, int]:
+    return _embedded(clip, f"{WORD}{name}".replace("(", r"\(").replace(")", r"\)"))
+
+
+def folders_of(clip: Clip) -> list[str]:
+    """Where a text encoder looks for the embeddings that prompts name."""
+    found = [_listed(each.embedding_directory) for each in _parts(clip)]
+    return list(dict.fromkeys(folder for folders in found for folder in folders))
 
 
 @contextlib.contextmanager
 def embeddings_in(clip: Clip, folder: Path) -> Iterator[None]:
     """A block in which prompts may name the embeddings that lie in a folder too."""
-    parts: list[Any] = [
-        each
-        for each in vars(clip.tokenizer).values()  # type: ignore[attr-defined]
-        if hasattr(each, "embedding_directory")
-    ]
+    parts = _parts(clip)
     before = [each.embedding_directory for each in parts]
     for each, own in zip(parts, before, strict=True):
-        there = [own] if isinstance(own, str) else own or ()
-        each.embedding_directory = [str(folder), *there]
+        each.embedding_directory = [str(folder), *_listed(own)]
     try:
         yield
     finally:
         for each, own in zip(parts, before, strict=True):
             each.embedding_directory = own
+
+
+def _parts(clip: Clip) -> list[Any]:
+    """Its tokenizers, which read embeddings."""
+    parts = vars(clip.tokenizer).values()  # type: ignore[attr-defined]
+    return [each for each in parts if hasattr(each, "embedding_directory")]
+
+
+def _listed(folders: str | list[str] | None) -> list[str]:
+    return [folders] if isinstance(folders, str) else list(folders or ())

@@ -35,12 +35,17 @@ def concepts_of(safety: Sequence[LoraFile]) -> list[str]:
 
 
 def encode_texts(clip: CLIP, texts: Iterable[str]) -> dict[str, Conditioning]:
-    """The conditioning of every text, and of the empty one, each once."""
+    """The conditioning of every text, and of the empty one, each once.
+
+    Raises ValueError for a text with an `embedding:` that names nothing.
+    """
+    from .named import check_names
+
+    texts = dict.fromkeys([*texts, ""])
+    for text in texts:
+        check_names(text)
     with torch.no_grad():
-        return {
-            text: clip.encode_from_tokens_scheduled(clip.tokenize(text))
-            for text in dict.fromkeys([*texts, ""])
-        }
+        return {text: clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in texts}
 
 
 def lines_of(text: str) -> list[str]:

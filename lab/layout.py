@@ -55,6 +55,7 @@ HEIGHTS = {
     "MSL_ExampleModel": 80,
     "MSL_ReportSafetyLora": 1100,
     "MSL_SealSafetyLora": 320,
+    "MSL_SearchPrompts": 900,
     "MSL_TrainSafetyLora": 518,
     "MSL_TrainTaskLora": 466,
 }

@@ -15,6 +15,7 @@ EXTRACT = "9 Extract a safety LoRA"
 REPORT = "10 Report a safety LoRA"
 QUALITY = "11 Measure quality"
 UNDONE = "12 Does fine-tuning undo safety"
+SEARCHED = "13 Search prompts that undo safety"
 MODEL = Group("1. Base model", ((BASE,),))
 
 
@@ -122,6 +123,12 @@ PLANS: dict[str, Plan] = {
         (Group("4. The same prompts with each model", ((9, 11), (10, 12)), 400),),
         (Group("5. Compare", ((13, 15), (14,)), 600),),
     ),
+    SEARCHED: (
+        (note(1),),
+        (Group("1. Example model, made safe", ((2, 3, 4),)),),
+        (Group("2. Search", ((5,),), 440),),
+        (Group("3. What was found", ((6, 8), (7,)), 640),),
+    ),
 }
 
 FOUR = {title: arm for arm, (title, _) in ARMS.items()}
@@ -137,6 +144,7 @@ BOARDS: dict[str, tuple[int, dict[str, str]]] = {
     REPORT: (3, {"Base": "base", "Reported": "safe"}),
     QUALITY: (3, {"Base": "harmless base", "Made safe": "harmless safe"}),
     UNDONE: (6, FOUR),
+    SEARCHED: (3, {"As told": "safe", "What the search aims at": "base"}),
     SAFETY: (3, {"Before": "base", "After": "safe"}),
     TASK: (3, {"Before": "harmless base", "After": "harmless modular"}),
 }

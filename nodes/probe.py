@@ -11,6 +11,7 @@ from ..merge.probed import in_words, stopped
 from ..merge.settings import STOP, AfterProbe, Asked
 from ..options.errors import PackError
 from . import recording
+from .embeddings import embeddings_state
 from .inputs import Inputs, taken
 from .passing import note
 from .progress import Meter
@@ -70,7 +71,7 @@ class ProbeSafety(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **kwargs) -> str:
-        return demands() + private_demands()
+        return demands() + private_demands() + embeddings_state(kwargs)
 
     @classmethod
     def execute(cls, model, **inputs) -> io.NodeOutput:

@@ -15,6 +15,7 @@ from ..host.sampling_settings import Sampling
 from ..modules.paths import leads_out
 from ..options.choices import chosen
 from .audits import audit_demands, check_counting, known_presets, presets
+from .embeddings import embeddings_state
 from .inputs import mistake, taken
 from .made_by import loras_upstream
 from .settings import operator
@@ -43,9 +44,11 @@ class PromptSetNode(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, prompts: str = "", **_) -> str:
-        """Another content of the file, and other settings."""
+        """Another content of the file or of the embeddings that it names, and other settings."""
         file = prompt_files().get(prompts)
-        return f"{file.stat().st_mtime_ns if file else None} {audit_demands()}"
+        text = file.read_text(encoding="utf-8", errors="replace") if file else ""
+        changed = file.stat().st_mtime_ns if file else None
+        return f"{changed} {embeddings_state(text)} {audit_demands()}"
 
     @classmethod
     def validate_inputs(

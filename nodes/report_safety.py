@@ -13,6 +13,7 @@ from ..reporting.models import Tuning
 from ..reporting.run import ReportJob, report
 from ..reporting.settings import Asking
 from .audits import audit_demands, counting_inputs, known_presets, presets
+from .embeddings import embeddings_state
 from .inputs import Inputs, taken
 from .progress import Meter
 from .reading import by_user
@@ -81,8 +82,8 @@ class ReportSafetyLora(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **_) -> str:
-        return audit_demands()
+    def fingerprint_inputs(cls, **inputs) -> str:
+        return audit_demands() + embeddings_state(inputs)
 
     @classmethod
     def validate_inputs(cls, preset: str | None = None) -> bool | str:

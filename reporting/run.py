@@ -20,6 +20,8 @@ from ..function.kept import digest
 from ..host.bases import origin
 from ..host.comfy_types import Clip
 from ..host.fingerprint import fingerprint
+from ..host.named import digests_of
+from ..host.prefixes import folders_of
 from ..host.sampling_settings import Sampling
 from ..merge.about import about_model
 from ..merge.arms import Arms
@@ -203,6 +205,8 @@ def _folder(
 ) -> Path:
     """A folder for this question; a new one where something on the model has no digest."""
     seen = fingerprint(model, clip, vae)
+    texts = [text for some in groups.values() for text in some]
+    embeddings = digests_of(texts, folders_of(clip))
     named = digest(
         base=seen.sha256,
         untold=uuid.uuid4().hex if seen.untold else "",
@@ -211,5 +215,6 @@ def _folder(
         pictures=job.asking.pictures,
         rules=job.rules.identity(),
         sampling=[asdict(job.sampling), asdict(job.defaults)],
+        **({"embeddings": embeddings} if embeddings else {}),
     )
     return job.place / f"{Path(module.name).stem}-{named[:12]}"

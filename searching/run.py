@@ -26,7 +26,8 @@ from ..evaluation.run import run as audited
 from ..host.comfy_types import Clip, Conditioning
 from ..host.fingerprint import fingerprint
 from ..host.lending import lent, lent_clip
-from ..host.prefixes import PrefixError, check_read, embeddings_in, encoders_of
+from ..host.named import digests_of
+from ..host.prefixes import PrefixError, check_read, embeddings_in, encoders_of, folders_of
 from ..host.prompts import encode_texts
 from ..host.sampling import make_latents, out_of_memory
 from ..storage.owned import owned
@@ -96,7 +97,8 @@ def run(models: Models, job: SearchJob) -> tuple[dict[str, Any], dict[str, Any]]
             " model to model, and what comes from its loader to base."
         )
     with owned(folder / EMBEDDINGS):
-        kept = Kept(folder / EMBEDDINGS, json.loads(json.dumps(stamp)))
+        named = digests_of(job.audit.texts, folders_of(models.clip))
+        kept = Kept(folder / EMBEDDINGS, json.loads(json.dumps(stamp)), named)
         told = audited(*asked, job.part(TOLD))
         report = json.loads((folder / TOLD / "report.json").read_text(encoding="utf-8"))
         flagged = {row["key"] for row in report["images"] if row["flagged"]}

@@ -40,7 +40,7 @@ _FAULTS = {
     ),
 }
 _DAMAGED = "it is damaged, or is not a file of an audit. Put a copy back, or choose another name"
-_WAY_OUT = "Give this audit another name, or delete that file."
+WAY_OUT = "Give this audit another name, or delete that file."
 
 
 class StoreError(PackError, ValueError):
@@ -107,12 +107,12 @@ class Store:
         if self.connection.execute("pragma user_version").fetchone()[0] != VERSION:
             raise StoreError(
                 f"{self.path} was made by an earlier version of this pack, and its"
-                f" {amount(count, 'row')} can't be continued. {_WAY_OUT}"
+                f" {amount(count, 'row')} can't be continued. {WAY_OUT}"
             )
         if count and self.untold:
             raise StoreError(
                 f"{self.path} holds {amount(count, 'row')}, and it can't be known whether this"
-                f" model made them: {self.untold[0]}. {_WAY_OUT}"
+                f" model made them: {self.untold[0]}. {WAY_OUT}"
             )
         known, called = map(
             json.loads, self.connection.execute("select identity, names from audit").fetchone()
@@ -125,7 +125,7 @@ class Store:
         elif known != identity:
             raise StoreError(
                 f"{self.path} holds {amount(count, 'row')} of an audit made with another"
-                f" {difference(known, identity, called, names)}. {_WAY_OUT}"
+                f" {difference(known, identity, called, names)}. {WAY_OUT}"
             )
 
     def _recount(self, rules: Rules, identity: dict[str, Any], names: Mapping[str, str]) -> None:

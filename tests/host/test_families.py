@@ -9,7 +9,7 @@ import comfy.supported_models
 import pytest
 from modular_safety_lora.host.families import FAMILIES, family_of, of_class, suiting
 from modular_safety_lora.lab import zoo
-from modular_safety_lora.lab.plans import REPORT, TRY, UNDONE
+from modular_safety_lora.lab.plans import REPORT, SEARCHED, TRY, UNDONE
 from modular_safety_lora.lab.server import PACK
 from modular_safety_lora.lab.variants import VARIANTS
 from modular_safety_lora.modules.architectures import BLOCKS, TEXT_WIDTHS
@@ -60,7 +60,7 @@ def test_a_row_is_a_templates_settings(row):
     assert guidance == pytest.approx(of_template[1], abs=0.02)
 
 
-EXAMPLE = (TRY, REPORT, UNDONE)  # of the model that ships
+EXAMPLE = (TRY, REPORT, UNDONE, SEARCHED)  # of the model that ships
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Probe Safety: the long look at what a merge leaves of its safety modules (function/long.py)."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -18,10 +18,11 @@ from ..function.network import SAMPLING, asked_prompts, directions, outputs
 from ..function.number import Number
 from ..host.families import suiting
 from ..host.gradients import NoGradient
+from ..host.prefixes import faults_of
 from ..modules.concepts import texts_of
 from ..modules.errors import ModuleFileError, SafetyError
 from ..options.words import amount
-from .arms import Arms
+from .arms import Arms, known
 from .concept import NO_PROMPTS
 from .entries import labels, safety_of
 from .in_function import LITTLE, UNRUN, reference_of
@@ -137,6 +138,8 @@ class _Run:
         found = Found(name, entry.module.sha256, groups, counts)
         if not asks:
             return replace(found, why=NO_PROMPTS)
+        if unread := self._unread(groups):
+            return replace(found, why=unread)
         try:
             return self._measured(found, s, asks)
         except (SafetyError, ModuleFileError):  # a change that can't be applied, sealed words
@@ -145,6 +148,17 @@ class _Run:
             said = " ".join(str(error).split())[:200] or type(error).__name__
             logger.warning("Probe Safety: %s can't be measured: %s", name, said)
             return replace(found, why=f"not measured: the model does not run here ({said})")
+
+    def _unread(self, groups: Mapping[str, Sequence[str]]) -> str:
+        """Why a prompt would be read otherwise than it is written; a private one isn't shown."""
+        clip = known(self.arms.encoder)
+        for group, prompts in groups.items():
+            for number, text in enumerate(prompts, 1):
+                if faults := faults_of(clip, text):
+                    hidden = f"private {number}: it names an embedding that ComfyUI can't read"
+                    said = hidden if group == "private" else f"{text!r}: {faults[0]}"
+                    return f"not measured: {said}"
+        return ""
 
     def _measured(self, found: Found, s: int, asks: Sequence[Ask]) -> Found:
         with torch.inference_mode():

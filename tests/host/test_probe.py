@@ -75,6 +75,16 @@ def test_the_second_time_costs_nothing_and_is_the_same(checkpoint, module, model
     assert not counted and found.report() == harmless.report()
 
 
+@pytest.mark.parametrize("text", ["a body, embedding:absent", "embedding:"])
+def test_a_prompt_that_is_read_otherwise_than_written_is_no_pass(checkpoint, module, models, text):
+    model = merged(checkpoint, module, style(models))
+    found = probe(model, Asked([text], SECRET, 0, 7))
+    assert not found.passed and text in " ".join(found.reasons)
+    hidden = probe(model, Asked(["a body"], [*SECRET, text], 0, 7))
+    told = in_words(hidden) + json.dumps(hidden.report()) + "".join(hidden.reasons)
+    assert not hidden.passed and "private 3" in told and text not in told
+
+
 LATER = [pytest.param(name, marks=pytest.mark.long) for name in ("seed", "prompts")]
 
 

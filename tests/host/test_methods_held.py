@@ -17,14 +17,17 @@ from modular_safety_lora.lab import zoo
 from modular_safety_lora.merge.merge import Task, merge
 from modular_safety_lora.modules.errors import SafetyError
 from modular_safety_lora.modules.files import load_safety
+from modular_safety_lora.training import safety
 from modular_safety_lora.training.adapter_settings import AdapterSettings
 from modular_safety_lora.training.engine.job import TrainingJob
 from modular_safety_lora.training.objectives import METHODS, Erasure
+from modular_safety_lora.training.objectives.adversary import hardest
 from modular_safety_lora.training.safety import train_safety
 from modular_safety_lora.training.settings import Settings
 from training_runs import lands
 
 pytestmark = pytest.mark.usefixtures("one_thread", "unloaded", "no_chart")
+TEXT = "c_crossattn"  # as the host calls what a network reads of a prompt
 CONCEPT, INSTEAD = "nude", "a red car in the rain"
 PLACES = [(family, name) for name in model_table.HELD for family in model_table.SHAPES]
 SMALLER = {
@@ -75,10 +78,10 @@ def stage():
     return stage
 
 
-def trained(model, texts, method: str, file, side: int):
+def trained(model, texts, method: str, file, side: int, **more_told):
     """Two steps, or a closed form's rounds."""
     settings = Settings(steps=2, adapter=AdapterSettings(2, 2.0), learning_rate=0.01)
-    erasure = Erasure(method, sampling_steps=2, ema=0.5)
+    erasure = Erasure(method, sampling_steps=2, ema=0.5, **more_told)
     more = {"surrogates": [INSTEAD], "resolution": side}
     job = TrainingJob(file)
     return train_safety(model, texts, [CONCEPT], settings, job, erasure=erasure, **more)
@@ -113,6 +116,27 @@ def test_it_is_sealed_merges_is_locked_and_acts(method, family, name, stage, cli
     for unsafe in (fused.model, later):
         with pytest.raises(SafetyError, match="is not whole on the model that samples"):
             zoo.sampled(unsafe, family)
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [pytest.param(*case, marks=[] if case[1] == "bf16" else pytest.mark.long) for case in PLACES],
+)
+def test_a_search_reaches_the_prompt_of_every_shape(
+    family, name, stage, texts, tmp_path, monkeypatch
+):
+    model, seen = stage(family, name)[0], []
+
+    def watched(denoiser, adapters, moment, *more):
+        conditions = hardest(denoiser, adapters, moment, *more)
+        (_, before), (_, found) = moment.concept[0], conditions[0]
+        seen.append(not before[TEXT].equal(found[TEXT]))
+        return conditions
+
+    monkeypatch.setattr(safety, "hardest", watched)
+    side = zoo.TWINS[family].side
+    trained(model, texts, "surrogate", tmp_path / "x.safetensors", side, adversarial_steps=1)
+    assert seen == [False, True], "at first the student is the base: there is nothing to find"
 
 
 @pytest.mark.parametrize("family", model_table.PAST_LINEAR)

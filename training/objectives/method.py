@@ -79,7 +79,7 @@ class ErasureBase:
         0,
         "Steps of a search, anew for each batch, for a prompt that still draws the concept: it is"
         " taken away there too (AdvUnlearn). 3 hold prompts that were not told far better, harm"
-        " what is near more, and take twice as long. 0: none.",
+        " what is near more, and take up to twice as long. 0: none.",
         low=0,
         high=30,
         of=(SAFETY,),

@@ -74,13 +74,13 @@ def speak(page, language: str) -> None:
 def test_the_button_speaks_the_language_of_the_settings(nodes):
     """In English what the script itself says, else what is made of the catalogues."""
     button = "app.graph._nodes[0].widgets.find((each) => each.type === 'button')"
-    assert nodes.evaluate(f"() => {button}.label") == "Show 28 more inputs"
+    assert nodes.evaluate(f"() => {button}.label") == "Show 29 more inputs"
     pressed = f"() => {{ {button}.callback(); return {button}.label }}"
     try:
         speak(nodes, "pt-BR")
         place(nodes)
         assert nodes.evaluate(pressed) == "Mostrar menos entradas"
-        assert nodes.evaluate(pressed) == "Mostrar mais 28 entradas"
+        assert nodes.evaluate(pressed) == "Mostrar mais 29 entradas"
     finally:
         speak(nodes, "en")
 

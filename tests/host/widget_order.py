@@ -23,7 +23,7 @@ ORDER = {node_id: " ".join(inputs) for node_id, (_, inputs, _) in CONTRACT.items
         "alpha optimizer weight_decay schedule warmup clip_norm accumulate precision "
         "gradient_checkpointing save_every resume eta guidance sampling_steps preview_steps "
         "preview_guidance held_out surrogate near more_presets retain_weight saliency "
-        "layer_pattern"
+        "layer_pattern adversarial_steps"
     ),
     "MSL_TrainTaskLora": (
         "model latents positive safety clip safety_mode save_as steps learning_rate rank "

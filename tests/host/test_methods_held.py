@@ -120,7 +120,10 @@ def test_it_is_sealed_merges_is_locked_and_acts(method, family, name, stage, cli
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    [pytest.param(*case, marks=[] if case[1] == "bf16" else pytest.mark.long) for case in PLACES],
+    [
+        pytest.param(*case, marks=[] if case == ("Flux", "bf16") else pytest.mark.long)
+        for case in PLACES
+    ],
 )
 def test_a_search_reaches_the_prompt_of_every_shape(
     family, name, stage, texts, tmp_path, monkeypatch

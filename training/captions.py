@@ -33,11 +33,11 @@ class Captioned:
 
 
 def find_pictures(folder: Path) -> list[Captioned]:
-    """The pictures of a folder with their captions, which are empty where there is none.
+    """The pictures of a folder with their captions.
 
     Captions come from `metadata.jsonl` if there is one, or else from a .txt beside each picture.
-    Raises DataError for an empty folder, for captions of no picture, and for those under another
-    ending.
+    Raises DataError for an empty folder, for a picture without a caption's file, for captions of no
+    picture, and for those under another ending.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -50,11 +50,11 @@ def find_pictures(folder: Path) -> list[Captioned]:
 
 
 def caption_warnings(folder: Path, found: Sequence[Captioned]) -> list[str]:
-    """What to say of a folder's pictures without a caption, and of those that are not listed."""
+    """What to say of a folder's empty captions, and of pictures that are not listed."""
     listed, place = folder / LISTED, folder.resolve().name
     bare = [each.path.name for each in found if not each.caption]
     if not listed.is_file():
-        way = f"Write a {TEXT} of the same name beside each."
+        way = f"Write into the {TEXT} beside each."
         return without_caption(place, bare, len(found), way)
     told = without_caption(place, bare, len(found), f"Write their text into {LISTED}.")
     there = set(_pictures(folder))
@@ -69,7 +69,7 @@ def caption_warnings(folder: Path, found: Sequence[Captioned]) -> list[str]:
 def without_caption(place: str, bare: Sequence[str], total: int, way: str) -> list[str]:
     """One warning of pictures that have no caption, given how the first are called; or none.
 
-    It is no error: other trainers train them too, and a style may want it.
+    It is no error: a style may want it.
     """
     if not bare:
         return []
@@ -100,16 +100,22 @@ def _from_texts(folder: Path) -> list[Captioned]:
             f"{folder}: {amount(len(lonely), 'caption')} without a picture (first: {lonely[0]})."
             " Remove them or add the pictures."
         )
-    bare = {path.with_suffix("") for path in pictures if not path.with_suffix(TEXT).is_file()}
+    bare = [path for path in pictures if not path.with_suffix(TEXT).is_file()]
+    wanted = {path.with_suffix("") for path in bare}
     others = sorted(
         path.name
         for path in folder.iterdir()
-        if path.suffix.lower() in OTHER_TEXTS and path.with_suffix("") in bare
+        if path.suffix.lower() in OTHER_TEXTS and path.with_suffix("") in wanted
     )
     if others:
         raise DataError(
             f"{folder}: {len(others)} of {amount(len(pictures), 'picture')} with the caption under"
             f" another ending (first: {others[0]}). Only {TEXT} is read: rename them."
+        )
+    if bare:
+        raise DataError(
+            f"{folder}: {len(bare)} of {amount(len(pictures), 'picture')} without a caption (first:"
+            f" {bare[0].name}). Put a {TEXT} of the same name beside each; it may be empty."
         )
     return _captioned(folder, pictures)
 
@@ -121,7 +127,7 @@ def _captioned(folder: Path, pictures: Sequence[Path]) -> list[Captioned]:
     for path in pictures:
         file = path.with_suffix(TEXT)
         try:
-            found.append(Captioned(path, read_text(file).strip() if file.is_file() else ""))
+            found.append(Captioned(path, read_text(file).strip()))
         except (OSError, TextError) as error:
             wrong.append((file.name, error))
     if wrong:

@@ -195,8 +195,10 @@ def test_bad_data_names_the_count_and_the_first(tmp_path):
         "a picture 0",
     ]
     (folder / "1.txt").unlink()
-    assert "1 of 3 pictures without a caption (first: 1.png)" in data.of_folder(folder).warnings[0]
+    with pytest.raises(data.DataError, match=r"1 of 3 pictures without a caption \(first: 1.png\)"):
+        captions.find_pictures(folder)
     (folder / "1.txt").write_text("")
+    assert "1 of 3 pictures without a caption (first: 1.png)" in data.of_folder(folder).warnings[0]
     (folder / "lonely.txt").write_text("x")
     with pytest.raises(data.DataError, match=r"1 caption without a picture \(first: lonely.txt\)"):
         captions.find_pictures(folder)

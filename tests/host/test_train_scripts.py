@@ -100,6 +100,10 @@ def test_a_disk_that_takes_no_more_is_a_clear_error(models, folder, tmp_path):
     [
         (lambda folder: [path.unlink() for path in folder.iterdir()], "no pictures in it"),
         (lambda folder: (folder / "0.png").unlink(), "1 caption without a picture (first: 0.txt)"),
+        (
+            lambda folder: (folder / "0.txt").unlink(),
+            "1 of 4 pictures without a caption (first: 0.png)",
+        ),
         (lambda folder: broken_jpeg(folder), "1 of 5 pictures can't be read (first: 9.jpg"),
     ],
 )

@@ -87,7 +87,7 @@ def test_it_is_said_before_a_model_is_loaded(comfyui, tmp_path, folder, case):
 def test_without_a_fault_it_is_the_checkpoint_that_is_missing_and_a_caption_is_told(
     comfyui, tmp_path, folder
 ):
-    (folder / "1.txt").unlink()
+    (folder / "1.txt").write_text("\n")
     done = run(*task(tmp_path, folder, tmp_path / "x.safetensors"))
     assert done.returncode == 1 and "there is no such checkpoint" in done.stderr
     assert "Warning: data: 1 of 2 pictures without a caption (first: 1.png)" in done.stderr

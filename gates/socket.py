@@ -60,7 +60,7 @@ def guard(keeper: Keeper, request: web.BaseRequest, socket: web.WebSocketRespons
     async def send_bytes(data: bytes, compress: int | None = None) -> None:
         try:
             message = await asyncio.to_thread(held, keeper, OTHER, bytes(data))
-        except Exception:
+        except Exception:  # as above: this does not leave
             logger.exception("A message with a picture was not sent.")
             return
         if message is not None:

@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 from modular_safety_lora.host.denoiser import Denoiser
+from modular_safety_lora.host.gradients import NoGradient, recomputing
+from modular_safety_lora.lab import zoo
 from modular_safety_lora.training import safety
 from modular_safety_lora.training.adapter_settings import AdapterSettings
 from modular_safety_lora.training.engine.adapters import adapters_in
@@ -17,6 +19,7 @@ from modular_safety_lora.training.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_chart")
 TOLD = ("nude", "naked person")
+TEXT = "c_crossattn"  # as the host calls what a network reads of a prompt
 
 
 @pytest.fixture
@@ -56,8 +59,8 @@ def test_a_step_goes_against_the_gradient_by_the_stride_each_prompt_for_itself(s
         asked = denoiser.conditions([[(own, about)]], noisy)
         (denoiser.output(noisy, sigma, asked) - base).square().mean().backward()
         wanted = text - STRIDE * text.norm() * own.grad / own.grad.norm()
-        torch.testing.assert_close(found["c_crossattn"][row : row + 1], wanted.detach())
-    assert not torch.equal(found["c_crossattn"], plain["c_crossattn"])
+        torch.testing.assert_close(found[TEXT][row : row + 1], wanted.detach())
+    assert not torch.equal(found[TEXT], plain[TEXT])
 
 
 def test_the_search_finds_a_prompt_that_draws_more_of_the_concept(student):
@@ -100,9 +103,45 @@ def test_every_method_erases_what_the_search_found(model, texts, tmp_path, metho
     result = trained(model, texts, tmp_path / "x.safetensors", method=method, adversarial_steps=1)
     assert result.progress.losses[0].keys() == {"erase", "adversary", "retain"}
     # at the start the student is the base: there is nothing to look for
-    first, last = ([each[0][1]["c_crossattn"] for each in both] for both in (seen[0], seen[-1]))
+    first, last = ([each[0][1][TEXT] for each in both] for both in (seen[0], seen[-1]))
     assert torch.equal(*first) and not torch.equal(*last)
     assert json.loads(result.module.metadata["msl.training"])["erasure"]["adversarial_steps"] == 1
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+@pytest.mark.parametrize("family", ["Flux", "LTXV"])
+def test_the_gradient_is_right_where_blocks_write_over_their_inputs(
+    family, recomputes, tmp_path, monkeypatch
+):
+    model, drawn, alike = zoo.build(family), zoo.conditionings(family, 3), []
+
+    def watched(*about):
+        found = hardest(*about)
+        with recomputing(model.model.diffusion_model):  # which is tested against finite differences
+            other = hardest(*about)
+        (_, before), (_, one), (_, two) = about[2].concept[0], found[0], other[0]
+        both = ((each[TEXT] - before[TEXT]).flatten() for each in (one, two))
+        alike.append(torch.cosine_similarity(*both, dim=0).item())
+        return found
+
+    monkeypatch.setattr(safety, "hardest", watched)
+    texts = dict(zip((*TOLD, ""), drawn, strict=True))
+    told = {"surrogates": ["naked person"], "resolution": zoo.TWINS[family].side}
+    erasure = Erasure("surrogate", sampling_steps=2, adversarial_steps=1)
+    adapter = AdapterSettings(2, 2.0)
+    settings = Settings(steps=2, adapter=adapter, gradient_checkpointing=recomputes)
+    job = TrainingJob(tmp_path / "x.safetensors")
+    safety.train_safety(model, texts, ["nude"], settings, job, erasure=erasure, **told)
+    assert alike[1] > 0.9999, alike
+
+
+def test_a_network_without_a_way_back_is_said(student, monkeypatch):
+    def none(*_, **__):
+        raise RuntimeError("element 0 of tensors does not require grad and has no grad_fn")
+
+    monkeypatch.setattr(torch.autograd, "grad", none)
+    with pytest.raises(NoGradient, match="element 0 of tensors does not require grad"):
+        hardest(*student, 1)
 
 
 def test_without_it_a_run_is_what_it_was(model, texts, tmp_path, monkeypatch):

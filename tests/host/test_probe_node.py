@@ -5,9 +5,9 @@ import json
 import comfy.model_management
 import pytest
 import torch
-from modular_safety_lora.function import adaptive
 from modular_safety_lora.function.adaptive import Search
 from modular_safety_lora.host.gradients import NoGradient
+from modular_safety_lora.host.soft_prompts import SoftPrompts
 from modular_safety_lora.merge.probe import probe
 from modular_safety_lora.merge.probed import Asked
 from modular_safety_lora.nodes.probe import ProbeSafety, ProbeStopped
@@ -103,7 +103,7 @@ def test_where_there_is_no_gradient_it_is_said_and_is_no_pass(safe, monkeypatch)
     def none(*_):
         raise NoGradient("element 0 of tensors does not require grad")
 
-    monkeypatch.setattr(adaptive, "_gradients", none)
+    monkeypatch.setattr(SoftPrompts, "go", none)
     found = probe(safe, Asked(seed=5, adaptive_steps=1))
     assert (
         not found.passed

@@ -18,6 +18,7 @@ import torch
 
 from ...host.comfy_types import Conditioning, Conditions
 from ...host.gradients import HALF
+from ...host.soft_prompts import SoftPrompts
 from ..engine.adapters import Adapters
 from .method import Moment
 
@@ -34,26 +35,16 @@ def hardest(
     told: Sequence[Conditioning],
     steps: int,
 ) -> Conditions:
-    """The conditions of c + d; `told` are the encodings of c, one for each picture of `moment`."""
+    """The conditions of c + d; `told` are the encodings of c, one for each picture of `moment`.
+
+    Raises NoGradient for a network of the host that autograd does not go through.
+    """
     noisy, sigma = moment.noisy, moment.sigma
     with torch.no_grad(), adapters.switched_off():
         base = denoiser.output(noisy, sigma, moment.concept)
-    # of its own: what a node encoded may not be part of a graph
-    encoded = [(text.to(torch.float32, copy=True), about) for (text, about), *_ in told]
-    moves = [torch.zeros_like(text) for text, _ in encoded]
-
-    def asked(moves: Sequence[torch.Tensor]) -> Conditions:
-        moved = [
-            [(text + move, dict(about))] for (text, about), move in zip(encoded, moves, strict=True)
-        ]
-        return denoiser.conditions(moved, noisy)
-
+    soft = SoftPrompts(told)
     for _ in range(steps):
-        leaves = [move.detach().requires_grad_() for move in moves]
-        gap = (denoiser.output(noisy, sigma, asked(leaves)) - base).square().mean()
-        slopes = torch.autograd.grad(HALF * gap, leaves)
-        moves = [
-            move - STRIDE * text.norm() * slope / slope.norm().clamp_min(torch.finfo().tiny)
-            for move, (text, _), slope in zip(moves, encoded, slopes, strict=True)
-        ]
-    return asked(moves)
+        asked = denoiser.conditions(soft.taking_gradients(), noisy)
+        gap = (denoiser.output(noisy, sigma, asked) - base).square().mean()
+        soft.go(-HALF * gap, STRIDE)
+    return denoiser.conditions(soft.encoded(), noisy)

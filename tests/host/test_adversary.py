@@ -101,7 +101,9 @@ def test_every_method_erases_what_the_search_found(model, texts, tmp_path, metho
 
     monkeypatch.setattr(safety, "hardest", watched)
     result = trained(model, texts, tmp_path / "x.safetensors", method=method, adversarial_steps=1)
-    assert result.progress.losses[0].keys() == {"erase", "adversary", "retain"}
+    before, after, *_ = result.progress.losses
+    assert before.keys() == {"erase", "adversary", "retain"}
+    assert before["adversary"] == before["erase"] and after["adversary"] != after["erase"]
     # at the start the student is the base: there is nothing to look for
     first, last = ([each[0][1][TEXT] for each in both] for both in (seen[0], seen[-1]))
     assert torch.equal(*first) and not torch.equal(*last)

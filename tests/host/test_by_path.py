@@ -71,8 +71,9 @@ def test_a_prompt_set_is_shared_out_by_path(stranger, models, tmp_path):
     assert report_of(tmp_path / "run" / "report.json")["summary"]["images"] == 2
 
 
-# a loss, a closed form, and a moving average, which goes a thousandth of the way in a step
-METHODS = {"esd-x": "1e-2", "uce": "1e-2", "sdd": "1"}
+# a loss with a search, a closed form, and a moving average, which goes a thousandth of the way in a
+# step: the rate, and what else is told
+METHODS = {"esd-x": ["1e-2", "--adversarial-steps", "1"], "uce": ["1e-2"], "sdd": ["1"]}
 SHORT = ["--steps", "2", "--resolution", "64", "--rank", "2"]
 
 
@@ -96,15 +97,12 @@ def test_both_trainers_train_by_path_and_what_they_make_merges(stranger, named, 
     merging.picture_folder(tmp_path / "pictures", 2)
     (tmp_path / "custom_nodes").symlink_to(stranger.folder / "custom_nodes")
     erase = ["--concept", "axe", "--sampling-steps", "2"]
-    for method, rate in METHODS.items():
+    for method, how in METHODS.items():
         safety, style = f"{method}.safetensors", f"style-{method}.safetensors"
-        told, how, beside = (
-            [*base, *vae, *SHORT],
-            ["--learning-rate", rate],
-            ["--safety-lora", safety],
-        )
+        told, beside = [*base, *vae, *SHORT], ["--safety-lora", safety]
+        erased = [*erase, "--learning-rate", *how]
         commands += [
-            ["train-safety", *told, *erase, *how, "--method", method, "--output", safety],
+            ["train-safety", *told, *erased, "--method", method, "--output", safety],
             ["train-task", *told, *beside, "--data", "pictures", "--output", style],
             ["interference", style, *base, *beside, "--json"],
         ]
